@@ -1,0 +1,1 @@
+"""timbre as a Ray Serve application: wiring, replicas, HTTP ingress and settings."""

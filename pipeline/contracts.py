@@ -1,0 +1,190 @@
+"""Records that travel between the stages, and the seams (Protocols) between them. Knows no model, Ray or HTTP.
+
+Records are frozen, slotted, hold arrays (never lists) and pickle, so they cross process borders as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+OUTPUT_SAMPLE_RATE_HZ = 24_000  # what the vocoder produces, mono
+GROUP_TOKENS = 5  # 2 vq02 + 3 vq06 codes
+GROUP_S = 0.12  # seconds of audio a group covers
+
+Int16Array = NDArray[np.int16]
+Int32Array = NDArray[np.int32]
+Float32Array = NDArray[np.float32]
+
+
+class Mode(StrEnum):
+    """What the LLM is asked to do with the reference clip."""
+
+    CLONE = "clone"
+    EMOTION = "emotion"
+    STYLE = "style"
+    SPEED = "speed"
+    DENOISE = "denoise"
+    VAD = "vad"
+    PARALINGUISTIC = "paralinguistic"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReferenceClip:
+    """A decoded reference clip.
+
+    samples: float32 (n,), mono, full scale is ±1.
+    sample_rate_hz: the rate of `samples`, as uploaded (no resampling yet).
+    digest: hex digest of the PCM with its rate; names the clip in logs and in the clone prompt's speaker id.
+    """
+
+    samples: Float32Array
+    sample_rate_hz: int
+    digest: str
+
+    @property
+    def duration_s(self) -> float:
+        return len(self.samples) / self.sample_rate_hz
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VoicePrompt:
+    """Everything that the later stages need of a reference clip.
+
+    vq02: int16 (n,), linguistic codes at 16.67 Hz, 0 ≤ code < 1024.
+    vq06: int16 (m,), semantic codes at 25 Hz, 0 ≤ code < 4096.
+    prompt_mel: float32 (t, 80), log-mel at 50 Hz of the untrimmed clip.
+    speaker_embedding: float32 (192,), not normalised.
+    duration_s: length of the clip before trimming, seconds.
+    fingerprint: hex fingerprint of the encoder (weights, preprocessing version) that made it.
+    """
+
+    vq02: Int16Array
+    vq06: Int16Array
+    prompt_mel: Float32Array
+    speaker_embedding: Float32Array
+    duration_s: float
+    fingerprint: str
+
+    @property
+    def n_groups(self) -> int:
+        """Whole 120 ms groups in the prompt; what is left over at the end is not used."""
+        return min(len(self.vq02) // 2, len(self.vq06) // 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the LLM draws audio tokens.
+
+    temperature: 0 means greedy.
+    seed: same prompt and seed, same tokens.
+    max_tokens: upper bound of audio tokens; generation stops at the group that would exceed it.
+    top_p, top_k: nucleus and top-k truncation; 1.0 and 0 switch them off.
+    grammar: restrict each position to its codebook and stops to group borders; off reproduces the reference.
+    repetition_window: the last token is banned as the next one when it occurs more than once in this many tokens.
+    """
+
+    temperature: float = 0.7
+    seed: int = 0
+    max_tokens: int = 8192
+    top_p: float = 1.0
+    top_k: int = 0
+    grammar: bool = True
+    repetition_window: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechRequest:
+    """What a caller wants spoken.
+
+    mode: clone, or one of the edits. info: the edit's value (for example "happy"), empty for a clone.
+    text: what to speak (clone, paralinguistic), or the text of the input audio (other edits).
+    transcript: what is said in the reference clip.
+    speaker: the speaker name written into a clone prompt; derived from the clip, never from the transcript alone.
+    speed: playback speed factor, pitch kept; 1.0 is as generated.
+    """
+
+    text: str
+    transcript: str
+    speaker: str
+    mode: Mode = Mode.CLONE
+    info: str = ""
+    sampling: Sampling = field(default_factory=Sampling)
+    speed: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenChunk:
+    """Audio tokens of whole groups. ids: int32 (5k,) with the audio base removed (0 … 5119); may be empty when last."""
+
+    ids: Int32Array
+    last: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AudioChunk:
+    """Speech. samples: float32 (n,), 24 kHz mono, |x| ≤ 1; may be empty when last."""
+
+    samples: Float32Array
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StageTimes:
+    """Where a request's time went, seconds. Every time is the stage's own work or wait as the router saw it.
+
+    tokenizer_s: resolving the voice, cache look-up included. tier: what answered (l1, l2, l3 or miss).
+    llm_s: time spent waiting for tokens. vocoder_s: time spent turning tokens into audio.
+    ttfa_s: request accepted → first audio byte. total_s: request accepted → last byte. audio_s: audio produced.
+    """
+
+    tokenizer_s: float
+    tier: str
+    llm_s: float
+    vocoder_s: float
+    ttfa_s: float
+    total_s: float
+    audio_s: float
+
+    @property
+    def rtf(self) -> float:
+        """Real-time factor: processing seconds per second of audio; lower is better."""
+        return self.total_s / self.audio_s if self.audio_s else 0.0
+
+
+class VoiceEncoder(Protocol):
+    """Turns a clip into a voice prompt. Deterministic: the same clip gives the same prompt, bit for bit."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest of weights, preprocessing version and configs; a change makes every cached prompt unreachable."""
+        ...
+
+    async def encode(self, clip: ReferenceClip) -> VoicePrompt:
+        """Raises AudioError for a clip that cannot be encoded. Never blocks the event loop."""
+        ...
+
+
+class SpeechLM(Protocol):
+    """Draws audio tokens for a prompt."""
+
+    def stream(self, prompt_ids: Int32Array, sampling: Sampling) -> AsyncIterator[TokenChunk]:
+        """Chunks in order; exactly one has `last` and it is the final one.
+
+        Closing the iterator (`aclose`) or cancelling the task frees the slot at the next step.
+        Raises CapacityError when nothing is free in time, StageError when the model fails.
+        """
+        ...
+
+
+class WaveDecoder(Protocol):
+    """Turns audio tokens into a waveform, chunk by chunk."""
+
+    def stream(self, tokens: AsyncIterator[TokenChunk], voice: VoicePrompt) -> AsyncIterator[AudioChunk]:
+        """Chunks in order; exactly one has `last` and it is the final one. State dies with the iterator."""
+        ...

@@ -1,0 +1,151 @@
+"""Every error that timbre raises on purpose. Knows no HTTP: the ingress maps this tree to status codes in one table.
+
+TimbreError
+├── InputError              the caller's fault: says what was wrong and what is allowed
+│   ├── AudioError          a reference clip that cannot be used
+│   │   ├── UndecodableAudioError
+│   │   ├── SilentAudioError
+│   │   ├── ClipDurationError
+│   │   └── SampleRateError
+│   ├── TooLargeError       body or upload over the limit
+│   ├── TextError           empty, too long, or without anything speakable
+│   ├── UnknownVoiceError
+│   └── UnsupportedError    a value outside the allowed list (format, edit, field)
+├── CapacityError           the service is full; retry later
+├── StageError              a stage failed while working; retrying may help
+│   ├── StageUnavailableError   a replica died or could not be reached
+│   └── StageTimeoutError       a stage did not answer in time
+└── SetupError              configuration or checkpoint is wrong; start-up stops
+    ├── CheckpointError     files missing, damaged, or not of the shapes the configs say
+    ├── ConfigError         a setting is unknown or contradicts another
+    └── DownloadError       a checkpoint could not be fetched
+"""
+
+from __future__ import annotations
+
+
+class TimbreError(Exception):
+    """Root of the tree. `code` is a stable machine-readable word, `param` the request field at fault, if any."""
+
+    code = "internal_error"
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle by value: errors cross process borders with their `param`."""
+        return _rebuild, (type(self), self.message, self.param)
+
+
+def _rebuild(cls: type[TimbreError], message: str, param: str | None) -> TimbreError:
+    return cls(message, param=param)
+
+
+class InputError(TimbreError):
+    """The request cannot be served as it is."""
+
+    code = "invalid_request"
+
+
+class AudioError(InputError):
+    """The reference clip cannot be used."""
+
+    code = "invalid_audio"
+
+
+class UndecodableAudioError(AudioError):
+    """No decoder could read the upload."""
+
+    code = "undecodable_audio"
+
+
+class SilentAudioError(AudioError):
+    """The clip holds no sound above the silence threshold."""
+
+    code = "silent_audio"
+
+
+class ClipDurationError(AudioError):
+    """The clip is shorter or longer than the model accepts."""
+
+    code = "clip_duration"
+
+
+class SampleRateError(AudioError):
+    """The clip's sample rate is outside what is accepted."""
+
+    code = "sample_rate"
+
+
+class TooLargeError(InputError):
+    """The body or the upload exceeds its limit."""
+
+    code = "too_large"
+
+
+class TextError(InputError):
+    """The text is empty, too long, or has nothing to speak."""
+
+    code = "invalid_text"
+
+
+class UnknownVoiceError(InputError):
+    """No voice has this name."""
+
+    code = "unknown_voice"
+
+
+class UnsupportedError(InputError):
+    """A value that is not in the allowed list."""
+
+    code = "unsupported_value"
+
+
+class CapacityError(TimbreError):
+    """All slots and queues are full."""
+
+    code = "overloaded"
+
+
+class StageError(TimbreError):
+    """A stage failed while it worked on the request."""
+
+    code = "stage_failed"
+
+
+class StageUnavailableError(StageError):
+    """A replica died or could not be reached."""
+
+    code = "stage_unavailable"
+
+
+class StageTimeoutError(StageError):
+    """A stage did not answer within its deadline."""
+
+    code = "stage_timeout"
+
+
+class SetupError(TimbreError):
+    """Start-up cannot go on."""
+
+    code = "setup"
+
+
+class CheckpointError(SetupError):
+    """A checkpoint's files are missing, damaged or contradict its configs."""
+
+    code = "checkpoint"
+
+
+class ConfigError(SetupError):
+    """A setting is unknown, out of range, or contradicts another."""
+
+    code = "config"
+
+
+class DownloadError(SetupError):
+    """A checkpoint could not be fetched."""
+
+    code = "download"
