@@ -185,6 +185,8 @@ class SpeechLM(Protocol):
 class WaveDecoder(Protocol):
     """Turns audio tokens into a waveform, chunk by chunk."""
 
-    def stream(self, tokens: AsyncIterator[TokenChunk], voice: VoicePrompt) -> AsyncIterator[AudioChunk]:
+    def stream(
+        self, tokens: AsyncIterator[TokenChunk], voice: VoicePrompt
+    ) -> AsyncIterator[AudioChunk]:
         """Chunks in order; exactly one has `last` and it is the final one. State dies with the iterator."""
         ...
