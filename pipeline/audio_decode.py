@@ -53,6 +53,10 @@ _CODECS = frozenset(
 )
 
 
+# What decoding depends on besides the bytes and limits: our own rules and the codecs that come with PyAV.
+DECODER_VERSION = f"1+av-{av.__version__}"
+
+
 @dataclass(frozen=True, slots=True)
 class ClipLimits:
     """What a reference clip may be; each bound is itself allowed.
