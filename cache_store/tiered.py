@@ -131,6 +131,7 @@ class VoiceCache:
         self._l1 = MemoryTier[_Entry](settings.l1_bytes)
         self._aliases = MemoryTier[Alias](settings.alias_bytes)
         self._flight = SingleFlight[tuple[_Entry, TierName]]()
+        self._alias_flight = SingleFlight[Alias | None]()
         self._requests: Counter[tuple[str, str, str]] = Counter()
         self._counts: Counter[str] = Counter()
         self._saved_s = 0.0
@@ -183,15 +184,8 @@ class VoiceCache:
         self._count(key, "l1", "miss" if alias is None else "hit")
         if alias is not None:
             return alias
-        for tier in self._tiers:
-            found = await self._read(tier, key, self._notes)
-            if found is not None:
-                record = found.record
-                clip = record.arrays["clip"].tobytes().hex()
-                alias = Alias(clip, float(record.arrays["duration_s"][0]))
-                self._aliases.put(key.digest, alias, _ALIAS_OVERHEAD_BYTES)
-                return alias
-        return None
+        alias, _ = await self._alias_flight.run(key.digest, lambda: self._alias_from_tiers(key))
+        return alias
 
     def publish_alias(self, key: AliasKey, alias: Alias) -> None:
         """Remember what this upload decodes to, here at once and elsewhere soon."""
@@ -261,12 +255,22 @@ class VoiceCache:
             return entry, "l2" if tier.name == "l2" else "l3"
         return None
 
+    async def _alias_from_tiers(self, key: AliasKey) -> Alias | None:
+        for tier in self._tiers:
+            found = await self._read(tier, key, self._notes)
+            if found is not None:
+                arrays = found.record.arrays
+                alias = Alias(arrays["clip"].tobytes().hex(), float(arrays["duration_s"][0]))
+                self._aliases.put(key.digest, alias, _ALIAS_OVERHEAD_BYTES)
+                return alias
+        return None
+
     async def _read(self, tier: Tier, key: EntryKey, codec: RecordCodec) -> _Entry | None:
         """A verified entry of one tier; whatever goes wrong is counted and is a miss."""
         try:
             data = await tier.get(key)
-        except StoreError as error:
-            logger.warning("%s could not be asked for %s: %s", tier.name, key.path, error)
+        except Exception as error:  # noqa: BLE001 - a tier's bug must not fail a request either
+            logger.warning("%s could not be asked for %s: %r", tier.name, key.path, error)
             self._count(key, tier.name, "error")
             return None
         if data is None:

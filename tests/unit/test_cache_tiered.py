@@ -170,6 +170,25 @@ async def test_a_failing_tier_is_a_counted_miss():
     assert await cache.find_alias(ALIAS_KEY) is None
 
 
+async def test_a_tier_with_a_bug_is_a_counted_miss():
+    tier = ScriptedTier()
+
+    async def crash(key):
+        raise KeyError("a bug")
+
+    tier.get = crash
+    cache = make_cache(tier)
+    assert (await cache.get_or_compute(make_key(), Encoder())).tier == "miss"
+    assert cache.stats().requests["voice", "l3", "error"] == 1
+
+
+async def test_concurrent_look_ups_of_one_alias_ask_once():
+    tier = ScriptedTier(delay_s=0.01)
+    cache = make_cache(tier)
+    await asyncio.gather(*(cache.find_alias(ALIAS_KEY) for _ in range(8)))
+    assert tier.gets == 1
+
+
 async def test_a_failing_quarantine_does_not_fail_the_request():
     tier = ScriptedTier()
     tier.entries[make_key().path] = b"garbage"

@@ -1,4 +1,4 @@
-"""Fixtures shared by every tier of tests."""
+"""Fixtures of the unit tests."""
 
 from __future__ import annotations
 
