@@ -45,6 +45,7 @@ def parity(
 ) -> None:
     """Compare this build with golden data of the reference; exit code 1 if any tolerance is exceeded."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from pipeline.stepaudio.parity import run_parity
@@ -57,7 +58,7 @@ def parity(
         error = check.message or ("differs" if math.isinf(check.error) else f"{check.error:.3g}")
         verdict = "[green]ok[/]" if check.ok else "[red]FAILED[/]"
         tolerance = f"{check.tolerance:g}" if check.tolerance else "exact"
-        table.add_row(file, check.name, error, tolerance, verdict)
+        table.add_row(escape(file), escape(check.name), escape(error), tolerance, verdict)
     console.print(table)
     failed = sum(not check.ok for _, check in results)
     n_files = len({file for file, _ in results})

@@ -29,7 +29,7 @@ class NoProgress:
 
 
 class BarProgress:
-    """One bar per file on standard error; a context manager. Not a terminal: shows nothing until the end."""
+    """One bar per file on standard error; a context manager. Shows nothing off a terminal."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -42,13 +42,16 @@ class BarProgress:
             TransferSpeedColumn,
         )
 
+        console = Console(stderr=True)
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             DownloadColumn(),
             TransferSpeedColumn(),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
         )
         self._task = None
 

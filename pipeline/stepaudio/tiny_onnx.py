@@ -62,22 +62,16 @@ def speech_tokenizer(seed: int) -> onnx.ModelProto:
 def speaker_encoder(seed: int) -> onnx.ModelProto:
     """input float32 (1, T, 80), mean over time removed → output float32 (1, 192).
 
-    The squares carry it: any linear mean over time of such features would be zero.
+    It projects how much each mel moves: the mean over time of such features is zero.
     """
     from onnx import TensorProto, helper
 
-    weights = {
-        "expand.weight": value("campplus.expand", (WIDTH, FBANK_MELS), seed).T.copy(),
-        "project.weight": value("campplus.project", (EMBEDDING, WIDTH), seed).T.copy(),
-        "floor": np.full(1, 1e-6, np.float32),
-    }
+    weights = {"project.weight": value("campplus.project", (EMBEDDING, FBANK_MELS), seed).T.copy()}
     nodes = [
-        helper.make_node("MatMul", ["input", "expand.weight"], ["expanded"]),
-        helper.make_node("Mul", ["expanded", "expanded"], ["power"]),
+        helper.make_node("Mul", ["input", "input"], ["power"]),
         helper.make_node("ReduceMean", ["power"], ["mean_power"], axes=[1], keepdims=0),
-        helper.make_node("Add", ["mean_power", "floor"], ["floored"]),
-        helper.make_node("Log", ["floored"], ["level"]),
-        helper.make_node("MatMul", ["level", "project.weight"], ["output"]),
+        helper.make_node("Sqrt", ["mean_power"], ["deviation"]),
+        helper.make_node("MatMul", ["deviation", "project.weight"], ["output"]),
     ]
     inputs = [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, "T", FBANK_MELS])]
     outputs = [helper.make_tensor_value_info("output", TensorProto.FLOAT, [1, EMBEDDING])]
