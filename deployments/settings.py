@@ -6,6 +6,7 @@ Every key is used; an unknown one stops start-up and lists the valid names. Know
 from __future__ import annotations
 
 import os
+from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -153,6 +154,11 @@ class Settings(BaseSettings):
     vocoder: VocoderSettings = VocoderSettings()
     voices: VoiceSettings = VoiceSettings()
     cluster: ClusterSettings = ClusterSettings()
+
+    @property
+    def model_name(self) -> str:
+        """The model as clients name it: a checkpoint directory's own name."""
+        return PurePath(self.model).name
 
     @classmethod
     def settings_customise_sources(
