@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from pipeline.stepaudio.config import EncoderConfig
 
 BLOCK_NORM_EPS = 1e-12
-LOOKAHEAD_KERNEL = 3  # second convolution of the lookahead layer; the first one's follows from the config
+LOOKAHEAD_KERNEL = (
+    3  # second convolution of the lookahead layer; the first one's follows from the config
+)
 MAX_WAVELENGTH = 10_000.0  # of the sinusoidal positions
 
 KeyValue = tuple[Tensor, Tensor]  # keys and values, each [B, H, T, D / H], oldest first
@@ -181,7 +183,9 @@ class ConformerEncoder(nn.Module):
         self.encoders = nn.ModuleList(ConformerBlock(config) for _ in range(config.num_blocks))
         self.up_layer = UpsampleLayer(width, config.up_stride)
         self.up_embed = InputLayer(config.input_size, width)
-        self.up_encoders = nn.ModuleList(ConformerBlock(config) for _ in range(config.num_up_blocks))
+        self.up_encoders = nn.ModuleList(
+            ConformerBlock(config) for _ in range(config.num_up_blocks)
+        )
         self.after_norm = nn.LayerNorm(width)
 
     def forward(

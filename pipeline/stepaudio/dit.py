@@ -62,7 +62,9 @@ class TimestepEmbedder(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(TIME_FEATURES, width), nn.SiLU(), nn.Linear(width, width))
+        self.mlp = nn.Sequential(
+            nn.Linear(TIME_FEATURES, width), nn.SiLU(), nn.Linear(width, width)
+        )
 
     def forward(self, t: Tensor) -> Tensor:
         """t: [N] → [N, D]"""
@@ -133,9 +135,7 @@ class CausalConvBlock(nn.Module):
             }
         )
 
-    def forward(
-        self, x: Tensor, cache: BlockCache | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, cache: BlockCache | None) -> tuple[Tensor, Tensor, Tensor]:
         """x: [B, T, D] → [B, T, D] and the last inputs of both convolutions."""
         n_past = CONV_KERNEL - 1
         x = _with_past(x.transpose(1, 2), None if cache is None else cache.conv_in)
@@ -159,7 +159,9 @@ class Block(nn.Module):
         self.attn = Attention(width, config.num_heads, config.head_dim)
         self.mlp = Mlp(width, int(width * config.mlp_ratio))
         self.conv = CausalConvBlock(width)
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, BLOCK_MODULATIONS * width))
+        self.adaLN_modulation = nn.Sequential(
+            nn.SiLU(), nn.Linear(width, BLOCK_MODULATIONS * width)
+        )
 
     def forward(
         self, x: Tensor, modulation: Tensor, cache: BlockCache | None, retention: Retention | None
@@ -185,7 +187,9 @@ class FinalLayer(nn.Module):
 
     def __init__(self, width: int, n_out: int) -> None:
         super().__init__()
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, FINAL_MODULATIONS * width))
+        self.adaLN_modulation = nn.Sequential(
+            nn.SiLU(), nn.Linear(width, FINAL_MODULATIONS * width)
+        )
         self.linear = nn.Linear(width, n_out)
 
     def forward(self, x: Tensor, modulation: Tensor) -> Tensor:

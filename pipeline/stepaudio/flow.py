@@ -217,7 +217,9 @@ class Flow(nn.Module):
     def _condition(self, mu: Tensor, embedding: Tensor, prompt_mel: Tensor) -> Tensor:
         """mu [B, T, M], embedding [B, 192], prompt_mel [B, P, M] → [B, 3M, T]; the mel is zero after the prompt."""
         n_frames = mu.shape[1]
-        assert prompt_mel.shape[1] <= n_frames, "prompt mel and prompt rows must cover the same time"
+        assert prompt_mel.shape[1] <= n_frames, (
+            "prompt mel and prompt rows must cover the same time"
+        )
         speaker = self.spk_embed_affine_layer(F.normalize(embedding, dim=1))
         speaker = speaker[:, None].expand(-1, n_frames, -1)
         mel = F.pad(prompt_mel, (0, 0, 0, n_frames - prompt_mel.shape[1]))
