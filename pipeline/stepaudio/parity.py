@@ -1,5 +1,8 @@
 # pyright: basic
-"""Comparisons with golden data: one result record, and the parameters such data is made on. Knows no stage."""
+"""Comparisons with golden data: one result record, and the parameters such data is made on.
+
+Knows no stage.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ from pipeline.contracts import Float32Array
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One comparison. name: what was compared. error: largest deviation. tolerance: largest allowed; 0 is exact."""
+    """One comparison.
+
+    name: what was compared. error: largest deviation. tolerance: largest allowed; 0 is exact.
+    """
 
     name: str
     error: float
@@ -28,7 +34,7 @@ class Check:
 
 
 def value(name: str, shape: Sequence[int], seed: int) -> Float32Array:
-    """The golden parameter called `name`: float32 of `shape`, a function of name, shape and seed alone."""
+    """The golden parameter `name`: float32 of `shape`, a function of name, shape and seed alone."""
     state = np.random.RandomState(zlib.crc32(f"{seed}:{name}".encode()))
     x = state.standard_normal(size=tuple(shape)).astype(np.float32)
     leaf = name.rpartition(".")[2]
