@@ -1,4 +1,4 @@
-"""Fixtures shared by all tiers."""
+"""Fixtures of every tier."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-REPO_ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
-    """Golden data and clips; a test that needs them is skipped where they are absent."""
-    path = Path(os.environ.get("TIMBRE_SHARED", REPO_ROOT.parent / "shared"))
-    if not path.is_dir():
-        pytest.skip(f"no shared data at {path}")
+    """Golden data and human clips, which the project may not commit; tests that need them skip without."""
+    path = Path(os.environ.get("TIMBRE_SHARED", ROOT.parent / "shared"))
+    if not (path / "golden").is_dir():
+        pytest.skip("no shared directory with golden data and clips beside the project")
     return path
