@@ -1,0 +1,18 @@
+"""Fixtures that all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """Golden files and clips: TIMBRE_SHARED, else beside the repository; skips when absent."""
+    repository = Path(__file__).resolve().parents[1]
+    directory = Path(os.environ.get("TIMBRE_SHARED", repository.parent / "shared"))
+    if not directory.is_dir():
+        pytest.skip(f"no shared data at {directory}")
+    return directory
