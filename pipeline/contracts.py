@@ -5,7 +5,7 @@ Records are frozen, slotted, hold arrays (never lists) and pickle, so they cross
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -174,7 +174,7 @@ class VoiceEncoder(Protocol):
 class SpeechLM(Protocol):
     """Draws audio tokens for a prompt."""
 
-    def stream(self, prompt_ids: Int32Array, sampling: Sampling) -> AsyncIterator[TokenChunk]:
+    def stream(self, prompt_ids: Int32Array, sampling: Sampling) -> AsyncGenerator[TokenChunk]:
         """Chunks in order; exactly one has `last` and it is the final one.
 
         Closing the iterator (`aclose`) or cancelling the task frees the slot at the next step.
@@ -188,6 +188,6 @@ class WaveDecoder(Protocol):
 
     def stream(
         self, tokens: AsyncIterator[TokenChunk], voice: VoicePrompt
-    ) -> AsyncIterator[AudioChunk]:
+    ) -> AsyncGenerator[AudioChunk]:
         """Chunks in order; exactly one has `last` and it is the final one. State dies with the iterator."""
         ...
