@@ -1,4 +1,4 @@
-"""Fixtures of every tier."""
+"""Fixtures that all tests share."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
-    """Golden data and human clips, which the project may not commit; tests that need them skip without."""
-    path = Path(os.environ.get("TIMBRE_SHARED", ROOT.parent / "shared"))
-    if not (path / "golden").is_dir():
-        pytest.skip("no shared directory with golden data and clips beside the project")
-    return path
+    """The directory with golden files and clips: TIMBRE_SHARED, else beside the repository; skips when absent."""
+    directory = Path(os.environ.get("TIMBRE_SHARED", ROOT.parent / "shared"))
+    if not directory.is_dir():
+        pytest.skip(f"no shared data at {directory}")
+    return directory
