@@ -5,7 +5,7 @@ Records are frozen, slotted, hold arrays (never lists) and pickle, so they cross
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 OUTPUT_SAMPLE_RATE_HZ = 24_000  # what the vocoder produces, mono
 GROUP_TOKENS = 5  # 2 vq02 + 3 vq06 codes
 GROUP_S = 0.12  # seconds of audio a group covers
+VOICE_PROMPT_SCHEMA = 1  # raise when VoicePrompt's fields change: older records are not read
 
 Int16Array = NDArray[np.int16]
 Int32Array = NDArray[np.int32]
@@ -173,7 +174,7 @@ class VoiceEncoder(Protocol):
 class SpeechLM(Protocol):
     """Draws audio tokens for a prompt."""
 
-    def stream(self, prompt_ids: Int32Array, sampling: Sampling) -> AsyncIterator[TokenChunk]:
+    def stream(self, prompt_ids: Int32Array, sampling: Sampling) -> AsyncGenerator[TokenChunk]:
         """Chunks in order; exactly one has `last` and it is the final one.
 
         Closing the iterator (`aclose`) or cancelling the task frees the slot at the next step.
@@ -187,6 +188,6 @@ class WaveDecoder(Protocol):
 
     def stream(
         self, tokens: AsyncIterator[TokenChunk], voice: VoicePrompt
-    ) -> AsyncIterator[AudioChunk]:
+    ) -> AsyncGenerator[AudioChunk]:
         """Chunks in order; exactly one has `last` and it is the final one. State dies with the iterator."""
         ...

@@ -4,15 +4,20 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import ConfigError
+
 if TYPE_CHECKING:
     from torch import nn
+
+SUFFIXES = {"vocoder": ".json", "lm": ".json", "vq02": ".json", "frontend": ".npz"}  # by kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +69,59 @@ def fill(module: nn.Module, seed: int) -> nn.Module:
             if tensor.is_floating_point():
                 tensor.copy_(torch.from_numpy(value(name, tensor.shape, seed)))
     return module
+
+
+Comparison = Callable[[Path, str], list[Check]]
+
+
+def golden_files(directory: Path) -> list[tuple[Path, str]]:
+    """The golden files of a directory with their kinds, by name. What follows the first underscore is free."""
+    found = []
+    for path in sorted(directory.iterdir()):
+        kind = path.name.partition("_")[0]
+        if path.suffix == ".json" and path.name.startswith("prompts"):
+            found.append((path, "prompts"))
+        elif path.name.endswith(".names.json") or "_" not in path.name:
+            continue
+        elif SUFFIXES.get(kind) == path.suffix:
+            found.append((path, kind))
+    return found
+
+
+def run_parity(directory: Path, device: str = "cpu") -> list[tuple[str, Check]]:
+    """Compare with every golden file of a directory: (file name, check) in order.
+
+    A comparison that crashes is one failed check with its message; the others still run.
+    Raises ConfigError when there is no directory or it holds nothing to compare with.
+    """
+    if not directory.is_dir():
+        raise ConfigError(f"there is no directory {directory}")
+    files = golden_files(directory)
+    if not files:
+        patterns = ", ".join(f"{kind}_*{suffix}" for kind, suffix in SUFFIXES.items())
+        raise ConfigError(f"{directory} holds no golden file ({patterns}, prompts*.json)")
+    compare = _comparisons()
+    return [(path.name, check) for path, kind in files for check in _run(compare[kind], path, device)]
+
+
+def _run(compare: Comparison, path: Path, device: str) -> list[Check]:
+    try:
+        return compare(path, device)
+    except Exception as error:  # noqa: BLE001 — whatever goes wrong is this file's result, not the run's end
+        message = str(error).strip().partition("\n")[0]
+        return [Check("crashed", float("inf"), 0.0, f"{type(error).__name__}: {message}")]
+
+
+def _comparisons() -> dict[str, Comparison]:
+    """What compares each kind. Imported here: these modules import this one, and funasr takes seconds."""
+    from pipeline.stepaudio.parity_frontend import check_frontend, check_vq02
+    from pipeline.stepaudio.parity_lm import check_lm, check_prompts
+    from pipeline.stepaudio.parity_vocoder import check_vocoder
+
+    return {
+        "vocoder": check_vocoder,
+        "lm": check_lm,
+        "vq02": check_vq02,
+        "frontend": check_frontend,
+        "prompts": check_prompts,
+    }
