@@ -265,7 +265,7 @@ class VocoderConfig:
 
 
 def require(condition: bool, section: str, name: str, value: object, allowed: object) -> None:
-    """Raises CheckpointError that names the setting, its value and what is supported, unless `condition` holds."""
+    """Raises CheckpointError that names the setting and what is supported, unless `condition` holds."""
     if not condition:
         raise CheckpointError(f"{section}.{name} is {value!r}, but only {allowed!r} is supported")
 

@@ -74,6 +74,8 @@ class FlowMatching(nn.Module):
     Both guidance rows go through the estimator as one batch.
     """
 
+    noise: Tensor
+
     def __init__(self, config: EstimatorConfig, guidance: float, seed: int) -> None:
         super().__init__()
         self.estimator = Estimator(config)

@@ -8,6 +8,7 @@ see `hift_stream`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ class F0Predictor(nn.Module):
         super().__init__()
         widths = [config.in_channels] + [config.cond_channels] * F0_LAYERS
         layers: list[nn.Module] = []
-        for n_in, n_out in zip(widths[:-1], widths[1:], strict=True):
+        for n_in, n_out in pairwise(widths):
             conv = nn.Conv1d(n_in, n_out, F0_KERNEL, padding=F0_KERNEL // 2)
             layers += [weight_norm(conv), nn.ELU()]
         self.condnet = nn.Sequential(*layers)
@@ -138,6 +139,8 @@ class HarmonicSource(nn.Module):
 
 class Hift(nn.Module):
     """Mel and excitation → waveform."""
+
+    window: Tensor
 
     def __init__(self, config: HiftConfig, f0_config: F0Config) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ from pipeline.stepaudio.hift import Hift, source_noise
 
 HELD_FRAMES = 8  # newest frames: run, held back, and run again when their future is known
 CONTEXT_FRAMES = (
-    8  # emitted frames before those, run again as the past; F0 looks five frames around
+    8  # emitted frames before those, run again as their past; F0 needs five
 )
 FADE_FRAMES = 2  # of the held frames: the first ones, where both runs are still right
 

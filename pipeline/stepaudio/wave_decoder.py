@@ -58,7 +58,8 @@ class StepWaveDecoder:
     ) -> None:
         if not chunk_rows or min(chunk_rows) < 1 or steps < 1 or (threads or 1) < 1:
             raise ConfigError(
-                f"chunk_rows {list(chunk_rows)}, steps {steps} and threads {threads} must be positive"
+                f"chunk_rows {list(chunk_rows)}, steps {steps} and threads {threads} "
+                "must all be positive"
             )
         if recent_frames is not None and recent_frames < 0:
             raise ConfigError(f"recent_frames is {recent_frames}, must not be negative")
@@ -200,7 +201,7 @@ class _Model:
         """Raises AudioError when prompt mel or embedding do not fit the model."""
         mel, embedding = np.asarray(voice.prompt_mel), np.asarray(voice.speaker_embedding)
         width = self.flow.spk_embed_affine_layer.in_features
-        if mel.ndim != 2 or mel.shape[1] != self.flow.n_mels or embedding.shape != (width,):
+        if mel.shape != (len(mel), self.flow.n_mels) or embedding.shape != (width,):
             raise AudioError(
                 f"voice prompt has mel {mel.shape} and embedding {embedding.shape}, "
                 f"expected (frames, {self.flow.n_mels}) and ({width},)"
@@ -333,7 +334,7 @@ def _to_audio(samples: Tensor) -> Float32Array:
 
 
 def _check_rates(config: VocoderConfig) -> None:
-    """Raises CheckpointError unless rows, frames and samples add up to what the pipeline promises its clients."""
+    """Raises CheckpointError unless rows, frames and samples make the rate that clients get."""
     hop = config.hift.samples_per_frame
     actual = (config.encoder.up_stride, config.hift.sampling_rate, hop * MEL_RATE_HZ)
     expected = (MEL_PER_ROW, OUTPUT_RATE_HZ, OUTPUT_RATE_HZ)
