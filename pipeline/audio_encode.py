@@ -141,12 +141,7 @@ def encode_file(
     Suffixes: .wav .flac .mp3 .ogg .opus .aac .m4a. Raises UnsupportedError for any other suffix
     or a rate that the format cannot hold, OSError from the disk.
     """
-    audio_format = _SUFFIXES.get(path.suffix.lower())
-    if audio_format is None:
-        raise UnsupportedError(
-            f"cannot tell an audio format from {path.name!r}; "
-            f"allowed suffixes are {' '.join(_SUFFIXES)}"
-        )
+    audio_format = file_format(path)
     codec = _FILE_CODECS.get(audio_format)
     _check_rate(audio_format, codec, sample_rate_hz)
     if codec is None:
@@ -159,6 +154,17 @@ def encode_file(
     encoder.encode(samples)
     encoder.finish()
     path.write_bytes(seekable.getvalue())
+
+
+def file_format(path: Path) -> str:
+    """The audio format that a file's suffix names. Raises UnsupportedError with the allowed suffixes."""
+    audio_format = _SUFFIXES.get(path.suffix.lower())
+    if audio_format is None:
+        raise UnsupportedError(
+            f"cannot tell an audio format from {path.name!r}; "
+            f"allowed suffixes are {' '.join(_SUFFIXES)}"
+        )
+    return audio_format
 
 
 def wav_header(sample_rate_hz: int, *, n_samples: int | None) -> bytes:

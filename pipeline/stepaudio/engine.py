@@ -15,7 +15,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -167,7 +167,7 @@ class Engine:
 
     async def stream(
         self, prompt_ids: Int32Array, sampling: Sampling, credit: TokenCredit | None = None
-    ) -> AsyncIterator[TokenChunk]:
+    ) -> AsyncGenerator[TokenChunk]:
         """Draw audio tokens for int32 (n,) prompt ids.
 
         Chunks of whole groups; the last one may be empty.

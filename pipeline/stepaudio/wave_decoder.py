@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +88,7 @@ class StepWaveDecoder:
 
     async def stream(
         self, tokens: AsyncIterator[TokenChunk], voice: VoicePrompt
-    ) -> AsyncIterator[AudioChunk]:
+    ) -> AsyncGenerator[AudioChunk]:
         """Audio as soon as its tokens are there; see `contracts.WaveDecoder`.
 
         A chunk is cut when its rows and the lookahead after it are there, whether or not more
