@@ -13,7 +13,6 @@ from math import prod
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-
 from pipeline.errors import CheckpointError
 from pipeline.stepaudio.tagged_yaml import CLASS_KEY, read_tagged_yaml
 
@@ -31,7 +30,10 @@ SectionT = TypeVar("SectionT")
 
 @dataclass(frozen=True, slots=True)
 class FlowConfig:
-    """Flow shell. input_size: embedding width (both codebooks); output_size: mel bins; spk_embed_dim: speaker vector."""
+    """Flow shell. input_size: embedding width (both codebooks); output_size: mel bins.
+
+    Spk_embed_dim: speaker vector.
+    """
 
     input_size: int = 512
     output_size: int = 80
@@ -46,7 +48,10 @@ class FlowConfig:
 
 @dataclass(frozen=True, slots=True)
 class EncoderConfig:
-    """Upsampling conformer: blocks at 25 Hz, stride, blocks at 50 Hz. linear_units: feed-forward width."""
+    """Upsampling conformer: blocks at 25 Hz, stride, blocks at 50 Hz. linear_units:
+
+    Feed-forward width.
+    """
 
     input_size: int
     output_size: int = 256
@@ -65,7 +70,10 @@ class EncoderConfig:
     activation_type: str = "swish"
 
     def check(self) -> None:
-        """The official class swallows unknown arguments; what it would act on and we do not build is refused here."""
+        """The official class swallows unknown arguments.
+
+        What it would act on and we do not build is refused here.
+        """
         built = {
             "input_layer": "linear",
             "pos_enc_layer_type": "rel_pos_espnet",
@@ -106,7 +114,10 @@ class IstftConfig:
 
 @dataclass(frozen=True, slots=True)
 class HiftConfig:
-    """HiFT generator: mel → waveform through a harmonic source. Rates multiply with the iSTFT hop to samples per frame."""
+    """HiFT generator: mel → waveform through a harmonic source.
+
+    Rates multiply with the iSTFT hop to samples per frame.
+    """
 
     in_channels: int = 80
     base_channels: int = 512
@@ -172,7 +183,10 @@ class MelConfig:
 
 @dataclass(frozen=True, slots=True)
 class VocoderConfig:
-    """All sizes of flow, HiFT and prompt mel. inference_cfg_rate: strength of classifier-free guidance."""
+    """All sizes of flow, HiFT and prompt mel. inference_cfg_rate:
+
+    Strength of classifier-free guidance.
+    """
 
     flow: FlowConfig
     encoder: EncoderConfig
@@ -186,7 +200,8 @@ class VocoderConfig:
     def load(cls, path: Path) -> Self:
         """Read a `cosyvoice.yaml`, or the directory that holds it.
 
-        Raises CheckpointError that says which setting of which section is missing, unknown or unsupported.
+        Raises CheckpointError that says which setting of which section is missing, unknown or
+        unsupported.
         """
         file = path / VOCODER_YAML if path.is_dir() else path
         tree = read_tagged_yaml(file)
@@ -216,7 +231,10 @@ class VocoderConfig:
 
     @classmethod
     def from_sections(cls, sections: Mapping[str, Any]) -> Self:
-        """Build from flat sections (flow, encoder, estimator, hift, f0_predictor, mel); other keys are ignored."""
+        """Build from flat sections (flow, encoder, estimator, hift, f0_predictor, mel).
+
+        Other keys are ignored.
+        """
         config = cls(
             flow=_section(FlowConfig, "flow", sections),
             encoder=_section(EncoderConfig, "encoder", sections, ignore_unknown=True),
@@ -247,7 +265,7 @@ class VocoderConfig:
 
 
 def require(condition: bool, section: str, name: str, value: object, allowed: object) -> None:
-    """Raises CheckpointError that names the setting, its value and what is supported, unless `condition` holds."""
+    """Raises CheckpointError that names the setting and what is supported, unless `condition` holds."""
     if not condition:
         raise CheckpointError(f"{section}.{name} is {value!r}, but only {allowed!r} is supported")
 
@@ -287,7 +305,10 @@ def _section(
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:
-    """`value` as the annotation says, lists as tuples. Raises CheckpointError instead of guessing."""
+    """`value` as the annotation says, lists as tuples.
+
+    Raises CheckpointError instead of guessing.
+    """
     if dataclasses.is_dataclass(hint):
         return _section(typing.cast("type[Any]", hint), where, {where: value})
     if typing.get_origin(hint) is tuple and isinstance(value, list | tuple):

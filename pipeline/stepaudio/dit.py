@@ -1,7 +1,8 @@
 # pyright: basic
-"""The flow's estimator: a diffusion transformer that maps a noisy mel to its velocity. Knows no solver or guidance.
+"""The flow's estimator: a diffusion transformer that maps a noisy mel to its velocity.
 
-Without a cache it sees a whole utterance; with one, a chunk that attends to the frames kept and to itself.
+Knows no solver or guidance. Without a cache it sees a whole utterance; with one, a chunk that
+attends to the frames kept and to itself.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ FINAL_MODULATIONS = 2
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """Which cached frames a chunk may attend to: the prompt's, and the most recent ones before it."""
+    """Which cached frames a chunk may attend to:
+
+    The prompt's, and the most recent ones before it.
+    """
 
     prompt_frames: int
     recent_frames: int
@@ -41,7 +45,10 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class BlockCache:
-    """One block's past. keys, values: [B, H, T, C], oldest first. conv_in, conv_out: [B, D, kernel - 1]."""
+    """One block's past. keys, values: [B, H, T, C], oldest first. conv_in, conv_out:
+
+    [B, D, kernel - 1].
+    """
 
     keys: Tensor
     values: Tensor
@@ -123,7 +130,10 @@ class Mlp(nn.Module):
 
 
 class CausalConvBlock(nn.Module):
-    """Two causal convolutions with LayerNorm and Mish between; `block` keeps the official indices."""
+    """Two causal convolutions with LayerNorm and Mish between.
+
+    `block` keeps the official indices.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -208,7 +218,10 @@ class Estimator(nn.Module):
         self.final_layer = FinalLayer(config.hidden_size, config.out_channels)
 
     def modulations(self, times: Tensor) -> tuple[Modulation, ...]:
-        """Everything that depends on the time step alone, once for a whole schedule. times: [N] in 0 … 1."""
+        """Everything that depends on the time step alone, once for a whole schedule. times:
+
+        [N] in 0 … 1.
+        """
         embedded = self.t_embedder(times)
         blocks = torch.stack([block.adaLN_modulation(embedded) for block in self.blocks], dim=1)
         blocks = blocks.unflatten(-1, (BLOCK_MODULATIONS, self.width))  # [N, depth, 9, D]
@@ -225,7 +238,8 @@ class Estimator(nn.Module):
     ) -> tuple[Tensor, tuple[BlockCache, ...]]:
         """Velocity of one step.
 
-        x: [B, C, T], noisy mel, mu, speaker and condition stacked. Returns [B, M, T] and the blocks' caches.
+        x: [B, C, T], noisy mel, mu, speaker and condition stacked. Returns [B, M, T] and the
+        blocks' caches.
         """
         x = self.in_proj(x.transpose(1, 2))
         new_caches: list[BlockCache] = []

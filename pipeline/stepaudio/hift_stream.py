@@ -14,7 +14,9 @@ from torch import Tensor
 from pipeline.stepaudio.hift import Hift, source_noise
 
 HELD_FRAMES = 8  # newest frames: run, held back, and run again when their future is known
-CONTEXT_FRAMES = 8  # emitted frames before those, run again as the past; F0 looks five frames around
+CONTEXT_FRAMES = (
+    8  # emitted frames before those, run again as their past; F0 needs five
+)
 FADE_FRAMES = 2  # of the held frames: the first ones, where both runs are still right
 
 
@@ -22,9 +24,9 @@ FADE_FRAMES = 2  # of the held frames: the first ones, where both runs are still
 class HiftState:
     """Streaming state of one request.
 
-    mel: [1, M, ≤ 16], the frames to run again: context, then held. first_frame: number of the first.
-    f0: Hz [1, ≤ 8] of the context frames. cycles: float64 [1, H], phase before the first frame, None
-    at the beginning. tail: samples [1, ≤ 2 frames], the start of what is held back.
+    mel: [1, M, ≤ 16], the frames to run again: context, then held. first_frame: number of the
+    first. f0: Hz [1, ≤ 8] of the context frames. cycles: float64 [1, H], phase before the first
+    frame, None at the beginning. tail: samples [1, ≤ 2 frames], the start of what is held back.
     """
 
     mel: Tensor
@@ -59,13 +61,14 @@ def decode_chunk(
     n_final = n_frames - n_held
     start = max(0, n_final - CONTEXT_FRAMES)
     border = (n_final - n_done) * size
+    n_fade = FADE_FRAMES * size if border else 0  # before anything is emitted nothing can jump
     cycles = source.cycles(f0, state.cycles)[:, start - 1].clone() if start else state.cycles
     next_state = HiftState(
         mel[:, :, start:].clone(),
         state.first_frame + start,
         f0[:, start:n_final].clone(),
         cycles,
-        samples[:, border : border + FADE_FRAMES * size].clone(),
+        samples[:, border : border + n_fade].clone(),
     )
     return samples[:, :border], next_state
 

@@ -1,7 +1,7 @@
 """hyperpyyaml files as plain data. Knows no model.
 
-Such a file is written for a loader that instantiates classes from tags (`!new:`, `!name:`, `!apply:`)
-and follows `!ref`. Here a tag names its class and nothing more.
+Such a file is written for a loader that instantiates classes from tags (`!new:`, `!name:`,
+`!apply:`) and follows `!ref`. Here a tag names its class and nothing more.
 """
 
 from __future__ import annotations
@@ -47,7 +47,10 @@ class _Reference:
     text: str
 
     def resolve(self, tree: Any) -> Any:
-        """The value referred to; the text itself when it is more than a plain reference, such as arithmetic."""
+        """The value referred to.
+
+        The text itself when it is more than a plain reference, such as arithmetic.
+        """
         match = re.fullmatch(r"\s*<([^<>]+)>\s*", self.text)
         if match is None:
             return self.text
@@ -63,8 +66,9 @@ _MAX_REFERENCE_DEPTH = 16  # a chain longer than this is a loop
 
 
 def read_tagged_yaml(file: Path) -> dict[str, Any]:
-    """Read a hyperpyyaml file as plain dicts, lists and scalars; a tag's class name is kept under CLASS_KEY.
+    """Read a hyperpyyaml file as plain dicts, lists and scalars.
 
+    A tag's class name is kept under CLASS_KEY.
     Raises CheckpointError when the file is missing, is no YAML mapping, or refers to nothing.
     """
     try:

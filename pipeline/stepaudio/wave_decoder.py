@@ -1,7 +1,8 @@
 # pyright: basic
-"""The vocoder as a stage: audio tokens in, 24 kHz audio out, whole or streamed. Knows no request, Ray or cache.
+"""The vocoder as a stage: audio tokens in, 24 kHz audio out, whole or streamed.
 
-All model work runs on one worker thread per decoder; a stream's state lives in its generator's frame alone.
+Knows no request, Ray or cache. All model work runs on one worker thread per decoder; a stream's
+state lives in its generator's frame alone.
 """
 
 from __future__ import annotations
@@ -35,10 +36,12 @@ SILENCE = np.zeros(0, np.float32)
 class StepWaveDecoder:
     """Implements `contracts.WaveDecoder` with flow and HiFT.
 
-    vocoder_dir holds cosyvoice.yaml, flow.pt and hift.pt. threads: torch's, for the whole process; None leaves them.
-    chunk_rows: rows of the first chunks, the last entry repeats. steps: Euler steps. seed: of flow and source noise, the
-    same for every request, so that equal tokens and voice give equal bytes. recent_frames: how far back the estimator
-    looks beyond the prompt; None keeps everything, memory then grows with the utterance.
+    vocoder_dir holds cosyvoice.yaml, flow.pt and hift.pt. threads: torch's, for the whole process;
+    None leaves them.
+    chunk_rows: rows of the first chunks, the last entry repeats. steps: Euler steps. seed: of flow
+    and source noise, the same for every request, so that equal tokens and voice give equal bytes.
+    recent_frames: how far back the estimator looks beyond the prompt; None keeps everything, memory
+    then grows with the utterance.
     Raises CheckpointError for files that do not fit, ConfigError for impossible settings.
     """
 
@@ -55,7 +58,8 @@ class StepWaveDecoder:
     ) -> None:
         if not chunk_rows or min(chunk_rows) < 1 or steps < 1 or (threads or 1) < 1:
             raise ConfigError(
-                f"chunk_rows {list(chunk_rows)}, steps {steps} and threads {threads} must be positive"
+                f"chunk_rows {list(chunk_rows)}, steps {steps} and threads {threads} "
+                "must all be positive"
             )
         if recent_frames is not None and recent_frames < 0:
             raise ConfigError(f"recent_frames is {recent_frames}, must not be negative")
@@ -75,8 +79,9 @@ class StepWaveDecoder:
         self._executor.shutdown(wait=True, cancel_futures=True)
 
     def decode(self, ids: NDArray[np.integer], voice: VoicePrompt) -> Float32Array:
-        """A whole utterance at once: audio tokens (5k,) → float32 (k * 2880,). Blocks; call it off the event loop.
+        """A whole utterance at once: audio tokens (5k,) → float32 (k * 2880,). Blocks.
 
+        Call it off the event loop.
         Raises StageError for broken tokens or a failing model, AudioError for an unusable voice.
         """
         return self._executor.submit(_guarded, lambda: self._model.decode(ids, voice)).result()
@@ -86,8 +91,9 @@ class StepWaveDecoder:
     ) -> AsyncGenerator[AudioChunk]:
         """Audio as soon as its tokens are there; see `contracts.WaveDecoder`.
 
-        A chunk is cut when its rows and the lookahead after it are there, whether or not more follow: borders depend
-        on token counts alone. Errors of `tokens` pass through. Ends with `tokens` closed and no state left.
+        A chunk is cut when its rows and the lookahead after it are there, whether or not more
+        follow: borders depend on token counts alone. Errors of `tokens` pass through. Ends with
+        `tokens` closed and no state left.
         Raises StageError for broken tokens or a failing model, AudioError for an unusable voice.
         """
         self._active += 1
@@ -114,7 +120,10 @@ class StepWaveDecoder:
     async def _run(
         self, work: Callable[[], Float32Array], stopped: threading.Event
     ) -> Float32Array:
-        """`work` on the worker thread. When the caller goes away, waits for the worker to let go of the state."""
+        """`work` on the worker thread.
+
+        When the caller goes away, waits for the worker to let go of the state.
+        """
         job = self._executor.submit(_guarded, work)
         try:
             return await asyncio.wrap_future(job)
@@ -154,7 +163,10 @@ class _StoppedError(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Speaker:
-    """A voice prompt on the device. rows: int64 [1, P, 2]; mel: [1, P * frames_per_row, M]; embedding: [1, 192]."""
+    """A voice prompt on the device. rows: int64 [1, P, 2]; mel: [1, P * frames_per_row, M].
+
+    Embedding: [1, 192].
+    """
 
     rows: Tensor
     mel: Tensor
@@ -162,7 +174,10 @@ class _Speaker:
 
 
 class _Model:
-    """The loaded modules and what follows from weights and settings alone; never changes after loading."""
+    """The loaded modules and what follows from weights and settings alone.
+
+    Never changes after loading.
+    """
 
     def __init__(self, flow: Flow, hift: Hift, device: torch.device, steps: int, seed: int) -> None:
         self.flow, self.hift = flow, hift
@@ -186,7 +201,7 @@ class _Model:
         """Raises AudioError when prompt mel or embedding do not fit the model."""
         mel, embedding = np.asarray(voice.prompt_mel), np.asarray(voice.speaker_embedding)
         width = self.flow.spk_embed_affine_layer.in_features
-        if mel.ndim != 2 or mel.shape[1] != self.flow.n_mels or embedding.shape != (width,):
+        if mel.shape != (len(mel), self.flow.n_mels) or embedding.shape != (width,):
             raise AudioError(
                 f"voice prompt has mel {mel.shape} and embedding {embedding.shape}, "
                 f"expected (frames, {self.flow.n_mels}) and ({width},)"
@@ -202,7 +217,10 @@ class _Model:
         )
 
     def rows(self, ids: NDArray[np.integer]) -> Tensor:
-        """Audio tokens (5k,) → int64 [1, 3k, 2]. Raises StageError when they are not whole, well-formed groups."""
+        """Audio tokens (5k,) → int64 [1, 3k, 2].
+
+        Raises StageError when they are not whole, well-formed groups.
+        """
         try:
             audio_tokens.deinterleave(ids)
         except ValueError as error:
@@ -220,7 +238,10 @@ class _Model:
 
 
 class _Utterance:
-    """One stream's state: rows that wait, caches of flow and HiFT. Methods that compute run on the worker."""
+    """One stream's state: rows that wait, caches of flow and HiFT.
+
+    Methods that compute run on the worker.
+    """
 
     def __init__(
         self,
@@ -261,7 +282,10 @@ class _Utterance:
         return self._decode(self._waiting, None)
 
     def _prepare(self) -> Float32Array:
-        """Run the prompt through the flow; makes no sound. A voice without whole token groups has nothing to run."""
+        """Run the prompt through the flow; makes no sound.
+
+        A voice without whole token groups has nothing to run.
+        """
         speaker, flow = self._speaker, self._model.flow
         if speaker.rows.shape[1]:
             ahead = self._waiting[:, : flow.lookahead_rows]
@@ -310,7 +334,7 @@ def _to_audio(samples: Tensor) -> Float32Array:
 
 
 def _check_rates(config: VocoderConfig) -> None:
-    """Raises CheckpointError unless rows, frames and samples add up to what the pipeline promises its clients."""
+    """Raises CheckpointError unless rows, frames and samples make the rate that clients get."""
     hop = config.hift.samples_per_frame
     actual = (config.encoder.up_stride, config.hift.sampling_rate, hop * MEL_RATE_HZ)
     expected = (MEL_PER_ROW, OUTPUT_RATE_HZ, OUTPUT_RATE_HZ)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -25,9 +25,13 @@ def flow(tmp_path_factory: pytest.TempPathFactory) -> Flow:
 
 
 @pytest.fixture(autouse=True)
-def _inference() -> object:
+def _inference() -> Iterator[None]:
+    """One thread: the modules are tiny, and threads that wait for each other cost seconds."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with torch.inference_mode():
         yield
+    torch.set_num_threads(n_threads)
 
 
 @pytest.fixture

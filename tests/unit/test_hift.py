@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,9 +27,13 @@ def hift(tmp_path_factory: pytest.TempPathFactory) -> Hift:
 
 
 @pytest.fixture(autouse=True)
-def _inference() -> object:
+def _inference() -> Iterator[None]:
+    """One thread: the modules are tiny, and threads that wait for each other cost seconds."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with torch.inference_mode():
         yield
+    torch.set_num_threads(n_threads)
 
 
 def smooth_mel(n_frames: int, seed: int = 0) -> Tensor:
