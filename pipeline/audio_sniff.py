@@ -63,7 +63,7 @@ def _refuse_mp4_bomb(data: bytes) -> None:
 
 
 def _sample_tables(box: bytes) -> Iterator[tuple[int, int]]:
-    """(bytes of every sample, samples) of each `stsz` in the box; 0 bytes: a list of sizes follows."""
+    """(bytes of every sample, samples) of each `stsz` in the box; 0 bytes: a list follows."""
     at = box.find(b"stsz")
     while at >= 0:
         # a 64-bit size may stand between the name and the content
