@@ -1,4 +1,4 @@
-"""Builds audio files for tests: honest ones in every container, and hostile ones. Knows nothing of ours."""
+"""Builds audio files for tests: honest ones in every container, and hostile ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def quantised(samples: np.ndarray, bits: int) -> np.ndarray:
 
 
 def wav(samples: np.ndarray, rate_hz: int, bits: int = 16, **claims: int) -> bytes:
-    """samples: (channels, n). bits 8, 16, 24, 32 (integers), or -32, -64 (floats). claims: header lies."""
+    """samples: (channels, n). bits: 8 to 32 (integers), or -32, -64 (floats). claims: header lies."""
     if bits < 0:
         body = samples.T.astype(f"<f{-bits // 8}").tobytes()
     elif bits == 8:
@@ -129,9 +129,17 @@ FTYP = box(b"ftyp", b"M4A ", numbers(0), b"M4A ")
 
 
 def mp4(
-    entry: bytes, n_samples: int, sample_bytes: int, body: bytes, *, is_long: bool = False
+    entry: bytes,
+    n_samples: int,
+    sample_bytes: int,
+    body: bytes,
+    *,
+    is_long: bool = False,
+    n_chunks: int = 1,
+    chunk_samples: int | None = None,
+    n_edits: int = 0,
 ) -> bytes:
-    """A one-chunk mp4 whose sample table claims n_samples of sample_bytes each."""
+    """An mp4 whose sample table claims n_samples of sample_bytes each, all chunks in one place."""
     table = numbers(sample_bytes, n_samples)
     stsz = full_box(b"stsz", table)
     if is_long:
@@ -144,14 +152,16 @@ def mp4(
         b"stbl",
         full_box(b"stsd", numbers(1), sound),
         full_box(b"stts", numbers(1, n_samples, ticks)),
-        full_box(b"stsc", numbers(1, 1, n_samples, 1)),
+        full_box(b"stsc", numbers(1, 1, chunk_samples or n_samples, 1)),
         stsz,
-        full_box(b"stco", numbers(1, len(FTYP) + 8)),
+        full_box(b"stco", numbers(n_chunks, *[len(FTYP) + 8] * n_chunks)),
     )
     mdhd = full_box(b"mdhd", numbers(0, 0, 8000, n_samples), b"\x55\xc4\0\0")
     handler = full_box(b"hdlr", numbers(0), b"soun", bytes(13))
     media = box(b"mdia", mdhd, handler, box(b"minf", full_box(b"smhd", bytes(4)), stbl))
-    track = box(b"trak", full_box(b"tkhd", numbers(0, 0, 1, 0, n_samples), bytes(60)), media)
+    edits = full_box(b"elst", numbers(n_edits, *[n_samples, 0, 0x10000] * n_edits))
+    track_header = full_box(b"tkhd", numbers(0, 0, 1, 0, n_samples), bytes(60))
+    track = box(b"trak", track_header, box(b"edts", edits) if n_edits else b"", media)
     header = full_box(b"mvhd", numbers(0, 0, 8000, n_samples), bytes(80))
     return FTYP + box(b"mdat", body) + box(b"moov", header, track)
 
@@ -172,3 +182,15 @@ def flac_bomb(duration_s: int, claimed_s: int) -> bytes:
     low = struct.unpack_from(">Q", data, streaminfo + 10)[0]
     struct.pack_into(">Q", data, streaminfo + 10, (low >> 36 << 36) | (8000 * claimed_s))
     return bytes(data)
+
+
+def fragmented_mp4(n_claimed: int) -> bytes:
+    """A movie fragment whose run claims samples without listing one."""
+    start = mp4(b".mp3", 0, 0, b"")
+    defaults = full_box(b"trex", numbers(1, 1, 1024, 24, 0))
+    moov_at = start.index(b"moov") - 4
+    moov = box(b"moov", start[moov_at + 8 :], box(b"mvex", defaults))
+    run = full_box(b"trun", numbers(n_claimed))
+    fragment = box(b"traf", full_box(b"tfhd", numbers(1)), run)
+    moof = box(b"moof", full_box(b"mfhd", numbers(1)), fragment)
+    return start[:moov_at] + moov + moof + box(b"mdat", bytes(16_000))

@@ -216,9 +216,7 @@ def test_playlists_open_nothing(tmp_path: Path) -> None:
 
 
 def test_an_unaccepted_codec_is_named() -> None:
-    body = wav_of(
-        bytes(64_000), 16_000, bits=4, tag=0x11
-    )  # ima adpcm is accepted, dvi4's kin are not
+    body = wav_of(bytes(64_000), 16_000, bits=4, tag=0x11)  # ima adpcm
     yamaha = body.replace(b"\x11\x00\x01\x00", b"\x20\x00\x01\x00", 1)
     with pytest.raises(UndecodableAudioError, match="codec is adpcm_yamaha"):
         decode_clip(yamaha)

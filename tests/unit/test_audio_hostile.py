@@ -1,4 +1,4 @@
-"""Uploads made to break the decoder: each is refused with a typed error or decoded within the limits."""
+"""Uploads made to break the decoder: each gets a typed error or decodes within the limits."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from tests.audio_files import (
     compressed_header_mp4,
     damaged,
     flac_bomb,
+    fragmented_mp4,
     libav,
     mp4,
     tone,
@@ -145,6 +146,13 @@ def _bombs() -> Iterator[tuple[str, Case]]:
     for is_long in (False, True):
         claims = mp4(b".mp3", 30_000_000, 24, bytes(16_000), is_long=is_long)
         yield f"mp4 with a huge table, long {is_long}", (claims, UndecodableAudioError)
+    chunks = mp4(b"sowt", 8_000, 2, bytes(16_000), n_chunks=500, chunk_samples=2**31 - 1)
+    yield "mp4 with huge chunks", (chunks, UndecodableAudioError)
+    edits = mp4(b".mp3", 100_000, 1, bytes(100_000), n_edits=5_000)
+    yield "mp4 with an index repeated by edits", (edits, UndecodableAudioError)
+    yield "mp4 with a huge fragment", (fragmented_mp4(50_000_000), UndecodableAudioError)
+    yield "mp4 with a million tables", (FTYP + b"stsc" * 1_000_000, UndecodableAudioError)
+    yield "mp4 with a million boxes", (FTYP + box(b"free") * 1_000_000, UndecodableAudioError)
     # the table hides behind boxes whose sizes lie
     huge = mp4(b".mp3", 30_000_000, 24, bytes(16_000))
     moov = huge[huge.index(b"moov") - 4 :]
@@ -233,11 +241,11 @@ def test_bombs_stay_small(tmp_path: Path) -> None:
     for number, (data, _) in enumerate(dict(_bombs()).values()):
         (tmp_path / str(number)).write_bytes(data)
     program = """
-import resource, sys
+import sys
 from pathlib import Path
 from pipeline.audio_decode import decode_clip
 from pipeline.errors import InputError
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def peak(): return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 before = peak()
 for path in Path(sys.argv[1]).iterdir():
     try:
