@@ -209,7 +209,7 @@ def test_playlists_open_nothing(tmp_path: Path) -> None:
     for text in (
         f"ffconcat version 1.0\nfile {target}\n",
         f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{target}\n#EXT-X-ENDLIST\n",
-        f"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nm=audio 9 RTP/AVP 0\na={target}\n",
+        f"v=0\ns=x\nc=IN IP4 127.0.0.1\nm=audio 9 RTP/AVP 0\na={target}\n",
     ):
         with pytest.raises(UndecodableAudioError, match="no known audio format"):
             decode_clip(text.encode())
