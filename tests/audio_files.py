@@ -25,7 +25,7 @@ def quantised(samples: np.ndarray, bits: int) -> np.ndarray:
 
 
 def wav(samples: np.ndarray, rate_hz: int, bits: int = 16, **claims: int) -> bytes:
-    """samples: (channels, n). bits: 8 to 32 (integers), -32 or -64 (floats). claims: false lengths."""
+    """samples: (channels, n). bits: 8-32 integers, -32 or -64 floats. claims: lies."""
     if bits < 0:
         body = samples.T.astype(f"<f{-bits // 8}").tobytes()
     elif bits == 8:
