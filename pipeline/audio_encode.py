@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import struct
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
@@ -243,6 +244,8 @@ class _LibavEncoder:
         if isinstance(target, _Outbox):
             options.update(codec.stream_options)
         self._container = av.open(target, "w", format=codec.container, options=options)
+        # libav's muxer for flac leaks when its container is dropped open, as after a disconnect
+        weakref.finalize(self, self._container.close).atexit = False
         stream = self._container.add_stream(codec.encoder, rate=sample_rate_hz)
         self._stream = cast("AudioStream", stream)
         context = self._stream.codec_context
