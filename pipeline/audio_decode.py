@@ -256,8 +256,8 @@ def _mono(frame: av.AudioFrame) -> Float32Array:
 def _with_safe_planes(frame: av.AudioFrame) -> av.AudioFrame:
     """The same samples in one plane if there are many.
 
-    PyAV finds the planes by looking for a null pointer behind the last; from eight on there is none,
-    and it reads foreign memory.
+    PyAV finds the planes by looking for a null pointer behind the last; from eight on there is
+    none, and it reads foreign memory.
     """
     if not frame.format.is_planar or frame.layout.nb_channels < _UNSAFE_PLANES:
         return frame
