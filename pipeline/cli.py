@@ -1,49 +1,49 @@
-"""The `timbre` commands that need no service: parity, and checkpoints. Knows no Ray, HTTP or cache."""
+"""The `timbre` commands that need no service. Knows no Ray, HTTP or cache."""
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, ParamSpec, TypeVar
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from pipeline.errors import TimbreError
 
 EXIT_FAILED = 1  # the command ran and the answer is no
 EXIT_ERROR = 2  # the command could not do its work
 
-Parameters = ParamSpec("Parameters")
-Result = TypeVar("Result")
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-checkpoint = typer.Typer(no_args_is_help=True, help="Make, check and fetch checkpoints.")
-app.add_typer(checkpoint, name="checkpoint")
+class OneLineErrors(TyperGroup):
+    """A TimbreError of any command is one line on standard error and exit code 2, no traceback."""
 
-
-def one_line_errors(command: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """A TimbreError becomes one line on standard error and exit code 2, without a traceback."""
-
-    @functools.wraps(command)
-    def guarded(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+    def invoke(self, ctx: typer.Context) -> Any:
         try:
-            return command(*args, **kwargs)
+            return super().invoke(ctx)
         except TimbreError as error:
             typer.echo(f"timbre: {error.message}", err=True)
             raise typer.Exit(EXIT_ERROR) from error
 
-    return guarded
+
+app = typer.Typer(
+    cls=OneLineErrors, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
+checkpoint = typer.Typer(no_args_is_help=True, help="Make, check and fetch checkpoints.")
+app.add_typer(checkpoint, name="checkpoint")
+
+
+def run() -> None:
+    """The `timbre` command with whatever commands were added to `app`."""
+    app()
 
 
 @app.command()
-@one_line_errors
 def parity(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where the golden files are.")],
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
 ) -> None:
-    """Compare this build with golden data of the reference; exit code 1 if any tolerance is exceeded."""
+    """Compare this build with golden data of the reference; exit code 1 if it differs."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -68,7 +68,6 @@ def parity(
 
 
 @checkpoint.command()
-@one_line_errors
 def init(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="An empty or new directory.")],
     size: Annotated[str, typer.Option(help="Which sizes to use.")] = "tiny",
@@ -82,7 +81,6 @@ def init(
 
 
 @checkpoint.command()
-@one_line_errors
 def verify(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A checkpoint directory.")],
     digests: Annotated[bool, typer.Option(help="Also hash the files.")] = True,
@@ -104,7 +102,6 @@ def verify(
 
 
 @checkpoint.command()
-@one_line_errors
 def download(
     name: Annotated[str, typer.Argument(help="step-audio-editx or step-audio-editx-awq")],
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,

@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
-    """The directory with golden files and clips: TIMBRE_SHARED, else beside the repository; skips when absent."""
+    """Golden files and clips: TIMBRE_SHARED, else beside the repository; skips when absent."""
     repository = Path(__file__).resolve().parents[1]
     directory = Path(os.environ.get("TIMBRE_SHARED", repository.parent / "shared"))
     if not directory.is_dir():

@@ -1,7 +1,10 @@
 # pyright: basic
-"""What each file of a checkpoint must hold, judged against the configs beside it. Knows no sizes or digests of files.
+"""What each file of a checkpoint must hold, judged against the configs beside it.
 
-Every check yields problems, one sentence each; it may raise one of UNREADABLE, which its caller turns into a sentence.
+Knows no sizes or digests of files.
+
+Every check yields problems, one sentence each; it may raise one of UNREADABLE, which its caller
+turns into a sentence.
 """
 
 from __future__ import annotations
@@ -59,8 +62,8 @@ def check_linguistic(layout: CheckpointLayout) -> Iterator[str]:
     codebook = np.load(layout.linguistic_codebook, allow_pickle=False, mmap_mode="r")
     if codebook.ndim != 2 or codebook.shape[1] != width:  # noqa: PLR2004 — (codes, width)
         yield (
-            f"linguistic_tokenizer.npy has shape {codebook.shape}; the encoder gives {width} values a frame, so "
-            f"(codes, {width}) is needed"
+            f"linguistic_tokenizer.npy has shape {codebook.shape}; "
+            f"the encoder gives {width} values a frame, so (codes, {width}) is needed"
         )
     elif codebook.shape[0] > VQ02_CODES:
         yield f"linguistic_tokenizer.npy has {codebook.shape[0]} codes; {VQ02_CODES} is the limit"
@@ -122,7 +125,10 @@ def _check_onnx(
     inputs: Sequence[tuple[int, tuple[int | None, ...]]],
     output: tuple[int | None, ...] | None,
 ) -> Iterator[str]:
-    """inputs: element type and shape of each, None for a free dimension. output: shape of the first, None for any."""
+    """Problems of a graph's inputs and first output.
+
+    inputs: element type and shape of each, None for a free dimension. output: None for any shape.
+    """
     graph = _read_onnx(path).graph
     weights = {tensor.name for tensor in graph.initializer}
     found = [one for one in graph.input if one.name not in weights]
@@ -153,7 +159,7 @@ def _read_onnx(path: Path) -> ModelProto:
 
 
 def _dims(one: Any) -> tuple[int | None, ...] | None:
-    """Sizes of a graph input or output, None for a free one; None when the graph states no shape."""
+    """Sizes of an input or output, None for a free one; None when no shape is stated."""
     tensor = one.type.tensor_type
     if not tensor.HasField("shape"):
         return None
@@ -180,7 +186,7 @@ def check_text_tokenizer(layout: CheckpointLayout) -> Iterator[str]:
     """Special and audio pieces, and that the LLM's vocabulary has room for all."""
     from sentencepiece import SentencePieceProcessor
 
-    pieces = SentencePieceProcessor(model_file=str(layout.text_tokenizer))
+    pieces = SentencePieceProcessor(model_file=str(layout.tokenizer_model))
     for piece, wanted in SPECIAL_PIECES.items():
         found = pieces.piece_to_id(piece)
         if found != wanted:
@@ -193,7 +199,8 @@ def check_text_tokenizer(layout: CheckpointLayout) -> Iterator[str]:
     vocabulary = int(_read_json(layout.lm_config)["vocab_size"])
     if pieces.get_piece_size() > vocabulary:
         yield (
-            f"tokenizer.model has {pieces.get_piece_size()} pieces and config.json a vocab_size of {vocabulary} only"
+            f"tokenizer.model has {pieces.get_piece_size()} pieces "
+            f"and config.json a vocab_size of {vocabulary} only"
         )
 
 
@@ -237,7 +244,7 @@ def _check_index(index: Mapping[str, Any], where: Mapping[str, str]) -> Iterator
 
 
 def _unpacked(tensors: Shapes, quantization: Mapping[str, Any]) -> tuple[Shapes, list[str]]:
-    """Shapes as if nothing were packed, for int weights of compressed-tensors, and what does not fit together."""
+    """Shapes as if nothing were packed (compressed-tensors), and what does not fit together."""
     weights = next(iter(quantization["config_groups"].values()))["weights"]
     bits, group = int(weights["num_bits"]), int(weights["group_size"])
     shapes: Shapes = {}
@@ -299,7 +306,7 @@ def _tensor_shapes(path: Path) -> Shapes:
 
 
 def _shard_shapes(path: Path) -> Shapes:
-    """Names and shapes in a safetensors file, from its header. Raises CheckpointError when it is damaged or cut."""
+    """Names and shapes in a safetensors file. CheckpointError when it is damaged or cut."""
     from safetensors import SafetensorError, safe_open
 
     try:

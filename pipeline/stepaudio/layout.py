@@ -1,6 +1,9 @@
-"""Where everything lies in a checkpoint directory, and which directory a model's name means. Knows no file's content.
+"""Where everything lies in a checkpoint directory, and which directory a model's name means.
 
-A checkpoint directory holds the two official repositories side by side: Step-Audio-Tokenizer and Step-Audio-EditX.
+Knows no file's content.
+
+A checkpoint directory holds the two official repositories side by side: Step-Audio-Tokenizer and
+Step-Audio-EditX.
 """
 
 from __future__ import annotations
@@ -34,12 +37,13 @@ PACKAGED_TINY = Path(__file__).resolve().parents[1] / "checkpoints" / TINY
 class CheckpointLayout:
     """The named paths of a checkpoint directory.
 
-    root: the directory. tokenizer: its Step-Audio-Tokenizer. editx: its Step-Audio-EditX or Step-Audio-EditX-AWQ-4bit.
+    root: the directory. tokenizer_dir: its Step-Audio-Tokenizer. editx_dir: its Step-Audio-EditX or
+    Step-Audio-EditX-AWQ-4bit.
     """
 
     root: Path
-    tokenizer: Path
-    editx: Path
+    tokenizer_dir: Path
+    editx_dir: Path
 
     @classmethod
     def at(cls, root: Path | str) -> CheckpointLayout:
@@ -59,76 +63,79 @@ class CheckpointLayout:
 
     @classmethod
     def expected(cls, root: Path | str, editx: str | None = None) -> CheckpointLayout:
-        """The layout with no check of files, for writers. Without `editx`, the repository that is there, else the first."""
+        """The layout with no check of files.
+
+        Without `editx`: the LLM repository that is there, else the first of the two.
+        """
         root = Path(root)
         if editx is None:
             present = [name for name in EDITX_REPOSITORIES if (root / name).is_dir()]
             editx = present[0] if present else EDITX_REPOSITORIES[0]
-        return cls(root=root, tokenizer=root / TOKENIZER_REPOSITORY, editx=root / editx)
+        return cls(root=root, tokenizer_dir=root / TOKENIZER_REPOSITORY, editx_dir=root / editx)
 
     @property
     def linguistic_codebook(self) -> Path:
         """float32 (1024, encoder width) npy: centroids of the vq02 codes."""
-        return self.tokenizer / "linguistic_tokenizer.npy"
+        return self.tokenizer_dir / "linguistic_tokenizer.npy"
 
     @property
     def speech_tokenizer(self) -> Path:
         """ONNX: Whisper log-mel (1, 128, T) and length (1,) → vq06 codes."""
-        return self.tokenizer / "speech_tokenizer_v1.onnx"
+        return self.tokenizer_dir / "speech_tokenizer_v1.onnx"
 
     @property
-    def paraformer(self) -> Path:
+    def paraformer_dir(self) -> Path:
         """The FunASR model directory."""
-        return self.tokenizer / PARAFORMER
+        return self.tokenizer_dir / PARAFORMER
 
     @property
     def paraformer_weights(self) -> Path:
-        return self.paraformer / "model.pt"
+        return self.paraformer_dir / "model.pt"
 
     @property
     def paraformer_cmvn(self) -> Path:
         """Kaldi nnet text: shift and scale of the 560 stacked features."""
-        return self.paraformer / "am.mvn"
+        return self.paraformer_dir / "am.mvn"
 
     @property
     def paraformer_config(self) -> Path:
-        return self.paraformer / "config.yaml"
+        return self.paraformer_dir / "config.yaml"
 
     @property
     def lm_config(self) -> Path:
-        return self.editx / "config.json"
+        return self.editx_dir / "config.json"
 
     @property
-    def text_tokenizer(self) -> Path:
+    def tokenizer_model(self) -> Path:
         """The sentencepiece model."""
-        return self.editx / "tokenizer.model"
+        return self.editx_dir / "tokenizer.model"
 
     @property
     def lm_index(self) -> Path:
         """Which shard holds which LLM tensor; absent when there is one shard only."""
-        return self.editx / INDEX
+        return self.editx_dir / INDEX
 
     @property
-    def vocoder(self) -> Path:
+    def vocoder_dir(self) -> Path:
         """The CosyVoice directory."""
-        return self.editx / VOCODER
+        return self.editx_dir / VOCODER
 
     @property
     def vocoder_config(self) -> Path:
-        return self.vocoder / "cosyvoice.yaml"
+        return self.vocoder_dir / "cosyvoice.yaml"
 
     @property
     def flow_weights(self) -> Path:
-        return self.vocoder / "flow.pt"
+        return self.vocoder_dir / "flow.pt"
 
     @property
     def hift_weights(self) -> Path:
-        return self.vocoder / "hift.pt"
+        return self.vocoder_dir / "hift.pt"
 
     @property
     def speaker_encoder(self) -> Path:
         """ONNX: fbank (1, T, 80) → speaker embedding (1, 192)."""
-        return self.vocoder / "campplus.onnx"
+        return self.vocoder_dir / "campplus.onnx"
 
     @property
     def manifest(self) -> Path:
@@ -138,7 +145,7 @@ class CheckpointLayout:
     @property
     def lm_shards(self) -> list[Path]:
         """The safetensors files that are there, by name."""
-        return sorted(self.editx.glob("model*.safetensors"))
+        return sorted(self.editx_dir.glob("model*.safetensors"))
 
     def required(self) -> list[Path]:
         """Every file that a checkpoint cannot do without, but for the LLM's weights."""
@@ -149,7 +156,7 @@ class CheckpointLayout:
             self.paraformer_cmvn,
             self.paraformer_config,
             self.lm_config,
-            self.text_tokenizer,
+            self.tokenizer_model,
             self.vocoder_config,
             self.flow_weights,
             self.hift_weights,
@@ -161,7 +168,7 @@ class CheckpointLayout:
         missing = [self.relative(path) for path in self.required() if not path.is_file()]
         if not self.lm_shards:
             missing.append(
-                self.relative(self.editx / SINGLE_SHARD) + " (or shards with their index)"
+                self.relative(self.editx_dir / SINGLE_SHARD) + " (or shards with their index)"
             )
         return missing
 
@@ -171,7 +178,7 @@ class CheckpointLayout:
 
 
 def home_directory() -> Path:
-    """Where checkpoints are kept for this user: TIMBRE_HOME, else timbre in the user's cache directory."""
+    """Where this user's checkpoints are: TIMBRE_HOME, else timbre in the cache directory."""
     home = os.environ.get(HOME_VARIABLE)
     if home:
         return Path(home)
@@ -187,8 +194,8 @@ def download_directory(name: str) -> Path:
 def resolve_model(name_or_dir: str) -> Path:
     """The checkpoint directory that a `model` setting means.
 
-    "tiny" is the one in the package, or else one that is written once into the user's cache directory; the names of
-    downloadable checkpoints mean their downloads; anything else is a path.
+    "tiny" is the one in the package, or else one that is written once into the user's cache
+    directory; the names of downloadable checkpoints mean their downloads; anything else is a path.
     Raises CheckpointError when it is not there, with the command that brings it.
     """
     if name_or_dir == TINY:
@@ -197,7 +204,8 @@ def resolve_model(name_or_dir: str) -> Path:
         directory = download_directory(name_or_dir)
         if not directory.is_dir():
             raise CheckpointError(
-                f"{name_or_dir} is not in {directory}: run `timbre checkpoint download {name_or_dir}`"
+                f"{name_or_dir} is not in {directory}: "
+                f"run `timbre checkpoint download {name_or_dir}`"
             )
         return directory
     directory = Path(name_or_dir)
@@ -210,7 +218,10 @@ def resolve_model(name_or_dir: str) -> Path:
 
 
 def _generated_tiny() -> Path:
-    """Write the tiny checkpoint once per user. Several processes may try at once: the first to publish wins."""
+    """Write the tiny checkpoint once per user.
+
+    Several processes may try at once: the first to publish wins.
+    """
     from pipeline.stepaudio.checkpoint_init import init_checkpoint
 
     final = home_directory() / "checkpoints" / f"{TINY}-{TINY_REVISION}"
@@ -221,7 +232,8 @@ def _generated_tiny() -> Path:
         work = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
     except OSError as error:
         raise CheckpointError(
-            f"cannot write the tiny checkpoint to {final.parent}: {error}; set {HOME_VARIABLE} to a writable directory"
+            f"cannot write the tiny checkpoint to {final.parent}: {error}; "
+            f"set {HOME_VARIABLE} to a writable directory"
         ) from error
     try:
         init_checkpoint(work, size=TINY)

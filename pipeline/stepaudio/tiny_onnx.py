@@ -1,8 +1,12 @@
-"""The tiny checkpoint's two ONNX graphs, with the official inputs and outputs. Knows no runtime and no files."""
+"""The tiny checkpoint's two ONNX graphs, with the official inputs and outputs.
+
+Knows no runtime and no files.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,9 +28,10 @@ CENTRE = 2.0  # spreads the log-mel's small range over the tanh
 
 
 def speech_tokenizer(seed: int) -> onnx.ModelProto:
-    """feats float32 (1, 128, T) at 100 Hz, feats_length int32 (1,) → indices int32 (1, ceil(T / 4)) below 4096.
+    """feats float32 (1, 128, T) at 100 Hz, feats_length int32 (1,) → indices int32 (1, ⌈T/4⌉).
 
-    Two strided convolutions, a projection and an arg-max; frames behind `feats_length` are cut off first.
+    Two strided convolutions, a projection and an arg-max; frames behind `feats_length` are cut off
+    first.
     """
     from onnx import TensorProto, helper
 
@@ -83,7 +88,7 @@ def _model(
     nodes: list[onnx.NodeProto],
     inputs: list[onnx.ValueInfoProto],
     outputs: list[onnx.ValueInfoProto],
-    weights: dict[str, NDArray[np.generic]],
+    weights: Mapping[str, NDArray[Any]],
 ) -> onnx.ModelProto:
     """A checked model; equal arguments give equal bytes."""
     from onnx import checker, helper, numpy_helper
