@@ -159,7 +159,7 @@ class _MonoBuffer:
             raise UndecodableAudioError("the file holds no audio that can be decoded")
         if self.duration_s < self._limits.min_duration_s:
             raise ClipDurationError(
-                f"the clip lasts {self.duration_s:.3f} s; {self._allowed_durations()}"
+                f"the clip lasts {self.duration_s:.5g} s; {self._allowed_durations()}"
             )
         samples = np.concatenate(self._blocks)
         peak = np.abs(samples - samples.mean(dtype=np.float64)).max()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import struct
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
@@ -141,12 +142,7 @@ def encode_file(
     Suffixes: .wav .flac .mp3 .ogg .opus .aac .m4a. Raises UnsupportedError for any other suffix
     or a rate that the format cannot hold, OSError from the disk.
     """
-    audio_format = _SUFFIXES.get(path.suffix.lower())
-    if audio_format is None:
-        raise UnsupportedError(
-            f"cannot tell an audio format from {path.name!r}; "
-            f"allowed suffixes are {' '.join(_SUFFIXES)}"
-        )
+    audio_format = file_format(path)
     codec = _FILE_CODECS.get(audio_format)
     _check_rate(audio_format, codec, sample_rate_hz)
     if codec is None:
@@ -159,6 +155,17 @@ def encode_file(
     encoder.encode(samples)
     encoder.finish()
     path.write_bytes(seekable.getvalue())
+
+
+def file_format(path: Path) -> str:
+    """The audio format that a file's suffix names. Raises UnsupportedError with the allowed suffixes."""
+    audio_format = _SUFFIXES.get(path.suffix.lower())
+    if audio_format is None:
+        raise UnsupportedError(
+            f"cannot tell an audio format from {path.name!r}; "
+            f"allowed suffixes are {' '.join(_SUFFIXES)}"
+        )
+    return audio_format
 
 
 def wav_header(sample_rate_hz: int, *, n_samples: int | None) -> bytes:
@@ -237,6 +244,8 @@ class _LibavEncoder:
         if isinstance(target, _Outbox):
             options.update(codec.stream_options)
         self._container = av.open(target, "w", format=codec.container, options=options)
+        # libav's muxer for flac leaks when its container is dropped open, as after a disconnect
+        weakref.finalize(self, self._container.close).atexit = False
         stream = self._container.add_stream(codec.encoder, rate=sample_rate_hz)
         self._stream = cast("AudioStream", stream)
         context = self._stream.codec_context

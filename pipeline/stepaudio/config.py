@@ -1,13 +1,11 @@
-"""Sizes of the vocoder as its `cosyvoice.yaml` states them, and the rates shared by all stages. Knows no tensors.
+"""Sizes of the vocoder as its `cosyvoice.yaml` states them, and the rates all stages share.
 
-The YAML is written for a loader that instantiates classes from tags (`!new:`, `!name:`, `!ref`). Here tags name, and
-nothing more: the file becomes plain dicts, then frozen dataclasses whose defaults are those of the official classes.
+Knows no tensors. Defaults are those of the official classes that the file names.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import re
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,9 +13,8 @@ from math import prod
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-import yaml
-
 from pipeline.errors import CheckpointError
+from pipeline.stepaudio.tagged_yaml import CLASS_KEY, read_tagged_yaml
 
 TOKENIZER_RATE_HZ = 16_000  # what both tokenizers and the speaker encoder hear
 OUTPUT_RATE_HZ = 24_000  # what the prompt mel is taken from and the vocoder produces
@@ -27,14 +24,16 @@ MEL_PER_ROW = MEL_RATE_HZ // ROW_RATE_HZ
 MEL_HOP_SAMPLES = OUTPUT_RATE_HZ // MEL_RATE_HZ  # 480
 
 VOCODER_YAML = "cosyvoice.yaml"
-CLASS_KEY = "!class"  # where the loader keeps the class a tag named
 
 SectionT = TypeVar("SectionT")
 
 
 @dataclass(frozen=True, slots=True)
 class FlowConfig:
-    """Flow shell. input_size: embedding width (both codebooks); output_size: mel bins; spk_embed_dim: speaker vector."""
+    """Flow shell. input_size: embedding width (both codebooks); output_size: mel bins.
+
+    Spk_embed_dim: speaker vector.
+    """
 
     input_size: int = 512
     output_size: int = 80
@@ -49,7 +48,10 @@ class FlowConfig:
 
 @dataclass(frozen=True, slots=True)
 class EncoderConfig:
-    """Upsampling conformer: blocks at 25 Hz, stride, blocks at 50 Hz. linear_units: feed-forward width."""
+    """Upsampling conformer: blocks at 25 Hz, stride, blocks at 50 Hz. linear_units:
+
+    Feed-forward width.
+    """
 
     input_size: int
     output_size: int = 256
@@ -68,7 +70,10 @@ class EncoderConfig:
     activation_type: str = "swish"
 
     def check(self) -> None:
-        """The official class swallows unknown arguments; what it would act on and we do not build is refused here."""
+        """The official class swallows unknown arguments.
+
+        What it would act on and we do not build is refused here.
+        """
         built = {
             "input_layer": "linear",
             "pos_enc_layer_type": "rel_pos_espnet",
@@ -81,7 +86,9 @@ class EncoderConfig:
         for name, allowed in built.items():
             require(getattr(self, name) == allowed, "encoder", name, getattr(self, name), allowed)
         divides = self.output_size % self.attention_heads == 0
-        require(divides, "encoder", "attention_heads", self.attention_heads, "a divisor of output_size")
+        require(
+            divides, "encoder", "attention_heads", self.attention_heads, "a divisor of output_size"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +114,10 @@ class IstftConfig:
 
 @dataclass(frozen=True, slots=True)
 class HiftConfig:
-    """HiFT generator: mel → waveform through a harmonic source. Rates multiply with the iSTFT hop to samples per frame."""
+    """HiFT generator: mel → waveform through a harmonic source.
+
+    Rates multiply with the iSTFT hop to samples per frame.
+    """
 
     in_channels: int = 80
     base_channels: int = 512
@@ -140,7 +150,9 @@ class HiftConfig:
         ):
             require(len(getattr(self, name)) == stages, "hift", name, getattr(self, name), same)
         kernels, dilations = self.resblock_kernel_sizes, self.resblock_dilation_sizes
-        require(len(kernels) == len(dilations), "hift", "resblock_dilation_sizes", dilations, kernels)
+        require(
+            len(kernels) == len(dilations), "hift", "resblock_dilation_sizes", dilations, kernels
+        )
         halvings = 2**stages
         even = self.base_channels % halvings == 0
         require(even, "hift", "base_channels", self.base_channels, f"a multiple of {halvings}")
@@ -171,7 +183,10 @@ class MelConfig:
 
 @dataclass(frozen=True, slots=True)
 class VocoderConfig:
-    """All sizes of flow, HiFT and prompt mel. inference_cfg_rate: strength of classifier-free guidance."""
+    """All sizes of flow, HiFT and prompt mel. inference_cfg_rate:
+
+    Strength of classifier-free guidance.
+    """
 
     flow: FlowConfig
     encoder: EncoderConfig
@@ -185,7 +200,8 @@ class VocoderConfig:
     def load(cls, path: Path) -> Self:
         """Read a `cosyvoice.yaml`, or the directory that holds it.
 
-        Raises CheckpointError that says which setting of which section is missing, unknown or unsupported.
+        Raises CheckpointError that says which setting of which section is missing, unknown or
+        unsupported.
         """
         file = path / VOCODER_YAML if path.is_dir() else path
         tree = read_tagged_yaml(file)
@@ -215,7 +231,10 @@ class VocoderConfig:
 
     @classmethod
     def from_sections(cls, sections: Mapping[str, Any]) -> Self:
-        """Build from flat sections (flow, encoder, estimator, hift, f0_predictor, mel); other keys are ignored."""
+        """Build from flat sections (flow, encoder, estimator, hift, f0_predictor, mel).
+
+        Other keys are ignored.
+        """
         config = cls(
             flow=_section(FlowConfig, "flow", sections),
             encoder=_section(EncoderConfig, "encoder", sections, ignore_unknown=True),
@@ -246,7 +265,7 @@ class VocoderConfig:
 
 
 def require(condition: bool, section: str, name: str, value: object, allowed: object) -> None:
-    """Raises CheckpointError that names the setting, its value and what is supported, unless `condition` holds."""
+    """Raises CheckpointError that names the setting and what is supported, unless `condition` holds."""
     if not condition:
         raise CheckpointError(f"{section}.{name} is {value!r}, but only {allowed!r} is supported")
 
@@ -266,9 +285,7 @@ def _section(
     hints = typing.get_type_hints(cls)
     unknown = sorted(set(given) - set(hints))
     if unknown and not ignore_unknown:
-        raise CheckpointError(
-            f"{name} has unknown settings {unknown}; known are {sorted(hints)}"
-        )
+        raise CheckpointError(f"{name} has unknown settings {unknown}; known are {sorted(hints)}")
     fields = dataclasses.fields(cls)  # pyright: ignore[reportArgumentType]
     missing = [
         f.name
@@ -288,7 +305,10 @@ def _section(
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:
-    """`value` as the annotation says, lists as tuples. Raises CheckpointError instead of guessing."""
+    """`value` as the annotation says, lists as tuples.
+
+    Raises CheckpointError instead of guessing.
+    """
     if dataclasses.is_dataclass(hint):
         return _section(typing.cast("type[Any]", hint), where, {where: value})
     if typing.get_origin(hint) is tuple and isinstance(value, list | tuple):
@@ -325,77 +345,3 @@ def _check_classes(sections: Mapping[str, Any], file: Path) -> None:
         named = str(section.get(CLASS_KEY, built)).rpartition(".")[2]
         if named != built:
             raise CheckpointError(f"{file}: {name} is a {named}, but only {built} is supported")
-
-
-class _TaggedLoader(yaml.SafeLoader):
-    """SafeLoader that turns tagged nodes into plain data and instantiates nothing."""
-
-
-def _construct_tagged(loader: _TaggedLoader, suffix: str, node: yaml.Node) -> Any:
-    kind, _, named = suffix.partition(":")
-    if isinstance(node, yaml.MappingNode):
-        mapping = loader.construct_mapping(node, deep=True)
-        return {**mapping, CLASS_KEY: named} if kind in ("new", "name") else mapping
-    if isinstance(node, yaml.SequenceNode):
-        return loader.construct_sequence(node, deep=True)
-    scalar = loader.construct_scalar(typing.cast("yaml.ScalarNode", node))
-    if kind == "ref":
-        return _Reference(str(scalar))
-    return {CLASS_KEY: named} if kind in ("new", "name") else scalar
-
-
-_TaggedLoader.add_multi_constructor("!", _construct_tagged)
-
-
-@dataclass(frozen=True, slots=True)
-class _Reference:
-    """`!ref <section[key]>`, not resolved yet."""
-
-    text: str
-
-    def resolve(self, tree: Any) -> Any:
-        """The value referred to; the text itself when it is more than a plain reference, such as arithmetic."""
-        match = re.fullmatch(r"\s*<([^<>]+)>\s*", self.text)
-        if match is None:
-            return self.text
-        value = tree
-        for key in re.findall(r"[^\[\]]+", match.group(1)):
-            if not isinstance(value, Mapping) or key not in value:
-                raise CheckpointError(f"reference {self.text} points at nothing")
-            value = value[key]
-        return value
-
-
-_MAX_REFERENCE_DEPTH = 16  # a chain longer than this is a loop
-
-
-def read_tagged_yaml(file: Path) -> dict[str, Any]:
-    """Read a hyperpyyaml file as plain dicts, lists and scalars; a tag's class name is kept under CLASS_KEY.
-
-    Raises CheckpointError when the file is missing, is no YAML mapping, or refers to nothing.
-    """
-    try:
-        text = file.read_text(encoding="utf-8")
-        tree = yaml.load(text, Loader=_TaggedLoader)  # noqa: S506 — derived from SafeLoader
-    except OSError as error:
-        raise CheckpointError(f"{file} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{file} is not valid YAML: {error}") from error
-    if not isinstance(tree, dict):
-        raise CheckpointError(f"{file} is not a mapping of sections")
-    try:
-        return _resolve(tree, tree, 0)
-    except CheckpointError as error:
-        raise CheckpointError(f"{file}: {error.message}") from error
-
-
-def _resolve(value: Any, tree: Any, depth: int) -> Any:
-    if isinstance(value, _Reference):
-        if depth > _MAX_REFERENCE_DEPTH:
-            raise CheckpointError(f"reference {value.text} refers to itself")
-        return _resolve(value.resolve(tree), tree, depth + 1)
-    if isinstance(value, dict):
-        return {key: _resolve(item, tree, depth) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_resolve(item, tree, depth) for item in value]
-    return value

@@ -1,7 +1,8 @@
 # pyright: basic
-"""The flow's encoder: token embeddings at 25 Hz → hidden states at 50 Hz. Knows no tokens, mel or solver.
+"""The flow's encoder: token embeddings at 25 Hz → hidden states at 50 Hz.
 
-One forward serves both ways of running: offline is one chunk without a cache, streaming passes the cache on.
+Knows no tokens, mel or solver. One forward serves both ways of running: offline is one chunk
+without a cache, streaming passes the cache on.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from torch import Tensor, nn
 from pipeline.stepaudio.config import EncoderConfig
 
 BLOCK_NORM_EPS = 1e-12
-LOOKAHEAD_KERNEL = 3  # second convolution of the lookahead layer; the first one's follows from the config
+LOOKAHEAD_KERNEL = (
+    3  # second convolution of the lookahead layer; the first one's follows from the config
+)
 MAX_WAVELENGTH = 10_000.0  # of the sinusoidal positions
 
 KeyValue = tuple[Tensor, Tensor]  # keys and values, each [B, H, T, D / H], oldest first
@@ -38,9 +41,10 @@ class ConformerCache:
 
 
 def relative_positions(n_query: int, n_key: int, like: Tensor, width: int) -> Tensor:
-    """Sinusoids of query minus key positions, from n_key - 1 down to 1 - n_query. [n_key + n_query - 1, width]
+    """Sinusoids of query minus key positions, from n_key - 1 down to 1 - n_query.
 
-    The last query stands on the last key. Only distances that occur are made.
+    [n_key + n_query - 1, width] The last query stands on the last key. Only distances that occur
+    are made.
     """
     distance = torch.arange(n_key - 1, -n_query, -1, device=like.device, dtype=torch.float32)
     exponent = torch.arange(0, width, 2, device=like.device, dtype=torch.float32)
@@ -68,7 +72,10 @@ class RelativeAttention(nn.Module):
     def forward(
         self, x: Tensor, positions: Tensor, cache: KeyValue | None
     ) -> tuple[Tensor, KeyValue]:
-        """x: [B, T, D]; positions: [T + cached + T - 1, D]. Returns [B, T, D] and all keys and values."""
+        """x: [B, T, D]; positions: [T + cached + T - 1, D].
+
+        Returns [B, T, D] and all keys and values.
+        """
         q, k, v = (self._heads(f(x)) for f in (self.linear_q, self.linear_k, self.linear_v))
         if cache is not None:
             k, v = torch.cat((cache[0], k), dim=2), torch.cat((cache[1], v), dim=2)
@@ -79,7 +86,10 @@ class RelativeAttention(nn.Module):
 
 
 def _distance_to_key(by_distance: Tensor, n_key: int) -> Tensor:
-    """[B, H, T, distances] → [B, H, T, keys]: query i takes distance column T - 1 - i + j for key j. No copy."""
+    """[B, H, T, distances] → [B, H, T, keys]:
+
+    Query i takes distance column T - 1 - i + j for key j. No copy.
+    """
     n_batch, n_head, n_query, n_distance = by_distance.shape
     per_head = n_query * n_distance
     return by_distance.contiguous().as_strided(
@@ -102,7 +112,10 @@ class FeedForward(nn.Module):
 
 
 class ConformerBlock(nn.Module):
-    """Pre-norm attention and feed-forward; this model's blocks have neither macaron nor convolution."""
+    """Pre-norm attention and feed-forward.
+
+    This model's blocks have neither macaron nor convolution.
+    """
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -133,7 +146,10 @@ class InputLayer(nn.Module):
 
 
 class LookaheadLayer(nn.Module):
-    """Mixes each row with the `n_ahead` rows after it and the two before. Input n_ahead rows longer than the output."""
+    """Mixes each row with the `n_ahead` rows after it and the two before.
+
+    Input n_ahead rows longer than the output.
+    """
 
     def __init__(self, width: int, n_ahead: int) -> None:
         super().__init__()
@@ -165,7 +181,10 @@ class UpsampleLayer(nn.Module):
 
 
 def _with_past(x: Tensor, past: Tensor | None, n_past: int) -> Tensor:
-    """[B, C, T] with the `n_past` columns before it: the cached ones, or zeros at an utterance's start."""
+    """[B, C, T] with the `n_past` columns before it:
+
+    The cached ones, or zeros at an utterance's start.
+    """
     return F.pad(x, (n_past, 0)) if past is None else torch.cat((past, x), dim=2)
 
 
@@ -181,7 +200,9 @@ class ConformerEncoder(nn.Module):
         self.encoders = nn.ModuleList(ConformerBlock(config) for _ in range(config.num_blocks))
         self.up_layer = UpsampleLayer(width, config.up_stride)
         self.up_embed = InputLayer(config.input_size, width)
-        self.up_encoders = nn.ModuleList(ConformerBlock(config) for _ in range(config.num_up_blocks))
+        self.up_encoders = nn.ModuleList(
+            ConformerBlock(config) for _ in range(config.num_up_blocks)
+        )
         self.after_norm = nn.LayerNorm(width)
 
     def forward(
@@ -189,8 +210,9 @@ class ConformerEncoder(nn.Module):
     ) -> tuple[Tensor, ConformerCache]:
         """Encode one chunk, or a whole utterance when neither `ahead` nor `cache` is given.
 
-        x: [B, T, D_in] rows to encode. ahead: [B, A, D_in] rows after them, at most as many as the lookahead; what
-        lacks counts as the utterance's end. Returns [B, T * stride, D] and the cache for the next chunk.
+        x: [B, T, D_in] rows to encode. ahead: [B, A, D_in] rows after them, at most as many as the
+        lookahead; what lacks counts as the utterance's end. Returns [B, T * stride, D] and the
+        cache for the next chunk.
         """
         n_rows, n_ahead = x.shape[1], self.pre_lookahead_layer.n_ahead
         x = self.embed(x if ahead is None else torch.cat((x, ahead[:, :n_ahead]), dim=1))

@@ -1,7 +1,8 @@
 # pyright: basic
-"""The flow's estimator: a diffusion transformer that maps a noisy mel to its velocity. Knows no solver or guidance.
+"""The flow's estimator: a diffusion transformer that maps a noisy mel to its velocity.
 
-Without a cache it sees a whole utterance; with one, a chunk that attends to the frames kept and to itself.
+Knows no solver or guidance. Without a cache it sees a whole utterance; with one, a chunk that
+attends to the frames kept and to itself.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ FINAL_MODULATIONS = 2
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """Which cached frames a chunk may attend to: the prompt's, and the most recent ones before it."""
+    """Which cached frames a chunk may attend to:
+
+    The prompt's, and the most recent ones before it.
+    """
 
     prompt_frames: int
     recent_frames: int
@@ -41,7 +45,10 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class BlockCache:
-    """One block's past. keys, values: [B, H, T, C], oldest first. conv_in, conv_out: [B, D, kernel - 1]."""
+    """One block's past. keys, values: [B, H, T, C], oldest first. conv_in, conv_out:
+
+    [B, D, kernel - 1].
+    """
 
     keys: Tensor
     values: Tensor
@@ -62,7 +69,9 @@ class TimestepEmbedder(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(TIME_FEATURES, width), nn.SiLU(), nn.Linear(width, width))
+        self.mlp = nn.Sequential(
+            nn.Linear(TIME_FEATURES, width), nn.SiLU(), nn.Linear(width, width)
+        )
 
     def forward(self, t: Tensor) -> Tensor:
         """t: [N] → [N, D]"""
@@ -121,7 +130,10 @@ class Mlp(nn.Module):
 
 
 class CausalConvBlock(nn.Module):
-    """Two causal convolutions with LayerNorm and Mish between; `block` keeps the official indices."""
+    """Two causal convolutions with LayerNorm and Mish between.
+
+    `block` keeps the official indices.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -133,9 +145,7 @@ class CausalConvBlock(nn.Module):
             }
         )
 
-    def forward(
-        self, x: Tensor, cache: BlockCache | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, cache: BlockCache | None) -> tuple[Tensor, Tensor, Tensor]:
         """x: [B, T, D] → [B, T, D] and the last inputs of both convolutions."""
         n_past = CONV_KERNEL - 1
         x = _with_past(x.transpose(1, 2), None if cache is None else cache.conv_in)
@@ -159,7 +169,9 @@ class Block(nn.Module):
         self.attn = Attention(width, config.num_heads, config.head_dim)
         self.mlp = Mlp(width, int(width * config.mlp_ratio))
         self.conv = CausalConvBlock(width)
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, BLOCK_MODULATIONS * width))
+        self.adaLN_modulation = nn.Sequential(
+            nn.SiLU(), nn.Linear(width, BLOCK_MODULATIONS * width)
+        )
 
     def forward(
         self, x: Tensor, modulation: Tensor, cache: BlockCache | None, retention: Retention | None
@@ -185,7 +197,9 @@ class FinalLayer(nn.Module):
 
     def __init__(self, width: int, n_out: int) -> None:
         super().__init__()
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, FINAL_MODULATIONS * width))
+        self.adaLN_modulation = nn.Sequential(
+            nn.SiLU(), nn.Linear(width, FINAL_MODULATIONS * width)
+        )
         self.linear = nn.Linear(width, n_out)
 
     def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
@@ -204,7 +218,10 @@ class Estimator(nn.Module):
         self.final_layer = FinalLayer(config.hidden_size, config.out_channels)
 
     def modulations(self, times: Tensor) -> tuple[Modulation, ...]:
-        """Everything that depends on the time step alone, once for a whole schedule. times: [N] in 0 … 1."""
+        """Everything that depends on the time step alone, once for a whole schedule. times:
+
+        [N] in 0 … 1.
+        """
         embedded = self.t_embedder(times)
         blocks = torch.stack([block.adaLN_modulation(embedded) for block in self.blocks], dim=1)
         blocks = blocks.unflatten(-1, (BLOCK_MODULATIONS, self.width))  # [N, depth, 9, D]
@@ -221,7 +238,8 @@ class Estimator(nn.Module):
     ) -> tuple[Tensor, tuple[BlockCache, ...]]:
         """Velocity of one step.
 
-        x: [B, C, T], noisy mel, mu, speaker and condition stacked. Returns [B, M, T] and the blocks' caches.
+        x: [B, C, T], noisy mel, mu, speaker and condition stacked. Returns [B, M, T] and the
+        blocks' caches.
         """
         x = self.in_proj(x.transpose(1, 2))
         new_caches: list[BlockCache] = []

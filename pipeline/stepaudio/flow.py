@@ -1,7 +1,8 @@
 # pyright: basic
-"""Token rows → mel: embedding, encoder, and the Euler solver around the estimator. Knows no waveform and no request.
+"""Token rows → mel: embedding, encoder, and the Euler solver around the estimator.
 
-A request's streaming state is a FlowCache value, passed in and returned; modules never hold it.
+Knows no waveform and no request. A request's streaming state is a FlowCache value, passed in and
+returned; modules never hold it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ def no_check() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Euler steps on a cosine grid. step_sizes: one per step; modulations: what each step does to the blocks."""
+    """Euler steps on a cosine grid. step_sizes: one per step; modulations:
+
+    What each step does to the blocks.
+    """
 
     step_sizes: tuple[float, ...]
     modulations: tuple[Modulation, ...]
@@ -40,8 +44,10 @@ class Schedule:
 class FlowCache:
     """Streaming state of one request.
 
-    encoder: caches of the conformer. estimator: caches of each block at each Euler step, guided and unguided row.
-    n_frames: mel frames made so far, the prompt's included; prompt_frames: how many of them are the prompt's.
+    encoder: caches of the conformer. estimator: caches of each block at each Euler step, guided and
+    unguided row.
+    n_frames: mel frames made so far, the prompt's included; prompt_frames: how many of them are the
+    prompt's.
     """
 
     encoder: ConformerCache
@@ -63,7 +69,12 @@ class DualCodebookEmbedding(nn.Module):
 
 
 class FlowMatching(nn.Module):
-    """Euler solver with classifier-free guidance; both guidance rows go through the estimator as one batch."""
+    """Euler solver with classifier-free guidance.
+
+    Both guidance rows go through the estimator as one batch.
+    """
+
+    noise: Tensor
 
     def __init__(self, config: EstimatorConfig, guidance: float, seed: int) -> None:
         super().__init__()
@@ -74,7 +85,10 @@ class FlowMatching(nn.Module):
         self.register_buffer("noise", noise, persistent=False)
 
     def schedule(self, n_steps: int) -> Schedule:
-        """The grid t = 1 - cos(π s / 2) with n_steps steps; make it once, after the weights are loaded."""
+        """The grid t = 1 - cos(π s / 2) with n_steps steps.
+
+        Make it once, after the weights are loaded.
+        """
         grid = 1 - torch.cos(torch.linspace(0, 1, n_steps + 1) * 0.5 * torch.pi)
         times = grid[:-1].to(self.noise)
         sizes = (grid[1:] - grid[:-1]).tolist()
@@ -93,9 +107,12 @@ class FlowMatching(nn.Module):
     ) -> tuple[Tensor, StepCaches]:
         """From the fixed noise to a mel.
 
-        condition: [B, 3M, T], mu, speaker and prompt mel stacked; the unguided row sees zeros in their place.
-        first_frame: where in the fixed noise to start. keep: return the caches for the next chunk, else none.
-        on_step: called before each step; what it raises ends the work. Returns [B, M, T] and caches.
+        condition: [B, 3M, T], mu, speaker and prompt mel stacked; the unguided row sees zeros in
+        their place.
+        first_frame: where in the fixed noise to start. keep: return the caches for the next chunk,
+        else none.
+        on_step: called before each step; what it raises ends the work. Returns [B, M, T] and
+        caches.
         """
         n_batch, _, n_frames = condition.shape
         guided = torch.cat((condition, torch.zeros_like(condition)))
@@ -142,7 +159,10 @@ class Flow(nn.Module):
     def mu(
         self, rows: Tensor, ahead: Tensor | None = None, cache: ConformerCache | None = None
     ) -> tuple[Tensor, ConformerCache]:
-        """What the solver is conditioned on: rows [B, T, 2] → [B, T * frames_per_row, M], and the encoder's cache."""
+        """What the solver is conditioned on: rows [B, T, 2] →.
+
+        [B, T * frames_per_row, M], and the encoder's cache.
+        """
         embedded_ahead = None if ahead is None else self.input_embedding(ahead)
         hidden, new_cache = self.encoder(self.input_embedding(rows), embedded_ahead, cache)
         return self.encoder_proj(hidden), new_cache
@@ -158,8 +178,10 @@ class Flow(nn.Module):
     ) -> Tensor:
         """A whole utterance at once.
 
-        rows: int64 [B, T, 2]; prompt_rows: int64 [B, P, 2]; prompt_mel: [B, P * frames_per_row, M], see `stretch_mel`;
-        embedding: [B, 192], any length but zero. Returns the mel without the prompt, [B, M, T * frames_per_row].
+        rows: int64 [B, T, 2]; prompt_rows: int64 [B, P, 2]; prompt_mel: [B, P * frames_per_row, M],
+        see `stretch_mel`;
+        embedding: [B, 192], any length but zero. Returns the mel without the prompt, [B, M, T *
+        frames_per_row].
         """
         mu, _ = self.mu(torch.cat((prompt_rows, rows), dim=1))
         condition = self._condition(mu, embedding, prompt_mel)
@@ -177,7 +199,8 @@ class Flow(nn.Module):
     ) -> FlowCache:
         """Run the prompt through, so that chunks can follow it.
 
-        ahead: int64 [B, A, 2], the first rows to speak, as many as the lookahead. Other arguments as for `inference`.
+        ahead: int64 [B, A, 2], the first rows to speak, as many as the lookahead. Other arguments
+        as for `inference`.
         """
         mu, encoder = self.mu(prompt_rows, ahead)
         condition = self._condition(mu, embedding, prompt_mel)
@@ -196,8 +219,10 @@ class Flow(nn.Module):
     ) -> tuple[Tensor, FlowCache]:
         """The next chunk of an utterance.
 
-        rows: int64 [B, T, 2] to speak now; ahead: the rows after them, None at the end; cache: None without a prompt.
-        recent_frames: let the estimator see the prompt and this many frames before the chunk; None: all of them.
+        rows: int64 [B, T, 2] to speak now; ahead: the rows after them, None at the end; cache: None
+        without a prompt.
+        recent_frames: let the estimator see the prompt and this many frames before the chunk; None:
+        all of them.
         Returns the mel [B, M, T * frames_per_row] and the cache for the next chunk.
         """
         mu, encoder = self.mu(rows, ahead, cache and cache.encoder)
@@ -215,9 +240,14 @@ class Flow(nn.Module):
         return mel, FlowCache(encoder, estimator, done + mu.shape[1], prompt)
 
     def _condition(self, mu: Tensor, embedding: Tensor, prompt_mel: Tensor) -> Tensor:
-        """mu [B, T, M], embedding [B, 192], prompt_mel [B, P, M] → [B, 3M, T]; the mel is zero after the prompt."""
+        """mu [B, T, M], embedding [B, 192], prompt_mel [B, P, M] → [B, 3M, T].
+
+        The mel is zero after the prompt.
+        """
         n_frames = mu.shape[1]
-        assert prompt_mel.shape[1] <= n_frames, "prompt mel and prompt rows must cover the same time"
+        assert prompt_mel.shape[1] <= n_frames, (
+            "prompt mel and prompt rows must cover the same time"
+        )
         speaker = self.spk_embed_affine_layer(F.normalize(embedding, dim=1))
         speaker = speaker[:, None].expand(-1, n_frames, -1)
         mel = F.pad(prompt_mel, (0, 0, 0, n_frames - prompt_mel.shape[1]))
@@ -225,5 +255,8 @@ class Flow(nn.Module):
 
 
 def stretch_mel(mel: Tensor, n_frames: int) -> Tensor:
-    """Nearest-neighbour stretch in time, as the model was trained with: [B, T, M] → [B, n_frames, M]."""
+    """Nearest-neighbour stretch in time, as the model was trained with: [B, T, M] →.
+
+    [B, n_frames, M].
+    """
     return F.interpolate(mel.transpose(1, 2), size=n_frames, mode="nearest").transpose(1, 2)

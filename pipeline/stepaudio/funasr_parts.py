@@ -53,7 +53,7 @@ def _with_own_fbank(frontend_class: Any) -> Any:
         def forward_fbank(
             self, input: Tensor, input_lengths: Tensor, cache: dict[str, Any], **_: Any
         ) -> tuple[Tensor, Tensor, Tensor]:
-    
+            """As the base class: the samples left over come in front of `input` [1, n_samples]."""
             samples = torch.cat((cache["input_cache"], input), dim=1)
             frame, hop = self.frame_sample_length, self.frame_shift_sample_length
             n_frames = self.compute_frame_num(samples.shape[1], frame, hop)

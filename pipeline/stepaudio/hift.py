@@ -1,12 +1,14 @@
 # pyright: basic
-"""Mel → waveform: F0 predictor, harmonic source, and the upsampling network with inverse STFT. Knows no tokens.
+"""Mel → waveform: F0 predictor, harmonic source, and the upsampling network with inverse STFT.
 
-Stateless: streaming passes what continues (F0, phase, noise) in and gets it back, see `hift_stream`.
+Knows no tokens. Stateless: streaming passes what continues (F0, phase, noise) in and gets it back,
+see `hift_stream`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -32,7 +34,7 @@ class F0Predictor(nn.Module):
         super().__init__()
         widths = [config.in_channels] + [config.cond_channels] * F0_LAYERS
         layers: list[nn.Module] = []
-        for n_in, n_out in zip(widths[:-1], widths[1:], strict=True):
+        for n_in, n_out in pairwise(widths):
             conv = nn.Conv1d(n_in, n_out, F0_KERNEL, padding=F0_KERNEL // 2)
             layers += [weight_norm(conv), nn.ELU()]
         self.condnet = nn.Sequential(*layers)
@@ -80,7 +82,10 @@ class ResBlock(nn.Module):
 
 
 class HarmonicSource(nn.Module):
-    """F0 → excitation: a sine per harmonic where voiced, noise elsewhere, mixed by one linear layer."""
+    """F0 → excitation:
+
+    A sine per harmonic where voiced, noise elsewhere, mixed by one linear layer.
+    """
 
     def __init__(self, config: HiftConfig) -> None:
         super().__init__()
@@ -95,8 +100,8 @@ class HarmonicSource(nn.Module):
     def cycles(self, f0: Tensor, start: Tensor | None) -> Tensor:
         """Phase at each frame's centre, in cycles since the utterance began.
 
-        f0: [B, T] Hz; start: [B, H] float64, the phase at the frame before, None at the beginning. Float64 [B, T, H]:
-        float32 drifts audibly within a minute.
+        f0: [B, T] Hz; start: [B, H] float64, the phase at the frame before, None at the beginning.
+        Float64 [B, T, H]: float32 drifts audibly within a minute.
         """
         harmonic = torch.arange(1, self.n_sines + 1, device=f0.device, dtype=torch.float64)
         advance = (f0.double()[..., None] * harmonic / self.rate_hz) % 1 * self.samples_per_frame
@@ -104,7 +109,10 @@ class HarmonicSource(nn.Module):
         return cycles if start is None else cycles + start[:, None]
 
     def forward(self, f0: Tensor, noise: Tensor, start: Tensor | None = None) -> Tensor:
-        """f0: [B, T] Hz; noise: standard normal [B, T * samples_per_frame, H]; start: see `cycles`. → [B, 1, L]"""
+        """f0: [B, T] Hz; noise: standard normal [B, T * samples_per_frame, H]; start:
+
+        See `cycles`. → [B, 1, L]
+        """
         phase = self._interpolate(self.cycles(f0, start), start)
         sines = self.amplitude * torch.sin(2 * torch.pi * (phase % 1)).to(f0.dtype)  # [B, L, H]
         voiced = (f0 > self.voiced_above_hz).to(f0.dtype)
@@ -113,9 +121,14 @@ class HarmonicSource(nn.Module):
         return torch.tanh(self.l_linear(sines * voiced + level * noise)).transpose(1, 2)
 
     def _interpolate(self, cycles: Tensor, start: Tensor | None) -> Tensor:
-        """Phase at frame centres → at samples, linear between, constant beyond the ends. [B, T, H] → [B, L, H]"""
+        """Phase at frame centres → at samples, linear between, constant beyond the ends.
+
+        [B, T, H] → [B, L, H]
+        """
         before = cycles[:, :1] if start is None else start[:, None]
-        step = torch.diff(torch.cat((before, cycles, cycles[:, -1:]), dim=1), dim=1)  # [B, T + 1, H]
+        step = torch.diff(
+            torch.cat((before, cycles, cycles[:, -1:]), dim=1), dim=1
+        )  # [B, T + 1, H]
         n = self.samples_per_frame
         offset = (torch.arange(n, device=cycles.device, dtype=torch.float64) + 0.5) / n - 0.5
         offset = offset[:, None]  # [N, 1], in frames from the centre
@@ -126,6 +139,8 @@ class HarmonicSource(nn.Module):
 
 class Hift(nn.Module):
     """Mel and excitation → waveform."""
+
+    window: Tensor
 
     def __init__(self, config: HiftConfig, f0_config: F0Config) -> None:
         super().__init__()
@@ -161,17 +176,26 @@ class Hift(nn.Module):
         self.register_buffer("window", window, persistent=False)
 
     def fuse_weight_norm(self) -> None:
-        """Fold gain and direction into plain weights, for inference; the official key names are gone afterwards."""
+        """Fold gain and direction into plain weights, for inference.
+
+        The official key names are gone afterwards.
+        """
         for module in self.modules():
             if parametrize.is_parametrized(module, "weight"):
                 parametrize.remove_parametrizations(module, "weight")
 
     def forward(self, mel: Tensor, noise: Tensor) -> Tensor:
-        """A whole utterance: mel [B, M, T], noise as for the source → samples [B, T * samples_per_frame]."""
+        """A whole utterance: mel [B, M, T], noise as for the source →.
+
+        Samples [B, T * samples_per_frame].
+        """
         return self.decode(mel, self.m_source(self.f0_predictor(mel), noise))
 
     def decode(self, mel: Tensor, source: Tensor) -> Tensor:
-        """mel: [B, M, T], source: [B, 1, L] with L = T * samples_per_frame → samples [B, L] within the audio limit."""
+        """mel: [B, M, T], source: [B, 1, L] with L = T * samples_per_frame →.
+
+        Samples [B, L] within the audio limit.
+        """
         spectrum = torch.stft(
             source.squeeze(1), self.n_fft, self.hop, window=self.window, return_complex=True
         )
@@ -185,7 +209,10 @@ class Hift(nn.Module):
         return samples.clamp(-self.limit, self.limit)
 
     def _upsample(self, mel: Tensor, source: Tensor) -> Tensor:
-        """mel [B, M, T], source spectrum [B, n_fft + 2, F] → log-magnitude and phase [B, n_fft + 2, F]"""
+        """mel [B, M, T], source spectrum [B, n_fft + 2, F] →.
+
+        Log-magnitude and phase [B, n_fft + 2, F]
+        """
         x = self.conv_pre(mel)
         for i, up in enumerate(self.ups):
             x = up(F.leaky_relu(x, self.slope))
@@ -202,7 +229,10 @@ class Hift(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
-    """One upsampling stage. source_stride: how far the excitation's spectrum comes down to this stage's rate."""
+    """One upsampling stage. source_stride:
+
+    How far the excitation's spectrum comes down to this stage's rate.
+    """
 
     rate: int
     kernel: int
@@ -242,7 +272,8 @@ def source_noise(
 ) -> Tensor:
     """Standard normal noise for the source, [1, n_frames * samples_per_frame, n_sines].
 
-    A frame's noise depends on seed and frame number alone, so chunks of any size see the same noise.
+    A frame's noise depends on seed and frame number alone, so chunks of any size see the same
+    noise.
     """
     frames = np.empty((n_frames, samples_per_frame * n_sines), np.float32)
     for i in range(n_frames):

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
+from zipfile import is_zipfile
 
 import numpy as np
 import torch
@@ -102,7 +103,7 @@ class LinguisticEncoder:
         return plan.join(hidden)
 
     def chunk_lengths(self, n_samples: int) -> list[int]:
-        """Frames that each chunk of a stream of `n_samples` adds; the last may be shorter."""
+        """Frames that each chunk of `n_samples` adds; the last may be shorter."""
         n_full, rest = divmod(n_samples, self._chunk_samples)
         ends = [self._frames_complete(i * self._chunk_samples) for i in range(n_full + 1)]
         if rest:  # the end of the stream fills the last frame up by repeating the last fbank frame
@@ -111,9 +112,10 @@ class LinguisticEncoder:
         return [length for length in np.diff(ends).tolist() if length]
 
     def has_short_tail(self, n_samples: int) -> bool:
-        """Whether what follows the last full chunk is too short for one stacked frame."""
-        done = self._frames_complete(n_samples - n_samples % self._chunk_samples)
-        return self._frames_complete(n_samples) == done
+        """Whether the last chunk adds a frame that exists only because the end is filled up."""
+        complete = self._frames_complete(n_samples)
+        in_full_chunks = self._frames_complete(n_samples - n_samples % self._chunk_samples)
+        return complete == in_full_chunks < sum(self.chunk_lengths(n_samples))
 
     @property
     def _chunk_samples(self) -> int:
@@ -277,7 +279,7 @@ def _read_config(path: Path) -> Mapping[str, Any]:
 def _read_encoder_state(path: Path) -> dict[str, Tensor]:
     """The encoder's parameters of a whole Paraformer model, without their prefix."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except (OSError, RuntimeError, UnpicklingError) as error:
         raise CheckpointError(f"cannot read {path}: {error}") from error
     state = state.get("state_dict", state)

@@ -1,5 +1,5 @@
 # pyright: basic
-"""Matrix products of the decode step, packed for the device, and whether their rows are independent.
+"""Matrix products packed for the device, and whether their rows are independent.
 
 Knows no layer: a projection is a function of rows. Other number formats come in here.
 """
@@ -18,9 +18,9 @@ Projection = Callable[[Tensor], Tensor]  # [M, K] → [M, N]
 def pack(weight: Tensor) -> Projection:
     """The product with `weight` [N, K].
 
-    On a CPU in float32 the weight is reordered once for oneDNN, whose rows come out bit for bit the same in any batch
-    size and at any place of the batch (MKL's do not), and 2 to 5 times faster at 4 rows and more. The copy is held
-    beside `weight`.
+    On a CPU in float32 the weight is reordered once for oneDNN, whose rows come out bit for bit the
+    same in any batch size and at any place of the batch (MKL's do not), and 2 to 5 times faster at
+    4 rows and more. The copy is held beside `weight`.
     """
     if weight.device.type == "cpu" and weight.dtype == torch.float32 and _has_onednn():
         packed = torch.ops.mkldnn._reorder_linear_weight(weight)
@@ -38,9 +38,9 @@ def pack(weight: Tensor) -> Projection:
 
 
 def rows_are_independent(projection: Projection, probe: Tensor) -> bool:
-    """Whether each row of projection(probe) [M, N] is bitwise the same in every smaller batch, by trying them.
+    """Whether each row of projection(probe) [M, N] is bitwise the same in smaller batches.
 
-    Kernels are chosen by shape, not by value, so random rows show it.
+    Found by trying them: kernels are chosen by shape, not by value, so random rows show it.
     """
     whole = projection(probe)
     n_rows = len(probe)

@@ -1,12 +1,15 @@
 # pyright: basic
-"""Step1 over a fixed set of slots: the static key/value cache, prefill in chunks, one fused step for many slots.
+"""Step1 over fixed slots: static key/value cache, prefill in chunks, one fused step for all.
 
-Knows no request and no sampling. A row's logits depend on its own tokens alone, not on the other slots or its place.
+Knows no request and no sampling. A row's logits depend on its own tokens alone, not on the other
+slots or its place among them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -18,8 +21,9 @@ from pipeline.stepaudio.projection import Projection, pack, rows_are_independent
 from pipeline.stepaudio.sampling import AudioVocabulary
 from pipeline.stepaudio.step1 import Step1ForCausalLM, Step1Layer, alibi_slopes
 
-# Keys are read in whole blocks of this many tokens, and the weighted sum of values is taken block by block, so its
-# order of additions, and with it the last bit, does not depend on how long the longest stream in the batch is.
+# Keys are read in whole blocks of this many tokens, and the weighted sum of values is taken block
+# by block, so that its order of additions, and with it the last bit, does not depend on how long
+# the longest stream in the batch is.
 KEY_BLOCK_TOKENS = 256
 
 
@@ -37,10 +41,12 @@ class _Layer:
 
 
 class Step1Runner:
-    """Runs the model over `slots` slots of `context_tokens` each. Single-threaded: one caller at a time.
+    """Runs the model over `slots` slots of `context_tokens` each.
 
-    Stale cache beyond a slot's length is masked to weight 0, so it must only be finite: `clear` a slot whose numbers
-    may not be.
+    Single-threaded: one caller at a time.
+
+    Stale cache beyond a slot's length is masked to weight 0, so it must only be finite: `clear` a
+    slot whose numbers may not be.
     """
 
     def __init__(
@@ -66,18 +72,20 @@ class Step1Runner:
         self.device, self.dtype = self._embedding.device, self._embedding.dtype
         first, n_audio = vocabulary.audio_base, vocabulary.audio_tokens
         head = model.lm_head.weight
-        self._head = pack(torch.cat([head[first : first + n_audio], head[vocabulary.stop_id, None]]))
+        self._head = pack(
+            torch.cat([head[first : first + n_audio], head[vocabulary.stop_id, None]])
+        )
         self._capacity = _whole_blocks(self.context_tokens)
-        self._layers = [self._prepare(layer) for layer in model.model.layers]
+        self._layers = [self._prepare(cast("Step1Layer", layer)) for layer in model.model.layers]
         self._slopes = -alibi_slopes(config.num_attention_heads).to(self.device)
-        # Entry capacity − 1 + j − p is the distance √(p − j) of key j from query p; infinite for the future.
+        # Entry capacity − 1 + j − p is √(p − j), key j seen from query p; infinite for the future.
         past = torch.arange(self._capacity - 1, -1, -1, device=self.device).float().sqrt()
         self._distances = torch.cat([past, torch.full_like(past, torch.inf)])
         self._keys = torch.arange(self._capacity, device=self.device)
         self._whole_batch = not self._rows_are_independent()
 
     def window(self, first: int, last: int) -> range:
-        """The slots that a step for slots first … last has to run, so that no row depends on the batch size."""
+        """The slots to run for slots first … last, so that no row depends on the batch size."""
         return range(self.slots) if self._whole_batch else range(first, last + 1)
 
     @torch.inference_mode()
@@ -89,13 +97,17 @@ class Step1Runner:
         self._hidden(tokens, positions, range(slot, slot + 1), n_keys)
 
     @torch.inference_mode()
-    def step(self, window: range, tokens: Tensor, positions: Tensor, longest: int) -> Tensor:
-        """One token for each slot of `window`: int64 (n,) tokens at int64 (n,) positions → logits (n, audio + stop).
+    def step(
+        self, window: range, tokens: Sequence[int], positions: Sequence[int], longest: int
+    ) -> Tensor:
+        """One token for each slot of `window`, n in all → logits float32 (n, audio + stop).
 
-        A slot of the window that has no token to run gives any token at its next free position: what is written there
-        is overwritten when its turn comes. `longest`: the largest position that counts; larger ones give nonsense.
+        A slot of the window that has no token to run gives any token at its next free position:
+        what is written there is overwritten when its turn comes. `longest`: the largest position
+        that counts; larger ones give nonsense.
         """
-        hidden = self._hidden(tokens, positions, window, _whole_blocks(longest + 1))
+        ids, places = torch.tensor([tokens, positions]).to(self.device)
+        hidden = self._hidden(ids, places, window, _whole_blocks(longest + 1))
         return self._head(hidden).float()
 
     @torch.inference_mode()
@@ -119,7 +131,7 @@ class Step1Runner:
         )
 
     def _hidden(self, tokens: Tensor, positions: Tensor, window: range, n_keys: int) -> Tensor:
-        """Rows [B·T] of the slots in `window`, T rows a slot → final hidden states [B·T, D]; fills the cache."""
+        """T rows of each slot of `window` [B·T] → hidden states [B·T, D]; fills the cache."""
         written = self._cache_rows(positions, window)
         bias = self._bias(positions.view(len(window), -1), n_keys)
         x = functional.embedding(tokens, self._embedding)
@@ -133,7 +145,10 @@ class Step1Runner:
     def _attend(
         self, layer: _Layer, x: Tensor, written: Tensor, window: range, bias: Tensor
     ) -> Tensor:
-        """x [B·T, D], bias float32 [B·G, T·R, keys] → [B·T, D]. A group's heads are rows against its one key head."""
+        """x [B·T, D], bias float32 [B·G, T·R, keys] → [B·T, D].
+
+        A group's heads are rows against its one key head.
+        """
         batch, size, n_keys = len(window), self._head_size, bias.shape[-1]
         qkv = layer.qkv(x)
         width = qkv.shape[-1] - 2 * self._n_groups * size
@@ -151,18 +166,24 @@ class Step1Runner:
         return out.reshape(len(x), width)
 
     def _bias(self, positions: Tensor, n_keys: int) -> Tensor:
-        """The one additive mask: positions [B, T] → −slope·√distance, −∞ for the future; float32 [B·G, T·R, keys]."""
+        """The one additive mask: −slope·√distance, −∞ for the future.
+
+        positions [B, T] → float32 [B·G, T·R, keys].
+        """
         index = (self._capacity - 1 - positions)[..., None] + self._keys[:n_keys]
         slopes = self._slopes.view(self._n_groups, 1, -1, 1)
         bias = slopes * self._distances[index][:, None, :, None]  # [B, G, T, R, keys]
         return bias.view(len(positions) * self._n_groups, -1, n_keys)
 
     def _cache_rows(self, positions: Tensor, window: range) -> Tensor:
-        """Where the keys then the values of each row go, as rows of the flat cache: int64 (B·T · 2 · G,)."""
+        """Rows of the flat cache where each row's keys, then values, go: int64 (B·T · 2 · G,)."""
         part = torch.arange(2 * self._n_groups, device=self.device).view(2, 1, self._n_groups)
         slots = torch.arange(window.start, window.stop, device=self.device).view(1, -1, 1)
-        # part // G is key or value, part % G the group: ((kind · S + slot) · G + group) · capacity + position
-        head = (part // self._n_groups * self.slots + slots) * self._n_groups + part % self._n_groups
+        # A part is a kind (key, value) and a group:
+        # row = ((kind · S + slot) · G + group) · capacity + position
+        head = (
+            part // self._n_groups * self.slots + slots
+        ) * self._n_groups + part % self._n_groups
         rows = head.permute(1, 0, 2).unsqueeze(1) * self._capacity  # [B, 1, 2, G]
         return (rows + positions.view(len(window), -1, 1, 1)).flatten()
 
@@ -170,19 +191,25 @@ class Step1Runner:
         return functional.rms_norm(x, (x.shape[-1],), gain, self._eps)
 
     def _rows_are_independent(self) -> bool:
-        """Measured on the products of one layer and the head: the other operations work row by row."""
+        """Measured on one layer's products and the head's; all else works row by row."""
         if self.device.type != "cpu":
-            return False  # a GPU picks kernels by batch size: one fixed shape is exact, and decode is bound by weights
+            return False  # kernels go by batch size: one fixed shape, which weights bound anyway
         generator = torch.Generator().manual_seed(0)
         width, layer = self._embedding.shape[1], self._layers[0]
         x = torch.randn(self.slots, width, generator=generator).to(self.dtype)
         gate, _ = layer.gate_up(x).chunk(2, -1)
-        pairs = [(layer.qkv, x), (layer.out, x), (layer.gate_up, x), (layer.down, gate), (self._head, x)]
+        pairs = [
+            (layer.qkv, x),
+            (layer.out, x),
+            (layer.gate_up, x),
+            (layer.down, gate),
+            (self._head, x),
+        ]
         return all(rows_are_independent(projection, probe) for projection, probe in pairs)
 
 
 def _scores(q: Tensor, keys: Tensor, bias: Tensor) -> Tensor:
-    """Scaled, biased scores in float32: q [N, rows, head], keys [N, keys, head], bias [N, rows, keys]."""
+    """Biased float32 scores: q [N, rows, head], keys [N, keys, head], bias [N, rows, keys]."""
     scale = q.shape[-1] ** -0.5
     if q.dtype == torch.float32:
         return torch.baddbmm(bias, q, keys.transpose(1, 2), alpha=scale)

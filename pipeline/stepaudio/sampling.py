@@ -1,7 +1,7 @@
 # pyright: basic
-"""Drawing the next audio token: temperature, top-k, top-p, the repetition rule and the grammar of groups.
+"""Drawing the next audio token: temperature, top-k, top-p, repetition rule, grammar of groups.
 
-Knows no model and no request queue. A draw depends on the row's logits, its own history and its own seed, nothing else.
+Knows no model and no request queue. A draw depends on its logits, history and seed alone.
 """
 
 from __future__ import annotations
@@ -27,9 +27,12 @@ _FREE, _VQ02, _VQ02_OR_STOP, _VQ06 = range(4)
 
 @dataclass(frozen=True, slots=True)
 class AudioVocabulary:
-    """Which tokens the model may answer with. A choice counts from 0: audio tokens first, the stop after them.
+    """Which tokens the model may answer with.
 
-    audio_base: model id of `<audio_0>`. stop_id: model id that ends an answer. audio_tokens: how many audio tokens.
+    A choice counts from 0: audio tokens first, the stop after them.
+
+    audio_base: model id of `<audio_0>`. stop_id: model id that ends an answer. audio_tokens: how
+    many audio tokens.
     """
 
     audio_base: int
@@ -80,7 +83,12 @@ def require_valid(sampling: Sampling) -> None:
             sampling.max_tokens >= GROUP_TOKENS,
             f"{GROUP_TOKENS} (one group) or more",
         ),
-        ("repetition_window", sampling.repetition_window, sampling.repetition_window >= 0, "0 (off) or more"),
+        (
+            "repetition_window",
+            sampling.repetition_window,
+            sampling.repetition_window >= 0,
+            "0 (off) or more",
+        ),
     )
     for name, value, allowed, words in limits:
         if not allowed:
@@ -88,12 +96,15 @@ def require_valid(sampling: Sampling) -> None:
 
 
 class DrawState:
-    """One request's history and random numbers: `row` says how to draw the next token, `accept` takes it in."""
+    """One request's history and random numbers.
+
+    `row` says how to draw the next token, `accept` takes it in.
+    """
 
     def __init__(self, sampling: Sampling, vocabulary: AudioVocabulary, prompt: Int32Array) -> None:
         self._sampling, self._vocabulary = sampling, vocabulary
         window = sampling.repetition_window
-        self._recent = deque(prompt[-window:].tolist() if window else (), maxlen=window)
+        self._recent: deque[int] = deque(prompt[-window:].tolist() if window else [], window)
         self._random = np.random.Generator(np.random.Philox(sampling.seed & _SEED_MASK))
         self._uniforms: list[float] = []
         self._n_drawn = 0
@@ -103,7 +114,9 @@ class DrawState:
         if not self._uniforms:
             self._uniforms = self._random.random(_UNIFORMS_PER_BLOCK).tolist()[::-1]
         s = self._sampling
-        return DrawRow(s.temperature, s.top_p, s.top_k, self._uniforms.pop(), self._mask(), self._banned())
+        return DrawRow(
+            s.temperature, s.top_p, s.top_k, self._uniforms.pop(), self._mask(), self._banned()
+        )
 
     def accept(self, choice: int) -> None:
         """Take a drawn audio token into the history."""
@@ -111,7 +124,7 @@ class DrawState:
         self._n_drawn += 1
 
     def _mask(self) -> int:
-        """The grammar: positions 0, 1 of a group are vq02, 2, 3, 4 vq06; the stop stands after a whole group only."""
+        """The grammar: 0, 1 of a group are vq02, 2 to 4 vq06; a stop follows a whole group."""
         if not self._sampling.grammar:
             return _FREE
         if not is_vq02_position(self._n_drawn):
@@ -119,9 +132,16 @@ class DrawState:
         return _VQ02_OR_STOP if self._n_drawn and self._n_drawn % GROUP_TOKENS == 0 else _VQ02
 
     def _banned(self) -> int:
-        """The repetition rule, over prompt and answer: a last token that is twice in a full window is not drawn next."""
+        """The repetition rule: a last token that is twice in a full window is not drawn next.
+
+        The window covers prompt and answer.
+        """
         recent = self._recent
-        if not recent or len(recent) < self._sampling.repetition_window or recent.count(recent[-1]) == 1:
+        if (
+            not recent
+            or len(recent) < self._sampling.repetition_window
+            or recent.count(recent[-1]) == 1
+        ):
             return _NO_BAN
         choice = self._vocabulary.choice(recent[-1])
         return _NO_BAN if choice is None else choice
@@ -141,7 +161,10 @@ class Sampler:
 
     @torch.inference_mode()
     def draw(self, logits: Tensor, rows: Sequence[DrawRow]) -> list[int]:
-        """float32 (n, audio + stop) and n rows → n choices; −1 where the logits are not finite. Adds to `logits`."""
+        """float32 (n, audio + stop) and n rows → n choices; −1 where the logits are not finite.
+
+        Adds to `logits`.
+        """
         numbers = [(r.temperature or 1.0, r.uniform, float(r.temperature == 0)) for r in rows]
         controls = torch.tensor(numbers, dtype=torch.float64).to(self._device)
         picks = torch.tensor([(r.mask, max(r.banned, 0), r.banned) for r in rows]).to(self._device)
@@ -155,12 +178,17 @@ class Sampler:
         return torch.where(best.isfinite(), choices, -1).tolist()
 
     def _probabilities(self, logits: Tensor, controls: Tensor, rows: Sequence[DrawRow]) -> Tensor:
-        """Temperature, then top-k, then top-p. A row that asks for no truncation is the same with or without it."""
+        """Temperature, then top-k, then top-p.
+
+        A row that asks for no truncation is the same with or without it.
+        """
         logits = logits / controls[:, :1].to(logits.dtype)
         widest = max(row.top_k for row in rows)
         if widest:
             best = logits.topk(min(widest, logits.shape[1]), dim=1).values
-            last = torch.tensor([min(r.top_k, best.shape[1]) or 1 for r in rows]).to(self._device) - 1
+            last = (
+                torch.tensor([min(r.top_k, best.shape[1]) or 1 for r in rows]).to(self._device) - 1
+            )
             floor = best.gather(1, last[:, None])
             off = torch.tensor([[r.top_k == 0] for r in rows]).to(self._device)
             logits = logits.masked_fill((logits < floor) & ~off, -torch.inf)
@@ -175,6 +203,6 @@ class Sampler:
 
 
 def _inverse_cdf(probabilities: Tensor, uniform: Tensor) -> Tensor:
-    """The first choice whose cumulated mass exceeds uniform [n, 1] of the whole; never one of mass 0. → int64 (n,)."""
+    """The first choice whose cumulated mass exceeds uniform [n, 1] of the whole. → int64 (n,)."""
     mass = probabilities.double().cumsum(1)
     return torch.searchsorted(mass, uniform * mass[:, -1:], right=True)[:, 0]

@@ -1,13 +1,15 @@
 # pyright: basic
 """Step1, the language model: config, modules under the official parameter names, strict loading.
 
-Knows no tokenizer, cache or sampling; `forward` is the plain form that the fast one (runner.py) is compared with.
+Knows no tokenizer, cache or sampling; `forward` is the plain form that the fast one (runner.py) is
+compared with.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,8 +25,8 @@ _NAMES_SHOWN = 8  # parameter names listed in a loading error
 class Step1Config(PretrainedConfig):
     """Sizes of the model, under the keys of the official `config.json`.
 
-    num_attention_groups: key/value heads; num_attention_heads is a multiple of it. max_seq_len: tokens of prompt and
-    answer together. Raises ValueError when the heads do not divide.
+    num_attention_groups: key/value heads; num_attention_heads is a multiple of it. max_seq_len:
+    tokens of prompt and answer together. Raises ValueError when the heads do not divide.
     """
 
     model_type = "step1"
@@ -39,12 +41,12 @@ class Step1Config(PretrainedConfig):
         vocab_size: int = 74752,
         rms_norm_eps: float = 1e-5,
         max_seq_len: int = 8192,
-        **others: object,
+        **others: Any,
     ) -> None:
         if hidden_size % num_attention_heads or num_attention_heads % num_attention_groups:
             raise ValueError(
-                f"hidden_size {hidden_size}, num_attention_heads {num_attention_heads} and num_attention_groups"
-                f" {num_attention_groups} must divide each other in this order"
+                f"hidden_size {hidden_size}, num_attention_heads {num_attention_heads} and"
+                f" num_attention_groups {num_attention_groups} must divide each other in this order"
             )
         self.hidden_size = hidden_size
         self.intermediate_size = intermediate_size
@@ -73,7 +75,8 @@ class Step1Config(PretrainedConfig):
 def alibi_slopes(n_heads: int) -> Tensor:
     """Slopes of the attention bias −slope·√distance. → float32 (n_heads,), computed in float64.
 
-    With n the largest power of two ≤ n_heads: 2^(−8i/n) for i = 1…n, then 2^(−4i/n) for i = 1, 3, 5, ….
+    With n the largest power of two ≤ n_heads: 2^(−8i/n) for i = 1…n, then 2^(−4i/n) for i = 1, 3,
+    5, ….
     """
     n = 1 << (n_heads.bit_length() - 1)
     slopes = [2 ** (-8 * i / n) for i in range(1, n + 1)]
@@ -82,7 +85,7 @@ def alibi_slopes(n_heads: int) -> Tensor:
 
 
 class Step1Attention(nn.Module):
-    """Grouped-query attention: the query heads of a group are query rows against its one key/value head."""
+    """Grouped-query attention: a group's heads are query rows against its one key/value head."""
 
     def __init__(self, config: Step1Config) -> None:
         super().__init__()
@@ -161,7 +164,10 @@ class Step1Model(nn.Module):
         self.n_heads = config.num_attention_heads
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        """int64 [B, T] → [B, T, D]. There are no rotary positions: order enters through the bias alone."""
+        """int64 [B, T] → [B, T, D].
+
+        There are no rotary positions: order enters through the bias alone.
+        """
         length = input_ids.shape[1]
         position = torch.arange(length, device=input_ids.device)
         distance = position[:, None] - position
@@ -176,11 +182,14 @@ class Step1Model(nn.Module):
 
 
 class Step1ForCausalLM(PreTrainedModel):
-    """The whole model. Parameter names equal the official checkpoint's, so its files load with no conversion."""
+    """The whole model.
+
+    Parameter names equal the official checkpoint's, so its files load with no conversion.
+    """
 
     config_class = Step1Config
     base_model_prefix = "model"
-    _no_split_modules = ("Step1Layer",)
+    _no_split_modules = ["Step1Layer"]  # noqa: RUF012  # the base declares a plain class attribute
 
     def __init__(self, config: Step1Config) -> None:
         super().__init__(config)
@@ -193,12 +202,11 @@ class Step1ForCausalLM(PreTrainedModel):
         return self.lm_head(self.model(input_ids))
 
 
-def load_step1(
-    directory: Path, device: torch.device | str, dtype: torch.dtype
-) -> Step1ForCausalLM:
+def load_step1(directory: Path, device: torch.device | str, dtype: torch.dtype) -> Step1ForCausalLM:
     """Load `config.json` and the safetensors of an official-layout directory, strictly.
 
-    Raises CheckpointError when a file is missing or damaged, or naming missing, unexpected and misshapen parameters.
+    Raises CheckpointError when a file is missing or damaged, or naming missing, unexpected and
+    misshapen parameters.
     """
     config = _read_config(directory)
     with torch.device("meta"):
@@ -265,9 +273,7 @@ def _require_same(
     }
     said = [f"{kind}: {_listed(names)}" for kind, names in problems.items() if names]
     if said:
-        raise CheckpointError(
-            f"{directory}: parameters do not fit config.json; " + "; ".join(said)
-        )
+        raise CheckpointError(f"{directory}: parameters do not fit config.json; " + "; ".join(said))
 
 
 def _listed(names: list[str]) -> str:

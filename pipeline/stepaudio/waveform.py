@@ -88,7 +88,7 @@ def limit_peak(waveform: Tensor) -> Tensor:
 
 
 def normalise_peak(waveform: Tensor) -> Tensor:
-    """Cut silence at both ends, but 0.05 s left and 0.22 s right; zeros where the clip is too short.
+    """Scale to a peak of 0.999, as the tokenizer expects; a peak below 0.01 counts as 0.01."""
     return waveform / waveform.abs().max().clamp(min=TOKENIZER_QUIETEST_PEAK) * TOKENIZER_PEAK
 
 

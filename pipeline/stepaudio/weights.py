@@ -35,7 +35,8 @@ def read_torch(path: Path) -> dict[str, Tensor]:
 def load_strict(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Copy `state` into the module's parameters and buffers; every name and shape must match.
 
-    Raises CheckpointError that names `source` and the first missing, unexpected and misshapen keys, with counts.
+    Raises CheckpointError that names `source` and the first missing, unexpected and misshapen keys,
+    with counts.
     """
     expected = module.state_dict()
     shapes = {
