@@ -13,14 +13,11 @@ import yaml
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
+from pipeline.stepaudio.layout import PARAFORMER
 from pipeline.stepaudio.linguistic import ChunkSize, LinguisticEncoder
 from pipeline.stepaudio.parity import fill, value
-from pipeline.stepaudio.voice_encoder import (
-    CODEBOOK,
-    PARAFORMER,
-    SPEAKER_MODEL,
-    SPEECH_TOKENIZER,
-)
+from pipeline.stepaudio.voice_encoder import CODEBOOK, SPEAKER_MODEL, SPEECH_TOKENIZER
+from tests.vocoder_files import SMALL_YAML
 
 FRONTEND_CONF = {
     "fs": 16_000,
@@ -174,6 +171,7 @@ def write_encoder_files(root: Path, **changes: Any) -> tuple[Path, Path]:
     np.save(tokenizer / CODEBOOK, encoder.encode(speech).numpy())  # codes spread over all rows
     write_speech_tokenizer(tokenizer / SPEECH_TOKENIZER)
     write_speaker_model(vocoder / SPEAKER_MODEL)
+    (vocoder / "cosyvoice.yaml").write_text(SMALL_YAML)
     return tokenizer, vocoder
 
 

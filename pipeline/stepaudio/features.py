@@ -7,7 +7,6 @@ Waveforms are float32 tensors of shape (n_samples,) on the CPU.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -16,9 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from pipeline.stepaudio.config import TOKENIZER_RATE_HZ, MelConfig
 from pipeline.stepaudio.waveform import limit_peak, normalise_peak, resample, trim_silence
-
-TOKENIZER_RATE_HZ = 16_000  # vq02, vq06 and the speaker embedding
 
 WHISPER_FFT_SAMPLES = 400
 WHISPER_HOP_SAMPLES = 160
@@ -38,43 +36,30 @@ SLANEY_BREAK_HZ = 1000.0
 SLANEY_LOG_STEP = np.log(6.4) / 27.0  # above it
 
 
-@dataclass(frozen=True, slots=True)
-class PromptMelSpec:
-    """How the prompt mel is computed; the defaults are `mel_conf` of the released cosyvoice.yaml.
-
-    sampling_rate: Hz. n_fft, hop_size, win_size: samples. num_mels: bins between fmin and fmax, Hz.
-    """
-
-    sampling_rate: int = 24_000
-    n_fft: int = 1920
-    hop_size: int = 480
-    win_size: int = 1920
-    num_mels: int = 80
-    fmin: float = 0.0
-    fmax: float = 8000.0
-
-
-def prompt_mel(waveform: Tensor, spec: PromptMelSpec) -> Tensor:
-    """Natural-log magnitude mel of a waveform at the spec's rate. (n,) → (n_frames, num_mels).
+def prompt_mel(waveform: Tensor, config: MelConfig) -> Tensor:
+    """Natural-log magnitude mel of a waveform at the configured rate. (n,) → (n_frames, num_mels).
 
     The waveform must be longer than (n_fft - hop) / 2 samples, the width of the reflected edges.
     """
-    edge = (spec.n_fft - spec.hop_size) // 2
+    edge = (config.n_fft - config.hop_size) // 2
     padded = F.pad(waveform[None], (edge, edge), mode="reflect")[0]
-    window = torch.hann_window(spec.win_size)
+    window = torch.hann_window(config.win_size)
     spectrum = torch.view_as_real(
         torch.stft(
             padded,
-            spec.n_fft,
-            spec.hop_size,
-            spec.win_size,
+            config.n_fft,
+            config.hop_size,
+            config.win_size,
             window,
-            center=False,
+            center=config.center,
             return_complex=True,
         )
     )
     magnitude = torch.sqrt(spectrum.pow(2).sum(-1) + 1e-9)  # [bins, frames]
-    filters = slaney_filters(spec.sampling_rate, spec.n_fft, spec.num_mels, spec.fmin, spec.fmax)
+    highest_hz = config.sampling_rate / 2 if config.fmax is None else config.fmax
+    filters = slaney_filters(
+        config.sampling_rate, config.n_fft, config.num_mels, config.fmin, highest_hz
+    )
     return (torch.from_numpy(filters) @ magnitude).clamp(min=1e-5).log().T.contiguous()
 
 
@@ -125,12 +110,12 @@ def speaker_fbank(waveform: Tensor) -> Tensor:
     return fbank - fbank.mean(dim=0, keepdim=True)
 
 
-def clip_prompt_mel(clip: Tensor, sample_rate_hz: int, spec: PromptMelSpec) -> Tensor:
+def clip_prompt_mel(clip: Tensor, sample_rate_hz: int, config: MelConfig) -> Tensor:
     """Prompt mel of a mono clip at any rate, peak rule and resampling included.
 
     (n,) → (n_frames, num_mels).
     """
-    return prompt_mel(resample(limit_peak(clip), sample_rate_hz, spec.sampling_rate), spec)
+    return prompt_mel(resample(limit_peak(clip), sample_rate_hz, config.sampling_rate), config)
 
 
 def clip_speaker_fbank(clip: Tensor, sample_rate_hz: int) -> Tensor:

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.stepaudio.config import MelConfig
 from pipeline.stepaudio.features import (
-    PromptMelSpec,
     clip_prompt_mel,
     clip_speaker_fbank,
     clip_tokenizer_wav,
@@ -50,7 +50,7 @@ def check_frontend(npz: Path, device: str = "cpu") -> list[Check]:
         clip = _waveform(golden["wav"])
         rate_hz = int(golden["sample_rate"])
         tokenizer_wav = torch.from_numpy(golden["tokenizer_wav"])
-        mel = clip_prompt_mel(clip, rate_hz, PromptMelSpec())
+        mel = clip_prompt_mel(clip, rate_hz, MelConfig())
         fbank = clip_speaker_fbank(clip, rate_hz)
         own_wav = clip_tokenizer_wav(clip, rate_hz)
         own_whisper = whisper_mel(tokenizer_wav, len(golden["whisper_mel"]))

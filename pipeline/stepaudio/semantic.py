@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.errors import StageError
-from pipeline.stepaudio.features import TOKENIZER_RATE_HZ, whisper_mel
+from pipeline.stepaudio.config import TOKENIZER_RATE_HZ
+from pipeline.stepaudio.features import whisper_mel
 from pipeline.stepaudio.onnx_session import open_session
 from pipeline.stepaudio.tokens import VQ06_CODES
 

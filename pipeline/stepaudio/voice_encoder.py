@@ -23,12 +23,13 @@ from pipeline.contracts import (
     VoicePrompt,
 )
 from pipeline.errors import AudioError, CheckpointError, ClipDurationError, SampleRateError
+from pipeline.stepaudio.config import MelConfig, VocoderConfig
 from pipeline.stepaudio.features import (
-    PromptMelSpec,
     clip_prompt_mel,
     clip_speaker_fbank,
     clip_tokenizer_wav,
 )
+from pipeline.stepaudio.layout import PARAFORMER
 from pipeline.stepaudio.linguistic import LinguisticTokenizer
 from pipeline.stepaudio.semantic import SemanticTokenizer
 from pipeline.stepaudio.speaker import SpeakerEncoder
@@ -39,7 +40,6 @@ PREPROCESSING_VERSION = (
 LOWEST_RATE_HZ = 8_000
 HIGHEST_RATE_HZ = 192_000
 
-PARAFORMER = "dengcunqin/speech_paraformer-large_asr_nat-zh-cantonese-en-16k-vocab8501-online"
 PARAFORMER_FILES = ("model.pt", "config.yaml", "am.mvn")
 CODEBOOK = "linguistic_tokenizer.npy"
 SPEECH_TOKENIZER = "speech_tokenizer_v1.onnx"
@@ -56,7 +56,6 @@ class StepVoiceEncoder:
     threads: ONNX Runtime's per operator; torch's are the process's own. arena_limit_bytes: bound of
     each of the two ONNX sessions' GPU memory. concurrent_clips: how many `encode` calls work at a
     time, others wait in order.
-    mel_spec: `mel_conf` of cosyvoice.yaml.
     Raises CheckpointError when files are missing, damaged or do not fit each other.
     """
 
@@ -68,7 +67,6 @@ class StepVoiceEncoder:
         threads: int = 2,
         arena_limit_bytes: int | None = None,
         concurrent_clips: int = 2,
-        mel_spec: PromptMelSpec | None = None,
     ) -> None:
         paraformer_dir = tokenizer_dir / PARAFORMER
         codebook = tokenizer_dir / CODEBOOK
@@ -76,8 +74,8 @@ class StepVoiceEncoder:
         speaker_model = vocoder_dir / SPEAKER_MODEL
         files = [paraformer_dir / name for name in PARAFORMER_FILES]
         files += [codebook, speech_tokenizer, speaker_model]
-        self._mel_spec = mel_spec or PromptMelSpec()
-        self._fingerprint = fingerprint_files(files, self._mel_spec)
+        self._mel_config = VocoderConfig.load(vocoder_dir).mel
+        self._fingerprint = fingerprint_files(files, self._mel_config)
         self._linguistic = LinguisticTokenizer(paraformer_dir, codebook, device)
         self._semantic = SemanticTokenizer(speech_tokenizer, device, threads, arena_limit_bytes)
         self._speaker = SpeakerEncoder(speaker_model, device, threads, arena_limit_bytes)
@@ -107,7 +105,7 @@ class StepVoiceEncoder:
         """
         _check_clip(clip)
         samples, rate_hz = torch.from_numpy(np.array(clip.samples, np.float32)), clip.sample_rate_hz
-        mel = self._branches.submit(clip_prompt_mel, samples, rate_hz, self._mel_spec)
+        mel = self._branches.submit(clip_prompt_mel, samples, rate_hz, self._mel_config)
         embedding = self._branches.submit(self._embed_speaker, samples, rate_hz)
         waveform = clip_tokenizer_wav(samples, rate_hz)
         vq06 = self._branches.submit(self._semantic.encode, waveform)
@@ -135,7 +133,7 @@ class StepVoiceEncoder:
         return self._speaker.encode(clip_speaker_fbank(samples, rate_hz))
 
 
-def fingerprint_files(files: list[Path], mel_spec: PromptMelSpec) -> str:
+def fingerprint_files(files: list[Path], mel_config: MelConfig) -> str:
     """Hex BLAKE3 over the content of `files`, in order, and all else that decides a prompt's value.
 
     Raises CheckpointError that names every missing file.
@@ -143,7 +141,7 @@ def fingerprint_files(files: list[Path], mel_spec: PromptMelSpec) -> str:
     missing = [str(path) for path in files if not path.is_file()]
     if missing:
         raise CheckpointError(f"missing: {', '.join(missing)}")
-    versions = (PREPROCESSING_VERSION, VOICE_PROMPT_SCHEMA, *astuple(mel_spec))
+    versions = (PREPROCESSING_VERSION, VOICE_PROMPT_SCHEMA, *astuple(mel_config))
     whole = blake3(repr(versions).encode())
     for path in files:
         content = blake3(max_threads=blake3.AUTO).update_mmap(path)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.stepaudio.config import MelConfig
 from pipeline.stepaudio.features import (
-    PromptMelSpec,
     clip_prompt_mel,
     clip_tokenizer_wav,
     kaldi_fbank,
@@ -101,14 +101,16 @@ def test_speaker_features_have_no_mean() -> None:
 
 
 def test_prompt_mel_has_fifty_frames_a_second() -> None:
-    mel = clip_prompt_mel(noise(44_100), 44_100, PromptMelSpec())
+    mel = clip_prompt_mel(noise(44_100), 44_100, MelConfig())
     assert mel.shape == (50, 80)
     assert mel.is_contiguous()
 
 
-def test_prompt_mel_is_floored_in_silence_and_follows_its_spec() -> None:
-    spec = PromptMelSpec(sampling_rate=16_000, n_fft=512, hop_size=128, win_size=512, num_mels=40)
-    mel = prompt_mel(torch.zeros(1_280), spec)
+def test_prompt_mel_is_floored_in_silence_and_follows_its_config() -> None:
+    config = MelConfig(
+        sampling_rate=16_000, n_fft=512, hop_size=128, win_size=512, num_mels=40, fmax=None
+    )
+    mel = prompt_mel(torch.zeros(1_280), config)
     assert mel.shape == (10, 40)
     assert mel.max().item() == pytest.approx(np.log(1e-5), abs=0.2)  # the 1e-9 in the root
 

@@ -12,8 +12,9 @@ import torch
 import yaml
 
 from pipeline.errors import CheckpointError
+from pipeline.stepaudio.layout import PARAFORMER
 from pipeline.stepaudio.linguistic import ChunkSize, LinguisticTokenizer, nearest_codes
-from pipeline.stepaudio.voice_encoder import CODEBOOK, PARAFORMER
+from pipeline.stepaudio.voice_encoder import CODEBOOK
 from tests.encoder_files import chunk_loop, make_encoder, write_cmvn, write_encoder_files
 
 pytestmark = pytest.mark.unit
@@ -138,9 +139,9 @@ def edit_state(path: Path, edit: str) -> None:
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        ("missing", r"missing after_norm\.bias"),
-        ("unexpected", r"unexpected after_norm\.extra"),
-        ("misshapen", r"after_norm\.bias has shape \(7,\) instead of \(32,\)"),
+        ("missing", r"1 missing: after_norm\.bias"),
+        ("unexpected", r"1 unexpected: after_norm\.extra"),
+        ("misshapen", r"after_norm\.bias is \[7\], the config says \[32\]"),
     ],
 )
 def test_loading_is_strict(tmp_path: Path, edit: str, message: str) -> None:

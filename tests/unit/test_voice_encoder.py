@@ -13,8 +13,9 @@ import torch
 from pipeline.contracts import ReferenceClip, VoiceEncoder, VoicePrompt
 from pipeline.errors import AudioError, CheckpointError, ClipDurationError, SampleRateError
 from pipeline.stepaudio import voice_encoder
-from pipeline.stepaudio.features import PromptMelSpec
-from pipeline.stepaudio.voice_encoder import PARAFORMER, StepVoiceEncoder
+from pipeline.stepaudio.config import MelConfig
+from pipeline.stepaudio.layout import PARAFORMER
+from pipeline.stepaudio.voice_encoder import StepVoiceEncoder
 from tests.encoder_files import write_encoder_files, write_speech_tokenizer
 
 pytestmark = pytest.mark.unit
@@ -148,16 +149,16 @@ def test_every_file_and_version_is_in_the_fingerprint(
     for name in names:
         (tmp_path / name).write_text("same")
     files = [tmp_path / name for name in names]
-    spec = PromptMelSpec()
-    seen = {voice_encoder.fingerprint_files(files, spec)}
-    assert seen == {voice_encoder.fingerprint_files(files, spec)}
+    mel_config = MelConfig()
+    seen = {voice_encoder.fingerprint_files(files, mel_config)}
+    assert seen == {voice_encoder.fingerprint_files(files, mel_config)}
     (tmp_path / "b").write_text("other")
-    seen.add(voice_encoder.fingerprint_files(files, spec))
-    seen.add(voice_encoder.fingerprint_files(files, PromptMelSpec(num_mels=100)))
+    seen.add(voice_encoder.fingerprint_files(files, mel_config))
+    seen.add(voice_encoder.fingerprint_files(files, MelConfig(num_mels=100)))
     monkeypatch.setattr(voice_encoder, "PREPROCESSING_VERSION", 1_000)
-    seen.add(voice_encoder.fingerprint_files(files, spec))
+    seen.add(voice_encoder.fingerprint_files(files, mel_config))
     monkeypatch.setattr(voice_encoder, "VOICE_PROMPT_SCHEMA", 1_000)
-    seen.add(voice_encoder.fingerprint_files(files, spec))
+    seen.add(voice_encoder.fingerprint_files(files, mel_config))
     assert len(seen) == 5
 
 
