@@ -12,14 +12,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
-<<<<<<< HEAD
-    """Golden files and clips: TIMBRE_SHARED, else beside the repository; skips when absent."""
-    repository = Path(__file__).resolve().parents[1]
-    directory = Path(os.environ.get("TIMBRE_SHARED", repository.parent / "shared"))
-=======
     """The directory with golden files and clips: TIMBRE_SHARED, else beside the repository; skips when absent."""
     directory = Path(os.environ.get("TIMBRE_SHARED", ROOT.parent / "shared"))
->>>>>>> main
     if not directory.is_dir():
         pytest.skip(f"no shared data at {directory}")
     return directory
