@@ -2,43 +2,43 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, ParamSpec, TypeVar
 
 import typer
-from typer.core import TyperGroup
 
 from pipeline.errors import TimbreError
 
 EXIT_FAILED = 1  # the command ran and the answer is no
 EXIT_ERROR = 2  # the command could not do its work
 
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
-class OneLineErrors(TyperGroup):
-    """A TimbreError of any command is one line on standard error and exit code 2, no traceback."""
-
-    def invoke(self, ctx: typer.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except TimbreError as error:
-            typer.echo(f"timbre: {error.message}", err=True)
-            raise typer.Exit(EXIT_ERROR) from error
-
-
-app = typer.Typer(
-    cls=OneLineErrors, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
-)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 checkpoint = typer.Typer(no_args_is_help=True, help="Make, check and fetch checkpoints.")
 app.add_typer(checkpoint, name="checkpoint")
 
 
-def run() -> None:
-    """The `timbre` command with whatever commands were added to `app`."""
-    app()
+def one_line_errors(command: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """A TimbreError becomes one line on standard error and exit code 2, without a traceback."""
+
+    @functools.wraps(command)
+    def guarded(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        try:
+            return command(*args, **kwargs)
+        except TimbreError as error:
+            typer.echo(f"timbre: {error.message}", err=True)
+            raise typer.Exit(EXIT_ERROR) from error
+
+    return guarded
 
 
 @app.command()
+@one_line_errors
 def parity(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where the golden files are.")],
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
@@ -80,7 +80,9 @@ def say(
     seed: Annotated[int, typer.Option(help="Same seed, same audio.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     speed: Annotated[float, typer.Option(help="0.25 to 4; the pitch stays")] = 1.0,
-    stage_times: Annotated[bool, typer.Option("--stage-times", help="Say what took how long.")] = False,
+    stage_times: Annotated[
+        bool, typer.Option("--stage-times", help="Say what took how long.")
+    ] = False,
 ) -> None:
     """Speak a text in the voice of a clip, in this process."""
     from rich.console import Console
@@ -102,6 +104,7 @@ def say(
 
 
 @checkpoint.command()
+@one_line_errors
 def init(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="An empty or new directory.")],
     size: Annotated[str, typer.Option(help="Which sizes to use.")] = "tiny",
@@ -115,6 +118,7 @@ def init(
 
 
 @checkpoint.command()
+@one_line_errors
 def verify(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A checkpoint directory.")],
     digests: Annotated[bool, typer.Option(help="Also hash the files.")] = True,
@@ -136,6 +140,7 @@ def verify(
 
 
 @checkpoint.command()
+@one_line_errors
 def download(
     name: Annotated[str, typer.Argument(help="step-audio-editx or step-audio-editx-awq")],
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,

@@ -186,7 +186,7 @@ def check_text_tokenizer(layout: CheckpointLayout) -> Iterator[str]:
     """Special and audio pieces, and that the LLM's vocabulary has room for all."""
     from sentencepiece import SentencePieceProcessor
 
-    pieces = SentencePieceProcessor(model_file=str(layout.tokenizer_model))
+    pieces = SentencePieceProcessor(model_file=str(layout.text_tokenizer))
     for piece, wanted in SPECIAL_PIECES.items():
         found = pieces.piece_to_id(piece)
         if found != wanted:

@@ -64,8 +64,8 @@ def init_checkpoint(directory: Path | str, size: str = "tiny", seed: int = 0) ->
     try:
         if layout.root.is_dir() and any(layout.root.iterdir()):
             raise CheckpointError(f"{layout.root} is not empty; nothing was written")
-        layout.paraformer_dir.mkdir(parents=True, exist_ok=True)
-        layout.vocoder_dir.mkdir(parents=True, exist_ok=True)
+        layout.paraformer.mkdir(parents=True, exist_ok=True)
+        layout.vocoder.mkdir(parents=True, exist_ok=True)
         _write_tokenizers(layout, sizes, seed)
         _write_lm(layout, sizes, seed)
         _write_vocoder(layout, sizes, seed)
@@ -120,7 +120,7 @@ def _write_lm(layout: CheckpointLayout, sizes: Sizes, seed: int) -> None:
     from sentencepiece import SentencePieceProcessor
 
     model = tokenizer_model()
-    layout.tokenizer_model.write_bytes(model)
+    layout.text_tokenizer.write_bytes(model)
     pieces = SentencePieceProcessor(model_proto=model)
     text = tiny_configs.lm_config(sizes, pieces.get_piece_size())
     layout.lm_config.write_text(text, encoding="utf-8")
@@ -162,7 +162,7 @@ def _save_shards(layout: CheckpointLayout, tensors: Mapping[str, Tensor]) -> Non
     for number in range(N_SHARDS):
         shard = f"model-{number + 1:05d}.safetensors"
         part = {name: tensors[name] for name in names[number * per_shard :][:per_shard]}
-        save_file(part, layout.editx_dir / shard, metadata={"format": "pt"})
+        save_file(part, layout.editx / shard, metadata={"format": "pt"})
         weight_map |= dict.fromkeys(part, shard)
     total = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}

@@ -152,7 +152,7 @@ def _content_problems(layout: CheckpointLayout, incomplete: set[Path]) -> Iterat
         (checks.check_linguistic, linguistic),
         (checks.check_semantic, (layout.speech_tokenizer,)),
         (checks.check_speaker, (layout.speaker_encoder,)),
-        (checks.check_text_tokenizer, (layout.tokenizer_model, layout.lm_config)),
+        (checks.check_text_tokenizer, (layout.text_tokenizer, layout.lm_config)),
         (checks.check_lm, (layout.lm_config, *(layout.lm_shards or [layout.lm_index]))),
         (checks.check_vocoder, vocoder),
     )

@@ -37,13 +37,13 @@ PACKAGED_TINY = Path(__file__).resolve().parents[1] / "checkpoints" / TINY
 class CheckpointLayout:
     """The named paths of a checkpoint directory.
 
-    root: the directory. tokenizer_dir: its Step-Audio-Tokenizer. editx_dir: its Step-Audio-EditX or
+    root: the directory. tokenizer: its Step-Audio-Tokenizer. editx: its Step-Audio-EditX or
     Step-Audio-EditX-AWQ-4bit.
     """
 
     root: Path
-    tokenizer_dir: Path
-    editx_dir: Path
+    tokenizer: Path
+    editx: Path
 
     @classmethod
     def at(cls, root: Path | str) -> CheckpointLayout:
@@ -71,71 +71,71 @@ class CheckpointLayout:
         if editx is None:
             present = [name for name in EDITX_REPOSITORIES if (root / name).is_dir()]
             editx = present[0] if present else EDITX_REPOSITORIES[0]
-        return cls(root=root, tokenizer_dir=root / TOKENIZER_REPOSITORY, editx_dir=root / editx)
+        return cls(root=root, tokenizer=root / TOKENIZER_REPOSITORY, editx=root / editx)
 
     @property
     def linguistic_codebook(self) -> Path:
         """float32 (1024, encoder width) npy: centroids of the vq02 codes."""
-        return self.tokenizer_dir / "linguistic_tokenizer.npy"
+        return self.tokenizer / "linguistic_tokenizer.npy"
 
     @property
     def speech_tokenizer(self) -> Path:
         """ONNX: Whisper log-mel (1, 128, T) and length (1,) → vq06 codes."""
-        return self.tokenizer_dir / "speech_tokenizer_v1.onnx"
+        return self.tokenizer / "speech_tokenizer_v1.onnx"
 
     @property
-    def paraformer_dir(self) -> Path:
+    def paraformer(self) -> Path:
         """The FunASR model directory."""
-        return self.tokenizer_dir / PARAFORMER
+        return self.tokenizer / PARAFORMER
 
     @property
     def paraformer_weights(self) -> Path:
-        return self.paraformer_dir / "model.pt"
+        return self.paraformer / "model.pt"
 
     @property
     def paraformer_cmvn(self) -> Path:
         """Kaldi nnet text: shift and scale of the 560 stacked features."""
-        return self.paraformer_dir / "am.mvn"
+        return self.paraformer / "am.mvn"
 
     @property
     def paraformer_config(self) -> Path:
-        return self.paraformer_dir / "config.yaml"
+        return self.paraformer / "config.yaml"
 
     @property
     def lm_config(self) -> Path:
-        return self.editx_dir / "config.json"
+        return self.editx / "config.json"
 
     @property
-    def tokenizer_model(self) -> Path:
+    def text_tokenizer(self) -> Path:
         """The sentencepiece model."""
-        return self.editx_dir / "tokenizer.model"
+        return self.editx / "tokenizer.model"
 
     @property
     def lm_index(self) -> Path:
         """Which shard holds which LLM tensor; absent when there is one shard only."""
-        return self.editx_dir / INDEX
+        return self.editx / INDEX
 
     @property
-    def vocoder_dir(self) -> Path:
+    def vocoder(self) -> Path:
         """The CosyVoice directory."""
-        return self.editx_dir / VOCODER
+        return self.editx / VOCODER
 
     @property
     def vocoder_config(self) -> Path:
-        return self.vocoder_dir / "cosyvoice.yaml"
+        return self.vocoder / "cosyvoice.yaml"
 
     @property
     def flow_weights(self) -> Path:
-        return self.vocoder_dir / "flow.pt"
+        return self.vocoder / "flow.pt"
 
     @property
     def hift_weights(self) -> Path:
-        return self.vocoder_dir / "hift.pt"
+        return self.vocoder / "hift.pt"
 
     @property
     def speaker_encoder(self) -> Path:
         """ONNX: fbank (1, T, 80) → speaker embedding (1, 192)."""
-        return self.vocoder_dir / "campplus.onnx"
+        return self.vocoder / "campplus.onnx"
 
     @property
     def manifest(self) -> Path:
@@ -145,7 +145,7 @@ class CheckpointLayout:
     @property
     def lm_shards(self) -> list[Path]:
         """The safetensors files that are there, by name."""
-        return sorted(self.editx_dir.glob("model*.safetensors"))
+        return sorted(self.editx.glob("model*.safetensors"))
 
     def required(self) -> list[Path]:
         """Every file that a checkpoint cannot do without, but for the LLM's weights."""
@@ -156,7 +156,7 @@ class CheckpointLayout:
             self.paraformer_cmvn,
             self.paraformer_config,
             self.lm_config,
-            self.tokenizer_model,
+            self.text_tokenizer,
             self.vocoder_config,
             self.flow_weights,
             self.hift_weights,
@@ -168,7 +168,7 @@ class CheckpointLayout:
         missing = [self.relative(path) for path in self.required() if not path.is_file()]
         if not self.lm_shards:
             missing.append(
-                self.relative(self.editx_dir / SINGLE_SHARD) + " (or shards with their index)"
+                self.relative(self.editx / SINGLE_SHARD) + " (or shards with their index)"
             )
         return missing
 

@@ -75,7 +75,7 @@ def test_refuses_unknown_sizes_and_directories_in_use(tiny: CheckpointLayout, tm
 
 
 def test_text_tokenizer_has_the_official_special_pieces(tiny: CheckpointLayout):
-    pieces = SentencePieceProcessor(model_file=str(tiny.tokenizer_model))
+    pieces = SentencePieceProcessor(model_file=str(tiny.text_tokenizer))
     ids = [pieces.piece_to_id(piece) for piece in ("<s>", "<|EOT|>", "<|BOT|>")]
     assert ids == [1, 3, 4]
     base = pieces.piece_to_id("<audio_0>")

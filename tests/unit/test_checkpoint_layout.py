@@ -15,7 +15,7 @@ pytestmark = pytest.mark.unit
 
 
 def _touch(layout: CheckpointLayout) -> None:
-    for path in [*layout.required(), layout.editx_dir / "model.safetensors"]:
+    for path in [*layout.required(), layout.editx / "model.safetensors"]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
 
@@ -24,7 +24,7 @@ def _touch(layout: CheckpointLayout) -> None:
 def test_both_published_repositories_are_found(tmp_path: Path, editx: str):
     _touch(CheckpointLayout.expected(tmp_path, editx))
     layout = CheckpointLayout.at(tmp_path)
-    assert layout.editx_dir == tmp_path / editx
+    assert layout.editx == tmp_path / editx
     assert layout.flow_weights == tmp_path / editx / "CosyVoice-300M-25Hz" / "flow.pt"
 
 
@@ -33,7 +33,7 @@ def test_one_error_names_everything_that_is_missing(tmp_path: Path):
     _touch(layout)
     layout.flow_weights.unlink()
     layout.paraformer_cmvn.unlink()
-    (layout.editx_dir / "model.safetensors").unlink()
+    (layout.editx / "model.safetensors").unlink()
     with pytest.raises(CheckpointError) as caught:
         CheckpointLayout.at(tmp_path)
     for name in ("flow.pt", "am.mvn", "model.safetensors"):

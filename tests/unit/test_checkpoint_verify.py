@@ -106,7 +106,7 @@ def test_cut_files_are_noticed_without_known_sizes(tiny: CheckpointLayout):
         tiny.speech_tokenizer,
         tiny.speaker_encoder,
         tiny.lm_shards[0],
-        tiny.tokenizer_model,
+        tiny.text_tokenizer,
         tiny.linguistic_codebook,
     ):
         data = path.read_bytes()
@@ -142,7 +142,7 @@ def test_lfs_pointer_is_named_as_such(tiny: CheckpointLayout):
 
 
 def test_empty_file_and_damaged_manifest(tiny: CheckpointLayout):
-    tiny.tokenizer_model.write_bytes(b"")
+    tiny.text_tokenizer.write_bytes(b"")
     tiny.manifest.write_text("{")
     problems = _problems(tiny)
     assert "tokenizer.model is empty" in problems
@@ -219,13 +219,13 @@ def test_quantised_shard_is_judged_by_its_packed_shapes(tiny: CheckpointLayout):
         tensors[f"{stem}weight_shape"] = torch.tensor([out, width])
     weights = {"num_bits": 4, "group_size": 32, "type": "int", "symmetric": True}
     _edit_json(tiny.lm_config, quantization_config={"config_groups": {"g": {"weights": weights}}})
-    save_file(tensors, tiny.editx_dir / "model.safetensors")
+    save_file(tensors, tiny.editx / "model.safetensors")
     tiny.manifest.unlink()
     assert verify_checkpoint(tiny.root).ok
 
     tensors["model.layers.0.mlp.up_proj.weight_scale"] = torch.zeros(1, 1)
     tensors["model.layers.1.self_attn.q_proj.weight_packed"] = torch.zeros(96, 3).int()
-    save_file(tensors, tiny.editx_dir / "model.safetensors")
+    save_file(tensors, tiny.editx / "model.safetensors")
     problems = _problems(tiny)
     assert "up_proj.weight_scale is (1, 1); (192, 3) is needed" in problems
     assert "q_proj.weight in the LLM's safetensors has shape (96, 24)" in problems
@@ -245,11 +245,11 @@ def test_onnx_graphs_must_have_the_official_inputs(tiny: CheckpointLayout):
 
 def test_text_tokenizer_must_have_audio_pieces_and_fit_the_vocabulary(tiny: CheckpointLayout):
     model = sentencepiece_model_pb2.ModelProto()
-    model.ParseFromString(tiny.tokenizer_model.read_bytes())
+    model.ParseFromString(tiny.text_tokenizer.read_bytes())
     for piece in model.pieces:
         if piece.piece == "<audio_0>":
             piece.piece = "<sound_0>"
-    tiny.tokenizer_model.write_bytes(model.SerializeToString())
+    tiny.text_tokenizer.write_bytes(model.SerializeToString())
     _edit_json(tiny.lm_config, vocab_size=5000)
     problems = _contents_only(tiny)
     assert "tokenizer.model has no piece <audio_0>" in problems
