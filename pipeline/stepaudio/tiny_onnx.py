@@ -23,7 +23,6 @@ EMBEDDING = 192
 WIDTH = 32
 OPSET = 17
 IR_VERSION = 8  # the oldest runtime that reads opset 17 reads this
-HALVE = {"kernel_shape": [3], "strides": [2], "pads": [1, 1]}  # 100 Hz → 50 Hz → 25 Hz
 CENTRE = 2.0  # spreads the log-mel's small range over the tanh
 
 
@@ -47,9 +46,9 @@ def speech_tokenizer(seed: int) -> onnx.ModelProto:
     nodes = [
         helper.make_node("Cast", ["feats_length"], ["end"], to=TensorProto.INT64),
         helper.make_node("Slice", ["feats", "start", "end", "time_axis"], ["cut"]),
-        helper.make_node("Conv", ["cut", "conv1.weight", "conv1.bias"], ["conv1"], **HALVE),
+        _halve("cut", "conv1"),
         helper.make_node("Tanh", ["conv1"], ["tanh1"]),
-        helper.make_node("Conv", ["tanh1", "conv2.weight", "conv2.bias"], ["conv2"], **HALVE),
+        _halve("tanh1", "conv2"),
         helper.make_node("Tanh", ["conv2"], ["tanh2"]),
         helper.make_node("Transpose", ["tanh2"], ["frames"], perm=[0, 2, 1]),
         helper.make_node("MatMul", ["frames", "codebook"], ["scores"]),
@@ -81,6 +80,14 @@ def speaker_encoder(seed: int) -> onnx.ModelProto:
     inputs = [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, "T", FBANK_MELS])]
     outputs = [helper.make_tensor_value_info("output", TensorProto.FLOAT, [1, EMBEDDING])]
     return _model("campplus", nodes, inputs, outputs, weights)
+
+
+def _halve(source: str, name: str) -> onnx.NodeProto:
+    """A convolution that halves the frame rate: 100 Hz → 50 Hz → 25 Hz."""
+    from onnx import helper
+
+    inputs = [source, f"{name}.weight", f"{name}.bias"]
+    return helper.make_node("Conv", inputs, [name], kernel_shape=[3], strides=[2], pads=[1, 1])
 
 
 def _model(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
+from typing import Any
 
 from pipeline.stepaudio.tokens import AUDIO_TOKENS
 
@@ -42,7 +43,9 @@ def tokenizer_model() -> bytes:
 
     Ids: 0 <unk>, 1 <s>, 2 </s>, 3 <|EOT|>, 4 <|BOT|>, 256 bytes, text, then 5,120 audio pieces.
     """
-    from sentencepiece import sentencepiece_model_pb2 as proto
+    from sentencepiece import sentencepiece_model_pb2
+
+    proto: Any = sentencepiece_model_pb2  # generated classes, unknown to type checkers
 
     kind = proto.ModelProto.SentencePiece
     model = proto.ModelProto()
