@@ -134,7 +134,8 @@ def verify(
     for problem in report.problems:
         typer.echo(f"problem: {problem}")
     if not report.ok:
-        typer.echo(f"{directory}: {len(report.problems)} problems")
+        plural = "s" if len(report.problems) > 1 else ""
+        typer.echo(f"{directory}: {len(report.problems)} problem{plural}")
         raise typer.Exit(EXIT_FAILED)
     typer.echo(f"{directory} is sound (files, shapes; sizes and digests by {report.known_by})")
 

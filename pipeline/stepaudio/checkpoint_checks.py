@@ -15,6 +15,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import is_zipfile
 
 import numpy as np
 import torch
@@ -25,7 +26,8 @@ from pipeline.stepaudio.checkpoint_shapes import Shapes, flow_shapes, hift_shape
 from pipeline.stepaudio.config import VocoderConfig
 from pipeline.stepaudio.layout import INDEX, CheckpointLayout
 from pipeline.stepaudio.linguistic_shapes import encoder_shapes
-from pipeline.stepaudio.tokens import AUDIO_TOKENS, VQ02_CODES
+from pipeline.stepaudio.tokens import AUDIO_TOKENS, ROW_VQ06_OFFSET, VQ02_CODES, VQ06_CODES
+from pipeline.stepaudio.weights import read_torch
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -60,6 +62,8 @@ def check_linguistic(layout: CheckpointLayout) -> Iterator[str]:
     input_size = int(frontend["n_mels"]) * int(frontend["lfr_m"])
 
     codebook = np.load(layout.linguistic_codebook, allow_pickle=False, mmap_mode="r")
+    if codebook.dtype.kind != "f":
+        yield f"linguistic_tokenizer.npy holds {codebook.dtype}; floating-point values are needed"
     if codebook.ndim != 2 or codebook.shape[1] != width:  # noqa: PLR2004 — (codes, width)
         yield (
             f"linguistic_tokenizer.npy has shape {codebook.shape}; "
@@ -72,7 +76,7 @@ def check_linguistic(layout: CheckpointLayout) -> Iterator[str]:
         if size != input_size:
             yield f"am.mvn's {tag} has {size} values; n_mels × lfr_m in config.yaml is {input_size}"
 
-    state = _tensor_shapes(layout.paraformer_weights)
+    state = _paraformer_shapes(layout.paraformer_weights)
     ours = {
         name.removeprefix(ENCODER_PREFIX): shape
         for name, shape in state.items()
@@ -268,11 +272,18 @@ def _unpacked(tensors: Shapes, quantization: Mapping[str, Any]) -> tuple[Shapes,
 def check_vocoder(layout: CheckpointLayout) -> Iterator[str]:
     """flow.pt and hift.pt against cosyvoice.yaml."""
     config = VocoderConfig.load(layout.vocoder_config)
+    for setting, value, needed in (
+        ("vocab_size", config.flow.vocab_size, ROW_VQ06_OFFSET + VQ06_CODES),
+        ("spk_embed_dim", config.flow.spk_embed_dim, SPEAKER_WIDTH),
+    ):
+        if value != needed:
+            yield f"flow's {setting} in cosyvoice.yaml is {value}; {needed} is needed"
     for path, expected in (
         (layout.flow_weights, flow_shapes(config)),
         (layout.hift_weights, hift_shapes(config)),
     ):
-        yield from compare(path.name, _tensor_shapes(path), expected)
+        found = {name: tuple(tensor.shape) for name, tensor in read_torch(path).items()}
+        yield from compare(path.name, found, expected)
 
 
 def compare(source: str, found: Shapes, expected: Shapes) -> Iterator[str]:
@@ -298,11 +309,11 @@ def _read_json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _tensor_shapes(path: Path) -> Shapes:
-    """Names and shapes in a torch file; no tensor is read and nothing in it is executed."""
-    state = torch.load(path, map_location="meta", weights_only=True, mmap=True)
+def _paraformer_shapes(path: Path) -> Shapes:
+    """Names and shapes in model.pt, which may wrap its tensors and hold other things too."""
+    state = torch.load(path, map_location="meta", weights_only=True, mmap=is_zipfile(path))
     state = state.get("state_dict", state)
-    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+    return {name: tuple(t.shape) for name, t in state.items() if isinstance(t, torch.Tensor)}
 
 
 def _shard_shapes(path: Path) -> Shapes:

@@ -28,7 +28,7 @@ def test_init_then_verify_then_damage(tmp_path: Path):
     broken = CliRunner().invoke(app, ["checkpoint", "verify", str(directory)])
     assert broken.exit_code == 1
     assert "problem: Step-Audio-EditX/CosyVoice-300M-25Hz/flow.pt is cut off" in broken.stdout
-    assert "1 problems" in broken.stdout
+    assert broken.stdout.endswith(": 1 problem\n")
 
 
 def test_errors_are_one_line_on_standard_error(tmp_path: Path):
