@@ -29,6 +29,7 @@ from pipeline.errors import (
 )
 
 _MAX_PEAK = 16.0  # +24 dB over full scale: hotter floats are integers in disguise, or noise
+_UNSAFE_PLANES = 8
 _MAX_GAP_S = 0.1  # by which an ogg's time stamps may run ahead of its samples
 _FULL_SCALE = {"u8": 2**7, "s16": 2**15, "s32": 2**31, "flt": 1, "dbl": 1}
 _CODECS = frozenset(
@@ -238,6 +239,7 @@ def _packets(container: InputContainer, track: AudioStream) -> Iterator[av.Packe
 
 def _mono(frame: av.AudioFrame) -> Float32Array:
     """float32 (n,), full scale ±1: the mean of a frame's channels."""
+    frame = _with_safe_planes(frame)
     sample_format = frame.format.name.removesuffix("p")
     values = frame.to_ndarray()  # planar: [C, n]; packed: [1, n * C]
     if not frame.format.is_planar:
@@ -253,3 +255,19 @@ def _mono(frame: av.AudioFrame) -> Float32Array:
             f"allowed are finite values up to {_MAX_PEAK:g}"
         )
     return channels.mean(axis=0).astype(np.float32)
+
+
+def _with_safe_planes(frame: av.AudioFrame) -> av.AudioFrame:
+    """The same samples in one plane if there are many.
+
+    PyAV finds the planes by looking for a null pointer behind the last; from eight on there is
+    none, and it reads foreign memory.
+    """
+    if not frame.format.is_planar or frame.layout.nb_channels < _UNSAFE_PLANES:
+        return frame
+    packed = av.AudioResampler(format=frame.format.packed).resample(frame)
+    if len(packed) != 1:
+        raise UndecodableAudioError(
+            f"the clip has {frame.layout.nb_channels} channels that cannot be told apart"
+        )
+    return packed[0]

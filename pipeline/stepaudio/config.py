@@ -30,9 +30,10 @@ SectionT = TypeVar("SectionT")
 
 @dataclass(frozen=True, slots=True)
 class FlowConfig:
-    """Flow shell. input_size: embedding width (both codebooks); output_size: mel bins.
+    """The flow around encoder and estimator.
 
-    Spk_embed_dim: speaker vector.
+    input_size: embedding width, both codebooks together. output_size: mel bins.
+    spk_embed_dim: width of a speaker embedding.
     """
 
     input_size: int = 512
@@ -48,9 +49,9 @@ class FlowConfig:
 
 @dataclass(frozen=True, slots=True)
 class EncoderConfig:
-    """Upsampling conformer: blocks at 25 Hz, stride, blocks at 50 Hz. linear_units:
+    """Upsampling conformer: blocks at 25 Hz, upsampling, blocks at 50 Hz.
 
-    Feed-forward width.
+    linear_units: width inside the feed-forward layers.
     """
 
     input_size: int
@@ -183,9 +184,9 @@ class MelConfig:
 
 @dataclass(frozen=True, slots=True)
 class VocoderConfig:
-    """All sizes of flow, HiFT and prompt mel. inference_cfg_rate:
+    """All sizes of flow, HiFT and prompt mel.
 
-    Strength of classifier-free guidance.
+    inference_cfg_rate: strength of classifier-free guidance.
     """
 
     flow: FlowConfig
@@ -265,7 +266,7 @@ class VocoderConfig:
 
 
 def require(condition: bool, section: str, name: str, value: object, allowed: object) -> None:
-    """Raises CheckpointError that names the setting and what is supported, unless `condition` holds."""
+    """Raises CheckpointError that names the setting and its value, unless `condition` holds."""
     if not condition:
         raise CheckpointError(f"{section}.{name} is {value!r}, but only {allowed!r} is supported")
 

@@ -41,10 +41,10 @@ class ConformerCache:
 
 
 def relative_positions(n_query: int, n_key: int, like: Tensor, width: int) -> Tensor:
-    """Sinusoids of query minus key positions, from n_key - 1 down to 1 - n_query.
+    """Sinusoids of query minus key positions, [n_key + n_query - 1, width].
 
-    [n_key + n_query - 1, width] The last query stands on the last key. Only distances that occur
-    are made.
+    From n_key - 1 down to 1 - n_query: the last query stands on the last key, and only distances
+    that occur are made.
     """
     distance = torch.arange(n_key - 1, -n_query, -1, device=like.device, dtype=torch.float32)
     exponent = torch.arange(0, width, 2, device=like.device, dtype=torch.float32)
@@ -86,9 +86,9 @@ class RelativeAttention(nn.Module):
 
 
 def _distance_to_key(by_distance: Tensor, n_key: int) -> Tensor:
-    """[B, H, T, distances] → [B, H, T, keys]:
+    """[B, H, T, distances] → [B, H, T, keys], without a copy.
 
-    Query i takes distance column T - 1 - i + j for key j. No copy.
+    Query i takes distance column T - 1 - i + j for key j.
     """
     n_batch, n_head, n_query, n_distance = by_distance.shape
     per_head = n_query * n_distance
@@ -148,7 +148,7 @@ class InputLayer(nn.Module):
 class LookaheadLayer(nn.Module):
     """Mixes each row with the `n_ahead` rows after it and the two before.
 
-    Input n_ahead rows longer than the output.
+    Its input is n_ahead rows longer than its output.
     """
 
     def __init__(self, width: int, n_ahead: int) -> None:
@@ -181,9 +181,9 @@ class UpsampleLayer(nn.Module):
 
 
 def _with_past(x: Tensor, past: Tensor | None, n_past: int) -> Tensor:
-    """[B, C, T] with the `n_past` columns before it:
+    """[B, C, T] with the `n_past` columns before it.
 
-    The cached ones, or zeros at an utterance's start.
+    Those are the cached ones, or zeros at an utterance's start.
     """
     return F.pad(x, (n_past, 0)) if past is None else torch.cat((past, x), dim=2)
 

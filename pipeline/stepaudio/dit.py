@@ -27,10 +27,7 @@ FINAL_MODULATIONS = 2
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """Which cached frames a chunk may attend to:
-
-    The prompt's, and the most recent ones before it.
-    """
+    """Which cached frames a chunk may attend to: the prompt's, and the most recent others."""
 
     prompt_frames: int
     recent_frames: int
@@ -45,9 +42,9 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class BlockCache:
-    """One block's past. keys, values: [B, H, T, C], oldest first. conv_in, conv_out:
+    """One block's past.
 
-    [B, D, kernel - 1].
+    keys, values: [B, H, T, C], oldest first. conv_in, conv_out: [B, D, kernel - 1].
     """
 
     keys: Tensor
@@ -218,13 +215,15 @@ class Estimator(nn.Module):
         self.final_layer = FinalLayer(config.hidden_size, config.out_channels)
 
     def modulations(self, times: Tensor) -> tuple[Modulation, ...]:
-        """Everything that depends on the time step alone, once for a whole schedule. times:
+        """Everything that depends on the time step alone, once for a whole schedule.
 
-        [N] in 0 … 1.
+        times: [N] in 0 … 1. Returns one modulation per time.
         """
         embedded = self.t_embedder(times)
-        blocks = torch.stack([block.adaLN_modulation(embedded) for block in self.blocks], dim=1)
-        blocks = blocks.unflatten(-1, (BLOCK_MODULATIONS, self.width))  # [N, depth, 9, D]
+        each = [block.get_submodule("adaLN_modulation")(embedded) for block in self.blocks]
+        blocks = torch.stack(each, dim=1).unflatten(
+            -1, (BLOCK_MODULATIONS, self.width)
+        )  # [N, depth, 9, D]
         final = self.final_layer.adaLN_modulation(embedded)
         final = final.unflatten(-1, (FINAL_MODULATIONS, self.width))  # [N, 2, D]
         return tuple(Modulation(b, f) for b, f in zip(blocks, final, strict=True))

@@ -31,9 +31,9 @@ def no_check() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Euler steps on a cosine grid. step_sizes: one per step; modulations:
+    """Euler steps on a cosine grid.
 
-    What each step does to the blocks.
+    step_sizes: one per step. modulations: what each step does to the estimator's blocks.
     """
 
     step_sizes: tuple[float, ...]
@@ -44,10 +44,9 @@ class Schedule:
 class FlowCache:
     """Streaming state of one request.
 
-    encoder: caches of the conformer. estimator: caches of each block at each Euler step, guided and
-    unguided row.
-    n_frames: mel frames made so far, the prompt's included; prompt_frames: how many of them are the
-    prompt's.
+    encoder: caches of the conformer. estimator: caches of each block at each Euler step, guided
+    and unguided row. n_frames: mel frames made so far, the prompt's included. prompt_frames: how
+    many of them are the prompt's.
     """
 
     encoder: ConformerCache
@@ -108,11 +107,9 @@ class FlowMatching(nn.Module):
         """From the fixed noise to a mel.
 
         condition: [B, 3M, T], mu, speaker and prompt mel stacked; the unguided row sees zeros in
-        their place.
-        first_frame: where in the fixed noise to start. keep: return the caches for the next chunk,
-        else none.
-        on_step: called before each step; what it raises ends the work. Returns [B, M, T] and
-        caches.
+        their place. first_frame: where in the fixed noise to start. caches, retention: the past,
+        and how much of it to see. keep: return the caches for the next chunk, else none. on_step:
+        called before each step; what it raises ends the work. Returns [B, M, T] and the caches.
         """
         n_batch, _, n_frames = condition.shape
         guided = torch.cat((condition, torch.zeros_like(condition)))
@@ -159,9 +156,9 @@ class Flow(nn.Module):
     def mu(
         self, rows: Tensor, ahead: Tensor | None = None, cache: ConformerCache | None = None
     ) -> tuple[Tensor, ConformerCache]:
-        """What the solver is conditioned on: rows [B, T, 2] →.
+        """What the solver is conditioned on, and the encoder's cache for the next chunk.
 
-        [B, T * frames_per_row, M], and the encoder's cache.
+        rows: int64 [B, T, 2] → [B, T * frames_per_row, M].
         """
         embedded_ahead = None if ahead is None else self.input_embedding(ahead)
         hidden, new_cache = self.encoder(self.input_embedding(rows), embedded_ahead, cache)
@@ -178,10 +175,9 @@ class Flow(nn.Module):
     ) -> Tensor:
         """A whole utterance at once.
 
-        rows: int64 [B, T, 2]; prompt_rows: int64 [B, P, 2]; prompt_mel: [B, P * frames_per_row, M],
-        see `stretch_mel`;
-        embedding: [B, 192], any length but zero. Returns the mel without the prompt, [B, M, T *
-        frames_per_row].
+        rows: int64 [B, T, 2]; prompt_rows: int64 [B, P, 2]; prompt_mel, see `stretch_mel`:
+        [B, P * frames_per_row, M]; embedding: [B, 192], of any length but zero.
+        Returns the mel without the prompt, [B, M, T * frames_per_row].
         """
         mu, _ = self.mu(torch.cat((prompt_rows, rows), dim=1))
         condition = self._condition(mu, embedding, prompt_mel)
@@ -219,10 +215,9 @@ class Flow(nn.Module):
     ) -> tuple[Tensor, FlowCache]:
         """The next chunk of an utterance.
 
-        rows: int64 [B, T, 2] to speak now; ahead: the rows after them, None at the end; cache: None
-        without a prompt.
-        recent_frames: let the estimator see the prompt and this many frames before the chunk; None:
-        all of them.
+        rows: int64 [B, T, 2] to speak now; ahead: the rows after them, None at the end; cache:
+        None without a prompt. recent_frames: the estimator sees the prompt and so many frames
+        before the chunk, None for all of them.
         Returns the mel [B, M, T * frames_per_row] and the cache for the next chunk.
         """
         mu, encoder = self.mu(rows, ahead, cache and cache.encoder)
@@ -255,8 +250,8 @@ class Flow(nn.Module):
 
 
 def stretch_mel(mel: Tensor, n_frames: int) -> Tensor:
-    """Nearest-neighbour stretch in time, as the model was trained with: [B, T, M] →.
+    """Nearest-neighbour stretch in time, as the model was trained with.
 
-    [B, n_frames, M].
+    mel: [B, T, M] → [B, n_frames, M].
     """
     return F.interpolate(mel.transpose(1, 2), size=n_frames, mode="nearest").transpose(1, 2)

@@ -82,10 +82,7 @@ class ResBlock(nn.Module):
 
 
 class HarmonicSource(nn.Module):
-    """F0 → excitation:
-
-    A sine per harmonic where voiced, noise elsewhere, mixed by one linear layer.
-    """
+    """F0 → excitation: sines where voiced, noise elsewhere, mixed by one linear layer."""
 
     def __init__(self, config: HiftConfig) -> None:
         super().__init__()
@@ -109,9 +106,9 @@ class HarmonicSource(nn.Module):
         return cycles if start is None else cycles + start[:, None]
 
     def forward(self, f0: Tensor, noise: Tensor, start: Tensor | None = None) -> Tensor:
-        """f0: [B, T] Hz; noise: standard normal [B, T * samples_per_frame, H]; start:
+        """f0 [B, T] Hz → excitation [B, 1, L].
 
-        See `cycles`. → [B, 1, L]
+        noise: standard normal [B, L, H], L = T * samples_per_frame; start: see `cycles`.
         """
         phase = self._interpolate(self.cycles(f0, start), start)
         sines = self.amplitude * torch.sin(2 * torch.pi * (phase % 1)).to(f0.dtype)  # [B, L, H]
@@ -185,16 +182,16 @@ class Hift(nn.Module):
                 parametrize.remove_parametrizations(module, "weight")
 
     def forward(self, mel: Tensor, noise: Tensor) -> Tensor:
-        """A whole utterance: mel [B, M, T], noise as for the source →.
+        """A whole utterance: mel [B, M, T] → samples [B, T * samples_per_frame].
 
-        Samples [B, T * samples_per_frame].
+        noise: as for the source.
         """
         return self.decode(mel, self.m_source(self.f0_predictor(mel), noise))
 
     def decode(self, mel: Tensor, source: Tensor) -> Tensor:
-        """mel: [B, M, T], source: [B, 1, L] with L = T * samples_per_frame →.
+        """mel [B, M, T], source [B, 1, L] → samples [B, L] within the audio limit.
 
-        Samples [B, L] within the audio limit.
+        L is T * samples_per_frame.
         """
         spectrum = torch.stft(
             source.squeeze(1), self.n_fft, self.hop, window=self.window, return_complex=True
@@ -209,9 +206,9 @@ class Hift(nn.Module):
         return samples.clamp(-self.limit, self.limit)
 
     def _upsample(self, mel: Tensor, source: Tensor) -> Tensor:
-        """mel [B, M, T], source spectrum [B, n_fft + 2, F] →.
+        """mel [B, M, T], source spectrum [B, n_fft + 2, F] → log-magnitude and phase.
 
-        Log-magnitude and phase [B, n_fft + 2, F]
+        Both stacked, [B, n_fft + 2, F].
         """
         x = self.conv_pre(mel)
         for i, up in enumerate(self.ups):
@@ -229,9 +226,9 @@ class Hift(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
-    """One upsampling stage. source_stride:
+    """One upsampling stage.
 
-    How far the excitation's spectrum comes down to this stage's rate.
+    source_stride: from the rate of the excitation's spectrum down to this stage's.
     """
 
     rate: int

@@ -14,9 +14,7 @@ from torch import Tensor
 from pipeline.stepaudio.hift import Hift, source_noise
 
 HELD_FRAMES = 8  # newest frames: run, held back, and run again when their future is known
-CONTEXT_FRAMES = (
-    8  # emitted frames before those, run again as their past; F0 needs five
-)
+CONTEXT_FRAMES = 8  # emitted frames before those, run again as their past; F0 needs five
 FADE_FRAMES = 2  # of the held frames: the first ones, where both runs are still right
 
 

@@ -1,8 +1,5 @@
 # pyright: basic
-"""The vocoder against golden data of the reference:
-
-Parameter names, encoder, mel offline and streamed, F0, waveform.
-"""
+"""The vocoder against golden data of the reference: encoder, mel, streamed mel, F0, waveform."""
 
 from __future__ import annotations
 
@@ -31,10 +28,10 @@ Golden = Mapping[str, NDArray[Any]]
 
 @torch.inference_mode()
 def check_vocoder(json_path: Path, device: str | torch.device = "cpu") -> list[Check]:
-    """Run every comparison of one golden vocoder:
+    """Run every comparison of one golden vocoder.
 
     `vocoder_NAME.json`, with `.npz` and `.names.json` beside it. Weight norm is folded first, as in
-    production. F0's tolerance is that of hidden states, relative once it exceeds 1 Hz.
+    production. F0 is in Hz: its tolerance is that of hidden states, relative above 1 Hz.
     Raises CheckpointError when the sizes make no vocoder.
     """
     sections = json.loads(json_path.read_text())

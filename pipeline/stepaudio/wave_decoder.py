@@ -36,12 +36,14 @@ SILENCE = np.zeros(0, np.float32)
 class StepWaveDecoder:
     """Implements `contracts.WaveDecoder` with flow and HiFT.
 
-    vocoder_dir holds cosyvoice.yaml, flow.pt and hift.pt. threads: torch's, for the whole process;
-    None leaves them.
-    chunk_rows: rows of the first chunks, the last entry repeats. steps: Euler steps. seed: of flow
-    and source noise, the same for every request, so that equal tokens and voice give equal bytes.
-    recent_frames: how far back the estimator looks beyond the prompt; None keeps everything, memory
-    then grows with the utterance.
+    vocoder_dir: holds cosyvoice.yaml, flow.pt and hift.pt.
+    threads: of torch on the worker; None leaves them as they are.
+    chunk_rows: rows of the first chunks; the last entry repeats.
+    steps: Euler steps.
+    seed: of flow and source noise, the same for every request: equal tokens and voice give equal
+    bytes.
+    recent_frames: how far back the estimator looks beyond the prompt; None keeps everything, and
+    memory grows with the utterance.
     Raises CheckpointError for files that do not fit, ConfigError for impossible settings.
     """
 
@@ -79,9 +81,9 @@ class StepWaveDecoder:
         self._executor.shutdown(wait=True, cancel_futures=True)
 
     def decode(self, ids: NDArray[np.integer], voice: VoicePrompt) -> Float32Array:
-        """A whole utterance at once: audio tokens (5k,) → float32 (k * 2880,). Blocks.
+        """A whole utterance at once: audio tokens (5k,) → float32 (k * 2880,).
 
-        Call it off the event loop.
+        Blocks: call it off the event loop.
         Raises StageError for broken tokens or a failing model, AudioError for an unusable voice.
         """
         return self._executor.submit(_guarded, lambda: self._model.decode(ids, voice)).result()
@@ -163,9 +165,9 @@ class _StoppedError(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Speaker:
-    """A voice prompt on the device. rows: int64 [1, P, 2]; mel: [1, P * frames_per_row, M].
+    """A voice prompt on the device.
 
-    Embedding: [1, 192].
+    rows: int64 [1, P, 2]; mel: [1, P * frames_per_row, M]; embedding: [1, 192].
     """
 
     rows: Tensor

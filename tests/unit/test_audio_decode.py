@@ -83,6 +83,17 @@ def test_what_phones_and_browsers_record(
         assert level == pytest.approx(0.4 * 0.95 / 2, rel=0.1)
 
 
+def test_eight_channels_in_separate_planes() -> None:
+    samples = tone(48_000, 1, 8)
+    clip = decode_clip(libav(samples, 48_000, "ogg", "libopus", "7.1"))
+    assert len(clip.samples) == 48_000
+    t = np.arange(40_000) / 48_000
+    for channel in (0, 1, 2, 4, 5, 6, 7):  # Opus cuts the band of 3, the bass
+        wave = np.exp(-2j * np.pi * 110 * (channel + 2) * t)
+        level = 2 * abs(np.mean(clip.samples[: len(t)] * wave))
+        assert level == pytest.approx(0.4 * 0.95 / 8, rel=0.1), channel
+
+
 def test_plain_mp4_tables_are_accepted() -> None:
     body = quantised(tone(8000, 1)[0], 16).astype("<i2").tobytes()
     for is_long in (False, True):

@@ -126,6 +126,10 @@ def _packed() -> Iterator[tuple[str, Case]]:
         for share in (0.02, 0.3, 0.7, 0.99):
             yield f"{name} cut at {share}", (data[: int(len(data) * share)], ANY)
             yield f"{name} damaged at {share}", (damaged(data, share), ANY)
+    # a header flipped such that libav's decoder finds 33 channels
+    odd = bytearray(libav(tone(48_000, 1), 48_000, "adts", "aac"))
+    odd[5], odd[25], odd[26], odd[56] = 0, 143, 0, 127
+    yield "aac of 33 channels", (bytes(odd), ANY)
     yield "flac then mp3", (files["flac"] + files["mp3"], ANY)
     yield (
         "aac that changes its rate",
