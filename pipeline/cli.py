@@ -1,4 +1,4 @@
-"""The `timbre` commands that need no service: parity, and checkpoints. Knows no Ray, HTTP or cache."""
+"""The `timbre` commands that need no service. Knows no Ray, HTTP or cache."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def parity(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where the golden files are.")],
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
 ) -> None:
-    """Compare this build with golden data of the reference; exit code 1 if any tolerance is exceeded."""
+    """Compare this build with golden data of the reference; exit code 1 if it differs."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -80,7 +80,9 @@ def say(
     seed: Annotated[int, typer.Option(help="Same seed, same audio.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     speed: Annotated[float, typer.Option(help="0.25 to 4; the pitch stays")] = 1.0,
-    stage_times: Annotated[bool, typer.Option("--stage-times", help="Say what took how long.")] = False,
+    stage_times: Annotated[
+        bool, typer.Option("--stage-times", help="Say what took how long.")
+    ] = False,
 ) -> None:
     """Speak a text in the voice of a clip, in this process."""
     from rich.console import Console
@@ -132,7 +134,8 @@ def verify(
     for problem in report.problems:
         typer.echo(f"problem: {problem}")
     if not report.ok:
-        typer.echo(f"{directory}: {len(report.problems)} problems")
+        plural = "s" if len(report.problems) > 1 else ""
+        typer.echo(f"{directory}: {len(report.problems)} problem{plural}")
         raise typer.Exit(EXIT_FAILED)
     typer.echo(f"{directory} is sound (files, shapes; sizes and digests by {report.known_by})")
 

@@ -1,4 +1,4 @@
-"""How long work over bytes (hashing, downloading) reports where it is. Knows no file and no network."""
+"""How long work over bytes (hashing, downloading) reports where it is."""
 
 from __future__ import annotations
 

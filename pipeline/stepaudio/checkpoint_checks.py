@@ -1,7 +1,10 @@
 # pyright: basic
-"""What each file of a checkpoint must hold, judged against the configs beside it. Knows no sizes or digests of files.
+"""What each file of a checkpoint must hold, judged against the configs beside it.
 
-Every check yields problems, one sentence each; it may raise one of UNREADABLE, which its caller turns into a sentence.
+Knows no sizes or digests of files.
+
+Every check yields problems, one sentence each; it may raise one of UNREADABLE, which its caller
+turns into a sentence.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import is_zipfile
 
 import numpy as np
 import torch
@@ -22,7 +26,8 @@ from pipeline.stepaudio.checkpoint_shapes import Shapes, flow_shapes, hift_shape
 from pipeline.stepaudio.config import VocoderConfig
 from pipeline.stepaudio.layout import INDEX, CheckpointLayout
 from pipeline.stepaudio.linguistic_shapes import encoder_shapes
-from pipeline.stepaudio.tokens import AUDIO_TOKENS, VQ02_CODES
+from pipeline.stepaudio.tokens import AUDIO_TOKENS, ROW_VQ06_OFFSET, VQ02_CODES, VQ06_CODES
+from pipeline.stepaudio.weights import read_torch
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -57,10 +62,12 @@ def check_linguistic(layout: CheckpointLayout) -> Iterator[str]:
     input_size = int(frontend["n_mels"]) * int(frontend["lfr_m"])
 
     codebook = np.load(layout.linguistic_codebook, allow_pickle=False, mmap_mode="r")
+    if codebook.dtype.kind != "f":
+        yield f"linguistic_tokenizer.npy holds {codebook.dtype}; floating-point values are needed"
     if codebook.ndim != 2 or codebook.shape[1] != width:  # noqa: PLR2004 — (codes, width)
         yield (
-            f"linguistic_tokenizer.npy has shape {codebook.shape}; the encoder gives {width} values a frame, so "
-            f"(codes, {width}) is needed"
+            f"linguistic_tokenizer.npy has shape {codebook.shape}; "
+            f"the encoder gives {width} values a frame, so (codes, {width}) is needed"
         )
     elif codebook.shape[0] > VQ02_CODES:
         yield f"linguistic_tokenizer.npy has {codebook.shape[0]} codes; {VQ02_CODES} is the limit"
@@ -69,7 +76,7 @@ def check_linguistic(layout: CheckpointLayout) -> Iterator[str]:
         if size != input_size:
             yield f"am.mvn's {tag} has {size} values; n_mels × lfr_m in config.yaml is {input_size}"
 
-    state = _tensor_shapes(layout.paraformer_weights)
+    state = _paraformer_shapes(layout.paraformer_weights)
     ours = {
         name.removeprefix(ENCODER_PREFIX): shape
         for name, shape in state.items()
@@ -122,7 +129,10 @@ def _check_onnx(
     inputs: Sequence[tuple[int, tuple[int | None, ...]]],
     output: tuple[int | None, ...] | None,
 ) -> Iterator[str]:
-    """inputs: element type and shape of each, None for a free dimension. output: shape of the first, None for any."""
+    """Problems of a graph's inputs and first output.
+
+    inputs: element type and shape of each, None for a free dimension. output: None for any shape.
+    """
     graph = _read_onnx(path).graph
     weights = {tensor.name for tensor in graph.initializer}
     found = [one for one in graph.input if one.name not in weights]
@@ -153,7 +163,7 @@ def _read_onnx(path: Path) -> ModelProto:
 
 
 def _dims(one: Any) -> tuple[int | None, ...] | None:
-    """Sizes of a graph input or output, None for a free one; None when the graph states no shape."""
+    """Sizes of an input or output, None for a free one; None when no shape is stated."""
     tensor = one.type.tensor_type
     if not tensor.HasField("shape"):
         return None
@@ -193,7 +203,8 @@ def check_text_tokenizer(layout: CheckpointLayout) -> Iterator[str]:
     vocabulary = int(_read_json(layout.lm_config)["vocab_size"])
     if pieces.get_piece_size() > vocabulary:
         yield (
-            f"tokenizer.model has {pieces.get_piece_size()} pieces and config.json a vocab_size of {vocabulary} only"
+            f"tokenizer.model has {pieces.get_piece_size()} pieces "
+            f"and config.json a vocab_size of {vocabulary} only"
         )
 
 
@@ -237,7 +248,7 @@ def _check_index(index: Mapping[str, Any], where: Mapping[str, str]) -> Iterator
 
 
 def _unpacked(tensors: Shapes, quantization: Mapping[str, Any]) -> tuple[Shapes, list[str]]:
-    """Shapes as if nothing were packed, for int weights of compressed-tensors, and what does not fit together."""
+    """Shapes as if nothing were packed (compressed-tensors), and what does not fit together."""
     weights = next(iter(quantization["config_groups"].values()))["weights"]
     bits, group = int(weights["num_bits"]), int(weights["group_size"])
     shapes: Shapes = {}
@@ -261,11 +272,18 @@ def _unpacked(tensors: Shapes, quantization: Mapping[str, Any]) -> tuple[Shapes,
 def check_vocoder(layout: CheckpointLayout) -> Iterator[str]:
     """flow.pt and hift.pt against cosyvoice.yaml."""
     config = VocoderConfig.load(layout.vocoder_config)
+    for setting, value, needed in (
+        ("vocab_size", config.flow.vocab_size, ROW_VQ06_OFFSET + VQ06_CODES),
+        ("spk_embed_dim", config.flow.spk_embed_dim, SPEAKER_WIDTH),
+    ):
+        if value != needed:
+            yield f"flow's {setting} in cosyvoice.yaml is {value}; {needed} is needed"
     for path, expected in (
         (layout.flow_weights, flow_shapes(config)),
         (layout.hift_weights, hift_shapes(config)),
     ):
-        yield from compare(path.name, _tensor_shapes(path), expected)
+        found = {name: tuple(tensor.shape) for name, tensor in read_torch(path).items()}
+        yield from compare(path.name, found, expected)
 
 
 def compare(source: str, found: Shapes, expected: Shapes) -> Iterator[str]:
@@ -291,15 +309,15 @@ def _read_json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _tensor_shapes(path: Path) -> Shapes:
-    """Names and shapes in a torch file; no tensor is read and nothing in it is executed."""
-    state = torch.load(path, map_location="meta", weights_only=True, mmap=True)
+def _paraformer_shapes(path: Path) -> Shapes:
+    """Names and shapes in model.pt, which may wrap its tensors and hold other things too."""
+    state = torch.load(path, map_location="meta", weights_only=True, mmap=is_zipfile(path))
     state = state.get("state_dict", state)
-    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+    return {name: tuple(t.shape) for name, t in state.items() if isinstance(t, torch.Tensor)}
 
 
 def _shard_shapes(path: Path) -> Shapes:
-    """Names and shapes in a safetensors file, from its header. Raises CheckpointError when it is damaged or cut."""
+    """Names and shapes in a safetensors file. CheckpointError when it is damaged or cut."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -1,4 +1,4 @@
-"""Sizes and digests that a checkpoint's files must have: the official ones, or those of our own manifest."""
+"""Sizes and digests that a checkpoint's files must have, official or by our own manifest."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ OFFICIAL_LM_WIDTH = 3072  # hidden_size of the published model: what tells it fr
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """size_bytes: exact size of the file. sha256: hex digest, or as many first digits of it as were published."""
+    """What a file must be.
+
+    size_bytes: exact. sha256: hex digest, or as many first digits of it as were published.
+    """
 
     size_bytes: int
     sha256: str
@@ -61,7 +64,7 @@ _AWQ_FILES = {
         2_502_127_032, "e262d33715b336a7b8a7f9e8f165da9c015775432b864a0fffa2226068996e45"
     ),
 }
-# Path below a checkpoint directory → what the published file has. The bf16 shards are pinned by revision only.
+# Path below a checkpoint directory → the published file. bf16 shards are pinned by revision only.
 OFFICIAL: dict[str, Expected] = {
     **{f"{TOKENIZER_REPOSITORY}/{path}": file for path, file in _TOKENIZER_FILES.items()},
     **{f"{name}/{path}": f for name in EDITX_REPOSITORIES for path, f in _EDITX_FILES.items()},
@@ -111,7 +114,10 @@ def read_manifest(layout: CheckpointLayout) -> dict[str, Expected] | None:
 
 
 def is_official(layout: CheckpointLayout) -> bool:
-    """Whether this is meant to be the published checkpoint: its LLM's width, or the exact size of a large file, says so."""
+    """Whether this is meant to be the published checkpoint.
+
+    Its LLM's width, or the exact size of a large file, says so.
+    """
     try:
         width = json.loads(layout.lm_config.read_text(encoding="utf-8"))["hidden_size"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,4 +1,7 @@
-"""Fetches the published checkpoints by name and revision from Hugging Face or ModelScope. Knows no file's content."""
+"""Fetches the published checkpoints by name and revision from Hugging Face or ModelScope.
+
+Knows no file's content.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +62,10 @@ MEANINGS = {
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file in a repository. sha256 or git_oid (git's SHA-1 of the blob) says what its content must be."""
+    """A file in a repository.
+
+    Sha256 or git_oid (git's SHA-1 of the blob) says what its content must be.
+    """
 
     path: str
     size_bytes: int
@@ -101,7 +107,8 @@ class HuggingFace:
         self._endpoint = endpoint or os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
 
     def files(self, client: httpx.Client, repository: str, revision: str) -> Iterator[RemoteFile]:
-        url = f"{self._endpoint}/api/models/{repository}/tree/{quote(revision, safe='')}?recursive=true"
+        tree = f"api/models/{repository}/tree/{quote(revision, safe='')}"
+        url = f"{self._endpoint}/{tree}?recursive=true"
         while url:
             response = client.get(url)
             response.raise_for_status()
@@ -124,7 +131,7 @@ class ModelScope:
     """The ModelScope hub, or a mirror named by MODELSCOPE_ENDPOINT."""
 
     default_revision = "master"
-    tokenizer_revision = "master"  # its commits have other names than Hugging Face's; digests are checked all the same
+    tokenizer_revision = "master"  # commits have other names than Hugging Face's; digests hold
 
     def __init__(self, endpoint: str | None = None) -> None:
         self._endpoint = (
@@ -161,11 +168,12 @@ def download_checkpoint(
     endpoint: str | None = None,
     progress: ByteProgress | None = None,
 ) -> Path:
-    """Fetch a published checkpoint and the tokenizer repository it needs; goes on where an earlier call was cut.
+    """Fetch a published checkpoint and the tokenizer repository; goes on where a call was cut.
 
-    name: step-audio-editx or step-audio-editx-awq. revision: of the named repository; the source's default branch if None.
-    Every file is checked against the digest that the source publishes and the one that we know.
-    Raises ConfigError for an unknown name or source, DownloadError when the fetch cannot be completed.
+    name: step-audio-editx or step-audio-editx-awq. revision: of the named repository; the source's
+    default branch if None. Every file is checked against the digest that the source publishes and
+    the one that we know. Raises ConfigError for an unknown name or source, DownloadError when the
+    fetch cannot be completed.
     """
     if name not in NAMES:
         raise ConfigError(f"no checkpoint is called {name!r}; there are {', '.join(NAMES)}")
@@ -194,7 +202,7 @@ def download_checkpoint(
 
 
 class _Fetch:
-    """One download: the connection, the source and the directory that stay the same for all its files."""
+    """One download: the connection, source and directory that all its files share."""
 
     def __init__(
         self, client: httpx.Client, source: Source, root: Path, progress: ByteProgress
@@ -226,14 +234,15 @@ class _Fetch:
         return [file for file in files if any(fnmatch(file.path, pat) for pat in patterns)]
 
     def check_space(self, files: list[RemoteFile]) -> None:
-        """DownloadError when the disk cannot hold what is listed, should none of it be there yet."""
+        """DownloadError when the disk cannot hold what is listed and not there yet."""
         self._root.mkdir(parents=True, exist_ok=True)
         there = sum(path.stat().st_size for path in self._root.rglob("*") if path.is_file())
         needed = sum(file.size_bytes for file in files) - there
         free = shutil.disk_usage(self._root).free
         if needed > free:
             raise DownloadError(
-                f"{self._root} has {free / 1e9:.1f} GB free and the download needs {needed / 1e9:.1f} GB more"
+                f"{self._root} has {free / 1e9:.1f} GB free; "
+                f"the download needs {needed / 1e9:.1f} GB more"
             )
 
     def file(self, wanted: Wanted, remote: RemoteFile) -> None:
@@ -251,7 +260,7 @@ class _Fetch:
         partial.replace(target)
 
     def _bring(self, url: str, partial: Path, size_bytes: int) -> None:
-        """Append to the partial file until it has its size, over several connections if they are cut."""
+        """Append to the partial file until it has its size, however often it is cut."""
         for attempt in range(ATTEMPTS):
             try:
                 self._append(url, partial, size_bytes)
@@ -287,7 +296,7 @@ class _Fetch:
                     self._progress.advance(len(block))
 
     def _check(self, partial: Path, remote: RemoteFile, path: str) -> None:
-        """DownloadError, and the partial file is dropped, when size or digest is not what it must be."""
+        """DownloadError, and no partial file, when size or digest is not what it must be."""
         known = OFFICIAL.get(path)
         problem = None
         if partial.stat().st_size != remote.size_bytes:
@@ -327,6 +336,6 @@ def _reason(error: httpx.HTTPError) -> str:
 def _by_hand(root: Path, repositories: tuple[Wanted, ...]) -> str:
     names = " and ".join(f"{OWNER}/{wanted.repository}" for wanted in repositories)
     return (
-        f"Run the command again to go on, or copy the files of {names} to {root} by hand, each repository in a folder "
-        f"of its name, and run `timbre checkpoint verify {root}`"
+        f"Run the command again to go on, or copy the files of {names} to {root} by hand, "
+        f"each repository in a folder of its name, and run `timbre checkpoint verify {root}`"
     )

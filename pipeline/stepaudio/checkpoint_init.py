@@ -1,7 +1,8 @@
 # pyright: basic
-"""Writes a complete checkpoint with seeded random weights, in the official layout, names and file kinds.
+"""Writes a complete checkpoint with seeded random weights, in official layout, names and kinds.
 
-The voices it makes are noise that follows its input; it is for tests, and the default until a trained one is there.
+The voices it makes are noise that follows its input; it is for tests, and the default until a
+trained one is there.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ LM_LOGIT_GAIN = 1.0  # standard deviation of an audio token's logit
 LM_DRIFT = (
     2.0  # length of the direction that all embeddings share, in standard deviations of the rest
 )
+LM_STEP = 0.05  # how far a layer moves the residual stream: little, so that it keeps its direction
 LM_STOP_LOGIT = 3.7  # with temperature 0.7 about one group in twenty-five is the last
 HIFT_F0_HZ = 140.0
 HIFT_F0_GAIN = 600.0  # spreads the predicted F0 by some 25 Hz
@@ -48,9 +50,12 @@ HIFT_GAIN = 6.0  # how much the input moves it
 
 
 def init_checkpoint(directory: Path | str, size: str = "tiny", seed: int = 0) -> CheckpointLayout:
-    """Write every file of a checkpoint into an empty or new directory. The same seed gives the same bytes.
+    """Write every file of a checkpoint into an empty or new directory.
 
-    Raises ConfigError for an unknown size, CheckpointError when the directory is not empty or cannot be written.
+    The same seed gives the same bytes.
+
+    Raises ConfigError for an unknown size, CheckpointError when the directory is not empty or
+    cannot be written.
     """
     sizes = SIZES.get(size)
     if sizes is None:
@@ -128,19 +133,19 @@ def _write_lm(layout: CheckpointLayout, sizes: Sizes, seed: int) -> None:
 def _shape_lm(weights: dict[str, Float32Array], audio_base: int) -> None:
     """Make sampling from random weights end now and then.
 
-    All embeddings share one direction, which the layers hardly turn; the stop row of `lm_head` reads it, so that stop
-    has about the same logit everywhere. The other rows are made blind to it.
+    All embeddings share one direction, which the layers hardly turn; the stop row of `lm_head`
+    reads it, so that stop has about the same logit everywhere. The other rows are made blind to it.
     """
     embedding, head = weights["model.embed_tokens.weight"], weights["lm_head.weight"]
     width = embedding.shape[1]
     shared = np.sign(embedding[0]) / np.sqrt(width)  # unit length, even over the channels
     spread = float(embedding.std()) * np.sqrt(width)
     embedding += LM_DRIFT * spread * shared
-    for name in weights:
+    for name, weight in weights.items():
         if name.endswith(("o_proj.weight", "down_proj.weight")):
-            weights[name] *= 0.05  # small steps: the residual stream keeps its direction
+            np.multiply(weight, LM_STEP, out=weight)
         elif name.endswith("norm.weight"):
-            weights[name][:] = 1.0
+            weight[:] = 1.0
     head -= np.outer(head @ shared, shared)
     audio = head[audio_base : audio_base + AUDIO_TOKENS]
     length = np.sqrt(width)  # of a normalised state

@@ -1,5 +1,8 @@
 # pyright: basic
-"""Names and shapes of the tensors that configs ask for: our modules, built without memory, say what they would load."""
+"""Names and shapes of the tensors that configs ask for.
+
+Our modules, built without memory, say what they would load.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +27,13 @@ def flow_shapes(config: VocoderConfig) -> Shapes:
 
 
 def hift_shapes(config: VocoderConfig) -> Shapes:
-    """State dict of hift.pt, weight norm not folded. Raises CheckpointError when the sizes make no model."""
+    """State dict of hift.pt, weight norm not folded. CheckpointError when there is no model."""
     with torch.device("meta"):
         return _shapes(Hift(config.hift, config.f0_predictor))
 
 
 def lm_shapes(config: Mapping[str, Any]) -> Shapes:
-    """State dict of Step1. config: config.json. Raises TypeError or ValueError when it makes no model."""
+    """State dict of Step1. Raises TypeError or ValueError when config.json makes no model."""
     with torch.device("meta"):
         return _shapes(Step1ForCausalLM(Step1Config(**config)))
 

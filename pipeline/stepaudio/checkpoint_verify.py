@@ -1,4 +1,4 @@
-"""Says in words what is wrong with a checkpoint directory: files, sizes, digests, then contents against configs."""
+"""Says in words what is wrong with a checkpoint: files, sizes, digests, contents."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ LFS_HEADER = b"version https://git-lfs.github.com/spec/"
 class Report:
     """What verification found.
 
-    root: the directory. known_by: what sizes and digests were judged by. problems: one sentence each; none means sound.
-    notes: what could not be judged.
+    root: the directory. known_by: what sizes and digests were judged by. problems: one sentence
+    each; none means sound. notes: what could not be judged.
     """
 
     root: Path
@@ -43,7 +43,8 @@ def verify_checkpoint(
 ) -> Report:
     """Check every file of a checkpoint directory; never raises for what the directory holds.
 
-    digests: also hash the files (minutes for the official ones); sizes and contents are always checked.
+    digests: also hash the files (minutes for the official ones); sizes and contents are always
+    checked.
     """
     layout = CheckpointLayout.expected(root)
     if not layout.root.is_dir():
@@ -89,7 +90,8 @@ def _expected_files(
             )
         return "the published digests", OFFICIAL
     notes.append(
-        f"not the published checkpoint and no {layout.manifest.name}: sizes and digests cannot be judged"
+        f"not the published checkpoint and no {layout.manifest.name}: "
+        "sizes and digests cannot be judged"
     )
     return "nothing", {}
 

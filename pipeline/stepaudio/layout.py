@@ -1,6 +1,9 @@
-"""Where everything lies in a checkpoint directory, and which directory a model's name means. Knows no file's content.
+"""Where everything lies in a checkpoint directory, and which directory a model's name means.
 
-A checkpoint directory holds the two official repositories side by side: Step-Audio-Tokenizer and Step-Audio-EditX.
+Knows no file's content.
+
+A checkpoint directory holds the two official repositories side by side: Step-Audio-Tokenizer and
+Step-Audio-EditX.
 """
 
 from __future__ import annotations
@@ -34,7 +37,8 @@ PACKAGED_TINY = Path(__file__).resolve().parents[1] / "checkpoints" / TINY
 class CheckpointLayout:
     """The named paths of a checkpoint directory.
 
-    root: the directory. tokenizer: its Step-Audio-Tokenizer. editx: its Step-Audio-EditX or Step-Audio-EditX-AWQ-4bit.
+    root: the directory. tokenizer: its Step-Audio-Tokenizer. editx: its Step-Audio-EditX or
+    Step-Audio-EditX-AWQ-4bit.
     """
 
     root: Path
@@ -59,7 +63,10 @@ class CheckpointLayout:
 
     @classmethod
     def expected(cls, root: Path | str, editx: str | None = None) -> CheckpointLayout:
-        """The layout with no check of files, for writers. Without `editx`, the repository that is there, else the first."""
+        """The layout with no check of files.
+
+        Without `editx`: the LLM repository that is there, else the first of the two.
+        """
         root = Path(root)
         if editx is None:
             present = [name for name in EDITX_REPOSITORIES if (root / name).is_dir()]
@@ -171,7 +178,7 @@ class CheckpointLayout:
 
 
 def home_directory() -> Path:
-    """Where checkpoints are kept for this user: TIMBRE_HOME, else timbre in the user's cache directory."""
+    """Where this user's checkpoints are: TIMBRE_HOME, else timbre in the cache directory."""
     home = os.environ.get(HOME_VARIABLE)
     if home:
         return Path(home)
@@ -187,8 +194,8 @@ def download_directory(name: str) -> Path:
 def resolve_model(name_or_dir: str) -> Path:
     """The checkpoint directory that a `model` setting means.
 
-    "tiny" is the one in the package, or else one that is written once into the user's cache directory; the names of
-    downloadable checkpoints mean their downloads; anything else is a path.
+    "tiny" is the one in the package, or else one that is written once into the user's cache
+    directory; the names of downloadable checkpoints mean their downloads; anything else is a path.
     Raises CheckpointError when it is not there, with the command that brings it.
     """
     if name_or_dir == TINY:
@@ -197,7 +204,8 @@ def resolve_model(name_or_dir: str) -> Path:
         directory = download_directory(name_or_dir)
         if not directory.is_dir():
             raise CheckpointError(
-                f"{name_or_dir} is not in {directory}: run `timbre checkpoint download {name_or_dir}`"
+                f"{name_or_dir} is not in {directory}: "
+                f"run `timbre checkpoint download {name_or_dir}`"
             )
         return directory
     directory = Path(name_or_dir)
@@ -210,7 +218,10 @@ def resolve_model(name_or_dir: str) -> Path:
 
 
 def _generated_tiny() -> Path:
-    """Write the tiny checkpoint once per user. Several processes may try at once: the first to publish wins."""
+    """Write the tiny checkpoint once per user.
+
+    Several processes may try at once: the first to publish wins.
+    """
     from pipeline.stepaudio.checkpoint_init import init_checkpoint
 
     final = home_directory() / "checkpoints" / f"{TINY}-{TINY_REVISION}"
@@ -221,7 +232,8 @@ def _generated_tiny() -> Path:
         work = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
     except OSError as error:
         raise CheckpointError(
-            f"cannot write the tiny checkpoint to {final.parent}: {error}; set {HOME_VARIABLE} to a writable directory"
+            f"cannot write the tiny checkpoint to {final.parent}: {error}; "
+            f"set {HOME_VARIABLE} to a writable directory"
         ) from error
     try:
         init_checkpoint(work, size=TINY)

@@ -1,4 +1,4 @@
-"""Parameter names and shapes of the FunASR encoder, worked out from its config: importing funasr takes seconds."""
+"""Parameter names and shapes of the FunASR encoder, from its config: importing funasr is slow."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ Shapes = dict[str, tuple[int, ...]]
 def encoder_shapes(encoder_conf: Mapping[str, Any], input_size: int) -> Shapes:
     """State dict of `SANMEncoderChunkOpt`, without a leading `encoder.`.
 
-    encoder_conf: that section of config.yaml. input_size: stacked mels, n_mels × lfr_m. Raises KeyError, ValueError.
+    encoder_conf: that section of config.yaml. input_size: stacked mels, n_mels × lfr_m. Raises
+    KeyError, ValueError.
     """
     width, units = int(encoder_conf["output_size"]), int(encoder_conf["linear_units"])
     kernel, blocks = int(encoder_conf["kernel_size"]), int(encoder_conf["num_blocks"])

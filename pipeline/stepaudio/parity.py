@@ -1,5 +1,5 @@
 # pyright: basic
-"""Comparing our modules with golden files of the reference: deterministic parameters, checks, and the run over a directory."""
+"""Comparing our modules with golden files of the reference: parameters, checks, the whole run."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ SUFFIXES = {"vocoder": ".json", "lm": ".json", "vq02": ".json", "frontend": ".np
 class Check:
     """One comparison with golden data.
 
-    name: what was compared. error: largest difference seen; infinite when the shapes differ or the check crashed.
-    tolerance: the largest error that passes; 0 means exact. message: why there is no number, else empty.
+    name: what was compared. error: largest difference seen; infinite when the shapes differ or the
+    check crashed. tolerance: the largest error that passes; 0 means exact. message: why there is no
+    number, else empty.
     """
 
     name: str
@@ -39,9 +40,10 @@ class Check:
 
 
 def value(name: str, shape: Sequence[int], seed: int) -> NDArray[np.float32]:
-    """A parameter that depends on its name, shape and the seed alone, as the golden files' generator defines it.
+    """A parameter that depends on name, shape and seed alone, as in the golden files' generator.
 
-    Weights have unit gain (standard deviation 1/√fan-in), norm gains and snake alphas lie near 1, biases near 0.
+    Weights have unit gain (standard deviation 1/√fan-in), norm gains and snake alphas lie near 1,
+    biases near 0.
     """
     draw = np.random.RandomState(zlib.crc32(f"{seed}:{name}".encode()))
     normal = draw.standard_normal(size=tuple(shape)).astype(np.float32)
@@ -61,7 +63,7 @@ def value(name: str, shape: Sequence[int], seed: int) -> NDArray[np.float32]:
 
 
 def fill(module: nn.Module, seed: int) -> nn.Module:
-    """Write `value` into every floating-point parameter and buffer of the state dict, in place; returns the module."""
+    """Write `value` into every floating-point entry of the state dict; returns the module."""
     import torch
 
     with torch.no_grad():
@@ -75,7 +77,10 @@ Comparison = Callable[[Path, str], list[Check]]
 
 
 def golden_files(directory: Path) -> list[tuple[Path, str]]:
-    """The golden files of a directory with their kinds, by name. What follows the first underscore is free."""
+    """The golden files of a directory with their kinds, by name.
+
+    What follows the first underscore is free.
+    """
     found = []
     for path in sorted(directory.iterdir()):
         kind = path.name.partition("_")[0]
@@ -101,7 +106,9 @@ def run_parity(directory: Path, device: str = "cpu") -> list[tuple[str, Check]]:
         patterns = ", ".join(f"{kind}_*{suffix}" for kind, suffix in SUFFIXES.items())
         raise ConfigError(f"{directory} holds no golden file ({patterns}, prompts*.json)")
     compare = _comparisons()
-    return [(path.name, check) for path, kind in files for check in _run(compare[kind], path, device)]
+    return [
+        (path.name, check) for path, kind in files for check in _run(compare[kind], path, device)
+    ]
 
 
 def _run(compare: Comparison, path: Path, device: str) -> list[Check]:
@@ -113,7 +120,10 @@ def _run(compare: Comparison, path: Path, device: str) -> list[Check]:
 
 
 def _comparisons() -> dict[str, Comparison]:
-    """What compares each kind. Imported here: these modules import this one, and funasr takes seconds."""
+    """What compares each kind.
+
+    Imported here: these modules import this one, and funasr takes seconds.
+    """
     from pipeline.stepaudio.parity_frontend import check_frontend, check_vq02
     from pipeline.stepaudio.parity_lm import check_lm, check_prompts
     from pipeline.stepaudio.parity_vocoder import check_vocoder
@@ -123,5 +133,5 @@ def _comparisons() -> dict[str, Comparison]:
         "lm": check_lm,
         "vq02": check_vq02,
         "frontend": check_frontend,
-        "prompts": check_prompts,
+        "prompts": lambda path, _: check_prompts(path),
     }

@@ -1,4 +1,4 @@
-"""Sizes of the checkpoints that we can write, and their config files in the official forms. Knows no weights."""
+"""Sizes of the checkpoints that we can write, and their config files in the official forms."""
 
 from __future__ import annotations
 

@@ -1,8 +1,12 @@
-"""The tiny checkpoint's two ONNX graphs, with the official inputs and outputs. Knows no runtime and no files."""
+"""The tiny checkpoint's two ONNX graphs, with the official inputs and outputs.
+
+Knows no runtime and no files.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,14 +23,14 @@ EMBEDDING = 192
 WIDTH = 32
 OPSET = 17
 IR_VERSION = 8  # the oldest runtime that reads opset 17 reads this
-HALVE = {"kernel_shape": [3], "strides": [2], "pads": [1, 1]}  # 100 Hz → 50 Hz → 25 Hz
 CENTRE = 2.0  # spreads the log-mel's small range over the tanh
 
 
 def speech_tokenizer(seed: int) -> onnx.ModelProto:
-    """feats float32 (1, 128, T) at 100 Hz, feats_length int32 (1,) → indices int32 (1, ceil(T / 4)) below 4096.
+    """feats float32 (1, 128, T) at 100 Hz, feats_length int32 (1,) → indices int32 (1, ⌈T/4⌉).
 
-    Two strided convolutions, a projection and an arg-max; frames behind `feats_length` are cut off first.
+    Two strided convolutions, a projection and an arg-max; frames behind `feats_length` are cut off
+    first.
     """
     from onnx import TensorProto, helper
 
@@ -42,9 +46,9 @@ def speech_tokenizer(seed: int) -> onnx.ModelProto:
     nodes = [
         helper.make_node("Cast", ["feats_length"], ["end"], to=TensorProto.INT64),
         helper.make_node("Slice", ["feats", "start", "end", "time_axis"], ["cut"]),
-        helper.make_node("Conv", ["cut", "conv1.weight", "conv1.bias"], ["conv1"], **HALVE),
+        _halve("cut", "conv1"),
         helper.make_node("Tanh", ["conv1"], ["tanh1"]),
-        helper.make_node("Conv", ["tanh1", "conv2.weight", "conv2.bias"], ["conv2"], **HALVE),
+        _halve("tanh1", "conv2"),
         helper.make_node("Tanh", ["conv2"], ["tanh2"]),
         helper.make_node("Transpose", ["tanh2"], ["frames"], perm=[0, 2, 1]),
         helper.make_node("MatMul", ["frames", "codebook"], ["scores"]),
@@ -78,12 +82,20 @@ def speaker_encoder(seed: int) -> onnx.ModelProto:
     return _model("campplus", nodes, inputs, outputs, weights)
 
 
+def _halve(source: str, name: str) -> onnx.NodeProto:
+    """A convolution that halves the frame rate: 100 Hz → 50 Hz → 25 Hz."""
+    from onnx import helper
+
+    inputs = [source, f"{name}.weight", f"{name}.bias"]
+    return helper.make_node("Conv", inputs, [name], kernel_shape=[3], strides=[2], pads=[1, 1])
+
+
 def _model(
     name: str,
     nodes: list[onnx.NodeProto],
     inputs: list[onnx.ValueInfoProto],
     outputs: list[onnx.ValueInfoProto],
-    weights: dict[str, NDArray[np.generic]],
+    weights: Mapping[str, NDArray[Any]],
 ) -> onnx.ModelProto:
     """A checked model; equal arguments give equal bytes."""
     from onnx import checker, helper, numpy_helper

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
+from zipfile import is_zipfile
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ def read_torch(path: Path) -> dict[str, Tensor]:
     Raises CheckpointError when the file is missing, damaged, or holds anything but named tensors.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     except (RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:

@@ -56,62 +56,60 @@ class Hub:
     url: str = ""
 
 
-def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class Handler(BaseHTTPRequestHandler):
+    """Speaks as Hugging Face and ModelScope do."""
 
-        def log_message(self, format: str, *args: object) -> None:
-            """Quiet."""
+    protocol_version = "HTTP/1.1"
+    hub: Hub
 
-        def do_GET(self) -> None:
-            parts = urlsplit(self.path)
-            query = {key: values[0] for key, values in parse_qs(parts.query).items()}
-            path = unquote(parts.path)
-            for repository, files in hub.files.items():
-                if path.startswith(f"/api/models/{repository}/tree/"):
-                    self._json([_hf_entry(name, data) for name, data in files.items()])
-                    return
-                if path.startswith(f"/{repository}/resolve/"):
-                    revision, _, name = path[len(f"/{repository}/resolve/") :].partition("/")
-                    self._bytes(revision, name, files[name])
-                    return
-                if path == f"/api/v1/models/{repository}/repo/files":
-                    entries = [_ms_entry(name, data) for name, data in files.items()]
-                    self._json({"Code": 200, "Data": {"Files": entries}})
-                    return
-                if path == f"/api/v1/models/{repository}/repo":
-                    name = query["FilePath"]
-                    self._bytes(query["Revision"], name, files[name])
-                    return
-            self.send_error(404)
+    def log_message(self, format: str, *args: object) -> None:
+        """Quiet."""
 
-        def _json(self, value: object) -> None:
-            self._send(200, json.dumps(value).encode())
+    def do_GET(self) -> None:
+        parts = urlsplit(self.path)
+        query = {key: values[0] for key, values in parse_qs(parts.query).items()}
+        path = unquote(parts.path)
+        for repository, files in self.hub.files.items():
+            resolve = f"/{repository}/resolve/"
+            if path.startswith(f"/api/models/{repository}/tree/"):
+                self._json([_hf_entry(name, data) for name, data in files.items()])
+            elif path.startswith(resolve):
+                revision, _, name = path[len(resolve) :].partition("/")
+                self._file(revision, name, files[name])
+            elif path == f"/api/v1/models/{repository}/repo/files":
+                entries = [_ms_entry(name, data) for name, data in files.items()]
+                self._json({"Code": 200, "Data": {"Files": entries}})
+            elif path == f"/api/v1/models/{repository}/repo":
+                self._file(query["Revision"], query["FilePath"], files[query["FilePath"]])
+            else:
+                continue
+            return
+        self.send_error(404)
 
-        def _bytes(self, revision: str, name: str, data: bytes) -> None:
-            asked = self.headers.get("Range")
-            hub.asked.append((revision, name, asked))
-            start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and hub.ranges else 0
-            cuts = hub.cut_after_bytes.get(name)
-            cut = cuts.pop(0) if cuts else None
-            self._send(206 if start else 200, data[start:], cut)
+    def _json(self, value: object) -> None:
+        self._send(200, json.dumps(value).encode())
 
-        def _send(self, status: int, body: bytes, cut: int | None = None) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body[:cut])
-            if cut is not None:
-                self.wfile.flush()
-                self.close_connection = True
-                self.connection.shutdown(socket.SHUT_RDWR)
+    def _file(self, revision: str, name: str, data: bytes) -> None:
+        asked = self.headers.get("Range")
+        self.hub.asked.append((revision, name, asked))
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and self.hub.ranges else 0
+        cuts = self.hub.cut_after_bytes.get(name)
+        self._send(206 if start else 200, data[start:], cuts.pop(0) if cuts else None)
 
-    return Handler
+    def _send(self, status: int, body: bytes, cut: int | None = None) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[:cut])
+        if cut is not None:
+            self.wfile.flush()
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
 
 
 def _hf_entry(name: str, data: bytes) -> dict[str, object]:
     is_lfs = len(data) > 1000
-    oid = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+    oid = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
     lfs = {"lfs": {"oid": hashlib.sha256(data).hexdigest(), "size": len(data)}} if is_lfs else {}
     return {"type": "file", "path": name, "size": len(data), "oid": oid, **lfs}
 
@@ -126,7 +124,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr(checkpoint_download, "BACKOFF_S", 0.01)
     monkeypatch.setattr(checkpoint_download, "OFFICIAL", {})  # the server's files are not those
     hub = Hub()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("HubHandler", (Handler,), {"hub": hub}))
     hub.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()

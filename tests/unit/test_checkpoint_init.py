@@ -1,4 +1,4 @@
-"""The tiny checkpoint: deterministic bytes, official names and forms, and files that do what their names say."""
+"""The tiny checkpoint: same bytes, official names and forms, files that do what they should."""
 
 from __future__ import annotations
 

@@ -181,6 +181,24 @@ def test_flow_and_hift_must_fit_their_config(tiny: CheckpointLayout):
     assert "hift.pt lacks 1 tensors that the config asks for: conv_post.bias" in problems
 
 
+def test_vocabulary_and_speaker_width_must_fit_the_other_stages(tiny: CheckpointLayout):
+    text = tiny.vocoder_config.read_text()
+    text = text.replace("vocab_size: 5121", "vocab_size: 5000").replace(
+        "embed_dim: 192", "embed_dim: 80"
+    )
+    tiny.vocoder_config.write_text(text)
+    problems = _contents_only(tiny)
+    assert "flow's vocab_size in cosyvoice.yaml is 5000; 5121 is needed" in problems
+    assert "flow's spk_embed_dim in cosyvoice.yaml is 80; 192 is needed" in problems
+
+
+def test_paraformer_may_be_wrapped_and_hold_other_things(tiny: CheckpointLayout):
+    state = torch.load(tiny.paraformer_weights, weights_only=True)
+    torch.save({"state_dict": state | {"steps": 7}}, tiny.paraformer_weights)
+    tiny.manifest.unlink()
+    assert verify_checkpoint(tiny.root).ok
+
+
 def test_torch_file_that_would_run_code_is_refused(tiny: CheckpointLayout):
     buffer = io.BytesIO()
     torch.save({"model": Path("x")}, buffer)
