@@ -8,13 +8,11 @@ from dataclasses import asdict
 from typing import Any
 
 from deployments.devices import claim_device
-from deployments.settings import LLMSettings, Settings
+from deployments.settings import Settings
 from deployments.telemetry import StageGauge, adopt_serve_logging
 from pipeline.contracts import Int32Array, Sampling, TokenChunk
-from pipeline.stepaudio.engine import Engine, TokenCredit
+from pipeline.stepaudio.engine import TokenCredit, load_engine
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
-from pipeline.stepaudio.prompt import PromptBuilder
-from pipeline.stepaudio.step1 import load_step1
 
 
 class LLMReplica:
@@ -25,7 +23,7 @@ class LLMReplica:
         share = settings.llm
         claim_device(share)
         layout = CheckpointLayout.at(resolve_model(settings.model))
-        self._engine = _load_engine(layout, share)
+        self._engine = load_engine(layout, share)
         self._credits: dict[str, TokenCredit] = {}
         self._active = StageGauge(
             "timbre_llm_streams", "Token streams open on this replica.", lambda: len(self._credits)
@@ -61,19 +59,3 @@ class LLMReplica:
     def check_health(self) -> None:
         """Called by Serve; an engine whose worker died makes the replica unhealthy."""
         self._engine.check_health()
-
-
-def _load_engine(layout: CheckpointLayout, share: LLMSettings) -> Engine:
-    import torch
-
-    model = load_step1(layout.editx, share.device, getattr(torch, share.dtype))
-    return Engine(
-        model,
-        PromptBuilder(layout.text_tokenizer).vocabulary,
-        slots=share.slots,
-        max_context_tokens=share.max_context_tokens,
-        queue_size=share.queue_size,
-        queue_timeout_s=share.queue_timeout_s,
-        prefill_chunk_tokens=share.prefill_chunk_tokens,
-        chunk_tokens=share.chunk_tokens,
-    )

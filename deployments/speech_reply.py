@@ -88,9 +88,7 @@ class SpeechReply:
         """Encoded audio, in chunks as they are made; every one is non-empty."""
         speed = SpeedChanger(self._order.request.speed)
         source = self._voices.source(self._order)
-        speech = synthesize(
-            source.upload, source.request, self._voices, self._speaker, self._watch
-        )
+        speech = synthesize(source.upload, source.request, self._voices, self._speaker, self._watch)
         async with aclosing(speech) as chunks:
             async for chunk in chunks:
                 if piece := self._encoder.encode(speed.process(chunk.samples)):

@@ -67,9 +67,7 @@ class LocalPipeline:
         )
         self._decoder = StepWaveDecoder(layout.vocoder, device=device, threads=THREADS)
         self.voices = DirectVoices(self._encoder)
-        self.speaker = ChainedSpeaker(
-            CheckpointPrompts(layout.editx), self._engine, self._decoder
-        )
+        self.speaker = ChainedSpeaker(CheckpointPrompts(layout.editx), self._engine, self._decoder)
 
     def __enter__(self) -> Self:
         return self

@@ -17,8 +17,25 @@ MAX_LINES = 500
 
 # package prefix → what it may not import; the longest matching prefix counts
 FORBIDDEN = {
-    "pipeline": {"deployments", "cache_store", "training", "ray", "fastapi", "starlette", "torch", "s3fs"},
-    "pipeline.stepaudio": {"deployments", "cache_store", "training", "ray", "fastapi", "starlette", "s3fs"},
+    "pipeline": {
+        "deployments",
+        "cache_store",
+        "training",
+        "ray",
+        "fastapi",
+        "starlette",
+        "torch",
+        "s3fs",
+    },
+    "pipeline.stepaudio": {
+        "deployments",
+        "cache_store",
+        "training",
+        "ray",
+        "fastapi",
+        "starlette",
+        "s3fs",
+    },
     "cache_store": {"deployments", "pipeline", "training", "ray", "fastapi", "torch"},
     "cache_store.cluster": {"deployments", "pipeline", "training", "fastapi", "torch"},
     "deployments": {"training"},

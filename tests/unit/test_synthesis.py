@@ -16,7 +16,9 @@ pytestmark = pytest.mark.unit
 REQUEST = SpeechRequest(text="hello", transcript="hi", speaker="")
 
 
-async def speak(lm: FakeLM, decoder: FakeDecoder, request: SpeechRequest = REQUEST) -> tuple[list[SpeechChunk], StopWatch]:
+async def speak(
+    lm: FakeLM, decoder: FakeDecoder, request: SpeechRequest = REQUEST
+) -> tuple[list[SpeechChunk], StopWatch]:
     watch = StopWatch()
     speaker = ChainedSpeaker(FakePrompts(), lm, decoder)
     chunks = [c async for c in synthesize(b"clip", request, FakeVoices(), speaker, watch)]
