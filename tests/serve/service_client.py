@@ -1,4 +1,7 @@
-"""A client of the running service that the serve and chaos tiers share: requests, gauges, replica processes."""
+"""A client of the running service that the serve and chaos tiers share.
+
+Requests, gauges, replica processes.
+"""
 
 from __future__ import annotations
 

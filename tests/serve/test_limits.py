@@ -1,4 +1,7 @@
-"""Bad input over HTTP: a clear 4xx with what was wrong and what is allowed, and the next request works."""
+"""Bad input over HTTP.
+
+A clear 4xx with what was wrong and what is allowed, and the next request works.
+"""
 
 from __future__ import annotations
 
