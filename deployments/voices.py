@@ -21,7 +21,7 @@ from deployments.http_models import SpeechOrder
 from deployments.remote import RemoteEncoder
 from deployments.settings import Settings
 from pipeline.audio_decode import DECODER_VERSION, ClipLimits, decode_clip
-from pipeline.contracts import ReferenceClip, SpeechRequest, VoicePrompt
+from pipeline.contracts import VOICE_PROMPT_SCHEMA, ReferenceClip, SpeechRequest, VoicePrompt
 from pipeline.errors import StageError, UnknownVoiceError
 from pipeline.synthesis import ResolvedVoice
 from pipeline.voice_list import VOICES_DIR, ListedVoice, load_voices
@@ -50,7 +50,7 @@ def _check_lengths(record: Record) -> None:
 
 VOICE_SCHEMA = RecordSchema(
     "voice",
-    1,
+    VOICE_PROMPT_SCHEMA,
     (
         FieldSpec("vq02", "int16", (None,), minimum=0, maximum=1023, min_rows=2),
         FieldSpec("vq06", "int16", (None,), minimum=0, maximum=4095, min_rows=3),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline.contracts import Int32Array, Sampling, SpeechRequest, VoicePrompt
 from pipeline.errors import CheckpointError
-from pipeline.stepaudio.prompt import PromptBuilder, max_audio_tokens
+from pipeline.stepaudio.prompt import PromptBuilder
 from pipeline.text import front_end
 
 FRONT_END_KEY = "text_front_end"  # in the LLM's config.json; the real checkpoint has none
@@ -39,8 +39,7 @@ class CheckpointPrompts:
 
         A missing stop cannot run on.
         """
-        bound = max_audio_tokens(request.text, request.transcript, voice)
-        return replace(request.sampling, max_tokens=min(request.sampling.max_tokens, bound))
+        return self._builder.bounded(request, voice)
 
 
 def _front_end_name(config: Path) -> str | None:
