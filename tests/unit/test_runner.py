@@ -1,11 +1,4 @@
-<<<<<<< HEAD
-"""The slot form of Step1: equal to the plain form, rows that depend on themselves alone.
-
-Loading.
-"""
-=======
 """The slot form of Step1: equal to the plain form, rows depend on themselves alone; loading."""
->>>>>>> lm
 
 from __future__ import annotations
 
