@@ -1,11 +1,11 @@
 # One word per chore. `make demo` and `make test` need only Python 3.11+ and a package index.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PYTEST := $(BIN)/python -m pytest
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .PHONY: help setup demo stop check format test lock
 
@@ -16,7 +16,7 @@ setup: $(STAMP) ## make .venv with the timbre command in it
 
 # torch comes first and by itself: its CPU build, so that nothing pulls gigabytes of CUDA packages.
 $(STAMP): pyproject.toml constraints.txt
-	@command -v $(PYTHON) >/dev/null || { echo "timbre needs Python 3.11 or newer: set PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "timbre needs Python 3.11 or newer: make $@ PYTHON=/path/to/python3"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	@echo "installing (about two minutes on a fast line)"
 	$(BIN)/python -m pip install --quiet --progress-bar on --constraint constraints.txt torch $(TORCH_INDEX)

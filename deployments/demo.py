@@ -1,4 +1,7 @@
-"""The demo that a new user runs first: a voice cloned over HTTP twice, a miss and a hit. Knows only the HTTP API."""
+"""The demo that a new user runs first: a voice cloned over HTTP twice, a miss and a hit.
+
+Knows only the HTTP API.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,10 @@ PCM_SCALE = 32768.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DemoTake:
-    """One spoken text. samples: float32, 24 kHz. line: the stage times as the service reports them."""
+    """One spoken text. samples: float32, 24 kHz.
+
+    line: the stage times as the service reports them.
+    """
 
     samples: Float32Array
     line: str
@@ -44,7 +50,9 @@ def speak_once(url: str, voice: str) -> DemoTake:
     with httpx.Client(timeout=TIMEOUT_S) as client:
         with client.stream("POST", f"{url}/v1/audio/speech", json=body) as reply:
             if reply.status_code != httpx.codes.OK:
-                raise SetupError(f"the service answered {reply.status_code}: {reply.read().decode()}")
+                raise SetupError(
+                    f"the service answered {reply.status_code}: {reply.read().decode()}"
+                )
             for line in reply.iter_lines():
                 event = _event_of(line)
                 if event.get("type") == "speech.audio.delta":
@@ -63,5 +71,3 @@ def write_wav(take: DemoTake, path: Path) -> None:
 
 def _event_of(line: str) -> dict[str, Any]:
     return json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {}
-
-

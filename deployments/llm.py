@@ -8,24 +8,25 @@ from dataclasses import asdict
 from typing import Any
 
 from deployments.devices import claim_device
-from deployments.settings import LLMSettings, Settings
+from deployments.settings import Settings
 from deployments.telemetry import StageGauge, adopt_serve_logging
 from pipeline.contracts import Int32Array, Sampling, TokenChunk
-from pipeline.stepaudio.engine import Engine, TokenCredit
+from pipeline.stepaudio.engine import TokenCredit, load_engine
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
-from pipeline.stepaudio.prompt import PromptBuilder
-from pipeline.stepaudio.step1 import load_step1
 
 
 class LLMReplica:
-    """Draws audio tokens, continuous batching inside. Loads and warms the model before it is ready."""
+    """Draws audio tokens, continuous batching inside.
+
+    Loads and warms the model before it is ready.
+    """
 
     def __init__(self, settings: Settings) -> None:
         adopt_serve_logging()
         share = settings.llm
-        claim_device(share)
+        claim_device(share, allow_tf32=True)
         layout = CheckpointLayout.at(resolve_model(settings.model))
-        self._engine = _load_engine(layout, share)
+        self._engine = load_engine(layout, share)
         self._credits: dict[str, TokenCredit] = {}
         self._active = StageGauge(
             "timbre_llm_streams", "Token streams open on this replica.", lambda: len(self._credits)
@@ -47,7 +48,10 @@ class LLMReplica:
             self._active.refresh()
 
     async def grant(self, stream_id: str, total_tokens: int) -> bool:
-        """Allow a stream to produce up to `total_tokens` in all; False when it does not run here."""
+        """Allow a stream to produce up to `total_tokens` in all.
+
+        False when it does not run here.
+        """
         credit = self._credits.get(stream_id)
         if credit is None:
             return False
@@ -61,19 +65,3 @@ class LLMReplica:
     def check_health(self) -> None:
         """Called by Serve; an engine whose worker died makes the replica unhealthy."""
         self._engine.check_health()
-
-
-def _load_engine(layout: CheckpointLayout, share: LLMSettings) -> Engine:
-    import torch
-
-    model = load_step1(layout.editx, share.device, getattr(torch, share.dtype))
-    return Engine(
-        model,
-        PromptBuilder(layout.text_tokenizer).vocabulary,
-        slots=share.slots,
-        max_context_tokens=share.max_context_tokens,
-        queue_size=share.queue_size,
-        queue_timeout_s=share.queue_timeout_s,
-        prefill_chunk_tokens=share.prefill_chunk_tokens,
-        chunk_tokens=share.chunk_tokens,
-    )

@@ -1,4 +1,4 @@
-"""Starts and stops a local service in the background, for `timbre up`, `timbre demo` and people on one machine.
+"""Starts and stops a local service in the background, for `timbre up` and `timbre demo`.
 
 It runs Ray's own `serve run` with the config given; nothing here is needed in production.
 """
@@ -34,7 +34,10 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class RunningService:
-    """What is known of a service that was started: kept in `state_dir/service.json` until it is stopped."""
+    """What is known of a service that was started.
+
+    Kept in `state_dir/service.json` until it is stopped.
+    """
 
     pid: int
     host: str
@@ -64,7 +67,10 @@ class LocalService:
     def start(
         self, config_path: Path, environment: Mapping[str, str], progress: Progress
     ) -> RunningService:
-        """Start and wait until every stage answers. Raises SetupError with the end of the log when it fails."""
+        """Start and wait until every stage answers.
+
+        Raises SetupError with the end of the log when it fails.
+        """
         config = read_serve_config(config_path)
         self._state_dir.mkdir(parents=True, exist_ok=True)
         host, port = _listen_address(config)
@@ -100,7 +106,9 @@ class LocalService:
             while time.monotonic() < deadline_s:
                 log = _read(service.log)
                 if process.poll() is not None or any(mark in log for mark in FAILED_MARKS):
-                    raise SetupError(f"the service did not start; {service.log} ends with:\n{_tail(log)}")
+                    raise SetupError(
+                        f"the service did not start; {service.log} ends with:\n{_tail(log)}"
+                    )
                 progress(_stage_line(client))
                 if _is_ready(client):
                     return

@@ -74,7 +74,9 @@ class FakePrompts:
 class FakeLM:
     """`n_chunks` chunks of one group each, derived from prompt and seed; counts open streams."""
 
-    def __init__(self, n_chunks: int = 3, *, fail_at: int | None = None, delay_s: float = 0.0) -> None:
+    def __init__(
+        self, n_chunks: int = 3, *, fail_at: int | None = None, delay_s: float = 0.0
+    ) -> None:
         self.open_streams = 0
         self._n_chunks = n_chunks
         self._fail_at = fail_at

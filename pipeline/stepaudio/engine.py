@@ -16,7 +16,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -31,6 +32,8 @@ from pipeline.errors import (
     TimbreError,
 )
 from pipeline.stepaudio.credit import TokenCredit
+from pipeline.stepaudio.layout import CheckpointLayout
+from pipeline.stepaudio.prompt import PromptBuilder
 from pipeline.stepaudio.runner import Step1Runner
 from pipeline.stepaudio.sampling import (
     AudioVocabulary,
@@ -39,10 +42,11 @@ from pipeline.stepaudio.sampling import (
     Sampler,
     require_valid,
 )
-from pipeline.stepaudio.step1 import Step1ForCausalLM
+from pipeline.stepaudio.slot import EngineRequest, Slot, whole_groups
+from pipeline.stepaudio.step1 import Step1ForCausalLM, load_step1
 from pipeline.stepaudio.tokens import GROUP_TOKENS
 
-__all__ = ["AudioVocabulary", "Engine", "EngineGauges", "TokenCredit"]
+__all__ = ["AudioVocabulary", "Engine", "EngineGauges", "TokenCredit", "load_engine"]
 
 logger = logging.getLogger(__name__)
 
@@ -63,50 +67,6 @@ class EngineGauges:
     queued: int
     tokens_generated_total: int
     cancelled_total: int
-
-
-@dataclass(slots=True, eq=False)
-class _Request:
-    """A caller's stream. `cancelled` and `finished` change under the engine's condition only."""
-
-    prompt: Int32Array
-    draws: DrawState
-    budget_tokens: int
-    credit: TokenCredit | None
-    loop: asyncio.AbstractEventLoop
-    events: asyncio.Queue[TokenChunk | TimbreError]
-    cancelled: bool = False
-    finished: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class _Slot:
-    """A request in work. Owned by the worker.
-
-    ticket: order of admission. length: tokens whose keys are in the cache. token: the next one to
-    run. produced: answer so far, as choices.
-    """
-
-    index: int
-    ticket: int
-    request: _Request
-    length: int = 0
-    token: int = 0
-    produced: list[int] = field(default_factory=list)
-    emitted_tokens: int = 0
-
-    @property
-    def is_prefilling(self) -> bool:
-        return self.length < len(self.request.prompt) - 1
-
-    @property
-    def is_paused(self) -> bool:
-        """Out of credit.
-
-        The limit counts in whole groups, so that what was produced can always be handed out.
-        """
-        credit = self.request.credit
-        return credit is not None and len(self.produced) >= _whole_groups(credit.limit)
 
 
 class Engine:
@@ -151,8 +111,8 @@ class Engine:
         self._queue_size, self._queue_timeout_s = queue_size, queue_timeout_s
         self._prefill_chunk_tokens, self._chunk_tokens = prefill_chunk_tokens, chunk_tokens
         self._changed = threading.Condition()
-        self._waiting: deque[_Request] = deque()
-        self._slots: list[_Slot | None] = [None] * slots
+        self._waiting: deque[EngineRequest] = deque()
+        self._slots: list[Slot | None] = [None] * slots
         self._admitted_total = self._tokens_generated_total = self._cancelled_total = 0
         self._failures_in_a_row = 0
         self._call_started_s: float | None = None
@@ -223,7 +183,7 @@ class Engine:
 
     def _submit(
         self, prompt_ids: Int32Array, sampling: Sampling, credit: TokenCredit | None
-    ) -> _Request:
+    ) -> EngineRequest:
         require_valid(sampling)
         prompt = np.array(prompt_ids, np.int32)
         limit = self.context_tokens - GROUP_TOKENS
@@ -233,12 +193,10 @@ class Engine:
                 f" allowed: 1 to {limit}",
                 param="input",
             )
-        request = _Request(
+        request = EngineRequest(
             prompt=prompt,
             draws=DrawState(sampling, self._vocabulary, prompt),
-            budget_tokens=_whole_groups(
-                min(sampling.max_tokens, self.context_tokens - len(prompt))
-            ),
+            budget_tokens=whole_groups(min(sampling.max_tokens, self.context_tokens - len(prompt))),
             credit=credit,
             loop=asyncio.get_running_loop(),
             events=asyncio.Queue(),
@@ -257,7 +215,7 @@ class Engine:
             self._changed.notify()
         return request
 
-    def _expire(self, request: _Request) -> None:
+    def _expire(self, request: EngineRequest) -> None:
         with self._changed:
             if request not in self._waiting:
                 return
@@ -266,7 +224,7 @@ class Engine:
         message = f"no slot became free within {self._queue_timeout_s:g} s"
         request.events.put_nowait(CapacityError(message))
 
-    def _release(self, request: _Request) -> None:
+    def _release(self, request: EngineRequest) -> None:
         """The caller is gone; a request that is not finished counts as cancelled."""
         with self._changed:
             if request.finished or request.cancelled:
@@ -305,7 +263,7 @@ class Engine:
         for request in requests:
             self._send(request, StageUnavailableError(reason))
 
-    def _next_work(self) -> tuple[_Slot | None, list[_Slot]] | None:
+    def _next_work(self) -> tuple[Slot | None, list[Slot]] | None:
         """Wait for work → (a slot to prefill, slots to step); None at close.
 
         Reaps the cancelled, admits the waiting.
@@ -330,9 +288,9 @@ class Engine:
                 request = self._waiting.popleft()
                 self._admitted_total += 1
                 token = int(request.prompt[-1])
-                self._slots[index] = _Slot(index, self._admitted_total, request, token=token)
+                self._slots[index] = Slot(index, self._admitted_total, request, token=token)
 
-    def _prefill(self, slot: _Slot) -> None:
+    def _prefill(self, slot: Slot) -> None:
         """One chunk of the prompt but its last token, which the first step runs.
 
         Chunks start at fixed places.
@@ -349,7 +307,7 @@ class Engine:
         finally:
             self._call_started_s = None
 
-    def _step(self, ready: list[_Slot]) -> None:
+    def _step(self, ready: list[Slot]) -> None:
         """One token for each ready slot.
 
         A failing step is taken again slot by slot to find whose fault it is.
@@ -366,7 +324,7 @@ class Engine:
             if choice is not None:
                 self._advance(slot, choice)
 
-    def _draw_apart(self, ready: list[_Slot], rows: list[DrawRow]) -> list[int | None]:
+    def _draw_apart(self, ready: list[Slot], rows: list[DrawRow]) -> list[int | None]:
         """Each slot alone, exact since rows are independent; None where it failed again."""
         choices: list[int | None] = []
         for slot, row in zip(ready, rows, strict=True):
@@ -377,7 +335,7 @@ class Engine:
                 choices.append(None)
         return choices
 
-    def _draw(self, ready: Sequence[_Slot], rows: Sequence[DrawRow]) -> list[int]:
+    def _draw(self, ready: Sequence[Slot], rows: Sequence[DrawRow]) -> list[int]:
         """Run one token of each slot, draw the next. → choices; −1 where logits are not finite."""
         window = self._runner.window(ready[0].index, ready[-1].index)
         tokens, positions = [0] * len(window), [0] * len(window)
@@ -397,7 +355,7 @@ class Engine:
             self._call_started_s = None
         return choices
 
-    def _advance(self, slot: _Slot, choice: int) -> None:
+    def _advance(self, slot: Slot, choice: int) -> None:
         """Take a drawn choice in; hand out a chunk when one is due; free the slot at the end."""
         request = slot.request
         if choice < 0:
@@ -415,18 +373,18 @@ class Engine:
         n_produced = len(slot.produced)
         last = is_stop or n_produced >= request.budget_tokens
         due = n_produced - slot.emitted_tokens >= self._chunk_tokens
-        if last or due or (slot.is_paused and _whole_groups(n_produced) > slot.emitted_tokens):
+        if last or due or (slot.is_paused and whole_groups(n_produced) > slot.emitted_tokens):
             self._emit(slot, last=last)
 
-    def _emit(self, slot: _Slot, *, last: bool) -> None:
-        end = _whole_groups(len(slot.produced))
+    def _emit(self, slot: Slot, *, last: bool) -> None:
+        end = whole_groups(len(slot.produced))
         ids = np.array(slot.produced[slot.emitted_tokens : end], np.int32)
         slot.emitted_tokens = end
         if last:
             self._free(slot)
         self._send(slot.request, TokenChunk(ids, last=last))
 
-    def _fail(self, slot: _Slot, error: Exception) -> None:
+    def _fail(self, slot: Slot, error: Exception) -> None:
         logger.error("a language model call failed", exc_info=error)
         self._failures_in_a_row += 1
         self._free(slot)
@@ -435,12 +393,12 @@ class Engine:
         self._send(slot.request, failure)
         self._runner.clear(slot.index)  # its numbers may not be finite, and masked keys must be
 
-    def _free(self, slot: _Slot) -> None:
+    def _free(self, slot: Slot) -> None:
         with self._changed:
             slot.request.finished = True
             self._slots[slot.index] = None
 
-    def _send(self, request: _Request, event: TokenChunk | TimbreError) -> None:
+    def _send(self, request: EngineRequest, event: TokenChunk | TimbreError) -> None:
         try:
             request.loop.call_soon_threadsafe(request.events.put_nowait, event)
         except RuntimeError:  # the caller's event loop is closed: nobody is left to hear
@@ -448,5 +406,41 @@ class Engine:
                 request.cancelled = True
 
 
-def _whole_groups(n_tokens: int) -> int:
-    return n_tokens - n_tokens % GROUP_TOKENS
+class EngineSettings(Protocol):
+    """What `load_engine` reads: the engine's own arguments and where the model runs."""
+
+    @property
+    def device(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def slots(self) -> int: ...
+    @property
+    def max_context_tokens(self) -> int: ...
+    @property
+    def queue_size(self) -> int: ...
+    @property
+    def queue_timeout_s(self) -> float: ...
+    @property
+    def prefill_chunk_tokens(self) -> int: ...
+    @property
+    def chunk_tokens(self) -> int: ...
+
+
+def load_engine(layout: CheckpointLayout, settings: EngineSettings) -> Engine:
+    """The engine of a checkpoint. Sets torch's threads for the process. Raises CheckpointError."""
+    torch.set_num_threads(settings.threads)
+    vocabulary = PromptBuilder(layout.text_tokenizer).vocabulary
+    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[settings.dtype]
+    return Engine(
+        load_step1(layout.editx, settings.device, dtype),
+        vocabulary,
+        slots=settings.slots,
+        max_context_tokens=settings.max_context_tokens,
+        queue_size=settings.queue_size,
+        queue_timeout_s=settings.queue_timeout_s,
+        prefill_chunk_tokens=settings.prefill_chunk_tokens,
+        chunk_tokens=settings.chunk_tokens,
+    )

@@ -1,12 +1,12 @@
 # pyright: basic
-"""Matrix products packed for the device, and whether their rows are independent.
+"""Matrix products of a layer, packed for the device.
 
 Knows no layer: a projection is a function of rows. Other number formats come in here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -35,19 +35,6 @@ def pack(weight: Tensor) -> Projection:
         return functional.linear(x, weight)
 
     return project_plain
-
-
-def rows_are_independent(projection: Projection, probe: Tensor) -> bool:
-    """Whether each row of projection(probe) [M, N] is bitwise the same in smaller batches.
-
-    Found by trying them: kernels are chosen by shape, not by value, so random rows show it.
-    """
-    whole = projection(probe)
-    n_rows = len(probe)
-    batches: Sequence[slice] = [slice(0, n) for n in range(1, n_rows)]
-    batches = [*batches, *(slice(i, n_rows) for i in range(1, n_rows))]
-    batches = [*batches, *(slice(i, i + 1) for i in range(n_rows))]
-    return all(torch.equal(projection(probe[rows]), whole[rows]) for rows in batches)
 
 
 def _has_onednn() -> bool:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import sentencepiece
 
-from pipeline.contracts import GROUP_S, Int32Array, Mode, SpeechRequest, VoicePrompt
+from pipeline.contracts import GROUP_S, Int32Array, Mode, Sampling, SpeechRequest, VoicePrompt
 from pipeline.errors import CheckpointError, TextError, UnsupportedError
 from pipeline.stepaudio.sampling import AudioVocabulary
 from pipeline.stepaudio.tokens import AUDIO_TOKENS, GROUP_TOKENS, interleave
@@ -139,6 +140,12 @@ class PromptBuilder:
         ids += [self._begin, *self._encode("human\n"), *human, self._end]
         ids += [self._begin, *self._encode("assistant\n")]
         return np.array(ids, np.int32)
+
+    def bounded(self, request: SpeechRequest, voice: VoicePrompt) -> Sampling:
+        """The request's sampling with `max_tokens` lowered to what its text can need."""
+        bound = max_audio_tokens(request.text, request.transcript, voice)
+        sampling = request.sampling
+        return replace(sampling, max_tokens=min(sampling.max_tokens, bound))
 
     def _encode(self, text: str) -> list[int]:
         return self._pieces.encode(text)

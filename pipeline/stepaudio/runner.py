@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from pipeline.contracts import Int32Array
 from pipeline.errors import CheckpointError
-from pipeline.stepaudio.projection import Projection, pack, rows_are_independent
+from pipeline.stepaudio.projection import Projection, pack
 from pipeline.stepaudio.sampling import AudioVocabulary
 from pipeline.stepaudio.step1 import Step1ForCausalLM, Step1Layer, alibi_slopes
 
@@ -82,11 +82,12 @@ class Step1Runner:
         past = torch.arange(self._capacity - 1, -1, -1, device=self.device).float().sqrt()
         self._distances = torch.cat([past, torch.full_like(past, torch.inf)])
         self._keys = torch.arange(self._capacity, device=self.device)
-        self._whole_batch = not self._rows_are_independent()
+        self._least_slots = self._exact_from()
 
     def window(self, first: int, last: int) -> range:
         """The slots to run for slots first … last, so that no row depends on the batch size."""
-        return range(self.slots) if self._whole_batch else range(first, last + 1)
+        start = min(first, self.slots - self._least_slots)
+        return range(start, max(last + 1, start + self._least_slots))
 
     @torch.inference_mode()
     def prefill(self, slot: int, ids: Int32Array, start: int) -> None:
@@ -190,22 +191,36 @@ class Step1Runner:
     def _norm(self, x: Tensor, gain: Tensor) -> Tensor:
         return functional.rms_norm(x, (x.shape[-1],), gain, self._eps)
 
-    def _rows_are_independent(self) -> bool:
-        """Measured on one layer's products and the head's; all else works row by row."""
-        if self.device.type != "cpu":
-            return False  # kernels go by batch size: one fixed shape, which weights bound anyway
+    @torch.inference_mode()
+    def _exact_from(self) -> int:
+        """The smallest batch from which on a row's logits are bitwise the same in any batch.
+
+        Measured on one layer over random caches: kernels are chosen by shape, not by value. Where
+        rows never agree, as on devices that choose by batch size, it is all slots: one fixed shape.
+        """
+        layers, self._layers = self._layers, self._layers[:1]
         generator = torch.Generator().manual_seed(0)
-        width, layer = self._embedding.shape[1], self._layers[0]
-        x = torch.randn(self.slots, width, generator=generator).to(self.dtype)
-        gate, _ = layer.gate_up(x).chunk(2, -1)
-        pairs = [
-            (layer.qkv, x),
-            (layer.out, x),
-            (layer.gate_up, x),
-            (layer.down, gate),
-            (self._head, x),
-        ]
-        return all(rows_are_independent(projection, probe) for projection, probe in pairs)
+        cache = self._layers[0].cache
+        longest = min(self._capacity, 2 * KEY_BLOCK_TOKENS) - 1
+        filled = cache[..., : longest + 1, :]
+        filled.copy_(torch.randn(filled.shape, generator=generator))
+        tokens = torch.randint(len(self._embedding), (self.slots,), generator=generator).tolist()
+        positions = torch.randint(longest + 1, (self.slots,), generator=generator).tolist()
+        whole = self.step(range(self.slots), tokens, positions, longest)
+        n = self.slots
+        while n > 1 and all(
+            torch.equal(
+                self.step(
+                    range(i, i + n - 1), tokens[i : i + n - 1], positions[i : i + n - 1], longest
+                ),
+                whole[i : i + n - 1],
+            )
+            for i in range(self.slots - n + 2)
+        ):
+            n -= 1
+        cache.zero_()
+        self._layers = layers
+        return n
 
 
 def _scores(q: Tensor, keys: Tensor, bias: Tensor) -> Tensor:

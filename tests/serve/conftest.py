@@ -27,7 +27,9 @@ def write_config(directory: Path, **args: Any) -> Path:
     return path
 
 
-def start(directory: Path, config: Path, environment: dict[str, str] | None = None) -> ServiceClient:
+def start(
+    directory: Path, config: Path, environment: dict[str, str] | None = None
+) -> ServiceClient:
     """Start a service whose logs and state lie in `directory`."""
     variables = {"PYTHONPATH": str(ROOT), **(environment or {})}
     return ServiceClient(LocalService(directory).start(config, variables, lambda _: None))
@@ -40,5 +42,3 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceClient]:
     config = write_config(directory, cache={"url": str(directory / "voices")})
     yield start(directory, config)
     LocalService(directory).stop()
-
-

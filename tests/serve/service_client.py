@@ -1,4 +1,7 @@
-"""A client of the running service that the serve and chaos tiers share: requests, gauges, replica processes."""
+"""A client of the running service that the serve and chaos tiers share.
+
+Requests, gauges, replica processes.
+"""
 
 from __future__ import annotations
 
@@ -98,7 +101,11 @@ def decoded(audio: bytes) -> tuple[np.ndarray, int]:
     with av.open(io.BytesIO(audio)) as container:
         rate_hz = container.streams.audio[0].rate
         resampler = av.AudioResampler("flt", "mono", rate_hz)
-        frames = [f.to_ndarray()[0] for frame in container.decode(audio=0) for f in resampler.resample(frame)]
+        frames = [
+            f.to_ndarray()[0]
+            for frame in container.decode(audio=0)
+            for f in resampler.resample(frame)
+        ]
     return np.concatenate(frames), rate_hz
 
 

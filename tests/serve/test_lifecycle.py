@@ -1,4 +1,7 @@
-"""What must hold over a service's life: a voice survives restarts, disconnects free everything, starts fail clearly."""
+"""What must hold over a service's life.
+
+A voice survives restarts, disconnects free everything, starts fail clearly.
+"""
 
 from __future__ import annotations
 

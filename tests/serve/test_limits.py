@@ -1,4 +1,7 @@
-"""Bad input over HTTP: a clear 4xx with what was wrong and what is allowed, and the next request works."""
+"""Bad input over HTTP.
+
+A clear 4xx with what was wrong and what is allowed, and the next request works.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,9 @@ CLIPS = [
 ]
 
 
-@pytest.mark.parametrize(("clip", "status", "code", "said"), CLIPS, ids=[c[2] + str(i) for i, c in enumerate(CLIPS)])
+@pytest.mark.parametrize(
+    ("clip", "status", "code", "said"), CLIPS, ids=[c[2] + str(i) for i, c in enumerate(CLIPS)]
+)
 def test_clips_that_cannot_be_used(client: ServiceClient, clip, status, code, said):
     reply = client.http.post("/v1/audio/speech", json=cloned(clip, "something"))
     error = reply.json()["error"]
@@ -70,7 +75,11 @@ BODIES = [
 ]
 
 
-@pytest.mark.parametrize(("fields", "status", "said"), BODIES, ids=[next(iter(b[0])) + str(i) for i, b in enumerate(BODIES)])
+@pytest.mark.parametrize(
+    ("fields", "status", "said"),
+    BODIES,
+    ids=[next(iter(b[0])) + str(i) for i, b in enumerate(BODIES)],
+)
 def test_bodies_that_cannot_be_served(client: ServiceClient, fields, status, said):
     reply = client.speak(**fields)
     assert reply.status_code == status, reply.text

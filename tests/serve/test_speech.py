@@ -134,7 +134,9 @@ def test_a_callers_request_id_is_kept_and_logged(client: ServiceClient):
 
 
 def test_openais_client_works_unchanged(client: ServiceClient):
-    openai_client = openai.OpenAI(base_url=f"{client.service.url}/v1", api_key="unused", max_retries=0)
+    openai_client = openai.OpenAI(
+        base_url=f"{client.service.url}/v1", api_key="unused", max_retries=0
+    )
     whole = openai_client.audio.speech.create(model="tts-1", voice="alloy", input=TEXT)
     samples, rate_hz = decoded(whole.content)
     assert rate_hz == 24_000
@@ -148,7 +150,9 @@ def test_openais_client_works_unchanged(client: ServiceClient):
 
 
 def test_openais_client_sees_its_own_errors(client: ServiceClient):
-    openai_client = openai.OpenAI(base_url=f"{client.service.url}/v1", api_key="unused", max_retries=0)
+    openai_client = openai.OpenAI(
+        base_url=f"{client.service.url}/v1", api_key="unused", max_retries=0
+    )
     with pytest.raises(openai.NotFoundError) as caught:
         openai_client.audio.speech.create(model="tts-1", voice="nobody", input=TEXT)
     error = caught.value.body
@@ -159,7 +163,9 @@ def test_openais_client_sees_its_own_errors(client: ServiceClient):
 
 def test_openais_client_clones_with_an_extra_body(client: ServiceClient):
     clip, transcript = listed_clip("bruno")
-    openai_client = openai.OpenAI(base_url=f"{client.service.url}/v1", api_key="unused", max_retries=0)
+    openai_client = openai.OpenAI(
+        base_url=f"{client.service.url}/v1", api_key="unused", max_retries=0
+    )
     extra = {"step_audio": cloned(clip, transcript)["step_audio"], "seed": 3}
     reply = openai_client.audio.speech.create(
         model="tts-1", voice="alloy", input=TEXT, extra_body=extra

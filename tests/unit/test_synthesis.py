@@ -1,4 +1,7 @@
-"""The main path with fakes: order, accounting, and what happens when someone leaves or something fails."""
+"""The main path with fakes.
+
+Order, accounting, and what happens when someone leaves or something fails.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,9 @@ pytestmark = pytest.mark.unit
 REQUEST = SpeechRequest(text="hello", transcript="hi", speaker="")
 
 
-async def speak(lm: FakeLM, decoder: FakeDecoder, request: SpeechRequest = REQUEST) -> tuple[list[SpeechChunk], StopWatch]:
+async def speak(
+    lm: FakeLM, decoder: FakeDecoder, request: SpeechRequest = REQUEST
+) -> tuple[list[SpeechChunk], StopWatch]:
     watch = StopWatch()
     speaker = ChainedSpeaker(FakePrompts(), lm, decoder)
     chunks = [c async for c in synthesize(b"clip", request, FakeVoices(), speaker, watch)]
