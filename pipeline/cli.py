@@ -69,7 +69,7 @@ def parity(
 
 @app.command()
 @one_line_errors
-def say(  # noqa: PLR0913, PLR0917 — the options of a command
+def say(
     text: Annotated[str, typer.Argument(help="What to speak.")],
     voice: Annotated[Path, typer.Option(help="The reference clip.")],
     voice_text: Annotated[str, typer.Option(help="What is said in the clip.")],
