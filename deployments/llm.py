@@ -10,8 +10,9 @@ from typing import Any
 from deployments.devices import claim_device
 from deployments.settings import Settings
 from deployments.telemetry import StageGauge, adopt_serve_logging
+from deployments.warm_up import draw_once, warm_up
 from pipeline.contracts import Int32Array, Sampling, TokenChunk
-from pipeline.stepaudio.engine import TokenCredit, load_engine
+from pipeline.stepaudio.credit import TokenCredit
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
 
 
@@ -22,11 +23,14 @@ class LLMReplica:
     """
 
     def __init__(self, settings: Settings) -> None:
+        from pipeline.stepaudio.engine import load_engine
+
         adopt_serve_logging()
         share = settings.llm
         claim_device(share, allow_tf32=True)
         layout = CheckpointLayout.at(resolve_model(settings.model))
         self._engine = load_engine(layout, share)
+        warm_up(draw_once(self._engine))
         self._credits: dict[str, TokenCredit] = {}
         self._active = StageGauge(
             "timbre_llm_streams", "Token streams open on this replica.", lambda: len(self._credits)
@@ -62,6 +66,6 @@ class LLMReplica:
         """Gauges of this replica."""
         return asdict(self._engine.gauges())
 
-    def check_health(self) -> None:
+    async def check_health(self) -> None:
         """Called by Serve; an engine whose worker died makes the replica unhealthy."""
         self._engine.check_health()
