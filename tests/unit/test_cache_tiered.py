@@ -189,15 +189,32 @@ async def test_concurrent_look_ups_of_one_alias_ask_once():
     assert tier.gets == 1
 
 
-async def test_a_failing_quarantine_does_not_fail_the_request():
-    tier = ScriptedTier()
-    tier.entries[make_key().path] = b"garbage"
+async def test_a_failing_quarantine_does_not_fail_the_request(tmp_path, monkeypatch, caplog):
+    settings = CacheSettings(url=str(tmp_path))
+    store = LocalStore(tmp_path)
+    store.create(make_key().path, b"garbage")
 
-    async def refuse(key, entry):
+    def refuse(path, data):
         raise StoreError("no")
 
-    tier.reject = refuse
-    assert (await make_cache(tier).get_or_compute(make_key(), Encoder())).tier == "miss"
+    monkeypatch.setattr(store, "quarantine", refuse)
+    cache = VoiceCache(SCHEMA, [PersistentTier(store, settings)], settings)
+    assert (await cache.get_or_compute(make_key(), Encoder())).tier == "miss"
+    await cache.close()
+    assert "could not quarantine" in caplog.text
+
+
+async def test_mass_corruption_is_left_in_place(tmp_path, caplog):
+    settings = CacheSettings(url=str(tmp_path))
+    store = LocalStore(tmp_path)
+    for i in range(30):
+        store.create(make_key(str(i)).path, b"garbage")
+    cache = open_cache(settings, SCHEMA)
+    for i in range(30):
+        assert (await cache.get_or_compute(make_key(str(i)), Encoder())).tier == "miss"
+    await cache.close()
+    assert len(list((tmp_path / "quarantine").iterdir())) == 19
+    assert "leaving them in place" in caplog.text
 
 
 async def test_a_record_that_its_schema_refuses_is_served_and_not_stored(caplog):
