@@ -211,6 +211,9 @@ class Replicas:
 
         return encode
 
+    def ask(self, caches, encode) -> list[asyncio.Task]:
+        return [asyncio.create_task(c.get_or_compute(make_key(), encode)) for c in caches]
+
     def restart_index(self) -> None:
         self.index = make_index()
         for tier in self.tiers:
@@ -253,10 +256,9 @@ async def test_an_index_that_restarts_costs_no_second_computation():
     """The one at work claims its lease again before the others have it."""
     replicas = Replicas(4, l3=False)
     encode = replicas.encoder(0.5)
-    requests = [asyncio.create_task(replicas.caches[0].get_or_compute(make_key(), encode))]
+    requests = replicas.ask(replicas.caches[:1], encode)
     await asyncio.sleep(0.05)
-    for cache in replicas.caches[1:]:
-        requests.append(asyncio.create_task(cache.get_or_compute(make_key(), encode)))
+    requests += replicas.ask(replicas.caches[1:], encode)
     await asyncio.sleep(0.05)
     for tier in replicas.tiers[1:]:
         tier.fails = True
@@ -272,7 +274,7 @@ async def test_an_index_that_restarts_costs_no_second_computation():
 async def test_who_waits_finds_the_record_below_when_the_index_is_gone():
     replicas = Replicas(3)
     encode = replicas.encoder(0.3)
-    requests = [asyncio.create_task(replicas.caches[0].get_or_compute(make_key(), encode))]
+    requests = replicas.ask(replicas.caches[:1], encode)
     await asyncio.sleep(0.05)
     requests += [
         asyncio.create_task(c.get_or_compute(make_key(), encode)) for c in replicas.caches[1:]
