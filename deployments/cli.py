@@ -1,0 +1,86 @@
+"""The `timbre` command: the pipeline's commands, and those that run a local service."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from pipeline.cli import app, one_line_errors
+
+STATE_DIR = Path("out")
+CPU_CONFIG = Path("serve_config.cpu.yaml")
+console = Console(stderr=False)
+
+StateDir = Annotated[Path, typer.Option(help="Where logs and the state of the service go")]
+
+
+@app.command()
+@one_line_errors
+def lint(config: Path) -> None:
+    """Check a serve config: unknown keys, missing blocks, shares that overcommit a device."""
+    from deployments.serve_config import read_serve_config
+
+    asks = read_serve_config(config).asks
+    for ask in asks:
+        resources = ", ".join(f"{name} {amount:g}" for name, amount in ask.resources.items())
+        console.print(f"{ask.name}: {ask.replicas} × {resources}")
+    console.print(f"{config} is good")
+
+
+@app.command()
+@one_line_errors
+def up(config: Path = CPU_CONFIG, state_dir: StateDir = STATE_DIR) -> None:
+    """Start the service in the background and wait until it is ready."""
+    from deployments.service import LocalService
+
+    local = LocalService(state_dir)
+    if (service := local.running()) is not None:
+        console.print(f"already running at {service.url} (timbre down stops it)")
+        return
+    with console.status("starting") as status:
+        service = local.start(config, {}, status.update)
+    console.print(f"ready at {service.url}, API docs at {service.url}/docs, log in {service.log}")
+
+
+@app.command()
+@one_line_errors
+def down(state_dir: StateDir = STATE_DIR) -> None:
+    """Stop the service that `timbre up` or `timbre demo` started."""
+    from deployments.service import LocalService
+
+    stopped = LocalService(state_dir).stop()
+    console.print("stopped" if stopped else "nothing was running")
+
+
+@app.command()
+@one_line_errors
+def demo(config: Path = CPU_CONFIG, state_dir: StateDir = STATE_DIR, voice: str = "aria") -> None:
+    """Start the service with an empty cache, clone a voice twice, and show what each take cost."""
+    from deployments.demo import speak_once, write_wav
+    from deployments.service import LocalService
+
+    local = LocalService(state_dir)
+    if local.stop():
+        console.print("stopped the service of an earlier demo")
+    cache_dir = (state_dir / "demo_cache").resolve()
+    shutil.rmtree(cache_dir, ignore_errors=True)
+    with console.status("starting") as status:
+        environment = {"TIMBRE_CACHE__URL": str(cache_dir)}
+        service = local.start(config, environment, status.update)
+        status.update("cloning a voice")
+        first = speak_once(service.url, voice)
+        status.update("cloning it again")
+        second = speak_once(service.url, voice)
+    write_wav(second, state_dir / "demo.wav")
+    console.print(f"first time   {first.line}", highlight=False)
+    console.print(f"second time  {second.line}", highlight=False)
+    console.print(f"audio        {state_dir / 'demo.wav'}")
+    console.print(f"API docs     {service.url}/docs")
+    console.print("stop with    make stop   (or: timbre down)")
+
+
+__all__ = ["app"]

@@ -1,0 +1,211 @@
+"""The stages as seen across the Ray border.
+
+Handles become the pipeline's Protocols, Ray's errors become ours. Owns retries (only before the
+first audio), timeouts and the LLM's credit. Knows no HTTP and no model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from typing import Any, cast
+
+from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.serve.exceptions import (
+    BackPressureError,
+    DeploymentUnavailableError,
+    ReplicaUnavailableError,
+)
+from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
+
+from deployments.settings import Limits
+from pipeline.contracts import (
+    Int32Array,
+    ReferenceClip,
+    Sampling,
+    SpeechRequest,
+    TokenChunk,
+    VoicePrompt,
+)
+from pipeline.errors import (
+    CapacityError,
+    StageError,
+    StageTimeoutError,
+    StageUnavailableError,
+    TimbreError,
+)
+from pipeline.synthesis import SpeechChunk
+
+ATTEMPTS = 3  # per request and stage, before the first audio only
+RETRY_DELAY_S = 0.25
+GRANT_ATTEMPTS = 4
+GRANT_TIMEOUT_S = 5.0
+STATUS_TIMEOUT_S = 3.0
+
+
+@contextlib.contextmanager
+def stage_errors(stage: str) -> Iterator[None]:
+    """Turn what Ray raises for a call into `stage` into our tree.
+
+    Our own errors come back as they were.
+    """
+    try:
+        yield
+    except RayTaskError as error:
+        if isinstance(error.cause, TimbreError):
+            raise error.cause from error
+        raise StageError(f"the {stage} failed: {error.cause!r}") from error
+    except (RayActorError, DeploymentUnavailableError, ReplicaUnavailableError) as error:
+        raise StageUnavailableError(f"the {stage}'s replica went away") from error
+    except BackPressureError as error:
+        raise CapacityError(f"the {stage}'s queue is full; retry in a moment") from error
+    except TimeoutError as error:
+        raise StageTimeoutError(f"the {stage} did not answer in time") from error
+    except RayError as error:
+        raise StageError(f"the {stage} failed: {error!r}") from error
+
+
+class RemoteEncoder:
+    """The tokenizer deployment as a voice encoder."""
+
+    def __init__(self, handle: DeploymentHandle, limits: Limits) -> None:
+        self._encode = handle.options(method_name="encode")
+        self._identity = handle.options(method_name="fingerprint")
+        self._timeout_s = limits.encode_timeout_s
+
+    async def fingerprint(self) -> str:
+        """The fingerprint of the encoder that runs now."""
+        return await self._retrying(self._identity)
+
+    async def encode(self, clip: ReferenceClip) -> VoicePrompt:
+        """Encoding is idempotent, so a lost replica is retried on another."""
+        return await self._retrying(self._encode, clip)
+
+    async def _retrying(self, method: DeploymentHandle, *args: object) -> Any:
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                with stage_errors("tokenizer"):
+                    async with asyncio.timeout(self._timeout_s):
+                        return await method.remote(*args)
+            except StageUnavailableError:
+                if attempt == ATTEMPTS:
+                    raise
+                await asyncio.sleep(RETRY_DELAY_S * attempt)
+        raise AssertionError("unreachable")  # pragma: no cover
+
+
+class RemoteLM:
+    """The LLM deployment as a SpeechLM, with a credit window.
+
+    Ray streams have no flow control, so the engine stops a stream that is `credit_tokens` ahead of
+    its consumer. A grant goes to every LLM replica (`broadcast`); the one that runs the stream
+    answers True. See docs/decisions/0001-credit-by-broadcast.md.
+    """
+
+    def __init__(self, handle: DeploymentHandle, credit_tokens: int, limits: Limits) -> None:
+        self._handle = handle
+        self._stream = handle.options(method_name="stream", stream=True)
+        self._credit_tokens = credit_tokens
+        self._chunk_timeout_s = limits.chunk_timeout_s
+
+    async def stream(
+        self, prompt_ids: Int32Array, sampling: Sampling
+    ) -> AsyncGenerator[TokenChunk]:
+        """See contracts.SpeechLM."""
+        stream_id = uuid.uuid4().hex
+        consumed = 0
+        limit = self._credit_tokens
+        grant: asyncio.Task[None] | None = None
+        chunks = _opened(self._stream.remote(prompt_ids, sampling, stream_id, limit))
+        try:
+            while True:
+                with stage_errors("LLM"):
+                    async with asyncio.timeout(self._chunk_timeout_s):
+                        chunk: TokenChunk = await anext(chunks)
+                consumed += len(chunk.ids)
+                yield chunk
+                if chunk.last:
+                    return
+                if limit - consumed <= self._credit_tokens // 2 and (grant is None or grant.done()):
+                    limit = consumed + self._credit_tokens
+                    grant = asyncio.create_task(self._grant(stream_id, limit))
+        except StopAsyncIteration as error:
+            raise StageError("the LLM ended a stream without its last chunk") from error
+        finally:
+            chunks.cancel()
+            if grant is not None:
+                grant.cancel()
+
+    async def _grant(self, stream_id: str, total_tokens: int) -> None:
+        for attempt in range(1, GRANT_ATTEMPTS + 1):
+            answers = await self._handle.broadcast("grant", stream_id, total_tokens).results_async(
+                timeout_s=GRANT_TIMEOUT_S, return_exceptions=True
+            )
+            if any(answer is True for answer in answers):
+                return
+            await asyncio.sleep(RETRY_DELAY_S * attempt)
+
+
+class RemoteSpeaker:
+    """The vocoder deployment (which pulls from the LLM) as a Speaker."""
+
+    def __init__(self, handle: DeploymentHandle, limits: Limits) -> None:
+        self._speak = handle.options(method_name="speak", stream=True)
+        self._limits = limits
+
+    async def speak(
+        self, request: SpeechRequest, voice: VoicePrompt
+    ) -> AsyncGenerator[SpeechChunk]:
+        """Retries a lost replica, but only while nothing has been heard."""
+        for attempt in range(1, ATTEMPTS + 1):
+            heard = False
+            try:
+                async with aclosing(self._once(request, voice)) as chunks:
+                    async for chunk in chunks:
+                        heard = heard or len(chunk.samples) > 0
+                        yield chunk
+            except StageUnavailableError:
+                if heard or attempt == ATTEMPTS:
+                    raise
+                await asyncio.sleep(RETRY_DELAY_S * attempt)
+            else:
+                return
+
+    async def _once(
+        self, request: SpeechRequest, voice: VoicePrompt
+    ) -> AsyncGenerator[SpeechChunk]:
+        chunks = _opened(self._speak.remote(request, voice))
+        timeout_s = self._limits.first_audio_timeout_s
+        try:
+            while True:
+                with stage_errors("vocoder"):
+                    async with asyncio.timeout(timeout_s):
+                        chunk: SpeechChunk = await anext(chunks)
+                yield chunk
+                if chunk.last:
+                    return
+                timeout_s = self._limits.chunk_timeout_s
+        except StopAsyncIteration as error:
+            raise StageError("the vocoder ended a stream without its last chunk") from error
+        finally:
+            chunks.cancel()
+
+
+def _opened(response: object) -> DeploymentResponseGenerator[Any]:
+    """The stream that a handle with `stream=True` returns; its type does not say so."""
+    return cast("DeploymentResponseGenerator[Any]", response)
+
+
+async def replica_statuses(stage: str, handle: DeploymentHandle) -> list[dict[str, Any]]:
+    """Gauges of every replica of a stage. Raises StageError when none answers in time."""
+    with stage_errors(stage):
+        answers = await handle.broadcast("status").results_async(
+            timeout_s=STATUS_TIMEOUT_S, return_exceptions=True
+        )
+    statuses = [answer for answer in answers if isinstance(answer, dict)]
+    if not statuses:
+        raise StageUnavailableError(f"no replica of the {stage} answered")
+    return statuses

@@ -1,0 +1,200 @@
+"""Reads a serve config and refuses what Ray Serve would silently ignore.
+
+Knows the file, not the cluster.
+Ray drops unknown keys under applications, deployments and http_options without a word; a misspelt
+`max_ongoing_request` is then a service with the default of 5. This lint walks Ray's own models.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from deployments.settings import Settings, load_settings
+from pipeline.errors import ConfigError
+
+STAGES = ("Router", "Tokenizer", "LLM", "Vocoder")
+CONTROL_CALLS = 4  # room that grants and status calls need beside streams in max_ongoing_requests
+
+
+@dataclass(frozen=True, slots=True)
+class StageAsk:
+    """What one stage asks of the cluster: its replicas at start, and the resources of each."""
+
+    name: str
+    replicas: int
+    resources: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ServeConfig:
+    """A linted serve config. asks: one per stage. document: the file as read."""
+
+    settings: Settings
+    asks: tuple[StageAsk, ...]
+    document: Mapping[str, Any]
+
+
+def read_serve_config(path: Path) -> ServeConfig:
+    """Read and lint. Raises ConfigError that lists every problem, with the valid names."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the serve config {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path} does not hold a mapping")
+    problems = lint(document)
+    if problems:
+        raise ConfigError(f"{path.name}: " + "; ".join(problems))
+    application = document["applications"][0]
+    settings = load_settings(application.get("args", {}))
+    asks = tuple(_ask_of(deployment) for deployment in application["deployments"])
+    return ServeConfig(settings, asks, document)
+
+
+def lint(document: Mapping[str, Any]) -> list[str]:
+    """Every problem of a serve config, as sentences; empty when it is good."""
+    from ray.serve.schema import ServeDeploySchema
+
+    problems = list(_unknown_keys(document, ServeDeploySchema, ""))
+    if problems:
+        return problems
+    try:
+        ServeDeploySchema.model_validate(document)
+    except ValidationError as error:
+        return [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+    applications = document.get("applications", [])
+    if len(applications) != 1:
+        return [f"one application is expected, found {len(applications)}"]
+    return _lint_application(applications[0])
+
+
+def _unknown_keys(node: object, schema: object, path: str) -> Sequence[str]:
+    model = _model_in(schema)
+    if isinstance(node, list):
+        item = next(iter(get_args(schema)), None)
+        return [p for i, v in enumerate(node) for p in _unknown_keys(v, item, f"{path}[{i}]")]
+    if model is None or not isinstance(node, Mapping):
+        return []
+    problems: list[str] = []
+    for key, value in node.items():
+        where = f"{path}.{key}".lstrip(".")
+        if key not in model.model_fields:
+            valid = ", ".join(sorted(model.model_fields))
+            problems.append(f"{where}: unknown key; valid here: {valid}")
+        elif key != "args":
+            problems += _unknown_keys(value, model.model_fields[key].annotation, where)
+    return problems
+
+
+def _model_in(schema: object) -> type[BaseModel] | None:
+    """The pydantic model behind an annotation such as `Model | dict | None`."""
+    if isinstance(schema, type) and issubclass(schema, BaseModel):
+        return schema
+    if get_origin(schema) in {Union, types.UnionType}:
+        for option in get_args(schema):
+            if isinstance(option, type) and issubclass(option, BaseModel):
+                return option
+    return None
+
+
+def _lint_application(application: Mapping[str, Any]) -> list[str]:
+    try:
+        settings = load_settings(application.get("args", {}))
+    except ConfigError as error:
+        return [f"args: {error.message}"]
+    deployments = {d["name"]: d for d in application.get("deployments", [])}
+    problems = [
+        f"deployments: no stage is named {name!r}; stages: {', '.join(STAGES)}"
+        for name in deployments.keys() - set(STAGES)
+    ]
+    for name in STAGES:
+        if name not in deployments:
+            problems.append(f"deployments: {name} is missing; every stage states its resources")
+        elif "autoscaling_config" not in deployments[name]:
+            problems.append(
+                f"deployments.{name}: autoscaling_config is missing; adding one later restarts "
+                "every replica, so pin with min_replicas = max_replicas instead"
+            )
+    if not problems:
+        problems += _lint_room(deployments, settings)
+        problems += _lint_shares(deployments, settings)
+    return problems
+
+
+def _lint_room(deployments: Mapping[str, Any], settings: Settings) -> list[str]:
+    """Grants and status calls must find room beside the streams, or a full replica deadlocks."""
+    needed = {
+        "LLM": settings.llm.slots + settings.llm.queue_size + CONTROL_CALLS,
+        "Vocoder": settings.vocoder.max_streams + CONTROL_CALLS,
+    }
+    return [
+        f"deployments.{name}.max_ongoing_requests is {found}; "
+        f"streams and control calls need at least {least}"
+        for name, least in needed.items()
+        if (found := deployments[name].get("max_ongoing_requests", 0)) < least
+    ]
+
+
+def _lint_shares(deployments: Mapping[str, Any], settings: Settings) -> list[str]:
+    """No packing of replicas may overcommit a device.
+
+    A replica's memory cap fits its fraction of it.
+    """
+    problems: list[str] = []
+    device_gib = settings.cluster.gpu_device_gib
+    shares = {
+        "Tokenizer": settings.tokenizer,
+        "LLM": settings.llm,
+        "Vocoder": settings.vocoder,
+    }
+    for name, share in shares.items():
+        num_gpus = float(deployments[name].get("ray_actor_options", {}).get("num_gpus") or 0)
+        where = f"deployments.{name}.ray_actor_options.num_gpus"
+        if share.device == "cuda" and not num_gpus:
+            problems.append(f"{where} is 0, but args say that the stage runs on cuda")
+        if share.device == "cpu" and num_gpus:
+            problems.append(f"{where} is {num_gpus}, but args say that the stage runs on the CPU")
+        allowed_gib = num_gpus * device_gib
+        if share.device == "cuda" and num_gpus and (share.gpu_memory_gib or 0) > allowed_gib:
+            problems.append(
+                f"args.{name.lower()}.gpu_memory_gib is {share.gpu_memory_gib}, but {num_gpus} "
+                f"of a device with {device_gib} GiB is {allowed_gib:.1f} GiB: "
+                "replicas sharing it would overcommit its memory"
+            )
+    return problems
+
+
+def _ask_of(deployment: Mapping[str, Any]) -> StageAsk:
+    scaling = deployment["autoscaling_config"]
+    replicas = scaling.get("initial_replicas") or scaling.get("min_replicas", 1)
+    options = deployment.get("ray_actor_options", {})
+    resources = {
+        "CPU": float(options.get("num_cpus", 1)),
+        "GPU": float(options.get("num_gpus") or 0),
+    }
+    resources |= {name: float(amount) for name, amount in options.get("resources", {}).items()}
+    if accelerator := options.get("accelerator_type"):
+        resources[f"accelerator_type:{accelerator}"] = 0.001  # what Ray itself reserves per replica
+    used = {name: amount for name, amount in resources.items() if amount}
+    return StageAsk(deployment["name"], int(replicas), used)
+
+
+def find_config_file(name: str) -> Path:
+    """The config file that `args.config_file` names: as given, or beside the installed packages."""
+    root = Path(__file__).resolve().parent.parent
+    for candidate in (Path(name), root / name):
+        if candidate.is_file():
+            return candidate
+    raise ConfigError(
+        f"args.config_file names {name}, which is not on this machine; give a path that the head "
+        "can read, or leave the key out to skip the comparison with the cluster"
+    )

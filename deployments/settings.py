@@ -1,0 +1,245 @@
+"""The one settings tree.
+
+`args:` of serve_config.yaml, TIMBRE_* in the environment, and what tests build. Every key is used;
+an unknown one stops start-up and lists the valid names. Knows no Ray and no model.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import PurePath
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from cache_store.settings import CacheSettings
+from pipeline.errors import ConfigError
+
+ENV_PREFIX = "TIMBRE_"
+ENV_DELIMITER = "__"
+ENV_OUTSIDE_TREE = {"TIMBRE_HOME", "TIMBRE_SHARED"}  # checkpoint home; golden data of the tests
+
+Positive = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0)]
+Device = Literal["cpu", "cuda"]
+
+
+class Strict(BaseModel):
+    """Frozen, and unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Limits(Strict):
+    """What the HTTP surface accepts, and how long the router waits."""
+
+    max_body_bytes: Positive = 25 * 2**20
+    min_clip_s: Seconds = 0.5
+    max_clip_s: Seconds = 30.0
+    min_sample_rate_hz: Positive = 8_000
+    max_sample_rate_hz: Positive = 192_000
+    max_text_chars: Positive = 4_096
+    max_transcript_chars: Positive = 1_000
+    encode_timeout_s: Seconds = 60.0
+    first_audio_timeout_s: Seconds = 60.0
+    chunk_timeout_s: Seconds = 60.0
+
+
+class StageShare(Strict):
+    """Where a stage runs and what it may take.
+
+    threads: CPU threads of one replica. gpu_memory_gib: the cap of one replica on a GPU, enforced
+    in torch and ONNX Runtime; start-up refuses a cap larger than the replica's fraction of the
+    device (`gpu_device_gib`).
+    """
+
+    device: Device = "cpu"
+    threads: Positive = 1
+    gpu_memory_gib: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _cuda_needs_a_cap(self) -> StageShare:
+        if self.device == "cuda" and self.gpu_memory_gib is None:
+            raise ValueError("a stage on cuda needs gpu_memory_gib, its cap on the device")
+        return self
+
+
+class TokenizerSettings(StageShare):
+    """The reference encoder. It keeps no state, so it has no settings beyond its share."""
+
+
+class LLMSettings(StageShare):
+    """The engine of one LLM replica.
+
+    slots: requests decoded together. queue_size, queue_timeout_s: how many wait for a slot, and how
+    long. max_context_tokens: prompt plus audio tokens of one request. prefill_chunk_tokens: prompt
+    tokens between two decode steps. chunk_tokens: audio tokens per chunk sent, whole groups of
+    five. credit_tokens: how far the LLM may run ahead of the vocoder. dtype: of weights and KV
+    cache.
+    """
+
+    slots: Positive = 8
+    queue_size: Annotated[int, Field(ge=0)] = 16
+    queue_timeout_s: Seconds = 30.0
+    max_context_tokens: Annotated[int, Field(gt=64)] = 8_192
+    prefill_chunk_tokens: Positive = 512
+    chunk_tokens: Annotated[int, Field(gt=0, multiple_of=5)] = 15
+    credit_tokens: Annotated[int, Field(gt=0, multiple_of=5)] = 300
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+    @model_validator(mode="after")
+    def _credit_covers_a_chunk(self) -> LLMSettings:
+        if self.credit_tokens < self.chunk_tokens:
+            raise ValueError("credit_tokens must be at least chunk_tokens")
+        return self
+
+
+class VocoderSettings(StageShare):
+    """Streaming schedule of the vocoder.
+
+    chunk_rows: rows (40 ms) of the first, second and every later chunk. steps: Euler steps of the
+    flow. max_streams: utterances decoded at a time by one replica; more wait in Serve's queue.
+    """
+
+    chunk_rows: Annotated[tuple[Positive, ...], Field(min_length=1)] = (15, 24, 48)
+    steps: Annotated[int, Field(gt=0, le=64)] = 10
+    max_streams: Positive = 16
+
+
+class VoiceSettings(Strict):
+    """Named voices.
+
+    aliases: other names for them, so that clients which send OpenAI's names work unchanged.
+    """
+
+    default: str = "aria"
+    aliases: dict[str, str] = {
+        "alloy": "aria", "ash": "bruno", "ballad": "bruno", "coral": "aria", "echo": "bruno",
+        "fable": "bruno", "nova": "aria", "onyx": "bruno", "sage": "aria", "shimmer": "aria",
+        "verse": "bruno",
+    }  # fmt: skip
+
+
+class ClusterSettings(Strict):
+    """What start-up compares with the cluster.
+
+    gpu_device_gib: memory of one GPU that replicas may share out (an L40S has 44.4 GiB usable).
+    may_grow: the cluster autoscaler can still add machines, so missing resources do not stop
+    start-up.
+    """
+
+    gpu_device_gib: Annotated[float, Field(gt=0)] = 44.0
+    may_grow: bool = False
+
+
+class Settings(BaseSettings):
+    """Everything `build_app` takes.
+
+    The environment wins over YAML: TIMBRE_CACHE__URL sets `cache.url`. model: `tiny` (embedded),
+    `step-audio-editx` (downloaded), or a checkpoint directory. config_file: the serve config that
+    holds these args; linted and compared with the cluster at start.
+    """
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter=ENV_DELIMITER,
+        nested_model_default_partial_update=True,
+    )
+
+    model: str = "tiny"
+    config_file: str | None = None
+    limits: Limits = Limits()
+    cache: CacheSettings = CacheSettings()
+    tokenizer: TokenizerSettings = TokenizerSettings()
+    llm: LLMSettings = LLMSettings()
+    vocoder: VocoderSettings = VocoderSettings()
+    voices: VoiceSettings = VoiceSettings()
+    cluster: ClusterSettings = ClusterSettings()
+
+    @property
+    def model_name(self) -> str:
+        """The model as clients name it: a checkpoint directory's own name."""
+        return PurePath(self.model).name
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment first, then YAML; no dotenv, no secret files."""
+        del dotenv_settings, file_secret_settings
+        return env_settings, init_settings
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_environment(cls, data: Any) -> Any:
+        unknown = sorted(name for name in os.environ if not _names_a_setting(cls, name))
+        if unknown:
+            raise ValueError(
+                f"unknown settings in the environment: {', '.join(unknown)}; "
+                f"names are {ENV_PREFIX}<KEY> or {ENV_PREFIX}<SECTION>{ENV_DELIMITER}<KEY>, "
+                f"sections and keys: {', '.join(cls.model_fields)}"
+            )
+        return data
+
+
+def _names_a_setting(tree: type[BaseModel], name: str) -> bool:
+    if not name.startswith(ENV_PREFIX) or name in ENV_OUTSIDE_TREE:
+        return True
+    path = name.removeprefix(ENV_PREFIX).lower().split(ENV_DELIMITER.lower())
+    node: type[BaseModel] | None = tree
+    for key in path:
+        if node is None or key not in node.model_fields:
+            return False
+        node = _section(node.model_fields[key].annotation)
+    return True
+
+
+def load_settings(args: dict[str, Any]) -> Settings:
+    """Settings from `args` of a serve config.
+
+    Raises ConfigError that lists every mistake and the valid names.
+    """
+    try:
+        return Settings(**args)
+    except ValidationError as error:
+        raise ConfigError(explain(error)) from error
+
+
+def explain(error: ValidationError) -> str:
+    """Pydantic's report as sentences: where, what was wrong, and for an unknown key what exists."""
+    lines: list[str] = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"]) or "settings"
+        if problem["type"] == "extra_forbidden":
+            valid = ", ".join(_siblings(problem["loc"]))
+            lines.append(f"{where}: unknown key; valid here: {valid}")
+        else:
+            lines.append(f"{where}: {problem['msg']}")
+    return "invalid settings: " + "; ".join(lines)
+
+
+def _siblings(location: tuple[int | str, ...]) -> list[str]:
+    node: type[BaseModel] = Settings
+    for part in location[:-1]:
+        section = _section(node.model_fields[str(part)].annotation)
+        if section is None:
+            return []
+        node = section
+    return sorted(node.model_fields)
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    is_section = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return annotation if is_section else None

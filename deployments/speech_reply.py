@@ -1,0 +1,173 @@
+"""One speech reply: runs the main path, encodes audio as it comes, and keeps the account.
+
+Knows no route. The reply starts when the first audio is at hand, so that every earlier fault is
+still a status code; after the first byte a fault can only cut the stream, and its cause is logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from fastapi.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from deployments.http_models import SpeechOrder
+from deployments.telemetry import RequestMetrics
+from deployments.voices import VoiceLibrary
+from pipeline.audio_encode import make_encoder
+from pipeline.contracts import StageTimes
+from pipeline.errors import InputError, StageError
+from pipeline.speed import SpeedChanger
+from pipeline.synthesis import Speaker, StopWatch, stage_line, synthesize
+
+logger = logging.getLogger(__name__)
+
+SSE_MEDIA_TYPE = "text/event-stream"
+
+
+class SpeechReply:
+    """Owns one request from its order to its last byte.
+
+    Everything dies with the generator it returns.
+    """
+
+    def __init__(
+        self,
+        order: SpeechOrder,
+        voices: VoiceLibrary,
+        speaker: Speaker,
+        metrics: RequestMetrics,
+        request_id: str,
+    ) -> None:
+        self._order = order
+        self._voices = voices
+        self._speaker = speaker
+        self._metrics = metrics
+        self._request_id = request_id
+        self._watch = StopWatch()
+        self._encoder = make_encoder(order.response_format)
+
+    async def start(self) -> Response:
+        """Wait for the first bytes, then answer with a stream of them and the rest."""
+        payload = self._payload()
+        try:
+            first = await anext(payload)
+        except BaseException:
+            await payload.aclose()
+            raise
+        media_type = SSE_MEDIA_TYPE if self._order.is_sse else self._encoder.media_type
+        times = self._watch.times()
+        headers = {
+            "Server-Timing": server_timing(times),
+            "X-Cache": times.tier,
+            "Cache-Control": "no-store",
+        }
+        return ClosingResponse(_chained(first, payload), media_type=media_type, headers=headers)
+
+    async def _payload(self) -> AsyncGenerator[bytes]:
+        """The reply's bytes; logs one line when it ends, however it ends."""
+        outcome = "error"
+        try:
+            async with aclosing(self._events() if self._order.is_sse else self._audio()) as pieces:
+                async for piece in pieces:
+                    yield piece
+            outcome = "ok"
+        except (asyncio.CancelledError, GeneratorExit):
+            outcome = "cancelled"
+            raise
+        except InputError:
+            outcome = "refused"
+            raise
+        finally:
+            self._account(outcome)
+
+    async def _audio(self) -> AsyncGenerator[bytes]:
+        """Encoded audio, in chunks as they are made; every one is non-empty."""
+        speed = SpeedChanger(self._order.request.speed)
+        source = self._voices.source(self._order)
+        speech = synthesize(source.upload, source.request, self._voices, self._speaker, self._watch)
+        async with aclosing(speech) as chunks:
+            async for chunk in chunks:
+                if piece := self._encoder.encode(speed.process(chunk.samples)):
+                    yield piece
+        if not self._watch.times().audio_s:
+            raise StageError("the model produced no audio for this request; try another seed")
+        if tail := self._encoder.encode(speed.finish()) + self._encoder.finish():
+            yield tail
+
+    async def _events(self) -> AsyncGenerator[bytes]:
+        """OpenAI's server-sent events, audio in base64; the last one carries the stage times."""
+        async with aclosing(self._audio()) as pieces:
+            async for piece in pieces:
+                audio = base64.b64encode(piece).decode()
+                yield _event({"type": "speech.audio.delta", "audio": audio})
+        times = self._watch.times()
+        yield _event({"type": "speech.audio.done", "timbre": stage_report(times)})
+
+    def _account(self, outcome: str) -> None:
+        times = self._watch.times()
+        self._metrics.finished(times, outcome)
+        level = logging.ERROR if outcome == "error" else logging.INFO
+        logger.log(
+            level,
+            "speech %s %s %s",
+            self._request_id,
+            outcome,
+            stage_line(times),
+            exc_info=outcome == "error",
+        )
+
+
+class ClosingResponse(StreamingResponse):
+    """Closes its body when it ends for any reason.
+
+    Starlette leaves that to the garbage collector.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            if isinstance(self.body_iterator, AsyncGenerator):
+                await self.body_iterator.aclose()
+
+
+async def _chained(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    async with aclosing(rest):
+        yield first
+        async for piece in rest:
+            yield piece
+
+
+def _event(data: dict[str, Any]) -> bytes:
+    return f"event: {data['type']}\ndata: {json.dumps(data)}\n\n".encode()
+
+
+def stage_report(times: StageTimes) -> dict[str, Any]:
+    """Stage times as a client reads them in the closing event, seconds."""
+    return {
+        "tier": times.tier,
+        "tokenizer_s": times.tokenizer_s,
+        "llm_s": times.llm_s,
+        "vocoder_s": times.vocoder_s,
+        "ttfa_s": times.ttfa_s,
+        "total_s": times.total_s,
+        "audio_s": times.audio_s,
+        "rtf": times.rtf,
+        "line": stage_line(times),
+    }
+
+
+def server_timing(times: StageTimes) -> str:
+    """Server-Timing as known when the first audio leaves, milliseconds."""
+    return (
+        f'tokenizer;dur={times.tokenizer_s * 1e3:.1f};desc="{times.tier}", '
+        f"llm;dur={times.llm_s * 1e3:.1f}, vocoder;dur={times.vocoder_s * 1e3:.1f}, "
+        f"ttfa;dur={times.ttfa_s * 1e3:.1f}, total;dur={times.total_s * 1e3:.1f}"
+    )

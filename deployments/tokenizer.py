@@ -1,0 +1,52 @@
+"""The tokenizer replica: hosts the reference encoder.
+
+Knows no cache; a call here is by definition a miss.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.serve import metrics
+
+from deployments.devices import arena_limit_bytes, claim_device
+from deployments.settings import Settings
+from deployments.telemetry import adopt_serve_logging
+from pipeline.contracts import ReferenceClip, VoicePrompt
+from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
+from pipeline.stepaudio.voice_encoder import StepVoiceEncoder
+
+
+class TokenizerReplica:
+    """Encodes reference clips. Loads the encoder before it is ready."""
+
+    def __init__(self, settings: Settings) -> None:
+        adopt_serve_logging()
+        share = settings.tokenizer
+        claim_device(share, allow_tf32=False)  # codes must be exact
+        layout = CheckpointLayout.at(resolve_model(settings.model))
+        self._encoder = StepVoiceEncoder(
+            layout.tokenizer,
+            layout.vocoder,
+            device=share.device,
+            threads=share.threads,
+            arena_limit_bytes=arena_limit_bytes(share),
+        )
+        self._encodes = 0
+        self._counter = metrics.Counter(
+            "timbre_encodes", description="Reference clips encoded by this replica."
+        )
+
+    async def fingerprint(self) -> str:
+        """The encoder's fingerprint, part of every cache key."""
+        return self._encoder.fingerprint
+
+    async def encode(self, clip: ReferenceClip) -> VoicePrompt:
+        """Raises AudioError for a clip that cannot be encoded."""
+        self._encodes += 1
+        self._counter.inc()
+        return await self._encoder.encode(clip)
+
+    async def status(self) -> dict[str, Any]:
+        """Gauges of this replica."""
+        return {"encodes": self._encodes, "fingerprint": self._encoder.fingerprint}

@@ -1,0 +1,78 @@
+"""The vocoder replica: pulls tokens from the LLM and turns them into audio.
+
+Holds a stream's whole state in one frame.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from ray.serve.handle import DeploymentHandle
+
+from deployments.devices import claim_device
+from deployments.remote import RemoteLM
+from deployments.settings import Settings
+from deployments.telemetry import StageGauge, adopt_serve_logging
+from pipeline.contracts import SpeechRequest, VoicePrompt
+from pipeline.errors import CapacityError
+from pipeline.prompting import CheckpointPrompts
+from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
+from pipeline.stepaudio.wave_decoder import StepWaveDecoder
+from pipeline.synthesis import ChainedSpeaker, SpeechChunk
+
+
+class VocoderReplica:
+    """Speaks requests: prompt → LLM's tokens → audio.
+
+    Loads and warms the decoder before it is ready.
+    """
+
+    def __init__(self, settings: Settings, llm: DeploymentHandle) -> None:
+        adopt_serve_logging()
+        share = settings.vocoder
+        claim_device(share, allow_tf32=True)
+        layout = CheckpointLayout.at(resolve_model(settings.model))
+        self._decoder = StepWaveDecoder(
+            layout.vocoder,
+            device=share.device,
+            threads=share.threads,
+            chunk_rows=share.chunk_rows,
+            steps=share.steps,
+        )
+        lm = RemoteLM(llm, settings.llm.credit_tokens, settings.limits)
+        self._speaker = ChainedSpeaker(CheckpointPrompts(layout.editx), lm, self._decoder)
+        self._admission = asyncio.Semaphore(share.max_streams)
+        self._queue_timeout_s = settings.llm.queue_timeout_s
+        self._active = StageGauge(
+            "timbre_vocoder_streams",
+            "Audio streams open on this replica.",
+            lambda: self._decoder.active_streams,
+        )
+
+    async def speak(
+        self, request: SpeechRequest, voice: VoicePrompt
+    ) -> AsyncGenerator[SpeechChunk]:
+        """Speech in chunks. Raises CapacityError when no stream becomes free in time."""
+        await self._admit()
+        try:
+            async with aclosing(self._speaker.speak(request, voice)) as speech:
+                async for chunk in speech:
+                    self._active.refresh()
+                    yield chunk
+        finally:
+            self._admission.release()
+            self._active.refresh()
+
+    async def _admit(self) -> None:
+        try:
+            async with asyncio.timeout(self._queue_timeout_s):
+                await self._admission.acquire()
+        except TimeoutError as error:
+            raise CapacityError("the vocoder is full; retry in a moment") from error
+
+    async def status(self) -> dict[str, Any]:
+        """Gauges of this replica."""
+        return {"streams_active": self._decoder.active_streams}
