@@ -88,6 +88,8 @@ class LocalService:
         except BaseException:
             self.stop()
             raise
+        finally:
+            process.returncode = 0  # it outlives this object on purpose; `stop` goes by its pid
         return service
 
     def stop(self) -> bool:

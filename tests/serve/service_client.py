@@ -33,6 +33,9 @@ class ServiceClient:
         self.service = service
         self.http = httpx.Client(base_url=service.url, timeout=TIMEOUT_S)
 
+    def close(self) -> None:
+        self.http.close()
+
     def speak(self, **fields: Any) -> httpx.Response:
         """POST /v1/audio/speech with a listed voice and a fixed seed unless told otherwise."""
         return self.http.post("/v1/audio/speech", json=body(**fields))
