@@ -27,6 +27,10 @@ class CacheSettings(BaseModel):
     l2_name: names the index actors. l2_bytes: their budget in the object store, over all shards.
     l2_deadline_s: longest wait of a request for the index. lease_s: how long the death of whoever
     computes goes unnoticed. claim_wait_s: longest wait for another process's computation.
+    l3_max_bytes: budget of a local directory, kept by deleting what was not used for longest,
+    looked after every gc_interval_s; None: unbounded. A bucket is bounded by `timbre cache gc` or
+    by its own
+    lifecycle rules: replicas need no right to delete.
     fsync: a local record survives power loss, at several times the cost.
     """
 
@@ -52,6 +56,8 @@ class CacheSettings(BaseModel):
     l2_deadline_s: float = Field(default=0.25, gt=0)
     lease_s: float = Field(default=1.0, gt=0)
     claim_wait_s: float = Field(default=10.0, gt=0)
+    l3_max_bytes: int | None = Field(default=20_000 * MIB, ge=0)
+    gc_interval_s: float = Field(default=3600.0, gt=0)
     fsync: bool = False
     writeback_bytes: int = Field(default=32 * MIB, ge=0)
     writeback_entries: int = Field(default=512, ge=1)

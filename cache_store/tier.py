@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 
 from cache_store.breaker import Breaker, BreakerPolicy
 from cache_store.errors import StoreError, StoreTimeout
+from cache_store.housekeeping import Housekeeper
 from cache_store.keys import EntryKey
 from cache_store.persistent import BlobStore
 from cache_store.settings import CacheSettings
@@ -88,9 +89,14 @@ class PersistentTier:
     is_durable = True
 
     def __init__(
-        self, store: BlobStore, settings: CacheSettings, policy: BreakerPolicy | None = None
+        self,
+        store: BlobStore,
+        settings: CacheSettings,
+        policy: BreakerPolicy | None = None,
+        housekeeper: Housekeeper | None = None,
     ) -> None:
         self._store = store
+        self._housekeeper = housekeeper
         self._max_bytes = settings.max_record_bytes
         self._read_deadline_s = settings.l3_read_deadline_s
         self._write_deadline_s = settings.l3_write_deadline_s
@@ -116,6 +122,8 @@ class PersistentTier:
             await self._run(self._readers, WARM_UP_DEADLINE_S, lambda: self._store.get(_ABSENT, 0))
         except StoreError as error:
             logger.warning("the cache's store does not answer, going on without it: %s", error)
+        if self._housekeeper is not None:
+            self._housekeeper.start()
 
     async def get(self, key: EntryKey) -> bytes | None:
         path = key.path
@@ -152,13 +160,14 @@ class PersistentTier:
 
     async def delete(self, key: EntryKey) -> None:
         path = key.path
-        async with self._writing.guard():
-            await self._run(self._writers, self._write_deadline_s, lambda: self._store.delete(path))
+        await self._run(self._writers, self._write_deadline_s, lambda: self._store.delete(path))
 
     async def close(self, deadline_s: float) -> None:
         lost = await self._writeback.close(deadline_s)
         if lost:
             logger.warning("closed with %d records not written; they will be computed again", lost)
+        if self._housekeeper is not None:
+            await self._housekeeper.close()
         await self._reading.close()
         await self._writing.close()
         self._readers.shutdown(wait=False, cancel_futures=True)
@@ -171,18 +180,17 @@ class PersistentTier:
             "write_breaker": int(self._writing.state),
             "breaker_openings": self._reading.openings + self._writing.openings,
             "quarantined": self._quarantined,
+            "collected": self._housekeeper.deleted if self._housekeeper else 0,
             **{f"writeback_{name}": value for name, value in queue.items()},
         }
 
     async def _quarantine(self, key: EntryKey, entry: bytes) -> None:
+        """Outside the breaker: a replica that may not delete may still write."""
         path = key.path
         try:
-            async with self._writing.guard():
-                await self._run(
-                    self._writers,
-                    self._write_deadline_s,
-                    lambda: self._store.quarantine(path, entry),
-                )
+            await self._run(
+                self._writers, self._write_deadline_s, lambda: self._store.quarantine(path, entry)
+            )
         except StoreError as error:
             logger.warning("could not quarantine %s: %s", path, error)
         else:

@@ -19,10 +19,12 @@ from cache_store.codec import Record, RecordCodec, RecordSchema
 from cache_store.errors import EntryError, RecordError, StoreError, StoreSkipped
 from cache_store.failures import FailureCodec, FailureMemory
 from cache_store.flight import SingleFlight
+from cache_store.housekeeping import Housekeeper
 from cache_store.keyring import Keyring
 from cache_store.keys import AliasKey, VoiceKey
+from cache_store.maintenance import GcPolicy
 from cache_store.memory import MemoryTier
-from cache_store.persistent import open_store
+from cache_store.persistent import LocalStore, open_store
 from cache_store.reading import Entry, EntryReader
 from cache_store.settings import CacheSettings
 from cache_store.stats import CacheStats, Tally
@@ -340,11 +342,21 @@ def open_cache(
     from cache_store.cluster import ClusterTier, is_connected
 
     keyring = Keyring.load(file=settings.mac_keys_file, env=settings.mac_keys_env)
-    store = open_store(settings)
-    tiers = [] if store is None else [PersistentTier(store, settings)]
+    tiers = _open_tiers(settings)
     in_cluster = settings.l2 == "on" or (settings.l2 == "auto" and is_connected())
     shared = ClusterTier(settings) if in_cluster else None
     return VoiceCache(schema, tiers, settings, keyring, shared=shared, failures=failures)
+
+
+def _open_tiers(settings: CacheSettings) -> list[Tier]:
+    store = open_store(settings)
+    if store is None:
+        return []
+    housekeeper = None
+    if isinstance(store, LocalStore) and settings.l3_max_bytes is not None:
+        policy = GcPolicy(max_bytes=settings.l3_max_bytes)
+        housekeeper = Housekeeper(store, policy, settings.gc_interval_s)
+    return [PersistentTier(store, settings, housekeeper=housekeeper)]
 
 
 def _compute_s(record: Record) -> float:

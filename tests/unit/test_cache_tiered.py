@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 
 import numpy as np
@@ -379,6 +380,22 @@ async def test_a_damaged_file_is_quarantined_and_replaced(tmp_path):
     assert (await third.get_or_compute(make_key(), encode)).tier == "l3"
     assert encode.calls == 1
     await third.close()
+
+
+async def test_a_running_cache_keeps_its_directory_within_its_budget(tmp_path):
+    settings = CacheSettings(url=str(tmp_path), l3_max_bytes=100_000, gc_interval_s=0.05)
+    cache = open_cache(settings, SCHEMA)
+    await cache.start()
+    for i in range(20):  # 18 kB each
+        await cache.get_or_compute(make_key(str(i)), Encoder(), durable=True)
+    for file in tmp_path.rglob("*.sva"):
+        os.utime(file, (time.time() - 7200,) * 2)
+    give_up_s = time.monotonic() + 5
+    while sum(file.stat().st_size for file in tmp_path.rglob("*.sva")) > 100_000:
+        assert time.monotonic() < give_up_s
+        await asyncio.sleep(0.02)
+    assert cache.stats().tiers["l3"]["collected"] >= 15
+    await cache.close()
 
 
 async def test_s3_end_to_end(s3_server):
