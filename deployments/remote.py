@@ -42,9 +42,7 @@ from pipeline.synthesis import SpeechChunk
 ATTEMPTS = 3  # per request and stage, before the first audio only
 RETRY_DELAY_S = 0.25
 GRANT_TIMEOUT_S = 5.0
-SIGN_OF_LIFE_S = (
-    2.0  # a stream's consumer sends its grant at least this often; see LEASE_S in llm.py
-)
+SIGN_OF_LIFE_S = 2.0  # a consumer grants at least this often; see LEASE_S in llm.py
 STATUS_TIMEOUT_S = 3.0
 
 
@@ -150,7 +148,7 @@ class RemoteLM:
 
 
 class _Window:
-    """How far a stream may run: `size` ahead of what was consumed, raised half a window at a time."""
+    """How far a stream may run: a window ahead of its consumer, raised by half windows."""
 
     def __init__(self, stream_id: str, size_tokens: int) -> None:
         self.stream_id = stream_id
