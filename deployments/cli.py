@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from cache_store.cli import app as cache_app
 from pipeline.cli import app, one_line_errors
 
 STATE_DIR = Path("out")
@@ -16,6 +17,8 @@ CPU_CONFIG = Path("serve_config.cpu.yaml")
 console = Console(stderr=False)
 
 Config = Annotated[Path, typer.Argument(help="A serve config for this machine")]
+app.add_typer(cache_app, name="cache")
+
 StateDir = Annotated[Path, typer.Option(help="Where logs and the state of the service go")]
 
 
