@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from cache_store.aliases import ALIAS_SCHEMA, Alias, AliasBook
 from cache_store.claims import Claim, Coordinator, Lease
@@ -183,6 +183,18 @@ class VoiceCache:
             alias=self._aliases.stats(),
             tiers={tier.name: tier.stats() for tier in self._tiers},
         )
+
+    def ailments(self) -> dict[str, str]:
+        """Tiers that are set aside at the moment, and why; the cache works without them."""
+        return {name: why for tier in self._tiers for name, why in tier.ailments().items()}
+
+    async def cluster_stats(self) -> list[dict[str, Any]]:
+        """What the cluster's index counts, by shard; empty without one or while it is away."""
+        try:
+            return await self._shared.index_stats() if self._shared else []
+        except StoreError as error:
+            logger.info("the cluster's index does not tell its counts: %s", error)
+            return []
 
     async def _find_or_compute(self, key: VoiceKey, compute: Compute) -> tuple[Entry, TierName]:
         found, lease = await self._find_or_lease(key)

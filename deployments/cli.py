@@ -24,6 +24,8 @@ def _say(line: str) -> None:
 
 
 Config = Annotated[Path, typer.Argument(help="A serve config for this machine")]
+app.add_typer(cache_app, name="cache")
+
 StateDir = Annotated[Path, typer.Option(help="Where logs and the state of the service go")]
 
 
