@@ -32,7 +32,7 @@ stop: ## stop the service that the demo left running
 check: setup ## formatting, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: setup ## let ruff rewrite what it can
 	$(BIN)/ruff format .
