@@ -163,11 +163,20 @@ def measure_decode(bench: Bench) -> list[Row]:
         floor_s = (_weight_bytes(bench.model) + n * per_stream) / copied
         bar = 80.0 if n == 1 and not is_cpu else None
         rows.append(Row(f"batch {n}: step", step_s * 1e3, "ms"))
-        rows.append(Row(f"batch {n}: share of the bandwidth floor", 100 * floor_s / step_s, "%", bar))
+        rows.append(
+            Row(f"batch {n}: share of the bandwidth floor", 100 * floor_s / step_s, "%", bar)
+        )
         first_rate = first_rate or 1 / step_s
         if n > 1:
             bar = 20.0 if n == 32 and not is_cpu else None
-            rows.append(Row(f"batch {n}: rate over batch {bench.batches[0]}", n / step_s / first_rate, "x", bar))
+            rows.append(
+                Row(
+                    f"batch {n}: rate over batch {bench.batches[0]}",
+                    n / step_s / first_rate,
+                    "x",
+                    bar,
+                )
+            )
     return rows
 
 

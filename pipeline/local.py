@@ -36,6 +36,7 @@ class OneStream:
     queue_timeout_s: float = 1.0
     prefill_chunk_tokens: int = 512
     chunk_tokens: int = 15
+    prefix_cache_bytes: int = 0
 
     @property
     def dtype(self) -> str:

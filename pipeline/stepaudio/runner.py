@@ -83,6 +83,10 @@ class Step1Runner:
         past = torch.arange(self._capacity - 1, -1, -1, device=self.device).float().sqrt()
         self._distances = torch.cat([past, torch.full_like(past, torch.inf)])
         self._keys = torch.arange(self._capacity, device=self.device)
+        # Row of the flat cache where (slot, kind, group) starts, kind being key or value:
+        # ((kind · S + slot) · G + group) · capacity
+        heads = torch.arange(2 * slots * self._n_groups, device=self.device) * self._capacity
+        self._first_rows = heads.view(2, slots, self._n_groups).transpose(0, 1).unsqueeze(1)
         self._least_slots = self._exact_from()
 
     def window(self, first: int, last: int) -> range:
@@ -117,6 +121,23 @@ class Step1Runner:
         """Zero a slot's cache."""
         for layer in self._layers:
             layer.cache[:, slot].zero_()
+
+    @torch.inference_mode()
+    def saved(self, slot: int, n_tokens: int) -> Tensor:
+        """A copy of a slot's first n keys and values: [layers, 2, G, n, head]."""
+        return torch.stack([layer.cache[:, slot, :, :n_tokens] for layer in self._layers])
+
+    @torch.inference_mode()
+    def restore(self, slot: int, saved: Tensor) -> None:
+        """Put what `saved` gave at the start of a slot."""
+        for layer, part in zip(self._layers, saved, strict=True):
+            layer.cache[:, slot, :, : part.shape[2]] = part
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of one token's keys and values."""
+        layer = 2 * self._n_groups * self._head_size * self.dtype.itemsize
+        return layer * len(self._layers)
 
     def _prepare(self, layer: Step1Layer) -> _Layer:
         attention, mlp = layer.self_attn, layer.mlp
@@ -179,14 +200,7 @@ class Step1Runner:
 
     def _cache_rows(self, positions: Tensor, window: range) -> Tensor:
         """Rows of the flat cache where each row's keys, then values, go: int64 (B·T · 2 · G,)."""
-        part = torch.arange(2 * self._n_groups, device=self.device).view(2, 1, self._n_groups)
-        slots = torch.arange(window.start, window.stop, device=self.device).view(1, -1, 1)
-        # A part is a kind (key, value) and a group:
-        # row = ((kind · S + slot) · G + group) · capacity + position
-        head = (
-            part // self._n_groups * self.slots + slots
-        ) * self._n_groups + part % self._n_groups
-        rows = head.permute(1, 0, 2).unsqueeze(1) * self._capacity  # [B, 1, 2, G]
+        rows = self._first_rows[window.start : window.stop]  # [B, 1, 2, G]
         return (rows + positions.view(len(window), -1, 1, 1)).flatten()
 
     def _norm(self, x: Tensor, gain: Tensor) -> Tensor:
