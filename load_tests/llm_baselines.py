@@ -100,7 +100,7 @@ class TransformersStep1(PreTrainedModel, GenerationMixin):
         return self._of_distance(queries[:, None] - torch.arange(n_keys, device=self.device))
 
     def _packed_bias(self, mask: Tensor, positions: Tensor) -> Tensor:
-        """Continuous batching packs requests in one row: the n-th key a query sees is position n."""
+        """Continuous batching packs requests in a row: the n-th key a query sees is position n."""
         seen = mask[0, 0] >= 0  # [Q, K]
         rank = seen.cumsum(-1) - 1
         distance = positions.view(-1, 1) - rank

@@ -80,7 +80,7 @@ class Engine:
     A stream's tokens depend on prompt, sampling and seed alone, not on what else runs.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # the engine's settings, by name
         self,
         model: Step1ForCausalLM,
         vocabulary: AudioVocabulary,
@@ -98,8 +98,8 @@ class Engine:
         slots: streams at once. max_context_tokens: prompt and answer together, at most the model's
         own limit. queue_size, queue_timeout_s: how many may wait for a slot, and how long.
         prefill_chunk_tokens: most prompt tokens between two steps. chunk_tokens: tokens of a
-        TokenChunk, whole groups. prefix_cache_bytes: how much of voices' prompt prefixes is kept for
-        reuse. Raises ConfigError, CheckpointError.
+        TokenChunk, whole groups. prefix_cache_bytes: how much of voices' prompt prefixes is kept.
+        Raises ConfigError, CheckpointError.
         """
         if chunk_tokens < GROUP_TOKENS or chunk_tokens % GROUP_TOKENS:
             raise ConfigError(
@@ -294,8 +294,8 @@ class Engine:
         return None
 
     def _reap_and_admit(self) -> None:
-        for index, slot in enumerate(self._slots):
-            if slot and slot.request.cancelled:
+        for index, held in enumerate(self._slots):
+            if held and held.request.cancelled:
                 self._slots[index] = None
             if self._slots[index] is None and self._waiting:
                 request = self._waiting.popleft()
