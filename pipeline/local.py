@@ -37,6 +37,7 @@ class OneStream:
     prefill_chunk_tokens: int = 512
     chunk_tokens: int = 15
     prefix_cache_bytes: int = 0
+    quantization: str = "none"
 
     @property
     def dtype(self) -> str:

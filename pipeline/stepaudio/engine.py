@@ -92,6 +92,7 @@ class Engine:
         prefill_chunk_tokens: int = 256,
         chunk_tokens: int = 3 * GROUP_TOKENS,
         prefix_cache_bytes: int = 0,
+        quantization: str = "none",
     ) -> None:
         """Allocates the cache and starts the worker.
 
@@ -99,6 +100,7 @@ class Engine:
         own limit. queue_size, queue_timeout_s: how many may wait for a slot, and how long.
         prefill_chunk_tokens: most prompt tokens between two steps. chunk_tokens: tokens of a
         TokenChunk, whole groups. prefix_cache_bytes: how much of voices' prompt prefixes is kept.
+        quantization: of the weights, see Step1Runner.
         Raises ConfigError, CheckpointError.
         """
         if chunk_tokens < GROUP_TOKENS or chunk_tokens % GROUP_TOKENS:
@@ -111,7 +113,11 @@ class Engine:
                 " queue_size and queue_timeout_s 0 or more"
             )
         self._runner = Step1Runner(
-            model, vocabulary, slots=slots, max_context_tokens=max_context_tokens
+            model,
+            vocabulary,
+            slots=slots,
+            max_context_tokens=max_context_tokens,
+            quantization=quantization,
         )
         self._sampler = Sampler(vocabulary, self._runner.device)
         self._vocabulary = vocabulary
@@ -463,6 +469,8 @@ class EngineSettings(Protocol):
     def chunk_tokens(self) -> int: ...
     @property
     def prefix_cache_bytes(self) -> int: ...
+    @property
+    def quantization(self) -> str: ...
 
 
 def load_engine(layout: CheckpointLayout, settings: EngineSettings) -> Engine:
@@ -480,4 +488,5 @@ def load_engine(layout: CheckpointLayout, settings: EngineSettings) -> Engine:
         prefill_chunk_tokens=settings.prefill_chunk_tokens,
         chunk_tokens=settings.chunk_tokens,
         prefix_cache_bytes=settings.prefix_cache_bytes,
+        quantization=settings.quantization,
     )

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.contracts import Int32Array
 from pipeline.errors import CheckpointError
 from pipeline.stepaudio.projection import Projection, pack
+from pipeline.stepaudio.quantization import pack_quantized
+from pipeline.stepaudio.quantized_checkpoint import held_weight, required_quantization
 from pipeline.stepaudio.sampling import AudioVocabulary
 from pipeline.stepaudio.step1 import Step1ForCausalLM, Step1Layer, alibi_slopes
 
@@ -56,8 +58,14 @@ class Step1Runner:
         *,
         slots: int,
         max_context_tokens: int,
+        quantization: str = "none",
     ) -> None:
+        """`quantization` of the layers' weights: none (as the checkpoint has them), int8, int4.
+
+        Raises CheckpointError where model, vocabulary and quantization do not fit.
+        """
         config = model.config
+        self._quantization = required_quantization(model, quantization)
         if vocabulary.audio_base + vocabulary.audio_tokens > config.vocab_size:
             raise CheckpointError(
                 f"the model has {config.vocab_size} tokens, the tokenizer's audio tokens end at"
@@ -141,17 +149,22 @@ class Step1Runner:
 
     def _prepare(self, layer: Step1Layer) -> _Layer:
         attention, mlp = layer.self_attn, layer.mlp
-        qkv = (attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight)
         shape = (2, self.slots, self._n_groups, self._capacity, self._head_size)
         return _Layer(
-            qkv=pack(torch.cat(qkv)),
-            out=pack(attention.o_proj.weight),
-            gate_up=pack(torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight])),
-            down=pack(mlp.down_proj.weight),
+            qkv=self._packed(attention.q_proj, attention.k_proj, attention.v_proj),
+            out=self._packed(attention.o_proj),
+            gate_up=self._packed(mlp.gate_proj, mlp.up_proj),
+            down=self._packed(mlp.down_proj),
             input_gain=layer.input_layernorm.weight,
             post_gain=layer.post_attention_layernorm.weight,
             cache=torch.zeros(shape, dtype=self.dtype, device=self.device),
         )
+
+    def _packed(self, *projections: nn.Module) -> Projection:
+        weights = [held_weight(projection) for projection in projections]
+        if self._quantization == "none":
+            return pack(torch.cat(cast("list[Tensor]", weights)))
+        return pack_quantized(weights, self._quantization)
 
     def _hidden(self, tokens: Tensor, positions: Tensor, window: range, n_keys: int) -> Tensor:
         """T rows of each slot of `window` [B·T] → hidden states [B·T, D]; fills the cache."""
