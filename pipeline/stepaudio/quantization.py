@@ -105,7 +105,7 @@ def pack_int8(weight: Tensor) -> Projection:
     scales = scales.bfloat16()
 
     def project(x: Tensor) -> Tensor:
-        return torch._weight_int8pack_mm(x.bfloat16(), values, scales).to(x.dtype)
+        return torch.ops.aten._weight_int8pack_mm(x.bfloat16(), values, scales).to(x.dtype)
 
     return project
 

@@ -85,9 +85,10 @@ class PackedScheme:
         return plain
 
 
-def held_weight(projection: nn.Module) -> Tensor | Int4Weight:
+def held_weight(projection: nn.Linear) -> Tensor | Int4Weight:
     """The weight of a linear layer, in 4 bits where the checkpoint holds it so."""
-    return getattr(projection, _HELD, projection.weight)
+    held: Int4Weight | None = getattr(projection, _HELD, None)
+    return projection.weight if held is None else held
 
 
 def required_quantization(model: nn.Module, wanted: str) -> str:

@@ -160,7 +160,7 @@ class Step1Runner:
             cache=torch.zeros(shape, dtype=self.dtype, device=self.device),
         )
 
-    def _packed(self, *projections: nn.Module) -> Projection:
+    def _packed(self, *projections: nn.Linear) -> Projection:
         weights = [held_weight(projection) for projection in projections]
         if self._quantization == "none":
             return pack(torch.cat(cast("list[Tensor]", weights)))
