@@ -22,6 +22,7 @@ from pipeline.stepaudio.quantization import pack_quantized
 from pipeline.stepaudio.quantized_checkpoint import held_weight, required_quantization
 from pipeline.stepaudio.sampling import AudioVocabulary
 from pipeline.stepaudio.step1 import Step1ForCausalLM, Step1Layer, alibi_slopes
+from pipeline.stepaudio.step_graphs import CudaRecorder, Recorder, StepGraphs
 
 # Keys are read in whole blocks of this many tokens, and the weighted sum of values is taken block
 # by block, so that its order of additions, and with it the last bit, does not depend on how long
@@ -95,10 +96,27 @@ class Step1Runner:
         # ((kind · S + slot) · G + group) · capacity
         heads = torch.arange(2 * slots * self._n_groups, device=self.device) * self._capacity
         self._first_rows = heads.view(2, slots, self._n_groups).transpose(0, 1).unsqueeze(1)
+        self._graphs: StepGraphs | None = None
         self._least_slots = self._exact_from()
+        if self.device.type == "cuda":
+            self.record_steps(CudaRecorder())
+
+    @torch.inference_mode()
+    def record_steps(self, record: Recorder) -> None:
+        """From now on steps are replayed from records. No slot may be in use."""
+        self._graphs = StepGraphs(
+            self._logits,
+            record,
+            self.device,
+            slots=range(self._least_slots, self.slots + 1),
+            blocks=self._capacity // KEY_BLOCK_TOKENS,
+            block_tokens=KEY_BLOCK_TOKENS,
+        )
 
     def window(self, first: int, last: int) -> range:
         """The slots to run for slots first … last, so that no row depends on the batch size."""
+        if self._graphs is not None:
+            return self._graphs.window(last)
         start = min(first, self.slots - self._least_slots)
         return range(start, max(last + 1, start + self._least_slots))
 
@@ -120,9 +138,11 @@ class Step1Runner:
         what is written there is overwritten when its turn comes. `longest`: the largest position
         that counts; larger ones give nonsense.
         """
-        ids, places = torch.tensor([tokens, positions]).to(self.device)
-        hidden = self._hidden(ids, places, window, _whole_blocks(longest + 1))
-        return self._head(hidden).float()
+        rows, n_keys = torch.tensor([tokens, positions]), _whole_blocks(longest + 1)
+        if self._graphs is not None:
+            return self._graphs.run(window, rows, n_keys)
+        ids, places = rows.to(self.device)
+        return self._logits(ids, places, window, n_keys)
 
     @torch.inference_mode()
     def clear(self, slot: int) -> None:
@@ -165,6 +185,9 @@ class Step1Runner:
         if self._quantization == "none":
             return pack(torch.cat(cast("list[Tensor]", weights)))
         return pack_quantized(weights, self._quantization)
+
+    def _logits(self, tokens: Tensor, positions: Tensor, window: range, n_keys: int) -> Tensor:
+        return self._head(self._hidden(tokens, positions, window, n_keys)).float()
 
     def _hidden(self, tokens: Tensor, positions: Tensor, window: range, n_keys: int) -> Tensor:
         """T rows of each slot of `window` [B·T] → hidden states [B·T, D]; fills the cache."""
