@@ -295,7 +295,7 @@ async def test_a_forged_alias_is_refused():
 
 
 async def test_the_memory_budget_holds():
-    size = len(RecordCodec(SCHEMA, Keyring()).encode(make_record(), "12" * 32))
+    size = 3_000 + len(RecordCodec(SCHEMA, Keyring()).encode(make_record(), "12" * 32))
     cache = make_cache(l1_bytes=5 * size)
     for i in range(50):
         await cache.get_or_compute(make_key(str(i)), Encoder(seed=i))
