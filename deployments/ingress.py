@@ -6,6 +6,7 @@ Holds no state of a stream beyond its own frame. The FastAPI application is buil
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from pydantic import ValidationError
 from ray.serve.handle import DeploymentHandle
 from starlette.exceptions import HTTPException
 
+from deployments.cache_routes import add_cache_routes
 from deployments.http_edge import Edge
 from deployments.http_errors import error_body, retry_headers, status_of
 from deployments.http_models import SpeechBody, explain_validation, read_order
@@ -26,7 +28,7 @@ from deployments.readiness import Readiness
 from deployments.remote import RemoteEncoder, RemoteSpeaker
 from deployments.settings import Settings
 from deployments.speech_reply import SpeechReply
-from deployments.telemetry import RequestMetrics, adopt_serve_logging
+from deployments.telemetry import CacheMetrics, RequestMetrics, adopt_serve_logging
 from deployments.voices import VoiceLibrary
 from pipeline.errors import InputError, TimbreError, UnsupportedError
 
@@ -74,6 +76,7 @@ class Router:
         app.get("/v1/models")(self._models)
         app.get("/v1/voices")(self._list_voices)
         app.get("/v1/audio/voices")(self._list_voices)
+        add_cache_routes(app, self._voices)
         app.get("/healthz")(self._healthz)
         app.get("/readyz")(self._readyz)
         return app
@@ -147,9 +150,11 @@ class Router:
     async def _lifespan(self, _app: FastAPI) -> AsyncGenerator[None]:
         """Serve runs it in the replica; at a graceful stop, writes still queued reach the cache."""
         await self._voices.start()
+        sampling = asyncio.create_task(CacheMetrics().sample(self._voices.cache_stats))
         try:
             yield
         finally:
+            sampling.cancel()
             await self._voices.close()
 
 
