@@ -75,7 +75,8 @@ def test_disconnects_free_the_llm_slots_and_the_vocoder(client: ServiceClient):
 
     def listen(_: int) -> None:
         with client.stream(input=TEXT * 40, response_format="pcm", temperature=0) as reply:
-            next(reply.iter_raw())
+            pieces = reply.iter_raw()  # kept: dropping it would close the connection
+            next(pieces)
             everyone_hears.wait(60)
             leave.wait(60)
 
