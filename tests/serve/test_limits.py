@@ -64,6 +64,7 @@ BODIES = [
     ({"step_audio": {"prompt_txt": "x"}}, 422, "prompt_text"),
     ({"step_audio": {"mode": "sing"}}, 422, "clone"),
     ({"step_audio": {"mode": "emotion", "edit_info": "happy"}}, 400, "edits a clip"),
+    ({"input": "<audio_5>"}, 422, "control symbol"),
     ({"response_format": "midi"}, 422, "mp3"),
     ({"speed": 9}, 422, "4"),
     ({"model": "gpt-9"}, 422, "tts-1"),
@@ -104,7 +105,8 @@ def test_json_that_is_not_json(client: ServiceClient):
     headers = {"content-type": "application/json"}
     reply = client.http.post("/v1/audio/speech", content=b"{", headers=headers)
     assert reply.status_code == 422
-    assert "JSON" in reply.json()["error"]["message"]
+    assert reply.json()["error"]["param"] == "body"
+    assert "not valid JSON" in reply.json()["error"]["message"]
 
 
 def test_an_upload_without_a_file_says_which_part_is_missing(client: ServiceClient):
@@ -122,3 +124,14 @@ def test_unknown_fields_at_the_top_are_ignored_as_clients_expect(client: Service
     clip, transcript = listed_clip()
     reply = client.http.post("/v1/audio/speech", json={**cloned(clip, transcript), "user": "x"})
     assert reply.status_code == httpx.codes.OK
+
+
+def test_an_edit_speaks_and_an_unknown_one_lists_what_exists(client: ServiceClient):
+    clip, transcript = listed_clip()
+    request = cloned(clip, transcript)
+    request["step_audio"] |= {"mode": "emotion", "edit_info": "happy"}
+    assert client.http.post("/v1/audio/speech", json=request).status_code == httpx.codes.OK
+    request["step_audio"] |= {"edit_info": "purple"}
+    refused = client.http.post("/v1/audio/speech", json=request)
+    assert refused.status_code == 422
+    assert "happy" in refused.json()["error"]["message"]
