@@ -1,6 +1,7 @@
-"""The graph on one screen: four deployments, wired. `serve run serve_config.yaml` builds it with `build_app`."""
+"""The graph on one screen: four deployments, wired. `serve run serve_config.yaml` builds it with `build_app`.
 
-from __future__ import annotations
+No `from __future__ import annotations` here: Serve reads the type of `args` from the annotation itself.
+"""
 
 from ray import serve
 from ray.serve import Application

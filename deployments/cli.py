@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from pipeline.cli import app, run
+from pipeline.cli import app, one_line_errors
 
 STATE_DIR = Path("out")
 CPU_CONFIG = Path("serve_config.cpu.yaml")
@@ -19,6 +19,7 @@ StateDir = Annotated[Path, typer.Option(help="Where logs and the state of the se
 
 
 @app.command()
+@one_line_errors
 def lint(config: Path) -> None:
     """Check a serve config: unknown keys, missing blocks, shares that overcommit a device."""
     from deployments.serve_config import read_serve_config
@@ -31,6 +32,7 @@ def lint(config: Path) -> None:
 
 
 @app.command()
+@one_line_errors
 def up(config: Path = CPU_CONFIG, state_dir: StateDir = STATE_DIR) -> None:
     """Start the service in the background and wait until it is ready."""
     from deployments.service import LocalService
@@ -45,6 +47,7 @@ def up(config: Path = CPU_CONFIG, state_dir: StateDir = STATE_DIR) -> None:
 
 
 @app.command()
+@one_line_errors
 def down(state_dir: StateDir = STATE_DIR) -> None:
     """Stop the service that `timbre up` or `timbre demo` started."""
     from deployments.service import LocalService
@@ -54,6 +57,7 @@ def down(state_dir: StateDir = STATE_DIR) -> None:
 
 
 @app.command()
+@one_line_errors
 def demo(config: Path = CPU_CONFIG, state_dir: StateDir = STATE_DIR, voice: str = "aria") -> None:
     """Start the service with an empty cache, clone a voice twice, and show what each take cost."""
     from deployments.demo import speak_once, write_wav
@@ -79,4 +83,4 @@ def demo(config: Path = CPU_CONFIG, state_dir: StateDir = STATE_DIR, voice: str 
     console.print("stop with    make stop   (or: timbre down)")
 
 
-__all__ = ["app", "run"]
+__all__ = ["app"]

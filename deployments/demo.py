@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from pipeline.audio import encode_file
+from pipeline.audio_encode import encode_file
 from pipeline.contracts import Float32Array
 from pipeline.errors import SetupError
 from pipeline.voice_list import VOICES_DIR, load_voices
@@ -44,7 +44,9 @@ def speak_once(url: str, voice: str) -> DemoTake:
     with httpx.Client(timeout=TIMEOUT_S) as client:
         with client.stream("POST", f"{url}/v1/audio/speech", json=body) as reply:
             if reply.status_code != httpx.codes.OK:
-                raise SetupError(f"the service answered {reply.status_code}: {reply.read().decode()}")
+                raise SetupError(
+                    f"the service answered {reply.status_code}: {reply.read().decode()}"
+                )
             for line in reply.iter_lines():
                 event = _event_of(line)
                 if event.get("type") == "speech.audio.delta":
@@ -63,5 +65,3 @@ def write_wav(take: DemoTake, path: Path) -> None:
 
 def _event_of(line: str) -> dict[str, Any]:
     return json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {}
-
-

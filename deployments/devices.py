@@ -6,6 +6,7 @@ from deployments.settings import StageShare
 from pipeline.errors import ConfigError
 
 GIB = 2**30
+ARENA_PART = 0.5  # of a stage's cap goes to ONNX Runtime's arenas where it runs beside torch
 
 
 def claim_device(share: StageShare) -> None:
@@ -26,3 +27,10 @@ def claim_device(share: StageShare) -> None:
             f"gpu_memory_gib is {cap_gib}, but the device has {total_bytes / GIB:.1f} GiB"
         )
     torch.cuda.set_per_process_memory_fraction(cap_gib * GIB / total_bytes)
+
+
+def arena_limit_bytes(share: StageShare) -> int | None:
+    """What ONNX Runtime may take of the stage's cap on a GPU; None on the CPU."""
+    if share.device == "cpu" or share.gpu_memory_gib is None:
+        return None
+    return int(share.gpu_memory_gib * GIB * ARENA_PART)

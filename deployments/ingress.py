@@ -197,5 +197,3 @@ def add_error_handlers(app: FastAPI) -> None:
             f"something went wrong inside; request id {request_id}", 500, code="internal_error"
         )
         return JSONResponse(body, 500)
-
-

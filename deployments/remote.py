@@ -98,7 +98,7 @@ class RemoteLM:
 
     Ray streams have no flow control, so the engine stops a stream that is `credit_tokens` ahead of its consumer.
     A grant goes to every LLM replica (`broadcast`); the one that runs the stream answers True. See
-    docs/decisions/0002-credit-by-broadcast.md.
+    docs/decisions/0001-credit-by-broadcast.md.
     """
 
     def __init__(self, handle: DeploymentHandle, credit_tokens: int, limits: Limits) -> None:

@@ -170,7 +170,10 @@ def _ask_of(deployment: Mapping[str, Any]) -> StageAsk:
     scaling = deployment["autoscaling_config"]
     replicas = scaling.get("initial_replicas") or scaling.get("min_replicas", 1)
     options = deployment.get("ray_actor_options", {})
-    resources = {"CPU": float(options.get("num_cpus", 1)), "GPU": float(options.get("num_gpus") or 0)}
+    resources = {
+        "CPU": float(options.get("num_cpus", 1)),
+        "GPU": float(options.get("num_gpus") or 0),
+    }
     resources |= {name: float(amount) for name, amount in options.get("resources", {}).items()}
     if accelerator := options.get("accelerator_type"):
         resources[f"accelerator_type:{accelerator}"] = 0.001  # what Ray itself reserves per replica
@@ -188,5 +191,3 @@ def find_config_file(name: str) -> Path:
         f"args.config_file names {name}, which is not on this machine; give a path that the head can read, "
         "or leave the key out to skip the comparison with the cluster"
     )
-
-

@@ -100,7 +100,9 @@ class LocalService:
             while time.monotonic() < deadline_s:
                 log = _read(service.log)
                 if process.poll() is not None or any(mark in log for mark in FAILED_MARKS):
-                    raise SetupError(f"the service did not start; {service.log} ends with:\n{_tail(log)}")
+                    raise SetupError(
+                        f"the service did not start; {service.log} ends with:\n{_tail(log)}"
+                    )
                 progress(_stage_line(client))
                 if _is_ready(client):
                     return

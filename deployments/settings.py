@@ -229,5 +229,3 @@ def _siblings(location: tuple[int | str, ...]) -> list[str]:
             return []
         node = annotation
     return sorted(node.model_fields)
-
-

@@ -20,9 +20,10 @@ from starlette.types import Receive, Scope, Send
 from deployments.http_models import SpeechOrder
 from deployments.telemetry import RequestMetrics
 from deployments.voices import VoiceLibrary
-from pipeline.audio import AudioEncoder, SpeedChanger, make_encoder
+from pipeline.audio_encode import make_encoder
 from pipeline.contracts import StageTimes
 from pipeline.errors import InputError, StageError
+from pipeline.speed import SpeedChanger
 from pipeline.synthesis import Speaker, StopWatch, stage_line, synthesize
 
 logger = logging.getLogger(__name__)
@@ -86,10 +87,8 @@ class SpeechReply:
     async def _audio(self) -> AsyncGenerator[bytes]:
         """Encoded audio, in chunks as they are made; every one is non-empty."""
         speed = SpeedChanger(self._order.request.speed)
-        source = await self._voices.source(self._order)
-        speech = synthesize(
-            source.upload, source.request, self._voices, self._speaker, self._watch
-        )
+        source = self._voices.source(self._order)
+        speech = synthesize(source.upload, source.request, self._voices, self._speaker, self._watch)
         async with aclosing(speech) as chunks:
             async for chunk in chunks:
                 if piece := self._encoder.encode(speed.process(chunk.samples)):

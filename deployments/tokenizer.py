@@ -6,7 +6,7 @@ from typing import Any
 
 from ray.serve import metrics
 
-from deployments.devices import claim_device
+from deployments.devices import arena_limit_bytes, claim_device
 from deployments.settings import Settings
 from deployments.telemetry import adopt_serve_logging
 from pipeline.contracts import ReferenceClip, VoicePrompt
@@ -23,7 +23,11 @@ class TokenizerReplica:
         claim_device(share)
         layout = CheckpointLayout.at(resolve_model(settings.model))
         self._encoder = StepVoiceEncoder(
-            layout.tokenizer_dir, layout.vocoder_dir, device=share.device, threads=share.threads
+            layout.tokenizer,
+            layout.vocoder,
+            device=share.device,
+            threads=share.threads,
+            arena_limit_bytes=arena_limit_bytes(share),
         )
         self._encodes = 0
         self._counter = metrics.Counter(

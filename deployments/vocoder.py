@@ -15,8 +15,8 @@ from deployments.settings import Settings
 from deployments.telemetry import StageGauge, adopt_serve_logging
 from pipeline.contracts import SpeechRequest, VoicePrompt
 from pipeline.errors import CapacityError
+from pipeline.prompting import CheckpointPrompts
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
-from pipeline.stepaudio.prompt import PromptBuilder
 from pipeline.stepaudio.wave_decoder import StepWaveDecoder
 from pipeline.synthesis import ChainedSpeaker, SpeechChunk
 
@@ -30,14 +30,14 @@ class VocoderReplica:
         claim_device(share)
         layout = CheckpointLayout.at(resolve_model(settings.model))
         self._decoder = StepWaveDecoder(
-            layout.vocoder_dir,
+            layout.vocoder,
             device=share.device,
             threads=share.threads,
             chunk_rows=share.chunk_rows,
             steps=share.steps,
         )
         lm = RemoteLM(llm, settings.llm.credit_tokens, settings.limits)
-        self._speaker = ChainedSpeaker(PromptBuilder(layout.tokenizer_model), lm, self._decoder)
+        self._speaker = ChainedSpeaker(CheckpointPrompts(layout.editx), lm, self._decoder)
         self._admission = asyncio.Semaphore(share.max_streams)
         self._queue_timeout_s = settings.llm.queue_timeout_s
         self._active = StageGauge(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 OUTPUT_SAMPLE_RATE_HZ = 24_000  # what the vocoder produces, mono
 GROUP_TOKENS = 5  # 2 vq02 + 3 vq06 codes
 GROUP_S = 0.12  # seconds of audio a group covers
+VOICE_PROMPT_SCHEMA = 1  # raise when VoicePrompt's fields change: older records are not read
 
 Int16Array = NDArray[np.int16]
 Int32Array = NDArray[np.int32]

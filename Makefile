@@ -1,0 +1,43 @@
+# One word per chore. `make demo` and `make test` need only Python 3.11+ and a package index.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+.PHONY: help setup demo stop check format test lock
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP) ## make .venv with the timbre command in it
+
+# torch comes first and by itself: its CPU build, so that nothing pulls gigabytes of CUDA packages.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "timbre needs Python 3.11 or newer: make $@ PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@echo "installing (about two minutes on a fast line)"
+	$(BIN)/python -m pip install --quiet --progress-bar on --constraint constraints.txt torch $(TORCH_INDEX)
+	$(BIN)/python -m pip install --quiet --progress-bar on --constraint constraints.txt --editable '.[cpu,dev]'
+	@touch $@
+
+demo: setup ## install, start the service, clone a voice twice, print what each took
+	$(BIN)/timbre demo
+
+stop: ## stop the service that the demo left running
+	@test -x $(BIN)/timbre && $(BIN)/timbre down || echo "nothing is installed here"
+
+check: setup ## formatting, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+format: setup ## let ruff rewrite what it can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: setup ## every tier: unit, parity, serve, chaos
+	$(PYTEST) -m "not serve and not chaos"
+	$(PYTEST) -m "serve or chaos"

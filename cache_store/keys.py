@@ -1,0 +1,136 @@
+"""Names of things by content: digests, keys and object paths. Knows no codec, tier or backend.
+
+Every digest is BLAKE3-256 in derive-key mode (one context per kind, so that kinds never collide)
+over length-prefixed fields (so that no two field lists share an encoding).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from blake3 import blake3
+
+CONTEXT = "timbre-cache/v1/"  # part of every digest: changing it abandons every stored record
+SUFFIX = ".sva"
+LAYOUT = "v1"  # first path component
+
+_NAMESPACE = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_HEX = re.compile(r"[0-9a-f]{16,128}")
+
+
+def digest(kind: str, *fields: bytes | memoryview) -> str:
+    """Hex BLAKE3-256 of `fields` in order, separated from every other `kind`."""
+    hasher = blake3(derive_key_context=CONTEXT + kind)
+    for value in fields:
+        view = memoryview(value).cast("B")
+        hasher.update(view.nbytes.to_bytes(8, "little"))
+        hasher.update(view)
+    return hasher.hexdigest()
+
+
+def raw_key(upload: bytes | memoryview) -> str:
+    """Digest of an upload as it came, all of it."""
+    return digest("upload", upload)
+
+
+def clip_key(pcm: bytes | memoryview, sample_rate_hz: int) -> str:
+    """Digest of decoded mono samples (their bytes, C-contiguous) with their rate."""
+    return digest("pcm", sample_rate_hz.to_bytes(4, "little"), pcm)
+
+
+def fingerprint(kind: str, parts: Mapping[str, str]) -> str:
+    """Digest of named parts (versions, parameters, weight digests), independent of their order."""
+    flat = [value.encode() for item in sorted(parts.items()) for value in item]
+    return digest("fingerprint/" + kind, *flat)
+
+
+class EntryKey(Protocol):
+    """What every tier needs to know of a key."""
+
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def digest(self) -> str:
+        """Hex, 64 characters; unique over kinds and namespaces."""
+        ...
+
+    @property
+    def path(self) -> str:
+        """Object path below the store's root, `/`-separated."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceKey:
+    """Names one voice record.
+
+    namespace: the tenant, chosen by the server and never by a request; lower-case letters, digits,
+    `_`, `-`.
+    clip: hex digest of the decoded clip, from `clip_key`.
+    encoder_fingerprint: hex digest of weights, preprocessing and configs of the encoder.
+    Raises ValueError when a part is malformed.
+    """
+
+    namespace: str
+    clip: str
+    encoder_fingerprint: str
+    digest: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        _check(self.namespace, clip=self.clip, encoder_fingerprint=self.encoder_fingerprint)
+        fields = (self.namespace, self.clip, self.encoder_fingerprint)
+        object.__setattr__(self, "digest", digest("voice", *(f.encode() for f in fields)))
+
+    @property
+    def path(self) -> str:
+        """`v1/{fingerprint}/{namespace}/{shard}/{digest}.sva`: a fingerprint is a prefix."""
+        return _path(self.encoder_fingerprint[:16], self.namespace, self.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class AliasKey:
+    """Names the note "this upload decodes to that clip".
+
+    namespace: as in VoiceKey. raw: hex digest of the upload, from `raw_key`.
+    decode_fingerprint: hex digest of the decoder's version and parameters.
+    Raises ValueError when a part is malformed.
+    """
+
+    namespace: str
+    raw: str
+    decode_fingerprint: str
+    digest: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        _check(self.namespace, raw=self.raw, decode_fingerprint=self.decode_fingerprint)
+        fields = (self.namespace, self.raw, self.decode_fingerprint)
+        object.__setattr__(self, "digest", digest("alias", *(f.encode() for f in fields)))
+
+    @property
+    def path(self) -> str:
+        """`v1/alias/{decode fingerprint}/{namespace}/{shard}/{digest}.sva`."""
+        return _path(f"alias/{self.decode_fingerprint[:16]}", self.namespace, self.digest)
+
+
+def check_namespace(namespace: str) -> str:
+    """The namespace itself. Raises ValueError when it could not stand in a path."""
+    if not _NAMESPACE.fullmatch(namespace):
+        raise ValueError(
+            f"namespace {namespace!r} must be 1 to 63 of a-z, 0-9, '_' and '-', "
+            "and start with a letter or digit"
+        )
+    return namespace
+
+
+def _check(namespace: str, **digests: str) -> None:
+    check_namespace(namespace)
+    for name, value in digests.items():
+        if not _HEX.fullmatch(value):
+            raise ValueError(f"{name} {value!r} must be 16 to 128 lower-case hex digits")
+
+
+def _path(prefix: str, namespace: str, entry_digest: str) -> str:
+    return f"{LAYOUT}/{prefix}/{namespace}/{entry_digest[:2]}/{entry_digest}{SUFFIX}"

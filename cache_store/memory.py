@@ -1,0 +1,86 @@
+"""L1: a byte-bounded least-recently-used map in this process. Knows no key format and no record."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryStats:
+    """entries, bytes: held now. max_bytes: the budget. evictions, refusals: since the start."""
+
+    entries: int
+    bytes: int
+    max_bytes: int
+    evictions: int
+    refusals: int
+
+
+class MemoryTier(Generic[V]):
+    """Least-recently-used values by digest, bounded by stated bytes. Safe from any thread.
+
+    get and put are O(1). A value larger than the whole budget is refused, never half-kept.
+    Values are shared between callers: put only what nobody can write to.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._entries: OrderedDict[str, tuple[V, int]] = OrderedDict()
+        self._bytes = 0
+        self._evictions = 0
+        self._refusals = 0
+        self._lock = threading.Lock()
+
+    def get(self, digest: str) -> V | None:
+        """The value, now the most recently used, or None."""
+        with self._lock:
+            entry = self._entries.get(digest)
+            if entry is None:
+                return None
+            self._entries.move_to_end(digest)
+            return entry[0]
+
+    def put(self, digest: str, value: V, size_bytes: int) -> None:
+        """Keep `value`, dropping the least recently used ones to make room."""
+        with self._lock:
+            if size_bytes > self._max_bytes:
+                self._refusals += 1
+                return
+            previous = self._entries.pop(digest, None)
+            if previous is not None:
+                self._bytes -= previous[1]
+            self._entries[digest] = (value, size_bytes)
+            self._bytes += size_bytes
+            while self._bytes > self._max_bytes:
+                _, (_, evicted_bytes) = self._entries.popitem(last=False)
+                self._bytes -= evicted_bytes
+                self._evictions += 1
+
+    def discard(self, digest: str) -> bool:
+        """Forget one value; False when it was not held."""
+        with self._lock:
+            entry = self._entries.pop(digest, None)
+            if entry is not None:
+                self._bytes -= entry[1]
+            return entry is not None
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._entries.clear()
+            self._bytes = 0
+
+    def stats(self) -> MemoryStats:
+        with self._lock:
+            return MemoryStats(
+                entries=len(self._entries),
+                bytes=self._bytes,
+                max_bytes=self._max_bytes,
+                evictions=self._evictions,
+                refusals=self._refusals,
+            )

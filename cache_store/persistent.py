@@ -1,0 +1,184 @@
+"""L3: immutable objects below one root, here in a local directory. Knows no record format."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from cache_store.errors import StoreDenied, StoreError
+from cache_store.settings import CacheSettings
+
+TMP = "tmp"
+QUARANTINE = "quarantine"
+MAX_QUARANTINED = 100  # kept per process for inspection; further damaged objects are only deleted
+
+
+@dataclass(frozen=True, slots=True)
+class BlobInfo:
+    """path: below the root, `/`-separated. modified_unix_s: last write."""
+
+    path: str
+    size_bytes: int
+    modified_unix_s: float
+
+
+class BlobStore(Protocol):
+    """Immutable objects by path. Every method blocks: never call it from an event loop.
+
+    Raises StoreError (StoreDenied when credentials or policy refuse) for whatever the backend could
+    not do.
+    """
+
+    def get(self, path: str, max_bytes: int) -> bytes | None:
+        """The object's first max_bytes + 1 bytes in one request, or None when it is absent."""
+        ...
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Publish whole or not at all; False, and nothing changed, when the object was there."""
+        ...
+
+    def delete(self, path: str) -> None:
+        """Remove the object; absent is fine."""
+        ...
+
+    def quarantine(self, path: str, data: bytes) -> None:
+        """Take a damaged object out of the way, and keep a copy (or its bytes `data`)."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[BlobInfo]:
+        """Objects below a directory prefix, in no order."""
+        ...
+
+
+class LocalStore:
+    """Objects as files below a directory. Readers see whole files; the first writer wins."""
+
+    def __init__(self, root: str | Path, *, fsync: bool = False) -> None:
+        self._root = Path(root).expanduser().resolve()
+        self._fsync = fsync
+        self._quarantined = 0
+
+    def get(self, path: str, max_bytes: int) -> bytes | None:
+        try:
+            with self._resolve(path).open("rb") as file:
+                return file.read(max_bytes + 1)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _translated(f"read {path}", error) from error
+
+    def create(self, path: str, data: bytes) -> bool:
+        target = self._resolve(path)
+        staged = self._root / TMP / f"{os.getpid()}-{uuid.uuid4().hex}"
+        try:
+            self._write(staged, data)
+            try:
+                return self._publish(staged, target)
+            finally:
+                staged.unlink(missing_ok=True)
+        except OSError as error:
+            raise _translated(f"create {path}", error) from error
+
+    def delete(self, path: str) -> None:
+        try:
+            self._resolve(path).unlink(missing_ok=True)
+        except OSError as error:
+            raise _translated(f"delete {path}", error) from error
+
+    def quarantine(self, path: str, data: bytes) -> None:
+        del data  # a rename keeps the file itself
+        if self._quarantined >= MAX_QUARANTINED:
+            self.delete(path)
+            return
+        self._quarantined += 1
+        target = self._root / QUARANTINE / _flat_name(path)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._resolve(path).replace(target)
+        except FileNotFoundError:
+            return  # another reader was faster
+        except OSError as error:
+            raise _translated(f"quarantine {path}", error) from error
+
+    def list(self, prefix: str) -> Iterator[BlobInfo]:
+        top = self._resolve(prefix)
+        for directory, _, names in os.walk(top):
+            for name in names:
+                file = Path(directory, name)
+                with contextlib.suppress(FileNotFoundError):  # deleted while we walk
+                    status = file.stat()
+                    relative = file.relative_to(self._root).as_posix()
+                    yield BlobInfo(relative, status.st_size, status.st_mtime)
+
+    def _resolve(self, path: str) -> Path:
+        target = (self._root / path).absolute()
+        if ".." in target.parts or not target.is_relative_to(self._root):
+            raise ValueError(f"path {path!r} leaves the store")
+        return target
+
+    def _write(self, staged: Path, data: bytes) -> None:
+        try:
+            file = staged.open("xb")
+        except FileNotFoundError:
+            staged.parent.mkdir(parents=True, exist_ok=True)
+            file = staged.open("xb")
+        with file:
+            file.write(data)
+            if self._fsync:
+                file.flush()
+                os.fsync(file.fileno())
+
+    def _publish(self, staged: Path, target: Path) -> bool:
+        """Give the staged file its name; link() fails on a taken name, rename() would replace."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(staged, target)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK):
+                raise
+            if target.exists():
+                return False
+            staged.replace(target)  # no hard links here: still whole, and equal content if two race
+        if self._fsync:
+            _fsync_directory(target.parent)
+        return True
+
+
+def open_store(settings: CacheSettings) -> BlobStore | None:
+    """The store that `settings.url` names, or None for `none`. Contacts nothing yet."""
+    url = settings.url
+    if url == "none":
+        return None
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return LocalStore(url, fsync=settings.fsync)
+    if scheme == "file":
+        return LocalStore(rest, fsync=settings.fsync)
+    from cache_store.remote import FsspecStore
+
+    return FsspecStore(url, settings)
+
+
+def _translated(action: str, error: OSError) -> StoreError:
+    kind = StoreDenied if isinstance(error, PermissionError) else StoreError
+    return kind(f"{action}: {error}")
+
+
+def _flat_name(path: str) -> str:
+    return f"{path.replace('/', '_')}.{uuid.uuid4().hex[:8]}"
+
+
+def _fsync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

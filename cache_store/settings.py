@@ -1,0 +1,54 @@
+"""Settings of the cache. Knows no backend; every field is used and a mistake stops the start."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from cache_store.keys import check_namespace
+
+MIB = 2**20
+
+
+class CacheSettings(BaseModel):
+    """Where records live and how long anything may wait for them.
+
+    url: directory, or any fsspec URL such as `s3://bucket/prefix`; `none` keeps records in memory
+    only.
+    storage_options: passed to the fsspec file system; credentials belong in the environment, not
+    here.
+    namespace: tenant of requests that the server assigns to no other.
+    mac_keys_file, mac_keys_env: where `id:secret` items are read from, the active one first;
+    neither: damage is detected but forgery is not.
+    l1_bytes, alias_bytes: budgets of this process. l3_read_deadline_s: longest wait of a request
+    for L3.
+    fsync: a local record survives power loss, at several times the cost.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str = "~/.cache/timbre/voices"
+    storage_options: dict[str, Any] = Field(default_factory=dict[str, Any])
+    namespace: str = "shared"
+    mac_keys_file: str | None = None
+    mac_keys_env: str | None = None
+    l1_bytes: int = Field(default=256 * MIB, ge=0)
+    alias_bytes: int = Field(default=4 * MIB, ge=0)
+    max_record_bytes: int = Field(default=8 * MIB, ge=1024)
+    l3_read_deadline_s: float = Field(default=0.25, gt=0)
+    l3_write_deadline_s: float = Field(default=10.0, gt=0)
+    connect_timeout_s: float = Field(default=0.5, gt=0)
+    read_timeout_s: float = Field(default=1.0, gt=0)
+    io_threads: int = Field(default=16, ge=1)
+    fsync: bool = False
+    writeback_bytes: int = Field(default=32 * MIB, ge=0)
+    writeback_entries: int = Field(default=512, ge=1)
+    writeback_workers: int = Field(default=4, ge=1)
+    writeback_tries: int = Field(default=5, ge=1)
+    flush_deadline_s: float = Field(default=10.0, ge=0)
+
+    @field_validator("namespace")
+    @classmethod
+    def _namespace_is_valid(cls, namespace: str) -> str:
+        return check_namespace(namespace)

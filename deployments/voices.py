@@ -1,0 +1,193 @@
+"""Voices as the router sees them: the listed ones, and any uploaded clip resolved through the cache.
+
+Owns the record schema of a voice prompt and the single path from an upload to a prompt. Knows no tier and no model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from cache_store.codec import FieldSpec, Record, RecordSchema
+from cache_store.errors import RecordError
+from cache_store.keys import AliasKey, VoiceKey, fingerprint, raw_key
+from cache_store.tiered import Alias, VoiceCache, open_cache
+from deployments.http_models import SpeechOrder
+from deployments.remote import RemoteEncoder
+from deployments.settings import Settings
+from pipeline.audio_decode import DECODER_VERSION, ClipLimits, decode_clip
+from pipeline.contracts import ReferenceClip, SpeechRequest, VoicePrompt
+from pipeline.errors import StageError, UnknownVoiceError
+from pipeline.synthesis import ResolvedVoice
+from pipeline.voice_list import VOICES_DIR, ListedVoice, load_voices
+
+logger = logging.getLogger(__name__)
+
+HASH_INLINE_BYTES = 2**20  # a larger upload is hashed off the event loop (0.25 ms per MiB)
+ENCODER_CHANGES = 3  # resolving restarts this often when encoders are replaced meanwhile
+LENGTH_SLACK = 0.25  # code counts against the duration; trimming makes them fewer
+
+
+def _check_lengths(record: Record) -> None:
+    """The streams of one clip cover the same time: 2 vq02 to 3 vq06, mel at 50 Hz of the untrimmed clip."""
+    arrays = record.arrays
+    vq02_s, vq06_s = len(arrays["vq02"]) * 0.06, len(arrays["vq06"]) * 0.04
+    mel_s, duration_s = len(arrays["prompt_mel"]) * 0.02, float(arrays["duration_s"][0])
+    if abs(vq02_s - vq06_s) > LENGTH_SLACK or abs(mel_s - duration_s) > LENGTH_SLACK:
+        raise RecordError(
+            f"lengths contradict: vq02 {vq02_s:.2f} s, vq06 {vq06_s:.2f} s, mel {mel_s:.2f} s, clip {duration_s:.2f} s"
+        )
+
+
+VOICE_SCHEMA = RecordSchema(
+    "voice",
+    1,
+    (
+        FieldSpec("vq02", "int16", (None,), minimum=0, maximum=1023, min_rows=2),
+        FieldSpec("vq06", "int16", (None,), minimum=0, maximum=4095, min_rows=3),
+        FieldSpec("prompt_mel", "float32", (None, 80), min_rows=1),
+        FieldSpec("speaker_embedding", "float32", (192,)),
+        FieldSpec("duration_s", "float64", (1,), minimum=0.0),
+    ),
+    check=_check_lengths,
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VoiceSource:
+    """A clip to clone and what to say in its voice. upload: the clip's bytes."""
+
+    upload: bytes
+    request: SpeechRequest
+
+
+class EncoderChangedError(Exception):
+    """The tokenizer was replaced by one with another fingerprint while a clip was being resolved."""
+
+
+class VoiceLibrary:
+    """Resolves clips and names. Use it from one event loop, between `start` and `close`."""
+
+    def __init__(self, settings: Settings, encoder: RemoteEncoder) -> None:
+        limits = settings.limits
+        self._encoder = encoder
+        self._namespace = settings.cache.namespace
+        self._clip_limits = ClipLimits(
+            min_duration_s=limits.min_clip_s,
+            max_duration_s=limits.max_clip_s,
+            min_sample_rate_hz=limits.min_sample_rate_hz,
+            max_sample_rate_hz=limits.max_sample_rate_hz,
+            max_bytes=limits.max_body_bytes,
+        )
+        parts = {name: str(value) for name, value in asdict(self._clip_limits).items()}
+        self._decode_fingerprint = fingerprint("decode", {"version": DECODER_VERSION, **parts})
+        self._listed = load_voices(VOICES_DIR)
+        self._uploads = {name: voice.path.read_bytes() for name, voice in self._listed.items()}
+        self._settings = settings.voices
+        self._cache: VoiceCache = open_cache(settings.cache, VOICE_SCHEMA)
+        self._fingerprint: str | None = None
+
+    async def start(self) -> None:
+        """Make the cache ready; reads no records."""
+        await self._cache.start()
+
+    async def close(self) -> None:
+        """Write what is queued for the tiers below."""
+        await self._cache.close()
+
+    def source(self, order: SpeechOrder) -> VoiceSource:
+        """The clip and request of an order. Raises UnknownVoiceError listing the names."""
+        if order.upload is not None:
+            return VoiceSource(order.upload, order.request)
+        voice = self._named(order.voice or self._settings.default)
+        request = replace(order.request, transcript=voice.transcript)
+        return VoiceSource(self._uploads[voice.name], request)
+
+    def describe(self) -> list[dict[str, str]]:
+        """Listed voices for clients: id, name, language."""
+        return [
+            {"id": name, "name": name, "language": voice.language, "object": "voice"}
+            for name, voice in self._listed.items()
+        ]
+
+    async def resolve(self, upload: bytes) -> ResolvedVoice:
+        """See pipeline.synthesis.VoiceResolver. A hit decodes nothing and calls no encoder."""
+        for _ in range(ENCODER_CHANGES):
+            try:
+                return await self._resolve(upload, await self._current_fingerprint())
+            except EncoderChangedError:
+                logger.info("the tokenizer was replaced; asking for its new fingerprint")
+                self._fingerprint = None
+        raise StageError("the tokenizer keeps changing its fingerprint")
+
+    def cache_report(self) -> dict[str, Any]:
+        """The cache's counters for /readyz."""
+        return self._cache.stats().as_dict()
+
+    async def _resolve(self, upload: bytes, encoder_fingerprint: str) -> ResolvedVoice:
+        alias_key = AliasKey(self._namespace, await _digest(upload), self._decode_fingerprint)
+        alias = await self._cache.find_alias(alias_key)
+        clip: ReferenceClip | None = None
+        if alias is None:
+            clip = await asyncio.to_thread(decode_clip, upload, self._clip_limits)
+            alias = Alias(clip.digest, clip.duration_s)
+            self._cache.publish_alias(alias_key, alias)
+
+        async def encode() -> Record:
+            decoded = clip or await asyncio.to_thread(decode_clip, upload, self._clip_limits)
+            prompt = await self._encoder.encode(decoded)
+            if prompt.fingerprint != encoder_fingerprint:
+                raise EncoderChangedError
+            return to_record(prompt)
+
+        key = VoiceKey(self._namespace, alias.clip, encoder_fingerprint)
+        result = await self._cache.get_or_compute(key, encode)
+        return ResolvedVoice(to_prompt(result.record), alias.clip, result.tier)
+
+    async def _current_fingerprint(self) -> str:
+        if self._fingerprint is None:
+            self._fingerprint = await self._encoder.fingerprint()
+        return self._fingerprint
+
+    def _named(self, name: str) -> ListedVoice:
+        voice = self._listed.get(self._settings.aliases.get(name.lower(), name.lower()))
+        if voice is None:
+            raise UnknownVoiceError(
+                f"no voice is named {name!r}; listed: {', '.join(self._listed)}", param="voice"
+            )
+        return voice
+
+
+def to_record(prompt: VoicePrompt) -> Record:
+    """A voice prompt as the cache stores it."""
+    arrays = {
+        "vq02": prompt.vq02,
+        "vq06": prompt.vq06,
+        "prompt_mel": prompt.prompt_mel,
+        "speaker_embedding": prompt.speaker_embedding,
+        "duration_s": np.array([prompt.duration_s], np.float64),
+    }
+    return Record(arrays, {"fingerprint": prompt.fingerprint})
+
+
+def to_prompt(record: Record) -> VoicePrompt:
+    """The inverse of `to_record`; arrays stay the record's read-only views."""
+    arrays = record.arrays
+    return VoicePrompt(
+        vq02=arrays["vq02"],
+        vq06=arrays["vq06"],
+        prompt_mel=arrays["prompt_mel"],
+        speaker_embedding=arrays["speaker_embedding"],
+        duration_s=float(arrays["duration_s"][0]),
+        fingerprint=record.metadata["fingerprint"],
+    )
+
+
+async def _digest(upload: bytes) -> str:
+    if len(upload) <= HASH_INLINE_BYTES:
+        return raw_key(upload)
+    return await asyncio.to_thread(raw_key, upload)

@@ -1,0 +1,112 @@
+"""The whole chain in one process, for `timbre say` and for trying a checkpoint. Knows no Ray, HTTP or cache."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from pipeline.audio_decode import decode_clip
+from pipeline.audio_encode import encode_file, file_format
+from pipeline.contracts import Float32Array, SpeechRequest, StageTimes, VoiceEncoder
+from pipeline.errors import InputError
+from pipeline.prompting import CheckpointPrompts
+from pipeline.speed import SpeedChanger
+from pipeline.synthesis import ChainedSpeaker, ResolvedVoice, Speaker, StopWatch, synthesize
+
+SLOTS = 1
+MAX_CONTEXT_TOKENS = 8192
+THREADS = 2
+
+
+class DirectVoices:
+    """Decodes and encodes every clip: a VoiceResolver without a cache."""
+
+    def __init__(self, encoder: VoiceEncoder) -> None:
+        self._encoder = encoder
+
+    async def resolve(self, upload: bytes) -> ResolvedVoice:
+        """Raises AudioError for a clip that cannot be used."""
+        clip = await asyncio.to_thread(decode_clip, upload)
+        return ResolvedVoice(await self._encoder.encode(clip), clip.digest, "miss")
+
+
+class LocalPipeline:
+    """Every stage of one checkpoint, loaded. Use it as a context manager; leaving it stops the worker threads."""
+
+    voices: DirectVoices
+    speaker: Speaker
+
+    def __init__(self, model: str, device: str = "cpu") -> None:
+        """Raises CheckpointError when the checkpoint cannot be used."""
+        import torch
+
+        from pipeline.stepaudio.engine import Engine
+        from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
+        from pipeline.stepaudio.prompt import PromptBuilder
+        from pipeline.stepaudio.step1 import load_step1
+        from pipeline.stepaudio.voice_encoder import StepVoiceEncoder
+        from pipeline.stepaudio.wave_decoder import StepWaveDecoder
+
+        layout = CheckpointLayout.at(resolve_model(model))
+        dtype = torch.float32 if device == "cpu" else torch.bfloat16
+        self._encoder = StepVoiceEncoder(
+            layout.tokenizer, layout.vocoder, device=device, threads=THREADS
+        )
+        step1 = load_step1(layout.editx, device, dtype)
+        self._engine = Engine(
+            step1,
+            PromptBuilder(layout.text_tokenizer).vocabulary,
+            slots=SLOTS,
+            max_context_tokens=min(MAX_CONTEXT_TOKENS, step1.config.max_seq_len),
+            queue_size=0,
+            queue_timeout_s=1.0,
+        )
+        self._decoder = StepWaveDecoder(layout.vocoder, device=device, threads=THREADS)
+        self.voices = DirectVoices(self._encoder)
+        self.speaker = ChainedSpeaker(CheckpointPrompts(layout.editx), self._engine, self._decoder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._engine.close()
+        self._decoder.close()
+        self._encoder.close()
+
+
+def say_to_file(
+    pipeline: LocalPipeline, clip: Path, request: SpeechRequest, output: Path
+) -> StageTimes:
+    """Speak `request` in the voice of `clip` into `output`, whose suffix names the format.
+
+    Raises InputError for a clip that cannot be read, and UnsupportedError for a suffix before anything is computed.
+    """
+    file_format(output)
+    try:
+        upload = clip.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read the clip {clip}: {error.strerror}") from error
+    samples, times = asyncio.run(_say(pipeline, upload, request))
+    encode_file(samples, output)
+    return times
+
+
+async def _say(
+    pipeline: LocalPipeline, upload: bytes, request: SpeechRequest
+) -> tuple[Float32Array, StageTimes]:
+    watch = StopWatch()
+    speed = SpeedChanger(request.speed)
+    pieces = [
+        speed.process(chunk.samples)
+        async for chunk in synthesize(upload, request, pipeline.voices, pipeline.speaker, watch)
+    ]
+    return np.concatenate([*pieces, speed.finish()]), watch.times()

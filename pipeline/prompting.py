@@ -1,0 +1,44 @@
+"""What the LLM is asked, for a given checkpoint: its text front end, its prompt and the bound of its answer."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline.contracts import Int32Array, Sampling, SpeechRequest, VoicePrompt
+from pipeline.errors import CheckpointError
+from pipeline.stepaudio.prompt import PromptBuilder, max_audio_tokens
+from pipeline.text import front_end
+
+FRONT_END_KEY = "text_front_end"  # in the LLM's config.json; the real checkpoint has none
+
+
+class CheckpointPrompts:
+    """A synthesis.PromptWriter for the LLM whose directory holds `config.json` and `tokenizer.model`."""
+
+    def __init__(self, lm_dir: Path) -> None:
+        """Raises CheckpointError or ConfigError when tokenizer or front end cannot be used."""
+        self._builder = PromptBuilder(lm_dir / "tokenizer.model")
+        self._front_end = front_end(_front_end_name(lm_dir / "config.json"))
+
+    def build(self, request: SpeechRequest, voice: VoicePrompt) -> Int32Array:
+        """Prompt ids, int32 (n,). Raises InputError when the request cannot be written."""
+        spoken = replace(
+            request,
+            text=self._front_end(request.text),
+            transcript=self._front_end(request.transcript),
+        )
+        return self._builder.build(spoken, voice)
+
+    def bounded(self, request: SpeechRequest, voice: VoicePrompt) -> Sampling:
+        """The sampling with `max_tokens` at most what the text can need: a missing stop cannot run on."""
+        bound = max_audio_tokens(request.text, request.transcript, voice)
+        return replace(request.sampling, max_tokens=min(request.sampling.max_tokens, bound))
+
+
+def _front_end_name(config: Path) -> str | None:
+    try:
+        return json.loads(config.read_text(encoding="utf-8")).get(FRONT_END_KEY)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{config} cannot be read: {error}") from error

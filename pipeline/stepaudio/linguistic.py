@@ -1,0 +1,301 @@
+# pyright: basic
+"""vq02, the linguistic codes: FunASR's front end and encoder, then the nearest codebook row.
+
+The encoder was made for chunks that arrive one by one; here all chunks of a clip are computed at
+once, layer by layer, with equal results. Knows nothing of vq06, clips or resampling.
+
+Letters: C chunks, T frames of a chunk with its left context, H heads, P frames of the past that a
+chunk attends to.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+from zipfile import is_zipfile
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from pipeline.errors import CheckpointError
+from pipeline.stepaudio.funasr_parts import funasr_classes
+from pipeline.stepaudio.weights import load_strict
+
+ENCODER_PREFIX = "encoder."
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkSize:
+    """How the stream is cut, in encoder frames of 60 ms; defaults as in the released tokenizer.
+
+    new_frames: frames a chunk adds. context_frames: frames before them that are computed again with
+    them.
+    look_back_chunks: how many chunks back the attention of a layer sees.
+    """
+
+    new_frames: int = 4
+    context_frames: int = 5
+    look_back_chunks: int = 4
+
+
+class LinguisticEncoder:
+    """Waveform → encoder output, and its codes once a codebook is given.
+
+    encoder_conf, frontend_conf: the sections of FunASR's config.yaml. cmvn: path of am.mvn.
+    `encoder` is FunASR's module; load its parameters before use.
+    Raises CheckpointError when the sections or am.mvn do not fit each other or the package.
+    """
+
+    def __init__(
+        self,
+        encoder_conf: Mapping[str, Any],
+        frontend_conf: Mapping[str, Any],
+        cmvn: Path,
+        device: str = "cpu",
+        chunk_size: ChunkSize | None = None,
+    ) -> None:
+        encoder_class, frontend_class = funasr_classes()
+        conf = {**frontend_conf, "cmvn_file": str(cmvn), "dither": 0.0}  # dither would be random
+        try:
+            self.frontend = frontend_class(**conf)
+            sizes = {"input_size": self.frontend.output_size(), **encoder_conf}
+            self.encoder = encoder_class(**sizes).to(device).eval()
+        except (OSError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"no encoder fits {cmvn} and its configuration: {error}"
+            ) from error
+        if self.frontend.cmvn.shape[1] != sizes["input_size"]:
+            n_shifts, n_features = self.frontend.cmvn.shape[1], sizes["input_size"]
+            raise CheckpointError(
+                f"{cmvn} is for {n_shifts} features; the encoder reads {n_features}"
+            )
+        self.chunk_size = chunk_size or ChunkSize()
+        self._device = device
+
+    @torch.inference_mode()
+    def encode(self, waveform: Tensor) -> Tensor:
+        """16 kHz waveform → encoder output.
+
+        (n_samples,) → float32 (n_frames, width), 60 ms a frame.
+        """
+        lengths = self.chunk_lengths(len(waveform))
+        width = self.encoder.output_size()
+        if not lengths:
+            return torch.empty(0, width, device=self._device)
+        features = self._features(waveform)[:, : sum(lengths)].to(self._device)
+        embedded = features * width**0.5
+        if self.encoder.embed is not None:
+            embedded = self.encoder.embed(embedded)
+        plan = _ChunkPlan.build(lengths, self.chunk_size, self._device)
+        hidden = plan.split(embedded[0])
+        for layer in (*self.encoder.encoders0, *self.encoder.encoders):
+            hidden = _run_layer(layer, hidden, plan)
+        if self.encoder.normalize_before:
+            hidden = self.encoder.after_norm(hidden)
+        return plan.join(hidden)
+
+    def chunk_lengths(self, n_samples: int) -> list[int]:
+        """Frames that each chunk of `n_samples` adds; the last may be shorter."""
+        n_full, rest = divmod(n_samples, self._chunk_samples)
+        ends = [self._frames_complete(i * self._chunk_samples) for i in range(n_full + 1)]
+        if rest:  # the end of the stream fills the last frame up by repeating the last fbank frame
+            total = math.ceil(self._fbank_frames(n_samples) / self.frontend.lfr_n)
+            ends.append(max(ends[-1], total))
+        return [length for length in np.diff(ends).tolist() if length]
+
+    def has_short_tail(self, n_samples: int) -> bool:
+        """Whether the last chunk adds a frame that exists only because the end is filled up."""
+        complete = self._frames_complete(n_samples)
+        in_full_chunks = self._frames_complete(n_samples - n_samples % self._chunk_samples)
+        return complete == in_full_chunks < sum(self.chunk_lengths(n_samples))
+
+    @property
+    def _chunk_samples(self) -> int:
+        hop = self.frontend.frame_shift_sample_length
+        return self.chunk_size.new_frames * self.frontend.lfr_n * hop
+
+    def _frames_complete(self, n_samples: int) -> int:
+        """Stacked frames that need nothing behind the first `n_samples`."""
+        n_fbank = self._fbank_frames(n_samples)
+        lead = (self.frontend.lfr_m - 1) // 2  # copies of the first frame in front
+        return max(0, (n_fbank + lead - self.frontend.lfr_m) // self.frontend.lfr_n + 1)
+
+    def _fbank_frames(self, n_samples: int) -> int:
+        return self.frontend.compute_frame_num(
+            n_samples, self.frontend.frame_sample_length, self.frontend.frame_shift_sample_length
+        )
+
+    def _features(self, waveform: Tensor) -> Tensor:
+        """Stacked, normalised fbank of the whole clip.
+
+        (n_samples,) → [1, frames, lfr_m · n_mels].
+        """
+        batch = waveform[None]
+        features, _ = self.frontend(batch, torch.tensor([len(waveform)]), cache={}, is_final=True)
+        return features
+
+
+class LinguisticTokenizer:
+    """16 kHz waveform → vq02 codes, from the files of the released tokenizer.
+
+    paraformer_dir: FunASR's model directory (config.yaml, model.pt, am.mvn). codebook: float32 npy
+    (n_codes, width).
+    Raises CheckpointError when files are missing, unreadable or do not fit each other.
+    """
+
+    def __init__(self, paraformer_dir: Path, codebook: Path, device: str = "cpu") -> None:
+        config = _read_config(paraformer_dir / "config.yaml")
+        cmvn = paraformer_dir / "am.mvn"
+        self._encoder = LinguisticEncoder(
+            config["encoder_conf"], config["frontend_conf"], cmvn, device
+        )
+        weights = paraformer_dir / "model.pt"
+        load_strict(self._encoder.encoder, _read_encoder_state(weights), str(weights))
+        self._codebook = torch.from_numpy(_read_codebook(codebook, config))
+
+    def encode(self, waveform: Tensor) -> NDArray[np.int16]:
+        """(n_samples,) → int16 (n_codes,), 60 ms a code."""
+        return nearest_codes(self._encoder.encode(waveform), self._codebook)
+
+
+@torch.inference_mode()
+def nearest_codes(hidden: Tensor, codebook: Tensor) -> NDArray[np.int16]:
+    """Index of the Euclidean-nearest codebook row. (n, width), (n_codes, width) → int16 (n,).
+
+    Runs on the CPU in full float32, whatever the encoder's device: TF32 distances would flip near
+    ties.
+    """
+    distances = torch.cdist(hidden.float().cpu(), codebook)
+    return distances.argmin(dim=1).numpy().astype(np.int16)
+
+
+@dataclass(frozen=True, slots=True)
+class _ChunkPlan:
+    """Index tensors that turn a stream into a batch of chunks and back; the same for every layer.
+
+    frames: int64 [C, T], which frame of the padded stream stands at each place. is_frame: bool [C,
+    T], false behind a short chunk's end. past: int64 [C, P], which of the flattened [C · T] keys a
+    chunk sees of its past.
+    visible: float [C, 1, P + T], 1 where a key may be attended to. kept: int64 [n_frames], places
+    of the output.
+    context_frames: zeros in front of the stream.
+    """
+
+    frames: Tensor
+    is_frame: Tensor
+    past: Tensor
+    visible: Tensor
+    kept: Tensor
+    context_frames: int
+
+    @classmethod
+    def build(cls, lengths: Sequence[int], size: ChunkSize, device: str) -> _ChunkPlan:
+        """`lengths`: new frames of each chunk, none zero."""
+        n_chunks, context = len(lengths), size.context_frames
+        width = context + max(lengths)
+        added = np.asarray(lengths)
+        starts = np.cumsum(added) - added
+        place = np.arange(width)
+        is_frame = place < (context + added)[:, None]
+        frames = np.where(is_frame, starts[:, None] + place, 0)
+        # later chunks see the keys of its first `added` places: its last frames come again
+        flat = (np.arange(n_chunks)[:, None] * width + place)[place < added[:, None]]
+        reach = size.look_back_chunks * size.new_frames
+        past = starts[:, None] - reach + np.arange(reach)
+        visible = np.concatenate([past >= 0, is_frame], axis=1)[:, None]
+        is_new = is_frame & (place >= context)
+        kept = np.flatnonzero(is_new)
+        return cls(
+            frames=torch.from_numpy(frames).to(device),
+            is_frame=torch.from_numpy(is_frame).to(device),
+            past=torch.from_numpy(flat[past.clip(min=0)]).to(device),
+            visible=torch.from_numpy(visible.astype(np.float32)).to(device),
+            kept=torch.from_numpy(kept).to(device),
+            context_frames=context,
+        )
+
+    def split(self, stream: Tensor) -> Tensor:
+        """[n_frames, width] → [C, T, width]."""
+        return F.pad(stream, (0, 0, self.context_frames, 0))[self.frames]
+
+    def join(self, chunks: Tensor) -> Tensor:
+        """[C, T, width] → [n_frames, width]: the new frames of every chunk."""
+        return chunks.flatten(0, 1)[self.kept]
+
+    def with_past(self, heads: Tensor) -> Tensor:
+        """Keys or values of the chunks, with those of the past in front.
+
+        [C, H, T, d] → [C, H, P + T, d].
+        """
+        flat = heads.transpose(1, 2).flatten(0, 1)  # [C · T, H, d]
+        return torch.cat((flat[self.past].transpose(1, 2), heads), dim=2)
+
+
+def _run_layer(layer: Any, hidden: Tensor, plan: _ChunkPlan) -> Tensor:
+    """FunASR's EncoderLayerSANM.forward_chunk on all chunks at once.
+
+    [C, T, width in] → [C, T, width out].
+    """
+    attended = _attend(
+        layer.self_attn, layer.norm1(hidden) if layer.normalize_before else hidden, plan
+    )
+    if layer.in_size == layer.size:
+        attended = hidden + attended
+    if not layer.normalize_before:
+        attended = layer.norm1(attended)
+    forwarded = layer.feed_forward(layer.norm2(attended) if layer.normalize_before else attended)
+    forwarded = attended + forwarded
+    return forwarded if layer.normalize_before else layer.norm2(forwarded)
+
+
+def _attend(attention: Any, hidden: Tensor, plan: _ChunkPlan) -> Tensor:
+    """Attention over the chunk and its past, plus the convolution over the chunk's own values."""
+    query, key, value, flat_value = attention.forward_qkv(hidden)
+    memory = attention.forward_fsmn(flat_value, plan.is_frame.to(hidden.dtype))
+    key, value = plan.with_past(key), plan.with_past(value)
+    scores = (query * attention.d_k**-0.5) @ key.transpose(-2, -1)
+    return attention.forward_attention(value, scores, plan.visible) + memory
+
+
+def _read_config(path: Path) -> Mapping[str, Any]:
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise CheckpointError(f"cannot read {path}: {error}") from error
+    for section in ("encoder_conf", "frontend_conf"):
+        if not isinstance(config, dict) or not isinstance(config.get(section), dict):
+            raise CheckpointError(f"{path} has no section {section}")
+    return config
+
+
+def _read_encoder_state(path: Path) -> dict[str, Tensor]:
+    """The encoder's parameters of a whole Paraformer model, without their prefix."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
+    except (OSError, RuntimeError, UnpicklingError) as error:
+        raise CheckpointError(f"cannot read {path}: {error}") from error
+    state = state.get("state_dict", state)
+    return {
+        name.removeprefix(ENCODER_PREFIX): tensor
+        for name, tensor in state.items()
+        if name.startswith(ENCODER_PREFIX)
+    }
+
+
+def _read_codebook(path: Path, config: Mapping[str, Any]) -> NDArray[np.float32]:
+    width = config["encoder_conf"].get("output_size")
+    try:
+        codebook = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"cannot read {path}: {error}") from error
+    if codebook.ndim != 2 or codebook.shape[1] != width:  # noqa: PLR2004
+        raise CheckpointError(f"{path} has shape {codebook.shape}; expected (codes, {width})")
+    return codebook.astype(np.float32)

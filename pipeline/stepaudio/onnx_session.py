@@ -1,0 +1,72 @@
+"""Opening ONNX Runtime sessions for a device, with bounded memory and quiet threads.
+
+Knows no model.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+CUDA = "CUDAExecutionProvider"
+CPU = "CPUExecutionProvider"
+
+
+def open_session(
+    path: Path, device: str = "cpu", threads: int = 1, arena_limit_bytes: int | None = None
+) -> onnxruntime.InferenceSession:
+    """A session of the model at `path` on `device` ("cpu", "cuda" or "cuda:1").
+
+    threads: CPU threads within one operator. arena_limit_bytes: bound of the GPU memory arena; None
+    leaves it open.
+    Raises CheckpointError when the file is missing or damaged, ConfigError when the device has no
+    provider.
+    """
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as runtime  # pyright: ignore[reportAttributeAccessIssue] made in C++
+
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing")
+    providers = _providers(device, arena_limit_bytes, onnxruntime.get_available_providers())
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry(
+        "session.intra_op.allow_spinning", "0"
+    )  # idle replicas share cores
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+    except (
+        runtime.Fail,
+        runtime.InvalidGraph,
+        runtime.InvalidProtobuf,
+        runtime.NoSuchFile,
+    ) as error:
+        raise CheckpointError(f"cannot read {path}: {error}") from error
+
+
+def _providers(
+    device: str, arena_limit_bytes: int | None, available: list[str]
+) -> list[str | tuple[str, dict[str, Any]]]:
+    kind, _, index = device.partition(":")
+    if kind == "cpu":
+        return [CPU]
+    if kind != "cuda":
+        raise ConfigError(f"device {device!r} is not one of cpu, cuda, cuda:N")
+    if CUDA not in available:
+        raise ConfigError(
+            f"device {device!r} needs onnxruntime-gpu (the `gpu` extra); "
+            f"available: {', '.join(available)}"
+        )
+    options: dict[str, Any] = {
+        "device_id": int(index or 0),
+        "arena_extend_strategy": "kSameAsRequested",  # the default doubles the arena past its need
+        "use_tf32": 0,  # codes are an arg-max; TF32 would flip near ties
+    }
+    if arena_limit_bytes is not None:
+        options["gpu_mem_limit"] = arena_limit_bytes
+    return [(CUDA, options), CPU]

@@ -1,0 +1,208 @@
+# pyright: basic
+"""Drawing the next audio token: temperature, top-k, top-p, repetition rule, grammar of groups.
+
+Knows no model and no request queue. A draw depends on its logits, history and seed alone.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.contracts import Int32Array, Sampling
+from pipeline.errors import UnsupportedError
+from pipeline.stepaudio.tokens import AUDIO_TOKENS, GROUP_TOKENS, VQ02_CODES, is_vq02_position
+
+_SEED_MASK = 2**64 - 1
+_UNIFORMS_PER_BLOCK = 64
+_NO_BAN = -1
+# Rows of the mask table.
+_FREE, _VQ02, _VQ02_OR_STOP, _VQ06 = range(4)
+
+
+@dataclass(frozen=True, slots=True)
+class AudioVocabulary:
+    """Which tokens the model may answer with.
+
+    A choice counts from 0: audio tokens first, the stop after them.
+
+    audio_base: model id of `<audio_0>`. stop_id: model id that ends an answer. audio_tokens: how
+    many audio tokens.
+    """
+
+    audio_base: int
+    stop_id: int
+    audio_tokens: int = AUDIO_TOKENS
+
+    @property
+    def stop(self) -> int:
+        """The choice that ends an answer."""
+        return self.audio_tokens
+
+    def model_id(self, choice: int) -> int:
+        """The model's id of a choice."""
+        return self.stop_id if choice == self.stop else self.audio_base + choice
+
+    def choice(self, model_id: int) -> int | None:
+        """The choice that a model id is, if it is one."""
+        if model_id == self.stop_id:
+            return self.stop
+        choice = model_id - self.audio_base
+        return choice if 0 <= choice < self.audio_tokens else None
+
+
+@dataclass(frozen=True, slots=True)
+class DrawRow:
+    """What one draw needs beside the logits.
+
+    uniform: in [0, 1). mask: row of the grammar's mask table. banned: a choice, or −1.
+    """
+
+    temperature: float
+    top_p: float
+    top_k: int
+    uniform: float
+    mask: int
+    banned: int
+
+
+def require_valid(sampling: Sampling) -> None:
+    """Raises UnsupportedError naming the field, its value and the allowed range."""
+    limits = (
+        ("temperature", sampling.temperature, 0.0 <= sampling.temperature < np.inf, "0 or more"),
+        ("top_p", sampling.top_p, 0.0 < sampling.top_p <= 1.0, "above 0, at most 1"),
+        ("top_k", sampling.top_k, sampling.top_k >= 0, "0 (off) or more"),
+        (
+            "max_tokens",
+            sampling.max_tokens,
+            sampling.max_tokens >= GROUP_TOKENS,
+            f"{GROUP_TOKENS} (one group) or more",
+        ),
+        (
+            "repetition_window",
+            sampling.repetition_window,
+            sampling.repetition_window >= 0,
+            "0 (off) or more",
+        ),
+    )
+    for name, value, allowed, words in limits:
+        if not allowed:
+            raise UnsupportedError(f"{name} is {value}, allowed: {words}", param=name)
+
+
+class DrawState:
+    """One request's history and random numbers.
+
+    `row` says how to draw the next token, `accept` takes it in.
+    """
+
+    def __init__(self, sampling: Sampling, vocabulary: AudioVocabulary, prompt: Int32Array) -> None:
+        self._sampling, self._vocabulary = sampling, vocabulary
+        window = sampling.repetition_window
+        self._recent: deque[int] = deque(prompt[-window:].tolist() if window else [], window)
+        self._random = np.random.Generator(np.random.Philox(sampling.seed & _SEED_MASK))
+        self._uniforms: list[float] = []
+        self._n_drawn = 0
+
+    def row(self) -> DrawRow:
+        """How to draw the next token. Takes one random number, whatever the temperature."""
+        if not self._uniforms:
+            self._uniforms = self._random.random(_UNIFORMS_PER_BLOCK).tolist()[::-1]
+        s = self._sampling
+        return DrawRow(
+            s.temperature, s.top_p, s.top_k, self._uniforms.pop(), self._mask(), self._banned()
+        )
+
+    def accept(self, choice: int) -> None:
+        """Take a drawn audio token into the history."""
+        self._recent.append(self._vocabulary.model_id(choice))
+        self._n_drawn += 1
+
+    def _mask(self) -> int:
+        """The grammar: 0, 1 of a group are vq02, 2 to 4 vq06; a stop follows a whole group."""
+        if not self._sampling.grammar:
+            return _FREE
+        if not is_vq02_position(self._n_drawn):
+            return _VQ06
+        return _VQ02_OR_STOP if self._n_drawn and self._n_drawn % GROUP_TOKENS == 0 else _VQ02
+
+    def _banned(self) -> int:
+        """The repetition rule: a last token that is twice in a full window is not drawn next.
+
+        The window covers prompt and answer.
+        """
+        recent = self._recent
+        if (
+            not recent
+            or len(recent) < self._sampling.repetition_window
+            or recent.count(recent[-1]) == 1
+        ):
+            return _NO_BAN
+        choice = self._vocabulary.choice(recent[-1])
+        return _NO_BAN if choice is None else choice
+
+
+class Sampler:
+    """Draws for many rows at once on the device of the logits, with one transfer back."""
+
+    def __init__(self, vocabulary: AudioVocabulary, device: torch.device) -> None:
+        allowed = torch.zeros(4, vocabulary.audio_tokens + 1, dtype=torch.bool)
+        allowed[_FREE] = True
+        allowed[[_VQ02, _VQ02_OR_STOP], :VQ02_CODES] = True
+        allowed[_VQ02_OR_STOP, vocabulary.stop] = True
+        allowed[_VQ06, VQ02_CODES : vocabulary.audio_tokens] = True
+        self._masks = torch.zeros(allowed.shape).masked_fill_(~allowed, -torch.inf).to(device)
+        self._device = device
+
+    @torch.inference_mode()
+    def draw(self, logits: Tensor, rows: Sequence[DrawRow]) -> list[int]:
+        """float32 (n, audio + stop) and n rows → n choices; −1 where the logits are not finite.
+
+        Adds to `logits`.
+        """
+        numbers = [(r.temperature or 1.0, r.uniform, float(r.temperature == 0)) for r in rows]
+        controls = torch.tensor(numbers, dtype=torch.float64).to(self._device)
+        picks = torch.tensor([(r.mask, max(r.banned, 0), r.banned) for r in rows]).to(self._device)
+        logits += self._masks[picks[:, 0]]
+        ban = torch.where(picks[:, 2:] >= 0, -torch.inf, 0.0)
+        logits.scatter_add_(1, picks[:, 1:2], ban)
+        best, choices = logits.max(1)
+        if any(row.temperature > 0 for row in rows):
+            drawn = _inverse_cdf(self._probabilities(logits, controls, rows), controls[:, 1:2])
+            choices = torch.where(controls[:, 2] > 0, choices, drawn)
+        return torch.where(best.isfinite(), choices, -1).tolist()
+
+    def _probabilities(self, logits: Tensor, controls: Tensor, rows: Sequence[DrawRow]) -> Tensor:
+        """Temperature, then top-k, then top-p.
+
+        A row that asks for no truncation is the same with or without it.
+        """
+        logits = logits / controls[:, :1].to(logits.dtype)
+        widest = max(row.top_k for row in rows)
+        if widest:
+            best = logits.topk(min(widest, logits.shape[1]), dim=1).values
+            last = (
+                torch.tensor([min(r.top_k, best.shape[1]) or 1 for r in rows]).to(self._device) - 1
+            )
+            floor = best.gather(1, last[:, None])
+            off = torch.tensor([[r.top_k == 0] for r in rows]).to(self._device)
+            logits = logits.masked_fill((logits < floor) & ~off, -torch.inf)
+        probabilities = logits.softmax(1)
+        if any(row.top_p < 1 for row in rows):
+            top_p = torch.tensor([[r.top_p] for r in rows], dtype=torch.float64).to(self._device)
+            ordered = probabilities.sort(1, descending=True).values
+            before = ordered.double().cumsum(1) - ordered  # mass above each
+            floor = ordered.masked_fill(before >= top_p, torch.inf).amin(1, keepdim=True)
+            probabilities = probabilities.masked_fill((probabilities < floor) & (top_p < 1), 0.0)
+        return probabilities
+
+
+def _inverse_cdf(probabilities: Tensor, uniform: Tensor) -> Tensor:
+    """The first choice whose cumulated mass exceeds uniform [n, 1] of the whole. → int64 (n,)."""
+    mass = probabilities.double().cumsum(1)
+    return torch.searchsorted(mass, uniform * mass[:, -1:], right=True)[:, 0]

@@ -1,0 +1,65 @@
+# pyright: basic
+"""What the engine keeps of one caller's stream: the request, and the slot that works on it.
+
+Knows no model and no thread; the engine says when these change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from pipeline.contracts import Int32Array, TokenChunk
+from pipeline.errors import TimbreError
+from pipeline.stepaudio.credit import TokenCredit
+from pipeline.stepaudio.sampling import DrawState
+from pipeline.stepaudio.tokens import GROUP_TOKENS
+
+
+@dataclass(slots=True, eq=False)
+class EngineRequest:
+    """A caller's stream. `cancelled` and `finished` change under the engine's condition only."""
+
+    prompt: Int32Array
+    draws: DrawState
+    budget_tokens: int
+    credit: TokenCredit | None
+    loop: asyncio.AbstractEventLoop
+    events: asyncio.Queue[TokenChunk | TimbreError]
+    cancelled: bool = False
+    finished: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """A request in work. Owned by the worker.
+
+    ticket: order of admission. length: tokens whose keys are in the cache. token: the next one to
+    run. produced: answer so far, as choices.
+    """
+
+    index: int
+    ticket: int
+    request: EngineRequest
+    length: int = 0
+    token: int = 0
+    produced: list[int] = field(default_factory=list)
+    emitted_tokens: int = 0
+
+    @property
+    def is_prefilling(self) -> bool:
+        return self.length < len(self.request.prompt) - 1
+
+    @property
+    def is_paused(self) -> bool:
+        """Out of credit.
+
+        The limit counts in whole groups, so that what was produced can always be handed out.
+        """
+        credit = self.request.credit
+        return credit is not None and len(self.produced) >= whole_groups(credit.limit)
+
+
+def whole_groups(n_tokens: int) -> int:
+    """The tokens of the whole groups among the first n_tokens."""
+    return n_tokens - n_tokens % GROUP_TOKENS

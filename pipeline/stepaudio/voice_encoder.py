@@ -1,0 +1,164 @@
+# pyright: basic
+"""The reference encoder: a clip in, everything later stages need of it out.
+
+Knows no cache, request or Ray.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple
+from pathlib import Path
+
+import numpy as np
+import torch
+from blake3 import blake3
+
+from pipeline.contracts import (
+    GROUP_S,
+    VOICE_PROMPT_SCHEMA,
+    Float32Array,
+    ReferenceClip,
+    VoicePrompt,
+)
+from pipeline.errors import AudioError, CheckpointError, ClipDurationError, SampleRateError
+from pipeline.stepaudio.config import MelConfig, VocoderConfig
+from pipeline.stepaudio.features import (
+    clip_prompt_mel,
+    clip_speaker_fbank,
+    clip_tokenizer_wav,
+)
+from pipeline.stepaudio.layout import PARAFORMER
+from pipeline.stepaudio.linguistic import LinguisticTokenizer
+from pipeline.stepaudio.semantic import SemanticTokenizer
+from pipeline.stepaudio.speaker import SpeakerEncoder
+
+PREPROCESSING_VERSION = (
+    1  # raise when the same files and clip give another prompt: cached prompts become unreachable
+)
+LOWEST_RATE_HZ = 8_000
+HIGHEST_RATE_HZ = 192_000
+
+PARAFORMER_FILES = ("model.pt", "config.yaml", "am.mvn")
+CODEBOOK = "linguistic_tokenizer.npy"
+SPEECH_TOKENIZER = "speech_tokenizer_v1.onnx"
+SPEAKER_MODEL = "campplus.onnx"
+
+BRANCHES = 3  # per clip, besides the one in the calling thread: mel, speaker embedding, vq06
+
+
+class StepVoiceEncoder:
+    """contracts.VoiceEncoder on the released tokenizer and speaker model.
+
+    tokenizer_dir: Step-Audio-Tokenizer. vocoder_dir: CosyVoice-300M-25Hz, for campplus.onnx.
+    device: "cpu", "cuda:0", …
+    threads: ONNX Runtime's per operator; torch's are the process's own. arena_limit_bytes: bound of
+    each of the two ONNX sessions' GPU memory. concurrent_clips: how many `encode` calls work at a
+    time, others wait in order.
+    Raises CheckpointError when files are missing, damaged or do not fit each other.
+    """
+
+    def __init__(
+        self,
+        tokenizer_dir: Path,
+        vocoder_dir: Path,
+        device: str = "cpu",
+        threads: int = 2,
+        arena_limit_bytes: int | None = None,
+        concurrent_clips: int = 2,
+    ) -> None:
+        paraformer_dir = tokenizer_dir / PARAFORMER
+        codebook = tokenizer_dir / CODEBOOK
+        speech_tokenizer = tokenizer_dir / SPEECH_TOKENIZER
+        speaker_model = vocoder_dir / SPEAKER_MODEL
+        files = [paraformer_dir / name for name in PARAFORMER_FILES]
+        files += [codebook, speech_tokenizer, speaker_model]
+        self._mel_config = VocoderConfig.load(vocoder_dir).mel
+        self._fingerprint = fingerprint_files(files, self._mel_config)
+        self._linguistic = LinguisticTokenizer(paraformer_dir, codebook, device)
+        self._semantic = SemanticTokenizer(speech_tokenizer, device, threads, arena_limit_bytes)
+        self._speaker = SpeakerEncoder(speaker_model, device, threads, arena_limit_bytes)
+        # two pools: clips wait for branches, branches for nothing, so no clip waits for itself
+        self._clips = ThreadPoolExecutor(concurrent_clips, "encode-clip")
+        self._branches = ThreadPoolExecutor(concurrent_clips * BRANCHES, "encode-branch")
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex BLAKE3 of weights and configs, the preprocessing version and the record schema."""
+        return self._fingerprint
+
+    async def encode(self, clip: ReferenceClip) -> VoicePrompt:
+        """As `encode_blocking`, off the event loop.
+
+        A cancelled call's work runs to its end unseen.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._clips, self.encode_blocking, clip)
+
+    def encode_blocking(self, clip: ReferenceClip) -> VoicePrompt:
+        """The voice prompt of a clip; deterministic. Its four branches run in parallel.
+
+        Raises ClipDurationError for a clip shorter than one token group or of which less than one
+        remains after trimming, SampleRateError for a rate outside 8–192 kHz, AudioError for samples
+        that are not finite.
+        """
+        _check_clip(clip)
+        samples, rate_hz = torch.from_numpy(np.array(clip.samples, np.float32)), clip.sample_rate_hz
+        mel = self._branches.submit(clip_prompt_mel, samples, rate_hz, self._mel_config)
+        embedding = self._branches.submit(self._embed_speaker, samples, rate_hz)
+        waveform = clip_tokenizer_wav(samples, rate_hz)
+        vq06 = self._branches.submit(self._semantic.encode, waveform)
+        voice = VoicePrompt(
+            vq02=self._linguistic.encode(waveform),
+            vq06=vq06.result(),
+            prompt_mel=mel.result().numpy(),
+            speaker_embedding=embedding.result(),
+            duration_s=clip.duration_s,
+            fingerprint=self._fingerprint,
+        )
+        if not voice.n_groups:
+            raise ClipDurationError(
+                f"after trimming silence the clip holds {len(voice.vq02)} + {len(voice.vq06)} "
+                f"codes; at least 2 + 3 ({GROUP_S} s of sound) are needed"
+            )
+        return voice
+
+    def close(self) -> None:
+        """Wait for running clips and end the threads; no encode may follow."""
+        self._clips.shutdown()
+        self._branches.shutdown()
+
+    def _embed_speaker(self, samples: torch.Tensor, rate_hz: int) -> Float32Array:
+        return self._speaker.encode(clip_speaker_fbank(samples, rate_hz))
+
+
+def fingerprint_files(files: list[Path], mel_config: MelConfig) -> str:
+    """Hex BLAKE3 over the content of `files`, in order, and all else that decides a prompt's value.
+
+    Raises CheckpointError that names every missing file.
+    """
+    missing = [str(path) for path in files if not path.is_file()]
+    if missing:
+        raise CheckpointError(f"missing: {', '.join(missing)}")
+    versions = (PREPROCESSING_VERSION, VOICE_PROMPT_SCHEMA, *astuple(mel_config))
+    whole = blake3(repr(versions).encode())
+    for path in files:
+        content = blake3(max_threads=blake3.AUTO).update_mmap(path)
+        whole.update(path.name.encode() + b"\0" + content.digest())
+    return whole.hexdigest()
+
+
+def _check_clip(clip: ReferenceClip) -> None:
+    """What the ingress lets through already fits; this is for callers who come without it."""
+    if not LOWEST_RATE_HZ <= clip.sample_rate_hz <= HIGHEST_RATE_HZ:
+        raise SampleRateError(
+            f"the clip's sample rate is {clip.sample_rate_hz} Hz; "
+            f"allowed are {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}"
+        )
+    if clip.duration_s < GROUP_S:
+        raise ClipDurationError(
+            f"the clip lasts {clip.duration_s:.3f} s; at least {GROUP_S} s are needed"
+        )
+    if not np.isfinite(clip.samples).all():
+        raise AudioError("the clip holds samples that are not finite numbers")

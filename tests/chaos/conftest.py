@@ -1,0 +1,3 @@
+"""Chaos tests share the serve tier's service fixture, in a service of their own."""
+
+from tests.serve.conftest import client as client

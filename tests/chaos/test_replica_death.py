@@ -1,0 +1,68 @@
+"""Kills one replica of each stage while eight requests run: nothing hangs, and the next request works."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import httpx
+import pytest
+
+from tests.serve.service_client import TEXT, ServiceClient, body, eventually
+
+pytestmark = pytest.mark.chaos
+N_REQUESTS = 8
+RECOVERY_S = 60.0
+
+
+def outcomes_while(client: ServiceClient, kill: str) -> list[str]:
+    """Eight concurrent requests, a kill once one of them is heard; `ok`, a status, or `cut` for each."""
+    outcomes: list[str] = []
+    heard = threading.Event()
+
+    def run(index: int) -> None:
+        request = body(seed=index, input=TEXT * 8, response_format="pcm")
+        try:
+            with httpx.Client(base_url=client.service.url, timeout=90) as http:
+                with http.stream("POST", "/v1/audio/speech", json=request) as reply:
+                    for _ in reply.iter_raw():
+                        heard.set()
+                    outcomes.append("ok" if reply.status_code == 200 else str(reply.status_code))
+        except (httpx.RemoteProtocolError, httpx.ReadError):
+            outcomes.append("cut")
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(N_REQUESTS)]
+    for thread in threads:
+        thread.start()
+    assert heard.wait(60)
+    client.kill(kill)
+    for thread in threads:
+        thread.join(120)
+    assert not any(thread.is_alive() for thread in threads), "a request hangs"
+    return outcomes
+
+
+@pytest.mark.parametrize("stage", ["Tokenizer", "LLM", "Vocoder", "Router"])
+def test_a_killed_replica_hangs_nobody(client: ServiceClient, stage: str):
+    assert client.speak().status_code == 200
+    outcomes = outcomes_while(client, stage)
+    assert len(outcomes) == N_REQUESTS
+    for outcome in outcomes:
+        assert outcome in {"ok", "cut"} or 500 <= int(outcome) < 600, outcomes
+    if stage == "Tokenizer":
+        assert outcomes == ["ok"] * N_REQUESTS, "the voice is cached, nobody needs the tokenizer"
+    began_s = time.monotonic()
+    assert eventually(lambda: _speaks(client), RECOVERY_S, every_s=0.5)
+    assert eventually(lambda: client.ready()["ready"], RECOVERY_S, every_s=0.5)
+    assert client.busy() == (0, 0)
+    print(f"{stage}: {sorted(outcomes)}, speaking again after {time.monotonic() - began_s:.1f} s")
+    if stage in {"LLM", "Vocoder"} and "cut" in outcomes:
+        assert "speech" in client.log()
+        assert " error " in client.log()
+
+
+def _speaks(client: ServiceClient) -> bool:
+    try:
+        return client.speak(seed=99).status_code == 200
+    except httpx.TransportError:
+        return False

@@ -1,0 +1,117 @@
+"""The three stages without torch or Ray: small, deterministic, and honest about their contracts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+
+import numpy as np
+
+from pipeline.contracts import (
+    AudioChunk,
+    Int32Array,
+    ReferenceClip,
+    Sampling,
+    SpeechRequest,
+    TokenChunk,
+    VoicePrompt,
+)
+from pipeline.synthesis import ResolvedVoice
+
+SAMPLES_PER_GROUP = 2880  # 120 ms at 24 kHz
+
+
+def voice_prompt(n_groups: int = 4, seed: int = 0) -> VoicePrompt:
+    """A plausible prompt of `n_groups` groups."""
+    rng = np.random.default_rng(seed)
+    return VoicePrompt(
+        vq02=rng.integers(0, 1024, 2 * n_groups).astype(np.int16),
+        vq06=rng.integers(0, 4096, 3 * n_groups).astype(np.int16),
+        prompt_mel=rng.standard_normal((6 * n_groups, 80)).astype(np.float32),
+        speaker_embedding=rng.standard_normal(192).astype(np.float32),
+        duration_s=0.12 * n_groups,
+        fingerprint="f" * 64,
+    )
+
+
+class FakeEncoder:
+    """Counts encodes; the prompt depends on the clip's digest."""
+
+    def __init__(self) -> None:
+        self.encodes = 0
+
+    @property
+    def fingerprint(self) -> str:
+        return "f" * 64
+
+    async def encode(self, clip: ReferenceClip) -> VoicePrompt:
+        self.encodes += 1
+        return voice_prompt(seed=int(clip.digest[:8], 16))
+
+
+class FakeVoices:
+    """Resolves every upload to the same prompt."""
+
+    def __init__(self, tier: str = "l1") -> None:
+        self.tier = tier
+
+    async def resolve(self, upload: bytes) -> ResolvedVoice:
+        return ResolvedVoice(voice_prompt(), upload.hex().ljust(64, "0"), self.tier)
+
+
+class FakePrompts:
+    """The prompt is the text's code points."""
+
+    def build(self, request: SpeechRequest, voice: VoicePrompt) -> Int32Array:
+        del voice
+        return np.array([ord(c) for c in request.speaker + request.text], np.int32)
+
+    def bounded(self, request: SpeechRequest, voice: VoicePrompt) -> Sampling:
+        del voice
+        return request.sampling
+
+
+class FakeLM:
+    """`n_chunks` chunks of one group each, derived from prompt and seed; counts open streams."""
+
+    def __init__(
+        self, n_chunks: int = 3, *, fail_at: int | None = None, delay_s: float = 0.0
+    ) -> None:
+        self.open_streams = 0
+        self._n_chunks = n_chunks
+        self._fail_at = fail_at
+        self._delay_s = delay_s
+
+    async def stream(
+        self, prompt_ids: Int32Array, sampling: Sampling
+    ) -> AsyncGenerator[TokenChunk]:
+        rng = np.random.default_rng([int(prompt_ids.sum()), sampling.seed])
+        self.open_streams += 1
+        try:
+            for index in range(self._n_chunks):
+                await asyncio.sleep(self._delay_s)
+                if index == self._fail_at:
+                    raise RuntimeError("the fake LM was told to fail")
+                ids = np.concatenate([rng.integers(0, 1024, 2), rng.integers(1024, 5120, 3)])
+                yield TokenChunk(ids.astype(np.int32), last=index == self._n_chunks - 1)
+        finally:
+            self.open_streams -= 1
+
+
+class FakeDecoder:
+    """Every group becomes 120 ms whose level follows its tokens; counts open streams."""
+
+    def __init__(self) -> None:
+        self.open_streams = 0
+
+    async def stream(
+        self, tokens: AsyncIterator[TokenChunk], voice: VoicePrompt
+    ) -> AsyncGenerator[AudioChunk]:
+        del voice
+        self.open_streams += 1
+        try:
+            async for chunk in tokens:
+                levels = np.repeat(chunk.ids[::5] / 5120.0, SAMPLES_PER_GROUP).astype(np.float32)
+                yield AudioChunk(levels, chunk.last)
+        finally:
+            self.open_streams -= 1

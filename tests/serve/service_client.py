@@ -1,0 +1,116 @@
+"""A client of the running service that the serve and chaos tiers share: requests, gauges, replica processes."""
+
+from __future__ import annotations
+
+import base64
+import io
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import av
+import httpx
+import numpy as np
+import psutil
+
+from deployments.service import RunningService
+from pipeline.voice_list import VOICES_DIR, load_voices
+
+TEXT = "One two three four."
+TIMEOUT_S = 120.0
+
+
+class ServiceClient:
+    """Talks to one running service over HTTP, as a user would."""
+
+    def __init__(self, service: RunningService) -> None:
+        self.service = service
+        self.http = httpx.Client(base_url=service.url, timeout=TIMEOUT_S)
+
+    def speak(self, **fields: Any) -> httpx.Response:
+        """POST /v1/audio/speech with a listed voice and a fixed seed unless told otherwise."""
+        return self.http.post("/v1/audio/speech", json=body(**fields))
+
+    @contextmanager
+    def stream(self, **fields: Any) -> Iterator[httpx.Response]:
+        with self.http.stream("POST", "/v1/audio/speech", json=body(**fields)) as reply:
+            yield reply
+
+    def ready(self) -> dict[str, Any]:
+        return self.http.get("/readyz").json()
+
+    def gauge(self, stage: str, name: str) -> int:
+        """A gauge summed over the stage's replicas."""
+        return sum(replica[name] for replica in self.ready()["stages"][stage]["replicas"])
+
+    def encodes(self) -> int:
+        return self.gauge("tokenizer", "encodes")
+
+    def busy(self) -> tuple[int, int]:
+        """LLM slots and vocoder streams in use."""
+        return self.gauge("llm", "slots_active"), self.gauge("vocoder", "streams_active")
+
+    def log(self) -> str:
+        return Path(self.service.log).read_text(errors="replace")
+
+    def replica(self, stage: str) -> psutil.Process:
+        """The process of one replica of a deployment (Router, Tokenizer, LLM, Vocoder)."""
+        processes = self.replicas(stage)
+        assert processes, f"no process of {stage}"
+        return processes[0]
+
+    def replicas(self, stage: str) -> list[psutil.Process]:
+        root = psutil.Process(self.service.pid)
+        title = f"ray::ServeReplica:timbre:{stage}"
+        return [p for p in root.children(recursive=True) if title in " ".join(cmdline_of(p))]
+
+    def kill(self, stage: str) -> None:
+        self.replica(stage).send_signal(signal.SIGKILL)
+
+
+def cmdline_of(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return []
+
+
+def body(**fields: Any) -> dict[str, Any]:
+    return {"input": TEXT, "voice": "aria", "seed": 7, **fields}
+
+
+def cloned(clip: bytes, transcript: str, **fields: Any) -> dict[str, Any]:
+    """A body with an uploaded clip."""
+    step_audio = {"prompt_audio_base64": base64.b64encode(clip).decode(), "prompt_text": transcript}
+    return body(step_audio=step_audio, **fields)
+
+
+def listed_clip(name: str = "aria") -> tuple[bytes, str]:
+    voice = load_voices(VOICES_DIR)[name]
+    return voice.path.read_bytes(), voice.transcript
+
+
+def decoded(audio: bytes) -> tuple[np.ndarray, int]:
+    """Samples (mono float32) and rate of any container."""
+    with av.open(io.BytesIO(audio)) as container:
+        rate_hz = container.streams.audio[0].rate
+        resampler = av.AudioResampler("flt", "mono", rate_hz)
+        frames = [
+            f.to_ndarray()[0]
+            for frame in container.decode(audio=0)
+            for f in resampler.resample(frame)
+        ]
+    return np.concatenate(frames), rate_hz
+
+
+def eventually(check: Callable[[], bool], timeout_s: float, every_s: float = 0.05) -> bool:
+    """Poll until `check` holds; False when it did not in time."""
+    deadline_s = time.monotonic() + timeout_s
+    while time.monotonic() < deadline_s:
+        if check():
+            return True
+        time.sleep(every_s)
+    return check()

@@ -1,0 +1,117 @@
+"""What must hold over a service's life: a voice survives restarts, disconnects free everything, starts fail clearly."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from deployments.service import LocalService
+from pipeline.errors import SetupError
+from tests.serve.conftest import start, write_config
+from tests.serve.service_client import (
+    TEXT,
+    ServiceClient,
+    cloned,
+    decoded,
+    eventually,
+    listed_clip,
+)
+
+pytestmark = pytest.mark.serve
+FREED_WITHIN_S = 0.5
+
+
+def test_a_voice_survives_a_restart_without_another_encode(tmp_path: Path):
+    clip, transcript = listed_clip("bruno")
+    config = write_config(tmp_path, cache={"url": str(tmp_path / "voices")})
+    first = start(tmp_path, config)
+    try:
+        reply = first.http.post("/v1/audio/speech", json=cloned(clip, transcript))
+        assert reply.headers["x-cache"] == "miss"
+        assert first.encodes() == 1
+    finally:
+        LocalService(tmp_path).stop()
+    second = start(tmp_path, config)
+    try:
+        again = second.http.post("/v1/audio/speech", json=cloned(clip, transcript))
+        assert again.headers["x-cache"] == "l3"
+        assert again.content == reply.content
+        assert second.encodes() == 0
+        third = second.http.post("/v1/audio/speech", json=cloned(clip, transcript))
+        assert third.headers["x-cache"] == "l1"
+    finally:
+        LocalService(tmp_path).stop()
+
+
+def test_a_disconnect_frees_the_llm_slot_and_the_vocoder(client: ServiceClient):
+    assert eventually(lambda: client.busy() == (0, 0), 5.0)
+    long_text = TEXT * 40
+    with client.stream(input=long_text, response_format="pcm") as reply:
+        next(reply.iter_raw())
+        assert client.busy()[1] >= 1
+    left_s = time.monotonic()
+    assert eventually(lambda: client.busy() == (0, 0), FREED_WITHIN_S, every_s=0.02), client.busy()
+    assert time.monotonic() - left_s <= FREED_WITHIN_S + 0.1
+
+
+def test_a_disconnect_before_the_first_audio_frees_everything(client: ServiceClient):
+    with pytest.raises(httpx.ReadTimeout):
+        client.http.post(
+            "/v1/audio/speech",
+            json={"input": TEXT * 40, "voice": "aria", "seed": 1},
+            timeout=httpx.Timeout(5.0, read=0.05),
+        )
+    assert eventually(lambda: client.busy() == (0, 0), FREED_WITHIN_S + 0.1, every_s=0.02)
+
+
+def test_human_clips_go_through(client: ServiceClient, shared_dir: Path):
+    transcripts = json.loads((shared_dir / "audio" / "transcripts.json").read_text())
+    for name, transcript in transcripts.items():
+        clip = (shared_dir / "audio" / name).read_bytes()
+        request = cloned(clip, transcript, response_format="wav")
+        before = client.encodes()
+        reply = client.http.post("/v1/audio/speech", json=request)
+        assert reply.status_code == httpx.codes.OK, (name, reply.text)
+        samples, rate_hz = decoded(reply.content)
+        assert rate_hz == 24_000
+        assert 0.1 < len(samples) / rate_hz < 60
+        assert abs(samples).max() > 1e-3
+        assert client.http.post("/v1/audio/speech", json=request).headers["x-cache"] == "l1"
+        assert client.encodes() == before + 1
+
+
+def test_a_gpu_that_is_not_there_is_a_message_within_seconds(tmp_path: Path):
+    config = write_config(tmp_path)
+    raw = yaml.safe_load(config.read_text())
+    application = raw["applications"][0]
+    application["args"]["llm"].update(device="cuda", gpu_memory_gib=4)
+    for deployment in application["deployments"]:
+        if deployment["name"] == "LLM":
+            deployment["ray_actor_options"]["num_gpus"] = 0.5
+    config.write_text(yaml.safe_dump(raw))
+    began_s = time.monotonic()
+    with pytest.raises(SetupError, match=r"GPU: asked 0.5 \(LLM 1 × 0.5\), present 0"):
+        start(tmp_path, config)
+    assert time.monotonic() - began_s < 45
+
+
+def test_a_port_in_use_leads_to_another_one(tmp_path: Path):
+    config = write_config(tmp_path)
+    port = yaml.safe_load(config.read_text())["http_options"]["port"]
+    said: list[str] = []
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        service = LocalService(tmp_path).start(config, {}, said.append)
+        try:
+            assert service.port != port
+            assert httpx.get(f"{service.url}/healthz").status_code == httpx.codes.OK
+        finally:
+            LocalService(tmp_path).stop()
+    assert any(f"port {port} is in use" in line for line in said)

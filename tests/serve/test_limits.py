@@ -1,0 +1,121 @@
+"""Bad input over HTTP: a clear 4xx with what was wrong and what is allowed, and the next request works."""
+
+from __future__ import annotations
+
+import base64
+import io
+import wave
+from collections.abc import Iterator
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.serve.service_client import ServiceClient, cloned, listed_clip
+
+pytestmark = pytest.mark.serve
+
+
+def wav(seconds: float, rate_hz: int = 16_000, level: float = 0.3) -> bytes:
+    t = np.arange(int(seconds * rate_hz)) / rate_hz
+    samples = (np.sin(2 * np.pi * 220 * t) * level * 32767).astype("<i2")
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setparams((1, 2, rate_hz, len(samples), "NONE", ""))
+        file.writeframes(samples.tobytes())
+    return buffer.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def _the_next_request_works(client: ServiceClient) -> Iterator[None]:
+    yield
+    assert client.speak().status_code == httpx.codes.OK
+
+
+CLIPS = [
+    (wav(0.3), 422, "clip_duration", "0.5"),
+    (wav(31.0), 422, "clip_duration", "30"),
+    (wav(2.0, level=0.0), 422, "silent_audio", "sil"),
+    (wav(2.0, rate_hz=4_000), 422, "sample_rate", "8000"),
+    (b"RIFF but not really", 415, "undecodable_audio", "decode"),
+    (b"", 415, "undecodable_audio", "empty"),
+    (wav(2.0)[:60], 415, "undecodable_audio", ""),
+]
+
+
+@pytest.mark.parametrize(
+    ("clip", "status", "code", "said"), CLIPS, ids=[c[2] + str(i) for i, c in enumerate(CLIPS)]
+)
+def test_clips_that_cannot_be_used(client: ServiceClient, clip, status, code, said):
+    reply = client.http.post("/v1/audio/speech", json=cloned(clip, "something"))
+    error = reply.json()["error"]
+    assert 400 <= reply.status_code < 500
+    assert (reply.status_code, error["code"]) == (status, code) or code == "undecodable_audio"
+    assert said in error["message"].lower()
+
+
+BODIES = [
+    ({"input": ""}, 422, "input"),
+    ({"input": "x" * 4097}, 422, "4096"),
+    ({"voice": "nobody"}, 404, "aria"),
+    ({"step_audio": {"prompt_txt": "x"}}, 422, "prompt_text"),
+    ({"step_audio": {"mode": "sing"}}, 422, "clone"),
+    ({"step_audio": {"mode": "emotion", "edit_info": "happy"}}, 400, "edits a clip"),
+    ({"response_format": "midi"}, 422, "mp3"),
+    ({"speed": 9}, 422, "4"),
+    ({"model": "gpt-9"}, 422, "tts-1"),
+    ({"ref_audio": "not base64!", "ref_text": "x"}, 400, "base64"),
+    ({"ref_audio": "http://127.0.0.1/clip.wav", "ref_text": "x"}, 422, "not fetched"),
+    ({"ref_audio": base64.b64encode(wav(1.0)).decode()}, 400, "transcript"),
+    ({"seed": -1}, 422, "seed"),
+    ({"temperature": "hot"}, 422, "temperature"),
+]
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "said"),
+    BODIES,
+    ids=[next(iter(b[0])) + str(i) for i, b in enumerate(BODIES)],
+)
+def test_bodies_that_cannot_be_served(client: ServiceClient, fields, status, said):
+    reply = client.speak(**fields)
+    assert reply.status_code == status, reply.text
+    error = reply.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["type"] == "invalid_request_error"
+    assert said in error["message"]
+
+
+def test_a_body_over_the_limit_is_refused_declared_or_not(client: ServiceClient):
+    huge = b'{"input":"' + b"x" * (26 * 2**20) + b'"}'
+    headers = {"content-type": "application/json"}
+    declared = client.http.post("/v1/audio/speech", content=huge, headers=headers)
+    pieces = (huge[i : i + 2**20] for i in range(0, len(huge), 2**20))
+    chunked = client.http.post("/v1/audio/speech", content=pieces, headers=headers)
+    for reply in (declared, chunked):
+        assert reply.status_code == 413
+        assert reply.json()["error"]["code"] == "too_large"
+
+
+def test_json_that_is_not_json(client: ServiceClient):
+    headers = {"content-type": "application/json"}
+    reply = client.http.post("/v1/audio/speech", content=b"{", headers=headers)
+    assert reply.status_code == 422
+    assert "JSON" in reply.json()["error"]["message"]
+
+
+def test_an_upload_without_a_file_says_which_part_is_missing(client: ServiceClient):
+    reply = client.http.post("/v1/audio/speech/upload", data={"payload": "{}"})
+    assert reply.status_code == 400
+    assert "prompt_audio_file" in reply.json()["error"]["message"]
+
+
+def test_an_unknown_route_and_method_answer_in_the_same_shape(client: ServiceClient):
+    assert client.http.get("/v1/nothing").json()["error"]["code"] == "http_error"
+    assert client.http.get("/v1/audio/speech").status_code == 405
+
+
+def test_unknown_fields_at_the_top_are_ignored_as_clients_expect(client: ServiceClient):
+    clip, transcript = listed_clip()
+    reply = client.http.post("/v1/audio/speech", json={**cloned(clip, transcript), "user": "x"})
+    assert reply.status_code == httpx.codes.OK

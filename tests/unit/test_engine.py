@@ -1,0 +1,469 @@
+"""The engine on a small random Step1: determinism, admission, credit, cancellation, failures."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.contracts import Sampling, TokenChunk
+from pipeline.errors import (
+    CapacityError,
+    ConfigError,
+    StageError,
+    StageUnavailableError,
+    TextError,
+    UnsupportedError,
+)
+from pipeline.stepaudio.credit import TokenCredit
+from pipeline.stepaudio.engine import Engine
+from pipeline.stepaudio.parity import fill
+from pipeline.stepaudio.runner import Step1Runner
+from pipeline.stepaudio.sampling import AudioVocabulary
+from pipeline.stepaudio.step1 import Step1Config, Step1ForCausalLM
+from pipeline.stepaudio.tokens import deinterleave
+
+pytestmark = pytest.mark.unit
+
+BASE = 9
+VOCABULARY = AudioVocabulary(audio_base=BASE, stop_id=3)
+VOCAB_SIZE = BASE + 5120 + 40
+POISON = BASE + 5120 + 7  # a text token that no answer holds
+
+MakeEngine = Callable[..., Engine]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """A model this small only waits for a second thread, and a busy machine makes that long."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
+
+
+@pytest.fixture(scope="module")
+def model() -> Step1ForCausalLM:
+    config = Step1Config(
+        hidden_size=48,
+        intermediate_size=64,
+        num_attention_heads=6,
+        num_attention_groups=2,
+        num_hidden_layers=2,
+        vocab_size=VOCAB_SIZE,
+        max_seq_len=1024,
+    )
+    model = Step1ForCausalLM(config).eval().requires_grad_(False)
+    fill(model, 11)
+    return model
+
+
+@pytest.fixture
+def make_engine(model: Step1ForCausalLM) -> Iterator[MakeEngine]:
+    engines: list[Engine] = []
+
+    def make(**options: float) -> Engine:
+        settings = {
+            "slots": 4,
+            "max_context_tokens": 600,
+            "queue_size": 64,
+            "queue_timeout_s": 30.0,
+            "prefill_chunk_tokens": 64,
+            "chunk_tokens": 15,
+        }
+        engines.append(Engine(model, VOCABULARY, **{**settings, **options}))
+        return engines[-1]
+
+    yield make
+    for engine in engines:
+        engine.close()
+
+
+def prompt(n_tokens: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(BASE, VOCAB_SIZE - 40, n_tokens).astype(np.int32)
+
+
+async def collect(chunks: AsyncIterator[TokenChunk]) -> list[int]:
+    ids: list[int] = []
+    ended = False
+    async for chunk in chunks:
+        assert not ended
+        assert len(chunk.ids) % 5 == 0
+        ids += chunk.ids.tolist()
+        ended = chunk.last
+    assert ended
+    return ids
+
+
+async def until(condition: Callable[[], bool], within_s: float = 5.0) -> float:
+    """Wait for a condition → seconds it took."""
+    start = time.monotonic()
+    while not condition():
+        assert time.monotonic() - start < within_s, "the condition did not come true"
+        await asyncio.sleep(0.002)
+    return time.monotonic() - start
+
+
+def request(seed: int) -> tuple[np.ndarray, Sampling]:
+    """A request whose prompt length, temperature and truncation vary with the seed."""
+    sampling = Sampling(
+        temperature=(0.7, 1.3, 0.0)[seed % 3],
+        seed=seed,
+        max_tokens=30 + 5 * (seed % 7),
+        top_k=(0, 0, 50, 0)[seed % 4],
+        top_p=(1.0, 0.8)[seed % 2],
+    )
+    return prompt(3 + 37 * seed % 300, seed), sampling
+
+
+async def test_a_stream_is_the_same_alone_interleaved_and_in_any_slot(
+    make_engine: MakeEngine,
+) -> None:
+    engine = make_engine(slots=6)
+    serial = [await collect(engine.stream(*request(seed))) for seed in range(12)]
+    together = await asyncio.gather(*(collect(engine.stream(*request(s))) for s in range(12)))
+    backwards = await asyncio.gather(
+        *(collect(engine.stream(*request(s))) for s in reversed(range(12)))
+    )
+    small = make_engine(slots=2)
+    pairs = await asyncio.gather(*(collect(small.stream(*request(s))) for s in range(12)))
+    assert together == serial
+    assert backwards[::-1] == serial
+    assert pairs == serial
+    assert len({tuple(ids) for ids in serial}) == 12
+
+
+async def test_same_seed_same_tokens_other_seed_other_tokens(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    ids = prompt(40, 0)
+    first, again, other = [
+        await collect(engine.stream(ids, Sampling(seed=seed, max_tokens=50))) for seed in (5, 5, 6)
+    ]
+    assert first == again != other
+
+
+async def test_answers_follow_the_grammar_at_a_high_temperature(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    sampling = Sampling(temperature=50.0, seed=1, max_tokens=400)
+    ids = await collect(engine.stream(prompt(20, 1), sampling))
+    vq02, vq06 = deinterleave(np.array(ids, np.int32))
+    assert len(vq02) * 3 == len(vq06) * 2 > 0
+
+
+async def test_prefill_chunk_size_does_not_change_a_greedy_answer(make_engine: MakeEngine) -> None:
+    sampling = Sampling(temperature=0, max_tokens=60)
+    answers = [
+        await collect(make_engine(prefill_chunk_tokens=n).stream(prompt(301, 3), sampling))
+        for n in (7, 100, 1024)
+    ]
+    assert answers[0] == answers[1] == answers[2]
+
+
+async def test_chunks_are_of_the_configured_size(make_engine: MakeEngine) -> None:
+    engine = make_engine(chunk_tokens=10)
+    chunks = [c async for c in engine.stream(prompt(5, 2), Sampling(seed=3, max_tokens=45))]
+    assert [len(c.ids) for c in chunks] == [10, 10, 10, 10, 5]
+    assert [c.last for c in chunks] == [False] * 4 + [True]
+
+
+async def test_max_tokens_ends_at_a_group_border(make_engine: MakeEngine) -> None:
+    ids = await collect(make_engine().stream(prompt(5, 2), Sampling(seed=3, max_tokens=44)))
+    assert len(ids) == 40
+
+
+async def test_the_context_bounds_the_answer(make_engine: MakeEngine) -> None:
+    engine = make_engine(max_context_tokens=100)
+    ids = await collect(engine.stream(prompt(78, 2), Sampling(seed=3)))
+    assert len(ids) == 20
+    with pytest.raises(TextError, match="96 tokens, allowed: 1 to 95"):
+        await collect(engine.stream(prompt(96, 2), Sampling()))
+
+
+async def test_sampling_outside_its_limits_is_refused(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    with pytest.raises(UnsupportedError, match="max_tokens is 4"):
+        await collect(engine.stream(prompt(5, 2), Sampling(max_tokens=4)))
+    assert engine.gauges().slots_active == 0
+
+
+async def test_a_stop_ends_the_stream(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Step1Runner.step
+
+    def with_likely_stop(*args: object, **kwargs: object) -> torch.Tensor:
+        logits = plain(*args, **kwargs).clone()
+        logits[:, VOCABULARY.stop] += 100.0
+        return logits
+
+    monkeypatch.setattr(Step1Runner, "step", with_likely_stop)
+    engine = make_engine()
+    chunks = [c async for c in engine.stream(prompt(5, 2), Sampling(seed=3))]
+    assert [(len(c.ids), c.last) for c in chunks] == [(5, True)]
+    free = [c async for c in engine.stream(prompt(5, 2), Sampling(seed=3, grammar=False))]
+    assert [(len(c.ids), c.last) for c in free] == [(0, True)]
+
+
+async def test_queue_full_and_queue_timeout_are_capacity_errors(make_engine: MakeEngine) -> None:
+    engine = make_engine(slots=1, queue_size=1, queue_timeout_s=0.2)
+    holder = engine.stream(prompt(5, 1), Sampling(), TokenCredit(5))
+    await anext(holder)
+    waiter = asyncio.create_task(collect(engine.stream(prompt(5, 2), Sampling())))
+    await until(lambda: engine.gauges().queued == 1)
+    with pytest.raises(CapacityError, match="1 slots are busy and 1 requests wait"):
+        await collect(engine.stream(prompt(5, 3), Sampling()))
+    with pytest.raises(CapacityError, match=r"within 0\.2 s"):
+        await waiter
+    assert engine.gauges().queued == 0
+    await holder.aclose()
+    await until(lambda: engine.gauges().slots_active == 0)
+    assert len(await collect(engine.stream(prompt(5, 1), Sampling(max_tokens=10)))) == 10
+
+
+async def test_aclose_and_task_cancel_free_the_slot_quickly(make_engine: MakeEngine) -> None:
+    engine = make_engine(max_context_tokens=1024)
+    closed = engine.stream(prompt(5, 1), Sampling(temperature=1))
+    await anext(closed)
+    task = asyncio.create_task(collect(engine.stream(prompt(400, 2), Sampling(temperature=1))))
+    await until(lambda: engine.gauges().slots_active == 2)
+    await closed.aclose()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await until(lambda: engine.gauges().slots_active == 0) < 0.5
+    assert engine.gauges().cancelled_total == 2
+
+
+async def test_a_waiting_request_can_be_cancelled(make_engine: MakeEngine) -> None:
+    engine = make_engine(slots=1)
+    holder = engine.stream(prompt(5, 1), Sampling(), TokenCredit(5))
+    await anext(holder)
+    waiter = asyncio.create_task(collect(engine.stream(prompt(5, 2), Sampling())))
+    await until(lambda: engine.gauges().queued == 1)
+    waiter.cancel()
+    await asyncio.wait([waiter])
+    assert engine.gauges().queued == 0
+    await holder.aclose()
+
+
+async def test_credit_pauses_and_resumes_without_changing_tokens(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    sampling = Sampling(seed=9, max_tokens=60)
+    expected = await collect(engine.stream(prompt(30, 4), sampling))
+    credit = TokenCredit(12)  # two whole groups
+    stream = engine.stream(prompt(30, 4), sampling, credit)
+    ids = (await anext(stream)).ids.tolist()
+    assert len(ids) == 10
+    pending = asyncio.ensure_future(anext(stream))
+    before = engine.gauges().tokens_generated_total
+    await asyncio.sleep(0.1)
+    assert not pending.done()
+    assert engine.gauges().tokens_generated_total == before
+    threading.Thread(target=credit.grant, args=(25,)).start()
+    ids += (await pending).ids.tolist()
+    assert len(ids) == 25
+    credit.grant(10)  # a smaller total changes nothing
+    assert credit.limit == 25
+    credit.grant(1000)
+    assert ids + await collect(stream) == expected
+
+
+async def test_a_paused_stream_can_be_cancelled_and_others_go_on(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    expected = await collect(engine.stream(*request(1)))
+    paused = engine.stream(prompt(30, 4), Sampling(), TokenCredit())
+    pending = asyncio.ensure_future(anext(paused))
+    await until(lambda: engine.gauges().slots_active == 1)
+    assert await collect(engine.stream(*request(1))) == expected
+    assert not pending.done()
+    pending.cancel()
+    await asyncio.wait([pending])
+    assert await until(lambda: engine.gauges().slots_active == 0) < 0.5
+
+
+async def test_a_failing_step_reaches_its_caller_alone(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine()
+    expected = [await collect(engine.stream(*request(seed))) for seed in range(3)]
+    plain = Step1Runner.step
+
+    def poisoned(
+        self: Step1Runner, window: range, tokens: list[int], *others: object
+    ) -> torch.Tensor:
+        if POISON in tokens:
+            raise RuntimeError("poisoned")
+        return plain(self, window, tokens, *others)
+
+    monkeypatch.setattr(Step1Runner, "step", poisoned)
+    bad = np.append(prompt(20, 8), POISON)
+    streams = [engine.stream(*request(seed)) for seed in range(3)]
+    streams.insert(1, engine.stream(bad, Sampling()))
+    results = await asyncio.gather(*map(collect, streams), return_exceptions=True)
+    failure = results.pop(1)
+    assert isinstance(failure, StageError)
+    assert "poisoned" in str(failure)
+    assert results == expected
+    assert engine.gauges().slots_active == 0
+    engine.check_health()
+
+
+async def test_a_failing_prefill_reaches_its_caller_alone(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine()
+    expected = await collect(engine.stream(*request(2)))
+    plain = Step1Runner.prefill
+
+    def poisoned(self: Step1Runner, slot: int, ids: np.ndarray, start: int) -> None:
+        if POISON in ids:
+            raise MemoryError("no room")
+        plain(self, slot, ids, start)
+
+    monkeypatch.setattr(Step1Runner, "prefill", poisoned)
+    bad = np.append(POISON, prompt(20, 8)).astype(np.int32)
+    failure, ids = await asyncio.gather(
+        collect(engine.stream(bad, Sampling())),
+        collect(engine.stream(*request(2))),
+        return_exceptions=True,
+    )
+    assert isinstance(failure, StageError)
+    assert ids == expected
+
+
+async def test_numbers_that_are_not_finite_fail_one_stream_and_leave_the_slot_usable(
+    model: Step1ForCausalLM, make_engine: MakeEngine
+) -> None:
+    engine = make_engine(slots=2)
+    expected = [await collect(engine.stream(*request(seed))) for seed in (1, 2)]
+    embedding = model.model.embed_tokens.weight
+    saved = embedding[POISON].clone()
+    embedding[POISON] = torch.nan
+    try:
+        bad = np.insert(prompt(20, 8), 4, POISON).astype(np.int32)
+        failure, ids = await asyncio.gather(
+            collect(engine.stream(bad, Sampling())),
+            collect(engine.stream(*request(1))),
+            return_exceptions=True,
+        )
+    finally:
+        embedding[POISON] = saved
+    assert isinstance(failure, StageError)
+    assert "not finite" in str(failure)
+    assert ids == expected[0]
+    both = await asyncio.gather(*(collect(engine.stream(*request(seed))) for seed in (1, 2)))
+    assert both == expected
+
+
+async def test_an_engine_that_only_fails_is_unhealthy(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine()
+
+    def broken(*_: object, **__: object) -> torch.Tensor:
+        raise RuntimeError("device lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Step1Runner, "step", broken)
+        for _ in range(3):
+            engine.check_health()
+            with pytest.raises(StageError, match="device lost"):
+                await collect(engine.stream(*request(1)))
+        with pytest.raises(StageError, match="3 times in a row"):
+            engine.check_health()
+    await collect(engine.stream(*request(1)))
+    engine.check_health()
+
+
+async def test_500_random_joins_and_cancels_leak_nothing_and_leave_survivors_unchanged(
+    make_engine: MakeEngine,
+) -> None:
+    engine = make_engine(slots=5, queue_size=500)
+    expected = [await collect(engine.stream(*request(seed))) for seed in range(8)]
+    rng = random.Random(0)  # noqa: S311
+    n_cancelled = n_survived = 0
+
+    async def join(index: int) -> None:
+        nonlocal n_cancelled, n_survived
+        seed = index % 8
+        credit = TokenCredit(rng.choice([0, 10, 10_000]))
+        task = asyncio.create_task(collect(engine.stream(*request(seed), credit)))
+        if credit.limit < 10_000 or rng.random() < 0.7:
+            await asyncio.sleep(rng.random() * 0.05)
+            if credit.limit < 10_000 and rng.random() < 0.1:
+                credit.grant(10_000)
+            elif not task.done():
+                task.cancel()
+        await asyncio.wait([task])
+        if task.cancelled():
+            n_cancelled += 1
+        else:
+            assert task.result() == expected[seed]
+            n_survived += 1
+
+    running: set[asyncio.Task[None]] = set()
+    for index in range(500):
+        running.add(asyncio.create_task(join(index)))
+        if len(running) >= 12:
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+    await asyncio.gather(*running)
+    await until(lambda: engine.gauges().slots_active == 0)
+    gauges = engine.gauges()
+    assert (gauges.queued, gauges.cancelled_total) == (0, n_cancelled)
+    assert n_cancelled > 100
+    assert n_survived > 50
+
+
+async def test_the_event_loop_stays_free_during_a_slow_step(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Step1Runner.step
+
+    def slow(*args: object, **kwargs: object) -> torch.Tensor:
+        time.sleep(0.3)
+        return plain(*args, **kwargs)
+
+    monkeypatch.setattr(Step1Runner, "step", slow)
+    engine = make_engine()
+    task = asyncio.create_task(collect(engine.stream(prompt(4, 1), Sampling())))
+    await until(lambda: engine.gauges().slots_active == 1)
+    start = time.monotonic()
+    for _ in range(10):
+        await asyncio.sleep(0.001)
+    assert time.monotonic() - start < 0.2
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_close_ends_open_streams_and_refuses_new_ones(make_engine: MakeEngine) -> None:
+    engine = make_engine(slots=1)
+    held = asyncio.create_task(collect(engine.stream(prompt(4, 1), Sampling(), TokenCredit())))
+    waiting = asyncio.create_task(collect(engine.stream(prompt(4, 2), Sampling())))
+    await until(lambda: engine.gauges().queued == 1)
+    engine.close()
+    for task in (held, waiting):
+        with pytest.raises(StageUnavailableError):
+            await task
+    with pytest.raises(StageUnavailableError):
+        await collect(engine.stream(prompt(4, 1), Sampling()))
+    with pytest.raises(StageUnavailableError):
+        engine.check_health()
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    "options", [{"chunk_tokens": 12}, {"chunk_tokens": 0}, {"slots": 0}, {"queue_size": -1}]
+)
+def test_settings_that_make_no_sense_are_refused(
+    make_engine: MakeEngine, options: dict[str, int]
+) -> None:
+    with pytest.raises(ConfigError):
+        make_engine(**options)

@@ -1,0 +1,200 @@
+"""The slot form of Step1: equal to the plain form, rows that depend on themselves alone; loading."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.errors import CheckpointError
+from pipeline.stepaudio.parity import fill
+from pipeline.stepaudio.projection import Projection, pack
+from pipeline.stepaudio.runner import Step1Runner
+from pipeline.stepaudio.sampling import AudioVocabulary
+from pipeline.stepaudio.step1 import Step1Config, Step1ForCausalLM, alibi_slopes, load_step1
+
+pytestmark = pytest.mark.unit
+
+
+def sizes(hidden: int, intermediate: int, heads: int, groups: int) -> dict[str, int]:
+    return {
+        "hidden_size": hidden,
+        "intermediate_size": intermediate,
+        "num_attention_heads": heads,
+        "num_attention_groups": groups,
+    }
+
+
+SIZES = {
+    "golden": sizes(192, 320, 12, 2),
+    "tiny": sizes(256, 512, 8, 2),
+    "odd": sizes(120, 88, 5, 5),
+    "one group": sizes(96, 72, 6, 1),
+}
+
+
+def small_model(size: str, layers: int = 2, vocab_size: int = 700) -> Step1ForCausalLM:
+    config = Step1Config(
+        num_hidden_layers=layers, vocab_size=vocab_size, max_seq_len=2048, **SIZES[size]
+    )
+    model = Step1ForCausalLM(config).eval().requires_grad_(False)
+    fill(model, 5)
+    return model
+
+
+def audio_vocabulary(model: Step1ForCausalLM) -> AudioVocabulary:
+    return AudioVocabulary(audio_base=20, stop_id=3, audio_tokens=model.config.vocab_size - 20)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_slots_give_the_logits_of_the_plain_form(size: str) -> None:
+    model = small_model(size)
+    vocabulary = audio_vocabulary(model)
+    runner = Step1Runner(model, vocabulary, slots=3, max_context_tokens=600)
+    ids = np.random.default_rng(0).integers(0, 700, 540).astype(np.int32)
+    plain = model(torch.from_numpy(ids)[None].long())[0]
+    rows = [*range(20, 700), 3]
+    for start in range(0, 500, 90):
+        runner.prefill(1, ids[start : min(start + 90, 500)], start)
+    for position in range(500, 540):  # over the border of a key block
+        logits = runner.step(range(1, 2), [ids[position]], [position], position)
+        assert (logits[0] - plain[position, rows]).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_row_is_bitwise_the_same_alone_and_in_every_batch_and_slot(size: str) -> None:
+    torch.set_num_threads(2)
+    model = small_model(size)
+    n_slots, n_steps = 8, 40
+    rng = np.random.default_rng(1)
+    ids = rng.integers(0, 700, 230 + n_steps).astype(np.int32)
+    runner = Step1Runner(model, audio_vocabulary(model), slots=n_slots, max_context_tokens=900)
+
+    def logits_in(slot: int, others: list[int]) -> torch.Tensor:
+        """Logits of the same tokens in a slot, beside slots with other prompts and lengths."""
+        lengths = {other: int(rng.integers(1, 800)) for other in others}
+        for other, length in lengths.items():
+            runner.prefill(other, rng.integers(0, 700, length).astype(np.int32), 0)
+        runner.prefill(slot, ids[:230], 0)
+        used = sorted([slot, *others])
+        window = runner.window(used[0], used[-1])
+        found = []
+        for step in range(n_steps):
+            tokens = rng.integers(0, 700, len(window)).tolist()
+            positions = [lengths.get(index, 0) + step for index in window]
+            tokens[slot - window.start] = int(ids[230 + step])
+            positions[slot - window.start] = 230 + step
+            longest = max(positions[index - window.start] for index in used)
+            found.append(runner.step(window, tokens, positions, longest)[slot - window.start])
+        return torch.stack(found)
+
+    alone = logits_in(0, [])
+    assert torch.equal(logits_in(5, []), alone)
+    assert torch.equal(logits_in(0, [1, 2]), alone)
+    assert torch.equal(logits_in(3, [0, 1, 2, 4, 5, 6]), alone)
+    assert torch.equal(logits_in(7, list(range(7))), alone)
+    assert torch.equal(logits_in(2, [0, 7]), alone)
+
+
+@pytest.mark.parametrize(("dependent_below", "window"), [(1, range(1, 3)), (3, range(1, 4))])
+def test_batches_too_small_to_be_exact_are_widened(
+    monkeypatch: pytest.MonkeyPatch, dependent_below: int, window: range
+) -> None:
+    def pack_with_dependence(weight: torch.Tensor) -> Projection:
+        project = pack(weight)
+        return lambda x: project(x) + (1e-3 / len(x) if len(x) < dependent_below else 0.0)
+
+    monkeypatch.setattr("pipeline.stepaudio.runner.pack", pack_with_dependence)
+    model = small_model("tiny", layers=1)
+    runner = Step1Runner(model, audio_vocabulary(model), slots=4, max_context_tokens=256)
+    assert runner.window(1, 2) == window
+    assert runner.window(0, 3) == range(4)
+    assert len(runner.window(3, 3)) == dependent_below
+
+
+def test_pack_is_the_product_with_the_weight() -> None:
+    weight, x = torch.randn(24, 16), torch.randn(3, 16)
+    assert torch.allclose(pack(weight)(x), x @ weight.T, atol=1e-5)
+    half = pack(weight.bfloat16())(x.bfloat16())
+    assert half.dtype == torch.bfloat16
+
+
+def test_bfloat16_runs_and_is_near_float32() -> None:
+    model = small_model("golden")
+    ids = np.arange(100, dtype=np.int32)
+    expected = model(torch.from_numpy(ids)[None].long())[0, -1, [*range(20, 700), 3]]
+    half = model.to(torch.bfloat16)
+    runner = Step1Runner(half, audio_vocabulary(model), slots=2, max_context_tokens=256)
+    runner.prefill(1, ids[:-1], 0)
+    logits = runner.step(range(1, 2), [99], [99], 99)[0]
+    assert logits.dtype == torch.float32
+    assert (logits - expected).abs().max() < 0.1 * expected.abs().max()
+
+
+def test_slopes_of_a_head_count_that_is_no_power_of_two() -> None:
+    assert alibi_slopes(8).tolist() == [2.0**-i for i in range(1, 9)]
+    slopes = alibi_slopes(12).tolist()
+    assert slopes[:8] == [2.0**-i for i in range(1, 9)]
+    assert slopes[8:] == pytest.approx([2.0 ** (-i / 2) for i in (1, 3, 5, 7)])
+
+
+def test_a_vocabulary_beyond_the_model_is_refused() -> None:
+    model = small_model("tiny", layers=1)
+    with pytest.raises(CheckpointError, match="the model has 700 tokens"):
+        Step1Runner(model, AudioVocabulary(5, 3), slots=1, max_context_tokens=10)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    small_model("tiny").save_pretrained(tmp_path, max_shard_size="1MB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1
+    return tmp_path
+
+
+def test_loads_shards_of_the_official_layout(checkpoint: Path) -> None:
+    loaded = load_step1(checkpoint, "cpu", torch.float32)
+    expected = small_model("tiny").state_dict()
+    assert loaded.state_dict().keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[k]) for k, tensor in loaded.state_dict().items())
+    assert not loaded.training
+    assert loaded.config.num_attention_groups == 2
+    assert load_step1(checkpoint, "cpu", torch.bfloat16).dtype == torch.bfloat16
+
+
+def test_loads_one_file_without_an_index(tmp_path: Path) -> None:
+    small_model("odd").save_pretrained(tmp_path)
+    assert load_step1(tmp_path, "cpu", torch.float32).config.hidden_size == 120
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("num_hidden_layers", 3, "missing: model.layers.2.input_layernorm.weight"),
+        ("num_hidden_layers", 1, "unexpected: model.layers.1.input_layernorm.weight"),
+        ("vocab_size", 701, r"misshapen: lm_head.weight \(is \(700, 256\)"),
+        ("num_attention_heads", 7, "must divide"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_its_config_is_named(
+    checkpoint: Path, field: str, value: int, words: str
+) -> None:
+    path = checkpoint / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
+    with pytest.raises(CheckpointError, match=words):
+        load_step1(checkpoint, "cpu", torch.float32)
+
+
+def test_missing_and_damaged_files_are_named(checkpoint: Path) -> None:
+    shard = sorted(checkpoint.glob("*.safetensors"))[0]
+    shard.write_bytes(shard.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_step1(checkpoint, "cpu", torch.float32)
+    shard.unlink()
+    with pytest.raises(CheckpointError, match=f"missing: {shard.name}"):
+        load_step1(checkpoint, "cpu", torch.float32)
+    (checkpoint / "config.json").unlink()
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        load_step1(checkpoint, "cpu", torch.float32)

@@ -1,0 +1,154 @@
+"""The shipped serve configs are good, and what Ray would silently ignore is refused."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import ray
+import yaml
+
+from deployments.preflight import check_cluster
+from deployments.serve_config import lint, read_serve_config
+from pipeline.errors import ConfigError
+
+pytestmark = pytest.mark.unit
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ("serve_config.yaml", "serve_config.cpu.yaml")
+L40S = {"CPU": 16.0, "GPU": 1.0, "accelerator_type:L40S": 1.0}
+
+
+def document(name: str = "serve_config.yaml") -> dict[str, Any]:
+    return copy.deepcopy(yaml.safe_load((ROOT / name).read_text()))
+
+
+def deployment(config: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(d for d in config["applications"][0]["deployments"] if d["name"] == name)
+
+
+def written(config: dict[str, Any], tmp_path: Path) -> Path:
+    path = tmp_path / "serve_config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_shipped_configs_are_good(name):
+    assert lint(document(name)) == []
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_stream_may_finish_before_its_replica_is_stopped(name):
+    config = document(name)
+    longest_s = config["http_options"]["request_timeout_s"]
+    for stage in ("Router", "LLM", "Vocoder"):
+        assert deployment(config, stage)["graceful_shutdown_timeout_s"] > longest_s
+
+
+def test_production_shares_l40s_and_keeps_voices_in_s3():
+    config = document()
+    assert config["applications"][0]["args"]["cache"]["url"].startswith("s3://")
+    for stage in ("Tokenizer", "LLM", "Vocoder"):
+        options = deployment(config, stage)["ray_actor_options"]
+        assert 0 < options["num_gpus"] < 1
+        assert options["accelerator_type"] == "L40S"
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        ((), "http_option"),
+        (("http_options",), "prot"),
+        (("applications", 0), "import_paht"),
+        (("applications", 0, "deployments", 1), "max_ongoing_request"),
+        (("applications", 0, "deployments", 1), "numreplicas"),
+        (("applications", 0, "deployments", 2, "autoscaling_config"), "min_replica"),
+        (("applications", 0, "deployments", 2, "ray_actor_options"), "num_gpu"),
+    ],
+)
+def test_unknown_keys_are_refused_at_every_level(path, key):
+    config = document()
+    node: Any = config
+    for part in path:
+        node = node[part]
+    node[key] = 1
+    problems = lint(config)
+    assert any(f"{key}: unknown key" in problem for problem in problems)
+
+
+def test_unknown_args_are_refused():
+    config = document()
+    config["applications"][0]["args"]["llm"]["slotz"] = 3
+    assert any("llm.slotz: unknown key" in problem for problem in lint(config))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: deployment(c, "LLM").pop("autoscaling_config"), "autoscaling_config is missing"),
+        (lambda c: deployment(c, "LLM").update(name="Lmm"), "no stage is named 'Lmm'"),
+        (lambda c: deployment(c, "LLM").update(max_ongoing_requests=72), "need at least 76"),
+        (lambda c: deployment(c, "LLM")["ray_actor_options"].update(num_gpus=0.3), "overcommit"),
+        (lambda c: deployment(c, "LLM")["ray_actor_options"].update(num_gpus=0), "runs on cuda"),
+        (lambda c: deployment(c, "LLM").update(num_replicas=2), "num_replicas"),
+    ],
+)
+def test_what_would_fail_later_is_refused_now(change, message):
+    config = document()
+    change(config)
+    assert any(message in problem for problem in lint(config)), lint(config)
+
+
+def test_a_missing_gpu_is_a_message(tmp_path):
+    config = read_serve_config(written(document(), tmp_path))
+    with pytest.raises(ConfigError, match=r"GPU: asked 1.65 \(.*LLM 2 × 0.5.*present 0"):
+        check_cluster(config, [{"CPU": 64.0}])
+
+
+def test_the_machines_of_cluster_yaml_are_enough(tmp_path):
+    config = read_serve_config(written(document(), tmp_path))
+    check_cluster(config, [{"CPU": 16.0}, L40S, L40S])
+
+
+def test_fractions_that_add_up_but_do_not_pack_are_refused(tmp_path):
+    raw = document()
+    llm = deployment(raw, "LLM")
+    llm["ray_actor_options"]["num_gpus"] = 0.6
+    llm["autoscaling_config"]["min_replicas"] = 3
+    deployment(raw, "Vocoder")["autoscaling_config"]["min_replicas"] = 0
+    config = read_serve_config(written(raw, tmp_path))
+    with pytest.raises(ConfigError, match="does not fit any device"):
+        check_cluster(config, [{"CPU": 64.0}, L40S, L40S])
+
+
+def test_a_replica_that_no_node_can_hold_is_refused(tmp_path):
+    raw = document("serve_config.cpu.yaml")
+    deployment(raw, "LLM")["ray_actor_options"]["num_cpus"] = 3
+    config = read_serve_config(written(raw, tmp_path))
+    with pytest.raises(ConfigError, match="no node can hold a replica of LLM"):
+        check_cluster(config, [{"CPU": 2.0}, {"CPU": 2.0}, {"CPU": 2.0}])
+
+
+def test_an_autoscaling_cluster_may_still_grow(tmp_path):
+    raw = document()
+    raw["applications"][0]["args"]["cluster"]["may_grow"] = True
+    check_cluster(read_serve_config(written(raw, tmp_path)), [{"CPU": 4.0}])
+
+
+def test_the_cpu_config_fits_a_machine_with_two_cores(tmp_path):
+    config = read_serve_config(written(document("serve_config.cpu.yaml"), tmp_path))
+    check_cluster(config, [{"CPU": 2.0}])
+
+
+def test_cluster_yaml_is_a_valid_launcher_file():
+    schema = json.loads((Path(ray.__file__).parent / "autoscaler" / "ray-schema.json").read_text())
+    cluster = yaml.safe_load((ROOT / "cluster.yaml").read_text())
+    jsonschema.validate(cluster, schema)
+    types = cluster["available_node_types"]
+    assert {"head", "cpu_pool", "l40s_pool"} == set(types)
+    assert types["l40s_pool"]["resources"]["GPU"] == 1
+    assert sum(kind.get("min_workers", 0) for kind in types.values()) <= cluster["max_workers"]

@@ -1,0 +1,96 @@
+"""The main path with fakes: order, accounting, and what happens when someone leaves or something fails."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+
+import numpy as np
+import pytest
+
+from pipeline.contracts import Sampling, SpeechRequest
+from pipeline.synthesis import ChainedSpeaker, SpeechChunk, StopWatch, stage_line, synthesize
+from tests.fakes import SAMPLES_PER_GROUP, FakeDecoder, FakeLM, FakePrompts, FakeVoices
+
+pytestmark = pytest.mark.unit
+REQUEST = SpeechRequest(text="hello", transcript="hi", speaker="")
+
+
+async def speak(
+    lm: FakeLM, decoder: FakeDecoder, request: SpeechRequest = REQUEST
+) -> tuple[list[SpeechChunk], StopWatch]:
+    watch = StopWatch()
+    speaker = ChainedSpeaker(FakePrompts(), lm, decoder)
+    chunks = [c async for c in synthesize(b"clip", request, FakeVoices(), speaker, watch)]
+    return chunks, watch
+
+
+async def test_chunks_arrive_in_order_and_the_last_is_marked():
+    chunks, watch = await speak(FakeLM(3), FakeDecoder())
+    assert [c.last for c in chunks] == [False, False, True]
+    times = watch.times()
+    assert times.audio_s == pytest.approx(3 * SAMPLES_PER_GROUP / 24_000)
+    assert times.tier == "l1"
+    assert 0 < times.ttfa_s <= times.total_s
+
+
+async def test_the_same_seed_gives_the_same_samples_and_another_one_others():
+    def joined(chunks: list[SpeechChunk]) -> np.ndarray:
+        return np.concatenate([c.samples for c in chunks])
+
+    first, _ = await speak(FakeLM(), FakeDecoder())
+    again, _ = await speak(FakeLM(), FakeDecoder())
+    other = SpeechRequest(text="hello", transcript="hi", speaker="", sampling=Sampling(seed=1))
+    third, _ = await speak(FakeLM(), FakeDecoder(), other)
+    assert np.array_equal(joined(first), joined(again))
+    assert not np.array_equal(joined(first), joined(third))
+
+
+async def test_the_speaker_name_comes_from_the_clip():
+    """Two clips with one transcript are two speakers in the prompt."""
+    lm, decoder = FakeLM(1), FakeDecoder()
+    speaker = ChainedSpeaker(FakePrompts(), lm, decoder)
+    a = [c async for c in synthesize(b"\x01", REQUEST, FakeVoices(), speaker, StopWatch())]
+    b = [c async for c in synthesize(b"\x02", REQUEST, FakeVoices(), speaker, StopWatch())]
+    assert not np.array_equal(a[0].samples, b[0].samples)
+
+
+async def test_waiting_for_tokens_is_the_llms_time():
+    _, watch = await speak(FakeLM(3, delay_s=0.05), FakeDecoder())
+    times = watch.times()
+    assert times.llm_s >= 0.14
+    assert times.vocoder_s < 0.05
+
+
+async def test_leaving_early_frees_every_stage():
+    lm, decoder = FakeLM(100), FakeDecoder()
+    speaker = ChainedSpeaker(FakePrompts(), lm, decoder)
+    async with aclosing(speaker.speak(REQUEST, (await FakeVoices().resolve(b"")).prompt)) as speech:
+        await anext(speech)
+        assert (lm.open_streams, decoder.open_streams) == (1, 1)
+    assert (lm.open_streams, decoder.open_streams) == (0, 0)
+
+
+async def test_cancelling_frees_every_stage():
+    lm, decoder = FakeLM(100, delay_s=0.01), FakeDecoder()
+    task = asyncio.create_task(speak(lm, decoder))
+    await asyncio.sleep(0.1)
+    assert lm.open_streams == 1
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (lm.open_streams, decoder.open_streams) == (0, 0)
+
+
+async def test_a_failure_reaches_the_caller_and_frees_every_stage():
+    lm, decoder = FakeLM(5, fail_at=2), FakeDecoder()
+    with pytest.raises(RuntimeError, match="told to fail"):
+        await speak(lm, decoder)
+    assert (lm.open_streams, decoder.open_streams) == (0, 0)
+
+
+async def test_the_stage_line_names_every_stage():
+    _, watch = await speak(FakeLM(), FakeDecoder())
+    line = stage_line(watch.times())
+    for name in ("tokenizer=", "(l1)", "llm=", "ttfa=", "vocoder=", "total=", "audio=0.36", "rtf="):
+        assert name in line

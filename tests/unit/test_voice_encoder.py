@@ -1,0 +1,178 @@
+"""The whole reference encoder on small files."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.contracts import ReferenceClip, VoiceEncoder, VoicePrompt
+from pipeline.errors import AudioError, CheckpointError, ClipDurationError, SampleRateError
+from pipeline.stepaudio import voice_encoder
+from pipeline.stepaudio.config import MelConfig
+from pipeline.stepaudio.layout import PARAFORMER
+from pipeline.stepaudio.voice_encoder import StepVoiceEncoder
+from tests.encoder_files import write_encoder_files, write_speech_tokenizer
+
+pytestmark = pytest.mark.unit
+
+
+def clip(duration_s: float = 1.0, rate_hz: int = 24_000, seed: int = 0) -> ReferenceClip:
+    random = np.random.RandomState(seed)
+    samples = random.standard_normal(int(duration_s * rate_hz)).astype(np.float32) * 0.1
+    samples.setflags(write=False)  # as a record from the object store is
+    return ReferenceClip(samples, rate_hz, digest=str(seed))
+
+
+def fields(voice: VoicePrompt) -> list[object]:
+    arrays = (voice.vq02, voice.vq06, voice.prompt_mel, voice.speaker_embedding)
+    return [*(array.tobytes() for array in arrays), voice.duration_s, voice.fingerprint]
+
+
+@pytest.fixture(scope="module")
+def directories(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return write_encoder_files(tmp_path_factory.mktemp("encoder"))
+
+
+@pytest.fixture(scope="module")
+def encoder(directories: tuple[Path, Path]) -> Iterator[StepVoiceEncoder]:
+    made = StepVoiceEncoder(*directories, threads=1)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 16_000, 44_100, 192_000])
+def test_a_prompt_has_all_parts(encoder: StepVoiceEncoder, rate_hz: int) -> None:
+    voice = encoder.encode_blocking(clip(1.2, rate_hz))
+    # 1.2 s of noise, nothing trimmed, 0.27 s of margins added: 1.47 s
+    assert voice.n_groups == 12
+    assert (len(voice.vq02), voice.vq02.dtype) == (25, np.int16)
+    assert (len(voice.vq06), voice.vq06.dtype) == (37, np.int16)
+    assert (voice.prompt_mel.shape, voice.prompt_mel.dtype) == ((60, 80), np.float32)
+    assert (voice.speaker_embedding.shape, voice.speaker_embedding.dtype) == ((192,), np.float32)
+    assert voice.duration_s == pytest.approx(1.2)
+    assert voice.fingerprint == encoder.fingerprint
+
+
+async def test_async_encodes_in_parallel_equal_serial_ones(encoder: StepVoiceEncoder) -> None:
+    protocol: VoiceEncoder = encoder
+    clips = [clip(0.5 + 0.1 * seed, seed=seed) for seed in range(6)]
+    serial = [encoder.encode_blocking(one) for one in clips]
+    parallel = await asyncio.gather(*(protocol.encode(one) for one in clips))
+    assert [fields(one) for one in parallel] == [fields(one) for one in serial]
+    assert len({one.vq06.tobytes() for one in serial}) == len(clips)
+
+
+async def test_encode_leaves_the_event_loop_free(
+    encoder: StepVoiceEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The work waits for something that only the event loop can do."""
+    loop, started, may_go_on = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+    real = voice_encoder.clip_tokenizer_wav
+
+    def slow(samples: torch.Tensor, rate_hz: int) -> torch.Tensor:
+        loop.call_soon_threadsafe(started.set)
+        asyncio.run_coroutine_threadsafe(may_go_on.wait(), loop).result(timeout=10)
+        return real(samples, rate_hz)
+
+    monkeypatch.setattr(voice_encoder, "clip_tokenizer_wav", slow)
+    work = asyncio.create_task(encoder.encode(clip()))
+    async with asyncio.timeout(10):
+        await started.wait()
+        assert not work.done()
+        may_go_on.set()
+        assert (await work).n_groups
+
+
+def test_a_second_instance_gives_the_same_prompt(
+    encoder: StepVoiceEncoder, directories: tuple[Path, Path]
+) -> None:
+    second = StepVoiceEncoder(*directories, threads=2)
+    try:
+        assert fields(second.encode_blocking(clip())) == fields(encoder.encode_blocking(clip()))
+    finally:
+        second.close()
+
+
+@pytest.mark.parametrize("n_samples", [0, 1, 2_879])
+def test_a_clip_shorter_than_a_group_is_refused(encoder: StepVoiceEncoder, n_samples: int) -> None:
+    short = ReferenceClip(np.ones(n_samples, np.float32), 24_000, digest="")
+    with pytest.raises(ClipDurationError, match=r"at least 0\.12 s"):
+        encoder.encode_blocking(short)
+
+
+def test_the_shortest_clip_is_encoded(encoder: StepVoiceEncoder) -> None:
+    assert encoder.encode_blocking(clip(0.12)).n_groups >= 1
+
+
+def test_too_few_codes_are_refused(
+    encoder: StepVoiceEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(voice_encoder, "clip_tokenizer_wav", lambda samples, _: samples[:1_000])
+    with pytest.raises(ClipDurationError, match=r"after trimming silence the clip holds 1 \+ 2"):
+        encoder.encode_blocking(clip())
+
+
+@pytest.mark.parametrize("rate_hz", [7_999, 192_001])
+def test_a_strange_sample_rate_is_refused(encoder: StepVoiceEncoder, rate_hz: int) -> None:
+    with pytest.raises(SampleRateError, match=f"{rate_hz} Hz; allowed are 8000 to 192000"):
+        encoder.encode_blocking(clip(1.0, rate_hz))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_samples_that_are_no_numbers_are_refused(encoder: StepVoiceEncoder, value: float) -> None:
+    samples = np.zeros(24_000, np.float32)
+    samples[7] = value
+    with pytest.raises(AudioError, match="not finite"):
+        encoder.encode_blocking(ReferenceClip(samples, 24_000, digest=""))
+
+
+async def test_an_error_in_a_branch_reaches_the_caller(
+    encoder: StepVoiceEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> torch.Tensor:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(voice_encoder, "clip_prompt_mel", broken)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        await encoder.encode(clip())
+
+
+def test_every_file_and_version_is_in_the_fingerprint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["a", "b"]
+    for name in names:
+        (tmp_path / name).write_text("same")
+    files = [tmp_path / name for name in names]
+    mel_config = MelConfig()
+    seen = {voice_encoder.fingerprint_files(files, mel_config)}
+    assert seen == {voice_encoder.fingerprint_files(files, mel_config)}
+    (tmp_path / "b").write_text("other")
+    seen.add(voice_encoder.fingerprint_files(files, mel_config))
+    seen.add(voice_encoder.fingerprint_files(files, MelConfig(num_mels=100)))
+    monkeypatch.setattr(voice_encoder, "PREPROCESSING_VERSION", 1_000)
+    seen.add(voice_encoder.fingerprint_files(files, mel_config))
+    monkeypatch.setattr(voice_encoder, "VOICE_PROMPT_SCHEMA", 1_000)
+    seen.add(voice_encoder.fingerprint_files(files, mel_config))
+    assert len(seen) == 5
+
+
+def test_the_fingerprint_covers_the_files_in_use(tmp_path: Path) -> None:
+    tokenizer_dir, vocoder_dir = write_encoder_files(tmp_path)
+    first = StepVoiceEncoder(tokenizer_dir, vocoder_dir)
+    write_speech_tokenizer(tokenizer_dir / voice_encoder.SPEECH_TOKENIZER, offset=-1)
+    second = StepVoiceEncoder(tokenizer_dir, vocoder_dir)
+    assert first.fingerprint != second.fingerprint
+
+
+def test_all_missing_files_are_named(tmp_path: Path) -> None:
+    tokenizer_dir, vocoder_dir = write_encoder_files(tmp_path)
+    (tokenizer_dir / PARAFORMER / "am.mvn").unlink()
+    (vocoder_dir / voice_encoder.SPEAKER_MODEL).unlink()
+    with pytest.raises(CheckpointError, match=r"missing: .*am\.mvn, .*campplus\.onnx"):
+        StepVoiceEncoder(tokenizer_dir, vocoder_dir)
