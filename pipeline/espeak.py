@@ -1,6 +1,9 @@
-"""The espeak-ng library behind one lock: text → samples and phoneme events. Knows no phoneme classes and no model.
+"""The espeak-ng library behind one lock: text → samples and phoneme events.
 
-The library is bundled by the package espeakng-loader. It keeps global state, so a process has one instance of it.
+Knows no phoneme classes and no model.
+
+The library is bundled by the package espeakng-loader. It keeps global state, so a process has one
+instance of it.
 """
 
 from __future__ import annotations
@@ -59,7 +62,10 @@ class VoiceSettings:
 
 @dataclass(frozen=True, slots=True)
 class PhoneEvent:
-    """Start of a phoneme or of a word. mnemonic: espeak's name, empty for a word; start_samples: where it begins."""
+    """Start of a phoneme or of a word.
+
+    mnemonic: espeak's name, empty for a word; start_samples: where it begins.
+    """
 
     mnemonic: str
     start_samples: int

@@ -1,6 +1,7 @@
 """espeak's phoneme names as IPA symbols, and the text front end built on them. Knows no model.
 
-Training aligns speech with the very symbols that the front end writes, so both read the same events of one library.
+Training aligns speech with the very symbols that the front end writes, so both read the same events
+of one library.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ _SILENT = ("_", "_!", "_|", "||", ";", "@-")  # borders and glides that are no s
 # Allophones that differ by context alone share a symbol.
 _SYMBOLS = {
     "p": "p", "b": "b", "t": "t", "t#": "t", "t2": "t", "d": "d", "k": "k", "g": "g", "?": "ʔ",
-    "f": "f", "v": "v", "T": "θ", "D": "ð", "s": "s", "z": "z", "S": "ʃ", "Z": "ʒ", "h": "h", "x": "k",
-    "tS": "ʧ", "dZ": "ʤ", "m": "m", "n": "n", "n-": "n", "N": "ŋ", "l": "l", "@L": "l̩", "r": "ɹ", "r-": "ɹ",
-    "j": "j", "w": "w", "i": "i", "i:": "i", "I": "ɪ", "I2": "ɪ", "I#": "ɪ", "E": "ɛ", "a": "æ", "V": "ʌ",
-    "@": "ə", "@2": "ə", "a#": "ə", "3": "ɚ", "3:": "ɝ", "0": "ɑ", "A:": "ɑ", "aa": "ɑ", "O": "ɔ", "O:": "ɔ",
-    "O2": "ɔ", "U": "ʊ", "u:": "u", "eI": "eɪ", "aI": "aɪ", "OI": "oɪ", "aU": "aʊ", "oU": "oʊ", "e@": "ɛ˞",
-    "A@": "ɑ˞", "O@": "ɔ˞", "o@": "ɔ˞", "i@": "ɪ˞", "i@3": "ɪ˞", "U@": "ʊ˞", "aI@": "aɪ˞", "aI3": "aɪ˞",
+    "f": "f", "v": "v", "T": "θ", "D": "ð", "s": "s", "z": "z", "S": "ʃ", "Z": "ʒ", "h": "h",
+    "x": "k", "tS": "ʧ", "dZ": "ʤ", "m": "m", "n": "n", "n-": "n", "N": "ŋ", "l": "l",
+    "@L": "l̩", "r": "ɹ", "r-": "ɹ", "j": "j", "w": "w", "i": "i", "i:": "i", "I": "ɪ",
+    "I2": "ɪ", "I#": "ɪ", "E": "ɛ", "a": "æ", "V": "ʌ", "@": "ə", "@2": "ə", "a#": "ə",
+    "3": "ɚ", "3:": "ɝ", "0": "ɑ", "A:": "ɑ", "aa": "ɑ", "O": "ɔ", "O:": "ɔ", "O2": "ɔ",
+    "U": "ʊ", "u:": "u", "eI": "eɪ", "aI": "aɪ", "OI": "oɪ", "aU": "aʊ", "oU": "oʊ",
+    "e@": "ɛ˞", "A@": "ɑ˞", "O@": "ɔ˞", "o@": "ɔ˞", "i@": "ɪ˞", "i@3": "ɪ˞", "U@": "ʊ˞",
+    "aI@": "aɪ˞", "aI3": "aɪ˞",
 }  # fmt: skip
 UNKNOWN = "ə"  # for a mnemonic of another language's phoneme table
 
@@ -58,7 +61,10 @@ def phones_of(events: Iterable[PhoneEvent]) -> list[Phone]:
 
 
 def written(phones: Iterable[Phone]) -> str:
-    """Symbols as one string: sounds side by side, a border between words, a pause mark between clauses."""
+    """Symbols as one string.
+
+    Sounds side by side, a border between words, a pause mark between clauses.
+    """
     text = ""
     for phone in phones:
         symbol = phone.symbol
@@ -73,7 +79,10 @@ def written(phones: Iterable[Phone]) -> str:
 
 
 def espeak_phonemes(text: str) -> str:
-    """The front end: English text → phonemes. Raises TextError when nothing in the text can be spoken."""
+    """The front end: English text → phonemes.
+
+    Raises TextError when nothing in the text can be spoken.
+    """
     spoken = written(phones_of(default_espeak().speak(text).events))
     if not spoken:
         raise TextError("the text holds nothing that can be spoken", param="input")

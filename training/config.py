@@ -1,4 +1,7 @@
-"""The recipe's settings: one YAML file as a plain tree with attribute access by stage. Knows no stage."""
+"""The recipe's settings: one YAML file as a plain tree with attribute access by stage.
+
+Knows no stage.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,15 @@ import yaml
 
 from pipeline.errors import ConfigError
 
-STAGES = ("corpus", "judge", "vq06", "vq02", "speaker", "tokens", "llm", "f0", "hift", "flow", "export")
 DEFAULT_CONFIG = Path(__file__).parent / "config.yaml"
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """work_dir: where everything is written. tree: the YAML. seed: of every stage. scale: factor on all step counts."""
+    """work_dir: where everything is written. tree: the YAML. seed: of every stage.
+
+    scale: factor on all step counts.
+    """
 
     work_dir: Path
     tree: Mapping[str, Any]

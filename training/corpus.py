@@ -1,7 +1,10 @@
 # pyright: basic
-"""Spoken sentences with phone alignments and F0, made by espeak-ng and kept as memory-mapped arrays. Knows no model.
+"""Spoken sentences with phone alignments and F0.
 
-Clips are cut as the serving code would cut them, so tokens and mel of a clip begin and end together.
+Made by espeak-ng and kept as memory-mapped arrays. Knows no model.
+
+Clips are cut as the serving code would cut them, so tokens and mel of a clip begin and end
+together.
 """
 
 from __future__ import annotations
@@ -49,8 +52,10 @@ SPLIT_SEEDS = {"train": 1, "val": 2, "held": 3, "judge": 4}
 class Clip:
     """One utterance.
 
-    audio24, audio16: int16 at 24 and 16 kHz. voice: number of the speaker within the split. text: phonemes, words: the
-    English sentence. phone_ids: CLASSES, phone_starts_s: ascending. f0: float32 per mel frame, 0 where unvoiced.
+    audio24, audio16: int16 at 24 and 16 kHz. voice: number of the speaker within the split. text:
+    phonemes, words: the
+    English sentence. phone_ids: CLASSES, phone_starts_s: ascending. f0: float32 per mel frame, 0
+    where unvoiced.
     """
 
     audio24: NDArray[np.int16]
@@ -166,7 +171,9 @@ def _make_shard(recipe: Recipe, split: str, first: int, n_each: int) -> None:
     stem = f"{directory}/{first:05d}"
     voices_dir = Path(f"{stem}.voices")
     espeak = Espeak(write_voices(speakers, voices_dir))
-    texts = sentences(_sources(recipe, split), recipe.seed * 1000 + SPLIT_SEEDS[split] * 100_000 + first)
+    texts = sentences(
+        _sources(recipe, split), recipe.seed * 1000 + SPLIT_SEEDS[split] * 100_000 + first
+    )
     if split in ("val", "held"):
         texts = (text for text in texts if len(text.split()) >= EVAL_MIN_WORDS)
     clips = []
@@ -178,7 +185,9 @@ def _make_shard(recipe: Recipe, split: str, first: int, n_each: int) -> None:
 
 
 def _write(stem: str, clips: list[Clip]) -> None:
-    meta: dict[str, list] = {name: [getattr(c, name) for c in clips] for name in ("voice", "text", "words")}
+    meta: dict[str, list] = {
+        name: [getattr(c, name) for c in clips] for name in ("voice", "text", "words")
+    }
     for name in ("audio24", "audio16", "phone_ids", "phone_starts_s", "f0"):
         parts = [getattr(clip, name) for clip in clips]
         np.save(f"{stem}.{name}.npy", np.concatenate(parts))
@@ -195,7 +204,9 @@ def _clip(espeak: Espeak, speaker: Speaker, voice: int, text: str) -> Clip | Non
     if not symbols or not spoken.samples.any():
         return None
     raw = torch.from_numpy(spoken.samples.astype(np.float32) / 32768)
-    raw = raw * min(LEVEL_RMS / float(raw.square().mean().sqrt()), LEVEL_PEAK / float(raw.abs().max()))
+    raw = raw * min(
+        LEVEL_RMS / float(raw.square().mean().sqrt()), LEVEL_PEAK / float(raw.abs().max())
+    )
     at16 = resample(raw, spoken.rate_hz, TOKENIZER_RATE_HZ, torch.float64)
     start, stop = (n / TOKENIZER_RATE_HZ for n in _loud_span(normalise_peak(at16).numpy()))
     start_s, stop_s = start - KEEP_LEFT_S, stop + KEEP_RIGHT_S
@@ -227,7 +238,9 @@ def _cut(samples: torch.Tensor, start_s: float, stop_s: float, rate_hz: int) -> 
     first, last = round(start_s * rate_hz), round(stop_s * rate_hz)
     padded = np.pad(samples.numpy(), (max(0, -first), max(0, last - len(samples))))
     first = max(0, first)
-    return np.round(padded[first : first + last - round(start_s * rate_hz)] * 32767).astype(np.int16)
+    return np.round(padded[first : first + last - round(start_s * rate_hz)] * 32767).astype(
+        np.int16
+    )
 
 
 def f0_of(audio24: NDArray[np.int16] | NDArray[np.float32]) -> NDArray[np.float32]:

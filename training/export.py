@@ -51,9 +51,11 @@ def export_tokenizers(recipe: Recipe) -> CheckpointLayout:
     return layout
 
 
-def export_speaker_model(recipe: Recipe) -> None:
-    """The speaker encoder."""
-    export_speaker(load_speaker(recipe), export_layout(recipe).speaker_encoder)
+def export_speaker_model(recipe: Recipe) -> Path:
+    """The speaker encoder; returns its file."""
+    path = export_layout(recipe).speaker_encoder
+    export_speaker(load_speaker(recipe), path)
+    return path
 
 
 def export_llm(recipe: Recipe) -> None:

@@ -1,5 +1,7 @@
 # pyright: basic
-"""Stage `flow`: flow matching from token rows, speaker and prompt to mel, for whole utterances and for chunks.
+"""Stage `flow`: flow matching from token rows, speaker and prompt to mel.
+
+For whole utterances and for chunks.
 
 An item is clips of one speaker in a row; the first part is the prompt, whose mel is given.
 """
@@ -12,13 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.stepaudio.flow import Flow
-from pipeline.stepaudio.tokens import GROUP_ROWS, GROUP_TOKENS, to_rows
+from pipeline.stepaudio.tokens import GROUP_ROWS, to_rows
+from pipeline.stepaudio.wave_decoder import CHUNK_ROWS, RECENT_FRAMES
 from training.config import Recipe
 from training.corpus import Corpus, load_corpus
-from training.encode import Encoded, load_encoded
+from training.encode import Encoded, load_embeddings, load_tokens
 from training.loop import Schedule, load_trained, train
 from training.masks import batched_modulation, block_mask, encode, estimate
 from training.mels import draw_gain, mel_of, to_float
@@ -28,16 +32,20 @@ MEL_MEAN = -5.0  # where the estimator's output begins
 PROMPTED = 0.8  # share of items with a prompt
 UNGUIDED = 0.15  # share trained without any condition, for classifier-free guidance
 CHUNKED = 0.5  # share of batches with block-causal attention
-CHUNK_ROWS = (15, 24, 48)  # the serving code's chunks, the last one repeated
 LENGTHS = (120, 144, 144, 192, 288, 480)  # mel frames of an item, drawn by batch
 PRIOR_WEIGHT = 0.5
-SQUEEZE = 0.04  # prompts' mels are stretched by up to this share, as serving stretches untrimmed clips
+SQUEEZE = (
+    0.04  # prompts' mels are stretched by up to this share, as serving stretches untrimmed clips
+)
 EMA = 0.998
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Item:
-    """rows: int64 [R, 2]; mel: [2R, M]; prompt_rows: how many rows are the prompt's; embedding: [192]."""
+    """rows: int64 [R, 2]; mel: [2R, M]; prompt_rows: how many rows are the prompt's.
+
+    embedding: [192].
+    """
 
     rows: Tensor
     mel: Tensor
@@ -48,12 +56,15 @@ class Item:
 class ItemSource:
     """Draws items of a fixed length."""
 
-    def __init__(self, corpus: Corpus, encoded: Encoded) -> None:
-        self._corpus, self._encoded = corpus, encoded
+    def __init__(self, corpus: Corpus, encoded: Encoded, embeddings: NDArray[np.float32]) -> None:
+        self._corpus, self._encoded, self._embeddings = corpus, encoded, embeddings
         self._voices = list(corpus.of_voice)
 
     def draw(self, rng: np.random.Generator, n_frames: int) -> Item:
-        """Clips of a random speaker, cut to `n_frames`; the prompt ends where a clip ends, or anywhere."""
+        """Clips of a random speaker, cut to `n_frames`.
+
+        The prompt ends where a clip ends, or anywhere.
+        """
         own = self._corpus.of_voice[self._voices[int(rng.integers(len(self._voices)))]]
         n_rows, gain = n_frames // 2, draw_gain(rng)
         rows, mels, ends, total = [], [], [], 0
@@ -66,17 +77,15 @@ class ItemSource:
             mels.append(mel)
             total += len(clip_rows)
             ends.append(total)
-        embedding = torch.from_numpy(self._encoded.embeddings[int(own[int(rng.integers(len(own)))])])
+        embedding = torch.from_numpy(self._embeddings[int(own[int(rng.integers(len(own)))])])
         prompt_rows = _prompt_rows(rng, ends, n_rows)
         mel = torch.cat(mels)[:n_frames]
         return Item(torch.cat(rows)[:n_rows], mel, prompt_rows, embedding)
 
     def _clip(self, index: int, gain: float) -> tuple[Tensor, Tensor]:
-        tokens = self._encoded.tokens[index]
-        rows = torch.from_numpy(to_rows(tokens))
+        rows = torch.from_numpy(to_rows(self._encoded.tokens[index]))
         mel = mel_of(to_float(self._corpus[index].audio24) * gain)
         n_frames = 2 * len(rows)
-        assert len(tokens) % GROUP_TOKENS == 0
         if len(mel) < n_frames:
             mel = torch.cat((mel, mel[-1:].expand(n_frames - len(mel), -1)))
         return rows, mel[:n_frames]
@@ -96,8 +105,7 @@ def train_flow(recipe: Recipe) -> None:
     """Stage `flow`."""
     torch.manual_seed(recipe.seed)
     section = recipe["flow"]
-    source = ItemSource(load_corpus(recipe, "train"), load_encoded(recipe, "train"))
-    held = ItemSource(load_corpus(recipe, "held"), load_encoded(recipe, "held"))
+    source, held = make_source(recipe, "train"), make_source(recipe, "held")
     flow = new_flow()
     frames_a_batch = int(section["batch"]) * int(section["frames"])
 
@@ -117,11 +125,21 @@ def train_flow(recipe: Recipe) -> None:
     train(flow, loss_of, schedule, recipe.directory("flow"), recipe.seed, "flow")
 
 
+def make_source(recipe: Recipe, split: str) -> ItemSource:
+    """Items of a split."""
+    return ItemSource(
+        load_corpus(recipe, split), load_tokens(recipe, split), load_embeddings(recipe, split)
+    )
+
+
 def new_flow() -> Flow:
     """Freshly initialised: gates closed, output at a silent mel."""
     flow = Flow(vocoder_config())
     estimator = flow.decoder.estimator
-    for module in (*(block.adaLN_modulation[1] for block in estimator.blocks), estimator.final_layer.adaLN_modulation[1]):
+    for module in (
+        *(block.adaLN_modulation[1] for block in estimator.blocks),
+        estimator.final_layer.adaLN_modulation[1],
+    ):
         nn.init.zeros_(module.weight)
         nn.init.zeros_(module.bias)
     nn.init.zeros_(estimator.final_layer.linear.weight)
@@ -145,13 +163,15 @@ def batch_loss(
     rows = torch.stack([item.rows for item in items])
     mel = torch.stack([item.mel for item in items])  # [B, T, M]
     prompt_frames = 2 * torch.tensor([item.prompt_rows for item in items])
-    masks = _masks(items, rng) if rng.random() < CHUNKED else None
+    rows_mask, frames_mask = _masks(items) if rng.random() < CHUNKED else (None, None)
     embedding = torch.stack([item.embedding for item in items])
-    mu = flow.encoder_proj(encode(flow.encoder, flow.input_embedding(rows), masks))
+    mu = flow.encoder_proj(encode(flow.encoder, flow.input_embedding(rows), rows_mask))
     in_prompt = (torch.arange(n_frames)[None] < prompt_frames[:, None])[..., None]  # [B, T, 1]
     condition = _condition(flow, mu, embedding, _squeezed(mel, prompt_frames, rng) * in_prompt)
     kept = torch.from_numpy((rng.random(n_items) >= UNGUIDED).astype(np.float32))
-    velocity = _velocity_loss(flow, mel, condition * kept[:, None, None], ~in_prompt, masks, rng)
+    velocity = _velocity_loss(
+        flow, mel, condition * kept[:, None, None], ~in_prompt, frames_mask, rng
+    )
     prior = (mu - mel).abs().mean()
     return velocity + PRIOR_WEIGHT * prior, {
         "velocity": float(velocity.detach()),
@@ -164,20 +184,21 @@ def _velocity_loss(
     mel: Tensor,
     condition: Tensor,
     counted: Tensor,
-    masks: Tensor | None,
+    mask: Tensor | None,
     rng: np.random.Generator,
 ) -> Tensor:
-    """Mean squared error of the velocity at a random time; condition [B, 3M, T], counted [B, T, 1]."""
+    """Mean squared error of the velocity at a random time.
+
+    Condition [B, 3M, T], counted [B, T, 1].
+    """
     share = torch.from_numpy(rng.random(len(mel)).astype(np.float32))
     times = 1 - torch.cos(share * 0.5 * math.pi)
     noise = torch.from_numpy(rng.standard_normal(mel.shape).astype(np.float32))
     at = times[:, None, None]
     noisy = (1 - at) * noise + at * mel
     modulation = batched_modulation(flow.decoder.estimator, times)
-    if masks is not None:
-        masks = masks.repeat_interleave(2, 1).repeat_interleave(2, 2)
     stacked = torch.cat((noisy.transpose(1, 2), condition), 1)
-    made = estimate(flow.decoder.estimator, stacked, modulation, masks).transpose(1, 2)
+    made = estimate(flow.decoder.estimator, stacked, modulation, mask).transpose(1, 2)
     error = (made - (mel - noise)).square().mean(2, keepdim=True)
     return (error * counted).sum() / counted.sum()
 
@@ -199,9 +220,14 @@ def _squeezed(mel: Tensor, prompt_frames: Tensor, rng: np.random.Generator) -> T
     return out
 
 
-def _masks(items: list[Item], rng: np.random.Generator) -> Tensor:
-    """bool [B, R, R]: prompt, then chunks as the serving code makes them."""
-    n_rows, masks = len(items[0].rows), []
+def _masks(items: list[Item]) -> tuple[Tensor, Tensor]:
+    """What streaming lets a position see.
+
+    Bool [B, R, R] for the encoder, [B, 2R, 2R] for the estimator.
+
+    The prompt is a block, then come chunks as the serving code makes them.
+    """
+    n_rows, encoder, estimator = len(items[0].rows), [], []
     for item in items:
         starts, at, number = [0], item.prompt_rows, 0
         while at < n_rows:
@@ -209,5 +235,8 @@ def _masks(items: list[Item], rng: np.random.Generator) -> Tensor:
                 starts.append(at)
             at += CHUNK_ROWS[min(number, len(CHUNK_ROWS) - 1)]
             number += 1
-        masks.append(block_mask(torch.tensor(starts), n_rows))
-    return torch.stack(masks)
+        rows = torch.tensor(starts)
+        encoder.append(block_mask(rows, n_rows))
+        frames = block_mask(2 * rows, 2 * n_rows, 2 * item.prompt_rows, RECENT_FRAMES)
+        estimator.append(frames)
+    return torch.stack(encoder), torch.stack(estimator)

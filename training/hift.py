@@ -1,7 +1,10 @@
 # pyright: basic
-"""Stages `f0` and `hift`: the vocoder's F0 predictor, then its waveform generator, on short segments without a GAN.
+"""Stages `f0` and `hift`.
 
-The loss matches magnitudes at four resolutions, and pooled power: magnitudes in log alone undershoot the harmonics.
+The vocoder's F0 predictor, then its waveform generator, on short segments without a GAN.
+
+The loss matches magnitudes at four resolutions, and pooled power: magnitudes in log alone
+undershoot the harmonics.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from training.loop import Schedule, load_trained, train
 from training.mels import draw_gain, mel_of, to_float
 from training.sizes import vocoder_config
 
-F0_UNIT_HZ = 100.0  # the predictor learns in units near one; the factor is folded into its last layer afterwards
+F0_UNIT_HZ = 100.0  # the predictor learns in units near one; folded into its last layer later
 F0_FRAMES = 64
 F0_CONTEXT = 6  # frames whose value depends on what lies outside the segment
 RESOLUTIONS = ((256, 64), (512, 128), (1024, 256), (2048, 512))  # (n_fft, hop)
@@ -111,7 +114,10 @@ def load_hift(recipe: Recipe) -> Hift:
 
 
 def draw_segment(corpus: Corpus, rng: np.random.Generator, n_frames: int) -> Segment:
-    """A random stretch of a random clip at a random level; the mel is that of the clip, not of the stretch alone."""
+    """A random stretch of a random clip at a random level.
+
+    The mel is that of the clip, not of the stretch alone.
+    """
     while True:
         clip = corpus[int(rng.integers(len(corpus)))]
         if len(clip.f0) > n_frames + 4:
@@ -156,8 +162,8 @@ def spectral_loss(made: Tensor, target: Tensor) -> tuple[Tensor, dict[str, float
     for n_fft, hop in RESOLUTIONS:
         a, b = _magnitude(made, n_fft, hop), _magnitude(target, n_fft, hop)
         log = ((a + FLOOR).log() - (b + FLOOR).log()).abs().mean()
-        flat = (1, 2)
-        convergence = ((a - b).square().sum(flat) / b.square().sum(flat).clamp(min=1e-2)).sqrt().mean()
+        # over the whole batch: a quiet segment alone would outweigh all others
+        convergence = ((a - b).square().sum() / b.square().sum().clamp(min=1.0)).sqrt()
         bins = max(4, n_fft // 64)
         pool = (bins, max(1, 1024 // hop))
         power_a, power_b = (F.avg_pool2d(x.square()[:, None], pool) + FLOOR**2 for x in (a, b))

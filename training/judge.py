@@ -1,5 +1,7 @@
 # pyright: basic
-"""Stage `judge`: a phone recogniser for evaluation, on voices, sentences and a seed that no other stage sees.
+"""Stage `judge`.
+
+A phone recogniser for evaluation, on voices, sentences and a seed that no other stage sees.
 
 It hears waveforms alone, and shares no network, feature or parameter with the tokenizers.
 """
@@ -31,7 +33,10 @@ SHORTEST_S = 0.5
 
 
 class Judge(nn.Module):
-    """fbank [T, 80] of a 16 kHz waveform → log-probabilities [T // 2, classes]; class 0, silence, is CTC's blank too."""
+    """fbank [T, 80] of a 16 kHz waveform → log-probabilities [T // 2, classes].
+
+    Class 0, silence, is CTC's blank too.
+    """
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,5 +1,7 @@
 # pyright: basic
-"""Stage `vq02`: FunASR's streaming encoder at a small size, taught phones and prosody, then its codebook.
+"""Stage `vq02`: FunASR's streaming encoder at a small size, taught phones and prosody.
+
+Then its codebook.
 
 The forward pass is the serving code's own, so the codes see exactly the chunks that serving sees.
 """
@@ -147,7 +149,9 @@ def _prosody_loss(
     target = torch.from_numpy(relative.clip(-4, 4).astype(np.float32))
     level = torch.from_numpy(_levels(stream.samples.numpy(), len(hidden)))
     made = net.prosody(hidden)
-    pitch = (F.smooth_l1_loss(made[:, 0], target, reduction="none") * share).sum() / share.sum().clamp(min=1)
+    pitch = (
+        F.smooth_l1_loss(made[:, 0], target, reduction="none") * share
+    ).sum() / share.sum().clamp(min=1)
     voicing = F.binary_cross_entropy_with_logits(made[:, 1], share)
     return pitch, 0.5 * voicing + 0.5 * F.smooth_l1_loss(made[:, 2], level)
 

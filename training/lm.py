@@ -1,7 +1,8 @@
 # pyright: basic
 """Stage `llm`: Step1 on clone prompts exactly as serving writes them. Knows no audio beyond tokens.
 
-Codes that the tokenizers never make share one row of the output layer; it counts as often as it stands there.
+Codes that the tokenizers never make share one row of the output layer; it counts as often as it
+stands there.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pipeline.stepaudio.tiny_configs import lm_config
 from pipeline.stepaudio.tokens import AUDIO_TOKENS, VQ02_CODES, deinterleave
 from training.config import Recipe
 from training.corpus import Corpus, load_corpus
-from training.encode import Encoded, load_encoded
+from training.encode import Encoded, load_tokens
 from training.loop import Schedule, load_trained, train
 from training.sizes import SIZES
 from training.text_tokenizer import SPEAKER_PREFIX, tokenizer_model
@@ -47,9 +48,14 @@ class Sequence:
 
 
 class Head(nn.Module):
-    """Which rows of `lm_head` training uses: every code that occurs, the stop, and one shared row a codebook."""
+    """Which rows of `lm_head` training uses.
 
-    def __init__(self, used: NDArray[np.bool_], audio_base: int, stop_id: int, vocabulary: int) -> None:
+    Every code that occurs, the stop, and one shared row a codebook.
+    """
+
+    def __init__(
+        self, used: NDArray[np.bool_], audio_base: int, stop_id: int, vocabulary: int
+    ) -> None:
         super().__init__()
         codes = np.flatnonzero(used)
         rest02 = np.flatnonzero(~used[:VQ02_CODES])
@@ -77,7 +83,10 @@ class Head(nn.Module):
 
 
 class SequenceSource:
-    """Draws clone sequences of one speaker: a few clips as the prompt, others as what is to be said."""
+    """Draws clone sequences of one speaker.
+
+    A few clips as the prompt, others as what is to be said.
+    """
 
     def __init__(self, corpus: Corpus, encoded: Encoded, tokenizer: Path) -> None:
         self._corpus, self._encoded = corpus, encoded
@@ -136,7 +145,7 @@ def make_source(recipe: Recipe, split: str) -> SequenceSource:
     """Sequences of a split."""
     path = recipe.directory("llm") / "tokenizer.model"
     path.write_bytes(tokenizer_model())
-    return SequenceSource(load_corpus(recipe, split), load_encoded(recipe, split), path)
+    return SequenceSource(load_corpus(recipe, split), load_tokens(recipe, split), path)
 
 
 def new_step1(recipe: Recipe, vocabulary: int) -> Step1ForCausalLM:
@@ -178,12 +187,15 @@ def build(recipe: Recipe, source: SequenceSource) -> tuple[Step1ForCausalLM, Hea
     vocabulary = source.builder.vocabulary
     size = vocabulary.audio_base + AUDIO_TOKENS
     used = np.zeros(AUDIO_TOKENS, bool)
-    used[np.unique(np.concatenate(load_encoded(recipe, "train").tokens))] = True
+    used[np.unique(np.concatenate(load_tokens(recipe, "train").tokens))] = True
     return new_step1(recipe, size), Head(used, vocabulary.audio_base, vocabulary.stop_id, size)
 
 
 def load_llm(recipe: Recipe) -> Step1ForCausalLM:
-    """The trained model, ready to be saved: embedding scale folded in, unused codes with their shared rows."""
+    """The trained model, ready to be saved.
+
+    Embedding scale folded in, unused codes with their shared rows.
+    """
     source = make_source(recipe, "train")
     model, head = build(recipe, source)
     load_trained(model, recipe.directory("llm"))
@@ -208,7 +220,10 @@ def batch_loss(model: Step1ForCausalLM, head: Head, batch: list[Sequence]) -> tu
 
 
 def _hidden(model: Step1ForCausalLM, ids: Tensor) -> Tensor:
-    """As Step1Model.forward, with the embedding scaled and fused attention; padding follows, so it needs no mask."""
+    """As Step1Model.forward, with the embedding scaled and fused attention.
+
+    Padding follows, so it needs no mask.
+    """
     body = model.model
     length = ids.shape[1]
     position = torch.arange(length)
@@ -235,7 +250,10 @@ def _attention(attention: nn.Module, x: Tensor, bias: Tensor) -> Tensor:
 
 
 def _batch(source: SequenceSource, seed: int, step: int, batch_tokens: int) -> list[Sequence]:
-    """The step's batch: one of BUCKETS that are drawn together, so that lengths within it are alike."""
+    """The step's batch.
+
+    One of BUCKETS that are drawn together, so that lengths within it are alike.
+    """
     block, place = divmod(step, BUCKETS)
     if (block, seed) != _batch.key:
         rng = np.random.default_rng((seed, block, 7))

@@ -1,7 +1,10 @@
 # pyright: basic
-"""One training loop for every stage: schedule, resumable checkpoints, log, progress bar. Knows no model or data.
+"""One training loop for every stage: schedule, resumable checkpoints, log, progress bar.
 
-Batches are a function of seed and step alone, so an interrupted run goes on as if nothing had happened.
+Knows no model or data.
+
+Batches are a function of seed and step alone, so an interrupted run goes on as if nothing had
+happened.
 """
 
 from __future__ import annotations
@@ -29,7 +32,10 @@ StepLoss = Callable[[int, np.random.Generator], tuple[Tensor, dict[str, float]]]
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Adam with a warm-up and a cosine. hold: share of the steps at full rate before the cosine begins."""
+    """Adam with a warm-up and a cosine.
+
+    hold: share of the steps at full rate before the cosine begins.
+    """
 
     steps: int
     lr: float
@@ -50,7 +56,10 @@ class Schedule:
 def train(
     module: nn.Module, loss_of: StepLoss, schedule: Schedule, directory: Path, seed: int, title: str
 ) -> None:
-    """Run all steps, or what is left of them; the module ends with the final (averaged, if asked for) parameters."""
+    """Run all steps, or what is left of them.
+
+    The module ends with the final (averaged, if asked for) parameters.
+    """
     optimizer = torch.optim.AdamW(
         [p for p in module.parameters() if p.requires_grad],
         lr=schedule.lr,
@@ -72,10 +81,18 @@ def train(
             norm = nn.utils.clip_grad_norm_(module.parameters(), schedule.clip)
             optimizer.step()
             for name, mean in average.items():
-                mean.lerp_(module.state_dict()[name], 1 - min(schedule.ema, (step + 1) / (step + 10)))
+                mean.lerp_(
+                    module.state_dict()[name], 1 - min(schedule.ema, (step + 1) / (step + 10))
+                )
             if step % LOG_EVERY == 0 or step == schedule.steps - 1:
                 took_s = round(spent_s + time.monotonic() - begun, 1)
-                line = {"step": step, "s": took_s, "loss": float(loss), "norm": float(norm), **parts}
+                line = {
+                    "step": step,
+                    "s": took_s,
+                    "loss": float(loss),
+                    "norm": float(norm),
+                    **parts,
+                }
                 log.write(json.dumps(line) + "\n")
                 log.flush()
             if time.monotonic() - saved > SAVE_EVERY_S:

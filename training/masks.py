@@ -1,7 +1,10 @@
 # pyright: basic
-"""Flow's encoder and estimator with block-causal attention, for training alone: serving gets the same by its caches.
+"""Flow's encoder and estimator with block-causal attention, for training alone.
 
-The blocks' parameters are the served modules' own; only the attention is written again, with a mask.
+Serving gets the same by its caches.
+
+The blocks' parameters are the served modules' own; only the attention is written again, with a
+mask.
 """
 
 from __future__ import annotations
@@ -21,14 +24,28 @@ from pipeline.stepaudio.conformer import (
 from pipeline.stepaudio.dit import Attention, Estimator, Modulation, _modulate
 
 
-def block_mask(starts: Tensor, n_positions: int) -> Tensor:
-    """Blocks begin at `starts` (ascending, first 0) → bool [T, T], true where a query may see a key."""
-    block = torch.bucketize(torch.arange(n_positions), starts, right=True)
-    return block[:, None] >= block[None]
+def block_mask(
+    starts: Tensor, n_positions: int, prompt: int = 0, recent: int | None = None
+) -> Tensor:
+    """Blocks begin at `starts` (ascending, first 0) → bool [T, T].
+
+    True where a query may see a key.
+
+    recent: how far before its own block a query sees, besides the first `prompt` positions; None:
+    all of the past.
+    """
+    position = torch.arange(n_positions)
+    block = torch.bucketize(position, starts, right=True)
+    visible = block[:, None] >= block[None]
+    if recent is not None:
+        own_start = starts[block - 1]
+        near = position[None] >= (own_start - recent)[:, None]
+        visible &= near | (position[None] < prompt)
+    return visible
 
 
 def encode(encoder: ConformerEncoder, x: Tensor, mask: Tensor | None) -> Tensor:
-    """As `encoder(x)[0]`; mask: bool [B, T, T] at 25 Hz. x: [B, T, D] → [B, 2T, D]"""
+    """As `encoder(x)[0]`; mask: bool [B, T, T] at 25 Hz. x: [B, T, D] → [B, 2T, D]."""
     n_ahead = encoder.pre_lookahead_layer.n_ahead
     x = F.pad(encoder.embed(x), (0, 0, 0, n_ahead))
     x, _ = encoder.pre_lookahead_layer(x, None)
@@ -46,7 +63,8 @@ def estimate(
 ) -> Tensor:
     """As `estimator(x, modulation)[0]` with a time step per item.
 
-    x: [B, C, T]; modulation: blocks [depth, 9, B, 1, D], final [2, B, 1, D]; mask: bool [B, T, T] at 50 Hz.
+    x: [B, C, T]; modulation: blocks [depth, 9, B, 1, D], final [2, B, 1, D]; mask: bool [B, T, T]
+    at 50 Hz.
     """
     x = estimator.in_proj(x.transpose(1, 2))
     for i, block in enumerate(estimator.blocks):
@@ -78,8 +96,7 @@ def _attend_relative(
     attention: RelativeAttention, x: Tensor, positions: Tensor, mask: Tensor | None
 ) -> Tensor:
     q, k, v = (
-        attention._heads(f(x))
-        for f in (attention.linear_q, attention.linear_k, attention.linear_v)
+        attention._heads(f(x)) for f in (attention.linear_q, attention.linear_k, attention.linear_v)
     )
     by_distance = (q + attention.pos_bias_v[:, None]) @ attention._heads(
         attention.linear_pos(positions)

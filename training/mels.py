@@ -1,5 +1,8 @@
 # pyright: basic
-"""Mels of training clips as the vocoder is asked for them, with level augmentation. Knows no model."""
+"""Mels of training clips as the vocoder is asked for them, with level augmentation.
+
+Knows no model.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
 # pyright: basic
-"""A codebook that starts by k-means and then follows its vectors by moving averages. Knows no audio."""
+"""A codebook that starts by k-means and then follows its vectors by moving averages.
+
+Knows no audio.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,15 @@ DEAD = 0.02  # a code used less, in vectors a step, is put where a current vecto
 
 
 class Quantizer(nn.Module):
-    """`codebook`: [K, D]. `usage`, `total`: moving averages of how many vectors, and which, fell on each code."""
+    """`codebook`: [K, D].
+
+    `usage`, `total`: moving averages of how many vectors, and which, fell on each code.
+    """
+
+    codebook: Tensor
+    usage: Tensor
+    total: Tensor
+    is_ready: Tensor
 
     def __init__(self, n_codes: int, width: int) -> None:
         super().__init__()
@@ -46,7 +57,10 @@ class Quantizer(nn.Module):
         return self._nearest(vectors, self.codebook)
 
     def forward(self, vectors: Tensor, move: bool = True) -> tuple[Tensor, Tensor]:
-        """[N, D] → the same on its codes, gradients passed straight through, and the loss that keeps vectors near them."""
+        """[N, D] → the same on its codes, gradients passed straight through.
+
+        And the loss that keeps vectors near them.
+        """
         nearest = self.codes(vectors.detach())
         if move:
             self._follow(vectors.detach(), nearest)

@@ -1,5 +1,7 @@
 # pyright: basic
-"""The recipe's command: `python -m training.run --stage NAME` or `--stage all`. Knows the stages' order, not their content.
+"""The recipe's command: `python -m training.run --stage NAME` or `--stage all`.
+
+Knows the stages' order, not their content.
 
 A stage that is done is kept; one that was interrupted goes on where it was.
 """
@@ -22,9 +24,10 @@ _FUNCTIONS = {
     "judge": ("judge", "train_judge"),
     "vq06": ("semantic_tokenizer", "train_semantic"),
     "vq02": ("linguistic_tokenizer", "train_linguistic"),
-    "speaker": ("speaker_encoder", "train_speaker"),
-    "tokens": ("encode", "encode_corpus"),
+    "tokens": ("encode", "encode_tokens"),
     "llm": ("lm", "train_llm"),
+    "speaker": ("speaker_encoder", "train_speaker"),
+    "embeddings": ("encode", "encode_speakers"),
     "f0": ("hift", "train_f0"),
     "hift": ("hift", "train_hift"),
     "flow": ("flow", "train_flow"),
@@ -35,7 +38,9 @@ STAGES = tuple(_FUNCTIONS)
 
 def run_stage(recipe: Recipe, stage: str) -> None:
     """One stage; nothing happens when its steps are all done."""
-    if "steps" in recipe.tree.get(stage, {}) and is_done(recipe.directory(stage), recipe.steps(stage)):
+    if "steps" in recipe.tree.get(stage, {}) and is_done(
+        recipe.directory(stage), recipe.steps(stage)
+    ):
         return
     module, function = _FUNCTIONS[stage]
     work: Callable[[Recipe], object] = getattr(import_module(f"training.{module}"), function)
@@ -45,7 +50,9 @@ def run_stage(recipe: Recipe, stage: str) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(prog="python -m training.run", description=__doc__)
-    parser.add_argument("--stage", default="all", help=f"all, or some of {', '.join(STAGES)}, with commas")
+    parser.add_argument(
+        "--stage", default="all", help=f"all, or some of {', '.join(STAGES)}, with commas"
+    )
     parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG)
     parser.add_argument("--work-dir", type=Path, help="instead of the config's")
     parser.add_argument("--seed", type=int, help="instead of the config's")

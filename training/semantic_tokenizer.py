@@ -1,5 +1,8 @@
 # pyright: basic
-"""Stage `vq06`: Whisper mel → phone posteriors → codes, exported to ONNX with the official inputs. Knows no prosody."""
+"""Stage `vq06`: Whisper mel → phone posteriors → codes, exported to ONNX with the official inputs.
+
+Knows no prosody.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +71,10 @@ class SemanticNet(nn.Module):
         return self.bottleneck(self.norm(x.transpose(1, 2)))
 
     def phone_loss(self, vectors: Tensor, stream: Stream) -> tuple[Tensor, float]:
-        """Cross-entropy and accuracy of the readout of vectors [T, D] against the stream's labels."""
+        """Cross-entropy and accuracy of the readout of vectors [T.
+
+        D] against the stream's labels.
+        """
         times_s = np.arange(len(vectors))[:, None] * CODE_S + np.array(SLOTS_S)
         labels = torch.from_numpy(stream.labels(times_s.reshape(-1)))
         logits = self.head(vectors).view(-1, len(CLASSES))
@@ -120,7 +126,10 @@ def load_semantic(recipe: Recipe) -> SemanticNet:
 
 
 def export_semantic(net: SemanticNet, path: Path) -> None:
-    """Write the ONNX file: feats (1, 128, T), feats_length (1,) → indices int32 (1, ceil(T / 4))."""
+    """Write the ONNX file.
+
+    Feats (1, 128, T), feats_length (1,) → indices int32 (1, ceil(T / 4)).
+    """
     feats, length = torch.zeros(1, MELS, 200), torch.tensor([200], dtype=torch.int32)
     torch.onnx.export(
         ExportedNet(net).eval(),

@@ -10,11 +10,15 @@ from pipeline.stepaudio.config import VocoderConfig
 from pipeline.stepaudio.tiny_configs import Sizes
 from pipeline.stepaudio.tiny_configs import vocoder_config as vocoder_yaml
 
-# What differs from the random tiny checkpoint: a wider DiT; a HiFT with fewer, shorter kernels, for speed.
+# What differs from the random tiny checkpoint: a wider DiT, and a HiFT with fewer and shorter
+# kernels, for speed.
 _EDITS = (
     ("mlp_ratio: 2.0", "mlp_ratio: 4.0"),
     ("resblock_kernel_sizes: [3, 7, 11]", "resblock_kernel_sizes: [3, 7]"),
-    ("resblock_dilation_sizes: [[1, 3, 5], [1, 3, 5], [1, 3, 5]]", "resblock_dilation_sizes: [[1, 3], [1, 3]]"),
+    (
+        "resblock_dilation_sizes: [[1, 3, 5], [1, 3, 5], [1, 3, 5]]",
+        "resblock_dilation_sizes: [[1, 3], [1, 3]]",
+    ),
     ("source_resblock_kernel_sizes: [7, 7, 11]", "source_resblock_kernel_sizes: [3, 3, 3]"),
     (
         "source_resblock_dilation_sizes: [[1, 3, 5], [1, 3, 5], [1, 3, 5]]",

@@ -1,5 +1,8 @@
 # pyright: basic
-"""Stage `speaker`: fbank → 192 numbers that tell speakers apart, exported to ONNX. Knows no words."""
+"""Stage `speaker`: fbank → 192 numbers that tell speakers apart, exported to ONNX.
+
+Knows no words.
+"""
 
 from __future__ import annotations
 
@@ -60,14 +63,20 @@ class SpeakerTask(nn.Module):
         self.classes = nn.Parameter(torch.randn(n_speakers, EMBEDDING) * 0.1)
         self.pitch = nn.Linear(EMBEDDING, 1)
 
-    def forward(self, fbank: Tensor, voices: Tensor, log_pitch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, fbank: Tensor, voices: Tensor, log_pitch: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Speaker loss, pitch loss, accuracy."""
         embedding = F.normalize(self.net(fbank), dim=1)
         cosine = embedding @ F.normalize(self.classes, dim=1).T
         margin = MARGIN * F.one_hot(voices, len(self.classes))
         accuracy = (cosine.argmax(1) == voices).float().mean()
         pitch = self.pitch(embedding * math.sqrt(EMBEDDING))[:, 0]
-        return F.cross_entropy(SCALE * (cosine - margin), voices), (pitch - log_pitch).abs().mean(), accuracy
+        return (
+            F.cross_entropy(SCALE * (cosine - margin), voices),
+            (pitch - log_pitch).abs().mean(),
+            accuracy,
+        )
 
 
 def train_speaker(recipe: Recipe) -> None:

@@ -1,5 +1,8 @@
 # pyright: basic
-"""Training audio for the tokenizers: utterances of one speaker in a row, disturbed. Knows no model."""
+"""Training audio for the tokenizers: utterances of one speaker in a row, disturbed.
+
+Knows no model.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ PEAK = 0.999  # as the serving code normalises
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stream:
-    """samples: float32 [n] at 16 kHz, peak as in serving. clips: what it is made of; starts_s: where each begins."""
+    """samples: float32 [n] at 16 kHz, peak as in serving.
+
+    clips: what it is made of; starts_s: where each begins.
+    """
 
     samples: Tensor
     clips: list[Clip]

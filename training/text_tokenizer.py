@@ -1,6 +1,9 @@
-"""The checkpoint's sentencepiece model: phonemes, the prompt's fixed phrases as one piece each, and the audio pieces.
+"""The checkpoint's sentencepiece model.
 
-Knows no training: pieces are written down, and their order and scores follow from the phoneme table and the prompts.
+Phonemes, the prompt's fixed phrases as one piece each, and the audio pieces.
+
+Knows no training: pieces are written down, and their order and scores follow from the phoneme table
+and the prompts.
 """
 
 from __future__ import annotations
@@ -22,7 +25,10 @@ SPEAKER_PREFIX = "clone_"
 
 
 def tokenizer_model() -> bytes:
-    """The serialized model. Ids: 0 <unk>, 1 <s>, 2 </s>, 3 <|EOT|>, 4 <|BOT|>, 256 bytes, text, then the audio pieces."""
+    """The serialized model.
+
+    Ids: 0 <unk>, 1 <s>, 2 </s>, 3 <|EOT|>, 4 <|BOT|>, 256 bytes, text, then the audio pieces.
+    """
     from sentencepiece import sentencepiece_model_pb2 as proto
 
     kind = proto.ModelProto.SentencePiece
@@ -62,7 +68,10 @@ def text_pieces() -> dict[str, float]:
 
 
 def phrases() -> list[str]:
-    """What every clone prompt holds besides texts, speaker and tokens, as sentencepiece writes it."""
+    """What every clone prompt holds besides texts, speaker and tokens.
+
+    As sentencepiece writes it.
+    """
     template = "system\n" + prompt._CLONE_SYSTEM.replace("{speaker}", SPEAKER_PREFIX + "{speaker}")
     fixed = re.split(r"\{\w+\}", template)
     fixed = [SPACE + fixed[0], *fixed[1:], SPACE + "\n", *(SPACE + role for role in ROLES)]

@@ -1,6 +1,7 @@
 """Synthetic speakers: espeak variants with drawn formants, pitch, range and rate. Knows no audio.
 
-Variants are small text files; espeak finds them in a data directory that links to the package's own.
+Variants are small text files; espeak finds them in a data directory that links to the package's
+own.
 """
 
 from __future__ import annotations
@@ -28,11 +29,16 @@ class Speaker:
 
 
 def draw_speakers(n_speakers: int, seed: int, prefix: str) -> list[Speaker]:
-    """Speakers whose pitch, rate, range and formant scale each cover their span evenly, in independent orders."""
+    """Speakers whose pitch, rate, range and formant scale each cover their span evenly.
+
+    In independent orders.
+    """
     rng = np.random.default_rng(seed)
 
     def spread(low: float, high: float) -> np.ndarray:
-        return low + (high - low) * (rng.permutation(n_speakers) + rng.random(n_speakers)) / n_speakers
+        return (
+            low + (high - low) * (rng.permutation(n_speakers) + rng.random(n_speakers)) / n_speakers
+        )
 
     base_hz = np.exp(spread(*np.log(PITCH_HZ)))
     pitches, ranges, rates = spread(20, 80), spread(15, 85), spread(135, 195)
