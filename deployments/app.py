@@ -1,6 +1,7 @@
-"""The graph on one screen: four deployments, wired. `serve run serve_config.yaml` builds it with `build_app`.
+"""The graph on one screen: four deployments, wired.
 
-No `from __future__ import annotations` here: Serve reads the type of `args` from the annotation itself.
+`serve run serve_config.yaml` builds it with `build_app`. No `from __future__ import annotations`
+here: Serve reads the type of `args` from the annotation itself.
 """
 
 from ray import serve
@@ -18,13 +19,14 @@ from deployments.vocoder import VocoderReplica
 def build_app(args: Settings) -> Application:
     """Bind the chain. Resources, replicas and queues of each stage are the serve config's.
 
-    Raises ConfigError when the config file holds unknown keys or asks what the cluster does not have.
+    Raises ConfigError when the config file holds unknown keys or asks what the cluster does not
+    have.
     """
     if args.config_file is not None:
         check_cluster(read_serve_config(find_config_file(args.config_file)), live_nodes())
 
-    tokenizer = serve.deployment(TokenizerReplica, name="Tokenizer").bind(args)
-    llm = serve.deployment(LLMReplica, name="LLM").bind(args)
-    vocoder = serve.deployment(VocoderReplica, name="Vocoder").bind(args, llm)
-    router = serve.deployment(serve.ingress()(Router), name="Router")
+    tokenizer = serve.deployment(name="Tokenizer")(TokenizerReplica).bind(args)
+    llm = serve.deployment(name="LLM")(LLMReplica).bind(args)
+    vocoder = serve.deployment(name="Vocoder")(VocoderReplica).bind(args, llm)
+    router = serve.deployment(name="Router")(serve.ingress()(Router))
     return router.bind(args, tokenizer, llm, vocoder)

@@ -42,7 +42,7 @@ def up(config: Path = CPU_CONFIG, state_dir: StateDir = STATE_DIR) -> None:
         console.print(f"already running at {service.url} (timbre down stops it)")
         return
     with console.status("starting") as status:
-        service = local.start(config, {}, lambda line: status.update(line))
+        service = local.start(config, {}, status.update)
     console.print(f"ready at {service.url}, API docs at {service.url}/docs, log in {service.log}")
 
 
@@ -70,7 +70,7 @@ def demo(config: Path = CPU_CONFIG, state_dir: StateDir = STATE_DIR, voice: str 
     shutil.rmtree(cache_dir, ignore_errors=True)
     with console.status("starting") as status:
         environment = {"TIMBRE_CACHE__URL": str(cache_dir)}
-        service = local.start(config, environment, lambda line: status.update(line))
+        service = local.start(config, environment, status.update)
         status.update("cloning a voice")
         first = speak_once(service.url, voice)
         status.update("cloning it again")

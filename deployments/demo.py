@@ -1,4 +1,7 @@
-"""The demo that a new user runs first: a voice cloned over HTTP twice, a miss and a hit. Knows only the HTTP API."""
+"""The demo that a new user runs first: a voice cloned over HTTP twice, a miss and a hit.
+
+Knows only the HTTP API.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,10 @@ PCM_SCALE = 32768.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DemoTake:
-    """One spoken text. samples: float32, 24 kHz. line: the stage times as the service reports them."""
+    """One spoken text. samples: float32, 24 kHz.
+
+    line: the stage times as the service reports them.
+    """
 
     samples: Float32Array
     line: str

@@ -1,4 +1,7 @@
-"""What a replica may take of its machine: CPU threads, and its cap on a GPU (fractions isolate nothing by themselves)."""
+"""What a replica may take of its machine.
+
+CPU threads, and its cap on a GPU (fractions isolate nothing by themselves).
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,11 @@ GIB = 2**30
 ARENA_PART = 0.5  # of a stage's cap goes to ONNX Runtime's arenas where it runs beside torch
 
 
-def claim_device(share: StageShare) -> None:
-    """Apply a stage's share to this process, before any model is loaded. Raises ConfigError without the device."""
+def claim_device(share: StageShare, *, allow_tf32: bool) -> None:
+    """Apply a stage's share to this process, before any model is loaded.
+
+    Raises ConfigError without the device.
+    """
     import torch
 
     torch.set_num_threads(share.threads)
@@ -18,8 +24,8 @@ def claim_device(share: StageShare) -> None:
         return
     if not torch.cuda.is_available():
         raise ConfigError("the stage is set to cuda, but this replica sees no CUDA device")
-    torch.backends.cuda.matmul.allow_tf32 = True
-    torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cuda.matmul.allow_tf32 = allow_tf32
+    torch.backends.cudnn.allow_tf32 = allow_tf32
     cap_gib = share.gpu_memory_gib or 0.0
     total_bytes = torch.cuda.get_device_properties(0).total_memory
     if cap_gib * GIB > total_bytes:

@@ -1,4 +1,7 @@
-"""The ASGI edge of the router: body limit, request id, and the headers that every reply carries. Knows no route."""
+"""The ASGI edge of the router: body limit, request id, and the headers that every reply carries.
+
+Knows no route.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,20 @@ REQUEST_ID_HEADER = "x-request-id"
 
 
 class Edge:
-    """Pure ASGI middleware: adds no task and no buffer, so cancellation and streaming pass through untouched."""
+    """Pure ASGI middleware.
+
+    Adds no task and no buffer, so cancellation and streaming pass through untouched.
+    """
 
     def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve's proxy buffers a whole body before it gets here: cap it at the load balancer as well."""
+        """Serve's proxy buffers a whole body before it gets here.
+
+        Cap it at the load balancer as well.
+        """
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -54,7 +63,10 @@ class Edge:
 
 
 class _BodyTooLargeError(BaseException):
-    """Unwinds the application while it reads a body without a declared length. BaseException: no handler may eat it."""
+    """Unwinds the application while it reads a body without a declared length.
+
+    BaseException: no handler may eat it.
+    """
 
 
 class _CountedBody:

@@ -1,7 +1,7 @@
 """Bodies of the HTTP API, and their translation into a speech order. Knows no Ray and no stage.
 
-The top level follows OpenAI's speech API and ignores fields it does not know, as its peers do, because clients send
-extras. `step_audio`, whose keys change what is spoken, refuses unknown keys.
+The top level follows OpenAI's speech API and ignores fields it does not know, as its peers do,
+because clients send extras. `step_audio`, whose keys change what is spoken, refuses unknown keys.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ class SpeechBody(BaseModel):
 class SpeechOrder:
     """A body made unambiguous.
 
-    upload: the reference clip's bytes, or None when `voice` names a listed one. request: what is to be spoken,
-    with the transcript as far as the caller gave it.
+    upload: the reference clip's bytes, or None when `voice` names a listed one. request: what is to
+    be spoken, with the transcript as far as the caller gave it.
     """
 
     upload: bytes | None
@@ -97,7 +97,10 @@ class SpeechOrder:
 
 
 def read_order(body: SpeechBody, limits: Limits, upload: bytes | None = None) -> SpeechOrder:
-    """Check a body against the limits. Raises InputError naming the field, what was found and what is allowed."""
+    """Check a body against the limits.
+
+    Raises InputError naming the field, what was found and what is allowed.
+    """
     step = body.step_audio or StepAudio.model_construct(mode=Mode.CLONE, edit_info="")
     clip, clip_param = (upload, "file") if upload is not None else _clip_of(body, step)
     transcript = _transcript_of(body, step).strip()
@@ -157,7 +160,8 @@ def _clip_of(body: SpeechBody, step: StepAudio) -> tuple[bytes | None, str]:
 def _decode_base64(value: str, param: str) -> bytes:
     if value.startswith(("http://", "https://", "file:", "s3://")):
         raise UnsupportedError(
-            f"{param} must hold the clip itself, as base64 or a data: URI; addresses are not fetched",
+            f"{param} must hold the clip itself, as base64 or a data: URI; "
+            "addresses are not fetched",
             param=param,
         )
     payload = value
@@ -184,7 +188,10 @@ def _check_length(param: str, text: str, limit: int) -> None:
 
 
 def explain_validation(errors: Sequence[Any]) -> tuple[str, str]:
-    """Pydantic's report on a body → (message, param): the first mistake, and what is allowed there."""
+    """Pydantic's report on a body → (message, param).
+
+    The first mistake, and what is allowed there.
+    """
     problem = errors[0]
     path = [str(part) for part in problem["loc"] if part != "body"]
     param = ".".join(path) or "body"

@@ -1,6 +1,7 @@
-"""The router: HTTP in, the chain of stages behind it, audio out. Holds no state of a stream beyond its own frame.
+"""The router: HTTP in, the chain of stages behind it, audio out.
 
-The FastAPI application is built inside the replica (`__serve_build_asgi_app__`), after the handles exist.
+Holds no state of a stream beyond its own frame. The FastAPI application is built inside the replica
+(`__serve_build_asgi_app__`), after the handles exist.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Router:
             {"tokenizer": tokenizer, "llm": llm, "vocoder": vocoder}, self._voices
         )
 
-    def __serve_build_asgi_app__(self) -> FastAPI:  # noqa: PLW3201 - the name is Ray Serve's
+    def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve in the replica."""
         app = FastAPI(
             title="timbre",
@@ -153,8 +154,9 @@ class Router:
 
 
 DESCRIPTION = (
-    "Voice cloning and editing with Step-Audio-EditX. `/v1/audio/speech` speaks OpenAI's API; a reference clip "
-    "travels in `step_audio.prompt_audio_base64` with `step_audio.prompt_text`, or as a file part to "
+    "Voice cloning and editing with Step-Audio-EditX. `/v1/audio/speech` speaks OpenAI's API; "
+    "a reference clip travels in `step_audio.prompt_audio_base64` with `step_audio.prompt_text`, "
+    "or as a file part to "
     "`/v1/audio/speech/upload`."
 )
 SPEECH_DOC: dict[str, Any] = {

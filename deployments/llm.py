@@ -16,12 +16,15 @@ from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
 
 
 class LLMReplica:
-    """Draws audio tokens, continuous batching inside. Loads and warms the model before it is ready."""
+    """Draws audio tokens, continuous batching inside.
+
+    Loads and warms the model before it is ready.
+    """
 
     def __init__(self, settings: Settings) -> None:
         adopt_serve_logging()
         share = settings.llm
-        claim_device(share)
+        claim_device(share, allow_tf32=True)
         layout = CheckpointLayout.at(resolve_model(settings.model))
         self._engine = load_engine(layout, share)
         self._credits: dict[str, TokenCredit] = {}
@@ -45,7 +48,10 @@ class LLMReplica:
             self._active.refresh()
 
     async def grant(self, stream_id: str, total_tokens: int) -> bool:
-        """Allow a stream to produce up to `total_tokens` in all; False when it does not run here."""
+        """Allow a stream to produce up to `total_tokens` in all.
+
+        False when it does not run here.
+        """
         credit = self._credits.get(stream_id)
         if credit is None:
             return False

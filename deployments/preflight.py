@@ -1,4 +1,4 @@
-"""Compares what a serve config asks with what the cluster has, so that a missing GPU is a message and not a hang."""
+"""Compares a serve config with the cluster: a missing GPU is then a message and not a hang."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ EPSILON = 1e-6
 
 
 def check_cluster(config: ServeConfig, nodes: Sequence[Mapping[str, float]]) -> None:
-    """Raises ConfigError when the replicas at start do not fit `nodes` (total resources of each live node).
+    """Raises ConfigError when the replicas at start do not fit `nodes` (total resources of each).
 
     With `cluster.may_grow` the autoscaler may still add machines, so nothing is refused.
     """
@@ -24,7 +24,8 @@ def check_cluster(config: ServeConfig, nodes: Sequence[Mapping[str, float]]) -> 
         raise ConfigError(
             "the cluster does not have what the serve config asks: "
             + "; ".join(problems)
-            + ". Lower the shares or replicas, add machines, or set args.cluster.may_grow when an autoscaler will"
+            + ". Lower the shares or replicas, add machines, "
+            "or set args.cluster.may_grow when an autoscaler will"
         )
 
 
@@ -58,7 +59,10 @@ def _unfit_replicas(asks: Sequence[StageAsk], nodes: Sequence[Mapping[str, float
 
 
 def _unpacked_gpus(asks: Sequence[StageAsk], nodes: Sequence[Mapping[str, float]]) -> list[str]:
-    """Fractions may add up and still not pack: 3 × 0.6 needs three devices. First fit, largest first."""
+    """Fractions may add up and still not pack: 3 × 0.6 needs three devices.
+
+    First fit, largest first.
+    """
     free = [1.0 for node in nodes for _ in range(int(node.get("GPU", 0)))]
     replicas = sorted(
         ((ask.resources.get("GPU", 0.0), ask.name) for ask in asks for _ in range(ask.replicas)),

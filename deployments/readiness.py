@@ -1,4 +1,7 @@
-"""Whether the service can serve: asks every stage, reports their gauges and the cache's state. Knows no route."""
+"""Whether the service can serve: asks every stage, reports their gauges and the cache's state.
+
+Knows no route.
+"""
 
 from __future__ import annotations
 

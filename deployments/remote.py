@@ -1,6 +1,7 @@
-"""The stages as seen across the Ray border: handles become the pipeline's Protocols, Ray's errors become ours.
+"""The stages as seen across the Ray border.
 
-Owns retries (only before the first audio), timeouts and the LLM's credit. Knows no HTTP and no model.
+Handles become the pipeline's Protocols, Ray's errors become ours. Owns retries (only before the
+first audio), timeouts and the LLM's credit. Knows no HTTP and no model.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import contextlib
 import uuid
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from typing import Any
+from typing import Any, cast
 
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.serve.exceptions import (
@@ -18,7 +19,7 @@ from ray.serve.exceptions import (
     DeploymentUnavailableError,
     ReplicaUnavailableError,
 )
-from ray.serve.handle import DeploymentHandle
+from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
 from deployments.settings import Limits
 from pipeline.contracts import (
@@ -47,7 +48,10 @@ STATUS_TIMEOUT_S = 3.0
 
 @contextlib.contextmanager
 def stage_errors(stage: str) -> Iterator[None]:
-    """Turn what Ray raises for a call into `stage` into our tree; our own errors come back as they were."""
+    """Turn what Ray raises for a call into `stage` into our tree.
+
+    Our own errors come back as they were.
+    """
     try:
         yield
     except RayTaskError as error:
@@ -96,9 +100,9 @@ class RemoteEncoder:
 class RemoteLM:
     """The LLM deployment as a SpeechLM, with a credit window.
 
-    Ray streams have no flow control, so the engine stops a stream that is `credit_tokens` ahead of its consumer.
-    A grant goes to every LLM replica (`broadcast`); the one that runs the stream answers True. See
-    docs/decisions/0001-credit-by-broadcast.md.
+    Ray streams have no flow control, so the engine stops a stream that is `credit_tokens` ahead of
+    its consumer. A grant goes to every LLM replica (`broadcast`); the one that runs the stream
+    answers True. See docs/decisions/0001-credit-by-broadcast.md.
     """
 
     def __init__(self, handle: DeploymentHandle, credit_tokens: int, limits: Limits) -> None:
@@ -115,7 +119,7 @@ class RemoteLM:
         consumed = 0
         limit = self._credit_tokens
         grant: asyncio.Task[None] | None = None
-        chunks = self._stream.remote(prompt_ids, sampling, stream_id, limit)
+        chunks = _opened(self._stream.remote(prompt_ids, sampling, stream_id, limit))
         try:
             while True:
                 with stage_errors("LLM"):
@@ -163,16 +167,17 @@ class RemoteSpeaker:
                     async for chunk in chunks:
                         heard = heard or len(chunk.samples) > 0
                         yield chunk
-                return
             except StageUnavailableError:
                 if heard or attempt == ATTEMPTS:
                     raise
                 await asyncio.sleep(RETRY_DELAY_S * attempt)
+            else:
+                return
 
     async def _once(
         self, request: SpeechRequest, voice: VoicePrompt
     ) -> AsyncGenerator[SpeechChunk]:
-        chunks = self._speak.remote(request, voice)
+        chunks = _opened(self._speak.remote(request, voice))
         timeout_s = self._limits.first_audio_timeout_s
         try:
             while True:
@@ -187,6 +192,11 @@ class RemoteSpeaker:
             raise StageError("the vocoder ended a stream without its last chunk") from error
         finally:
             chunks.cancel()
+
+
+def _opened(response: object) -> DeploymentResponseGenerator[Any]:
+    """The stream that a handle with `stream=True` returns; its type does not say so."""
+    return cast("DeploymentResponseGenerator[Any]", response)
 
 
 async def replica_statuses(stage: str, handle: DeploymentHandle) -> list[dict[str, Any]]:

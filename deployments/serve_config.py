@@ -1,5 +1,6 @@
-"""Reads a serve config and refuses what Ray Serve would silently ignore. Knows the file, not the cluster.
+"""Reads a serve config and refuses what Ray Serve would silently ignore.
 
+Knows the file, not the cluster.
 Ray drops unknown keys under applications, deployments and http_options without a word; a misspelt
 `max_ongoing_request` is then a service with the default of 5. This lint walks Ray's own models.
 """
@@ -106,21 +107,22 @@ def _model_in(schema: object) -> type[BaseModel] | None:
 
 
 def _lint_application(application: Mapping[str, Any]) -> list[str]:
-    problems: list[str] = []
     try:
         settings = load_settings(application.get("args", {}))
     except ConfigError as error:
         return [f"args: {error.message}"]
     deployments = {d["name"]: d for d in application.get("deployments", [])}
-    for name in deployments.keys() - set(STAGES):
-        problems.append(f"deployments: no stage is named {name!r}; stages: {', '.join(STAGES)}")
+    problems = [
+        f"deployments: no stage is named {name!r}; stages: {', '.join(STAGES)}"
+        for name in deployments.keys() - set(STAGES)
+    ]
     for name in STAGES:
         if name not in deployments:
             problems.append(f"deployments: {name} is missing; every stage states its resources")
         elif "autoscaling_config" not in deployments[name]:
             problems.append(
-                f"deployments.{name}: autoscaling_config is missing; adding one later restarts every replica, "
-                "so pin with min_replicas = max_replicas instead"
+                f"deployments.{name}: autoscaling_config is missing; adding one later restarts "
+                "every replica, so pin with min_replicas = max_replicas instead"
             )
     if not problems:
         problems += _lint_room(deployments, settings)
@@ -135,14 +137,18 @@ def _lint_room(deployments: Mapping[str, Any], settings: Settings) -> list[str]:
         "Vocoder": settings.vocoder.max_streams + CONTROL_CALLS,
     }
     return [
-        f"deployments.{name}.max_ongoing_requests is {found}; streams and control calls need at least {least}"
+        f"deployments.{name}.max_ongoing_requests is {found}; "
+        f"streams and control calls need at least {least}"
         for name, least in needed.items()
         if (found := deployments[name].get("max_ongoing_requests", 0)) < least
     ]
 
 
 def _lint_shares(deployments: Mapping[str, Any], settings: Settings) -> list[str]:
-    """No packing of replicas may overcommit a device: a replica's memory cap fits its fraction of it."""
+    """No packing of replicas may overcommit a device.
+
+    A replica's memory cap fits its fraction of it.
+    """
     problems: list[str] = []
     device_gib = settings.cluster.gpu_device_gib
     shares = {
@@ -160,8 +166,9 @@ def _lint_shares(deployments: Mapping[str, Any], settings: Settings) -> list[str
         allowed_gib = num_gpus * device_gib
         if share.device == "cuda" and num_gpus and (share.gpu_memory_gib or 0) > allowed_gib:
             problems.append(
-                f"args.{name.lower()}.gpu_memory_gib is {share.gpu_memory_gib}, but {num_gpus} of a device with "
-                f"{device_gib} GiB is {allowed_gib:.1f} GiB: replicas sharing it would overcommit its memory"
+                f"args.{name.lower()}.gpu_memory_gib is {share.gpu_memory_gib}, but {num_gpus} "
+                f"of a device with {device_gib} GiB is {allowed_gib:.1f} GiB: "
+                "replicas sharing it would overcommit its memory"
             )
     return problems
 
@@ -188,6 +195,6 @@ def find_config_file(name: str) -> Path:
         if candidate.is_file():
             return candidate
     raise ConfigError(
-        f"args.config_file names {name}, which is not on this machine; give a path that the head can read, "
-        "or leave the key out to skip the comparison with the cluster"
+        f"args.config_file names {name}, which is not on this machine; give a path that the head "
+        "can read, or leave the key out to skip the comparison with the cluster"
     )

@@ -1,4 +1,4 @@
-"""Starts and stops a local service in the background, for `timbre up`, `timbre demo` and people on one machine.
+"""Starts and stops a local service in the background, for `timbre up` and `timbre demo`.
 
 It runs Ray's own `serve run` with the config given; nothing here is needed in production.
 """
@@ -34,7 +34,10 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class RunningService:
-    """What is known of a service that was started: kept in `state_dir/service.json` until it is stopped."""
+    """What is known of a service that was started.
+
+    Kept in `state_dir/service.json` until it is stopped.
+    """
 
     pid: int
     host: str
@@ -64,7 +67,10 @@ class LocalService:
     def start(
         self, config_path: Path, environment: Mapping[str, str], progress: Progress
     ) -> RunningService:
-        """Start and wait until every stage answers. Raises SetupError with the end of the log when it fails."""
+        """Start and wait until every stage answers.
+
+        Raises SetupError with the end of the log when it fails.
+        """
         config = read_serve_config(config_path)
         self._state_dir.mkdir(parents=True, exist_ok=True)
         host, port = _listen_address(config)
@@ -82,6 +88,8 @@ class LocalService:
         except BaseException:
             self.stop()
             raise
+        finally:
+            process.returncode = 0  # it outlives this object on purpose; `stop` goes by its pid
         return service
 
     def stop(self) -> bool:

@@ -1,6 +1,7 @@
-"""The one settings tree: `args:` of serve_config.yaml, TIMBRE_* in the environment, and what tests build.
+"""The one settings tree.
 
-Every key is used; an unknown one stops start-up and lists the valid names. Knows no Ray and no model.
+`args:` of serve_config.yaml, TIMBRE_* in the environment, and what tests build. Every key is used;
+an unknown one stops start-up and lists the valid names. Knows no Ray and no model.
 """
 
 from __future__ import annotations
@@ -52,8 +53,9 @@ class Limits(Strict):
 class StageShare(Strict):
     """Where a stage runs and what it may take.
 
-    threads: CPU threads of one replica. gpu_memory_gib: the cap of one replica on a GPU, enforced in torch and
-    ONNX Runtime; start-up refuses a cap larger than the replica's fraction of the device (`gpu_device_gib`).
+    threads: CPU threads of one replica. gpu_memory_gib: the cap of one replica on a GPU, enforced
+    in torch and ONNX Runtime; start-up refuses a cap larger than the replica's fraction of the
+    device (`gpu_device_gib`).
     """
 
     device: Device = "cpu"
@@ -74,10 +76,11 @@ class TokenizerSettings(StageShare):
 class LLMSettings(StageShare):
     """The engine of one LLM replica.
 
-    slots: requests decoded together. queue_size, queue_timeout_s: how many wait for a slot, and how long.
-    max_context_tokens: prompt plus audio tokens of one request. prefill_chunk_tokens: prompt tokens between two
-    decode steps. chunk_tokens: audio tokens per chunk sent, whole groups of five.
-    credit_tokens: how far the LLM may run ahead of the vocoder. dtype: of weights and KV cache.
+    slots: requests decoded together. queue_size, queue_timeout_s: how many wait for a slot, and how
+    long. max_context_tokens: prompt plus audio tokens of one request. prefill_chunk_tokens: prompt
+    tokens between two decode steps. chunk_tokens: audio tokens per chunk sent, whole groups of
+    five. credit_tokens: how far the LLM may run ahead of the vocoder. dtype: of weights and KV
+    cache.
     """
 
     slots: Positive = 8
@@ -99,8 +102,8 @@ class LLMSettings(StageShare):
 class VocoderSettings(StageShare):
     """Streaming schedule of the vocoder.
 
-    chunk_rows: rows (40 ms) of the first, second and every later chunk. steps: Euler steps of the flow.
-    max_streams: utterances decoded at a time by one replica; more wait in Serve's queue.
+    chunk_rows: rows (40 ms) of the first, second and every later chunk. steps: Euler steps of the
+    flow. max_streams: utterances decoded at a time by one replica; more wait in Serve's queue.
     """
 
     chunk_rows: Annotated[tuple[Positive, ...], Field(min_length=1)] = (15, 24, 48)
@@ -109,7 +112,10 @@ class VocoderSettings(StageShare):
 
 
 class VoiceSettings(Strict):
-    """Named voices. aliases: other names for them, so that clients which send OpenAI's names work unchanged."""
+    """Named voices.
+
+    aliases: other names for them, so that clients which send OpenAI's names work unchanged.
+    """
 
     default: str = "aria"
     aliases: dict[str, str] = {
@@ -123,7 +129,8 @@ class ClusterSettings(Strict):
     """What start-up compares with the cluster.
 
     gpu_device_gib: memory of one GPU that replicas may share out (an L40S has 44.4 GiB usable).
-    may_grow: the cluster autoscaler can still add machines, so missing resources do not stop start-up.
+    may_grow: the cluster autoscaler can still add machines, so missing resources do not stop
+    start-up.
     """
 
     gpu_device_gib: Annotated[float, Field(gt=0)] = 44.0
@@ -131,10 +138,11 @@ class ClusterSettings(Strict):
 
 
 class Settings(BaseSettings):
-    """Everything `build_app` takes. The environment wins over YAML: TIMBRE_CACHE__URL sets `cache.url`.
+    """Everything `build_app` takes.
 
-    model: `tiny` (embedded), `step-audio-editx` (downloaded), or a checkpoint directory.
-    config_file: the serve config that holds these args; linted and compared with the cluster at start.
+    The environment wins over YAML: TIMBRE_CACHE__URL sets `cache.url`. model: `tiny` (embedded),
+    `step-audio-editx` (downloaded), or a checkpoint directory. config_file: the serve config that
+    holds these args; linted and compared with the cluster at start.
     """
 
     model_config = SettingsConfigDict(
@@ -194,14 +202,15 @@ def _names_a_setting(tree: type[BaseModel], name: str) -> bool:
     for key in path:
         if node is None or key not in node.model_fields:
             return False
-        annotation = node.model_fields[key].annotation
-        is_section = isinstance(annotation, type) and issubclass(annotation, BaseModel)
-        node = annotation if is_section else None
+        node = _section(node.model_fields[key].annotation)
     return True
 
 
 def load_settings(args: dict[str, Any]) -> Settings:
-    """Settings from `args` of a serve config. Raises ConfigError that lists every mistake and the valid names."""
+    """Settings from `args` of a serve config.
+
+    Raises ConfigError that lists every mistake and the valid names.
+    """
     try:
         return Settings(**args)
     except ValidationError as error:
@@ -224,8 +233,13 @@ def explain(error: ValidationError) -> str:
 def _siblings(location: tuple[int | str, ...]) -> list[str]:
     node: type[BaseModel] = Settings
     for part in location[:-1]:
-        annotation = node.model_fields[str(part)].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        section = _section(node.model_fields[str(part)].annotation)
+        if section is None:
             return []
-        node = annotation
+        node = section
     return sorted(node.model_fields)
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    is_section = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return annotation if is_section else None

@@ -1,7 +1,7 @@
-"""One speech reply: runs the main path, encodes audio as it comes, and keeps the account. Knows no route.
+"""One speech reply: runs the main path, encodes audio as it comes, and keeps the account.
 
-The reply starts when the first audio is at hand, so that every earlier fault is still a status code; after the first
-byte a fault can only cut the stream, and its cause is logged.
+Knows no route. The reply starts when the first audio is at hand, so that every earlier fault is
+still a status code; after the first byte a fault can only cut the stream, and its cause is logged.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ SSE_MEDIA_TYPE = "text/event-stream"
 
 
 class SpeechReply:
-    """Owns one request from its order to its last byte. Everything dies with the generator it returns."""
+    """Owns one request from its order to its last byte.
+
+    Everything dies with the generator it returns.
+    """
 
     def __init__(
         self,
@@ -122,7 +125,10 @@ class SpeechReply:
 
 
 class ClosingResponse(StreamingResponse):
-    """Closes its body when it ends for any reason; Starlette leaves that to the garbage collector."""
+    """Closes its body when it ends for any reason.
+
+    Starlette leaves that to the garbage collector.
+    """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

@@ -1,4 +1,7 @@
-"""Logs and metrics of the replicas: one set-up for loggers, one place that names metrics. Knows no HTTP and no model."""
+"""Logs and metrics of the replicas: one set-up for loggers, one place that names metrics.
+
+Knows no HTTP and no model.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The tokenizer replica: hosts the reference encoder. Knows no cache; a call here is by definition a miss."""
+"""The tokenizer replica: hosts the reference encoder.
+
+Knows no cache; a call here is by definition a miss.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ class TokenizerReplica:
     def __init__(self, settings: Settings) -> None:
         adopt_serve_logging()
         share = settings.tokenizer
-        claim_device(share)
+        claim_device(share, allow_tf32=False)  # codes must be exact
         layout = CheckpointLayout.at(resolve_model(settings.model))
         self._encoder = StepVoiceEncoder(
             layout.tokenizer,

@@ -1,4 +1,7 @@
-"""The vocoder replica: pulls tokens from the LLM and turns them into audio. Holds a stream's whole state in one frame."""
+"""The vocoder replica: pulls tokens from the LLM and turns them into audio.
+
+Holds a stream's whole state in one frame.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +25,15 @@ from pipeline.synthesis import ChainedSpeaker, SpeechChunk
 
 
 class VocoderReplica:
-    """Speaks requests: prompt → LLM's tokens → audio. Loads and warms the decoder before it is ready."""
+    """Speaks requests: prompt → LLM's tokens → audio.
+
+    Loads and warms the decoder before it is ready.
+    """
 
     def __init__(self, settings: Settings, llm: DeploymentHandle) -> None:
         adopt_serve_logging()
         share = settings.vocoder
-        claim_device(share)
+        claim_device(share, allow_tf32=True)
         layout = CheckpointLayout.at(resolve_model(settings.model))
         self._decoder = StepWaveDecoder(
             layout.vocoder,

@@ -1,6 +1,7 @@
-"""Voices as the router sees them: the listed ones, and any uploaded clip resolved through the cache.
+"""Voices as the router sees them.
 
-Owns the record schema of a voice prompt and the single path from an upload to a prompt. Knows no tier and no model.
+The listed ones, and any uploaded clip resolved through the cache. Owns the record schema of a voice
+prompt and the single path from an upload to a prompt. Knows no tier and no model.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from deployments.http_models import SpeechOrder
 from deployments.remote import RemoteEncoder
 from deployments.settings import Settings
 from pipeline.audio_decode import DECODER_VERSION, ClipLimits, decode_clip
-from pipeline.contracts import ReferenceClip, SpeechRequest, VoicePrompt
+from pipeline.contracts import VOICE_PROMPT_SCHEMA, ReferenceClip, SpeechRequest, VoicePrompt
 from pipeline.errors import StageError, UnknownVoiceError
 from pipeline.synthesis import ResolvedVoice
 from pipeline.voice_list import VOICES_DIR, ListedVoice, load_voices
@@ -33,19 +34,23 @@ LENGTH_SLACK = 0.25  # code counts against the duration; trimming makes them few
 
 
 def _check_lengths(record: Record) -> None:
-    """The streams of one clip cover the same time: 2 vq02 to 3 vq06, mel at 50 Hz of the untrimmed clip."""
+    """The streams of one clip cover the same time.
+
+    2 vq02 to 3 vq06, mel at 50 Hz of the untrimmed clip.
+    """
     arrays = record.arrays
     vq02_s, vq06_s = len(arrays["vq02"]) * 0.06, len(arrays["vq06"]) * 0.04
     mel_s, duration_s = len(arrays["prompt_mel"]) * 0.02, float(arrays["duration_s"][0])
     if abs(vq02_s - vq06_s) > LENGTH_SLACK or abs(mel_s - duration_s) > LENGTH_SLACK:
         raise RecordError(
-            f"lengths contradict: vq02 {vq02_s:.2f} s, vq06 {vq06_s:.2f} s, mel {mel_s:.2f} s, clip {duration_s:.2f} s"
+            f"lengths contradict: vq02 {vq02_s:.2f} s, vq06 {vq06_s:.2f} s, "
+            f"mel {mel_s:.2f} s, clip {duration_s:.2f} s"
         )
 
 
 VOICE_SCHEMA = RecordSchema(
     "voice",
-    1,
+    VOICE_PROMPT_SCHEMA,
     (
         FieldSpec("vq02", "int16", (None,), minimum=0, maximum=1023, min_rows=2),
         FieldSpec("vq06", "int16", (None,), minimum=0, maximum=4095, min_rows=3),
@@ -66,7 +71,7 @@ class VoiceSource:
 
 
 class EncoderChangedError(Exception):
-    """The tokenizer was replaced by one with another fingerprint while a clip was being resolved."""
+    """A tokenizer with another fingerprint came while a clip was being resolved."""
 
 
 class VoiceLibrary:

@@ -54,7 +54,8 @@ _CODECS = frozenset(
 )
 
 
-# What decoding depends on besides the bytes and limits: our own rules and the codecs that come with PyAV.
+# What decoding depends on besides the bytes and limits: our own rules and the codecs that come with
+# PyAV.
 DECODER_VERSION = f"1+av-{av.__version__}"
 
 

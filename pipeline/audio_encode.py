@@ -158,7 +158,10 @@ def encode_file(
 
 
 def file_format(path: Path) -> str:
-    """The audio format that a file's suffix names. Raises UnsupportedError with the allowed suffixes."""
+    """The audio format that a file's suffix names.
+
+    Raises UnsupportedError with the allowed suffixes.
+    """
     audio_format = _SUFFIXES.get(path.suffix.lower())
     if audio_format is None:
         raise UnsupportedError(

@@ -1,6 +1,7 @@
-"""Records that travel between the stages, and the seams (Protocols) between them. Knows no model, Ray or HTTP.
+"""Records that travel between the stages, and the seams (Protocols) between them.
 
-Records are frozen, slotted, hold arrays (never lists) and pickle, so they cross process borders as they are.
+Knows no model, Ray or HTTP. Records are frozen, slotted, hold arrays (never lists) and pickle, so
+they cross process borders as they are.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ class Mode(StrEnum):
 class ReferenceClip:
     """A decoded reference clip.
 
-    samples: float32 (n,), mono, full scale is ±1.
-    sample_rate_hz: the rate of `samples`, as uploaded (no resampling yet).
-    digest: hex digest of the PCM with its rate; names the clip in logs and in the clone prompt's speaker id.
+    samples: float32 (n,), mono, full scale is ±1. sample_rate_hz: the rate of `samples`, as
+    uploaded (no resampling yet). digest: hex digest of the PCM with its rate; names the clip in
+    logs and in the clone prompt's speaker id.
     """
 
     samples: Float32Array
@@ -82,12 +83,11 @@ class VoicePrompt:
 class Sampling:
     """How the LLM draws audio tokens.
 
-    temperature: 0 means greedy.
-    seed: same prompt and seed, same tokens.
-    max_tokens: upper bound of audio tokens; generation stops at the group that would exceed it.
-    top_p, top_k: nucleus and top-k truncation; 1.0 and 0 switch them off.
-    grammar: restrict each position to its codebook and stops to group borders; off reproduces the reference.
-    repetition_window: the last token is banned as the next one when it occurs more than once in this many tokens.
+    temperature: 0 means greedy. seed: same prompt and seed, same tokens. max_tokens: upper bound of
+    audio tokens; generation stops at the group that would exceed it. top_p, top_k: nucleus and
+    top-k truncation; 1.0 and 0 switch them off. grammar: restrict each position to its codebook and
+    stops to group borders; off reproduces the reference. repetition_window: the last token is
+    banned as the next one when it occurs more than once in this many tokens.
     """
 
     temperature: float = 0.7
@@ -103,11 +103,11 @@ class Sampling:
 class SpeechRequest:
     """What a caller wants spoken.
 
-    mode: clone, or one of the edits. info: the edit's value (for example "happy"), empty for a clone.
-    text: what to speak (clone, paralinguistic), or the text of the input audio (other edits).
-    transcript: what is said in the reference clip.
-    speaker: the speaker name written into a clone prompt; derived from the clip, never from the transcript alone.
-    speed: playback speed factor, pitch kept; 1.0 is as generated.
+    mode: clone, or one of the edits. info: the edit's value (for example "happy"), empty for a
+    clone. text: what to speak (clone, paralinguistic), or the text of the input audio (other
+    edits). transcript: what is said in the reference clip. speaker: the speaker name written into a
+    clone prompt; derived from the clip, never from the transcript alone. speed: playback speed
+    factor, pitch kept; 1.0 is as generated.
     """
 
     text: str
@@ -121,7 +121,10 @@ class SpeechRequest:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenChunk:
-    """Audio tokens of whole groups. ids: int32 (5k,) with the audio base removed (0 … 5119); may be empty when last."""
+    """Audio tokens of whole groups.
+
+    ids: int32 (5k,) with the audio base removed (0 … 5119); may be empty when last.
+    """
 
     ids: Int32Array
     last: bool
@@ -137,11 +140,12 @@ class AudioChunk:
 
 @dataclass(frozen=True, slots=True)
 class StageTimes:
-    """Where a request's time went, seconds. Every time is the stage's own work or wait as the router saw it.
+    """Where a request's time went, seconds.
 
-    tokenizer_s: resolving the voice, cache look-up included. tier: what answered (l1, l2, l3 or miss).
-    llm_s: time spent waiting for tokens. vocoder_s: time spent turning tokens into audio.
-    ttfa_s: request accepted → first audio byte. total_s: request accepted → last byte. audio_s: audio produced.
+    Every time is the stage's own work or wait as the router saw it. tokenizer_s: resolving the
+    voice, cache look-up included. tier: what answered (l1, l2, l3 or miss). llm_s: time spent
+    waiting for tokens. vocoder_s: time spent turning tokens into audio. ttfa_s: request accepted →
+    first audio byte. total_s: request accepted → last byte. audio_s: audio produced.
     """
 
     tokenizer_s: float
@@ -159,11 +163,17 @@ class StageTimes:
 
 
 class VoiceEncoder(Protocol):
-    """Turns a clip into a voice prompt. Deterministic: the same clip gives the same prompt, bit for bit."""
+    """Turns a clip into a voice prompt.
+
+    Deterministic: the same clip gives the same prompt, bit for bit.
+    """
 
     @property
     def fingerprint(self) -> str:
-        """Hex digest of weights, preprocessing version and configs; a change makes every cached prompt unreachable."""
+        """Hex digest of weights, preprocessing version and configs.
+
+        A change makes every cached prompt unreachable.
+        """
         ...
 
     async def encode(self, clip: ReferenceClip) -> VoicePrompt:
@@ -189,5 +199,8 @@ class WaveDecoder(Protocol):
     def stream(
         self, tokens: AsyncIterator[TokenChunk], voice: VoicePrompt
     ) -> AsyncGenerator[AudioChunk]:
-        """Chunks in order; exactly one has `last` and it is the final one. State dies with the iterator."""
+        """Chunks in order; exactly one has `last` and it is the final one.
+
+        State dies with the iterator.
+        """
         ...

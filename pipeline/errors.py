@@ -1,4 +1,4 @@
-"""Every error that timbre raises on purpose. Knows no HTTP: the ingress maps this tree to status codes in one table.
+"""Every error that timbre raises on purpose, one tree; the ingress maps it to status codes.
 
 TimbreError
 ├── InputError              the caller's fault: says what was wrong and what is allowed
@@ -25,7 +25,10 @@ from __future__ import annotations
 
 
 class TimbreError(Exception):
-    """Root of the tree. `code` is a stable machine-readable word, `param` the request field at fault, if any."""
+    """Root of the tree.
+
+    `code` is a stable machine-readable word, `param` the request field at fault, if any.
+    """
 
     code = "internal_error"
 

@@ -1,8 +1,12 @@
-"""The whole chain in one process, for `timbre say` and for trying a checkpoint. Knows no Ray, HTTP or cache."""
+"""The whole chain in one process, for `timbre say` and for trying a checkpoint.
+
+Knows no Ray, HTTP or cache.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,9 +21,25 @@ from pipeline.prompting import CheckpointPrompts
 from pipeline.speed import SpeedChanger
 from pipeline.synthesis import ChainedSpeaker, ResolvedVoice, Speaker, StopWatch, synthesize
 
-SLOTS = 1
-MAX_CONTEXT_TOKENS = 8192
 THREADS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class OneStream:
+    """Engine settings for a single stream in this process; see pipeline.stepaudio.engine."""
+
+    device: str
+    threads: int = THREADS
+    slots: int = 1
+    max_context_tokens: int = 4096
+    queue_size: int = 0
+    queue_timeout_s: float = 1.0
+    prefill_chunk_tokens: int = 512
+    chunk_tokens: int = 15
+
+    @property
+    def dtype(self) -> str:
+        return "float32" if self.device == "cpu" else "bfloat16"
 
 
 class DirectVoices:
@@ -35,36 +55,26 @@ class DirectVoices:
 
 
 class LocalPipeline:
-    """Every stage of one checkpoint, loaded. Use it as a context manager; leaving it stops the worker threads."""
+    """Every stage of one checkpoint, loaded.
+
+    Use it as a context manager; leaving it stops the worker threads.
+    """
 
     voices: DirectVoices
     speaker: Speaker
 
     def __init__(self, model: str, device: str = "cpu") -> None:
         """Raises CheckpointError when the checkpoint cannot be used."""
-        import torch
-
-        from pipeline.stepaudio.engine import Engine
+        from pipeline.stepaudio.engine import load_engine
         from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
-        from pipeline.stepaudio.prompt import PromptBuilder
-        from pipeline.stepaudio.step1 import load_step1
         from pipeline.stepaudio.voice_encoder import StepVoiceEncoder
         from pipeline.stepaudio.wave_decoder import StepWaveDecoder
 
         layout = CheckpointLayout.at(resolve_model(model))
-        dtype = torch.float32 if device == "cpu" else torch.bfloat16
         self._encoder = StepVoiceEncoder(
             layout.tokenizer, layout.vocoder, device=device, threads=THREADS
         )
-        step1 = load_step1(layout.editx, device, dtype)
-        self._engine = Engine(
-            step1,
-            PromptBuilder(layout.text_tokenizer).vocabulary,
-            slots=SLOTS,
-            max_context_tokens=min(MAX_CONTEXT_TOKENS, step1.config.max_seq_len),
-            queue_size=0,
-            queue_timeout_s=1.0,
-        )
+        self._engine = load_engine(layout, OneStream(device))
         self._decoder = StepWaveDecoder(layout.vocoder, device=device, threads=THREADS)
         self.voices = DirectVoices(self._encoder)
         self.speaker = ChainedSpeaker(CheckpointPrompts(layout.editx), self._engine, self._decoder)
@@ -88,7 +98,8 @@ def say_to_file(
 ) -> StageTimes:
     """Speak `request` in the voice of `clip` into `output`, whose suffix names the format.
 
-    Raises InputError for a clip that cannot be read, and UnsupportedError for a suffix before anything is computed.
+    Raises InputError for a clip that cannot be read, and UnsupportedError for a suffix before
+    anything is computed.
     """
     file_format(output)
     try:

@@ -1,4 +1,7 @@
-"""What the LLM is asked, for a given checkpoint: its text front end, its prompt and the bound of its answer."""
+"""What the LLM is asked, for a given checkpoint.
+
+Its text front end, its prompt and the bound of its answer.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,14 @@ from pathlib import Path
 
 from pipeline.contracts import Int32Array, Sampling, SpeechRequest, VoicePrompt
 from pipeline.errors import CheckpointError
-from pipeline.stepaudio.prompt import PromptBuilder, max_audio_tokens
+from pipeline.stepaudio.prompt import PromptBuilder
 from pipeline.text import front_end
 
 FRONT_END_KEY = "text_front_end"  # in the LLM's config.json; the real checkpoint has none
 
 
 class CheckpointPrompts:
-    """A synthesis.PromptWriter for the LLM whose directory holds `config.json` and `tokenizer.model`."""
+    """A synthesis.PromptWriter for an LLM directory (`config.json`, `tokenizer.model`)."""
 
     def __init__(self, lm_dir: Path) -> None:
         """Raises CheckpointError or ConfigError when tokenizer or front end cannot be used."""
@@ -32,9 +35,11 @@ class CheckpointPrompts:
         return self._builder.build(spoken, voice)
 
     def bounded(self, request: SpeechRequest, voice: VoicePrompt) -> Sampling:
-        """The sampling with `max_tokens` at most what the text can need: a missing stop cannot run on."""
-        bound = max_audio_tokens(request.text, request.transcript, voice)
-        return replace(request.sampling, max_tokens=min(request.sampling.max_tokens, bound))
+        """The sampling with `max_tokens` at most what the text can need.
+
+        A missing stop cannot run on.
+        """
+        return self._builder.bounded(request, voice)
 
 
 def _front_end_name(config: Path) -> str | None:

@@ -1,4 +1,7 @@
-"""The main path: a clip and a text become speech, on Protocols alone. Knows no model, Ray or HTTP."""
+"""The main path: a clip and a text become speech, on Protocols alone.
+
+Knows no model, Ray or HTTP.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,8 @@ SPEAKER_DIGITS = 16  # hex digits of the clip's digest in a speaker name
 class ResolvedVoice:
     """A voice ready to speak.
 
-    prompt: what the stages need of the clip. clip_digest: names the clip. tier: what answered (l1, l2, l3, miss).
+    prompt: what the stages need of the clip. clip_digest: names the clip. tier: what answered (l1,
+    l2, l3, miss).
     """
 
     prompt: VoicePrompt
@@ -54,7 +58,7 @@ class VoiceResolver(Protocol):
     """Finds or makes the voice prompt of an uploaded clip."""
 
     async def resolve(self, upload: bytes) -> ResolvedVoice:
-        """Raises AudioError for a clip that cannot be used, StageError when no encoder could be reached."""
+        """Raises AudioError for an unusable clip, StageError when no encoder could be reached."""
         ...
 
 
@@ -62,7 +66,10 @@ class PromptWriter(Protocol):
     """Writes the LLM's prompt."""
 
     def build(self, request: SpeechRequest, voice: VoicePrompt) -> Int32Array:
-        """Prompt ids of a clone or an edit. Raises InputError when the request cannot be written."""
+        """Prompt ids of a clone or an edit.
+
+        Raises InputError when the request cannot be written.
+        """
         ...
 
     def bounded(self, request: SpeechRequest, voice: VoicePrompt) -> Sampling:
@@ -99,7 +106,10 @@ async def synthesize(
 
 
 class ChainedSpeaker:
-    """The chain in one process: writes the prompt, pulls tokens from the LLM and audio from the decoder."""
+    """The chain in one process.
+
+    Writes the prompt, pulls tokens from the LLM and audio from the decoder.
+    """
 
     def __init__(self, prompts: PromptWriter, lm: SpeechLM, decoder: WaveDecoder) -> None:
         self._prompts = prompts

@@ -12,7 +12,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
-    """The directory with golden files and clips: TIMBRE_SHARED, else beside the repository; skips when absent."""
+    """The directory with golden files and clips: TIMBRE_SHARED, else beside the repository.
+
+    Skips when absent.
+    """
     directory = Path(os.environ.get("TIMBRE_SHARED", ROOT.parent / "shared"))
     if not directory.is_dir():
         pytest.skip(f"no shared data at {directory}")

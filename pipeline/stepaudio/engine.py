@@ -193,6 +193,8 @@ class Engine:
                 f" allowed: 1 to {limit}",
                 param="input",
             )
+        if prompt.min() < 0 or prompt.max() >= self._runner.vocabulary_tokens:
+            raise StageError("the prompt holds token ids that the model does not have")
         request = EngineRequest(
             prompt=prompt,
             draws=DrawState(sampling, self._vocabulary, prompt),

@@ -5,7 +5,6 @@ Knows no model weights and no sampling.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import unicodedata
 from dataclasses import replace
@@ -160,13 +159,6 @@ class PromptBuilder:
 def audio_token_string(voice: VoicePrompt) -> str:
     """A voice's whole groups as text: `<audio_c>` pieces, no separators."""
     return "".join(f"<audio_{token}>" for token in interleave(voice.vq02, voice.vq06).tolist())
-
-
-def speaker_name(clip_digest: str, transcript: str) -> str:
-    """The speaker's name in a clone prompt: clone_ + 16 hex of whole-clip digest and transcript."""
-    # Digests have no newline, so the two fields cannot run into each other.
-    name = hashlib.sha256(f"{clip_digest}\n{transcript}".encode()).hexdigest()
-    return f"clone_{name[:16]}"
 
 
 def max_audio_tokens(text: str, transcript: str, voice: VoicePrompt) -> int:

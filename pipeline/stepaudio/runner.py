@@ -67,6 +67,7 @@ class Step1Runner:
         self.context_tokens = min(max_context_tokens, config.max_seq_len)
         self._n_groups, self._head_size = config.num_attention_groups, config.head_size
         self._eps = config.rms_norm_eps
+        self.vocabulary_tokens = config.vocab_size
         self._embedding = model.model.embed_tokens.weight
         self._final_gain = model.model.norm.weight
         self.device, self.dtype = self._embedding.device, self._embedding.dtype

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,19 @@ def write_config(directory: Path, **args: Any) -> Path:
     return path
 
 
-def start(
-    directory: Path, config: Path, environment: dict[str, str] | None = None
-) -> ServiceClient:
-    """Start a service whose logs and state lie in `directory`."""
-    variables = {"PYTHONPATH": str(ROOT), **(environment or {})}
-    return ServiceClient(LocalService(directory).start(config, variables, lambda _: None))
+@contextmanager
+def running(
+    directory: Path, config: Path, said: list[str] | None = None
+) -> Iterator[ServiceClient]:
+    """A service with logs and state in `directory`, stopped at the end. said: progress lines."""
+    progress: list[str] = [] if said is None else said
+    local = LocalService(directory)
+    service = local.start(config, {"PYTHONPATH": str(ROOT)}, progress.append)
+    try:
+        with closing(ServiceClient(service)) as client:
+            yield client
+    finally:
+        local.stop()
 
 
 @pytest.fixture(scope="session")
@@ -40,5 +48,5 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceClient]:
     """The service that most tests share, with a cache of its own."""
     directory = tmp_path_factory.mktemp("service")
     config = write_config(directory, cache={"url": str(directory / "voices")})
-    yield start(directory, config)
-    LocalService(directory).stop()
+    with running(directory, config) as service_client:
+        yield service_client

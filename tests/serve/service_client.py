@@ -1,4 +1,7 @@
-"""A client of the running service that the serve and chaos tiers share: requests, gauges, replica processes."""
+"""A client of the running service that the serve and chaos tiers share.
+
+Requests, gauges, replica processes.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,9 @@ class ServiceClient:
     def __init__(self, service: RunningService) -> None:
         self.service = service
         self.http = httpx.Client(base_url=service.url, timeout=TIMEOUT_S)
+
+    def close(self) -> None:
+        self.http.close()
 
     def speak(self, **fields: Any) -> httpx.Response:
         """POST /v1/audio/speech with a listed voice and a fixed seed unless told otherwise."""

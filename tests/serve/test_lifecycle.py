@@ -1,4 +1,7 @@
-"""What must hold over a service's life: a voice survives restarts, disconnects free everything, starts fail clearly."""
+"""What must hold over a service's life.
+
+A voice survives restarts, disconnects free everything, starts fail clearly.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,8 @@ import httpx
 import pytest
 import yaml
 
-from deployments.service import LocalService
 from pipeline.errors import SetupError
-from tests.serve.conftest import start, write_config
+from tests.serve.conftest import running, write_config
 from tests.serve.service_client import (
     TEXT,
     ServiceClient,
@@ -29,24 +31,19 @@ FREED_WITHIN_S = 0.5
 
 def test_a_voice_survives_a_restart_without_another_encode(tmp_path: Path):
     clip, transcript = listed_clip("bruno")
+    request = cloned(clip, transcript)
     config = write_config(tmp_path, cache={"url": str(tmp_path / "voices")})
-    first = start(tmp_path, config)
-    try:
-        reply = first.http.post("/v1/audio/speech", json=cloned(clip, transcript))
-        assert reply.headers["x-cache"] == "miss"
+    with running(tmp_path, config) as first:
+        made = first.http.post("/v1/audio/speech", json=request)
+        assert made.headers["x-cache"] == "miss"
         assert first.encodes() == 1
-    finally:
-        LocalService(tmp_path).stop()
-    second = start(tmp_path, config)
-    try:
-        again = second.http.post("/v1/audio/speech", json=cloned(clip, transcript))
-        assert again.headers["x-cache"] == "l3"
-        assert again.content == reply.content
+    with running(tmp_path, config) as second:
+        found = second.http.post("/v1/audio/speech", json=request)
+        assert found.headers["x-cache"] == "l3"
+        assert found.content == made.content
         assert second.encodes() == 0
-        third = second.http.post("/v1/audio/speech", json=cloned(clip, transcript))
-        assert third.headers["x-cache"] == "l1"
-    finally:
-        LocalService(tmp_path).stop()
+        again = second.http.post("/v1/audio/speech", json=request)
+        assert again.headers["x-cache"] == "l1"
 
 
 def test_a_disconnect_frees_the_llm_slot_and_the_vocoder(client: ServiceClient):
@@ -97,7 +94,8 @@ def test_a_gpu_that_is_not_there_is_a_message_within_seconds(tmp_path: Path):
     config.write_text(yaml.safe_dump(raw))
     began_s = time.monotonic()
     with pytest.raises(SetupError, match=r"GPU: asked 0.5 \(LLM 1 × 0.5\), present 0"):
-        start(tmp_path, config)
+        with running(tmp_path, config):
+            pass
     assert time.monotonic() - began_s < 45
 
 
@@ -108,10 +106,7 @@ def test_a_port_in_use_leads_to_another_one(tmp_path: Path):
     with socket.socket() as other:
         other.bind(("127.0.0.1", port))
         other.listen()
-        service = LocalService(tmp_path).start(config, {}, said.append)
-        try:
-            assert service.port != port
-            assert httpx.get(f"{service.url}/healthz").status_code == httpx.codes.OK
-        finally:
-            LocalService(tmp_path).stop()
+        with running(tmp_path, config, said) as client:
+            assert client.service.port != port
+            assert client.http.get("/healthz").status_code == httpx.codes.OK
     assert any(f"port {port} is in use" in line for line in said)

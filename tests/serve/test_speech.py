@@ -11,7 +11,15 @@ import numpy as np
 import openai
 import pytest
 
-from tests.serve.service_client import TEXT, ServiceClient, body, cloned, decoded, listed_clip
+from tests.serve.service_client import (
+    TEXT,
+    ServiceClient,
+    body,
+    cloned,
+    decoded,
+    eventually,
+    listed_clip,
+)
 
 pytestmark = pytest.mark.serve
 MEDIA_TYPES = {
@@ -128,6 +136,7 @@ def test_a_callers_request_id_is_kept_and_logged(client: ServiceClient):
         "/v1/audio/speech", json=body(), headers={"X-Request-Id": "caller-4711"}
     )
     assert reply.headers["x-request-id"] == "caller-4711"
+    assert eventually(lambda: "speech caller-4711 ok" in client.log(), 10.0)
     line = next(line for line in client.log().splitlines() if "speech caller-4711 ok" in line)
     for name in ("tokenizer=", "llm=", "ttfa=", "vocoder=", "total=", "audio=", "rtf="):
         assert name in line

@@ -78,8 +78,8 @@ def test_several_processes_may_generate_tiny_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("TIMBRE_HOME", str(tmp_path))
-    with multiprocessing.get_context("spawn").Pool(3) as pool:
-        results = set(pool.map(_resolve_tiny, range(3), chunksize=1))
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        results = set(pool.map(_resolve_tiny, range(2), chunksize=1))
     (directory,) = results
     CheckpointLayout.at(directory)
     assert [path.name for path in Path(directory).parent.iterdir()] == [Path(directory).name]

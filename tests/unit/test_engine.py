@@ -185,6 +185,14 @@ async def test_the_context_bounds_the_answer(make_engine: MakeEngine) -> None:
         await collect(engine.stream(prompt(96, 2), Sampling()))
 
 
+async def test_ids_that_the_model_does_not_have_are_refused(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    for token in (-1, VOCAB_SIZE):
+        with pytest.raises(StageError, match="token ids that the model does not have"):
+            await collect(engine.stream(np.array([1, token], np.int32), Sampling()))
+    engine.check_health()
+
+
 async def test_sampling_outside_its_limits_is_refused(make_engine: MakeEngine) -> None:
     engine = make_engine()
     with pytest.raises(UnsupportedError, match="max_tokens is 4"):

@@ -15,7 +15,6 @@ from pipeline.stepaudio.prompt import (
     PromptBuilder,
     audio_token_string,
     max_audio_tokens,
-    speaker_name,
 )
 from pipeline.text import front_end
 
@@ -113,15 +112,6 @@ def test_a_file_that_is_no_tokenizer_is_a_checkpoint_error(tmp_path: Path) -> No
     for bad in (path, tmp_path / "absent.model"):
         with pytest.raises(CheckpointError, match="not a sentencepiece model"):
             PromptBuilder(bad)
-
-
-def test_the_speaker_name_is_of_the_whole_digest_and_the_transcript() -> None:
-    name = speaker_name("ab" * 32, "hello")
-    assert name.startswith("clone_")
-    assert len(name) == 6 + 16
-    int(name[6:], 16)
-    others = {speaker_name("ab" * 31 + "ac", "hello"), speaker_name("ab" * 32, "hallo")}
-    assert len(others | {name}) == 3
 
 
 def test_the_bound_covers_real_speech_and_is_far_from_the_context() -> None:

@@ -1,4 +1,4 @@
-"""The slot form of Step1: equal to the plain form, rows that depend on themselves alone; loading."""
+"""The slot form of Step1: equal to the plain form, rows depend on themselves alone; loading."""
 
 from __future__ import annotations
 

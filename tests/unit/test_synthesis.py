@@ -1,4 +1,7 @@
-"""The main path with fakes: order, accounting, and what happens when someone leaves or something fails."""
+"""The main path with fakes.
+
+Order, accounting, and what happens when someone leaves or something fails.
+"""
 
 from __future__ import annotations
 
