@@ -150,7 +150,8 @@ def make_corpus(recipe: Recipe) -> None:
         (directory / "done").touch()
 
 
-def _speakers(recipe: Recipe, split: str) -> list[Speaker]:
+def speakers_of(recipe: Recipe, split: str) -> list[Speaker]:
+    """The speakers of a split; `val` has those of `train`."""
     voices = {"val": "train"}.get(split, split)  # other sentences of the training voices
     n_speakers = int(recipe["corpus"][voices][0])
     return draw_speakers(n_speakers, recipe.seed * 10 + SPLIT_SEEDS[voices], voices[0])
@@ -166,7 +167,7 @@ def _sources(recipe: Recipe, split: str) -> TextSources:
 def _make_shard(recipe: Recipe, split: str, first: int, n_each: int) -> None:
     """The clips of a few speakers, written as one shard."""
     torch.set_num_threads(1)
-    speakers = _speakers(recipe, split)[first : first + SPEAKERS_PER_SHARD]
+    speakers = speakers_of(recipe, split)[first : first + SPEAKERS_PER_SHARD]
     directory = recipe.directory("corpus") / split
     stem = f"{directory}/{first:05d}"
     voices_dir = Path(f"{stem}.voices")
@@ -254,3 +255,9 @@ def f0_of(audio24: NDArray[np.int16] | NDArray[np.float32]) -> NDArray[np.float3
     n_frames = len(samples) // HOP_SAMPLES
     values = refined[1::2][:n_frames]
     return np.pad(values, (0, n_frames - len(values))).astype(np.float32)
+
+
+def f0_of_rate(samples: NDArray[np.int16], rate_hz: int) -> float:
+    """Median F0 in Hz of speech at any rate."""
+    f0 = f0_of(resample(torch.from_numpy(samples / np.float32(32768)), rate_hz, RATE_HZ).numpy())
+    return float(np.median(f0[f0 > 0]))

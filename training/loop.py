@@ -89,7 +89,7 @@ def train(
                 line = {
                     "step": step,
                     "s": took_s,
-                    "loss": float(loss),
+                    "loss": float(loss.detach()),
                     "norm": float(norm),
                     **parts,
                 }

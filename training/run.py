@@ -31,6 +31,7 @@ _FUNCTIONS = {
     "f0": ("hift", "train_f0"),
     "hift": ("hift", "train_hift"),
     "flow": ("flow", "train_flow"),
+    "voices": ("make_voices", "make_voices"),
     "export": ("export", "export_all"),
 }
 STAGES = tuple(_FUNCTIONS)
