@@ -28,10 +28,15 @@ from training.sizes import vocoder_config
 F0_UNIT_HZ = 100.0  # the predictor learns in units near one; folded into its last layer later
 F0_FRAMES = 64
 F0_CONTEXT = 6  # frames whose value depends on what lies outside the segment
-RESOLUTIONS = ((256, 64), (512, 128), (1024, 256), (2048, 512))  # (n_fft, hop)
+# (n_fft, hop). Windows shorter than two pitch periods would see where in a period a pulse falls,
+# which the mel does not say: the generator would blur what it cannot know.
+RESOLUTIONS = ((512, 128), (1024, 256), (1920, 480))
+MEL_WEIGHT = 1.0
+MEL_FFT = 1920
 SILENCE = 0.03  # share of segments that are digital silence or a quiet hiss
 EDGE_SAMPLES = 960  # the generator pads a segment's ends with zeros, the clip does not
-FLOOR = 1e-4
+FLOOR = 2e-3  # of a bin's magnitude: about 80 dB below a loud vowel
+MEL_FLOOR = 1e-5  # as in the served mel
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +100,11 @@ def train_hift(recipe: Recipe) -> None:
 
     def loss_of(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         batch = [draw_segment(corpus, rng, section["frames"]) for _ in range(section["batch"])]
-        mel = torch.stack([s.mel for s in batch])
+        mel, f0 = torch.stack([s.mel for s in batch]), torch.stack([s.f0 for s in batch])
         target = torch.stack([s.samples for s in batch])
-        noise = rng.standard_normal((*target.shape, n_sines), np.float32)
-        made = hift(mel, torch.from_numpy(noise))
+        noise = torch.from_numpy(rng.standard_normal((*target.shape, n_sines), np.float32))
+        # with the measured F0: at a predicted one, high harmonics would miss the target's
+        made = hift.decode(mel, hift.m_source(f0, noise))
         return spectral_loss(made, target)
 
     schedule = Schedule(
@@ -132,13 +138,14 @@ def cut_segment(clip: Clip, first: int, n_frames: int, rng: np.random.Generator)
     low, high = (first - context) * HOP_SAMPLES, (first + n_frames + context) * HOP_SAMPLES
     gain = draw_gain(rng)
     samples = to_float(clip.audio24[low:high]) * gain
-    if rng.random() < SILENCE:
+    is_silent = rng.random() < SILENCE
+    if is_silent:
         hiss = 10 ** rng.uniform(-6, -3)
         samples = torch.from_numpy(rng.standard_normal(len(samples)).astype(np.float32) * hiss)
     mel = mel_of(samples)[context : context + n_frames].T
     inner = samples[context * HOP_SAMPLES : (context + n_frames) * HOP_SAMPLES]
-    f0 = torch.from_numpy(np.array(clip.f0[first : first + n_frames]))
-    return Segment(mel.contiguous(), inner, f0)
+    f0 = np.zeros(n_frames, np.float32) if is_silent else clip.f0[first : first + n_frames].copy()
+    return Segment(mel.contiguous(), inner, torch.from_numpy(f0))
 
 
 _WINDOWS: dict[int, Tensor] = {}
@@ -151,7 +158,7 @@ def _magnitude(samples: Tensor, n_fft: int, hop: int) -> Tensor:
 
 
 def _mel_filters(n_fft: int) -> Tensor:
-    return torch.from_numpy(slaney_filters(RATE_HZ, n_fft, 80, 0.0, RATE_HZ / 2))
+    return torch.from_numpy(slaney_filters(RATE_HZ, n_fft, 80, 0.0, 8000.0))
 
 
 def spectral_loss(made: Tensor, target: Tensor) -> tuple[Tensor, dict[str, float]]:
@@ -171,4 +178,7 @@ def spectral_loss(made: Tensor, target: Tensor) -> tuple[Tensor, dict[str, float
         total = total + log + 1.0 * convergence + 0.3 * power
         for name, value in (("log", log), ("convergence", convergence), ("power", power)):
             parts[name] += float(value.detach()) / len(RESOLUTIONS)
-    return total, parts
+    filters = _mel_filters(MEL_FFT)
+    mel_a, mel_b = (filters @ _magnitude(x, MEL_FFT, MEL_FFT // 8) for x in (made, target))
+    mel = ((mel_a + MEL_FLOOR).log() - (mel_b + MEL_FLOOR).log()).abs().mean()
+    return total + MEL_WEIGHT * mel, {**parts, "mel": float(mel.detach())}

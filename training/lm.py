@@ -35,6 +35,8 @@ EMBED_SCALE = 8.0  # factor on the embedding while training; folded in at export
 INIT_STD = 0.02
 OUTPUT_INIT = 0.5  # of the layers that write to the residual stream
 PROMPT_S, TARGET_S = (1.0, 7.5), (0.5, 8.5)  # how much speech is put in a row, drawn evenly
+SHORT_S = 2.2  # the longest of both at first: alignment is learnt on single short clips
+GROWS = (0.4, 0.75)  # shares of the steps between which lengths grow from short to full
 BUCKETS = 6  # sequences are drawn in this many batches at a time and sorted by length
 IGNORED = -100
 
@@ -95,12 +97,15 @@ class SequenceSource:
         self._texts = [corpus[i].text for i in range(len(corpus))]
         self._embedding = np.zeros(192, np.float32)
 
-    def draw(self, rng: np.random.Generator) -> Sequence:
+    def draw(self, rng: np.random.Generator, fullness: float = 1.0) -> Sequence:
+        """fullness: 0 for single short clips, 1 for the full lengths."""
         voice = self._voices[int(rng.integers(len(self._voices)))]
         order = [int(i) for i in rng.permutation(self._corpus.of_voice[voice])]
-        prompt = self._take(order, rng.uniform(*PROMPT_S))
-        target = self._take(order, rng.uniform(*TARGET_S))
-        return self.sequence(prompt, target, rng)
+        taken = []
+        for shortest, longest in (PROMPT_S, TARGET_S):
+            limit = SHORT_S + fullness * (longest - SHORT_S)
+            taken.append(self._take(order, rng.uniform(shortest, limit), limit))
+        return self.sequence(*taken, rng)
 
     def sequence(self, prompt: list[int], target: list[int], rng: np.random.Generator) -> Sequence:
         """Clips by number → a sequence."""
@@ -126,12 +131,16 @@ class SequenceSource:
         is_audio[-1] = True
         return Sequence(ids, is_audio)
 
-    def _take(self, order: list[int], seconds: float) -> list[int]:
-        """Clips from the end of `order` until they last long enough; at least one."""
+    def _take(self, order: list[int], seconds: float, limit: float) -> list[int]:
+        """Clips out of `order`, at least one, within `limit` if any is."""
+        durations = self._corpus.durations_s
+        fitting = [i for i in order if durations[i] <= limit] or order[:1]
         taken, total = [], 0.0
-        while order and (not taken or total + self._corpus.durations_s[order[-1]] <= seconds):
-            taken.append(order.pop())
-            total += self._corpus.durations_s[taken[-1]]
+        for i in fitting:
+            if not taken or total + durations[i] <= seconds:
+                taken.append(i)
+                total += durations[i]
+        order[:] = [i for i in order if i not in taken]
         return taken
 
     def _joined(self, clips: list[int]) -> NDArray[np.int32]:
@@ -169,7 +178,7 @@ def train_llm(recipe: Recipe) -> None:
     validation = _validation_batches(held, recipe)
 
     def loss_of(step: int, _: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        batch = _batch(source, recipe.seed, step, int(section["batch_tokens"]))
+        batch = _batch(source, recipe.seed, step, recipe.steps("llm"), int(section["batch_tokens"]))
         loss, right = batch_loss(model, head, batch)
         parts = {"accuracy": float(right)}
         if step % 250 == 0:
@@ -249,7 +258,9 @@ def _attention(attention: nn.Module, x: Tensor, bias: Tensor) -> Tensor:
     return attention.o_proj(out.transpose(1, 2).flatten(2))
 
 
-def _batch(source: SequenceSource, seed: int, step: int, batch_tokens: int) -> list[Sequence]:
+def _batch(
+    source: SequenceSource, seed: int, step: int, steps: int, batch_tokens: int
+) -> list[Sequence]:
     """The step's batch.
 
     One of BUCKETS that are drawn together, so that lengths within it are alike.
@@ -257,7 +268,9 @@ def _batch(source: SequenceSource, seed: int, step: int, batch_tokens: int) -> l
     block, place = divmod(step, BUCKETS)
     if (block, seed) != _batch.key:
         rng = np.random.default_rng((seed, block, 7))
-        _batch.key, _batch.batches = (block, seed), _bucketed(source, rng, batch_tokens)
+        fullness = float(np.interp(step / steps, GROWS, (0.0, 1.0)))
+        _batch.key = (block, seed)
+        _batch.batches = _bucketed(source, rng, batch_tokens, fullness)
     return _batch.batches[place % len(_batch.batches)]
 
 
@@ -265,11 +278,11 @@ _batch.key, _batch.batches = None, []
 
 
 def _bucketed(
-    source: SequenceSource, rng: np.random.Generator, batch_tokens: int
+    source: SequenceSource, rng: np.random.Generator, batch_tokens: int, fullness: float = 1.0
 ) -> list[list[Sequence]]:
     drawn, total = [], 0
     while total < BUCKETS * batch_tokens:
-        drawn.append(source.draw(rng))
+        drawn.append(source.draw(rng, fullness))
         total += len(drawn[-1].ids)
     drawn.sort(key=lambda s: len(s.ids))
     batches: list[list[Sequence]] = [[]]
