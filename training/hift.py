@@ -31,7 +31,8 @@ F0_CONTEXT = 6  # frames whose value depends on what lies outside the segment
 # (n_fft, hop). Windows shorter than two pitch periods would see where in a period a pulse falls,
 # which the mel does not say: the generator would blur what it cannot know.
 RESOLUTIONS = ((512, 128), (1024, 256), (1920, 480))
-MEL_WEIGHT = 1.0
+MEL_WEIGHT, LEVEL_WEIGHT = 1.0, 0.5
+ENERGY_FLOOR = 1e-7  # -70 dB
 MEL_FFT = 1920
 SILENCE = 0.03  # share of segments that are digital silence or a quiet hiss
 EDGE_SAMPLES = 960  # the generator pads a segment's ends with zeros, the clip does not
@@ -58,7 +59,7 @@ def train_f0(recipe: Recipe) -> None:
     def loss_of(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         batch = [draw_segment(corpus, rng, F0_FRAMES) for _ in range(section["batch"])]
         mel, f0 = torch.stack([s.mel for s in batch]), torch.stack([s.f0 for s in batch])
-        mel = mel + 0.1 * torch.from_numpy(rng.standard_normal(mel.shape, np.float32))
+        mel = mel + 0.05 * torch.from_numpy(rng.standard_normal(mel.shape, np.float32))
         error = (predictor(mel) - f0 / F0_UNIT_HZ).abs()[:, F0_CONTEXT:-F0_CONTEXT]
         target = f0[:, F0_CONTEXT:-F0_CONTEXT]
         # steps between voiced and unvoiced are half a frame wide at best: they weigh less
@@ -181,4 +182,7 @@ def spectral_loss(made: Tensor, target: Tensor) -> tuple[Tensor, dict[str, float
     filters = _mel_filters(MEL_FFT)
     mel_a, mel_b = (filters @ _magnitude(x, MEL_FFT, MEL_FFT // 8) for x in (made, target))
     mel = ((mel_a + MEL_FLOOR).log() - (mel_b + MEL_FLOOR).log()).abs().mean()
-    return total + MEL_WEIGHT * mel, {**parts, "mel": float(mel.detach())}
+    energy_a, energy_b = (x.square().mean(1) + ENERGY_FLOOR for x in (made, target))
+    level = (energy_a.log() - energy_b.log()).abs().mean()
+    parts |= {"mel": float(mel.detach()), "level": float(level.detach())}
+    return total + MEL_WEIGHT * mel + LEVEL_WEIGHT * level, parts
