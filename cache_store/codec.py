@@ -156,7 +156,7 @@ class RecordCodec:
         Raises UnreadableEntry for a newer version or an unknown key id, CorruptEntry for anything
         else that is not exactly a record of this schema stored under `key`.
         """
-        payload = self._verified(entry)
+        payload = unseal(entry, self._keyring, self.max_bytes)
         try:
             return _parse(payload, self.schema, key)
         except CorruptEntry:
@@ -166,27 +166,59 @@ class RecordCodec:
         except Exception as error:  # Arrow raises eleven unrelated types on malformed streams
             raise CorruptEntry("arrow", f"{type(error).__name__}: {error}") from error
 
-    def _verified(self, entry: bytes) -> memoryview:
-        if len(entry) > self.max_bytes:
-            raise CorruptEntry("size", f"{len(entry)} bytes, over {self.max_bytes}")
-        if len(entry) < HEADER_BYTES:
-            raise CorruptEntry("short", f"{len(entry)} bytes")
-        view = memoryview(entry)
-        magic, version, flags, length = _HEAD.unpack_from(view)
-        if magic != MAGIC:
-            raise CorruptEntry("magic")
-        if version > VERSION:
-            raise UnreadableEntry("version", str(version))
-        if version != VERSION or flags or length != len(entry) - HEADER_BYTES:
-            raise CorruptEntry("header", f"version {version}, flags {flags}, length {length}")
-        tail = bytes(view[48:64])
-        secret = self._keyring.secret(tail.rstrip(b"\0").decode("ascii", "replace"))
-        if secret is None:
-            raise UnreadableEntry("key_id")
-        payload = view[HEADER_BYTES:]
-        if not hmac.compare_digest(_mac(secret, bytes(view[:16]), tail, payload), view[16:48]):
-            raise CorruptEntry("digest")
-        return payload
+
+@dataclass(frozen=True, slots=True)
+class EntryInfo:
+    """What an entry says of itself, its digest verified. arrays: dtype and number of elements."""
+
+    key: str
+    schema: str
+    key_id: str
+    metadata: Mapping[str, str]
+    arrays: Mapping[str, tuple[str, int]]
+
+
+def describe(entry: bytes, keyring: Keyring, max_bytes: int) -> EntryInfo:
+    """Look at an entry of any schema. Raises UnreadableEntry or CorruptEntry as decode does."""
+    payload = unseal(entry, keyring, max_bytes)
+    try:
+        reader = _arrow().ipc.open_stream(_arrow().py_buffer(payload))
+        batch = reader.read_next_batch()
+        batch.validate(full=True)
+        metadata = _metadata(reader.schema)
+        arrays = {
+            name: (str(column.values.type), len(column.values))
+            for name, column in zip(batch.schema.names, batch.columns, strict=True)
+        }
+        key, schema = metadata.pop(_KEY_FIELD), metadata.pop(_SCHEMA_FIELD)
+    except Exception as error:  # Arrow raises eleven unrelated types on malformed streams
+        raise CorruptEntry("arrow", f"{type(error).__name__}: {error}") from error
+    key_id = entry[48:64].rstrip(b"\0").decode("ascii", "replace")
+    return EntryInfo(key, schema, key_id, metadata, arrays)
+
+
+def unseal(entry: bytes, keyring: Keyring, max_bytes: int) -> memoryview:
+    """The payload of an entry whose header and digest are right; raises as decode does."""
+    if len(entry) > max_bytes:
+        raise CorruptEntry("size", f"{len(entry)} bytes, over {max_bytes}")
+    if len(entry) < HEADER_BYTES:
+        raise CorruptEntry("short", f"{len(entry)} bytes")
+    view = memoryview(entry)
+    magic, version, flags, length = _HEAD.unpack_from(view)
+    if magic != MAGIC:
+        raise CorruptEntry("magic")
+    if version > VERSION:
+        raise UnreadableEntry("version", str(version))
+    if version != VERSION or flags or length != len(entry) - HEADER_BYTES:
+        raise CorruptEntry("header", f"version {version}, flags {flags}, length {length}")
+    tail = bytes(view[48:64])
+    secret = keyring.secret(tail.rstrip(b"\0").decode("ascii", "replace"))
+    if secret is None:
+        raise UnreadableEntry("key_id")
+    payload = view[HEADER_BYTES:]
+    if not hmac.compare_digest(_mac(secret, bytes(view[:16]), tail, payload), view[16:48]):
+        raise CorruptEntry("digest")
+    return payload
 
 
 def _arrow() -> Any:
@@ -217,8 +249,7 @@ def _parse(payload: memoryview, schema: RecordSchema, key: str) -> Record:
     reader = pa.ipc.open_stream(buffer)
     if not reader.schema.equals(schema.arrow, check_metadata=False):
         raise CorruptEntry("schema", str(reader.schema))
-    stored = cast("Mapping[bytes, bytes]", reader.schema.metadata or {})
-    metadata = {name.decode(): value.decode() for name, value in stored.items()}
+    metadata = _metadata(reader.schema)
     if metadata.pop(_SCHEMA_FIELD, None) != schema.tag:
         raise CorruptEntry("schema", "another schema or version")
     if metadata.pop(_KEY_FIELD, None) != key:
@@ -233,6 +264,11 @@ def _parse(payload: memoryview, schema: RecordSchema, key: str) -> Record:
     record = Record(MappingProxyType(arrays), MappingProxyType(metadata))
     schema.validate(record)
     return record
+
+
+def _metadata(schema: Any) -> dict[str, str]:
+    stored = cast("Mapping[bytes, bytes]", schema.metadata or {})
+    return {name.decode(): value.decode() for name, value in stored.items()}
 
 
 def _view(column: Any, spec: FieldSpec, payload: Any) -> Array:

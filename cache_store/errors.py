@@ -7,8 +7,8 @@ CacheError
 ├── RecordError           a record that its own schema refuses; nothing is stored
 ├── StoreError            a backend did not do what it was asked
 │   ├── StoreTimeout      no answer within the deadline
-│   ├── StoreDenied       credentials or policy refuse (an operator must act)
-│   └── StoreFull         a bounded queue has no room
+│   ├── StoreSkipped      not asked: its breaker is open
+│   └── StoreDenied       credentials or policy refuse (an operator must act)
 └── CacheClosed           the cache is shutting down
 """
 
@@ -51,12 +51,12 @@ class StoreTimeout(StoreError):
     """A backend did not answer in time."""
 
 
+class StoreSkipped(StoreError):
+    """A backend was not asked because it keeps failing."""
+
+
 class StoreDenied(StoreError):
     """A backend refused the credentials or the operation."""
-
-
-class StoreFull(StoreError):
-    """A bounded queue or budget has no room for this entry."""
 
 
 class CacheClosed(CacheError):

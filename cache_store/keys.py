@@ -18,6 +18,9 @@ SUFFIX = ".sva"
 LAYOUT = "v1"  # first path component
 
 _NAMESPACE = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_PATH = re.compile(
+    r"v1/(alias/)?([0-9a-f]{16})/([a-z0-9][a-z0-9_-]*)/[0-9a-f]{2}/([0-9a-f]{64})\.sva"
+)
 _HEX = re.compile(r"[0-9a-f]{16,128}")
 
 
@@ -113,6 +116,25 @@ class AliasKey:
     def path(self) -> str:
         """`v1/alias/{decode fingerprint}/{namespace}/{shard}/{digest}.sva`."""
         return _path(f"alias/{self.decode_fingerprint[:16]}", self.namespace, self.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class EntryPath:
+    """What an object's path says. kind: voice or alias. fingerprint: its first 16 digits."""
+
+    kind: str
+    fingerprint: str
+    namespace: str
+    digest: str
+
+
+def parse_path(path: str) -> EntryPath | None:
+    """The parts of a path that VoiceKey or AliasKey made; None for any other object."""
+    found = _PATH.fullmatch(path)
+    if found is None:
+        return None
+    alias, print_, namespace, entry_digest = found.groups()
+    return EntryPath("alias" if alias else "voice", print_, namespace, entry_digest)
 
 
 def check_namespace(namespace: str) -> str:

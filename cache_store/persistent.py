@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,12 +17,13 @@ from cache_store.settings import CacheSettings
 
 TMP = "tmp"
 QUARANTINE = "quarantine"
+TOUCH_AFTER_S = 86_400  # a file's time of last use is exact to a day, and costs no write per read
 MAX_QUARANTINED = 100  # kept per process for inspection; further damaged objects are only deleted
 
 
 @dataclass(frozen=True, slots=True)
 class BlobInfo:
-    """path: below the root, `/`-separated. modified_unix_s: last write."""
+    """path: below the root, `/`-separated. modified_unix_s: last write, or last use to a day."""
 
     path: str
     size_bytes: int
@@ -65,8 +67,11 @@ class LocalStore:
         self._quarantined = 0
 
     def get(self, path: str, max_bytes: int) -> bytes | None:
+        target = self._resolve(path)
         try:
-            with self._resolve(path).open("rb") as file:
+            with target.open("rb") as file:
+                if time.time() - os.fstat(file.fileno()).st_mtime > TOUCH_AFTER_S:
+                    os.utime(target)  # the collector takes the longest unused first
                 return file.read(max_bytes + 1)
         except FileNotFoundError:
             return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -23,6 +23,14 @@ class CacheSettings(BaseModel):
     neither: damage is detected but forgery is not.
     l1_bytes, alias_bytes: budgets of this process. l3_read_deadline_s: longest wait of a request
     for L3.
+    l2: share records between the processes of a Ray cluster; auto: if this process is in one.
+    l2_name: names the index actors. l2_bytes: their budget in the object store, over all shards.
+    l2_deadline_s: longest wait of a request for the index. lease_s: how long the death of whoever
+    computes goes unnoticed. claim_wait_s: longest wait for another process's computation.
+    l3_max_bytes: budget of a local directory, kept by deleting what was not used for longest,
+    looked after every gc_interval_s; None: unbounded. A bucket is bounded by `timbre cache gc` or
+    by its own
+    lifecycle rules: replicas need no right to delete.
     fsync: a local record survives power loss, at several times the cost.
     """
 
@@ -41,6 +49,15 @@ class CacheSettings(BaseModel):
     connect_timeout_s: float = Field(default=0.5, gt=0)
     read_timeout_s: float = Field(default=1.0, gt=0)
     io_threads: int = Field(default=16, ge=1)
+    l2: Literal["auto", "on", "off"] = "auto"
+    l2_name: str = Field(default="voices", pattern=r"[a-z0-9_-]{1,40}")
+    l2_bytes: int = Field(default=512 * MIB, ge=0)
+    l2_shards: int = Field(default=1, ge=1, le=64)
+    l2_deadline_s: float = Field(default=0.25, gt=0)
+    lease_s: float = Field(default=1.0, gt=0)
+    claim_wait_s: float = Field(default=10.0, gt=0)
+    l3_max_bytes: int | None = Field(default=20_000 * MIB, ge=0)
+    gc_interval_s: float = Field(default=3600.0, gt=0)
     fsync: bool = False
     writeback_bytes: int = Field(default=32 * MIB, ge=0)
     writeback_entries: int = Field(default=512, ge=1)

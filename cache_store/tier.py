@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
+import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Protocol, TypeVar
 
+from cache_store.breaker import Breaker, BreakerPolicy
 from cache_store.errors import StoreError, StoreTimeout
-from cache_store.keys import EntryKey, digest
+from cache_store.housekeeping import Housekeeper
+from cache_store.keys import EntryKey
 from cache_store.persistent import BlobStore
 from cache_store.settings import CacheSettings
 from cache_store.writeback import WriteBack
@@ -19,7 +24,9 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 WARM_UP_DEADLINE_S = 10.0  # importing an S3 client takes over a second on a busy machine
-_ABSENT = "v1/" + digest("warm-up")
+MASS_REJECTIONS = 20  # a bad deploy looks like this too: then nothing is moved away
+_ABSENT = "v1/.absent"
+_PROBE = "v1/.probe"
 
 
 class Tier(Protocol):
@@ -54,8 +61,8 @@ class Tier(Protocol):
         """Publish now; there when it returns."""
         ...
 
-    async def reject(self, key: EntryKey, entry: bytes) -> None:
-        """The entry turned out damaged: take it out of the way."""
+    def reject(self, key: EntryKey, entry: bytes) -> None:
+        """The entry turned out damaged: take it out of the way, before any later put of the key."""
         ...
 
     async def delete(self, key: EntryKey) -> None:
@@ -72,28 +79,41 @@ class Tier(Protocol):
 
 
 class PersistentTier:
-    """L3: a blocking BlobStore behind threads of its own and a deadline on every wait.
+    """L3: a blocking BlobStore behind threads of its own, a deadline on every wait, and breakers.
 
-    Reads and writes have separate threads, so that a backend that swallows writes does not delay
-    reads.
+    Reads and writes have separate threads and breakers, so that a backend that swallows writes does
+    not delay reads, and one that only refuses them still serves.
     """
 
     name = "l3"
     is_durable = True
 
-    def __init__(self, store: BlobStore, settings: CacheSettings) -> None:
+    def __init__(
+        self,
+        store: BlobStore,
+        settings: CacheSettings,
+        policy: BreakerPolicy | None = None,
+        housekeeper: Housekeeper | None = None,
+    ) -> None:
         self._store = store
+        self._housekeeper = housekeeper
         self._max_bytes = settings.max_record_bytes
         self._read_deadline_s = settings.l3_read_deadline_s
         self._write_deadline_s = settings.l3_write_deadline_s
         self._readers = ThreadPoolExecutor(settings.io_threads, "cache-read")
         self._writers = ThreadPoolExecutor(settings.writeback_workers, "cache-write")
+        self._reading = Breaker("reading from the cache's store", self._probe_read, policy)
+        self._writing = Breaker("writing to the cache's store", self._probe_write, policy)
+        self._rejections: dict[str, asyncio.Task[None]] = {}
+        self._rejected_s: deque[float] = deque(maxlen=MASS_REJECTIONS)
+        self._quarantined = 0
         self._writeback = WriteBack(
             self.put,
             max_bytes=settings.writeback_bytes,
             max_entries=settings.writeback_entries,
             workers=settings.writeback_workers,
             tries=settings.writeback_tries,
+            ready=self._writing.wait_closed,
         )
 
     async def start(self) -> None:
@@ -102,27 +122,41 @@ class PersistentTier:
             await self._run(self._readers, WARM_UP_DEADLINE_S, lambda: self._store.get(_ABSENT, 0))
         except StoreError as error:
             logger.warning("the cache's store does not answer, going on without it: %s", error)
+        if self._housekeeper is not None:
+            self._housekeeper.start()
 
     async def get(self, key: EntryKey) -> bytes | None:
         path = key.path
-        return await self._run(
-            self._readers, self._read_deadline_s, lambda: self._store.get(path, self._max_bytes)
-        )
+        async with self._reading.guard():
+            return await self._run(
+                self._readers, self._read_deadline_s, lambda: self._store.get(path, self._max_bytes)
+            )
 
     def offer(self, key: EntryKey, entry: bytes) -> None:
         self._writeback.offer(key, entry)
 
     async def put(self, key: EntryKey, entry: bytes) -> None:
         path = key.path
-        await self._run(
-            self._writers, self._write_deadline_s, lambda: self._store.create(path, entry)
-        )
+        rejection = self._rejections.get(key.digest)
+        if rejection is not None:
+            await asyncio.wait([rejection])  # else the damaged object would keep its name
+        async with self._writing.guard():
+            await self._run(
+                self._writers, self._write_deadline_s, lambda: self._store.create(path, entry)
+            )
 
-    async def reject(self, key: EntryKey, entry: bytes) -> None:
-        path = key.path
-        await self._run(
-            self._writers, self._write_deadline_s, lambda: self._store.quarantine(path, entry)
-        )
+    def reject(self, key: EntryKey, entry: bytes) -> None:
+        now_s = time.monotonic()
+        self._rejected_s.append(now_s)
+        if len(self._rejected_s) == MASS_REJECTIONS and self._rejected_s[0] > now_s - 60:
+            logger.error("over %d damaged records a minute: leaving them in place", MASS_REJECTIONS)
+            return
+        if key.digest in self._rejections:
+            return
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(self._quarantine(key, entry), context=contextvars.Context())
+        self._rejections[key.digest] = task
+        task.add_done_callback(lambda _: self._rejections.pop(key.digest))
 
     async def delete(self, key: EntryKey) -> None:
         path = key.path
@@ -132,13 +166,43 @@ class PersistentTier:
         lost = await self._writeback.close(deadline_s)
         if lost:
             logger.warning("closed with %d records not written; they will be computed again", lost)
+        if self._housekeeper is not None:
+            await self._housekeeper.close()
+        await self._reading.close()
+        await self._writing.close()
         self._readers.shutdown(wait=False, cancel_futures=True)
         self._writers.shutdown(wait=False, cancel_futures=True)
 
     def stats(self) -> Mapping[str, float]:
+        queue = asdict(self._writeback.stats())
         return {
-            f"writeback_{name}": value for name, value in asdict(self._writeback.stats()).items()
+            "read_breaker": int(self._reading.state),
+            "write_breaker": int(self._writing.state),
+            "breaker_openings": self._reading.openings + self._writing.openings,
+            "quarantined": self._quarantined,
+            "collected": self._housekeeper.deleted if self._housekeeper else 0,
+            **{f"writeback_{name}": value for name, value in queue.items()},
         }
+
+    async def _quarantine(self, key: EntryKey, entry: bytes) -> None:
+        """Outside the breaker: a replica that may not delete may still write."""
+        path = key.path
+        try:
+            await self._run(
+                self._writers, self._write_deadline_s, lambda: self._store.quarantine(path, entry)
+            )
+        except StoreError as error:
+            logger.warning("could not quarantine %s: %s", path, error)
+        else:
+            self._quarantined += 1
+
+    async def _probe_read(self) -> None:
+        await self._run(self._readers, self._read_deadline_s, lambda: self._store.get(_ABSENT, 0))
+
+    async def _probe_write(self) -> None:
+        await self._run(
+            self._writers, self._write_deadline_s, lambda: self._store.create(_PROBE, b"")
+        )
 
     async def _run(self, pool: ThreadPoolExecutor, deadline_s: float, call: Callable[[], T]) -> T:
         loop = asyncio.get_running_loop()

@@ -1,7 +1,6 @@
 """VoiceCache: memory, the tiers below it, one computation. Knows no backend, HTTP or model.
 
-The rule of this module: nothing that goes wrong in the cache fails a request or delays it beyond
-the tiers' deadlines.
+Nothing that goes wrong in here fails a request or delays it beyond the tiers' deadlines.
 """
 
 from __future__ import annotations
@@ -10,22 +9,28 @@ import asyncio
 import importlib
 import logging
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
-import numpy as np
-
-from cache_store.codec import FieldSpec, Record, RecordCodec, RecordSchema
-from cache_store.errors import CorruptEntry, EntryError, RecordError, StoreError
+from cache_store.aliases import ALIAS_SCHEMA, Alias, AliasBook
+from cache_store.claims import Claim, Coordinator, Lease
+from cache_store.codec import Record, RecordCodec, RecordSchema
+from cache_store.errors import EntryError, RecordError, StoreError, StoreSkipped
+from cache_store.failures import FailureCodec, FailureMemory
 from cache_store.flight import SingleFlight
+from cache_store.housekeeping import Housekeeper
 from cache_store.keyring import Keyring
-from cache_store.keys import AliasKey, EntryKey, VoiceKey
-from cache_store.memory import MemoryStats, MemoryTier
-from cache_store.persistent import open_store
+from cache_store.keys import AliasKey, VoiceKey
+from cache_store.maintenance import GcPolicy
+from cache_store.memory import MemoryTier
+from cache_store.persistent import LocalStore, open_store
+from cache_store.reading import Entry, EntryReader
 from cache_store.settings import CacheSettings
+from cache_store.stats import CacheStats, Tally
 from cache_store.tier import PersistentTier, Tier
+
+__all__ = ["Alias", "CacheResult", "CacheStats", "VoiceCache", "open_cache"]
 
 logger = logging.getLogger(__name__)
 
@@ -35,36 +40,21 @@ Compute = Callable[[], Awaitable[Record]]
 COMPUTE_S = "cache.compute_s"  # metadata: seconds the computation took, hence what a hit saves
 CREATED_UNIX_S = "cache.created_unix_s"  # metadata: when it was computed
 NAMESPACE = "cache.namespace"  # metadata, for inspection: the key covers it
-
-ALIAS_SCHEMA = RecordSchema(
-    "alias",
-    1,
-    (
-        FieldSpec("clip", "uint8", (32,)),
-        FieldSpec("duration_s", "float64", (1,), minimum=0.0),
-    ),
-)
-_ALIAS_OVERHEAD_BYTES = (
-    400  # what an Alias costs in memory, measured with its strings and map slots
-)
+FINGERPRINT = "cache.encoder_fingerprint"  # metadata, as above
+POLL_S = 0.2  # between looks at the tiers while whoever computes cannot be asked about
 
 
-@dataclass(frozen=True, slots=True)
-class Alias:
-    """What an upload decodes to. clip: hex digest, from `clip_key`. duration_s: its length."""
-
-    clip: str
-    duration_s: float
+class SharedTier(Tier, Coordinator, Protocol):
+    """A tier that also says who computes (L2)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CacheResult:
     """A record and where it came from.
 
-    record: read-only arrays, shared with other requests. tier: what answered; `miss` means it was
-    computed.
-    joined: this request waited for another one's computation. is_durable: known to be in a durable
-    tier by now.
+    record: read-only arrays, shared with other requests. tier: what answered; `miss`: computed.
+    joined: this request waited for another one's computation in this process.
+    is_durable: known to be in a durable tier by now.
     """
 
     record: Record
@@ -73,48 +63,12 @@ class CacheResult:
     is_durable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class CacheStats:
-    """Counters since the start and sizes now.
-
-    requests: look-ups by (kind, tier, result); kind voice or alias; result hit, miss, error,
-    corrupt or unreadable.
-    joined: requests that waited for a running computation. saved_s: what the hits would have cost
-    to compute.
-    refused_records: computed records that their schema refused. in_flight: computations running
-    now.
-    tiers: numbers of the tiers below memory, by name.
-    """
-
-    requests: Mapping[tuple[str, str, str], int]
-    computes: int
-    compute_failures: int
-    refused_records: int
-    joined: int
-    saved_s: float
-    in_flight: int
-    l1: MemoryStats
-    alias: MemoryStats
-    tiers: Mapping[str, Mapping[str, float]]
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON: requests nest as kind → tier → result."""
-        requests: dict[str, dict[str, dict[str, int]]] = {}
-        for (kind, tier, result), count in sorted(self.requests.items()):
-            requests.setdefault(kind, {}).setdefault(tier, {})[result] = count
-        return {**asdict(self), "requests": requests}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Entry:
-    """A record with the bytes that its arrays are views of (None when it could not be encoded)."""
-
-    record: Record
-    data: bytes | None
-
-
 class VoiceCache:
-    """Records by VoiceKey, each computed once at a time. Use it from one event loop."""
+    """Records by VoiceKey, each computed once at a time. Use it from one event loop.
+
+    shared: the tier that keeps other processes from computing the same; it comes before `tiers`.
+    failures: which failures are remembered; none are without it.
+    """
 
     def __init__(
         self,
@@ -122,19 +76,24 @@ class VoiceCache:
         tiers: Sequence[Tier],
         settings: CacheSettings,
         keyring: Keyring | None = None,
+        *,
+        shared: SharedTier | None = None,
+        failures: FailureCodec | None = None,
     ) -> None:
         ring = keyring or Keyring()
         self.settings = settings
-        self._tiers = tuple(tiers)
-        self._voices = RecordCodec(schema, ring, max_bytes=settings.max_record_bytes)
-        self._notes = RecordCodec(ALIAS_SCHEMA, ring, max_bytes=settings.max_record_bytes)
-        self._l1 = MemoryTier[_Entry](settings.l1_bytes)
-        self._aliases = MemoryTier[Alias](settings.alias_bytes)
-        self._flight = SingleFlight[tuple[_Entry, TierName]]()
-        self._alias_flight = SingleFlight[Alias | None]()
-        self._requests: Counter[tuple[str, str, str]] = Counter()
-        self._counts: Counter[str] = Counter()
-        self._saved_s = 0.0
+        self._shared = shared
+        self._lower = tuple(tiers)
+        self._tiers: tuple[Tier, ...] = self._lower if shared is None else (shared, *tiers)
+        self._tally = Tally()
+        self._codec = RecordCodec(schema, ring, max_bytes=settings.max_record_bytes)
+        self._reader = EntryReader(self._codec, self._tally)
+        self._l1 = MemoryTier[Entry](settings.l1_bytes)
+        self._flight = SingleFlight[tuple[Entry, TierName]]()
+        notes = RecordCodec(ALIAS_SCHEMA, ring, max_bytes=settings.max_record_bytes)
+        self._aliases = AliasBook(notes, self._tiers, self._tally, settings.alias_bytes)
+        self._failure_codec = failures
+        self._failures = FailureMemory()
 
     async def start(self) -> None:
         """Load what a first request would wait for. Reads no records: they are found by key."""
@@ -151,7 +110,7 @@ class VoiceCache:
         entry = self._from_memory(key)
         if entry is not None:
             return CacheResult(entry.record, "l1")
-        found = await self._from_tiers(key)
+        found = await self._from_tiers(key, self._tiers)
         if found is None:
             return None
         return CacheResult(found[0].record, found[1], is_durable=self._is_durable(found[1]))
@@ -165,151 +124,197 @@ class VoiceCache:
         request-local variables).
         durable: answer only after a durable tier has the record; `is_durable` is False when that
         failed.
-        Raises what `compute` raises; the cache itself raises nothing.
+        Raises what `compute` raises, or raised within the last minute when the failure is for good;
+        the cache itself raises nothing but CacheClosed, while it closes.
         """
         entry, tier, joined = self._from_memory(key), "l1", False
         if entry is None:
+            self._raise_if_failed(key)
             (entry, tier), joined = await self._flight.run(
                 key.digest, lambda: self._find_or_compute(key, compute)
             )
-            self._counts["joined"] += joined
+            self._tally.events["joined"] += joined
         is_durable = self._is_durable(tier)
         if durable and not is_durable and entry.data is not None:
             is_durable = await self._persist(key, entry.data)
         return CacheResult(entry.record, tier, joined, is_durable)
 
     async def find_alias(self, key: AliasKey) -> Alias | None:
-        """What this upload decodes to, if it was seen before."""
-        alias = self._aliases.get(key.digest)
-        self._count(key, "l1", "miss" if alias is None else "hit")
-        if alias is not None:
-            return alias
-        alias, _ = await self._alias_flight.run(key.digest, lambda: self._alias_from_tiers(key))
-        return alias
+        """What this upload decodes to, if it was seen before.
+
+        Raises the failure that `remember_failure` was told of for this upload.
+        """
+        self._raise_if_failed(key)
+        return await self._aliases.find(key)
 
     def publish_alias(self, key: AliasKey, alias: Alias) -> None:
         """Remember what this upload decodes to, here at once and elsewhere soon."""
-        self._aliases.put(key.digest, alias, _ALIAS_OVERHEAD_BYTES)
-        arrays = {
-            "clip": np.frombuffer(bytes.fromhex(alias.clip), np.uint8),
-            "duration_s": np.array([alias.duration_s], np.float64),
-        }
-        data = self._notes.encode(Record(arrays, {NAMESPACE: key.namespace}), key.digest)
-        for tier in self._tiers:
-            tier.offer(key, data)
+        self._aliases.publish(key, alias)
+
+    def remember_failure(self, key: AliasKey | VoiceKey, error: Exception) -> bytes:
+        """Remember, in this process and for a minute, a failure that is the input's own fault.
+
+        Returns the failure as bytes; empty when it is not that kind and was not remembered.
+        """
+        failure = self._failure_codec.encode(error) if self._failure_codec else None
+        if failure:
+            self._failures.put(key.digest, failure)
+        return failure or b""
 
     async def discard(self, key: VoiceKey) -> None:
         """Remove the record here and in the tiers below. Raises StoreError when a tier kept it."""
         self._l1.discard(key.digest)
+        self._failures.discard(key.digest)
         for tier in self._tiers:
             await tier.delete(key)
 
     def stats(self) -> CacheStats:
+        events = self._tally.events
         return CacheStats(
-            requests=dict(self._requests),
-            computes=self._counts["computes"],
-            compute_failures=self._counts["compute_failures"],
-            refused_records=self._counts["refused_records"],
-            joined=self._counts["joined"],
-            saved_s=self._saved_s,
+            requests=dict(self._tally.requests),
+            computes=events["computes"],
+            compute_failures=events["compute_failures"],
+            refused_records=events["refused_records"],
+            joined=events["joined"],
+            waited=events["waited"],
+            saved_s=self._tally.saved_s,
             in_flight=len(self._flight),
             l1=self._l1.stats(),
             alias=self._aliases.stats(),
             tiers={tier.name: tier.stats() for tier in self._tiers},
         )
 
-    async def _find_or_compute(self, key: VoiceKey, compute: Compute) -> tuple[_Entry, TierName]:
-        found = await self._from_tiers(key)
+    async def _find_or_compute(self, key: VoiceKey, compute: Compute) -> tuple[Entry, TierName]:
+        found, lease = await self._find_or_lease(key)
         if found is not None:
             return found
-        self._counts["computes"] += 1
+        try:
+            found = await self._from_tiers(key, self._lower) or await self._compute(key, compute)
+        except BaseException as error:
+            failure = self.remember_failure(key, error) if isinstance(error, Exception) else b""
+            if lease is not None:
+                lease.release(failure)
+            raise
+        data = found[0].data
+        if lease is not None and data is not None:
+            lease.publish(data)
+        elif lease is not None:
+            lease.release()
+        elif data is not None and self._shared is not None:
+            self._shared.offer(key, data)
+        return found
+
+    async def _find_or_lease(
+        self, key: VoiceKey
+    ) -> tuple[tuple[Entry, TierName] | None, Lease | None]:
+        """The record from the cluster's memory, or the lease to compute it, or neither.
+
+        Waits while another process computes, as long as it lives. When the index goes away
+        meanwhile, waits for it to return, or for the record to arrive in a tier below.
+        """
+        if self._shared is None:
+            return None, None
+        give_up_s = time.monotonic() + self.settings.claim_wait_s
+        is_waiting = False
+        while True:
+            claim = await self._claim(self._shared, key, POLL_S if is_waiting else 0.0)
+            if claim is not None and not claim.is_busy:
+                return self._settled(self._shared, key, claim)
+            if time.monotonic() >= give_up_s or (claim is None and not is_waiting):
+                return None, None
+            if claim is None:
+                found = await self._from_tiers(key, self._lower)
+                if found is not None:
+                    return found, None
+                await asyncio.sleep(POLL_S)
+            self._tally.events["waited"] += not is_waiting
+            is_waiting = True
+
+    async def _claim(self, shared: SharedTier, key: VoiceKey, wait_s: float) -> Claim | None:
+        """The coordinator's answer; None, and counted, when there is none."""
+        try:
+            return await shared.claim(key, wait_s)
+        except StoreSkipped:
+            self._tally.look_up(key, shared.name, "skipped")
+        except Exception as error:  # noqa: BLE001 - a tier's bug must not fail a request either
+            logger.warning("%s could not be asked for %s: %r", shared.name, key.path, error)
+            self._tally.look_up(key, shared.name, "error")
+        return None
+
+    def _settled(
+        self, shared: SharedTier, key: VoiceKey, claim: Claim
+    ) -> tuple[tuple[Entry, TierName] | None, Lease | None]:
+        if claim.failure is not None:
+            self._tally.look_up(key, shared.name, "negative")
+            self._failures.put(key.digest, claim.failure)
+            self._raise_if_failed(key)
+        if claim.entry is None:
+            self._tally.look_up(key, shared.name, "miss")
+            return None, claim.lease
+        entry = self._reader.verify(shared, key, claim.entry)
+        return (None if entry is None else self._keep(key, entry, "l2")), None
+
+    async def _compute(self, key: VoiceKey, compute: Compute) -> tuple[Entry, TierName]:
+        self._tally.events["computes"] += 1
         started_s = time.perf_counter()
         try:
             record = await compute()
         except BaseException:
-            self._counts["compute_failures"] += 1
+            self._tally.events["compute_failures"] += 1
             raise
         entry = self._seal(key, record, time.perf_counter() - started_s)
         if entry.data is not None:
             self._l1.put(key.digest, entry, len(entry.data))
-            for tier in self._tiers:
+            for tier in self._lower:
                 tier.offer(key, entry.data)
         return entry, "miss"
 
-    def _from_memory(self, key: VoiceKey) -> _Entry | None:
+    def _from_memory(self, key: VoiceKey) -> Entry | None:
         entry = self._l1.get(key.digest)
-        self._count(key, "l1", "miss" if entry is None else "hit")
+        self._tally.look_up(key, "l1", "miss" if entry is None else "hit")
         if entry is not None:
-            self._saved_s += _compute_s(entry.record)
+            self._tally.saved_s += _compute_s(entry.record)
         return entry
 
-    async def _from_tiers(self, key: VoiceKey) -> tuple[_Entry, TierName] | None:
-        for position, tier in enumerate(self._tiers):
-            entry = await self._read(tier, key, self._voices)
+    async def _from_tiers(
+        self, key: VoiceKey, tiers: Sequence[Tier]
+    ) -> tuple[Entry, TierName] | None:
+        for position, tier in enumerate(tiers):
+            entry = await self._reader.read(tier, key)
             if entry is None or entry.data is None:
                 continue
-            self._saved_s += _compute_s(entry.record)
-            self._l1.put(key.digest, entry, len(entry.data))
-            for nearer in self._tiers[:position]:
+            for nearer in tiers[:position]:
                 nearer.offer(key, entry.data)
-            return entry, "l2" if tier.name == "l2" else "l3"
+            return self._keep(key, entry, "l2" if tier.name == "l2" else "l3")
         return None
 
-    async def _alias_from_tiers(self, key: AliasKey) -> Alias | None:
-        for tier in self._tiers:
-            found = await self._read(tier, key, self._notes)
-            if found is not None:
-                arrays = found.record.arrays
-                alias = Alias(arrays["clip"].tobytes().hex(), float(arrays["duration_s"][0]))
-                self._aliases.put(key.digest, alias, _ALIAS_OVERHEAD_BYTES)
-                return alias
-        return None
+    def _keep(self, key: VoiceKey, entry: Entry, tier: TierName) -> tuple[Entry, TierName]:
+        self._tally.saved_s += _compute_s(entry.record)
+        self._l1.put(key.digest, entry, len(entry.data or b""))
+        return entry, tier
 
-    async def _read(self, tier: Tier, key: EntryKey, codec: RecordCodec) -> _Entry | None:
-        """A verified entry of one tier; whatever goes wrong is counted and is a miss."""
-        try:
-            data = await tier.get(key)
-        except Exception as error:  # noqa: BLE001 - a tier's bug must not fail a request either
-            logger.warning("%s could not be asked for %s: %r", tier.name, key.path, error)
-            self._count(key, tier.name, "error")
-            return None
-        if data is None:
-            self._count(key, tier.name, "miss")
-            return None
-        try:
-            record = codec.decode(data, key.digest)
-        except EntryError as error:
-            await self._report_bad(tier, key, data, error)
-            return None
-        self._count(key, tier.name, "hit")
-        return _Entry(record, data)
+    def _raise_if_failed(self, key: AliasKey | VoiceKey) -> None:
+        failure = self._failures.get(key.digest)
+        if failure is not None and self._failure_codec is not None:
+            self._tally.look_up(key, "l1", "negative")
+            raise self._failure_codec.decode(failure)
 
-    async def _report_bad(self, tier: Tier, key: EntryKey, data: bytes, error: EntryError) -> None:
-        is_corrupt = isinstance(error, CorruptEntry)
-        self._count(key, tier.name, "corrupt" if is_corrupt else "unreadable")
-        logger.warning("%s holds an unusable %s: %s", tier.name, key.path, error)
-        if not is_corrupt:
-            return
-        try:
-            await tier.reject(key, data)
-        except StoreError as failure:
-            logger.warning("%s could not quarantine %s: %s", tier.name, key.path, failure)
-
-    def _seal(self, key: VoiceKey, record: Record, compute_s: float) -> _Entry:
+    def _seal(self, key: VoiceKey, record: Record, compute_s: float) -> Entry:
         """Encode and read back: what this process serves is what every other one will read."""
         metadata = {
             **record.metadata,
             COMPUTE_S: f"{compute_s:.6f}",
             CREATED_UNIX_S: f"{time.time():.0f}",
             NAMESPACE: key.namespace,
+            FINGERPRINT: key.encoder_fingerprint,
         }
         try:
-            data = self._voices.encode(Record(record.arrays, metadata), key.digest)
-            return _Entry(self._voices.decode(data, key.digest), data)
+            data = self._codec.encode(Record(record.arrays, metadata), key.digest)
+            return Entry(self._codec.decode(data, key.digest), data)
         except (RecordError, EntryError):
             logger.exception("the computed record for %s is not stored", key.path)
-            self._counts["refused_records"] += 1
-            return _Entry(record, None)
+            self._tally.events["refused_records"] += 1
+            return Entry(record, None)
 
     async def _persist(self, key: VoiceKey, data: bytes) -> bool:
         done = False
@@ -326,20 +331,32 @@ class VoiceCache:
     def _is_durable(self, tier_name: str) -> bool:
         return any(tier.is_durable for tier in self._tiers if tier.name == tier_name)
 
-    def _count(self, key: EntryKey, tier: str, result: str) -> None:
-        kind = "alias" if isinstance(key, AliasKey) else "voice"
-        self._requests[kind, tier, result] += 1
 
-
-def open_cache(settings: CacheSettings, schema: RecordSchema) -> VoiceCache:
+def open_cache(
+    settings: CacheSettings, schema: RecordSchema, failures: FailureCodec | None = None
+) -> VoiceCache:
     """The cache that the settings describe. Contacts nothing before `start`.
 
     Raises ValueError or OSError when the keys of the entry digest cannot be read.
     """
+    from cache_store.cluster import ClusterTier, is_connected
+
     keyring = Keyring.load(file=settings.mac_keys_file, env=settings.mac_keys_env)
+    tiers = _open_tiers(settings)
+    in_cluster = settings.l2 == "on" or (settings.l2 == "auto" and is_connected())
+    shared = ClusterTier(settings) if in_cluster else None
+    return VoiceCache(schema, tiers, settings, keyring, shared=shared, failures=failures)
+
+
+def _open_tiers(settings: CacheSettings) -> list[Tier]:
     store = open_store(settings)
-    tiers = [] if store is None else [PersistentTier(store, settings)]
-    return VoiceCache(schema, tiers, settings, keyring)
+    if store is None:
+        return []
+    housekeeper = None
+    if isinstance(store, LocalStore) and settings.l3_max_bytes is not None:
+        policy = GcPolicy(max_bytes=settings.l3_max_bytes)
+        housekeeper = Housekeeper(store, policy, settings.gc_interval_s)
+    return [PersistentTier(store, settings, housekeeper=housekeeper)]
 
 
 def _compute_s(record: Record) -> float:

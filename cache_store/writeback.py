@@ -11,11 +11,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from cache_store.errors import StoreDenied, StoreError
+from cache_store.errors import StoreDenied, StoreError, StoreSkipped
 from cache_store.keys import EntryKey
 
 logger = logging.getLogger(__name__)
 
+Ready = Callable[[], Awaitable[None]]
 Write = Callable[[EntryKey, bytes], Awaitable[None]]
 FIRST_RETRY_S = 0.1
 LONGEST_RETRY_S = 5.0
@@ -43,14 +44,23 @@ class _Pending:
 class WriteBack:
     """Writes entries in the background, in order, with bounded memory and bounded retries.
 
-    An entry that finds no room, or fails `tries` times, is dropped and counted: it can be computed
-    again. Use from one event loop.
+    ready: returns when writing makes sense; nothing is tried before. An entry that finds no room,
+    or fails `tries` times, is dropped and counted: it can be computed again. What `ready` can wait
+    for (a refusal, an open breaker) uses up no try. Use from one event loop.
     """
 
     def __init__(
-        self, write: Write, *, max_bytes: int, max_entries: int, workers: int, tries: int
+        self,
+        write: Write,
+        *,
+        max_bytes: int,
+        max_entries: int,
+        workers: int,
+        tries: int,
+        ready: Ready | None = None,
     ) -> None:
         self._write = write
+        self._ready = ready
         self._max_bytes = max_bytes
         self._max_entries = max_entries
         self._max_workers = workers
@@ -91,12 +101,12 @@ class WriteBack:
             worker.cancel()
         if late:
             await asyncio.wait(late)
-        lost = len(self._pending)
-        self._dropped += lost
+        unseen = len(self._waiting)
+        self._dropped += unseen
         self._pending.clear()
         self._waiting.clear()
         self._bytes = 0
-        return lost
+        return unseen + len(late)
 
     def stats(self) -> WriteBackStats:
         oldest = next(iter(self._pending.values()), None)
@@ -112,28 +122,36 @@ class WriteBack:
     async def _work(self) -> None:
         while self._waiting:
             pending = self._waiting.popleft()
-            if await self._write_with_retries(pending):
-                self._written += 1
-            else:
-                self._dropped += 1
-            del self._pending[pending.key.digest]
-            self._bytes -= len(pending.entry)
+            is_written = False
+            try:
+                is_written = await self._write_with_retries(pending)
+            finally:
+                self._written += is_written
+                self._dropped += not is_written
+                if self._pending.pop(pending.key.digest, None) is not None:
+                    self._bytes -= len(pending.entry)
 
     async def _write_with_retries(self, pending: _Pending) -> bool:
-        for attempt in range(1, self._tries + 1):
+        failures = 0
+        while True:
+            if self._ready is not None:
+                await self._ready()
             try:
                 await self._write(pending.key, pending.entry)
+            except (StoreSkipped, StoreDenied) as error:
+                if self._ready is None:
+                    logger.warning("write-back of %s refused: %s", pending.key.path, error)
+                    return False
             except StoreError as error:
-                last = attempt == self._tries or isinstance(error, StoreDenied)
+                failures += 1
+                path = pending.key.path
                 logger.warning(
-                    "write-back of %s failed (%d of %d): %s",
-                    pending.key.path, attempt, self._tries, error,
-                )  # fmt: skip
-                if last:
+                    "write-back of %s: try %d of %d: %s", path, failures, self._tries, error
+                )
+                if failures == self._tries:
                     return False
             else:
                 return True
             self._retries += 1
-            longest_s = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2 ** (attempt - 1))
-            await asyncio.sleep(random.uniform(0, longest_s))  # noqa: S311 - jitter, not a secret
-        return False
+            longest_s = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2**failures)
+            await asyncio.sleep(random.uniform(0, longest_s))  # noqa: S311 - jitter

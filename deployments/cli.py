@@ -9,12 +9,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from cache_store.cli import app as cache_app
 from pipeline.cli import app, one_line_errors
 
 STATE_DIR = Path("out")
 CPU_CONFIG = Path("serve_config.cpu.yaml")
-console = Console(stderr=False)
+console = Console()
+app.add_typer(cache_app, name="cache", help="Look after the reference cache.")
 
+Config = Annotated[Path, typer.Argument(help="A serve config for this machine")]
 StateDir = Annotated[Path, typer.Option(help="Where logs and the state of the service go")]
 
 
@@ -33,7 +36,7 @@ def lint(config: Path) -> None:
 
 @app.command()
 @one_line_errors
-def up(config: Path = CPU_CONFIG, state_dir: StateDir = STATE_DIR) -> None:
+def up(config: Config = CPU_CONFIG, state_dir: StateDir = STATE_DIR) -> None:
     """Start the service in the background and wait until it is ready."""
     from deployments.service import LocalService
 
@@ -58,7 +61,7 @@ def down(state_dir: StateDir = STATE_DIR) -> None:
 
 @app.command()
 @one_line_errors
-def demo(config: Path = CPU_CONFIG, state_dir: StateDir = STATE_DIR, voice: str = "aria") -> None:
+def demo(config: Config = CPU_CONFIG, state_dir: StateDir = STATE_DIR, voice: str = "aria") -> None:
     """Start the service with an empty cache, clone a voice twice, and show what each take cost."""
     from deployments.demo import speak_once, write_wav
     from deployments.service import LocalService

@@ -41,8 +41,8 @@ from pipeline.synthesis import SpeechChunk
 
 ATTEMPTS = 3  # per request and stage, before the first audio only
 RETRY_DELAY_S = 0.25
-GRANT_ATTEMPTS = 4
 GRANT_TIMEOUT_S = 5.0
+SIGN_OF_LIFE_S = 2.0  # a consumer grants at least this often; see LEASE_S in llm.py
 STATUS_TIMEOUT_S = 3.0
 
 
@@ -115,38 +115,53 @@ class RemoteLM:
         self, prompt_ids: Int32Array, sampling: Sampling
     ) -> AsyncGenerator[TokenChunk]:
         """See contracts.SpeechLM."""
-        stream_id = uuid.uuid4().hex
-        consumed = 0
-        limit = self._credit_tokens
-        grant: asyncio.Task[None] | None = None
-        chunks = _opened(self._stream.remote(prompt_ids, sampling, stream_id, limit))
+        window = _Window(uuid.uuid4().hex, self._credit_tokens)
+        chunks = _opened(
+            self._stream.remote(prompt_ids, sampling, window.stream_id, window.limit_tokens)
+        )
+        grants = asyncio.create_task(self._keep_granting(window))
         try:
             while True:
                 with stage_errors("LLM"):
                     async with asyncio.timeout(self._chunk_timeout_s):
                         chunk: TokenChunk = await anext(chunks)
-                consumed += len(chunk.ids)
                 yield chunk
                 if chunk.last:
                     return
-                if limit - consumed <= self._credit_tokens // 2 and (grant is None or grant.done()):
-                    limit = consumed + self._credit_tokens
-                    grant = asyncio.create_task(self._grant(stream_id, limit))
+                window.consumed(len(chunk.ids))
         except StopAsyncIteration as error:
             raise StageError("the LLM ended a stream without its last chunk") from error
         finally:
+            grants.cancel()
             chunks.cancel()
-            if grant is not None:
-                grant.cancel()
 
-    async def _grant(self, stream_id: str, total_tokens: int) -> None:
-        for attempt in range(1, GRANT_ATTEMPTS + 1):
-            answers = await self._handle.broadcast("grant", stream_id, total_tokens).results_async(
-                timeout_s=GRANT_TIMEOUT_S, return_exceptions=True
-            )
-            if any(answer is True for answer in answers):
-                return
-            await asyncio.sleep(RETRY_DELAY_S * attempt)
+    async def _keep_granting(self, window: _Window) -> None:
+        """Send the limit whenever it grew, and as a sign of life, so a lost grant is sent again."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SIGN_OF_LIFE_S):
+                    await window.grown.wait()
+            window.grown.clear()
+            answers = self._handle.broadcast("grant", window.stream_id, window.limit_tokens)
+            with contextlib.suppress(TimeoutError, RayError, DeploymentUnavailableError):
+                await answers.results_async(timeout_s=GRANT_TIMEOUT_S, return_exceptions=True)
+
+
+class _Window:
+    """How far a stream may run: a window ahead of its consumer, raised by half windows."""
+
+    def __init__(self, stream_id: str, size_tokens: int) -> None:
+        self.stream_id = stream_id
+        self.limit_tokens = size_tokens
+        self.grown = asyncio.Event()
+        self._size_tokens = size_tokens
+        self._consumed_tokens = 0
+
+    def consumed(self, n_tokens: int) -> None:
+        self._consumed_tokens += n_tokens
+        if self.limit_tokens - self._consumed_tokens <= self._size_tokens // 2:
+            self.limit_tokens = self._consumed_tokens + self._size_tokens
+            self.grown.set()
 
 
 class RemoteSpeaker:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -28,6 +29,7 @@ STOP_TIMEOUT_S = 40.0
 POLL_S = 0.25
 FAILED_MARKS = ("DEPLOY_FAILED", "Deploying app 'timbre' failed")
 LOG_TAIL_LINES = 25
+OUR_ERROR = re.compile(r"pipeline\.errors\.\w+Error: (.+)")
 
 Progress = Callable[[str], None]
 
@@ -86,17 +88,20 @@ class LocalService:
         try:
             self._wait_until_ready(service, process, progress)
         except BaseException:
-            self.stop()
+            self.stop(drain_s=0.0)
             raise
         finally:
             process.returncode = 0  # it outlives this object on purpose; `stop` goes by its pid
         return service
 
-    def stop(self) -> bool:
-        """Stop the service and its Ray processes; False when none was running."""
+    def stop(self, drain_s: float = STOP_TIMEOUT_S) -> bool:
+        """Stop the service and its Ray processes; False when none was running.
+
+        drain_s: how long streams may still run before everything is killed.
+        """
         service = self.running()
         if service is not None:
-            _stop_group(service.pid)
+            _stop_group(service.pid, drain_s)
         self._state_file.unlink(missing_ok=True)
         return service is not None
 
@@ -104,20 +109,18 @@ class LocalService:
         self, service: RunningService, process: subprocess.Popen[bytes], progress: Progress
     ) -> None:
         deadline_s = time.monotonic() + START_TIMEOUT_S
+        log = ""
         with httpx.Client(base_url=service.url, timeout=5.0) as client:
             while time.monotonic() < deadline_s:
                 log = _read(service.log)
                 if process.poll() is not None or any(mark in log for mark in FAILED_MARKS):
-                    raise SetupError(
-                        f"the service did not start; {service.log} ends with:\n{_tail(log)}"
-                    )
+                    raise SetupError(f"the service did not start: {_cause(log)} ({service.log})")
                 progress(_stage_line(client))
                 if _is_ready(client):
                     return
                 time.sleep(POLL_S)
         raise SetupError(
-            f"the service was not ready after {START_TIMEOUT_S:.0f} s; {service.log} ends with:\n"
-            f"{_tail(_read(service.log))}"
+            f"the service was not ready in {START_TIMEOUT_S:.0f} s: {_cause(log)} ({service.log})"
         )
 
 
@@ -165,9 +168,9 @@ def _spawn(config: Path, log: Path, environment: Mapping[str, str]) -> subproces
         )
 
 
-def _stop_group(pid: int) -> None:
+def _stop_group(pid: int, drain_s: float) -> None:
     os.kill(pid, signal.SIGINT)
-    deadline_s = time.monotonic() + STOP_TIMEOUT_S
+    deadline_s = time.monotonic() + drain_s
     while _is_alive(pid) and time.monotonic() < deadline_s:
         time.sleep(POLL_S)
     try:
@@ -204,5 +207,7 @@ def _read(path: str) -> str:
     return Path(path).read_text(encoding="utf-8", errors="replace")
 
 
-def _tail(log: str) -> str:
-    return "\n".join(log.splitlines()[-LOG_TAIL_LINES:])
+def _cause(log: str) -> str:
+    """Our own error where the log has one, else its last lines."""
+    causes = OUR_ERROR.findall(log)
+    return causes[-1] if causes else "\n".join(["", *log.splitlines()[-LOG_TAIL_LINES:]])

@@ -12,15 +12,17 @@ from ray.serve import metrics
 from deployments.devices import arena_limit_bytes, claim_device
 from deployments.settings import Settings
 from deployments.telemetry import adopt_serve_logging
+from deployments.warm_up import encode_once, warm_up
 from pipeline.contracts import ReferenceClip, VoicePrompt
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
-from pipeline.stepaudio.voice_encoder import StepVoiceEncoder
 
 
 class TokenizerReplica:
     """Encodes reference clips. Loads the encoder before it is ready."""
 
     def __init__(self, settings: Settings) -> None:
+        from pipeline.stepaudio.voice_encoder import StepVoiceEncoder
+
         adopt_serve_logging()
         share = settings.tokenizer
         claim_device(share, allow_tf32=False)  # codes must be exact
@@ -32,6 +34,7 @@ class TokenizerReplica:
             threads=share.threads,
             arena_limit_bytes=arena_limit_bytes(share),
         )
+        warm_up(encode_once(self._encoder))
         self._encodes = 0
         self._counter = metrics.Counter(
             "timbre_encodes", description="Reference clips encoded by this replica."

@@ -16,11 +16,10 @@ from deployments.devices import claim_device
 from deployments.remote import RemoteLM
 from deployments.settings import Settings
 from deployments.telemetry import StageGauge, adopt_serve_logging
+from deployments.warm_up import decode_once, warm_up
 from pipeline.contracts import SpeechRequest, VoicePrompt
 from pipeline.errors import CapacityError
-from pipeline.prompting import CheckpointPrompts
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
-from pipeline.stepaudio.wave_decoder import StepWaveDecoder
 from pipeline.synthesis import ChainedSpeaker, SpeechChunk
 
 
@@ -31,6 +30,9 @@ class VocoderReplica:
     """
 
     def __init__(self, settings: Settings, llm: DeploymentHandle) -> None:
+        from pipeline.prompting import CheckpointPrompts
+        from pipeline.stepaudio.wave_decoder import StepWaveDecoder
+
         adopt_serve_logging()
         share = settings.vocoder
         claim_device(share, allow_tf32=True)
@@ -42,6 +44,7 @@ class VocoderReplica:
             chunk_rows=share.chunk_rows,
             steps=share.steps,
         )
+        warm_up(decode_once(self._decoder))
         lm = RemoteLM(llm, settings.llm.credit_tokens, settings.limits)
         self._speaker = ChainedSpeaker(CheckpointPrompts(layout.editx), lm, self._decoder)
         self._admission = asyncio.Semaphore(share.max_streams)

@@ -88,8 +88,7 @@ class ScriptedTier:
         await self._act()
         self.entries.setdefault(key.path, entry)
 
-    async def reject(self, key: EntryKey, entry: bytes) -> None:
-        await self._act()
+    def reject(self, key: EntryKey, entry: bytes) -> None:
         self.rejected.append(key.path)
         self.entries.pop(key.path, None)
 

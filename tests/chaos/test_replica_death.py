@@ -10,6 +10,7 @@ import threading
 import httpx
 import pytest
 
+from deployments.llm import LEASE_S
 from tests.serve.service_client import TEXT, ServiceClient, body, eventually
 
 pytestmark = pytest.mark.chaos
@@ -58,7 +59,7 @@ def test_a_killed_replica_hangs_nobody(client: ServiceClient, stage: str):
         assert outcomes == ["ok"] * N_REQUESTS, "the voice is cached, nobody needs the tokenizer"
     assert eventually(lambda: _speaks(client), RECOVERY_S, every_s=0.5)
     assert eventually(lambda: client.ready()["ready"], RECOVERY_S, every_s=0.5)
-    assert client.busy() == (0, 0)
+    assert eventually(lambda: client.busy() == (0, 0), LEASE_S + 5.0), client.busy()
     if stage in {"LLM", "Vocoder"} and "cut" in outcomes:
         assert "speech" in client.log()
         assert " error " in client.log()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 
 import numpy as np
@@ -189,15 +190,32 @@ async def test_concurrent_look_ups_of_one_alias_ask_once():
     assert tier.gets == 1
 
 
-async def test_a_failing_quarantine_does_not_fail_the_request():
-    tier = ScriptedTier()
-    tier.entries[make_key().path] = b"garbage"
+async def test_a_failing_quarantine_does_not_fail_the_request(tmp_path, monkeypatch, caplog):
+    settings = CacheSettings(url=str(tmp_path))
+    store = LocalStore(tmp_path)
+    store.create(make_key().path, b"garbage")
 
-    async def refuse(key, entry):
+    def refuse(path, data):
         raise StoreError("no")
 
-    tier.reject = refuse
-    assert (await make_cache(tier).get_or_compute(make_key(), Encoder())).tier == "miss"
+    monkeypatch.setattr(store, "quarantine", refuse)
+    cache = VoiceCache(SCHEMA, [PersistentTier(store, settings)], settings)
+    assert (await cache.get_or_compute(make_key(), Encoder())).tier == "miss"
+    await cache.close()
+    assert "could not quarantine" in caplog.text
+
+
+async def test_mass_corruption_is_left_in_place(tmp_path, caplog):
+    settings = CacheSettings(url=str(tmp_path))
+    store = LocalStore(tmp_path)
+    for i in range(30):
+        store.create(make_key(str(i)).path, b"garbage")
+    cache = open_cache(settings, SCHEMA)
+    for i in range(30):
+        assert (await cache.get_or_compute(make_key(str(i)), Encoder())).tier == "miss"
+    await cache.close()
+    assert len(list((tmp_path / "quarantine").iterdir())) == 19
+    assert "leaving them in place" in caplog.text
 
 
 async def test_a_record_that_its_schema_refuses_is_served_and_not_stored(caplog):
@@ -362,6 +380,22 @@ async def test_a_damaged_file_is_quarantined_and_replaced(tmp_path):
     assert (await third.get_or_compute(make_key(), encode)).tier == "l3"
     assert encode.calls == 1
     await third.close()
+
+
+async def test_a_running_cache_keeps_its_directory_within_its_budget(tmp_path):
+    settings = CacheSettings(url=str(tmp_path), l3_max_bytes=100_000, gc_interval_s=0.05)
+    cache = open_cache(settings, SCHEMA)
+    await cache.start()
+    for i in range(20):  # 18 kB each
+        await cache.get_or_compute(make_key(str(i)), Encoder(), durable=True)
+    for file in tmp_path.rglob("*.sva"):
+        os.utime(file, (time.time() - 7200,) * 2)
+    give_up_s = time.monotonic() + 5
+    while sum(file.stat().st_size for file in tmp_path.rglob("*.sva")) > 100_000:
+        assert time.monotonic() < give_up_s
+        await asyncio.sleep(0.02)
+    assert cache.stats().tiers["l3"]["collected"] >= 15
+    await cache.close()
 
 
 async def test_s3_end_to_end(s3_server):

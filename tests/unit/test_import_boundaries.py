@@ -70,10 +70,10 @@ def test_a_module_has_one_noun_and_says_which(name: str, path: Path):
     assert ast.get_docstring(ast.parse(source)), f"{name} does not say what it owns"
 
 
-def test_the_router_needs_no_model_library():
-    """The router's process imports neither torch nor funasr nor ONNX Runtime."""
+def test_wiring_and_router_need_no_model_library():
+    """A replica loads its own libraries; building the application and routing load none."""
     code = (
-        "import sys, deployments.ingress, pipeline.cli\n"
+        "import sys, deployments.app, pipeline.cli\n"
         "heavy = {'torch', 'funasr', 'onnxruntime', 'transformers', 'librosa', 's3fs'}\n"
         "heavy &= set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"

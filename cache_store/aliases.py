@@ -1,0 +1,81 @@
+"""Notes that an upload decodes to a clip, in memory and in the tiers. Knows no decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cache_store.codec import FieldSpec, Record, RecordCodec, RecordSchema
+from cache_store.flight import SingleFlight
+from cache_store.keys import AliasKey
+from cache_store.memory import MemoryStats, MemoryTier
+from cache_store.reading import EntryReader
+from cache_store.stats import Tally
+from cache_store.tier import Tier
+
+ALIAS_SCHEMA = RecordSchema(
+    "alias",
+    1,
+    (
+        FieldSpec("clip", "uint8", (32,)),
+        FieldSpec("duration_s", "float64", (1,), minimum=0.0),
+    ),
+)
+_MEMORY_BYTES = 400  # what an Alias costs in memory, with its strings and map slots
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """What an upload decodes to. clip: hex digest, from `clip_key`. duration_s: its length."""
+
+    clip: str
+    duration_s: float
+
+
+class AliasBook:
+    """Aliases by key. The entry that an alias leads to is verified like any other."""
+
+    def __init__(
+        self, codec: RecordCodec, tiers: Sequence[Tier], tally: Tally, max_bytes: int
+    ) -> None:
+        self._codec = codec
+        self._tiers = tiers
+        self._tally = tally
+        self._reader = EntryReader(codec, tally)
+        self._memory = MemoryTier[Alias](max_bytes)
+        self._flight = SingleFlight[Alias | None]()
+
+    async def find(self, key: AliasKey) -> Alias | None:
+        alias = self._memory.get(key.digest)
+        self._tally.look_up(key, "l1", "miss" if alias is None else "hit")
+        if alias is None:
+            alias, _ = await self._flight.run(key.digest, lambda: self._from_tiers(key))
+        return alias
+
+    def publish(self, key: AliasKey, alias: Alias) -> None:
+        self._memory.put(key.digest, alias, _MEMORY_BYTES)
+        arrays = {
+            "clip": np.frombuffer(bytes.fromhex(alias.clip), np.uint8),
+            "duration_s": np.array([alias.duration_s], np.float64),
+        }
+        data = self._codec.encode(Record(arrays, {}), key.digest)
+        for tier in self._tiers:
+            tier.offer(key, data)
+
+    def stats(self) -> MemoryStats:
+        return self._memory.stats()
+
+    async def _from_tiers(self, key: AliasKey) -> Alias | None:
+        for position, tier in enumerate(self._tiers):
+            entry = await self._reader.read(tier, key)
+            if entry is None or entry.data is None:
+                continue
+            arrays = entry.record.arrays
+            alias = Alias(arrays["clip"].tobytes().hex(), float(arrays["duration_s"][0]))
+            self._memory.put(key.digest, alias, _MEMORY_BYTES)
+            for nearer in self._tiers[:position]:
+                nearer.offer(key, entry.data)
+            return alias
+        return None

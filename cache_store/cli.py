@@ -1,0 +1,408 @@
+"""`timbre cache …`: looking at and after the store behind the cache. Knows no model.
+
+Results go to stdout (one JSON document with --json), progress and messages to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, cast
+
+import typer
+import typer.core
+import yaml
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from cache_store import maintenance
+from cache_store.codec import EntryInfo, describe
+from cache_store.errors import CacheError
+from cache_store.keyring import Keyring
+from cache_store.maintenance import Filter, GcPolicy, Stored
+from cache_store.persistent import BlobStore, open_store
+from cache_store.settings import CacheSettings
+
+console = Console(stderr=True)
+
+
+class _Commands(typer.core.TyperGroup):
+    """Shows what a store could not do in one line."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CacheError as error:
+            console.print(str(error), markup=False)
+            raise typer.Exit(1) from error
+
+
+app = typer.Typer(
+    name="cache",
+    help="Look at and after the voice cache.",
+    no_args_is_help=True,
+    cls=_Commands,
+)
+T = TypeVar("T")
+
+Config = Annotated[
+    Path | None,
+    typer.Option(envvar="TIMBRE_CONFIG", help="Serve config whose `cache:` settings to use"),
+]
+Url = Annotated[
+    str | None, typer.Option(envvar="TIMBRE_CACHE_URL", help="Directory or fsspec URL of the store")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document")]
+Namespace = Annotated[str | None, typer.Option(help="Only this tenant's")]
+Fingerprint = Annotated[str | None, typer.Option(help="Only this encoder's (first digits do)")]
+
+_SIZE = re.compile(r"([0-9.]+)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What every command needs."""
+
+    settings: CacheSettings
+    store: BlobStore
+    keyring: Keyring
+
+
+class UsageError(typer.BadParameter):
+    """A mistake of the caller, shown in one line."""
+
+
+@app.command()
+def stats(config: Config = None, url: Url = None, as_json: AsJson = False) -> None:
+    """Count entries and bytes by kind, encoder and namespace."""
+    place = _open(config, url)
+    groups: dict[tuple[str, str, str], list[int]] = {}
+    for stored in _watched(maintenance.scan(place.store), "reading the list"):
+        path = stored.path
+        group = groups.setdefault((path.kind, path.fingerprint, path.namespace), [0, 0])
+        group[0] += 1
+        group[1] += stored.blob.size_bytes
+    rows = [
+        {"kind": kind, "fingerprint": print_, "namespace": namespace, "entries": n, "bytes": size}
+        for (kind, print_, namespace), (n, size) in sorted(groups.items())
+    ]
+    entries = sum(count for count, _ in groups.values())
+    total = sum(size for _, size in groups.values())
+    document = {"url": place.settings.url, "entries": entries, "bytes": total, "groups": rows}
+    _show(rows, as_json, document)
+    if not as_json:
+        typer.echo(f"{entries} entries, {_size(total)} in {place.settings.url}")
+
+
+@app.command("ls")
+def list_entries(
+    config: Config = None,
+    url: Url = None,
+    namespace: Namespace = None,
+    fingerprint: Fingerprint = None,
+    limit: Annotated[int, typer.Option(help="At most so many")] = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """List entries, the most recently used first."""
+    place = _open(config, url)
+    wanted = Filter(None, namespace, fingerprint)
+    found = list(_watched(maintenance.scan(place.store, wanted), "reading the list"))
+    found.sort(key=lambda stored: -stored.blob.modified_unix_s)
+    rows = [{**asdict(stored.path), **asdict(stored.blob)} for stored in found[:limit]]
+    _show(rows, as_json)
+
+
+@app.command()
+def inspect(
+    entry: Annotated[str, typer.Argument(help="Digest (first digits do) or a file")],
+    config: Config = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what an entry holds, after verifying it."""
+    place = _open(config, url)
+    file = Path(entry)
+    limit = place.settings.max_record_bytes
+    try:
+        if file.is_file():
+            info = describe(file.read_bytes(), place.keyring, limit)
+        else:
+            info = _described(place, _found(place.store, entry))
+    except CacheError as error:
+        console.print(f"{entry}: {error}")
+        raise typer.Exit(1) from error
+    if as_json:
+        typer.echo(json.dumps(asdict(info)))
+        return
+    typer.echo(f"key       {info.key}\nschema    {info.schema}\nsealed by {info.key_id}")
+    for name, value in info.metadata.items():
+        typer.echo(f"{name} = {value}")
+    for name, (dtype, elements) in info.arrays.items():
+        typer.echo(f"{name}: {elements} × {dtype}")
+
+
+@app.command()
+def verify(
+    config: Config = None,
+    url: Url = None,
+    sample: Annotated[float, typer.Option(min=0, max=1, help="Share of entries to read")] = 1.0,
+    repair: Annotated[bool, typer.Option(help="Quarantine damaged entries")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Read entries and check their digests; exits 1 if any is damaged."""
+    place = _open(config, url)
+    limit = place.settings.max_record_bytes
+    chosen = [s for s in maintenance.scan(place.store) if random.random() < sample]  # noqa: S311
+    counts = {"good": 0, "corrupt": 0, "unreadable": 0, "gone": 0}
+    bad: list[dict[str, object]] = []
+    for stored in _watched(chosen, "verifying"):
+        verdict, reason, _ = maintenance.check(place.store, stored, place.keyring, limit)
+        counts[verdict] += 1
+        if verdict in ("corrupt", "unreadable"):
+            bad.append({"path": stored.blob.path, "verdict": verdict, "reason": reason})
+        if repair and verdict == "corrupt":
+            maintenance.repair(place.store, stored, limit)
+    _show(bad, as_json, {**counts, "bad": bad, "repaired": repair})
+    if not as_json:
+        typer.echo(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
+    if counts["corrupt"] and not repair:
+        raise typer.Exit(1)
+
+
+@app.command()
+def gc(
+    config: Config = None,
+    url: Url = None,
+    max_bytes: Annotated[str | None, typer.Option(help="Budget, such as 50GB")] = None,
+    max_age_days: Annotated[float | None, typer.Option(help="Unused for longer go")] = None,
+    keep_fingerprint: Annotated[
+        list[str] | None, typer.Option(help="Encoders whose voices stay; those of others go")
+    ] = None,
+    dead_after_days: Annotated[float, typer.Option(help="But not used within these days")] = 14,
+    apply: Annotated[bool, typer.Option(help="Delete; without it nothing is changed")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what could go, or with --apply delete it."""
+    place = _open(config, url)
+    policy = GcPolicy(
+        max_bytes=None if max_bytes is None else _bytes(max_bytes),
+        max_age_s=None if max_age_days is None else max_age_days * maintenance.DAY_S,
+        keep_fingerprints=tuple(keep_fingerprint) if keep_fingerprint else None,
+        dead_after_s=dead_after_days * maintenance.DAY_S,
+    )
+    with console.status("reading the list"):
+        doomed = maintenance.plan_collection(place.store, policy)
+    reasons: dict[str, dict[str, int]] = {}
+    for one in doomed:
+        group = reasons.setdefault(one.reason, {"objects": 0, "bytes": 0})
+        group["objects"] += 1
+        group["bytes"] += one.blob.size_bytes
+    failed = 0
+    if apply:
+        _, _, failed = maintenance.collect(place.store, _watched(doomed, "deleting"))
+    rows: list[dict[str, object]] = [{"reason": name, **group} for name, group in reasons.items()]
+    _show(rows, as_json, {"applied": apply, "failed": failed, "reasons": reasons})
+    if not as_json:
+        size = _size(sum(one.blob.size_bytes for one in doomed))
+        verb = "deleted" if apply else "would go (--apply deletes)"
+        typer.echo(f"{len(doomed) - failed} objects, {size} {verb}")
+    if failed:
+        console.print(f"{failed} objects could not be deleted")
+        raise typer.Exit(1)
+
+
+@app.command("rm")
+def remove(
+    entry: Annotated[str | None, typer.Argument(help="Digest (first digits do)")] = None,
+    config: Config = None,
+    url: Url = None,
+    namespace: Namespace = None,
+    fingerprint: Fingerprint = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove an entry, a tenant's entries or an encoder's from the store.
+
+    Running replicas keep what they have in memory until they restart.
+    """
+    place = _open(config, url)
+    if entry is not None:
+        chosen = [_found(place.store, entry)]
+    elif namespace is None and fingerprint is None:
+        raise UsageError("say what: a digest, --namespace or --fingerprint")
+    else:
+        chosen = list(maintenance.scan(place.store, Filter(None, namespace, fingerprint)))
+    if not yes and not typer.confirm(f"Remove {len(chosen)} entries?", err=True):
+        raise typer.Exit(1)
+    for stored in _watched(chosen, "removing"):
+        place.store.delete(stored.blob.path)
+    _say({"removed": len(chosen)}, as_json)
+
+
+@app.command("export")
+def export_archive(
+    archive: Path,
+    config: Config = None,
+    url: Url = None,
+    namespace: Namespace = None,
+    fingerprint: Fingerprint = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write entries into a tar file."""
+    place = _open(config, url)
+    chosen = maintenance.scan(place.store, Filter(None, namespace, fingerprint))
+    limit = place.settings.max_record_bytes
+    watched = _watched(chosen, "exporting")
+    _say({"exported": maintenance.export_entries(place.store, watched, archive, limit)}, as_json)
+
+
+@app.command("import")
+def import_archive(
+    archive: Path, config: Config = None, url: Url = None, as_json: AsJson = False
+) -> None:
+    """Publish the entries of a tar file; exits 1 if some were refused."""
+    place = _open(config, url)
+    limit = place.settings.max_record_bytes
+    with console.status("importing"):
+        new, known, refused = maintenance.import_entries(place.store, archive, place.keyring, limit)
+    _say({"imported": new, "known": known, "refused": refused}, as_json)
+    if refused:
+        raise typer.Exit(1)
+
+
+@app.command()
+def warm(
+    clips: Annotated[list[Path], typer.Argument(help="Audio files or directories of them")],
+    server: Annotated[str, typer.Option(help="The service")] = "http://127.0.0.1:8000",
+    api_key: Annotated[str | None, typer.Option(envvar="TIMBRE_API_KEY")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Have the service encode clips and store them durably; exits 1 if some failed."""
+    nested = (sorted(clip.rglob("*")) if clip.is_dir() else [clip] for clip in clips)
+    files = [file for group in nested for file in group if file.is_file()]
+    rows = [
+        {"file": str(file), **_post_clip(server, file.read_bytes(), api_key)}
+        for file in _watched(files, "warming")
+    ]
+    _show(rows, as_json)
+    if any("error" in row for row in rows):
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(config: Config = None, url: Url = None, as_json: AsJson = False) -> None:
+    """Try everything a replica does with the store; exits 1 if something does not work."""
+    place = _open(config, url)
+    findings = list(maintenance.examine(place.store, place.keyring))
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in findings]))
+    for finding in [] if as_json else findings:
+        mark = "ok  " if finding.is_good else "LOOK"
+        typer.echo(f"{mark} {finding.step:<12} {finding.took_s * 1e3:7.1f} ms  {finding.says}")
+    works = [finding.is_good for finding in findings if finding.step != "sealing key"]
+    if not all(works):
+        raise typer.Exit(1)
+
+
+def _open(config: Path | None, url: str | None) -> Workplace:
+    try:
+        settings = CacheSettings.model_validate(_cache_section(config) if config else {})
+        if url is not None:
+            settings = settings.model_copy(update={"url": url})
+        keyring = Keyring.load(file=settings.mac_keys_file, env=settings.mac_keys_env)
+    except (ValidationError, ValueError, OSError) as error:
+        raise UsageError(str(error)) from error
+    store = open_store(settings)
+    if store is None:
+        raise UsageError("these settings keep records in memory only (url: none)")
+    return Workplace(settings, store, keyring)
+
+
+def _cache_section(config: Path) -> dict[str, Any]:
+    """The `cache:` mapping in the args of a serve config's applications."""
+    document = cast("dict[str, Any]", yaml.safe_load(config.read_text(encoding="utf-8")) or {})
+    for application in document.get("applications", []):
+        section = application.get("args", {}).get("cache")
+        if section is not None:
+            return cast("dict[str, Any]", section)
+    raise ValueError(f"{config} has no args.cache in any application")
+
+
+def _found(store: BlobStore, digest: str) -> Stored:
+    try:
+        stored = maintenance.find(store, digest)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    if stored is None:
+        raise UsageError(f"no entry starts with {digest}")
+    return stored
+
+
+def _described(place: Workplace, stored: Stored) -> EntryInfo:
+    limit = place.settings.max_record_bytes
+    data = place.store.get(stored.blob.path, limit)
+    return describe(data or b"", place.keyring, limit)
+
+
+def _post_clip(server: str, clip: bytes, api_key: str | None) -> dict[str, object]:
+    if not server.startswith(("http://", "https://")):
+        raise UsageError(f"{server} is no http or https URL")
+    headers = {"Content-Type": "application/octet-stream"}
+    if api_key:
+        headers["Authorization"] = f"Bearer {api_key}"
+    request = urllib.request.Request(f"{server}/v1/cache/warm", clip, headers)  # noqa: S310 - checked
+    try:
+        with urllib.request.urlopen(request, timeout=120) as reply:  # noqa: S310 - checked above
+            return cast("dict[str, object]", json.load(reply))
+    except urllib.error.HTTPError as error:
+        return {"error": error.read().decode("utf-8", "replace")[:500]}
+    except OSError as error:
+        return {"error": str(error)}
+
+
+def _watched(items: Iterable[T], what: str) -> Iterator[T]:
+    """The items, with a progress bar on stderr while a person is watching."""
+    yield from track(items, what, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _say(numbers: dict[str, int], as_json: bool) -> None:
+    text = ", ".join(f"{name} {number}" for name, number in numbers.items())
+    typer.echo(json.dumps(numbers) if as_json else text)
+
+
+def _show(rows: Sequence[Mapping[str, object]], as_json: bool, document: object = None) -> None:
+    """Rows as a table, or the document (or the rows) as JSON."""
+    if as_json:
+        typer.echo(json.dumps(rows if document is None else document))
+        return
+    if not rows:
+        return
+    table = Table(*rows[0].keys(), box=None)
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    Console(width=200, soft_wrap=True).print(table)
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:  # noqa: PLR2004 - decimal units
+            return f"{count:.4g} {unit}"
+        count /= 1000
+    return f"{count:.4g} TB"
+
+
+def _bytes(text: str) -> int:
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise UsageError(f"{text!r} is no size; write 500MB or 20GiB")
+    number, unit, binary = found.groups()
+    base = 1024 if binary else 1000
+    return int(float(number) * base ** " KMGT".index(unit.upper() or " "))

@@ -1,0 +1,314 @@
+"""L2: the cluster's memory, through detached index actors that put and own the objects themselves.
+
+The only module that knows Ray. An object dies with the process that put it, hence not the replica.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import importlib
+import logging
+import sys
+import uuid
+from collections.abc import Coroutine, Mapping
+from typing import Any, cast
+
+import numpy as np
+
+from cache_store.breaker import Breaker, BreakerPolicy
+from cache_store.claims import Claim
+from cache_store.errors import StoreError, StoreTimeout
+from cache_store.index import PARTS, SMALL_BYTES, Header, Held, Index
+from cache_store.keys import EntryKey
+from cache_store.settings import CacheSettings
+
+logger = logging.getLogger(__name__)
+
+RAY_NAMESPACE = "timbre-cache"
+STORE_SHARE = 0.3  # of a node's object store; beyond its capacity Ray spills to disk
+START_DEADLINE_S = 30.0
+PROBE_DEADLINE_S = 2.0
+BACKGROUND_BYTES = 32 * 2**20  # entries on their way to the index; more are not offered
+CONCURRENCY = 4000  # calls that wait in one index at once
+
+
+class IndexActor(Index):
+    """The index as it runs in Ray: entries go into the object store, owned by this process."""
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(min(max_bytes, _store_budget_bytes()), self._put)
+
+    async def _put(self, data: Any) -> Held:
+        if data.nbytes <= SMALL_BYTES:
+            return Held(None, np.array(data))
+        ref = _ray().put(np.asarray(data))
+        # The view pins the object in memory: an entry within the budget is never spilled.
+        return Held(ref, await ref)
+
+
+class RayLease:
+    """A lease that renews itself until it ends."""
+
+    def __init__(self, tier: ClusterTier, digest: str, fence: int) -> None:
+        self._tier = tier
+        self._digest = digest
+        self._fence = fence
+        self._renewal = tier.spawn(self._renew())
+
+    def publish(self, entry: bytes) -> None:
+        self._renewal.cancel()
+        self._tier.spawn(self._tier.send(self._digest, entry))
+
+    def release(self, failure: bytes = b"") -> None:
+        self._renewal.cancel()
+        self._tier.spawn(
+            self._tier.tell("release", self._digest, self._tier.holder, self._fence, failure)
+        )
+
+    async def _renew(self) -> None:
+        ttl_s = self._tier.lease_s
+        while True:
+            await asyncio.sleep(ttl_s / 3)
+            try:
+                fence = await self._tier.call(
+                    "renew", self._digest, self._tier.holder, self._fence, ttl_s
+                )
+            except StoreError as error:
+                logger.info("could not renew a lease, trying again: %s", error)
+                continue
+            if fence is None:
+                return  # another one took over; equal content, so both may finish
+            self._fence = fence
+
+
+class ClusterTier:
+    """L2 as a tier, and the coordinator of computations. Use from one event loop."""
+
+    name = "l2"
+    is_durable = False
+
+    def __init__(self, settings: CacheSettings, policy: BreakerPolicy | None = None) -> None:
+        self.holder = uuid.uuid4().hex
+        self.lease_s = settings.lease_s
+        self._settings = settings
+        self._deadline_s = settings.l2_deadline_s
+        self._handles: dict[int, Any] = {}
+        self._connecting = asyncio.Lock()
+        self._breaker = Breaker("the cluster's cache index", self._probe, policy)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._background_bytes = 0
+        self._dropped = 0
+        self._incarnations: dict[int, str] = {}
+        self._restarts = 0
+
+    async def start(self) -> None:
+        try:
+            for shard in range(self._settings.l2_shards):
+                async with asyncio.timeout(START_DEADLINE_S):
+                    await self._connect(shard)
+        except (StoreError, TimeoutError) as error:
+            logger.warning("no cluster-wide cache index, going on without it: %s", error)
+
+    async def get(self, key: EntryKey) -> bytes | None:
+        header, parts = await self._ask(key.digest, 0.0, "find", key.digest)
+        return await self._entry(header, parts) if header.kind == "hit" else None
+
+    async def claim(self, key: EntryKey, wait_s: float) -> Claim:
+        header, parts = await self._ask(
+            key.digest, wait_s, "claim", key.digest, self.holder, self.lease_s, wait_s
+        )
+        match header.kind:
+            case "hit":
+                return Claim(entry=await self._entry(header, parts))
+            case "lease":
+                return Claim(lease=RayLease(self, key.digest, header.fence))
+            case "failure":
+                return Claim(failure=header.failure)
+            case _:
+                return Claim(is_busy=True)
+
+    def offer(self, key: EntryKey, entry: bytes) -> None:
+        self.spawn(self.send(key.digest, entry))
+
+    async def put(self, key: EntryKey, entry: bytes) -> None:
+        await self.call("publish", key.digest, np.frombuffer(entry, np.uint8))
+
+    def reject(self, key: EntryKey, entry: bytes) -> None:
+        self.spawn(self.tell("forget", key.digest))
+
+    async def delete(self, key: EntryKey) -> None:
+        await self.call("forget", key.digest)
+
+    async def close(self, deadline_s: float) -> None:
+        if self._tasks:
+            _, late = await asyncio.wait(set(self._tasks), timeout=deadline_s)
+            for task in late:
+                task.cancel()
+        await self._breaker.close()
+
+    def stats(self) -> Mapping[str, float]:
+        return {
+            "breaker": int(self._breaker.state),
+            "breaker_openings": self._breaker.openings,
+            "dropped": self._dropped,
+            "restarts": self._restarts,
+        }
+
+    async def index_stats(self) -> list[dict[str, Any]]:
+        """What each shard counts. Raises StoreError when one cannot be reached."""
+        shards = range(self._settings.l2_shards)
+        return [cast("dict[str, Any]", await self._invoke(s, 0.0, "stats")) for s in shards]
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run `work` in the background, out of reach of the request that started it."""
+        task = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def send(self, digest: str, entry: bytes) -> None:
+        """Publish an entry; one that cannot be is dropped and counted."""
+        if self._background_bytes + len(entry) > BACKGROUND_BYTES:
+            self._dropped += 1
+            return
+        self._background_bytes += len(entry)
+        try:
+            await self.call("publish", digest, np.frombuffer(entry, np.uint8))
+        except StoreError as error:
+            self._dropped += 1
+            logger.info("could not publish %s to the cluster: %s", digest, error)
+        finally:
+            self._background_bytes -= len(entry)
+
+    async def tell(self, method: str, digest: str, *args: object) -> None:
+        """Call without caring for the outcome."""
+        try:
+            await self.call(method, digest, *args)
+        except StoreError as error:
+            logger.info("%s of %s did not reach the cluster's index: %s", method, digest, error)
+
+    async def call(self, method: str, digest: str, *args: object) -> Any:
+        """Call the digest's shard. Raises StoreError."""
+        async with self._breaker.guard():
+            return await self._invoke(self._shard(digest), 0.0, method, digest, *args)
+
+    async def _ask(
+        self, digest: str, wait_s: float, method: str, *args: object
+    ) -> tuple[Header, list[bytes]]:
+        shard = self._shard(digest)
+        async with self._breaker.guard():
+            reply = await self._invoke(shard, wait_s, method, *args, parts=1 + PARTS)
+        header = cast("Header", reply[0])
+        known = self._incarnations.setdefault(shard, header.incarnation)
+        if known != header.incarnation:
+            self._incarnations[shard] = header.incarnation
+            self._restarts += 1
+        return header, reply[1:]
+
+    async def _entry(self, header: Header, parts: list[bytes]) -> bytes:
+        if not header.refs:
+            return b"".join(parts)
+        view = await self._await(header.refs[0], self._deadline_s)
+        return cast("bytes", view.tobytes())  # a copy, so that memory budgets count it
+
+    async def _invoke(
+        self, shard: int, wait_s: float, method: str, *args: object, parts: int = 1
+    ) -> Any:
+        handle = self._handles.get(shard)
+        if handle is None:
+            handle = await self._connect(shard)
+        bound = getattr(handle, method)
+        if parts == 1:
+            return await self._await(bound.remote(*args), self._deadline_s + wait_s, shard)
+        refs = bound.options(num_returns=parts).remote(*args)
+        return await self._await(asyncio.gather(*refs), self._deadline_s + wait_s, shard)
+
+    async def _await(self, reply: Any, deadline_s: float, shard: int | None = None) -> Any:
+        exceptions = _ray().exceptions
+        try:
+            async with asyncio.timeout(deadline_s):
+                return await reply
+        except TimeoutError as error:
+            raise StoreTimeout(f"no answer within {deadline_s} s") from error
+        except exceptions.ActorDiedError as error:
+            if shard is not None:
+                self._handles.pop(shard, None)  # gone for good: the next call makes another
+            raise StoreError(str(error)) from error
+        except exceptions.RayError as error:
+            raise StoreError(str(error)) from error
+
+    async def _connect(self, shard: int) -> Any:
+        async with self._connecting:
+            if shard not in self._handles:
+                self._handles[shard] = await asyncio.to_thread(_get_index, self._settings, shard)
+            return self._handles[shard]
+
+    async def _probe(self) -> None:
+        try:
+            for shard in range(self._settings.l2_shards):
+                async with asyncio.timeout(PROBE_DEADLINE_S):
+                    await self._invoke(shard, PROBE_DEADLINE_S, "find", "probe", parts=1 + PARTS)
+        except TimeoutError as error:
+            raise StoreTimeout("the index does not answer") from error
+
+    def _shard(self, digest: str) -> int:
+        return int(digest[:8], 16) % self._settings.l2_shards
+
+
+def _ray() -> Any:
+    """Untyped Ray, loaded where it is used."""
+    return importlib.import_module("ray")
+
+
+def is_connected() -> bool:
+    """This process belongs to a Ray cluster."""
+    return "ray" in sys.modules and bool(_ray().is_initialized())
+
+
+def kill_indexes(settings: CacheSettings) -> int:
+    """End the index actors for good (they outlive Serve); the number found."""
+    ray = _ray()
+    killed = 0
+    for shard in range(settings.l2_shards):
+        try:
+            handle = ray.get_actor(_actor_name(settings, shard), namespace=RAY_NAMESPACE)
+        except ValueError:
+            continue
+        ray.kill(handle, no_restart=True)
+        killed += 1
+    return killed
+
+
+def _get_index(settings: CacheSettings, shard: int) -> Any:
+    """The shard's actor, made if need be. Blocks. Raises StoreError."""
+    ray = _ray()
+    options: dict[str, Any] = {
+        "name": _actor_name(settings, shard),
+        "namespace": RAY_NAMESPACE,
+        "lifetime": "detached",
+        "get_if_exists": True,
+        "num_cpus": 0,
+        "max_restarts": -1,
+        "max_task_retries": 0,
+        "max_concurrency": CONCURRENCY,
+    }
+    actor_class = ray.remote(IndexActor)
+    try:
+        return actor_class.options(**options).remote(settings.l2_bytes // settings.l2_shards)
+    except (ray.exceptions.RayError, ValueError) as error:
+        raise StoreError(f"cannot make the index actor: {error}") from error
+
+
+def _actor_name(settings: CacheSettings, shard: int) -> str:
+    return f"{settings.l2_name}-{shard}of{settings.l2_shards}"
+
+
+def _store_budget_bytes() -> int:
+    """What this node's object store may hold of ours."""
+    ray = _ray()
+    node = ray.get_runtime_context().get_node_id()
+    for info in ray.nodes():
+        if info["NodeID"] == node:
+            return int(STORE_SHARE * info["Resources"].get("object_store_memory", 0))
+    return 0

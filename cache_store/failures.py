@@ -1,0 +1,54 @@
+"""Failures worth remembering: an input that fails once fails always. Knows no error of a model."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+from cache_store.memory import MemoryTier
+
+REMEMBERED_S = 60.0
+_MEMORY_BYTES = 1_000_000  # about 2,000 failures
+
+
+class FailureCodec(Protocol):
+    """Says which failures are the input's own fault, and carries them between processes.
+
+    Never pickle: what `decode` reads may come from another version of this program.
+    """
+
+    def encode(self, error: Exception) -> bytes | None:
+        """The failure in a few hundred bytes; None when trying again might help (time, memory)."""
+        ...
+
+    def decode(self, failure: bytes) -> Exception:
+        """The failure to raise again."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    failure: bytes
+    until_s: float
+
+
+class FailureMemory:
+    """Failures by digest for a minute, in this process."""
+
+    def __init__(self) -> None:
+        self._memory = MemoryTier[_Remembered](_MEMORY_BYTES)
+
+    def get(self, digest: str) -> bytes | None:
+        found = self._memory.get(digest)
+        if found is not None and found.until_s <= time.monotonic():
+            self._memory.discard(digest)
+            return None
+        return found.failure if found else None
+
+    def put(self, digest: str, failure: bytes) -> None:
+        until_s = time.monotonic() + REMEMBERED_S
+        self._memory.put(digest, _Remembered(failure, until_s), 200 + len(failure))
+
+    def discard(self, digest: str) -> None:
+        self._memory.discard(digest)

@@ -1,0 +1,55 @@
+"""Keeps a local directory within its budget while a service runs. Knows no tier and no request."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import random
+
+from cache_store.errors import StoreError
+from cache_store.maintenance import GcPolicy, collect, plan_collection
+from cache_store.persistent import BlobStore
+
+logger = logging.getLogger(__name__)
+
+
+class Housekeeper:
+    """Collects garbage every now and then, in a thread.
+
+    Several processes may look after one directory: what one has deleted is absent for the other.
+    """
+
+    def __init__(self, store: BlobStore, policy: GcPolicy, interval_s: float) -> None:
+        self._store = store
+        self._policy = policy
+        self._interval_s = interval_s
+        self._task: asyncio.Task[None] | None = None
+        self.deleted = 0
+
+    def start(self) -> None:
+        """Begin, on the running loop; the first round comes after an interval."""
+        if self._task is None:
+            loop = asyncio.get_running_loop()
+            self._task = loop.create_task(self._run(), context=contextvars.Context())
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        while True:
+            share = random.uniform(0.5, 1.0)  # noqa: S311 - keeps processes out of step
+            await asyncio.sleep(share * self._interval_s)
+            try:
+                self.deleted += await asyncio.to_thread(self._tidy)
+            except (StoreError, OSError) as error:
+                logger.warning("could not look after the cache's directory: %s", error)
+
+    def _tidy(self) -> int:
+        doomed = plan_collection(self._store, self._policy)
+        count, size_bytes, failed = collect(self._store, doomed)
+        if count or failed:
+            logger.info("deleted %d objects, %d bytes; %d stayed", count, size_bytes, failed)
+        return count

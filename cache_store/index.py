@@ -1,0 +1,142 @@
+"""The index of L2: which entries the cluster has in memory, and who computes which. Knows no Ray.
+
+It runs in one process for the whole cluster (or one per shard). Nothing in it is needed to survive.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple
+
+from cache_store.leases import LeaseTable
+from cache_store.memory import MemoryTier
+
+PART_BYTES = 90_000  # Ray inlines return values below 100 KB: one round trip instead of a pull
+PARTS = 4
+SMALL_BYTES = 16_000  # kept in the index itself; an object would cost more than it holds
+FAILURES_BYTES = 4_000_000
+FAILURE_S = 60.0
+
+Kind = Literal["hit", "absent", "lease", "busy", "failure"]
+
+
+class Header(NamedTuple):
+    """First part of a reply; the entry follows in PARTS parts, or behind `refs` when too large.
+
+    kind: hit, absent (from `find`), lease (the caller is to compute), busy (another one computes),
+    failure (it was computed and failed for good).
+    """
+
+    kind: Kind
+    incarnation: str
+    fence: int = 0
+    failure: bytes = b""
+    refs: tuple[Any, ...] = ()
+
+
+Reply = tuple[Any, ...]  # Header, then PARTS times bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """An entry. ref: what other processes fetch it by. view: its bytes here, uint8 (n,)."""
+
+    ref: Any
+    view: Any
+
+
+class Index:
+    """Entries by digest (least recently used go first), leases and failures.
+
+    store: takes the bytes (uint8 array) into shared memory and returns them held.
+    """
+
+    def __init__(self, max_bytes: int, store: Callable[[Any], Awaitable[Held]]) -> None:
+        self.incarnation = uuid.uuid4().hex[:12]
+        self._store = store
+        self._entries = MemoryTier[Held](max_bytes)
+        self._failures = MemoryTier[tuple[bytes, float]](FAILURES_BYTES)
+        self._leases = LeaseTable()
+        self._hits = 0
+        self._misses = 0
+
+    async def find(self, digest: str) -> Reply:
+        """The entry or failure, if there is one; takes no lease."""
+        return self._known(digest) or self._reply("absent")
+
+    async def claim(self, digest: str, holder: str, ttl_s: float, wait_s: float) -> Reply:
+        """The entry, the failure, or a lease to compute it; busy when neither within wait_s."""
+        give_up_s = time.monotonic() + wait_s
+        while True:
+            known = self._known(digest)
+            if known is not None:
+                return known
+            fence = self._leases.claim(digest, holder, ttl_s)
+            if fence is not None:
+                return self._reply("lease", fence=fence)
+            left_s = give_up_s - time.monotonic()
+            if left_s <= 0:
+                return self._reply("busy")
+            await self._leases.wait(digest, left_s)
+
+    async def renew(self, digest: str, holder: str, fence: int, ttl_s: float) -> int | None:
+        """The fence to go on with, or None when another one took over."""
+        return self._leases.renew(digest, holder, fence, ttl_s)
+
+    async def release(self, digest: str, holder: str, fence: int, failure: bytes) -> None:
+        """The holder gives up: with a failure for good, or (empty) so that another one may try."""
+        if failure:
+            self._failures.put(digest, (failure, time.monotonic() + FAILURE_S), len(failure) + 200)
+        self._leases.release(digest, holder, fence)
+
+    async def publish(self, digest: str, data: Any) -> None:
+        """Keep an entry (uint8 array) and give it to all who wait."""
+        try:
+            if self._entries.get(digest) is None:
+                self._entries.put(digest, await self._store(data), data.nbytes)
+        finally:
+            self._leases.settle(digest)
+
+    async def forget(self, digest: str) -> None:
+        """Drop an entry and its failure."""
+        self._entries.discard(digest)
+        self._failures.discard(digest)
+
+    async def stats(self) -> dict[str, Any]:
+        return {
+            "incarnation": self.incarnation,
+            "hits": self._hits,
+            "misses": self._misses,
+            **asdict(self._entries.stats()),
+            **self._leases.stats(),
+        }
+
+    def _known(self, digest: str) -> Reply | None:
+        held = self._entries.get(digest)
+        if held is not None:
+            self._hits += 1
+            return self._hit(held)
+        self._misses += 1
+        remembered = self._failures.get(digest)
+        if remembered is None:
+            return None
+        failure, until_s = remembered
+        if until_s <= time.monotonic():
+            self._failures.discard(digest)
+            return None
+        return self._reply("failure", failure=failure)
+
+    def _hit(self, held: Held) -> Reply:
+        if held.view.nbytes > PARTS * PART_BYTES:
+            return self._reply("hit", refs=(held.ref,))
+        starts = range(0, PARTS * PART_BYTES, PART_BYTES)
+        parts = (held.view[start : start + PART_BYTES].tobytes() for start in starts)
+        return (Header("hit", self.incarnation), *parts)
+
+    def _reply(
+        self, kind: Kind, *, fence: int = 0, failure: bytes = b"", refs: tuple[Any, ...] = ()
+    ) -> Reply:
+        return (Header(kind, self.incarnation, fence, failure, refs), *[b""] * PARTS)

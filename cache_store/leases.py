@@ -1,0 +1,109 @@
+"""Who computes what in the cluster: leases with expiry and fences. Knows no Ray and no entry."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import asdict, dataclass, field
+
+_SWEEP_AT = 10_000  # leases held at once; more are mostly of holders that died
+
+
+@dataclass(slots=True)
+class LeaseStats:
+    """Since the start. fenced: late words of holders that had lost their lease."""
+
+    granted: int = 0
+    waited: int = 0
+    expired: int = 0
+    fenced: int = 0
+
+
+@dataclass(slots=True)
+class _Lease:
+    holder: str
+    fence: int
+    until_s: float
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class LeaseTable:
+    """At most one live lease per digest. Use from one event loop.
+
+    A holder that dies just stops renewing; the lease then lapses and the next one who asks has it.
+    """
+
+    def __init__(self) -> None:
+        self._leases: dict[str, _Lease] = {}
+        self._fence = 0
+        self._stats = LeaseStats()
+
+    def claim(self, digest: str, holder: str, ttl_s: float) -> int | None:
+        """A fence if nobody holds the digest (now `holder` does), else None."""
+        now_s = time.monotonic()
+        lease = self._leases.get(digest)
+        if lease is not None and lease.until_s > now_s:
+            return None
+        if lease is not None:
+            self._stats.expired += 1
+            lease.released.set()
+        if len(self._leases) >= _SWEEP_AT:
+            self._sweep(now_s)
+        self._fence += 1
+        self._stats.granted += 1
+        self._leases[digest] = _Lease(holder, self._fence, now_s + ttl_s)
+        return self._fence
+
+    def renew(self, digest: str, holder: str, fence: int, ttl_s: float) -> int | None:
+        """The fence to go on with; None when another one took over.
+
+        Also grants a digest that nobody holds: after a restart the table is empty, and the one who
+        is already at work is the one to have it.
+        """
+        lease = self._leases.get(digest)
+        if lease is not None and lease.holder == holder and lease.fence == fence:
+            lease.until_s = time.monotonic() + ttl_s
+            return fence
+        again = self.claim(digest, holder, ttl_s)
+        self._stats.fenced += again is None
+        return again
+
+    def release(self, digest: str, holder: str, fence: int) -> None:
+        """End this very lease and wake who waits; the word of a former holder changes nothing."""
+        lease = self._leases.get(digest)
+        if lease is None:
+            return
+        if lease.holder != holder or lease.fence != fence:
+            self._stats.fenced += 1
+            return
+        self.settle(digest)
+
+    def settle(self, digest: str) -> None:
+        """There is an answer now, whoever gave it: end the lease and wake who waits."""
+        lease = self._leases.pop(digest, None)
+        if lease is not None:
+            lease.released.set()
+
+    async def wait(self, digest: str, timeout_s: float) -> None:
+        """Return when the digest's lease is released or lapses, or after the timeout."""
+        lease = self._leases.get(digest)
+        if lease is None:
+            return
+        self._stats.waited += 1
+        give_up_s = time.monotonic() + timeout_s
+        while not lease.released.is_set():
+            left_s = min(give_up_s, lease.until_s) - time.monotonic()
+            if left_s <= 0:
+                return
+            try:
+                async with asyncio.timeout(left_s):
+                    await lease.released.wait()
+            except TimeoutError:
+                continue  # it may have been renewed meanwhile
+
+    def stats(self) -> dict[str, int]:
+        return {"leases": len(self._leases), **asdict(self._stats)}
+
+    def _sweep(self, now_s: float) -> None:
+        for digest in [d for d, lease in self._leases.items() if lease.until_s <= now_s]:
+            self.settle(digest)

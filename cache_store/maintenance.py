@@ -1,0 +1,276 @@
+"""Looking after a store as a whole: list, verify, collect garbage, move. Knows no tier."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cache_store.codec import EntryInfo, describe
+from cache_store.errors import CorruptEntry, EntryError, StoreError
+from cache_store.keyring import Keyring
+from cache_store.keys import LAYOUT, EntryPath, parse_path
+from cache_store.persistent import QUARANTINE, TMP, BlobInfo, BlobStore
+
+HOUR_S = 3600.0
+DAY_S = 24 * HOUR_S
+CLOCK_SLACK_S = 60.0
+Verdict = Literal["good", "corrupt", "unreadable", "gone"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One record or alias in the store."""
+
+    path: EntryPath
+    blob: BlobInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which entries are meant; None means any. fingerprint: its first digits suffice."""
+
+    kind: str | None = None
+    namespace: str | None = None
+    fingerprint: str | None = None
+
+    def matches(self, path: EntryPath) -> bool:
+        return (
+            self.kind in (None, path.kind)
+            and self.namespace in (None, path.namespace)
+            and (self.fingerprint is None or path.fingerprint.startswith(self.fingerprint[:16]))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GcPolicy:
+    """What the collector takes; None switches a rule off.
+
+    max_bytes: least recently used entries go until 0.8 of it remain. max_age_s: unused for longer.
+    keep_fingerprints: voice records of any other encoder go once unused for dead_after_s.
+    min_age_s: younger entries stay whatever the rules say. debris_after_s: age at which files of
+    interrupted writes and quarantined objects go.
+    """
+
+    max_bytes: int | None = None
+    max_age_s: float | None = None
+    keep_fingerprints: tuple[str, ...] | None = None
+    dead_after_s: float = 14 * DAY_S
+    min_age_s: float = HOUR_S
+    debris_after_s: float = DAY_S
+    low_water: float = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Doomed:
+    """An object that the collector takes, and the rule that says so."""
+
+    blob: BlobInfo
+    reason: Literal["debris", "age", "fingerprint", "bytes"]
+
+
+def scan(store: BlobStore, wanted: Filter | None = None) -> Iterator[Stored]:
+    """Every entry that matches, in no order."""
+    for blob in store.list(LAYOUT):
+        path = parse_path(blob.path)
+        if path is not None and (wanted is None or wanted.matches(path)):
+            yield Stored(path, blob)
+
+
+def find(store: BlobStore, digest: str) -> Stored | None:
+    """The entry whose digest starts with `digest`, wherever it is. Raises ValueError if several."""
+    found = [stored for stored in scan(store) if stored.path.digest.startswith(digest)]
+    if len(found) > 1:
+        raise ValueError(f"{len(found)} entries start with {digest}")
+    return found[0] if found else None
+
+
+def check(
+    store: BlobStore, stored: Stored, keyring: Keyring, max_bytes: int
+) -> tuple[Verdict, str, EntryInfo | None]:
+    """Read and verify one entry; the verdict, a word on why, and what a good one says of itself."""
+    data = store.get(stored.blob.path, max_bytes)
+    if data is None:
+        return "gone", "deleted meanwhile", None
+    try:
+        info = describe(data, keyring, max_bytes)
+        if info.key != stored.path.digest:
+            raise CorruptEntry("key", "stored under another key")
+    except EntryError as error:
+        return "corrupt" if isinstance(error, CorruptEntry) else "unreadable", str(error), None
+    return "good", "", info
+
+
+def repair(store: BlobStore, stored: Stored, max_bytes: int) -> None:
+    """Quarantine a damaged entry, so that it is computed again."""
+    store.quarantine(stored.blob.path, store.get(stored.blob.path, max_bytes) or b"")
+
+
+def plan_collection(
+    store: BlobStore, policy: GcPolicy, now_unix_s: float | None = None
+) -> list[Doomed]:
+    """What the collector would take now, debris first, then the longest unused first."""
+    now_s = time.time() if now_unix_s is None else now_unix_s
+    doomed = [
+        Doomed(blob, "debris")
+        for prefix in (TMP, QUARANTINE)
+        for blob in store.list(prefix)
+        if now_s - blob.modified_unix_s > policy.debris_after_s
+    ]
+    kept: list[Stored] = []
+    for stored in sorted(scan(store), key=lambda one: one.blob.modified_unix_s):
+        reason = _reason(stored, policy, now_s - stored.blob.modified_unix_s)
+        if reason is None:
+            kept.append(stored)
+        else:
+            doomed.append(Doomed(stored.blob, reason))
+    return doomed + _over_budget(kept, policy, now_s)
+
+
+def collect(
+    store: BlobStore, doomed: Iterable[Doomed], progress: Callable[[], None] | None = None
+) -> tuple[int, int, int]:
+    """Delete; the objects deleted, their bytes, and how many could not be deleted.
+
+    Deleting under a reader is safe: objects are immutable, and an absent one is a miss.
+    """
+    count = size_bytes = failed = 0
+    for one in doomed:
+        try:
+            store.delete(one.blob.path)
+        except StoreError:
+            failed += 1
+        else:
+            count += 1
+            size_bytes += one.blob.size_bytes
+        if progress is not None:
+            progress()
+    return count, size_bytes, failed
+
+
+def export_entries(
+    store: BlobStore, chosen: Iterable[Stored], archive: Path, max_bytes: int
+) -> int:
+    """Write entries into a tar file as they are; the number written."""
+    count = 0
+    with tarfile.open(archive, "w") as tar:
+        for stored in chosen:
+            data = store.get(stored.blob.path, max_bytes)
+            if data is None:
+                continue
+            member = tarfile.TarInfo(stored.blob.path)
+            member.size = len(data)
+            member.mtime = int(stored.blob.modified_unix_s)
+            tar.addfile(member, io.BytesIO(data))
+            count += 1
+    return count
+
+
+def import_entries(
+    store: BlobStore, archive: Path, keyring: Keyring, max_bytes: int
+) -> tuple[int, int, int]:
+    """Publish the entries of a tar file; how many were new, known already, and refused.
+
+    Refused are those that are no entries of ours, damaged, or sealed under keys not known here.
+    """
+    new = known = refused = 0
+    with tarfile.open(archive, "r:") as tar:
+        for member in tar:
+            path = parse_path(member.name)
+            file = tar.extractfile(member) if member.isfile() else None
+            if path is None or file is None or member.size > max_bytes:
+                refused += 1
+                continue
+            data = file.read()
+            try:
+                is_ours = describe(data, keyring, max_bytes).key == path.digest
+            except EntryError:
+                is_ours = False
+            if not is_ours:
+                refused += 1
+            elif store.create(member.name, data):
+                new += 1
+            else:
+                known += 1
+    return new, known, refused
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the doctor's report. took_s: how long the step took."""
+
+    step: str
+    is_good: bool
+    says: str
+    took_s: float
+
+
+def examine(store: BlobStore, keyring: Keyring) -> Iterator[Finding]:
+    """Try everything a replica does, on objects of its own, which it removes."""
+    path = f"{LAYOUT}/.doctor/{uuid.uuid4().hex}"
+    yield _try("reach it", lambda: store.get(path, 0) is None, "an absent object is absent")
+    yield _try("write", lambda: store.create(path, b"first"), "a new object is accepted")
+    yield _try("read", lambda: store.get(path, 100) == b"first", "and read back as it was")
+    yield _try(
+        "create only",
+        lambda: not store.create(path, b"second") and store.get(path, 100) == b"first",
+        "an object that exists is not overwritten",
+    )
+    yield _try(
+        "list",
+        lambda: [blob.path for blob in store.list(f"{LAYOUT}/.doctor")] == [path],
+        "the object is listed (stats, verify and gc need it; replicas do not)",
+    )
+    yield _try("clock", lambda: _clock_agrees(store), "its clock agrees with ours within a minute")
+    yield _try("delete", lambda: store.delete(path) is None, "and can be removed (gc needs it)")
+    says = (
+        "forged records are refused" if keyring.is_secret else "no secret: forgery goes unnoticed"
+    )
+    yield Finding("sealing key", keyring.is_secret, says, 0.0)
+
+
+def _try(step: str, action: Callable[[], bool], says: str) -> Finding:
+    started_s = time.perf_counter()
+    try:
+        is_good = action()
+    except StoreError as error:
+        return Finding(step, False, str(error), time.perf_counter() - started_s)
+    took_s = time.perf_counter() - started_s
+    return Finding(step, is_good, says if is_good else f"not so: {says}", took_s)
+
+
+def _clock_agrees(store: BlobStore) -> bool:
+    now_s = time.time()
+    blobs = store.list(f"{LAYOUT}/.doctor")
+    return all(abs(blob.modified_unix_s - now_s) < CLOCK_SLACK_S for blob in blobs)
+
+
+def _reason(stored: Stored, policy: GcPolicy, age_s: float) -> Literal["age", "fingerprint"] | None:
+    if age_s < policy.min_age_s:
+        return None
+    if policy.max_age_s is not None and age_s > policy.max_age_s:
+        return "age"
+    if policy.keep_fingerprints is None or stored.path.kind != "voice":
+        return None
+    is_kept = any(kept[:16] == stored.path.fingerprint for kept in policy.keep_fingerprints)
+    return None if is_kept or age_s < policy.dead_after_s else "fingerprint"
+
+
+def _over_budget(kept: list[Stored], policy: GcPolicy, now_s: float) -> list[Doomed]:
+    """The least recently used of `kept` (which is in that order) beyond the budget."""
+    total = sum(stored.blob.size_bytes for stored in kept)
+    if policy.max_bytes is None or total <= policy.max_bytes:
+        return []
+    doomed: list[Doomed] = []
+    for stored in kept:
+        is_young = now_s - stored.blob.modified_unix_s < policy.min_age_s
+        if total <= policy.low_water * policy.max_bytes or is_young:
+            break
+        doomed.append(Doomed(stored.blob, "bytes"))
+        total -= stored.blob.size_bytes
+    return doomed

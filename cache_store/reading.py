@@ -1,0 +1,60 @@
+"""Reading one entry from one tier: verified, counted, and never an exception. Knows no backend."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from cache_store.codec import Record, RecordCodec
+from cache_store.errors import CorruptEntry, EntryError, StoreSkipped
+from cache_store.keys import EntryKey
+from cache_store.stats import Tally
+from cache_store.tier import Tier
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry:
+    """A record with the bytes that its arrays are views of (None when it could not be encoded)."""
+
+    record: Record
+    data: bytes | None
+
+
+class EntryReader:
+    """Reads entries of one schema. Whatever goes wrong is counted and is a miss."""
+
+    def __init__(self, codec: RecordCodec, tally: Tally) -> None:
+        self._codec = codec
+        self._tally = tally
+
+    async def read(self, tier: Tier, key: EntryKey) -> Entry | None:
+        """The tier's verified entry, or None."""
+        try:
+            data = await tier.get(key)
+        except StoreSkipped:
+            self._tally.look_up(key, tier.name, "skipped")
+            return None
+        except Exception as error:  # noqa: BLE001 - a tier's bug must not fail a request either
+            logger.warning("%s could not be asked for %s: %r", tier.name, key.path, error)
+            self._tally.look_up(key, tier.name, "error")
+            return None
+        if data is None:
+            self._tally.look_up(key, tier.name, "miss")
+            return None
+        return self.verify(tier, key, data)
+
+    def verify(self, tier: Tier, key: EntryKey, data: bytes) -> Entry | None:
+        """The entry that the tier gave; None, and rejected, when it is damaged."""
+        try:
+            record = self._codec.decode(data, key.digest)
+        except EntryError as error:
+            is_corrupt = isinstance(error, CorruptEntry)
+            self._tally.look_up(key, tier.name, "corrupt" if is_corrupt else "unreadable")
+            logger.warning("%s holds an unusable %s: %s", tier.name, key.path, error)
+            if is_corrupt:
+                tier.reject(key, data)
+            return None
+        self._tally.look_up(key, tier.name, "hit")
+        return Entry(record, data)

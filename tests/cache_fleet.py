@@ -1,0 +1,152 @@
+"""A fleet of replicas with caches on a real Ray cluster, for chaos tests and the benchmark."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+import ray
+
+from cache_store import cluster
+from cache_store.errors import StoreError
+from cache_store.keys import AliasKey
+from cache_store.settings import CacheSettings
+from cache_store.tiered import Alias, open_cache
+from tests.cache_helpers import SCHEMA, make_key, make_record, same
+
+ALIAS_KEY = AliasKey("shared", "ab" * 32, "cd" * 32)
+LEASE_S = 1.0
+STORE_BYTES = 100 * 2**20  # object store of each node
+
+
+def start_cluster():
+    """A cluster of a head and nodes a and b; each has a resource named after it."""
+    from ray.cluster_utils import Cluster
+
+    root = str(Path(__file__).parents[1])
+    os.environ["PYTHONPATH"] = f"{root}:{os.environ.get('PYTHONPATH', '')}"
+    # A dead node is noticed in seconds. Ray reads exactly these names.
+    os.environ |= {
+        "RAY_health_check_period_ms": "500",
+        "RAY_health_check_failure_threshold": "3",
+    }
+    head = {"num_cpus": 4, "object_store_memory": STORE_BYTES, "resources": {"head": 100}}
+    running = Cluster(initialize_head=True, head_node_args={**head, "include_dashboard": False})
+    for name in ("a", "b"):
+        running.add_node(num_cpus=4, object_store_memory=STORE_BYTES, resources={name: 100})
+    ray.init(address=running.address, log_to_driver=False)
+    return running
+
+
+def stop_cluster(running) -> None:
+    ray.shutdown()
+    running.shutdown()
+
+
+class Replica:
+    """What an ingress replica does: one cache for its lifetime, many concurrent requests."""
+
+    def __init__(self, settings: CacheSettings, tally) -> None:
+        self.cache = open_cache(settings, SCHEMA)
+        self.tally = tally
+
+    async def start(self) -> str:
+        await self.cache.start()
+        return ray.get_runtime_context().get_node_id()
+
+    async def request(self, name: str, encode_s: float = 0.15) -> tuple[str, float, float]:
+        """Tier, seconds, and the wall clock at the end."""
+
+        async def encode():
+            await self.tally.add.remote(name)
+            await asyncio.sleep(encode_s)
+            return make_record(seconds=10)
+
+        started = time.monotonic()
+        result = await self.cache.get_or_compute(make_key(name), encode)
+        assert same(result.record, make_record(seconds=10))
+        return result.tier, time.monotonic() - started, time.time()
+
+    async def find_alias(self) -> object:
+        return await self.cache.find_alias(ALIAS_KEY)
+
+    async def publish_alias(self) -> None:
+        self.cache.publish_alias(ALIAS_KEY, Alias("ef" * 32, 2.5))
+
+    async def stats(self) -> dict:
+        return self.cache.stats().as_dict()
+
+    async def index_stats(self) -> list[dict]:
+        return await self.cache._shared.index_stats()
+
+    async def close(self) -> None:
+        await self.cache.close()
+
+
+class Tally:
+    """Counts the computations of the whole cluster, by name."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+
+    async def add(self, name: str) -> None:
+        self.counts[name] = self.counts.get(name, 0) + 1
+
+    async def count(self, name: str) -> int:
+        return self.counts.get(name, 0)
+
+
+class Fleet:
+    """Replicas over the nodes, with an index and an L3 directory of their own."""
+
+    def __init__(self, tmp_path, count: int, places=("head", "a", "b"), l3=True, **changes) -> None:
+        self.settings = CacheSettings(
+            url=str(tmp_path / "l3") if l3 else "none",
+            l2="on",
+            l2_name=tmp_path.name[:40].lower(),
+            lease_s=LEASE_S,
+            **changes,
+        )
+        self.tally = ray.remote(num_cpus=0, resources={"head": 0.01})(Tally).remote()
+        self.places = places
+        self.replicas = [self.add(places[i % len(places)]) for i in range(count)]
+        self.node_ids = ray.get([replica.start.remote() for replica in self.replicas])
+
+    def add(self, place: str):
+        actor = ray.remote(num_cpus=0, resources={place: 0.01}, max_concurrency=100)(Replica)
+        return actor.remote(self.settings, self.tally)
+
+    def request(self, name: str, each: int = 1, encode_s: float = 0.15, replicas=None) -> list:
+        chosen = self.replicas if replicas is None else replicas
+        return [r.request.remote(name, encode_s) for _ in range(each) for r in chosen]
+
+    def computed(self, name: str) -> int:
+        return ray.get(self.tally.count.remote(name))
+
+    def breakers(self) -> list[int]:
+        stats = ray.get([replica.stats.remote() for replica in self.replicas])
+        return [one["tiers"]["l2"]["breaker"] for one in stats]
+
+    def wait_for_index(self) -> None:
+        """Until every replica reaches the index again; fails after a minute."""
+        give_up_s = time.monotonic() + 60
+        while True:
+            try:
+                ray.get([replica.index_stats.remote() for replica in self.replicas])
+            except StoreError:
+                assert time.monotonic() < give_up_s
+            else:
+                if not any(self.breakers()):
+                    return
+            time.sleep(0.1)
+
+    def index(self):
+        name = cluster._actor_name(self.settings, 0)
+        return ray.get_actor(name, namespace=cluster.RAY_NAMESPACE)
+
+    def close(self) -> None:
+        cluster.kill_indexes(self.settings)
+        for replica in self.replicas:
+            ray.kill(replica)
