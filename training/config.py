@@ -32,10 +32,6 @@ class Recipe:
     def __getitem__(self, section: str) -> Mapping[str, Any]:
         return self.tree[section]
 
-    @property
-    def device(self) -> str:
-        return str(self.tree["device"])
-
     def steps(self, stage: str) -> int:
         """Optimizer steps of a stage."""
         return max(1, round(int(self.tree[stage]["steps"]) * self.scale))
@@ -58,7 +54,7 @@ def load_recipe(
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"the recipe {path} cannot be read: {error}") from error
-    needed = ("work_dir", "seed", "threads", "device", "text", "corpus")
+    needed = ("work_dir", "seed", "threads", "text", "corpus")
     if missing := [name for name in needed if name not in tree]:
         raise ConfigError(f"the recipe {path} lacks {', '.join(missing)}")
     return Recipe(

@@ -37,6 +37,7 @@ PRIOR_WEIGHT = 0.5
 SQUEEZE = (
     0.04  # prompts' mels are stretched by up to this share, as serving stretches untrimmed clips
 )
+WIDE_GAIN = 0.1  # share of items far from the usual level: only a prompt tells it
 EMA = 0.998
 
 
@@ -66,7 +67,7 @@ class ItemSource:
         The prompt ends where a clip ends, or anywhere.
         """
         own = self._corpus.of_voice[self._voices[int(rng.integers(len(self._voices)))]]
-        n_rows, gain = n_frames // 2, draw_gain(rng)
+        n_rows, gain = n_frames // 2, draw_gain(rng, WIDE_GAIN)
         rows, mels, ends, total = [], [], [], 0
         while total < n_rows:
             clip_rows, mel = self._clip(int(own[int(rng.integers(len(own)))]), gain)

@@ -28,8 +28,8 @@ def to_float(samples: NDArray[np.int16]) -> Tensor:
     return torch.from_numpy(np.asarray(samples).astype(np.float32) / 32768)
 
 
-def draw_gain(rng: np.random.Generator) -> float:
-    """A level factor, most often near one."""
+def draw_gain(rng: np.random.Generator, wide: float = 0.5) -> float:
+    """A level factor near one, or in a share `wide` of the draws anywhere in the range."""
     low, high = GAIN_DB
-    decibels = rng.uniform(low, high) if rng.random() < 0.5 else rng.normal(0, 2)
+    decibels = rng.uniform(low, high) if rng.random() < wide else rng.normal(0, 2)
     return float(10 ** (min(decibels, high) / 20))
