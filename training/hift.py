@@ -115,9 +115,11 @@ def train_hift(recipe: Recipe) -> None:
 
 
 def load_hift(recipe: Recipe) -> Hift:
-    """The trained generator, weight norm in place."""
+    """The trained generator with the trained F0 predictor, weight norm in place."""
     hift = Hift(vocoder_config().hift, vocoder_config().f0_predictor)
-    return load_trained(hift, recipe.directory("hift"))  # pyright: ignore[reportReturnType]
+    load_trained(hift, recipe.directory("hift"))
+    hift.f0_predictor.load_state_dict(load_f0(recipe).state_dict())  # the generator trains without
+    return hift.eval()
 
 
 def draw_segment(corpus: Corpus, rng: np.random.Generator, n_frames: int) -> Segment:
