@@ -19,8 +19,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "timbre needs Python 3.11 or newer: make $@ PYTHON=/path/to/python3"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	@echo "installing (about two minutes on a fast line)"
-	$(BIN)/python -m pip install --quiet --progress-bar on --constraint constraints.txt torch $(TORCH_INDEX)
-	$(BIN)/python -m pip install --quiet --progress-bar on --constraint constraints.txt --editable '.[cpu,dev]'
+	$(BIN)/python -m pip install --constraint constraints.txt torch $(TORCH_INDEX)
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[cpu,dev]'
 	@touch $@
 
 demo: setup ## install, start the service, clone a voice twice, print what each took
@@ -32,7 +32,7 @@ stop: ## stop the service that the demo left running
 check: setup ## formatting, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: setup ## let ruff rewrite what it can
 	$(BIN)/ruff format .

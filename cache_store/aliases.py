@@ -28,7 +28,7 @@ _MEMORY_BYTES = 400  # what an Alias costs in memory, with its strings and map s
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """What an upload decodes to. clip: hex digest, from `clip_key`. duration_s: its length."""
+    """What an upload decodes to. clip: hex digest. duration_s: its length."""
 
     clip: str
     duration_s: float

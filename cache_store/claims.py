@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from cache_store.keys import EntryKey
 
@@ -32,6 +32,10 @@ class Claim:
 
 class Coordinator(Protocol):
     """A tier that also says who computes."""
+
+    async def index_stats(self) -> list[dict[str, Any]]:
+        """What each shard of its index counts. Raises StoreError when one cannot be reached."""
+        ...
 
     async def claim(self, key: EntryKey, wait_s: float) -> Claim:
         """Look up and, if absent, lease; waits up to wait_s for another one's work.

@@ -155,6 +155,9 @@ class ClusterTier:
             "restarts": self._restarts,
         }
 
+    def ailments(self) -> Mapping[str, str]:
+        return {"l2": self._breaker.reason} if self._breaker.state else {}
+
     async def index_stats(self) -> list[dict[str, Any]]:
         """What each shard counts. Raises StoreError when one cannot be reached."""
         shards = range(self._settings.l2_shards)

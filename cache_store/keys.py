@@ -39,11 +39,6 @@ def raw_key(upload: bytes | memoryview) -> str:
     return digest("upload", upload)
 
 
-def clip_key(pcm: bytes | memoryview, sample_rate_hz: int) -> str:
-    """Digest of decoded mono samples (their bytes, C-contiguous) with their rate."""
-    return digest("pcm", sample_rate_hz.to_bytes(4, "little"), pcm)
-
-
 def fingerprint(kind: str, parts: Mapping[str, str]) -> str:
     """Digest of named parts (versions, parameters, weight digests), independent of their order."""
     flat = [value.encode() for item in sorted(parts.items()) for value in item]
@@ -72,7 +67,7 @@ class VoiceKey:
 
     namespace: the tenant, chosen by the server and never by a request; lower-case letters, digits,
     `_`, `-`.
-    clip: hex digest of the decoded clip, from `clip_key`.
+    clip: hex digest of the decoded clip, which covers all of its samples and their rate.
     encoder_fingerprint: hex digest of weights, preprocessing and configs of the encoder.
     Raises ValueError when a part is malformed.
     """

@@ -77,6 +77,10 @@ class Tier(Protocol):
         """Numbers for metrics."""
         ...
 
+    def ailments(self) -> Mapping[str, str]:
+        """What is set aside at the moment, and why; empty when all is well."""
+        ...
+
 
 class PersistentTier:
     """L3: a blocking BlobStore behind threads of its own, a deadline on every wait, and breakers.
@@ -183,6 +187,10 @@ class PersistentTier:
             "collected": self._housekeeper.deleted if self._housekeeper else 0,
             **{f"writeback_{name}": value for name, value in queue.items()},
         }
+
+    def ailments(self) -> Mapping[str, str]:
+        breakers = {"l3 reading": self._reading, "l3 writing": self._writing}
+        return {name: one.reason for name, one in breakers.items() if one.state}
 
     async def _quarantine(self, key: EntryKey, entry: bytes) -> None:
         """Outside the breaker: a replica that may not delete may still write."""

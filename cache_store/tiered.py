@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from cache_store.aliases import ALIAS_SCHEMA, Alias, AliasBook
 from cache_store.claims import Claim, Coordinator, Lease
@@ -41,6 +41,7 @@ COMPUTE_S = "cache.compute_s"  # metadata: seconds the computation took, hence w
 CREATED_UNIX_S = "cache.created_unix_s"  # metadata: when it was computed
 NAMESPACE = "cache.namespace"  # metadata, for inspection: the key covers it
 FINGERPRINT = "cache.encoder_fingerprint"  # metadata, as above
+ENTRY_OVERHEAD_BYTES = 3_000  # of an entry's objects in memory, measured
 POLL_S = 0.2  # between looks at the tiers while whoever computes cannot be asked about
 
 
@@ -184,6 +185,18 @@ class VoiceCache:
             tiers={tier.name: tier.stats() for tier in self._tiers},
         )
 
+    def ailments(self) -> dict[str, str]:
+        """Tiers that are set aside at the moment, and why; the cache works without them."""
+        return {name: why for tier in self._tiers for name, why in tier.ailments().items()}
+
+    async def cluster_stats(self) -> list[dict[str, Any]]:
+        """What the cluster's index counts, by shard; empty without one or while it is away."""
+        try:
+            return await self._shared.index_stats() if self._shared else []
+        except StoreError as error:
+            logger.info("the cluster's index does not tell its counts: %s", error)
+            return []
+
     async def _find_or_compute(self, key: VoiceKey, compute: Compute) -> tuple[Entry, TierName]:
         found, lease = await self._find_or_lease(key)
         if found is not None:
@@ -264,7 +277,7 @@ class VoiceCache:
             raise
         entry = self._seal(key, record, time.perf_counter() - started_s)
         if entry.data is not None:
-            self._l1.put(key.digest, entry, len(entry.data))
+            self._l1.put(key.digest, entry, len(entry.data) + ENTRY_OVERHEAD_BYTES)
             for tier in self._lower:
                 tier.offer(key, entry.data)
         return entry, "miss"
@@ -290,7 +303,7 @@ class VoiceCache:
 
     def _keep(self, key: VoiceKey, entry: Entry, tier: TierName) -> tuple[Entry, TierName]:
         self._tally.saved_s += _compute_s(entry.record)
-        self._l1.put(key.digest, entry, len(entry.data or b""))
+        self._l1.put(key.digest, entry, len(entry.data or b"") + ENTRY_OVERHEAD_BYTES)
         return entry, tier
 
     def _raise_if_failed(self, key: AliasKey | VoiceKey) -> None:

@@ -17,7 +17,15 @@ CPU_CONFIG = Path("serve_config.cpu.yaml")
 console = Console()
 app.add_typer(cache_app, name="cache", help="Look after the reference cache.")
 
+
+def _say(line: str) -> None:
+    """One line, never wrapped: people copy from it."""
+    console.print(line, soft_wrap=True, highlight=False)
+
+
 Config = Annotated[Path, typer.Argument(help="A serve config for this machine")]
+app.add_typer(cache_app, name="cache")
+
 StateDir = Annotated[Path, typer.Option(help="Where logs and the state of the service go")]
 
 
@@ -30,8 +38,8 @@ def lint(config: Path) -> None:
     asks = read_serve_config(config).asks
     for ask in asks:
         resources = ", ".join(f"{name} {amount:g}" for name, amount in ask.resources.items())
-        console.print(f"{ask.name}: {ask.replicas} × {resources}")
-    console.print(f"{config} is good")
+        _say(f"{ask.name}: {ask.replicas} × {resources}")
+    _say(f"{config} is good")
 
 
 @app.command()
@@ -42,11 +50,11 @@ def up(config: Config = CPU_CONFIG, state_dir: StateDir = STATE_DIR) -> None:
 
     local = LocalService(state_dir)
     if (service := local.running()) is not None:
-        console.print(f"already running at {service.url} (timbre down stops it)")
+        _say(f"already running at {service.url} (timbre down stops it)")
         return
     with console.status("starting") as status:
-        service = local.start(config, {}, status.update)
-    console.print(f"ready at {service.url}, API docs at {service.url}/docs, log in {service.log}")
+        service = local.start(config, {}, status.update, _say)
+    _say(f"ready at {service.url}, API docs at {service.url}/docs, log in {service.log}")
 
 
 @app.command()
@@ -56,7 +64,7 @@ def down(state_dir: StateDir = STATE_DIR) -> None:
     from deployments.service import LocalService
 
     stopped = LocalService(state_dir).stop()
-    console.print("stopped" if stopped else "nothing was running")
+    _say("stopped" if stopped else "nothing was running")
 
 
 @app.command()
@@ -68,22 +76,22 @@ def demo(config: Config = CPU_CONFIG, state_dir: StateDir = STATE_DIR, voice: st
 
     local = LocalService(state_dir)
     if local.stop():
-        console.print("stopped the service of an earlier demo")
+        _say("stopped the service of an earlier demo")
     cache_dir = (state_dir / "demo_cache").resolve()
     shutil.rmtree(cache_dir, ignore_errors=True)
     with console.status("starting") as status:
         environment = {"TIMBRE_CACHE__URL": str(cache_dir)}
-        service = local.start(config, environment, status.update)
+        service = local.start(config, environment, status.update, _say)
         status.update("cloning a voice")
         first = speak_once(service.url, voice)
         status.update("cloning it again")
         second = speak_once(service.url, voice)
     write_wav(second, state_dir / "demo.wav")
-    console.print(f"first time   {first.line}", highlight=False)
-    console.print(f"second time  {second.line}", highlight=False)
-    console.print(f"audio        {state_dir / 'demo.wav'}")
-    console.print(f"API docs     {service.url}/docs")
-    console.print("stop with    make stop   (or: timbre down)")
+    _say(f"first time   {first.line}")
+    _say(f"second time  {second.line}")
+    _say(f"audio        {state_dir / 'demo.wav'}")
+    _say(f"API docs     {service.url}/docs")
+    _say("stop with    make stop   (or: timbre down)")
 
 
 __all__ = ["app"]

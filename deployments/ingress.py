@@ -6,6 +6,7 @@ Holds no state of a stream beyond its own frame. The FastAPI application is buil
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -16,22 +17,25 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi_swagger import patch_fastapi
 from pydantic import ValidationError
+from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.exceptions import HTTPException
 
+from deployments.cache_routes import add_cache_routes
 from deployments.http_edge import Edge
 from deployments.http_errors import error_body, retry_headers, status_of
 from deployments.http_models import SpeechBody, explain_validation, read_order
 from deployments.readiness import Readiness
-from deployments.remote import RemoteEncoder, RemoteSpeaker
+from deployments.remote import RemoteEncoder, RemoteSpeaker, stage_errors
 from deployments.settings import Settings
 from deployments.speech_reply import SpeechReply
-from deployments.telemetry import RequestMetrics, adopt_serve_logging
+from deployments.telemetry import CacheMetrics, RequestMetrics, adopt_serve_logging
 from deployments.voices import VoiceLibrary
 from pipeline.errors import InputError, TimbreError, UnsupportedError
 
 logger = logging.getLogger(__name__)
 
+FORGET_TIMEOUT_S = 10.0
 OPENAI_MODELS = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")  # accepted, so that clients work unchanged
 
 
@@ -55,6 +59,16 @@ class Router:
             {"tokenizer": tokenizer, "llm": llm, "vocoder": vocoder}, self._voices
         )
 
+    async def forget(self, clip: str) -> None:
+        """Called on every router by the one that was asked to remove a clip."""
+        await self._voices.forget(clip)
+
+    async def _forget_everywhere(self, clip: str) -> None:
+        context = serve.get_replica_context()
+        routers = serve.get_deployment_handle(context.deployment, context.app_name)
+        with stage_errors("router"):
+            await routers.broadcast("forget", clip).results_async(timeout_s=FORGET_TIMEOUT_S)
+
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve in the replica."""
         app = FastAPI(
@@ -74,6 +88,7 @@ class Router:
         app.get("/v1/models")(self._models)
         app.get("/v1/voices")(self._list_voices)
         app.get("/v1/audio/voices")(self._list_voices)
+        add_cache_routes(app, self._voices, self._forget_everywhere)
         app.get("/healthz")(self._healthz)
         app.get("/readyz")(self._readyz)
         return app
@@ -147,9 +162,11 @@ class Router:
     async def _lifespan(self, _app: FastAPI) -> AsyncGenerator[None]:
         """Serve runs it in the replica; at a graceful stop, writes still queued reach the cache."""
         await self._voices.start()
+        sampling = asyncio.create_task(CacheMetrics().sample(self._voices.cache_stats))
         try:
             yield
         finally:
+            sampling.cancel()
             await self._voices.close()
 
 

@@ -24,12 +24,15 @@ class Readiness:
         self._voices = voices
 
     async def report(self) -> dict[str, Any]:
-        """`ready`, per stage the gauges of each replica or the error, and the cache's counters."""
+        """`ready`, per stage the gauges of each replica or the error, and the cache's.
+
+        A cache tier that is set aside does not make the service unready: it serves without it.
+        """
         names = list(self._stages)
         answers = await asyncio.gather(*(self._stage(name) for name in names))
         stages = dict(zip(names, answers, strict=True))
         ready = all("error" not in stage for stage in answers)
-        return {"ready": ready, "stages": stages, "cache": self._voices.cache_report()}
+        return {"ready": ready, "stages": stages, "cache": await self._voices.cache_report()}
 
     async def _stage(self, name: str) -> dict[str, Any]:
         try:

@@ -5,15 +5,21 @@ Knows no HTTP and no model.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from ray.serve import metrics
 
+from cache_store.stats import CacheStats
 from pipeline.contracts import StageTimes
 
 OUR_LOGGERS = ("deployments", "pipeline", "cache_store")
 SECONDS_BUCKETS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0]
+CACHE_SAMPLE_S = 5.0
+LOOKUP_TAGS: Any = ("kind", "tier", "result")  # Ray types tag_keys as one tag
+NUMBER_TAGS: Any = ("tier", "number")
 RTF_BUCKETS = [0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0]
 
 
@@ -75,3 +81,59 @@ class StageGauge:
     def refresh(self) -> None:
         """Publish the present value."""
         self._gauge.set(self._read())
+
+
+class CacheMetrics:
+    """The cache's counters as Prometheus metrics, sampled.
+
+    The cache itself knows no metrics library.
+    """
+
+    def __init__(self) -> None:
+        self._lookups = metrics.Counter(
+            "timbre_cache_requests",
+            description="Look-ups by kind, tier and result.",
+            tag_keys=LOOKUP_TAGS,
+        )
+        self._computes = metrics.Counter(
+            "timbre_cache_computes", description="Records computed by this router's requests."
+        )
+        self._saved = metrics.Counter(
+            "timbre_cache_saved_encode_seconds", description="What hits would have cost to encode."
+        )
+        self._bytes = metrics.Gauge(
+            "timbre_cache_bytes", description="Bytes held.", tag_keys=("tier",)
+        )
+        self._tier = metrics.Gauge(
+            "timbre_cache_tier",
+            description="Numbers of a tier: breaker (1 is open), queued, dropped and others.",
+            tag_keys=NUMBER_TAGS,
+        )
+        self._seen: dict[tuple[str, ...], float] = {}
+
+    async def sample(self, read: Callable[[], CacheStats]) -> None:
+        """Publish every few seconds until cancelled."""
+        while True:
+            self.publish(read())
+            await asyncio.sleep(CACHE_SAMPLE_S)
+
+    def publish(self, stats: CacheStats) -> None:
+        """Publish what changed since the last time."""
+        for (kind, tier, result), count in stats.requests.items():
+            tags = {"kind": kind, "tier": tier, "result": result}
+            self._count(self._lookups, ("requests", kind, tier, result), count, tags)
+        self._count(self._computes, ("computes",), stats.computes, {})
+        self._count(self._saved, ("saved",), stats.saved_s, {})
+        self._bytes.set(stats.l1.bytes, tags={"tier": "l1"})
+        self._bytes.set(stats.alias.bytes, tags={"tier": "alias"})
+        for tier, numbers in stats.tiers.items():
+            for number, value in numbers.items():
+                self._tier.set(value, tags={"tier": tier, "number": number})
+
+    def _count(
+        self, counter: metrics.Counter, key: tuple[str, ...], total: float, tags: dict[str, str]
+    ) -> None:
+        grown = total - self._seen.get(key, 0.0)
+        if grown > 0:
+            counter.inc(grown, tags=tags)
+            self._seen[key] = total

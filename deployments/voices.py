@@ -13,16 +13,19 @@ from typing import Any
 
 import numpy as np
 
+from cache_store.aliases import Alias
 from cache_store.codec import FieldSpec, Record, RecordSchema
-from cache_store.errors import RecordError
+from cache_store.errors import RecordError, StoreError
 from cache_store.keys import AliasKey, VoiceKey, fingerprint, raw_key
-from cache_store.tiered import Alias, VoiceCache, open_cache
+from cache_store.stats import CacheStats
+from cache_store.tiered import CacheResult, VoiceCache, open_cache
 from deployments.http_models import SpeechOrder
+from deployments.input_failures import InputFailures
 from deployments.remote import RemoteEncoder
 from deployments.settings import Settings
 from pipeline.audio_decode import DECODER_VERSION, ClipLimits, decode_clip
 from pipeline.contracts import VOICE_PROMPT_SCHEMA, ReferenceClip, SpeechRequest, VoicePrompt
-from pipeline.errors import StageError, UnknownVoiceError
+from pipeline.errors import AudioError, StageError, StageUnavailableError, UnknownVoiceError
 from pipeline.synthesis import ResolvedVoice
 from pipeline.voice_list import VOICES_DIR, ListedVoice, load_voices
 
@@ -93,7 +96,7 @@ class VoiceLibrary:
         self._listed = load_voices(VOICES_DIR)
         self._uploads = {name: voice.path.read_bytes() for name, voice in self._listed.items()}
         self._settings = settings.voices
-        self._cache: VoiceCache = open_cache(settings.cache, VOICE_SCHEMA)
+        self._cache: VoiceCache = open_cache(settings.cache, VOICE_SCHEMA, InputFailures())
         self._fingerprint: str | None = None
 
     async def start(self) -> None:
@@ -121,24 +124,65 @@ class VoiceLibrary:
 
     async def resolve(self, upload: bytes) -> ResolvedVoice:
         """See pipeline.synthesis.VoiceResolver. A hit decodes nothing and calls no encoder."""
+        clip, result = await self._find(upload, is_durable=False)
+        return ResolvedVoice(to_prompt(result.record), clip, result.tier)
+
+    async def warm(self, upload: bytes, *, is_durable: bool) -> dict[str, Any]:
+        """Resolve ahead of use.
+
+        With `is_durable`, answer only when a restart would find the record.
+        """
+        clip, result = await self._find(upload, is_durable=is_durable)
+        prompt = to_prompt(result.record)
+        return {
+            "clip": clip,
+            "tier": result.tier,
+            "is_durable": result.is_durable,
+            "duration_s": prompt.duration_s,
+        }
+
+    async def forget(self, clip: str) -> None:
+        """Remove a clip's record from every tier. Raises StageError when a tier kept it."""
+        key = VoiceKey(self._namespace, clip, await self._current_fingerprint())
+        try:
+            await self._cache.discard(key)
+        except StoreError as error:
+            raise StageUnavailableError(f"a cache tier kept the record: {error}") from error
+
+    async def _find(self, upload: bytes, *, is_durable: bool) -> tuple[str, CacheResult]:
         for _ in range(ENCODER_CHANGES):
+            encoder = await self._current_fingerprint()
             try:
-                return await self._resolve(upload, await self._current_fingerprint())
+                return await self._find_encoded_by(encoder, upload, is_durable=is_durable)
             except EncoderChangedError:
                 logger.info("the tokenizer was replaced; asking for its new fingerprint")
                 self._fingerprint = None
         raise StageError("the tokenizer keeps changing its fingerprint")
 
-    def cache_report(self) -> dict[str, Any]:
-        """The cache's counters for /readyz."""
-        return self._cache.stats().as_dict()
+    def cache_stats(self) -> CacheStats:
+        """Counters since the start and sizes now, of this process."""
+        return self._cache.stats()
 
-    async def _resolve(self, upload: bytes, encoder_fingerprint: str) -> ResolvedVoice:
+    def cache_ailments(self) -> dict[str, str]:
+        """Tiers set aside at the moment, and why; requests are served without them."""
+        return self._cache.ailments()
+
+    async def cache_report(self) -> dict[str, Any]:
+        """Counters of this process and of the cluster's index, and what is set aside."""
+        return {
+            **self._cache.stats().as_dict(),
+            "index": await self._cache.cluster_stats(),
+            "set_aside": self.cache_ailments(),
+        }
+
+    async def _find_encoded_by(
+        self, encoder_fingerprint: str, upload: bytes, *, is_durable: bool
+    ) -> tuple[str, CacheResult]:
         alias_key = AliasKey(self._namespace, await _digest(upload), self._decode_fingerprint)
         alias = await self._cache.find_alias(alias_key)
         clip: ReferenceClip | None = None
         if alias is None:
-            clip = await asyncio.to_thread(decode_clip, upload, self._clip_limits)
+            clip = await self._decode(upload, alias_key)
             alias = Alias(clip.digest, clip.duration_s)
             self._cache.publish_alias(alias_key, alias)
 
@@ -150,8 +194,14 @@ class VoiceLibrary:
             return to_record(prompt)
 
         key = VoiceKey(self._namespace, alias.clip, encoder_fingerprint)
-        result = await self._cache.get_or_compute(key, encode)
-        return ResolvedVoice(to_prompt(result.record), alias.clip, result.tier)
+        return alias.clip, await self._cache.get_or_compute(key, encode, durable=is_durable)
+
+    async def _decode(self, upload: bytes, alias_key: AliasKey) -> ReferenceClip:
+        try:
+            return await asyncio.to_thread(decode_clip, upload, self._clip_limits)
+        except AudioError as error:
+            self._cache.remember_failure(alias_key, error)
+            raise
 
     async def _current_fingerprint(self) -> str:
         if self._fingerprint is None:

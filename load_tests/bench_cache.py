@@ -28,7 +28,7 @@ import numpy as np
 
 from cache_store.codec import Record, RecordCodec
 from cache_store.keyring import Keyring
-from cache_store.keys import AliasKey, VoiceKey, clip_key, raw_key
+from cache_store.keys import AliasKey, VoiceKey, digest, raw_key
 from cache_store.memory import MemoryTier
 from cache_store.persistent import LocalStore
 from cache_store.settings import CacheSettings
@@ -145,7 +145,7 @@ async def measure_l1(directory: Path) -> list[Row]:
     upload = os.urandom(2**20)
     cache = open_cache(CacheSettings(url="none", l2="off"), SCHEMA)
     await cache.start()
-    clip = clip_key(SAMPLES.tobytes(), 24_000)
+    clip = digest("bench", SAMPLES.tobytes())
     cache.publish_alias(AliasKey("shared", raw_key(upload), "01" * 32), Alias(clip, 10.0))
 
     async def hit(_: int) -> None:

@@ -66,8 +66,9 @@ class Replica:
 
         started = time.monotonic()
         result = await self.cache.get_or_compute(make_key(name), encode)
+        took_s, ended_unix_s = time.monotonic() - started, time.time()
         assert same(result.record, make_record(seconds=10))
-        return result.tier, time.monotonic() - started, time.time()
+        return result.tier, took_s, ended_unix_s
 
     async def find_alias(self) -> object:
         return await self.cache.find_alias(ALIAS_KEY)

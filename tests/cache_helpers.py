@@ -98,6 +98,9 @@ class ScriptedTier:
 
     async def close(self, deadline_s: float) -> None: ...
 
+    def ailments(self) -> Mapping[str, str]:
+        return {}
+
     def stats(self) -> Mapping[str, float]:
         return {"entries": len(self.entries)}
 

@@ -49,6 +49,12 @@ def test_64_requests_over_8_replicas_on_3_nodes_are_one_computation(make_fleet):
     assert {tier for tier, _, _ in again} == {"l1"}
 
 
+def test_a_computation_longer_than_the_lease_is_one(make_fleet):
+    fleet = make_fleet(4)
+    ray.get(fleet.request("long", encode_s=2.5 * LEASE_S), timeout=60)
+    assert fleet.computed("long") == 1
+
+
 def test_a_hit_on_another_node_is_fast(make_fleet):
     fleet = make_fleet(2, places=("a", "b"), l3=False)
     names = [str(i) for i in range(100)]

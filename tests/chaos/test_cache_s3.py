@@ -99,6 +99,7 @@ async def test_a_sick_store_delays_five_requests_and_recovers_by_itself(server, 
     assert cache.stats().requests["voice", "l3", "skipped"] >= 25
     proxy.set()
     await recovered(cache)
+    assert "l3 reading" not in cache.ailments()
     assert (await timed(cache, "35"))[0] == "l3"
     await cache.close()
 
@@ -144,6 +145,7 @@ async def test_wrong_credentials_delay_one_request_and_are_named(server, proxy, 
     assert cache.stats().requests["voice", "l3", "error"] == 1
     assert cache.stats().requests["voice", "l3", "skipped"] == 9
     assert "set aside" in caplog.text
+    assert "signature" in cache.ailments()["l3 reading"].lower()
     await cache.close()
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -15,6 +17,7 @@ import pytest
 import yaml
 
 from pipeline.errors import SetupError
+from tests.cache_helpers import S3Server
 from tests.serve.conftest import running, write_config
 from tests.serve.service_client import (
     TEXT,
@@ -46,14 +49,45 @@ def test_a_voice_survives_a_restart_without_another_encode(tmp_path: Path):
         assert again.headers["x-cache"] == "l1"
 
 
-def test_a_disconnect_frees_the_llm_slot_and_the_vocoder(client: ServiceClient):
+def test_a_voice_survives_in_a_bucket(tmp_path: Path, s3_server: S3Server):
+    """The whole Ray cluster goes away; the bucket alone keeps the voice."""
+    clip, transcript = listed_clip("bruno")
+    request = cloned(clip, transcript)
+    cache = {
+        "url": f"s3://{s3_server.bucket}/service",
+        "storage_options": s3_server.storage_options,
+    }
+    config = write_config(tmp_path, cache=cache)
+    with running(tmp_path, config) as first:
+        assert first.http.post("/v1/cache/warm", content=clip).json()["is_durable"]
+        made = first.http.post("/v1/audio/speech", json=request)
+    with running(tmp_path, config) as second:
+        found = second.http.post("/v1/audio/speech", json=request)
+        assert found.headers["x-cache"] == "l3"
+        assert found.content == made.content
+        assert second.encodes() == 0
+
+
+def test_disconnects_free_the_llm_slots_and_the_vocoder(client: ServiceClient):
+    """Eight listeners leave at once, in the middle of their speech."""
     assert eventually(lambda: client.busy() == (0, 0), 5.0)
-    long_text = TEXT * 40
-    with client.stream(input=long_text, response_format="pcm", temperature=0) as reply:
-        next(reply.iter_raw())
+    everyone_hears, leave = threading.Barrier(9), threading.Event()
+
+    def listen(_: int) -> None:
+        with client.stream(input=TEXT * 40, response_format="pcm", temperature=0) as reply:
+            next(reply.iter_raw())
+            everyone_hears.wait(60)
+            leave.wait(60)
+
+    with ThreadPoolExecutor(8) as pool:
+        listeners = [pool.submit(listen, index) for index in range(8)]
+        everyone_hears.wait(60)
         assert client.busy()[1] >= 1
-    left_s = time.monotonic()
-    assert eventually(lambda: client.busy() == (0, 0), FREED_WITHIN_S, every_s=0.02), client.busy()
+        leave.set()
+        for listener in listeners:
+            listener.result(60)
+        left_s = time.monotonic()
+        assert eventually(lambda: client.busy() == (0, 0), FREED_WITHIN_S, every_s=0.02)
     assert time.monotonic() - left_s <= FREED_WITHIN_S + 0.1
 
 

@@ -188,6 +188,11 @@ class DirectTier(ScriptedTier):
     async def delete(self, key):
         await self.index.forget(key.digest)
 
+    async def index_stats(self):
+        if self.fails:
+            raise StoreError("told to fail")
+        return [await self.index.stats()]
+
 
 class Replicas:
     """Several caches, as in several processes, over one index and one L3."""
@@ -296,6 +301,15 @@ async def test_an_index_that_is_down_from_the_start_delays_nobody():
     await asyncio.gather(*(c.get_or_compute(make_key(), encode) for c in replicas.caches))
     assert time.monotonic() - started < 0.2
     assert replicas.caches[0].stats().requests["voice", "l2", "error"] == 1
+
+
+async def test_the_indexs_counts_are_shown_while_it_is_there():
+    replicas = Replicas(1)
+    await replicas.caches[0].get_or_compute(make_key(), replicas.encoder(0.0))
+    assert (await replicas.caches[0].cluster_stats())[0]["granted"] == 1
+    replicas.tiers[0].fails = True
+    assert await replicas.caches[0].cluster_stats() == []
+    assert await VoiceCache(SCHEMA, [], CacheSettings()).cluster_stats() == []
 
 
 async def test_what_l3_has_is_shared_through_the_lease():
