@@ -64,7 +64,6 @@ BODIES = [
     ({"step_audio": {"prompt_txt": "x"}}, 422, "prompt_text"),
     ({"step_audio": {"mode": "sing"}}, 422, "clone"),
     ({"step_audio": {"mode": "emotion", "edit_info": "happy"}}, 400, "edits a clip"),
-    ({"input": "<audio_5>"}, 422, "control symbol"),
     ({"response_format": "midi"}, 422, "mp3"),
     ({"speed": 9}, 422, "4"),
     ({"model": "gpt-9"}, 422, "tts-1"),
@@ -83,7 +82,7 @@ BODIES = [
 )
 def test_bodies_that_cannot_be_served(client: ServiceClient, fields, status, said):
     reply = client.speak(**fields)
-    assert reply.status_code == status, reply.text
+    assert reply.status_code == status, reply.text[:300]
     error = reply.json()["error"]
     assert set(error) == {"message", "type", "param", "code"}
     assert error["type"] == "invalid_request_error"
