@@ -128,6 +128,7 @@ def read_order(body: SpeechBody, limits: Limits, upload: bytes | None = None) ->
         info=step.edit_info,
         sampling=_sampling_of(body),
         speed=body.speed,
+        may_reseed=body.seed is None,
     )
     return SpeechOrder(clip, voice, request, body.response_format, body.stream_format == "sse")
 

@@ -107,7 +107,8 @@ class SpeechRequest:
     clone. text: what to speak (clone, paralinguistic), or the text of the input audio (other
     edits). transcript: what is said in the reference clip. speaker: the speaker name written into a
     clone prompt; derived from the clip, never from the transcript alone. speed: playback speed
-    factor, pitch kept; 1.0 is as generated.
+    factor, pitch kept; 1.0 is as generated. may_reseed: the caller gave no seed, so that a bad
+    answer may be drawn once more with another.
     """
 
     text: str
@@ -117,6 +118,7 @@ class SpeechRequest:
     info: str = ""
     sampling: Sampling = field(default_factory=Sampling)
     speed: float = 1.0
+    may_reseed: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.contracts import Int32Array
 from pipeline.errors import CheckpointError
 from pipeline.stepaudio.projection import Projection, pack
+from pipeline.stepaudio.quantization import pack_quantized
+from pipeline.stepaudio.quantized_checkpoint import held_weight, required_quantization
 from pipeline.stepaudio.sampling import AudioVocabulary
 from pipeline.stepaudio.step1 import Step1ForCausalLM, Step1Layer, alibi_slopes
 
@@ -56,8 +58,14 @@ class Step1Runner:
         *,
         slots: int,
         max_context_tokens: int,
+        quantization: str = "none",
     ) -> None:
+        """`quantization` of the layers' weights: none (as the checkpoint has them), int8, int4.
+
+        Raises CheckpointError where model, vocabulary and quantization do not fit.
+        """
         config = model.config
+        self._quantization = required_quantization(model, quantization)
         if vocabulary.audio_base + vocabulary.audio_tokens > config.vocab_size:
             raise CheckpointError(
                 f"the model has {config.vocab_size} tokens, the tokenizer's audio tokens end at"
@@ -83,6 +91,10 @@ class Step1Runner:
         past = torch.arange(self._capacity - 1, -1, -1, device=self.device).float().sqrt()
         self._distances = torch.cat([past, torch.full_like(past, torch.inf)])
         self._keys = torch.arange(self._capacity, device=self.device)
+        # Row of the flat cache where (slot, kind, group) starts, kind being key or value:
+        # ((kind · S + slot) · G + group) · capacity
+        heads = torch.arange(2 * slots * self._n_groups, device=self.device) * self._capacity
+        self._first_rows = heads.view(2, slots, self._n_groups).transpose(0, 1).unsqueeze(1)
         self._least_slots = self._exact_from()
 
     def window(self, first: int, last: int) -> range:
@@ -118,19 +130,41 @@ class Step1Runner:
         for layer in self._layers:
             layer.cache[:, slot].zero_()
 
+    @torch.inference_mode()
+    def saved(self, slot: int, n_tokens: int) -> Tensor:
+        """A copy of a slot's first n keys and values: [layers, 2, G, n, head]."""
+        return torch.stack([layer.cache[:, slot, :, :n_tokens] for layer in self._layers])
+
+    @torch.inference_mode()
+    def restore(self, slot: int, saved: Tensor) -> None:
+        """Put what `saved` gave at the start of a slot."""
+        for layer, part in zip(self._layers, saved, strict=True):
+            layer.cache[:, slot, :, : part.shape[2]] = part
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of one token's keys and values."""
+        layer = 2 * self._n_groups * self._head_size * self.dtype.itemsize
+        return layer * len(self._layers)
+
     def _prepare(self, layer: Step1Layer) -> _Layer:
         attention, mlp = layer.self_attn, layer.mlp
-        qkv = (attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight)
         shape = (2, self.slots, self._n_groups, self._capacity, self._head_size)
         return _Layer(
-            qkv=pack(torch.cat(qkv)),
-            out=pack(attention.o_proj.weight),
-            gate_up=pack(torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight])),
-            down=pack(mlp.down_proj.weight),
+            qkv=self._packed(attention.q_proj, attention.k_proj, attention.v_proj),
+            out=self._packed(attention.o_proj),
+            gate_up=self._packed(mlp.gate_proj, mlp.up_proj),
+            down=self._packed(mlp.down_proj),
             input_gain=layer.input_layernorm.weight,
             post_gain=layer.post_attention_layernorm.weight,
             cache=torch.zeros(shape, dtype=self.dtype, device=self.device),
         )
+
+    def _packed(self, *projections: nn.Linear) -> Projection:
+        weights = [held_weight(projection) for projection in projections]
+        if self._quantization == "none":
+            return pack(torch.cat(cast("list[Tensor]", weights)))
+        return pack_quantized(weights, self._quantization)
 
     def _hidden(self, tokens: Tensor, positions: Tensor, window: range, n_keys: int) -> Tensor:
         """T rows of each slot of `window` [B·T] → hidden states [B·T, D]; fills the cache."""
@@ -179,14 +213,7 @@ class Step1Runner:
 
     def _cache_rows(self, positions: Tensor, window: range) -> Tensor:
         """Rows of the flat cache where each row's keys, then values, go: int64 (B·T · 2 · G,)."""
-        part = torch.arange(2 * self._n_groups, device=self.device).view(2, 1, self._n_groups)
-        slots = torch.arange(window.start, window.stop, device=self.device).view(1, -1, 1)
-        # A part is a kind (key, value) and a group:
-        # row = ((kind · S + slot) · G + group) · capacity + position
-        head = (
-            part // self._n_groups * self.slots + slots
-        ) * self._n_groups + part % self._n_groups
-        rows = head.permute(1, 0, 2).unsqueeze(1) * self._capacity  # [B, 1, 2, G]
+        rows = self._first_rows[window.start : window.stop]  # [B, 1, 2, G]
         return (rows + positions.view(len(window), -1, 1, 1)).flatten()
 
     def _norm(self, x: Tensor, gain: Tensor) -> Tensor:
