@@ -194,6 +194,8 @@ def explain_validation(errors: Sequence[Any]) -> tuple[str, str]:
     The first mistake, and what is allowed there.
     """
     problem = errors[0]
+    if problem["type"] == "json_invalid":
+        return f"the body is not valid JSON: {problem['ctx']['error']}", "body"
     path = [str(part) for part in problem["loc"] if part != "body"]
     param = ".".join(path) or "body"
     if problem["type"] == "extra_forbidden":
