@@ -334,12 +334,13 @@ def main() -> int:
     parser.add_argument("--tokens", type=int, default=200, help="drawn per stream")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--prefill-chunk", type=int, default=64)
+    parser.add_argument("--prefill-chunk", type=int, default=32, help="as the serve config")
     parser.add_argument("--arrivals", type=int, default=1000, help="requests with Poisson arrivals")
     parser.add_argument("--sections", default=",".join(SECTIONS))
     parser.add_argument("--json", type=Path, help="also write the results here")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    origin = provenance(options.device)
     model, vocabulary = read_model(options)
     bench = Bench(
         model=model,
@@ -367,7 +368,7 @@ def main() -> int:
             mark = "" if row.is_met else "  MISSED"
             print(f"{row.what:56} {row.value:10.4g} {bar:>6} {row.unit}{mark}", flush=True)
     results = {
-        **provenance(options.device),
+        **origin,
         "model": model.config.to_diff_dict(),
         "rows": [asdict(row) for row in rows],
     }
