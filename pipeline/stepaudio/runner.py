@@ -32,7 +32,10 @@ KEY_BLOCK_TOKENS = 256
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Layer:
-    """One block: packed products, norm gains, and its cache [2 (key, value), S, G, T, head]."""
+    """One block: packed products, norm gains, and its cache [2 (key, value), S, G, T, head].
+
+    rows: the cache as rows of one head. windows: views of it, made once for each window.
+    """
 
     qkv: Projection
     out: Projection
@@ -41,6 +44,15 @@ class _Layer:
     input_gain: Tensor
     post_gain: Tensor
     cache: Tensor
+    rows: Tensor
+    windows: dict[range, tuple[Tensor, Tensor]]
+
+    def window(self, window: range) -> tuple[Tensor, Tensor]:
+        """Keys and values of some slots: [B·G, T, head] each."""
+        if window not in self.windows:
+            keys, values = self.cache[:, window.start : window.stop].flatten(1, 2).unbind()
+            self.windows[window] = keys, values
+        return self.windows[window]
 
 
 class Step1Runner:
@@ -170,6 +182,7 @@ class Step1Runner:
     def _prepare(self, layer: Step1Layer) -> _Layer:
         attention, mlp = layer.self_attn, layer.mlp
         shape = (2, self.slots, self._n_groups, self._capacity, self._head_size)
+        cache = torch.zeros(shape, dtype=self.dtype, device=self.device)
         return _Layer(
             qkv=self._packed(attention.q_proj, attention.k_proj, attention.v_proj),
             out=self._packed(attention.o_proj),
@@ -177,7 +190,9 @@ class Step1Runner:
             down=self._packed(mlp.down_proj),
             input_gain=layer.input_layernorm.weight,
             post_gain=layer.post_attention_layernorm.weight,
-            cache=torch.zeros(shape, dtype=self.dtype, device=self.device),
+            cache=cache,
+            rows=cache.view(-1, self._head_size),
+            windows={},
         )
 
     def _packed(self, *projections: nn.Linear) -> Projection:
@@ -211,17 +226,20 @@ class Step1Runner:
         batch, size, n_keys = len(window), self._head_size, bias.shape[-1]
         qkv = layer.qkv(x)
         width = qkv.shape[-1] - 2 * self._n_groups * size
-        flat = layer.cache.view(-1, size)
-        flat.index_copy_(0, written, qkv[:, width:].reshape(-1, size))
-        q = qkv[:, :width].reshape(batch, -1, self._n_groups, width // size // self._n_groups, size)
-        q = q.transpose(1, 2).reshape(batch * self._n_groups, -1, size)
-        keys, values = layer.cache[:, window.start : window.stop].flatten(1, 2).unbind()
+        layer.rows.index_copy_(0, written, qkv[:, width:].reshape(-1, size))
+        q = qkv[:, :width]
+        if len(x) > batch:  # one token a slot needs no reordering
+            n_heads = width // size // self._n_groups
+            q = q.reshape(batch, -1, self._n_groups, n_heads, size).transpose(1, 2)
+        q = q.reshape(batch * self._n_groups, -1, size)
+        keys, values = layer.window(window)
         weights = _scores(q, keys[:, :n_keys], bias).softmax(-1).to(x.dtype)
         out = torch.bmm(weights[..., :KEY_BLOCK_TOKENS], values[:, :KEY_BLOCK_TOKENS])
         for start in range(KEY_BLOCK_TOKENS, n_keys, KEY_BLOCK_TOKENS):
             block = slice(start, start + KEY_BLOCK_TOKENS)
             out = torch.baddbmm(out, weights[..., block], values[:, block])
-        out = out.view(batch, self._n_groups, len(x) // batch, -1).transpose(1, 2)
+        if len(x) > batch:
+            out = out.view(batch, self._n_groups, len(x) // batch, -1).transpose(1, 2)
         return out.reshape(len(x), width)
 
     def _bias(self, positions: Tensor, n_keys: int) -> Tensor:
