@@ -337,7 +337,7 @@ def main() -> int:
     parser.add_argument("--tokens", type=int, default=200, help="drawn per stream")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--prefill-chunk", type=int, default=16, help="as the serve config")
+    parser.add_argument("--prefill-chunk", type=int, default=32, help="as the serve config")
     parser.add_argument("--arrivals", type=int, default=1000, help="requests with Poisson arrivals")
     parser.add_argument("--sections", default=",".join(SECTIONS))
     parser.add_argument("--json", type=Path, help="also write the results here")
