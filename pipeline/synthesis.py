@@ -123,7 +123,9 @@ class ChainedSpeaker:
         prompt_ids = self._prompts.build(request, voice)
         sampling = self._prompts.bounded(request, voice)
         async with aclosing(_TimedTokens(self._lm.stream(prompt_ids, sampling))) as tokens:
-            async with aclosing(self._decoder.stream(tokens, voice)) as audio:
+            async with aclosing(
+                self._decoder.stream(tokens, voice, request.first_chunk_rows)
+            ) as audio:
                 busy_s = 0.0
                 resumed_s = time.perf_counter()
                 async for chunk in audio:
