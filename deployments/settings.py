@@ -24,6 +24,8 @@ ENV_PREFIX = "TIMBRE_"
 ENV_DELIMITER = "__"
 ENV_OUTSIDE_TREE = {"TIMBRE_HOME", "TIMBRE_SHARED"}  # checkpoint home; golden data of the tests
 
+CUDA_BATCH = 8  # chunks of streams together on a GPU, where small ones leave it idle
+
 Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
 Device = Literal["cpu", "cuda"]
@@ -108,11 +110,25 @@ class VocoderSettings(StageShare):
 
     chunk_rows: rows (40 ms) of the first, second and every later chunk. steps: Euler steps of the
     flow. max_streams: utterances decoded at a time by one replica; more wait in Serve's queue.
+    max_batch: chunks of different streams computed together; above 1 the last bits of a reply
+    depend on what runs beside it. Left out: 8 on cuda, 1 on a CPU. prompt_memory_mib: what a
+    replica keeps of voices between requests. quiet_first_rows: first chunk of a request that
+    fixes neither seed nor borders while at most a quarter of max_streams is in use.
     """
 
     chunk_rows: Annotated[tuple[Positive, ...], Field(min_length=1)] = (15, 24, 48)
     steps: Annotated[int, Field(gt=0, le=64)] = 10
     max_streams: Positive = 16
+    max_batch: Positive | None = None
+    prompt_memory_mib: Annotated[int, Field(ge=0)] = 64
+    quiet_first_rows: Positive = 10
+
+    @property
+    def together(self) -> int:
+        """`max_batch`, or what suits the device."""
+        if self.max_batch is not None:
+            return self.max_batch
+        return CUDA_BATCH if self.device == "cuda" else 1
 
 
 class VoiceSettings(Strict):

@@ -140,7 +140,7 @@ class ChainedSpeaker:
         for is_retried in (False, True):
             guard = TokenGuard(least_tokens, sampling.max_tokens if is_bounded else None)
             may_retry = request.may_reseed and not is_retried
-            chunks = self._attempt(prompt_ids, sampling, voice, guard, spent)
+            chunks = self._attempt(prompt_ids, sampling, request, voice, guard, spent)
             async with aclosing(chunks):
                 async for samples, last in chunks:
                     if may_retry and guard.verdict is not Verdict.OK:
@@ -156,6 +156,7 @@ class ChainedSpeaker:
         self,
         prompt_ids: Int32Array,
         sampling: Sampling,
+        request: SpeechRequest,
         voice: VoicePrompt,
         guard: TokenGuard,
         spent: _Spent,
@@ -164,7 +165,8 @@ class ChainedSpeaker:
         lm_s, vocoder_s = spent.llm_s, spent.vocoder_s
         stream = self._lm.stream(prompt_ids, sampling)
         async with aclosing(_WatchedTokens(stream, guard)) as tokens:
-            async with aclosing(self._decoder.stream(tokens, voice)) as audio:
+            first_rows = request.first_chunk_rows
+            async with aclosing(self._decoder.stream(tokens, voice, first_rows)) as audio:
                 busy_s = 0.0
                 resumed_s = time.perf_counter()
                 async for chunk in audio:

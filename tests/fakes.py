@@ -109,9 +109,12 @@ class FakeDecoder:
         self.open_streams = 0
 
     async def stream(
-        self, tokens: AsyncIterator[TokenChunk], voice: VoicePrompt
+        self,
+        tokens: AsyncIterator[TokenChunk],
+        voice: VoicePrompt,
+        first_chunk_rows: int | None = None,
     ) -> AsyncGenerator[AudioChunk]:
-        del voice
+        del voice, first_chunk_rows
         self.open_streams += 1
         try:
             async for chunk in tokens:

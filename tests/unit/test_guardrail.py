@@ -94,9 +94,12 @@ class WholeDecoder(FakeDecoder):
     """Hands out nothing before the last token."""
 
     async def stream(
-        self, tokens: AsyncIterator[TokenChunk], voice: VoicePrompt
+        self,
+        tokens: AsyncIterator[TokenChunk],
+        voice: VoicePrompt,
+        first_chunk_rows: int | None = None,
     ) -> AsyncGenerator[AudioChunk]:
-        chunks = [chunk.samples async for chunk in super().stream(tokens, voice)]
+        chunks = [chunk.samples async for chunk in super().stream(tokens, voice, first_chunk_rows)]
         yield AudioChunk(np.concatenate(chunks), last=True)
 
 
@@ -141,10 +144,13 @@ async def test_a_given_seed_is_kept() -> None:
 async def test_once_audio_is_out_there_is_no_retry() -> None:
     class TwoStep(FakeDecoder):
         async def stream(
-            self, tokens: AsyncIterator[TokenChunk], voice: VoicePrompt
+            self,
+            tokens: AsyncIterator[TokenChunk],
+            voice: VoicePrompt,
+            first_chunk_rows: int | None = None,
         ) -> AsyncGenerator[AudioChunk]:
             yield AudioChunk(np.zeros(10, np.float32), last=False)
-            async for chunk in super().stream(tokens, voice):
+            async for chunk in super().stream(tokens, voice, first_chunk_rows):
                 yield chunk
 
     lm = ScriptedLM(1, 4)
