@@ -283,8 +283,8 @@ def _view(column: Any, spec: FieldSpec, payload: Any) -> Array:
         if not payload.address <= data.address <= data.address + data.size <= end:
             raise CorruptEntry("compressed", spec.name)
     shape = (-1, *spec.shape[1:]) if spec.shape[0] is None else spec.shape
+    # Without a copy, hence read-only.
     array = values.to_numpy(zero_copy_only=True).reshape(cast("tuple[int, ...]", shape))
-    array.flags.writeable = False
     return cast("Array", array)
 
 

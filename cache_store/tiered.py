@@ -41,6 +41,7 @@ COMPUTE_S = "cache.compute_s"  # metadata: seconds the computation took, hence w
 CREATED_UNIX_S = "cache.created_unix_s"  # metadata: when it was computed
 NAMESPACE = "cache.namespace"  # metadata, for inspection: the key covers it
 FINGERPRINT = "cache.encoder_fingerprint"  # metadata, as above
+ENTRY_OVERHEAD_BYTES = 3_000  # of an entry's objects in memory, measured
 POLL_S = 0.2  # between looks at the tiers while whoever computes cannot be asked about
 
 
@@ -276,7 +277,7 @@ class VoiceCache:
             raise
         entry = self._seal(key, record, time.perf_counter() - started_s)
         if entry.data is not None:
-            self._l1.put(key.digest, entry, len(entry.data))
+            self._l1.put(key.digest, entry, len(entry.data) + ENTRY_OVERHEAD_BYTES)
             for tier in self._lower:
                 tier.offer(key, entry.data)
         return entry, "miss"
@@ -302,7 +303,7 @@ class VoiceCache:
 
     def _keep(self, key: VoiceKey, entry: Entry, tier: TierName) -> tuple[Entry, TierName]:
         self._tally.saved_s += _compute_s(entry.record)
-        self._l1.put(key.digest, entry, len(entry.data or b""))
+        self._l1.put(key.digest, entry, len(entry.data or b"") + ENTRY_OVERHEAD_BYTES)
         return entry, tier
 
     def _raise_if_failed(self, key: AliasKey | VoiceKey) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 from fastapi import FastAPI, Request
@@ -25,8 +26,13 @@ class WarmBody(BaseModel):
     durability: Literal["writethrough", "writeback"] = "writethrough"
 
 
-def add_cache_routes(app: FastAPI, voices: VoiceLibrary) -> None:
-    """GET and DELETE /v1/cache, POST /v1/cache/warm."""
+def add_cache_routes(
+    app: FastAPI, voices: VoiceLibrary, forget_everywhere: Callable[[str], Awaitable[None]]
+) -> None:
+    """GET and DELETE /v1/cache, POST /v1/cache/warm.
+
+    forget_everywhere: removes a clip in every router's memory and in the tiers below.
+    """
 
     @app.get("/v1/cache")
     async def cache_state() -> dict[str, Any]:
@@ -48,7 +54,7 @@ def add_cache_routes(app: FastAPI, voices: VoiceLibrary) -> None:
         """Remove a clip's record from every tier, by the `clip` that warming it answered with."""
         if len(clip) != CLIP_DIGITS or set(clip) - set("0123456789abcdef"):
             raise InputError(f"clip must be {CLIP_DIGITS} lower-case hex digits", param="clip")
-        await voices.forget(clip)
+        await forget_everywhere(clip)
         return {"clip": clip, "deleted": True}
 
 

@@ -53,7 +53,7 @@ def up(config: Config = CPU_CONFIG, state_dir: StateDir = STATE_DIR) -> None:
         _say(f"already running at {service.url} (timbre down stops it)")
         return
     with console.status("starting") as status:
-        service = local.start(config, {}, status.update)
+        service = local.start(config, {}, status.update, _say)
     _say(f"ready at {service.url}, API docs at {service.url}/docs, log in {service.log}")
 
 
@@ -81,7 +81,7 @@ def demo(config: Config = CPU_CONFIG, state_dir: StateDir = STATE_DIR, voice: st
     shutil.rmtree(cache_dir, ignore_errors=True)
     with console.status("starting") as status:
         environment = {"TIMBRE_CACHE__URL": str(cache_dir)}
-        service = local.start(config, environment, status.update)
+        service = local.start(config, environment, status.update, _say)
         status.update("cloning a voice")
         first = speak_once(service.url, voice)
         status.update("cloning it again")

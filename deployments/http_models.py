@@ -132,6 +132,7 @@ def read_order(body: SpeechBody, limits: Limits, upload: bytes | None = None) ->
         info=step.edit_info,
         sampling=_sampling_of(body),
         speed=body.speed,
+        may_reseed=body.seed is None,
         first_chunk_rows=body.initial_codec_chunk_frames or None,
         is_adaptive=body.seed is None and body.initial_codec_chunk_frames is None,
     )
@@ -199,6 +200,8 @@ def explain_validation(errors: Sequence[Any]) -> tuple[str, str]:
     The first mistake, and what is allowed there.
     """
     problem = errors[0]
+    if problem["type"] == "json_invalid":
+        return f"the body is not valid JSON: {problem['ctx']['error']}", "body"
     path = [str(part) for part in problem["loc"] if part != "body"]
     param = ".".join(path) or "body"
     if problem["type"] == "extra_forbidden":

@@ -17,6 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi_swagger import patch_fastapi
 from pydantic import ValidationError
+from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.exceptions import HTTPException
 
@@ -25,7 +26,7 @@ from deployments.http_edge import Edge
 from deployments.http_errors import error_body, retry_headers, status_of
 from deployments.http_models import SpeechBody, explain_validation, read_order
 from deployments.readiness import Readiness
-from deployments.remote import RemoteEncoder, RemoteSpeaker
+from deployments.remote import RemoteEncoder, RemoteSpeaker, stage_errors
 from deployments.settings import Settings
 from deployments.speech_reply import SpeechReply
 from deployments.telemetry import CacheMetrics, RequestMetrics, adopt_serve_logging
@@ -34,6 +35,7 @@ from pipeline.errors import InputError, TimbreError, UnsupportedError
 
 logger = logging.getLogger(__name__)
 
+FORGET_TIMEOUT_S = 10.0
 OPENAI_MODELS = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")  # accepted, so that clients work unchanged
 
 
@@ -57,6 +59,16 @@ class Router:
             {"tokenizer": tokenizer, "llm": llm, "vocoder": vocoder}, self._voices
         )
 
+    async def forget(self, clip: str) -> None:
+        """Called on every router by the one that was asked to remove a clip."""
+        await self._voices.forget(clip)
+
+    async def _forget_everywhere(self, clip: str) -> None:
+        context = serve.get_replica_context()
+        routers = serve.get_deployment_handle(context.deployment, context.app_name)
+        with stage_errors("router"):
+            await routers.broadcast("forget", clip).results_async(timeout_s=FORGET_TIMEOUT_S)
+
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve in the replica."""
         app = FastAPI(
@@ -76,7 +88,7 @@ class Router:
         app.get("/v1/models")(self._models)
         app.get("/v1/voices")(self._list_voices)
         app.get("/v1/audio/voices")(self._list_voices)
-        add_cache_routes(app, self._voices)
+        add_cache_routes(app, self._voices, self._forget_everywhere)
         app.get("/healthz")(self._healthz)
         app.get("/readyz")(self._readyz)
         return app

@@ -13,7 +13,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -67,10 +68,15 @@ class LocalService:
         return service if _is_alive(service.pid) else None
 
     def start(
-        self, config_path: Path, environment: Mapping[str, str], progress: Progress
+        self,
+        config_path: Path,
+        environment: Mapping[str, str],
+        progress: Progress,
+        notice: Progress,
     ) -> RunningService:
         """Start and wait until every stage answers.
 
+        progress: told what is waited for, again and again. notice: told what the user must know.
         Raises SetupError with the end of the log when it fails.
         """
         config = read_serve_config(config_path)
@@ -78,7 +84,7 @@ class LocalService:
         host, port = _listen_address(config)
         free_port = find_free_port(host, port)
         if free_port != port:
-            progress(f"port {port} is in use by another program, taking {free_port}")
+            notice(f"port {port} is in use by another program, taking {free_port}")
         path = self._state_dir / "serve_config.running.yaml"
         path.write_text(yaml.safe_dump(_with_port(config.document, free_port), sort_keys=False))
         log = self._state_dir / "serve.log"
@@ -157,7 +163,7 @@ def _spawn(config: Path, log: Path, environment: Mapping[str, str]) -> subproces
         "RAY_DEDUP_LOGS": "0",
         **environment,
     }
-    with log.open("wb") as output:
+    with log.open("wb") as output, _interruptible_children():
         return subprocess.Popen(  # noqa: S603 - our own command line
             [str(serve_command), "run", "--address", "local", str(config)],
             stdout=output,
@@ -166,6 +172,16 @@ def _spawn(config: Path, log: Path, environment: Mapping[str, str]) -> subproces
             env=variables,
             start_new_session=True,
         )
+
+
+@contextmanager
+def _interruptible_children() -> Iterator[None]:
+    """Children stop on SIGINT even where we ignore it, as a shell's background job does."""
+    previous = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def _stop_group(pid: int, drain_s: float) -> None:

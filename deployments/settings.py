@@ -88,7 +88,9 @@ class LLMSettings(StageShare):
     long. max_context_tokens: prompt plus audio tokens of one request. prefill_chunk_tokens: prompt
     tokens between two decode steps. chunk_tokens: audio tokens per chunk sent, whole groups of
     five. credit_tokens: how far the LLM may run ahead of the vocoder. dtype: of weights and KV
-    cache.
+    cache. prefix_cache_bytes: how much of voices' prompt prefixes (keys and values, on the device)
+    a replica keeps for their next request; 0 switches reuse off. quantization: of the layers'
+    weights; none leaves them as the checkpoint has them, so that a 4-bit one stays in 4 bits.
     """
 
     slots: Positive = 8
@@ -99,6 +101,8 @@ class LLMSettings(StageShare):
     chunk_tokens: Annotated[int, Field(gt=0, multiple_of=5)] = 15
     credit_tokens: Annotated[int, Field(gt=0, multiple_of=5)] = 300
     dtype: Literal["float32", "bfloat16"] = "float32"
+    prefix_cache_bytes: Annotated[int, Field(ge=0)] = 256 * 2**20
+    quantization: Literal["none", "int8", "int4"] = "none"
 
     @model_validator(mode="after")
     def _credit_covers_a_chunk(self) -> LLMSettings:

@@ -69,6 +69,7 @@ class SpeechReply:
         headers = {
             "Server-Timing": server_timing(times),
             "X-Cache": times.tier,
+            "X-Quality": str(self._watch.quality),
             "Cache-Control": "no-store",
         }
         return ClosingResponse(_chained(first, payload), media_type=media_type, headers=headers)
@@ -117,11 +118,13 @@ class SpeechReply:
                 audio = base64.b64encode(piece).decode()
                 yield _event({"type": "speech.audio.delta", "audio": audio})
         times = self._watch.times()
-        yield _event({"type": "speech.audio.done", "timbre": stage_report(times)})
+        report = {**stage_report(times), "quality": str(self._watch.quality)}
+        yield _event({"type": "speech.audio.done", "timbre": report})
 
     def _account(self, outcome: str) -> None:
         times = self._watch.times()
-        self._metrics.finished(times, self._playback.account(), outcome)
+        quality = self._watch.quality
+        self._metrics.finished(times, self._playback.account(), outcome, quality)
         level = logging.ERROR if outcome == "error" else logging.INFO
         logger.log(
             level,

@@ -16,11 +16,13 @@ from ray.serve import metrics
 from cache_store.stats import CacheStats
 from pipeline.continuity import Continuity
 from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, StageTimes
+from pipeline.guardrail import Quality
 
 OUR_LOGGERS = ("deployments", "pipeline", "cache_store")
 SECONDS_BUCKETS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0]
 CACHE_SAMPLE_S = 5.0
 LOOKUP_TAGS: Any = ("kind", "tier", "result")  # Ray types tag_keys as one tag
+QUALITY_TAGS: Any = ("verdict", "retried")
 NUMBER_TAGS: Any = ("tier", "number")
 UNDERRUN_BUCKETS = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]
 OK_TAG: Any = ("ok",)
@@ -57,6 +59,11 @@ class RequestMetrics:
         self._audio = metrics.Counter(
             "timbre_audio_seconds", description="Seconds of audio produced."
         )
+        self._answers = metrics.Counter(
+            "timbre_answers",
+            description="Answers of the LLM by the guard's verdict: ok, short, loop, endless.",
+            tag_keys=QUALITY_TAGS,
+        )
         self._voices = metrics.Counter(
             "timbre_voice_lookups",
             description="Voices resolved, by the tier that answered.",
@@ -71,7 +78,9 @@ class RequestMetrics:
         with self._streams.running():
             yield
 
-    def finished(self, times: StageTimes, continuity: Continuity, outcome: str) -> None:
+    def finished(
+        self, times: StageTimes, continuity: Continuity, outcome: str, quality: Quality
+    ) -> None:
         """A speech request ended as `outcome`: ok, error, refused or cancelled."""
         self._streams.finished(times, continuity, outcome)
         self._requests.inc(tags={"outcome": outcome})
@@ -79,6 +88,8 @@ class RequestMetrics:
         if times.audio_s:
             self._ttfa.observe(times.ttfa_s)
             self._audio.inc(times.audio_s)
+            tags = {"verdict": quality.verdict.value, "retried": str(quality.is_retried).lower()}
+            self._answers.inc(tags=tags)
         if outcome == "ok" and times.audio_s:
             self._rtf.observe(times.rtf)
 

@@ -137,7 +137,7 @@ class VoiceLibrary:
         return {
             "clip": clip,
             "tier": result.tier,
-            "durable": result.is_durable,
+            "is_durable": result.is_durable,
             "duration_s": prompt.duration_s,
         }
 

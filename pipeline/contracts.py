@@ -107,8 +107,9 @@ class SpeechRequest:
     clone. text: what to speak (clone, paralinguistic), or the text of the input audio (other
     edits). transcript: what is said in the reference clip. speaker: the speaker name written into a
     clone prompt; derived from the clip, never from the transcript alone. speed: playback speed
-    factor, pitch kept; 1.0 is as generated. first_chunk_rows: token rows (40 ms) of the first piece
-    of audio; None as configured. is_adaptive: the stage may choose them by its load.
+    factor, pitch kept; 1.0 is as generated. may_reseed: the caller gave no seed, so that a bad
+    answer may be drawn once more with another. first_chunk_rows: token rows (40 ms) of the first
+    piece of audio; None as configured. is_adaptive: the stage may choose them by its load.
     """
 
     text: str
@@ -118,6 +119,7 @@ class SpeechRequest:
     info: str = ""
     sampling: Sampling = field(default_factory=Sampling)
     speed: float = 1.0
+    may_reseed: bool = False
     first_chunk_rows: int | None = None
     is_adaptive: bool = False
 

@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Callable
 
 from pipeline.errors import ConfigError
+from pipeline.phonemes import FRONT_END_NAME, espeak_phonemes
 
 FrontEnd = Callable[[str], str]
 
@@ -24,7 +25,12 @@ def plain(text: str) -> str:
     ).strip()
 
 
-_FRONT_ENDS: dict[str | None, FrontEnd] = {None: plain}
+def phonemes(text: str) -> str:
+    """English as phonemes, for the embedded checkpoint."""
+    return espeak_phonemes(plain(text))
+
+
+_FRONT_ENDS: dict[str | None, FrontEnd] = {None: plain, FRONT_END_NAME: phonemes}
 
 
 def front_end(name: str | None) -> FrontEnd:

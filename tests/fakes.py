@@ -70,6 +70,10 @@ class FakePrompts:
         del voice
         return request.sampling
 
+    def least_tokens(self, request: SpeechRequest, voice: VoicePrompt) -> int:
+        del request, voice
+        return 10
+
 
 class FakeLM:
     """`n_chunks` chunks of one group each, derived from prompt and seed; counts open streams."""

@@ -35,7 +35,7 @@ def running(
     """A service with logs and state in `directory`, stopped at the end. said: progress lines."""
     progress: list[str] = [] if said is None else said
     local = LocalService(directory)
-    service = local.start(config, {"PYTHONPATH": str(ROOT)}, progress.append)
+    service = local.start(config, {"PYTHONPATH": str(ROOT)}, progress.append, progress.append)
     try:
         with closing(ServiceClient(service)) as client:
             yield client

@@ -23,7 +23,7 @@ def test_a_warmed_clip_is_durable_and_its_first_request_a_hit(client: ServiceCli
     before = client.encodes()
     warmed = client.http.post("/v1/cache/warm", content=clip).json()
     assert warmed["tier"] == "miss"
-    assert warmed["durable"]
+    assert warmed["is_durable"]
     assert warmed["duration_s"] == pytest.approx(1.5)
     reply = client.http.post("/v1/audio/speech", json=cloned(clip, "a tone"))
     assert reply.headers["x-cache"] == "l1"

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -15,6 +17,7 @@ import pytest
 import yaml
 
 from pipeline.errors import SetupError
+from tests.cache_helpers import S3Server
 from tests.serve.conftest import running, write_config
 from tests.serve.service_client import (
     TEXT,
@@ -46,14 +49,46 @@ def test_a_voice_survives_a_restart_without_another_encode(tmp_path: Path):
         assert again.headers["x-cache"] == "l1"
 
 
-def test_a_disconnect_frees_the_llm_slot_and_the_vocoder(client: ServiceClient):
+def test_a_voice_survives_in_a_bucket(tmp_path: Path, s3_server: S3Server):
+    """The whole Ray cluster goes away; the bucket alone keeps the voice."""
+    clip, transcript = listed_clip("bruno")
+    request = cloned(clip, transcript)
+    cache = {
+        "url": f"s3://{s3_server.bucket}/service",
+        "storage_options": s3_server.storage_options,
+    }
+    config = write_config(tmp_path, cache=cache)
+    with running(tmp_path, config) as first:
+        assert first.http.post("/v1/cache/warm", content=clip).json()["is_durable"]
+        made = first.http.post("/v1/audio/speech", json=request)
+    with running(tmp_path, config) as second:
+        found = second.http.post("/v1/audio/speech", json=request)
+        assert found.headers["x-cache"] == "l3"
+        assert found.content == made.content
+        assert second.encodes() == 0
+
+
+def test_disconnects_free_the_llm_slots_and_the_vocoder(client: ServiceClient):
+    """Eight listeners leave at once, in the middle of their speech."""
     assert eventually(lambda: client.busy() == (0, 0), 5.0)
-    long_text = TEXT * 40
-    with client.stream(input=long_text, response_format="pcm", temperature=0) as reply:
-        next(reply.iter_raw())
+    everyone_hears, leave = threading.Barrier(9), threading.Event()
+
+    def listen(_: int) -> None:
+        with client.stream(input=TEXT * 40, response_format="pcm", temperature=0) as reply:
+            pieces = reply.iter_raw()  # kept: dropping it would close the connection
+            next(pieces)
+            everyone_hears.wait(60)
+            leave.wait(60)
+
+    with ThreadPoolExecutor(8) as pool:
+        listeners = [pool.submit(listen, index) for index in range(8)]
+        everyone_hears.wait(60)
         assert client.busy()[1] >= 1
-    left_s = time.monotonic()
-    assert eventually(lambda: client.busy() == (0, 0), FREED_WITHIN_S, every_s=0.02), client.busy()
+        leave.set()
+        for listener in listeners:
+            listener.result(60)
+        left_s = time.monotonic()
+        assert eventually(lambda: client.busy() == (0, 0), FREED_WITHIN_S, every_s=0.02)
     assert time.monotonic() - left_s <= FREED_WITHIN_S + 0.1
 
 
@@ -74,7 +109,7 @@ def test_human_clips_go_through(client: ServiceClient, shared_dir: Path):
         request = cloned(clip, transcript, response_format="wav")
         before = client.encodes()
         reply = client.http.post("/v1/audio/speech", json=request)
-        assert reply.status_code == httpx.codes.OK, (name, reply.text)
+        assert reply.status_code == httpx.codes.OK, (name, reply.text[:300])
         samples, rate_hz = decoded(reply.content)
         assert rate_hz == 24_000
         assert 0.1 < len(samples) / rate_hz < 60
@@ -97,6 +132,26 @@ def test_a_gpu_that_is_not_there_is_a_message_within_seconds(tmp_path: Path):
         with running(tmp_path, config):
             pass
     assert time.monotonic() - began_s < 45
+
+
+def test_routers_share_what_one_of_them_had_encoded(tmp_path: Path):
+    """Two routers and two vocoders: one encode, the other router answers from the object store."""
+    config = write_config(tmp_path, cache={"url": "none"})
+    raw = yaml.safe_load(config.read_text())
+    for deployment in raw["applications"][0]["deployments"]:
+        if deployment["name"] in {"Router", "Vocoder"}:
+            deployment["autoscaling_config"]["min_replicas"] = 2
+            deployment["ray_actor_options"]["num_cpus"] = 0.1
+    config.write_text(yaml.safe_dump(raw))
+    clip, transcript = listed_clip("bruno")
+    request = cloned(clip, transcript)
+    with running(tmp_path, config) as client:
+        assert len(client.replicas("Router")) == 2
+        replies = [client.http.post("/v1/audio/speech", json=request) for _ in range(16)]
+        assert client.encodes() == 1
+    tiers = {reply.headers["x-cache"] for reply in replies}
+    assert {"miss", "l2"} <= tiers <= {"miss", "l1", "l2"}
+    assert len({reply.content for reply in replies}) == 1
 
 
 def test_a_port_in_use_leads_to_another_one(tmp_path: Path):

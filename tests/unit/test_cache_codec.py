@@ -220,10 +220,11 @@ def test_the_parser_survives_sealed_garbage(codec):
 def test_the_digest_covers_the_header(codec):
     entry = bytearray(codec.encode(make_record(), KEY))
     secret = Keyring(SECRETS).secret("k1")
-    body_only = blake3(bytes(entry[HEADER_BYTES:]), key=secret).digest()
-    entry[16:48] = body_only
-    with pytest.raises(CorruptEntry, match="digest"):
-        codec.decode(bytes(entry), KEY)
+    body, tail = bytes(entry[HEADER_BYTES:]), bytes(entry[48:HEADER_BYTES])
+    for covered in (body, tail + body):
+        entry[16:48] = blake3(covered, key=secret).digest()
+        with pytest.raises(CorruptEntry, match="digest"):
+            codec.decode(bytes(entry), KEY)
 
 
 def test_keyring_sources(tmp_path, monkeypatch):

@@ -205,6 +205,27 @@ async def test_a_failing_quarantine_does_not_fail_the_request(tmp_path, monkeypa
     assert "could not quarantine" in caplog.text
 
 
+async def test_a_slow_quarantine_does_not_take_the_new_record_with_it(tmp_path, monkeypatch):
+    settings = CacheSettings(url=str(tmp_path))
+    store = LocalStore(tmp_path)
+    store.create(make_key().path, b"garbage")
+    quarantine = store.quarantine
+
+    def slowly(path, data):
+        time.sleep(0.1)
+        quarantine(path, data)
+
+    monkeypatch.setattr(store, "quarantine", slowly)
+    cache = VoiceCache(SCHEMA, [PersistentTier(store, settings)], settings)
+    started = time.monotonic()
+    assert (await cache.get_or_compute(make_key(), Encoder())).tier == "miss"
+    assert time.monotonic() - started < 0.09  # nobody waits for the quarantine
+    await cache.close()
+    fresh = open_cache(settings, SCHEMA)
+    assert (await fresh.get_or_compute(make_key(), Encoder())).tier == "l3"
+    await fresh.close()
+
+
 async def test_mass_corruption_is_left_in_place(tmp_path, caplog):
     settings = CacheSettings(url=str(tmp_path))
     store = LocalStore(tmp_path)
@@ -274,7 +295,7 @@ async def test_a_forged_alias_is_refused():
 
 
 async def test_the_memory_budget_holds():
-    size = len(RecordCodec(SCHEMA, Keyring()).encode(make_record(), "12" * 32))
+    size = 3_000 + len(RecordCodec(SCHEMA, Keyring()).encode(make_record(), "12" * 32))
     cache = make_cache(l1_bytes=5 * size)
     for i in range(50):
         await cache.get_or_compute(make_key(str(i)), Encoder(seed=i))

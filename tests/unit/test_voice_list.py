@@ -15,14 +15,15 @@ pytestmark = pytest.mark.unit
 
 def test_the_voices_in_the_package() -> None:
     voices = load_voices(VOICES_DIR)
-    assert list(voices) == ["aria", "bruno"]
+    assert list(voices)[:2] == ["aria", "bruno"]
+    assert len(voices) == 8
     for name, voice in voices.items():
         assert voice.name == name
         assert voice.language == "en"
         assert voice.path.stat().st_size <= 250_000
         clip = decode_clip(voice.path.read_bytes())
         assert clip.sample_rate_hz == 22_050
-        assert 4.5 < clip.duration_s < 5.5
+        assert 3.4 < clip.duration_s < 5.5
         assert 10 < len(voice.transcript.split()) < 20
 
 

@@ -1,0 +1,147 @@
+"""The recipe's own mathematics: quantizer, masks, output rows, training loop, error counting."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pipeline.stepaudio.dit import Retention
+from pipeline.stepaudio.flow import Flow
+from training.judge import errors, phone_ids
+from training.lm import Head
+from training.loop import Schedule, is_done, train
+from training.masks import batched_modulation, block_mask, encode, estimate
+from training.quantizer import Quantizer
+from training.run import main
+from training.sizes import vocoder_config
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture(scope="module")
+def flow() -> Flow:
+    torch.manual_seed(0)
+    flow = Flow(vocoder_config()).eval().requires_grad_(False)
+    for parameter in flow.parameters():
+        nn.init.normal_(parameter, 0.0, 0.1)
+    return flow
+
+
+def test_unmasked_passes_equal_the_served_ones(flow: Flow) -> None:
+    x = flow.input_embedding(torch.randint(0, 1024, (2, 20, 2)))
+    torch.testing.assert_close(encode(flow.encoder, x, None), flow.encoder(x)[0])
+    estimator = flow.decoder.estimator
+    stacked = torch.randn(2, 320, 30)
+    served = estimator(stacked, estimator.modulations(torch.tensor([0.3]))[0])[0]
+    modulation = batched_modulation(estimator, torch.tensor([0.3, 0.3]))
+    torch.testing.assert_close(
+        estimate(estimator, stacked, modulation, None), served, atol=1e-4, rtol=1e-4
+    )
+
+
+def test_masked_passes_equal_the_served_chunks(flow: Flow) -> None:
+    x = flow.input_embedding(torch.randint(0, 1024, (1, 30, 2)))
+    first, cache = flow.encoder(x[:, :12], x[:, 12:15])
+    second, _ = flow.encoder(x[:, 12:], None, cache)
+    mask = block_mask(torch.tensor([0, 12]), 30)[None]
+    torch.testing.assert_close(encode(flow.encoder, x, mask), torch.cat((first, second), 1))
+
+    estimator = flow.decoder.estimator
+    stacked = torch.randn(1, 320, 60)
+    modulation = estimator.modulations(torch.tensor([0.3]))[0]
+    prompt, cache = estimator(stacked[..., :20], modulation)
+    parts = [prompt]
+    for first_frame in (20, 40):  # the last chunk no longer sees all of the one before
+        chunk = stacked[..., first_frame : first_frame + 20]
+        part, cache = estimator(chunk, modulation, cache, Retention(20, 8))
+        parts.append(part)
+    mask = block_mask(torch.tensor([0, 20, 40]), 60, prompt=20, recent=8)[None]
+    made = estimate(estimator, stacked, batched_modulation(estimator, torch.tensor([0.3])), mask)
+    torch.testing.assert_close(made, torch.cat(parts, 2), atol=1e-4, rtol=1e-4)
+
+
+def test_quantizer_finds_clusters_and_follows_them() -> None:
+    generator = torch.Generator().manual_seed(1)
+    centres = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
+    drawn = torch.randint(3, (600,), generator=generator)
+    vectors = centres[drawn] + 0.1 * torch.randn(600, 2, generator=generator)
+    quantizer = Quantizer(3, 2)
+    quantizer.start(vectors, 10, generator)
+    assert (
+        len({(int(a), int(b)) for a, b in zip(drawn, quantizer.codes(vectors), strict=True)}) == 3
+    )
+    moved = (vectors + 1.0).requires_grad_()
+    for _ in range(300):
+        chosen, loss = quantizer(moved)
+    nearest = torch.cdist(centres + 1.0, quantizer.codebook).min(1).values
+    assert float(nearest.max()) < 0.1
+    chosen.sum().backward()
+    assert moved.grad is not None
+    torch.testing.assert_close(moved.grad, torch.ones_like(moved))
+    assert float(loss.detach()) < 0.01
+
+
+def test_shared_rows_count_as_often_as_they_stand() -> None:
+    used = np.zeros(5120, bool)
+    used[[0, 3, 1024, 1030]] = True
+    base, stop, size = 10, 3, 10 + 5120
+    head = Head(used, base, stop, size)
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(7, 8), torch.randn(size, 8)
+    head.share_rows(weight)
+    ids = torch.tensor([base, base + 3, base + 1024, base + 1030, stop, base, stop])
+    loss, _ = head.loss(hidden, weight, ids)
+    allowed = [stop, *range(base, size)]
+    logits = (hidden @ weight.T)[:, allowed]
+    targets = torch.tensor([allowed.index(int(i)) for i in ids])
+    torch.testing.assert_close(loss, nn.functional.cross_entropy(logits, targets))
+
+
+def _fit(directory: Path, steps: int, stop_at: int | None) -> torch.Tensor:
+    torch.manual_seed(0)
+    module = nn.Linear(3, 1)
+
+    def loss_of(step: int, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+        if step == stop_at:
+            raise KeyboardInterrupt
+        x = torch.from_numpy(rng.standard_normal((8, 3)).astype(np.float32))
+        return (module(x) - x.sum(1, keepdim=True)).square().mean(), {}
+
+    train(module, loss_of, Schedule(steps, 0.05, ema=0.9), directory, 1, "fit")
+    return module.weight.detach().clone()
+
+
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    expected = _fit(whole, 60, None)
+    monkeypatch.setattr("training.loop.SAVE_EVERY_S", 0.0)  # after every step
+    with pytest.raises(KeyboardInterrupt):
+        _fit(parts, 60, 30)
+    assert not is_done(parts, 60)
+    torch.testing.assert_close(_fit(parts, 60, None), expected)
+    assert is_done(parts, 60)
+
+
+def test_phone_errors() -> None:
+    assert phone_ids("haɪ,t aʊ") == phone_ids("h aɪtaʊ")
+    assert len(phone_ids("ʧɛ˞ɹ l̩")) == 4
+    said = phone_ids("həloʊ")
+    assert errors(said, said) == 0
+    assert errors(said[:-1], said) == 1
+    assert errors([], said) == 4
+    assert errors([said[0], said[0], *said[1:]], said) == 1
+    assert errors(said[::-1], said) == 4
+
+
+def test_an_unknown_stage_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--stage", "corpus,nonsense"])
+    assert "no stage is called nonsense" in capsys.readouterr().err

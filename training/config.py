@@ -1,0 +1,65 @@
+"""The recipe's settings: one YAML file as a plain tree with attribute access by stage.
+
+Knows no stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.errors import ConfigError
+
+DEFAULT_CONFIG = Path(__file__).parent / "config.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """work_dir: where everything is written. tree: the YAML. seed: of every stage.
+
+    scale: factor on all step counts.
+    """
+
+    work_dir: Path
+    tree: Mapping[str, Any]
+    seed: int
+    scale: float = 1.0
+
+    def __getitem__(self, section: str) -> Mapping[str, Any]:
+        return self.tree[section]
+
+    def steps(self, stage: str) -> int:
+        """Optimizer steps of a stage."""
+        return max(1, round(int(self.tree[stage]["steps"]) * self.scale))
+
+    def directory(self, stage: str) -> Path:
+        """The stage's directory, made if need be."""
+        path = self.work_dir / stage
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+def load_recipe(
+    path: Path, *, work_dir: Path | None = None, seed: int | None = None, scale: float = 1.0
+) -> Recipe:
+    """Read the YAML; arguments override it.
+
+    Raises ConfigError when the file cannot be read or lacks a section.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"the recipe {path} cannot be read: {error}") from error
+    needed = ("work_dir", "seed", "threads", "text", "corpus")
+    if missing := [name for name in needed if name not in tree]:
+        raise ConfigError(f"the recipe {path} lacks {', '.join(missing)}")
+    return Recipe(
+        work_dir=work_dir or Path(tree["work_dir"]),
+        tree=tree,
+        seed=int(tree["seed"]) if seed is None else seed,
+        scale=scale,
+    )

@@ -1,0 +1,82 @@
+# pyright: basic
+"""Stages `tokens` and `embeddings`.
+
+Every clip through the finished encoders, by the classes that serve. Knows no LLM.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.stepaudio.features import clip_speaker_fbank
+from pipeline.stepaudio.linguistic import LinguisticTokenizer
+from pipeline.stepaudio.semantic import SemanticTokenizer
+from pipeline.stepaudio.speaker import SpeakerEncoder
+from pipeline.stepaudio.tokens import interleave
+from training.config import Recipe
+from training.corpus import TOKENIZER_RATE_HZ, Clip, load_corpus
+from training.export import export_speaker_model, export_tokenizers
+from training.mels import to_float
+from training.progress import progress
+from training.streams import PEAK
+
+ENCODED_SPLITS = ("train", "val", "held")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """Of every clip of a split: `tokens[i]` int32 (5k,), audio tokens from 0."""
+
+    tokens: list[NDArray[np.int32]]
+
+
+def encode_tokens(recipe: Recipe) -> None:
+    """Stage `tokens`: write the audio tokens of the splits used later; what is there is kept."""
+    layout = export_tokenizers(recipe)
+    linguistic = LinguisticTokenizer(layout.paraformer, layout.linguistic_codebook)
+    semantic = SemanticTokenizer(layout.speech_tokenizer)
+    for split in ENCODED_SPLITS:
+        path = recipe.directory("tokens") / f"{split}.npz"
+        if path.is_file():
+            continue
+        corpus, tokens = load_corpus(recipe, split), []
+        for i in progress(range(len(corpus)), f"tokens {split}", len(corpus)):
+            samples = _as_served(corpus[i])
+            tokens.append(interleave(linguistic.encode(samples), semantic.encode(samples)))
+        offsets = np.cumsum([0] + [len(t) for t in tokens])
+        np.savez(path, tokens=np.concatenate(tokens), offsets=offsets)
+
+
+def encode_speakers(recipe: Recipe) -> None:
+    """Stage `embeddings`: write the speaker embedding of every clip; what is there is kept."""
+    speaker = SpeakerEncoder(export_speaker_model(recipe))
+    for split in ENCODED_SPLITS:
+        path = recipe.directory("embeddings") / f"{split}.npy"
+        if path.is_file():
+            continue
+        corpus = load_corpus(recipe, split)
+        numbers = progress(range(len(corpus)), f"embeddings {split}", len(corpus))
+        fbanks = (clip_speaker_fbank(_as_served(corpus[i]), TOKENIZER_RATE_HZ) for i in numbers)
+        np.save(path, np.stack([speaker.encode(fbank) for fbank in fbanks]))
+
+
+def load_tokens(recipe: Recipe, split: str) -> Encoded:
+    """Raises FileNotFoundError when the stage `tokens` has not run."""
+    with np.load(recipe.directory("tokens") / f"{split}.npz") as stored:
+        offsets, flat = stored["offsets"], stored["tokens"]
+        return Encoded([flat[a:b] for a, b in itertools.pairwise(offsets)])
+
+
+def load_embeddings(recipe: Recipe, split: str) -> NDArray[np.float32]:
+    """float32 (n, 192). Raises FileNotFoundError when the stage `embeddings` has not run."""
+    return np.load(recipe.directory("embeddings") / f"{split}.npy")
+
+
+def _as_served(clip: Clip) -> Tensor:
+    samples = to_float(clip.audio16)
+    return samples / samples.abs().max() * PEAK

@@ -1,0 +1,369 @@
+# pyright: basic
+"""The judge of a checkpoint.
+
+`python -m training.evaluate` clones held-out voices and writes a table of what it measured.
+
+Every figure stands beside the originals' own. It speaks through the whole path in this process, or
+over HTTP with --url.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import io
+import json
+import time
+import wave
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.contracts import Sampling, SpeechRequest
+from pipeline.local import LocalPipeline, _say
+from pipeline.stepaudio.waveform import resample
+from training.config import DEFAULT_CONFIG, Recipe, load_recipe
+from training.corpus import RATE_HZ, TOKENIZER_RATE_HZ, Clip, Corpus, f0_of, load_corpus
+from training.judge import Judge, errors, load_judge, phone_ids
+from training.progress import progress
+
+SHORT_WORDS = 8  # texts up to here are one class, longer ones the other
+CLIPPED_AT, CLIPPED_SHARE = 0.98, 1e-3
+SHORTEST_S, RUNAWAY = 0.15, 3.0  # seconds; times the original's length
+SEED = 5
+OTHER_SENTENCES = (
+    "The quick brown fox jumps over the lazy dog.",
+    "A good voice needs only a few seconds to be remembered.",
+    "Please leave the keys on the kitchen table, and close the garden gate behind you.",
+    "We will meet again in the morning.",
+)
+
+Speak = Callable[[bytes, str, str, int], tuple[NDArray[np.float32], float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One clone: reference clip and its words, what to say, the same sentence by the original.
+
+    Another voice's clip.
+    """
+
+    reference: Clip
+    original: Clip
+    other: Clip
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What was measured of one trial.
+
+    Errors and lengths count phones; similarities are cosines; pitches in Hz.
+    """
+
+    words: int
+    phones: int
+    errors: int
+    original_errors: int
+    seconds: float
+    original_seconds: float
+    took_s: float
+    to_reference: float
+    to_other: float
+    ceiling: float
+    floor: float
+    pitch_hz: float
+    reference_pitch_hz: float
+    clipped: bool
+    faults: list[str] = field(default_factory=list)
+
+
+class Listener:
+    """Judge, speaker similarity and pitch on waveforms."""
+
+    def __init__(self, judge: Judge) -> None:
+        from resemblyzer import VoiceEncoder
+
+        self._judge = judge
+        self._voice = VoiceEncoder("cpu", verbose=False)
+
+    def phones(self, samples24: NDArray[np.float32]) -> list[int]:
+        return self._judge.hear(to_16k(samples24))
+
+    def identity(self, samples24: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Resemblyzer's unit vector."""
+        from resemblyzer import normalize_volume
+
+        samples = to_16k(samples24).numpy()
+        return self._voice.embed_utterance(normalize_volume(samples, -30, increase_only=False))
+
+    @staticmethod
+    def pitch_hz(samples24: NDArray[np.float32]) -> float:
+        """Median F0 of the voiced frames, 0 where none is."""
+        f0 = f0_of(samples24)
+        return float(np.median(f0[f0 > 0])) if (f0 > 0).any() else 0.0
+
+
+def to_16k(samples24: NDArray[np.float32]) -> torch.Tensor:
+    """24 → 16 kHz."""
+    return resample(torch.from_numpy(np.array(samples24, np.float32)), RATE_HZ, TOKENIZER_RATE_HZ)
+
+
+def audio(clip: Clip) -> NDArray[np.float32]:
+    """A corpus clip as float32 at 24 kHz."""
+    return clip.audio24.astype(np.float32) / 32768
+
+
+def wav_bytes(samples: NDArray[np.float32], rate_hz: int = RATE_HZ) -> bytes:
+    """16-bit mono WAV."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate_hz)
+        file.writeframes((samples.clip(-1, 1) * 32767).astype("<i2").tobytes())
+    return buffer.getvalue()
+
+
+def read_wav(data: bytes) -> NDArray[np.float32]:
+    """16-bit mono WAV, whatever length its header claims → float32."""
+    start = data.index(b"data") + 8
+    body = data[start : start + (len(data) - start) // 2 * 2]
+    return np.frombuffer(body, "<i2").astype(np.float32) / 32768
+
+
+def local_speak(pipeline: LocalPipeline) -> Speak:
+    """Speak in this process."""
+
+    def speak(
+        upload: bytes, transcript: str, text: str, seed: int
+    ) -> tuple[NDArray[np.float32], float]:
+        request = SpeechRequest(
+            text=text, transcript=transcript, speaker="", sampling=Sampling(seed=seed)
+        )
+        begun = time.perf_counter()
+        samples, _ = asyncio.run(_say(pipeline, upload, request))
+        return samples, time.perf_counter() - begun
+
+    return speak
+
+
+def http_speak(url: str) -> Speak:
+    """Speak through a running service."""
+    import httpx
+
+    client = httpx.Client(timeout=120)
+
+    def speak(
+        upload: bytes, transcript: str, text: str, seed: int
+    ) -> tuple[NDArray[np.float32], float]:
+        body = {
+            "input": text,
+            "ref_audio": base64.b64encode(upload).decode(),
+            "ref_text": transcript,
+            "response_format": "wav",
+            "seed": seed,
+        }
+        begun = time.perf_counter()
+        reply = client.post(f"{url}/v1/audio/speech", json=body)
+        reply.raise_for_status()
+        return read_wav(reply.content), time.perf_counter() - begun
+
+    return speak
+
+
+def seen_trials(recipe: Recipe, count: int) -> list[Trial]:
+    """Held-out sentences; the reference is a training clip of a training voice."""
+    train, val = load_corpus(recipe, "train"), load_corpus(recipe, "val")
+    return [
+        Trial(train[_of(train, val[i].voice, n)], val[i], train[_not_of(train, val[i].voice, n)])
+        for n, i in enumerate(_spread(val, count))
+    ]
+
+
+def held_trials(recipe: Recipe, count: int) -> list[Trial]:
+    """Held-out sentences in held-out voices."""
+    held = load_corpus(recipe, "held")
+    trials = []
+    for n, i in enumerate(_spread(held, count)):
+        own = [j for j in held.of_voice[held[i].voice] if j != i and held.durations_s[j] > 2.0]
+        trials.append(
+            Trial(held[int(own[n % len(own)])], held[i], held[_not_of(held, held[i].voice, n)])
+        )
+    return trials
+
+
+def _spread(corpus: Corpus, count: int) -> list[int]:
+    """Clips of ever other voices, short and long texts in turn."""
+    rng = np.random.default_rng(SEED)
+    chosen: list[int] = []
+    order = [int(i) for i in rng.permutation(len(corpus))]
+    for n in range(count):
+        want_long = n % 2 == 1
+        taken = {corpus.voices[i] for i in chosen[-len(corpus.of_voice) // 2 :]}
+        for i in order:
+            is_long = len(corpus[i].words.split()) > SHORT_WORDS
+            if is_long == want_long and i not in chosen and corpus.voices[i] not in taken:
+                chosen.append(i)
+                break
+    return chosen
+
+
+def _of(corpus: Corpus, voice: int, n: int) -> int:
+    own = [i for i in corpus.of_voice[voice] if corpus.durations_s[i] > 2.0]
+    return int(own[n % len(own)])
+
+
+def _not_of(corpus: Corpus, voice: int, n: int) -> int:
+    rng = np.random.default_rng((SEED, n))
+    while True:
+        i = int(rng.integers(len(corpus)))
+        if corpus.voices[i] != voice and corpus.durations_s[i] > 2.0:
+            return i
+
+
+def judge_trial(
+    listener: Listener, speak: Speak, trial: Trial, seed: int
+) -> tuple[Outcome, NDArray[np.float32]]:
+    """Clone and measure; the audio is returned for plots."""
+    reference, original, other = (audio(c) for c in (trial.reference, trial.original, trial.other))
+    made, took_s = speak(wav_bytes(reference), trial.reference.words, trial.original.words, seed)
+    said = phone_ids(trial.original.text)
+    seconds, original_seconds = len(made) / RATE_HZ, len(original) / RATE_HZ
+    faults = []
+    if seconds < SHORTEST_S or not np.isfinite(made).all():
+        faults.append("empty")
+        made = np.pad(made, (0, RATE_HZ))
+    if seconds > RUNAWAY * original_seconds + 1:
+        faults.append("runaway")
+    clipped = bool((np.abs(made) > CLIPPED_AT).mean() > CLIPPED_SHARE)
+    a, r, o, x = (listener.identity(s) for s in (made, reference, other, original))
+    outcome = Outcome(
+        words=len(trial.original.words.split()),
+        phones=len(said),
+        errors=errors(listener.phones(made), said),
+        original_errors=errors(listener.phones(original), said),
+        seconds=seconds,
+        original_seconds=original_seconds,
+        took_s=took_s,
+        to_reference=float(a @ r),
+        to_other=float(a @ o),
+        ceiling=float(x @ r),
+        floor=float(x @ o),
+        pitch_hz=listener.pitch_hz(made),
+        reference_pitch_hz=listener.pitch_hz(reference),
+        clipped=clipped,
+        faults=faults,
+    )
+    return outcome, made
+
+
+def summary(outcomes: list[Outcome]) -> dict[str, float]:
+    """The figures of a set of trials."""
+    short = [o for o in outcomes if o.words <= SHORT_WORDS]
+    long = [o for o in outcomes if o.words > SHORT_WORDS]
+    cents = [
+        1200 * abs(np.log2(o.pitch_hz / o.reference_pitch_hz))
+        for o in outcomes
+        if o.pitch_hz and o.reference_pitch_hz
+    ]
+    return {
+        "trials": len(outcomes),
+        "phone_error_short": _rate(short, "errors"),
+        "phone_error_short_original": _rate(short, "original_errors"),
+        "phone_error_long": _rate(long, "errors"),
+        "phone_error_long_original": _rate(long, "original_errors"),
+        "similarity_to_reference": float(np.mean([o.to_reference for o in outcomes])),
+        "similarity_to_other": float(np.mean([o.to_other for o in outcomes])),
+        "similarity_ceiling": float(np.mean([o.ceiling for o in outcomes])),
+        "similarity_floor": float(np.mean([o.floor for o in outcomes])),
+        "nearer_to_reference": float(np.mean([o.to_reference > o.to_other for o in outcomes])),
+        "nearer_to_reference_original": float(np.mean([o.ceiling > o.floor for o in outcomes])),
+        "pitch_error_cents": float(np.median(cents)) if cents else float("nan"),
+        "length_ratio": float(np.mean([o.seconds / o.original_seconds for o in outcomes])),
+        "faults": sum(bool(o.faults) or o.clipped for o in outcomes),
+        "rtf": sum(o.took_s for o in outcomes) / max(1e-6, sum(o.seconds for o in outcomes)),
+    }
+
+
+def _rate(outcomes: list[Outcome], name: str) -> float:
+    phones = sum(o.phones for o in outcomes)
+    return sum(getattr(o, name) for o in outcomes) / phones if phones else float("nan")
+
+
+def human_outcomes(listener: Listener, speak: Speak, directory: Path) -> list[dict]:
+    """Real clips as references: what is understood, and where the pitch goes."""
+    import librosa
+
+    transcripts = json.loads((directory / "transcripts.json").read_text(encoding="utf-8"))
+    rows = []
+    for name, transcript in transcripts.items():
+        clip, _ = librosa.load(directory / name, sr=RATE_HZ)
+        wrong = count = 0
+        pitches = []
+        for n, text in enumerate(OTHER_SENTENCES):
+            from pipeline.phonemes import espeak_phonemes
+
+            made, _ = speak((directory / name).read_bytes(), transcript, text, SEED + n)
+            said = phone_ids(espeak_phonemes(text))
+            wrong += errors(listener.phones(made), said)
+            count += len(said)
+            pitches.append(listener.pitch_hz(made))
+        rows.append(
+            {
+                "clip": name,
+                "phone_error": wrong / count,
+                "pitch_hz": float(np.median(pitches)),
+                "clip_pitch_hz": listener.pitch_hz(clip),
+            }
+        )
+    return rows
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Parse, run, write `evaluation.json` and the plots, print the table."""
+    from training.copy_synthesis import judge_copies
+    from training.report import markdown, plot_all
+
+    parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
+    parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG)
+    parser.add_argument("--work-dir", type=Path)
+    parser.add_argument("--model", default="tiny", help="a checkpoint's name or directory")
+    parser.add_argument("--url", help="a running service instead of this process")
+    parser.add_argument("--trials", type=int, default=60, help="of each kind")
+    parser.add_argument("--human", type=Path, help="directory of real clips with transcripts.json")
+    parser.add_argument("--out", type=Path, default=Path("evaluation"))
+    chosen = parser.parse_args(arguments)
+    recipe = load_recipe(chosen.config, work_dir=chosen.work_dir)
+    torch.set_num_threads(int(recipe.tree["threads"]))
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    listener = Listener(load_judge(recipe))
+    results: dict = {"copy": judge_copies(recipe, chosen.model, listener)}
+    shown = []
+    with LocalPipeline(chosen.model) as pipeline:
+        speak = http_speak(chosen.url) if chosen.url else local_speak(pipeline)
+        for kind, trials in (
+            ("seen", seen_trials(recipe, chosen.trials)),
+            ("held", held_trials(recipe, chosen.trials)),
+        ):
+            outcomes = []
+            for n, trial in enumerate(progress(trials, f"cloning {kind}", len(trials))):
+                outcome, made = judge_trial(listener, speak, trial, SEED + n)
+                outcomes.append(outcome)
+                if n < 2:
+                    shown.append((f"{kind} {n + 1}", trial, made))
+            results[kind] = summary(outcomes)
+            results[f"{kind}_trials"] = [asdict(o) for o in outcomes]
+        if chosen.human:
+            results["human"] = human_outcomes(listener, speak, chosen.human)
+    (chosen.out / "evaluation.json").write_text(json.dumps(results, indent=1) + "\n")
+    plot_all(recipe, chosen.model, results, shown, chosen.out)
+    (chosen.out / "table.md").write_text(markdown(results), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

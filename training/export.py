@@ -1,0 +1,93 @@
+# pyright: basic
+"""Stage `export`: trained parts → a checkpoint directory in the official layout. Knows no training.
+
+Parts are written as they are finished, since later stages use the files of earlier ones.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from pipeline.phonemes import FRONT_END_NAME
+from pipeline.stepaudio.checkpoint_digests import write_manifest
+from pipeline.stepaudio.layout import SINGLE_SHARD, CheckpointLayout
+from pipeline.stepaudio.tiny_configs import lm_config
+from pipeline.stepaudio.tokens import VQ02_CODES
+from training.config import Recipe
+from training.linguistic_tokenizer import load_linguistic, paraformer_yaml
+from training.semantic_tokenizer import export_semantic, load_semantic
+from training.sizes import SIZES, cosyvoice_yaml
+from training.speaker_encoder import export_speaker, load_speaker
+from training.text_tokenizer import tokenizer_model
+
+FAR = 1e4  # where codebook rows lie that no frame is near to
+
+
+def export_layout(recipe: Recipe) -> CheckpointLayout:
+    """Where the recipe's checkpoint goes, directories made."""
+    layout = CheckpointLayout.expected(recipe.directory("export"))
+    layout.paraformer.mkdir(parents=True, exist_ok=True)
+    layout.vocoder.mkdir(parents=True, exist_ok=True)
+    return layout
+
+
+def export_tokenizers(recipe: Recipe) -> CheckpointLayout:
+    """vq02 and vq06."""
+    layout = export_layout(recipe)
+    export_semantic(load_semantic(recipe), layout.speech_tokenizer)
+    net = load_linguistic(recipe)
+    layout.paraformer_config.write_text(paraformer_yaml(), encoding="utf-8")
+    layout.paraformer_cmvn.write_bytes((recipe.directory("vq02") / "am.mvn").read_bytes())
+    state = {f"encoder.{name}": tensor.clone() for name, tensor in net.encoder.state_dict().items()}
+    torch.save(state, layout.paraformer_weights)
+    codebook = net.quantizer.codebook.numpy()
+    rest = np.full((VQ02_CODES - len(codebook), codebook.shape[1]), FAR, np.float32)
+    np.save(layout.linguistic_codebook, np.concatenate((codebook, rest)))
+    return layout
+
+
+def export_speaker_model(recipe: Recipe) -> Path:
+    """The speaker encoder; returns its file."""
+    path = export_layout(recipe).speaker_encoder
+    export_speaker(load_speaker(recipe), path)
+    return path
+
+
+def export_llm(recipe: Recipe) -> None:
+    """Step1 and its text tokenizer."""
+    from training.lm import load_llm
+
+    layout, model = export_layout(recipe), load_llm(recipe)
+    layout.text_tokenizer.write_bytes(tokenizer_model())
+    config = json.loads(lm_config(SIZES, model.config.vocab_size))
+    config["text_front_end"] = FRONT_END_NAME
+    layout.lm_config.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    weights = {name: w.to(torch.bfloat16).contiguous() for name, w in model.state_dict().items()}
+    save_file(weights, layout.editx / SINGLE_SHARD, metadata={"format": "pt"})
+
+
+def export_vocoder(recipe: Recipe) -> None:
+    """Flow, in half precision, and HiFT."""
+    from training.flow import load_flow
+    from training.hift import load_hift
+
+    layout = export_layout(recipe)
+    layout.vocoder_config.write_text(cosyvoice_yaml(), encoding="utf-8")
+    flow = {name: w.half() for name, w in load_flow(recipe).state_dict().items()}
+    torch.save(flow, layout.flow_weights)
+    torch.save(load_hift(recipe).state_dict(), layout.hift_weights)
+
+
+def export_all(recipe: Recipe) -> Path:
+    """The whole checkpoint, manifest included; returns its directory."""
+    layout = export_tokenizers(recipe)
+    export_speaker_model(recipe)
+    export_llm(recipe)
+    export_vocoder(recipe)
+    write_manifest(layout, "tiny", recipe.seed)
+    return layout.root

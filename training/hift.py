@@ -1,0 +1,190 @@
+# pyright: basic
+"""Stages `f0` and `hift`.
+
+The vocoder's F0 predictor, then its waveform generator, on short segments without a GAN.
+
+The loss matches magnitudes at four resolutions, and pooled power: magnitudes in log alone
+undershoot the harmonics.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.stepaudio.config import VocoderConfig
+from pipeline.stepaudio.features import slaney_filters
+from pipeline.stepaudio.hift import F0Predictor, Hift
+from training.config import Recipe
+from training.corpus import HOP_SAMPLES, RATE_HZ, Clip, Corpus, load_corpus
+from training.loop import Schedule, load_trained, train
+from training.mels import draw_gain, mel_of, to_float
+from training.sizes import vocoder_config
+
+F0_UNIT_HZ = 100.0  # the predictor learns in units near one; folded into its last layer later
+F0_FRAMES = 64
+F0_CONTEXT = 6  # frames whose value depends on what lies outside the segment
+# (n_fft, hop). Windows shorter than two pitch periods would see where in a period a pulse falls,
+# which the mel does not say: the generator would blur what it cannot know.
+RESOLUTIONS = ((512, 128), (1024, 256), (1920, 480))
+MEL_WEIGHT, LEVEL_WEIGHT = 1.0, 0.5
+ENERGY_FLOOR = 1e-7  # -70 dB
+MEL_FFT = 1920
+SILENCE = 0.03  # share of segments that are digital silence or a quiet hiss
+EDGE_SAMPLES = 960  # the generator pads a segment's ends with zeros, the clip does not
+FLOOR = 2e-3  # of a bin's magnitude: about 80 dB below a loud vowel
+MEL_FLOOR = 1e-5  # as in the served mel
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """mel: [M, T]; samples: [T * 480]; f0: [T] Hz."""
+
+    mel: Tensor
+    samples: Tensor
+    f0: Tensor
+
+
+def train_f0(recipe: Recipe) -> None:
+    """Stage `f0`."""
+    torch.manual_seed(recipe.seed)
+    corpus = load_corpus(recipe, "train")
+    predictor = F0Predictor(vocoder_config().f0_predictor)
+    section = recipe["f0"]
+
+    def loss_of(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        batch = [draw_segment(corpus, rng, F0_FRAMES) for _ in range(section["batch"])]
+        mel, f0 = torch.stack([s.mel for s in batch]), torch.stack([s.f0 for s in batch])
+        mel = mel + 0.05 * torch.from_numpy(rng.standard_normal(mel.shape, np.float32))
+        error = (predictor(mel) - f0 / F0_UNIT_HZ).abs()[:, F0_CONTEXT:-F0_CONTEXT]
+        target = f0[:, F0_CONTEXT:-F0_CONTEXT]
+        # steps between voiced and unvoiced are half a frame wide at best: they weigh less
+        edge = F.max_pool1d((target == 0).float(), 3, 1, 1) * (target > 0)
+        loss = (error * (1 - 0.7 * edge)).mean()
+        relative = (error * F0_UNIT_HZ)[target > 0] / target[target > 0]
+        return loss, {"median_relative": float(relative.median())}
+
+    schedule = Schedule(recipe.steps("f0"), float(section["lr"]), weight_decay=0.0)
+    train(predictor, loss_of, schedule, recipe.directory("f0"), recipe.seed, "f0")
+
+
+def load_f0(recipe: Recipe) -> F0Predictor:
+    """The trained predictor, in Hz."""
+    predictor = F0Predictor(vocoder_config().f0_predictor)
+    load_trained(predictor, recipe.directory("f0"))
+    with torch.no_grad():
+        for parameter in predictor.classifier.parameters():
+            parameter.mul_(F0_UNIT_HZ)
+    return predictor
+
+
+def new_hift(recipe: Recipe, config: VocoderConfig) -> Hift:
+    """Untrained but for the F0 predictor, which stays as it is."""
+    hift = Hift(config.hift, config.f0_predictor)
+    hift.f0_predictor.load_state_dict(load_f0(recipe).state_dict())
+    hift.f0_predictor.requires_grad_(False)
+    nn.init.constant_(hift.m_source.l_linear.weight, 0.4)
+    return hift
+
+
+def train_hift(recipe: Recipe) -> None:
+    """Stage `hift`."""
+    torch.manual_seed(recipe.seed)
+    corpus = load_corpus(recipe, "train")
+    config, section = vocoder_config(), recipe["hift"]
+    hift = new_hift(recipe, config)
+    n_sines = config.hift.nb_harmonics + 1
+
+    def loss_of(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        batch = [draw_segment(corpus, rng, section["frames"]) for _ in range(section["batch"])]
+        mel, f0 = torch.stack([s.mel for s in batch]), torch.stack([s.f0 for s in batch])
+        target = torch.stack([s.samples for s in batch])
+        noise = torch.from_numpy(rng.standard_normal((*target.shape, n_sines), np.float32))
+        # with the measured F0: at a predicted one, high harmonics would miss the target's
+        made = hift.decode(mel, hift.m_source(f0, noise))
+        return spectral_loss(made, target)
+
+    schedule = Schedule(
+        recipe.steps("hift"), float(section["lr"]), betas=(0.8, 0.99), weight_decay=0.0, clip=20.0
+    )
+    train(hift, loss_of, schedule, recipe.directory("hift"), recipe.seed, "hift")
+
+
+def load_hift(recipe: Recipe) -> Hift:
+    """The trained generator with the trained F0 predictor, weight norm in place."""
+    hift = Hift(vocoder_config().hift, vocoder_config().f0_predictor)
+    load_trained(hift, recipe.directory("hift"))
+    hift.f0_predictor.load_state_dict(load_f0(recipe).state_dict())  # the generator trains without
+    return hift.eval()
+
+
+def draw_segment(corpus: Corpus, rng: np.random.Generator, n_frames: int) -> Segment:
+    """A random stretch of a random clip at a random level.
+
+    The mel is that of the clip, not of the stretch alone.
+    """
+    while True:
+        clip = corpus[int(rng.integers(len(corpus)))]
+        if len(clip.f0) > n_frames + 4:
+            break
+    first = int(rng.integers(2, len(clip.f0) - n_frames - 2))
+    return cut_segment(clip, first, n_frames, rng)
+
+
+def cut_segment(clip: Clip, first: int, n_frames: int, rng: np.random.Generator) -> Segment:
+    """`n_frames` mel frames of the clip from frame `first` on."""
+    context = 2  # frames: the mel's window is four hops wide
+    low, high = (first - context) * HOP_SAMPLES, (first + n_frames + context) * HOP_SAMPLES
+    gain = draw_gain(rng)
+    samples = to_float(clip.audio24[low:high]) * gain
+    is_silent = rng.random() < SILENCE
+    if is_silent:
+        hiss = 10 ** rng.uniform(-6, -3)
+        samples = torch.from_numpy(rng.standard_normal(len(samples)).astype(np.float32) * hiss)
+    mel = mel_of(samples)[context : context + n_frames].T
+    inner = samples[context * HOP_SAMPLES : (context + n_frames) * HOP_SAMPLES]
+    f0 = np.zeros(n_frames, np.float32) if is_silent else clip.f0[first : first + n_frames].copy()
+    return Segment(mel.contiguous(), inner, torch.from_numpy(f0))
+
+
+_WINDOWS: dict[int, Tensor] = {}
+
+
+def _magnitude(samples: Tensor, n_fft: int, hop: int) -> Tensor:
+    window = _WINDOWS.setdefault(n_fft, torch.hann_window(n_fft))
+    spectrum = torch.stft(samples, n_fft, hop, window=window, return_complex=True)
+    return (spectrum.real.square() + spectrum.imag.square() + 1e-10).sqrt()
+
+
+def _mel_filters(n_fft: int) -> Tensor:
+    return torch.from_numpy(slaney_filters(RATE_HZ, n_fft, 80, 0.0, 8000.0))
+
+
+def spectral_loss(made: Tensor, target: Tensor) -> tuple[Tensor, dict[str, float]]:
+    """Waveforms [B, L] → loss and its parts."""
+    made, target = made[:, EDGE_SAMPLES:-EDGE_SAMPLES], target[:, EDGE_SAMPLES:-EDGE_SAMPLES]
+    total = made.new_zeros(())
+    parts = {"log": 0.0, "convergence": 0.0, "power": 0.0}
+    for n_fft, hop in RESOLUTIONS:
+        a, b = _magnitude(made, n_fft, hop), _magnitude(target, n_fft, hop)
+        log = ((a + FLOOR).log() - (b + FLOOR).log()).abs().mean()
+        # over the whole batch: a quiet segment alone would outweigh all others
+        convergence = ((a - b).square().sum() / b.square().sum().clamp(min=1.0)).sqrt()
+        bins = max(4, n_fft // 64)
+        pool = (bins, max(1, 1024 // hop))
+        power_a, power_b = (F.avg_pool2d(x.square()[:, None], pool) + FLOOR**2 for x in (a, b))
+        power = (power_a.log() - power_b.log()).abs().mean()
+        total = total + log + 1.0 * convergence + 0.3 * power
+        for name, value in (("log", log), ("convergence", convergence), ("power", power)):
+            parts[name] += float(value.detach()) / len(RESOLUTIONS)
+    filters = _mel_filters(MEL_FFT)
+    mel_a, mel_b = (filters @ _magnitude(x, MEL_FFT, MEL_FFT // 8) for x in (made, target))
+    mel = ((mel_a + MEL_FLOOR).log() - (mel_b + MEL_FLOOR).log()).abs().mean()
+    energy_a, energy_b = (x.square().mean(1) + ENERGY_FLOOR for x in (made, target))
+    level = (energy_a.log() - energy_b.log()).abs().mean()
+    parts |= {"mel": float(mel.detach()), "level": float(level.detach())}
+    return total + MEL_WEIGHT * mel + LEVEL_WEIGHT * level, parts

@@ -1,0 +1,74 @@
+# pyright: basic
+"""The recipe's command: `python -m training.run --stage NAME` or `--stage all`.
+
+Knows the stages' order, not their content.
+
+A stage that is done is kept; one that was interrupted goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import torch
+
+from training.config import DEFAULT_CONFIG, Recipe, load_recipe
+from training.loop import is_done
+
+# stage → module and function; heavy modules load when their stage runs
+_FUNCTIONS = {
+    "corpus": ("corpus", "make_corpus"),
+    "judge": ("judge", "train_judge"),
+    "vq06": ("semantic_tokenizer", "train_semantic"),
+    "vq02": ("linguistic_tokenizer", "train_linguistic"),
+    "tokens": ("encode", "encode_tokens"),
+    "llm": ("lm", "train_llm"),
+    "speaker": ("speaker_encoder", "train_speaker"),
+    "embeddings": ("encode", "encode_speakers"),
+    "f0": ("hift", "train_f0"),
+    "hift": ("hift", "train_hift"),
+    "flow": ("flow", "train_flow"),
+    "voices": ("make_voices", "make_voices"),
+    "export": ("export", "export_all"),
+}
+STAGES = tuple(_FUNCTIONS)
+
+
+def run_stage(recipe: Recipe, stage: str) -> None:
+    """One stage; nothing happens when its steps are all done."""
+    if "steps" in recipe.tree.get(stage, {}) and is_done(
+        recipe.directory(stage), recipe.steps(stage)
+    ):
+        return
+    module, function = _FUNCTIONS[stage]
+    work: Callable[[Recipe], object] = getattr(import_module(f"training.{module}"), function)
+    work(recipe)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(prog="python -m training.run", description=__doc__)
+    parser.add_argument(
+        "--stage", default="all", help=f"all, or some of {', '.join(STAGES)}, with commas"
+    )
+    parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG)
+    parser.add_argument("--work-dir", type=Path, help="instead of the config's")
+    parser.add_argument("--seed", type=int, help="instead of the config's")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor on every stage's steps")
+    chosen = parser.parse_args(arguments)
+    stages = STAGES if chosen.stage == "all" else tuple(chosen.stage.split(","))
+    if unknown := [stage for stage in stages if stage not in STAGES]:
+        parser.error(f"no stage is called {', '.join(unknown)}; there are {', '.join(STAGES)}")
+    recipe = load_recipe(
+        chosen.config, work_dir=chosen.work_dir, seed=chosen.seed, scale=chosen.scale
+    )
+    torch.set_num_threads(int(recipe.tree["threads"]))
+    for stage in stages:
+        run_stage(recipe, stage)
+
+
+if __name__ == "__main__":
+    main()
