@@ -28,7 +28,8 @@ import torch
 import yaml
 
 from deployments.service import LocalService, find_free_port
-from load_tests.report import Row, median_s, percentile, provenance, publish
+from load_tests.provenance import provenance
+from load_tests.report import Row, median_s, percentile, publish
 from pipeline.continuity import Continuity, PlaybackMeter
 from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, TokenChunk, VoicePrompt
 from pipeline.stepaudio.config import VocoderConfig
@@ -265,7 +266,7 @@ def main() -> int:
     if not (options.no_http or options.full):
         rows += measure_http(options.model)
     model = "released sizes, random weights" if options.full else options.model
-    about = {**provenance("load_tests.bench_vocoder", options.device), "model": model}
+    about = {**provenance(options.device), "model": model}
     return publish(rows, about, options.json)
 
 
