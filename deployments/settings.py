@@ -72,7 +72,13 @@ class StageShare(Strict):
 
 
 class TokenizerSettings(StageShare):
-    """The reference encoder. It keeps no state, so it has no settings beyond its share."""
+    """The reference encoder.
+
+    tensorrt_cache: run the ONNX models on TensorRT and keep its engines in this directory; start-up
+    stops where ONNX Runtime has no TensorRT.
+    """
+
+    tensorrt_cache: str | None = None
 
 
 class LLMSettings(StageShare):

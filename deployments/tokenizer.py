@@ -5,6 +5,7 @@ Knows no cache; a call here is by definition a miss.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ray.serve import metrics
@@ -33,6 +34,7 @@ class TokenizerReplica:
             device=share.device,
             threads=share.threads,
             arena_limit_bytes=arena_limit_bytes(share),
+            tensorrt_cache=_directory(share.tensorrt_cache),
         )
         warm_up(encode_once(self._encoder))
         self._encodes = 0
@@ -53,3 +55,7 @@ class TokenizerReplica:
     async def status(self) -> dict[str, Any]:
         """Gauges of this replica."""
         return {"encodes": self._encodes, "fingerprint": self._encoder.fingerprint}
+
+
+def _directory(name: str | None) -> Path | None:
+    return None if name is None else Path(name).expanduser()

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from load_tests.report import Row, median_s, provenance, publish
+from load_tests.provenance import provenance
+from load_tests.report import Row, median_s, publish
 from pipeline.contracts import ReferenceClip
 from pipeline.stepaudio.config import TOKENIZER_RATE_HZ
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
@@ -124,7 +125,7 @@ def main() -> int:
         rows += measure_packing(Path(directory), size)
     bar_ms = 80.0 if options.device != "cpu" else None
     rows += measure_miss(options.model, options.device, bar_ms)
-    about = provenance("load_tests.bench_tokenizer", options.device)
+    about = provenance(options.device)
     return publish(rows, about, options.json)
 
 

@@ -1,7 +1,10 @@
 """Measures the vocoder: streaming against offline, batches against singles, steps, and over HTTP.
 
     python -m load_tests.bench_vocoder [--device cuda] [--model DIR] [--no-http] [--json FILE]
+    python -m load_tests.bench_vocoder --full [--device cuda] [--repeats 1] [--json FILE]
 
+--full takes the released sizes with seeded random weights, and on a CPU only compares streaming
+with offline.
 Comparisons are ratios within one run. Steps are compared with ten by mel-L1; with random weights
 that says how the solver converges, not how a voice sounds.
 """
@@ -16,6 +19,7 @@ import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -24,10 +28,15 @@ import torch
 import yaml
 
 from deployments.service import LocalService, find_free_port
-from load_tests.report import Row, median_s, percentile, provenance, publish
+from load_tests.provenance import provenance
+from load_tests.report import Row, median_s, percentile, publish
 from pipeline.continuity import Continuity, PlaybackMeter
 from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, TokenChunk, VoicePrompt
+from pipeline.stepaudio.config import VocoderConfig
+from pipeline.stepaudio.flow import Flow
+from pipeline.stepaudio.hift import Hift
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
+from pipeline.stepaudio.tiny_configs import SIZES, vocoder_config
 from pipeline.stepaudio.wave_decoder import StepWaveDecoder
 from tests.vocoder_files import make_ids, make_voice, token_stream
 
@@ -42,26 +51,60 @@ BYTES_PER_SAMPLE = 2
 TEXT = "One two three four five six seven eight nine ten. And now once more, from ten to one."
 
 
-def measure_streaming(decoder: StepWaveDecoder, device: str) -> list[Row]:
+FULL_SIZES = replace(
+    SIZES["tiny"],
+    flow_width=512,
+    flow_heads=8,
+    flow_units=2048,
+    flow_blocks=6,
+    flow_up_blocks=4,
+    dit_width=512,
+    dit_heads=8,
+    dit_head_width=64,
+    dit_depth=16,
+    hift_channels=512,
+    f0_channels=512,
+)
+
+
+def write_full_vocoder(directory: Path) -> Path:
+    """A vocoder directory of the released sizes, weights as torch draws them from one seed."""
+    yaml_text = vocoder_config(FULL_SIZES).replace("mlp_ratio: 2.0", "mlp_ratio: 4.0")
+    (directory / "cosyvoice.yaml").write_text(yaml_text)
+    config = VocoderConfig.load(directory)
+    torch.manual_seed(0)
+    torch.save(Flow(config).state_dict(), directory / "flow.pt")
+    torch.save(Hift(config.hift, config.f0_predictor).state_dict(), directory / "hift.pt")
+    return directory
+
+
+def measure_streaming(
+    decoder: StepWaveDecoder, device: str, n_groups: int, n_prompt: int, repeats: int
+) -> list[Row]:
     """Compute of a stream whose tokens are all there, against the same utterance at once."""
-    ids, voice = make_ids(UTTERANCE_GROUPS), make_voice(PROMPT_GROUPS)
-    audio_s = UTTERANCE_GROUPS * 0.12
+    ids, voice = make_ids(n_groups), make_voice(n_prompt)
+    audio_s = n_groups * 0.12
 
     async def drain() -> None:
-        async for _ in decoder.stream(token_stream(ids, UTTERANCE_GROUPS), voice):
+        async for _ in decoder.stream(token_stream(ids, n_groups), voice):
             pass
 
     async def first_piece() -> None:
-        stream = decoder.stream(token_stream(ids, UTTERANCE_GROUPS), voice)
+        stream = decoder.stream(token_stream(ids, n_groups), voice)
         await anext(stream)
         await stream.aclose()
 
-    offline_s = median_s(lambda: decoder.decode(ids, voice), 5)
-    stream_s = median_s(lambda: asyncio.run(drain()), 5)
-    first_s = median_s(lambda: asyncio.run(first_piece()), 5)
+    offline_s = median_s(lambda: decoder.decode(ids, voice), repeats)
+    stream_s = median_s(lambda: asyncio.run(drain()), repeats)
+    first_s = median_s(lambda: asyncio.run(first_piece()), repeats)
     bar = 0.02 if device != "cpu" else None
     return [
-        Row(f"offline RTF, {audio_s:g} s of audio, 6 s prompt", offline_s / audio_s, "", bar),
+        Row(
+            f"offline RTF, {audio_s:g} s of audio, {n_prompt * 0.12:g} s prompt",
+            offline_s / audio_s,
+            "",
+            bar,
+        ),
         Row("streaming RTF, the same", stream_s / audio_s, ""),
         Row("streaming compute against offline", stream_s / offline_s, "x", 2.5),
         Row("first piece, all tokens there", first_s * 1e3, "ms"),
@@ -206,20 +249,41 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--model", default="tiny", help="tiny, or a checkpoint directory")
+    parser.add_argument("--full", action="store_true", help="released sizes, random weights")
+    parser.add_argument("--groups", type=int, default=UTTERANCE_GROUPS, help="of 120 ms, spoken")
+    parser.add_argument("--prompt-groups", type=int, default=PROMPT_GROUPS)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1, help="of the decoder")
     parser.add_argument("--no-http", action="store_true", help="start no service")
     parser.add_argument("--json", type=Path, help="also write the results here")
     options = parser.parse_args()
-    vocoder = CheckpointLayout.at(resolve_model(options.model)).vocoder
-    decoder = StepWaveDecoder(vocoder, options.device, threads=1)
-    rows = measure_streaming(decoder, options.device) + measure_batch(decoder)
-    decoder.close()
-    rows += measure_stream_batches(vocoder, options.device)
-    rows += measure_prompt_memory(vocoder, options.device)
-    rows += measure_steps(vocoder, options.device)
-    if not options.no_http:
+    with tempfile.TemporaryDirectory() as name:
+        if options.full:
+            vocoder = write_full_vocoder(Path(name))
+        else:
+            vocoder = CheckpointLayout.at(resolve_model(options.model)).vocoder
+        rows = measure(vocoder, options)
+    if not (options.no_http or options.full):
         rows += measure_http(options.model)
-    about = {**provenance("load_tests.bench_vocoder", options.device), "model": options.model}
+    model = "released sizes, random weights" if options.full else options.model
+    about = {**provenance(options.device), "model": model}
     return publish(rows, about, options.json)
+
+
+def measure(vocoder: Path, options: argparse.Namespace) -> list[Row]:
+    """Everything that needs no service."""
+    device = options.device
+    decoder = StepWaveDecoder(vocoder, device, threads=options.threads)
+    sizes = (options.groups, options.prompt_groups, options.repeats)
+    rows = measure_streaming(decoder, device, *sizes)
+    if options.full and device == "cpu":  # minutes for every other comparison
+        decoder.close()
+        return rows
+    rows += measure_batch(decoder)
+    decoder.close()
+    rows += measure_stream_batches(vocoder, device)
+    rows += measure_prompt_memory(vocoder, device)
+    return rows + measure_steps(vocoder, device)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,15 @@
-"""What every benchmark reports: rows with their bars, and where the numbers come from.
+"""What a benchmark reports: rows with their bars, as a table and as JSON.
 
-Knows no stage. A table goes to the terminal; JSON to a file, with hardware, commit and command.
+Knows no stage. Where the numbers come from is in `provenance`.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import platform
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -55,25 +50,6 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]
 
 
-def provenance(module: str, device: str) -> dict[str, object]:
-    """Hardware, commit, command and load of this run."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit.stdout.strip() or "unknown",
-        "command": " ".join([f"python -m {module}", *sys.argv[1:]]),
-        "machine": platform.platform(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "device": _device_name(device),
-        "threads": os.environ.get("OMP_NUM_THREADS", "unset"),
-        "load_average": os.getloadavg()[0],
-        "python": platform.python_version(),
-    }
-
-
 def publish(rows: Sequence[Row], about: dict[str, object], path: Path | None) -> int:
     """Print the table, write JSON to `path`; 1 when a bar is missed, else 0."""
     print(f"{'':66} {'value':>10} {'bar':>8}")
@@ -88,20 +64,3 @@ def publish(rows: Sequence[Row], about: dict[str, object], path: Path | None) ->
         document = {**about, "rows": [{**asdict(row), "is_met": row.is_met} for row in rows]}
         path.write_text(json.dumps(document, indent=1) + "\n")
     return 0 if all(row.is_met for row in rows) else 1
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
-def _device_name(device: str) -> str:
-    if not device.startswith("cuda"):
-        return device
-    import torch
-
-    return f"{device}: {torch.cuda.get_device_name(device)}"

@@ -14,16 +14,22 @@ if TYPE_CHECKING:
     import onnxruntime
 
 CUDA = "CUDAExecutionProvider"
+TENSORRT = "TensorrtExecutionProvider"
 CPU = "CPUExecutionProvider"
 
 
 def open_session(
-    path: Path, device: str = "cpu", threads: int = 1, arena_limit_bytes: int | None = None
+    path: Path,
+    device: str = "cpu",
+    threads: int = 1,
+    arena_limit_bytes: int | None = None,
+    tensorrt_cache: Path | None = None,
 ) -> onnxruntime.InferenceSession:
     """A session of the model at `path` on `device` ("cpu", "cuda" or "cuda:1").
 
     threads: CPU threads within one operator. arena_limit_bytes: bound of the GPU memory arena; None
-    leaves it open.
+    leaves it open. tensorrt_cache: run on TensorRT and keep its engines in this directory; None
+    runs on CUDA itself.
     Raises CheckpointError when the file is missing or damaged, ConfigError when the device has no
     provider.
     """
@@ -32,7 +38,8 @@ def open_session(
 
     if not path.is_file():
         raise CheckpointError(f"{path} is missing")
-    providers = _providers(device, arena_limit_bytes, onnxruntime.get_available_providers())
+    available = onnxruntime.get_available_providers()
+    providers = _providers(device, arena_limit_bytes, tensorrt_cache, available)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry(
@@ -50,10 +57,12 @@ def open_session(
 
 
 def _providers(
-    device: str, arena_limit_bytes: int | None, available: list[str]
+    device: str, arena_limit_bytes: int | None, tensorrt_cache: Path | None, available: list[str]
 ) -> list[str | tuple[str, dict[str, Any]]]:
     kind, _, index = device.partition(":")
     if kind == "cpu":
+        if tensorrt_cache is not None:
+            raise ConfigError("TensorRT needs device cuda, found cpu")
         return [CPU]
     if kind != "cuda":
         raise ConfigError(f"device {device!r} is not one of cpu, cuda, cuda:N")
@@ -69,4 +78,18 @@ def _providers(
     }
     if arena_limit_bytes is not None:
         options["gpu_mem_limit"] = arena_limit_bytes
-    return [(CUDA, options), CPU]
+    on_cuda: list[str | tuple[str, dict[str, Any]]] = [(CUDA, options), CPU]
+    if tensorrt_cache is None:
+        return on_cuda
+    if TENSORRT not in available:
+        raise ConfigError(f"TensorRT is asked for and not there; available: {', '.join(available)}")
+    tensorrt: dict[str, Any] = {
+        "device_id": options["device_id"],
+        "trt_engine_cache_enable": True,  # building an engine takes minutes
+        "trt_engine_cache_path": str(tensorrt_cache),
+        "trt_timing_cache_enable": True,
+        "trt_fp16_enable": False,  # codes must stay those of float32
+    }
+    if arena_limit_bytes is not None:
+        tensorrt["trt_max_workspace_size"] = arena_limit_bytes
+    return [(TENSORRT, tensorrt), *on_cuda]

@@ -36,8 +36,9 @@ class SemanticTokenizer:
         device: str = "cpu",
         threads: int = 1,
         arena_limit_bytes: int | None = None,
+        tensorrt_cache: Path | None = None,
     ) -> None:
-        self._session = open_session(model, device, threads, arena_limit_bytes)
+        self._session = open_session(model, device, threads, arena_limit_bytes, tensorrt_cache)
         mel, length = self._session.get_inputs()
         self._mel_name, self._length_name = mel.name, length.name
         self._n_mels = mel.shape[1]

@@ -24,8 +24,9 @@ class SpeakerEncoder:
         device: str = "cpu",
         threads: int = 1,
         arena_limit_bytes: int | None = None,
+        tensorrt_cache: Path | None = None,
     ) -> None:
-        self._session = open_session(model, device, threads, arena_limit_bytes)
+        self._session = open_session(model, device, threads, arena_limit_bytes, tensorrt_cache)
         self._input_name = self._session.get_inputs()[0].name
 
     def encode(self, fbank: Tensor) -> NDArray[np.float32]:

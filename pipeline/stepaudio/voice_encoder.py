@@ -55,7 +55,7 @@ class StepVoiceEncoder:
     device: "cpu", "cuda:0", …
     threads: ONNX Runtime's per operator; torch's are the process's own. arena_limit_bytes: bound of
     each of the two ONNX sessions' GPU memory. concurrent_clips: how many `encode` calls work at a
-    time, others wait in order.
+    time, others wait in order. tensorrt_cache: see onnx_session.
     Raises CheckpointError when files are missing, damaged or do not fit each other.
     """
 
@@ -67,6 +67,7 @@ class StepVoiceEncoder:
         threads: int = 2,
         arena_limit_bytes: int | None = None,
         concurrent_clips: int = 2,
+        tensorrt_cache: Path | None = None,
     ) -> None:
         paraformer_dir = tokenizer_dir / PARAFORMER
         codebook = tokenizer_dir / CODEBOOK
@@ -77,8 +78,9 @@ class StepVoiceEncoder:
         self._mel_config = VocoderConfig.load(vocoder_dir).mel
         self._fingerprint = fingerprint_files(files, self._mel_config)
         self._linguistic = LinguisticTokenizer(paraformer_dir, codebook, device)
-        self._semantic = SemanticTokenizer(speech_tokenizer, device, threads, arena_limit_bytes)
-        self._speaker = SpeakerEncoder(speaker_model, device, threads, arena_limit_bytes)
+        session = (device, threads, arena_limit_bytes, tensorrt_cache)
+        self._semantic = SemanticTokenizer(speech_tokenizer, *session)
+        self._speaker = SpeakerEncoder(speaker_model, *session)
         # two pools: clips wait for branches, branches for nothing, so no clip waits for itself
         self._clips = ThreadPoolExecutor(concurrent_clips, "encode-clip")
         self._branches = ThreadPoolExecutor(concurrent_clips * BRANCHES, "encode-branch")

@@ -10,6 +10,7 @@ import torch
 
 from pipeline.errors import CheckpointError, ConfigError, StageError
 from pipeline.stepaudio.features import speaker_fbank
+from pipeline.stepaudio.onnx_session import open_session
 from pipeline.stepaudio.semantic import SemanticTokenizer
 from pipeline.stepaudio.speaker import SpeakerEncoder
 from tests.encoder_files import write_speaker_model, write_speech_tokenizer
@@ -98,3 +99,43 @@ def test_cuda_without_its_provider_is_refused(
     write_speaker_model(tmp_path / "speaker.onnx")
     with pytest.raises(ConfigError, match="needs onnxruntime-gpu"):
         SpeakerEncoder(tmp_path / "speaker.onnx", device="cuda:0")
+
+
+ALL_PROVIDERS = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+
+
+@pytest.mark.parametrize(
+    ("device", "available", "words"),
+    [("cuda", ALL_PROVIDERS[1:], "not there; available: CUDA"), ("cpu", ALL_PROVIDERS, "cuda")],
+)
+def test_tensorrt_is_refused_where_it_cannot_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, available: list[str], words: str
+) -> None:
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available)
+    write_speaker_model(tmp_path / "speaker.onnx")
+    with pytest.raises(ConfigError, match=words):
+        SpeakerEncoder(tmp_path / "speaker.onnx", device=device, tensorrt_cache=tmp_path)
+
+
+def test_tensorrt_comes_before_cuda_and_keeps_its_engines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ONNX Runtime is asked for; there is no GPU here to run it on."""
+    import onnxruntime
+
+    asked = []
+
+    def session(_path: str, _options: object, providers: list) -> None:
+        asked.extend(providers)
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ALL_PROVIDERS)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    write_speaker_model(tmp_path / "speaker.onnx")
+    open_session(tmp_path / "speaker.onnx", "cuda:1", 1, 2**30, tmp_path / "engines")
+    names = [one if isinstance(one, str) else one[0] for one in asked]
+    assert names == ALL_PROVIDERS
+    assert asked[0][1]["device_id"] == asked[1][1]["device_id"] == 1
+    assert asked[0][1]["trt_engine_cache_path"] == str(tmp_path / "engines")
+    assert asked[0][1]["trt_fp16_enable"] is False
