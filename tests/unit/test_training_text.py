@@ -70,6 +70,7 @@ def test_front_end_of_the_checkpoint() -> None:
     say = front_end("espeak-phonemes")
     assert say("Hello there, how are you?") == "həloʊ ðɛ˞,haʊ ɑ˞ ju"
     assert say("  hello\u200b ") == espeak_phonemes("hello")
+    assert say("你好，今天天气很好。") == "nihaʊ,ʤin tjɛn tjɛn ʧi hənhaʊ"
     with pytest.raises(TextError):
         say("...")
 
