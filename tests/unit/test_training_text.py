@@ -9,7 +9,7 @@ import pytest
 import sentencepiece
 
 from pipeline.errors import ConfigError, TextError
-from pipeline.espeak import Espeak, PhoneEvent, VoiceSettings
+from pipeline.espeak import PhoneEvent, VoiceSettings, default_espeak
 from pipeline.phonemes import PHONES, Phone, espeak_phonemes, phones_of, written
 from pipeline.stepaudio import prompt
 from pipeline.text import front_end
@@ -94,4 +94,4 @@ def test_written_phonemes_leave_out_borders_at_pauses_and_ends() -> None:
 
 def test_espeak_refuses_a_voice_it_does_not_have() -> None:
     with pytest.raises(ConfigError, match="no-such-voice"):
-        Espeak().speak("hello", VoiceSettings("no-such-voice"))
+        default_espeak().speak("hello", VoiceSettings("no-such-voice"))
