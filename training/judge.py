@@ -1,8 +1,8 @@
 # pyright: basic
 """Stage `judge`: a phone recogniser for evaluation, on voices and a seed that no other stage has.
 
-It hears waveforms alone and shares no network or parameter with the tokenizers; the fbank function and
-the augmentation are the same.
+It hears waveforms alone and shares no network or parameter with the tokenizers; the fbank function
+and the augmentation are the same.
 """
 
 from __future__ import annotations
