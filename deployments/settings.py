@@ -24,6 +24,8 @@ ENV_PREFIX = "TIMBRE_"
 ENV_DELIMITER = "__"
 ENV_OUTSIDE_TREE = {"TIMBRE_HOME", "TIMBRE_SHARED"}  # checkpoint home; golden data of the tests
 
+CUDA_BATCH = 8  # chunks of streams together on a GPU, where small ones leave it idle
+
 Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
 Device = Literal["cpu", "cuda"]
@@ -80,7 +82,9 @@ class LLMSettings(StageShare):
     long. max_context_tokens: prompt plus audio tokens of one request. prefill_chunk_tokens: prompt
     tokens between two decode steps. chunk_tokens: audio tokens per chunk sent, whole groups of
     five. credit_tokens: how far the LLM may run ahead of the vocoder. dtype: of weights and KV
-    cache.
+    cache. prefix_cache_bytes: how much of voices' prompt prefixes (keys and values, on the device)
+    a replica keeps for their next request; 0 switches reuse off. quantization: of the layers'
+    weights; none leaves them as the checkpoint has them, so that a 4-bit one stays in 4 bits.
     """
 
     slots: Positive = 8
@@ -91,6 +95,8 @@ class LLMSettings(StageShare):
     chunk_tokens: Annotated[int, Field(gt=0, multiple_of=5)] = 15
     credit_tokens: Annotated[int, Field(gt=0, multiple_of=5)] = 300
     dtype: Literal["float32", "bfloat16"] = "float32"
+    prefix_cache_bytes: Annotated[int, Field(ge=0)] = 256 * 2**20
+    quantization: Literal["none", "int8", "int4"] = "none"
 
     @model_validator(mode="after")
     def _credit_covers_a_chunk(self) -> LLMSettings:
@@ -104,11 +110,25 @@ class VocoderSettings(StageShare):
 
     chunk_rows: rows (40 ms) of the first, second and every later chunk. steps: Euler steps of the
     flow. max_streams: utterances decoded at a time by one replica; more wait in Serve's queue.
+    max_batch: chunks of different streams computed together; above 1 the last bits of a reply
+    depend on what runs beside it. Left out: 8 on cuda, 1 on a CPU. prompt_memory_mib: what a
+    replica keeps of voices between requests. quiet_first_rows: first chunk of a request that
+    fixes neither seed nor borders while at most a quarter of max_streams is in use.
     """
 
     chunk_rows: Annotated[tuple[Positive, ...], Field(min_length=1)] = (15, 24, 48)
     steps: Annotated[int, Field(gt=0, le=64)] = 10
     max_streams: Positive = 16
+    max_batch: Positive | None = None
+    prompt_memory_mib: Annotated[int, Field(ge=0)] = 64
+    quiet_first_rows: Positive = 10
+
+    @property
+    def together(self) -> int:
+        """`max_batch`, or what suits the device."""
+        if self.max_batch is not None:
+            return self.max_batch
+        return CUDA_BATCH if self.device == "cuda" else 1
 
 
 class VoiceSettings(Strict):

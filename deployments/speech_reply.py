@@ -10,6 +10,7 @@ import asyncio
 import base64
 import json
 import logging
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
@@ -21,7 +22,8 @@ from deployments.http_models import SpeechOrder
 from deployments.telemetry import RequestMetrics
 from deployments.voices import VoiceLibrary
 from pipeline.audio_encode import make_encoder
-from pipeline.contracts import StageTimes
+from pipeline.continuity import PlaybackMeter
+from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, StageTimes
 from pipeline.errors import InputError, StageError
 from pipeline.speed import SpeedChanger
 from pipeline.synthesis import Speaker, StopWatch, stage_line, synthesize
@@ -51,6 +53,7 @@ class SpeechReply:
         self._metrics = metrics
         self._request_id = request_id
         self._watch = StopWatch()
+        self._playback = PlaybackMeter(time.perf_counter())
         self._encoder = make_encoder(order.response_format)
 
     async def start(self) -> Response:
@@ -66,6 +69,7 @@ class SpeechReply:
         headers = {
             "Server-Timing": server_timing(times),
             "X-Cache": times.tier,
+            "X-Quality": str(self._watch.quality),
             "Cache-Control": "no-store",
         }
         return ClosingResponse(_chained(first, payload), media_type=media_type, headers=headers)
@@ -74,9 +78,11 @@ class SpeechReply:
         """The reply's bytes; logs one line when it ends, however it ends."""
         outcome = "error"
         try:
-            async with aclosing(self._events() if self._order.is_sse else self._audio()) as pieces:
-                async for piece in pieces:
-                    yield piece
+            with self._metrics.running():
+                made = self._events() if self._order.is_sse else self._audio()
+                async with aclosing(made) as pieces:
+                    async for piece in pieces:
+                        yield piece
             outcome = "ok"
         except (asyncio.CancelledError, GeneratorExit):
             outcome = "cancelled"
@@ -94,11 +100,15 @@ class SpeechReply:
         speech = synthesize(source.upload, source.request, self._voices, self._speaker, self._watch)
         async with aclosing(speech) as chunks:
             async for chunk in chunks:
-                if piece := self._encoder.encode(speed.process(chunk.samples)):
+                samples = speed.process(chunk.samples)
+                self._playback.sent(len(samples) / OUTPUT_SAMPLE_RATE_HZ, time.perf_counter())
+                if piece := self._encoder.encode(samples):
                     yield piece
         if not self._watch.times().audio_s:
             raise StageError("the model produced no audio for this request; try another seed")
-        if tail := self._encoder.encode(speed.finish()) + self._encoder.finish():
+        rest = speed.finish()
+        self._playback.sent(len(rest) / OUTPUT_SAMPLE_RATE_HZ, time.perf_counter())
+        if tail := self._encoder.encode(rest) + self._encoder.finish():
             yield tail
 
     async def _events(self) -> AsyncGenerator[bytes]:
@@ -108,11 +118,13 @@ class SpeechReply:
                 audio = base64.b64encode(piece).decode()
                 yield _event({"type": "speech.audio.delta", "audio": audio})
         times = self._watch.times()
-        yield _event({"type": "speech.audio.done", "timbre": stage_report(times)})
+        report = {**stage_report(times), "quality": str(self._watch.quality)}
+        yield _event({"type": "speech.audio.done", "timbre": report})
 
     def _account(self, outcome: str) -> None:
         times = self._watch.times()
-        self._metrics.finished(times, outcome)
+        quality = self._watch.quality
+        self._metrics.finished(times, self._playback.account(), outcome, quality)
         level = logging.ERROR if outcome == "error" else logging.INFO
         logger.log(
             level,

@@ -7,19 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ray.serve import metrics
 
 from cache_store.stats import CacheStats
-from pipeline.contracts import StageTimes
+from pipeline.continuity import Continuity
+from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, StageTimes
+from pipeline.guardrail import Quality
 
 OUR_LOGGERS = ("deployments", "pipeline", "cache_store")
 SECONDS_BUCKETS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0]
 CACHE_SAMPLE_S = 5.0
 LOOKUP_TAGS: Any = ("kind", "tier", "result")  # Ray types tag_keys as one tag
+QUALITY_TAGS: Any = ("verdict", "retried")
 NUMBER_TAGS: Any = ("tier", "number")
+UNDERRUN_BUCKETS = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]
+OK_TAG: Any = ("ok",)
 RTF_BUCKETS = [0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0]
 
 
@@ -53,21 +59,105 @@ class RequestMetrics:
         self._audio = metrics.Counter(
             "timbre_audio_seconds", description="Seconds of audio produced."
         )
+        self._answers = metrics.Counter(
+            "timbre_answers",
+            description="Answers of the LLM by the guard's verdict: ok, short, loop, endless.",
+            tag_keys=QUALITY_TAGS,
+        )
         self._voices = metrics.Counter(
             "timbre_voice_lookups",
             description="Voices resolved, by the tier that answered.",
             tag_keys=("tier",),
         )
 
-    def finished(self, times: StageTimes, outcome: str) -> None:
-        """A speech request ended as `outcome`: ok, error or cancelled."""
+        self._streams = StreamMetrics()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """A request is being served for as long as the context lasts."""
+        with self._streams.running():
+            yield
+
+    def finished(
+        self, times: StageTimes, continuity: Continuity, outcome: str, quality: Quality
+    ) -> None:
+        """A speech request ended as `outcome`: ok, error, refused or cancelled."""
+        self._streams.finished(times, continuity, outcome)
         self._requests.inc(tags={"outcome": outcome})
         self._voices.inc(tags={"tier": times.tier})
         if times.audio_s:
             self._ttfa.observe(times.ttfa_s)
             self._audio.inc(times.audio_s)
+            tags = {"verdict": quality.verdict.value, "retried": str(quality.is_retried).lower()}
+            self._answers.inc(tags=tags)
         if outcome == "ok" and times.audio_s:
             self._rtf.observe(times.rtf)
+
+
+class StreamMetrics:
+    """How streams reached their listeners; vLLM-Omni's names with our prefix."""
+
+    def __init__(self) -> None:
+        def histogram(name: str, description: str, boundaries: list[float]) -> metrics.Histogram:
+            return metrics.Histogram(f"timbre_{name}", description, boundaries)
+
+        def counter(name: str, description: str) -> metrics.Counter:
+            return metrics.Counter(f"timbre_{name}", description=description)
+
+        self._duration = histogram(
+            "audio_duration_s", "Seconds of audio of one reply.", SECONDS_BUCKETS
+        )
+        self._underrun = histogram(
+            "audio_underrun_s", "Seconds a player ran dry in one reply.", UNDERRUN_BUCKETS
+        )
+        self._gap = histogram(
+            "audio_gap_s", "Longest wait between two pieces of one reply.", SECONDS_BUCKETS
+        )
+        self._latency = histogram(
+            "e2e_request_latency_s", "Request accepted to last byte.", SECONDS_BUCKETS
+        )
+        self._frames = counter("audio_frames", "Audio frames (24 kHz samples) produced.")
+        self._continuous = metrics.Counter(
+            "timbre_audio_continuity_ok",
+            description="Whole replies by whether they could be played without a pause.",
+            tag_keys=OK_TAG,
+        )
+        self._skipped = counter("audio_skipped_requests", "Requests that ended without audio.")
+        self._aborted = counter("speech_stream_aborted", "Streams that ended before their end.")
+        self._completed = counter("speech_stream_completed", "Streams that ended as they should.")
+        self._running = metrics.Gauge(
+            "timbre_num_requests_running", description="Speech requests in this router."
+        )
+        self._n_running = 0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Count a request for as long as the context lasts."""
+        self._set_running(1)
+        try:
+            yield
+        finally:
+            self._set_running(-1)
+
+    def _set_running(self, change: int) -> None:
+        self._n_running += change
+        self._running.set(self._n_running)
+
+    def finished(self, times: StageTimes, continuity: Continuity, outcome: str) -> None:
+        """A request ended as `outcome`."""
+        self._latency.observe(times.total_s)
+        if not continuity.pieces:
+            self._skipped.inc()
+            return
+        self._frames.inc(max(round(continuity.audio_s * OUTPUT_SAMPLE_RATE_HZ), 1))
+        if outcome != "ok":
+            self._aborted.inc()
+            return
+        self._completed.inc()
+        self._duration.observe(continuity.audio_s)
+        self._underrun.observe(continuity.underrun_s)
+        self._gap.observe(continuity.longest_gap_s)
+        self._continuous.inc(tags={"ok": str(continuity.is_ok).lower()})
 
 
 class StageGauge:

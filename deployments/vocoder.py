@@ -8,19 +8,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from ray.serve.handle import DeploymentHandle
 
 from deployments.devices import claim_device
 from deployments.remote import RemoteLM
-from deployments.settings import Settings
+from deployments.settings import Settings, VocoderSettings
 from deployments.telemetry import StageGauge, adopt_serve_logging
 from deployments.warm_up import decode_once, warm_up
 from pipeline.contracts import SpeechRequest, VoicePrompt
 from pipeline.errors import CapacityError
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
 from pipeline.synthesis import ChainedSpeaker, SpeechChunk
+
+QUIET_SHARE = 0.25  # of max_streams
 
 
 class VocoderReplica:
@@ -43,11 +46,14 @@ class VocoderReplica:
             threads=share.threads,
             chunk_rows=share.chunk_rows,
             steps=share.steps,
+            max_batch=share.together,
+            prompt_memory_bytes=share.prompt_memory_mib * 2**20,
         )
         warm_up(decode_once(self._decoder))
         lm = RemoteLM(llm, settings.llm.credit_tokens, settings.limits)
         self._speaker = ChainedSpeaker(CheckpointPrompts(layout.editx), lm, self._decoder)
         self._admission = asyncio.Semaphore(share.max_streams)
+        self._share = share
         self._queue_timeout_s = settings.llm.queue_timeout_s
         self._active = StageGauge(
             "timbre_vocoder_streams",
@@ -61,7 +67,8 @@ class VocoderReplica:
         """Speech in chunks. Raises CapacityError when no stream becomes free in time."""
         await self._admit()
         try:
-            async with aclosing(self._speaker.speak(request, voice)) as speech:
+            adapted = adapt_first_chunk(request, self._share, self._decoder.active_streams)
+            async with aclosing(self._speaker.speak(adapted, voice)) as speech:
                 async for chunk in speech:
                     self._active.refresh()
                     yield chunk
@@ -79,3 +86,16 @@ class VocoderReplica:
     async def status(self) -> dict[str, Any]:
         """Gauges of this replica."""
         return {"streams_active": self._decoder.active_streams}
+
+
+def adapt_first_chunk(
+    request: SpeechRequest, settings: VocoderSettings, active_streams: int
+) -> SpeechRequest:
+    """`request` with a smaller first chunk while the replica has little to do.
+
+    Only where the caller may not compare replies: otherwise borders, and with them the last bits,
+    would depend on load.
+    """
+    if not request.is_adaptive or active_streams > settings.max_streams * QUIET_SHARE:
+        return request
+    return replace(request, first_chunk_rows=settings.quiet_first_rows)

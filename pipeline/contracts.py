@@ -107,7 +107,9 @@ class SpeechRequest:
     clone. text: what to speak (clone, paralinguistic), or the text of the input audio (other
     edits). transcript: what is said in the reference clip. speaker: the speaker name written into a
     clone prompt; derived from the clip, never from the transcript alone. speed: playback speed
-    factor, pitch kept; 1.0 is as generated.
+    factor, pitch kept; 1.0 is as generated. may_reseed: the caller gave no seed, so that a bad
+    answer may be drawn once more with another. first_chunk_rows: token rows (40 ms) of the first
+    piece of audio; None as configured. is_adaptive: the stage may choose them by its load.
     """
 
     text: str
@@ -117,6 +119,9 @@ class SpeechRequest:
     info: str = ""
     sampling: Sampling = field(default_factory=Sampling)
     speed: float = 1.0
+    may_reseed: bool = False
+    first_chunk_rows: int | None = None
+    is_adaptive: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -197,10 +202,14 @@ class WaveDecoder(Protocol):
     """Turns audio tokens into a waveform, chunk by chunk."""
 
     def stream(
-        self, tokens: AsyncIterator[TokenChunk], voice: VoicePrompt
+        self,
+        tokens: AsyncIterator[TokenChunk],
+        voice: VoicePrompt,
+        first_chunk_rows: int | None = None,
     ) -> AsyncGenerator[AudioChunk]:
         """Chunks in order; exactly one has `last` and it is the final one.
 
+        first_chunk_rows: token rows (40 ms) of the first chunk, None for the decoder's own.
         State dies with the iterator.
         """
         ...

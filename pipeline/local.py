@@ -36,6 +36,8 @@ class OneStream:
     queue_timeout_s: float = 1.0
     prefill_chunk_tokens: int = 512
     chunk_tokens: int = 15
+    prefix_cache_bytes: int = 0
+    quantization: str = "none"
 
     @property
     def dtype(self) -> str:

@@ -41,6 +41,10 @@ class CheckpointPrompts:
         """
         return self._builder.bounded(request, voice)
 
+    def least_tokens(self, request: SpeechRequest, voice: VoicePrompt) -> int:
+        """Audio tokens below which an answer cannot hold its text."""
+        return self._builder.least_tokens(request, voice)
+
 
 def _front_end_name(config: Path) -> str | None:
     try:

@@ -23,8 +23,10 @@ from pipeline.contracts import (
     VoicePrompt,
     WaveDecoder,
 )
+from pipeline.guardrail import GOOD, Quality, TokenGuard, Verdict
 
 SPEAKER_DIGITS = 16  # hex digits of the clip's digest in a speaker name
+_OTHER_SEED = 0x9E3779B97F4A7C15  # any fixed pattern: the second answer follows from the first seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +48,14 @@ class SpeechChunk:
 
     samples: float32 (n,), 24 kHz mono. last: no chunk follows.
     llm_s: seconds spent waiting for tokens. vocoder_s: seconds spent turning tokens into audio.
+    quality: what the guard thinks of the answer so far.
     """
 
     samples: Float32Array
     last: bool
     llm_s: float
     vocoder_s: float
+    quality: Quality = GOOD
 
 
 class VoiceResolver(Protocol):
@@ -74,6 +78,10 @@ class PromptWriter(Protocol):
 
     def bounded(self, request: SpeechRequest, voice: VoicePrompt) -> Sampling:
         """The request's sampling with `max_tokens` lowered to what the text can need."""
+        ...
+
+    def least_tokens(self, request: SpeechRequest, voice: VoicePrompt) -> int:
+        """Audio tokens below which an answer cannot hold its text."""
         ...
 
 
@@ -119,36 +127,83 @@ class ChainedSpeaker:
     async def speak(
         self, request: SpeechRequest, voice: VoicePrompt
     ) -> AsyncGenerator[SpeechChunk]:
-        """Raises InputError for a prompt that cannot be written, StageError when a stage fails."""
+        """Raises InputError for a prompt that cannot be written, StageError when a stage fails.
+
+        An answer that proves bad before any audio of it was handed out is drawn once more with
+        another seed, where the request allows it.
+        """
         prompt_ids = self._prompts.build(request, voice)
         sampling = self._prompts.bounded(request, voice)
-        async with aclosing(_TimedTokens(self._lm.stream(prompt_ids, sampling))) as tokens:
-            async with aclosing(self._decoder.stream(tokens, voice)) as audio:
+        is_bounded = sampling.max_tokens < request.sampling.max_tokens
+        least_tokens = min(self._prompts.least_tokens(request, voice), sampling.max_tokens)
+        spent = _Spent()
+        for is_retried in (False, True):
+            guard = TokenGuard(least_tokens, sampling.max_tokens if is_bounded else None)
+            may_retry = request.may_reseed and not is_retried
+            chunks = self._attempt(prompt_ids, sampling, request, voice, guard, spent)
+            async with aclosing(chunks):
+                async for samples, last in chunks:
+                    if may_retry and guard.verdict is not Verdict.OK:
+                        break
+                    may_retry = may_retry and not len(samples)
+                    quality = Quality(guard.verdict, is_retried)
+                    yield SpeechChunk(samples, last, spent.llm_s, spent.vocoder_s, quality)
+                else:
+                    return
+            sampling = replace(sampling, seed=sampling.seed ^ _OTHER_SEED)
+
+    async def _attempt(
+        self,
+        prompt_ids: Int32Array,
+        sampling: Sampling,
+        request: SpeechRequest,
+        voice: VoicePrompt,
+        guard: TokenGuard,
+        spent: _Spent,
+    ) -> AsyncGenerator[tuple[Float32Array, bool]]:
+        """One answer as (samples, last); `spent` keeps the account."""
+        lm_s, vocoder_s = spent.llm_s, spent.vocoder_s
+        stream = self._lm.stream(prompt_ids, sampling)
+        async with aclosing(_WatchedTokens(stream, guard)) as tokens:
+            first_rows = request.first_chunk_rows
+            async with aclosing(self._decoder.stream(tokens, voice, first_rows)) as audio:
                 busy_s = 0.0
                 resumed_s = time.perf_counter()
                 async for chunk in audio:
                     busy_s += time.perf_counter() - resumed_s
-                    vocoder_s = max(busy_s - tokens.waited_s, 0.0)
-                    yield SpeechChunk(chunk.samples, chunk.last, tokens.waited_s, vocoder_s)
+                    spent.llm_s = lm_s + tokens.waited_s
+                    spent.vocoder_s = vocoder_s + max(busy_s - tokens.waited_s, 0.0)
+                    yield chunk.samples, chunk.last
                     resumed_s = time.perf_counter()
 
 
-class _TimedTokens:
-    """Passes tokens through and counts the seconds their consumer waited for them."""
+@dataclass(slots=True)
+class _Spent:
+    """Seconds of both stages over all attempts."""
 
-    def __init__(self, chunks: AsyncGenerator[TokenChunk]) -> None:
+    llm_s: float = 0.0
+    vocoder_s: float = 0.0
+
+
+class _WatchedTokens:
+    """Passes tokens through, shows them to the guard, counts the seconds waited for them."""
+
+    def __init__(self, chunks: AsyncGenerator[TokenChunk], guard: TokenGuard) -> None:
         self._chunks = chunks
+        self._guard = guard
         self.waited_s = 0.0
 
-    def __aiter__(self) -> _TimedTokens:
+    def __aiter__(self) -> _WatchedTokens:
         return self
 
     async def __anext__(self) -> TokenChunk:
         asked_s = time.perf_counter()
         try:
-            return await anext(self._chunks)
+            chunk = await anext(self._chunks)
         finally:
             self.waited_s += time.perf_counter() - asked_s
+        self._guard.add(chunk)
+        return chunk
 
     async def aclose(self) -> None:
         await self._chunks.aclose()
@@ -165,6 +220,7 @@ class StopWatch:
         self._llm_s = 0.0
         self._vocoder_s = 0.0
         self._samples = 0
+        self.quality = GOOD
 
     def voice_resolved(self, tier: str) -> None:
         """The voice prompt is at hand; `tier` answered."""
@@ -177,6 +233,7 @@ class StopWatch:
             self._ttfa_s = self._elapsed_s()
         self._samples += len(chunk.samples)
         self._llm_s, self._vocoder_s = chunk.llm_s, chunk.vocoder_s
+        self.quality = chunk.quality
 
     def times(self) -> StageTimes:
         """The account so far."""

@@ -70,6 +70,10 @@ class FakePrompts:
         del voice
         return request.sampling
 
+    def least_tokens(self, request: SpeechRequest, voice: VoicePrompt) -> int:
+        del request, voice
+        return 10
+
 
 class FakeLM:
     """`n_chunks` chunks of one group each, derived from prompt and seed; counts open streams."""
@@ -105,9 +109,12 @@ class FakeDecoder:
         self.open_streams = 0
 
     async def stream(
-        self, tokens: AsyncIterator[TokenChunk], voice: VoicePrompt
+        self,
+        tokens: AsyncIterator[TokenChunk],
+        voice: VoicePrompt,
+        first_chunk_rows: int | None = None,
     ) -> AsyncGenerator[AudioChunk]:
-        del voice
+        del voice, first_chunk_rows
         self.open_streams += 1
         try:
             async for chunk in tokens:

@@ -70,9 +70,9 @@ class RelativeAttention(nn.Module):
         return x.unflatten(-1, (self.heads, self.head_width)).transpose(-3, -2)  # [..., H, T, D/H]
 
     def forward(
-        self, x: Tensor, positions: Tensor, cache: KeyValue | None
+        self, x: Tensor, positions: Tensor, cache: KeyValue | None, visible: Tensor | None
     ) -> tuple[Tensor, KeyValue]:
-        """x: [B, T, D]; positions: [T + cached + T - 1, D].
+        """x: [B, T, D]; positions: [T + cached + T - 1, D]; visible: bool [B, cached + T].
 
         Returns [B, T, D] and all keys and values.
         """
@@ -81,6 +81,8 @@ class RelativeAttention(nn.Module):
             k, v = torch.cat((cache[0], k), dim=2), torch.cat((cache[1], v), dim=2)
         by_distance = (q + self.pos_bias_v[:, None]) @ self._heads(self.linear_pos(positions)).mT
         bias = _distance_to_key(by_distance, k.shape[2]) / math.sqrt(self.head_width)
+        if visible is not None:
+            bias = bias.masked_fill(~visible[:, None, None], -math.inf)
         out = F.scaled_dot_product_attention(q + self.pos_bias_u[:, None], k, v, attn_mask=bias)
         return self.linear_out(out.transpose(1, 2).flatten(2)), (k, v)
 
@@ -126,9 +128,9 @@ class ConformerBlock(nn.Module):
         self.norm_mha = nn.LayerNorm(width, eps=BLOCK_NORM_EPS)
 
     def forward(
-        self, x: Tensor, positions: Tensor, cache: KeyValue | None
+        self, x: Tensor, positions: Tensor, cache: KeyValue | None, visible: Tensor | None
     ) -> tuple[Tensor, KeyValue]:
-        attended, new_cache = self.self_attn(self.norm_mha(x), positions, cache)
+        attended, new_cache = self.self_attn(self.norm_mha(x), positions, cache, visible)
         x = x + attended
         return x + self.feed_forward(self.norm_ff(x)), new_cache
 
@@ -206,31 +208,44 @@ class ConformerEncoder(nn.Module):
         self.after_norm = nn.LayerNorm(width)
 
     def forward(
-        self, x: Tensor, ahead: Tensor | None = None, cache: ConformerCache | None = None
+        self,
+        x: Tensor,
+        ahead: Tensor | None = None,
+        cache: ConformerCache | None = None,
+        visible: Tensor | None = None,
     ) -> tuple[Tensor, ConformerCache]:
         """Encode one chunk, or a whole utterance when neither `ahead` nor `cache` is given.
 
         x: [B, T, D_in] rows to encode. ahead: [B, A, D_in] rows after them, at most as many as the
-        lookahead; what lacks counts as the utterance's end. Returns [B, T * stride, D] and the
-        cache for the next chunk.
+        lookahead; what lacks counts as the utterance's end. visible: bool [B, cached + T], which
+        rows exist where sequences of several lengths are padded to one; None for all. Returns
+        [B, T * stride, D] and the cache for the next chunk.
         """
         n_rows, n_ahead = x.shape[1], self.pre_lookahead_layer.n_ahead
         x = self.embed(x if ahead is None else torch.cat((x, ahead[:, :n_ahead]), dim=1))
+        if visible is not None and ahead is None:  # behind an utterance's end there is nothing
+            x = x * visible[:, visible.shape[1] - n_rows :, None]
         x = F.pad(x, (0, 0, 0, n_rows + n_ahead - x.shape[1]))
         x, lookahead = self.pre_lookahead_layer(x, cache and cache.lookahead)
-        x, row_blocks = self._run(self.encoders, x, cache and cache.row_blocks)
+        x, row_blocks = self._run(self.encoders, x, cache and cache.row_blocks, visible)
         x, upsample = self.up_layer(x, cache and cache.upsample)
         x = self.up_embed(x)
-        x, frame_blocks = self._run(self.up_encoders, x, cache and cache.frame_blocks)
+        if visible is not None:
+            visible = visible.repeat_interleave(self.up_layer.stride, dim=1)
+        x, frame_blocks = self._run(self.up_encoders, x, cache and cache.frame_blocks, visible)
         return self.after_norm(x), ConformerCache(lookahead, upsample, row_blocks, frame_blocks)
 
     def _run(
-        self, blocks: nn.ModuleList, x: Tensor, caches: tuple[KeyValue, ...] | None
+        self,
+        blocks: nn.ModuleList,
+        x: Tensor,
+        caches: tuple[KeyValue, ...] | None,
+        visible: Tensor | None,
     ) -> tuple[Tensor, tuple[KeyValue, ...]]:
         n_cached = caches[0][0].shape[2] if caches else 0
         positions = relative_positions(x.shape[1], n_cached + x.shape[1], x, self.width)
         new_caches: list[KeyValue] = []
         for block, cache in zip(blocks, caches or [None] * len(blocks), strict=True):
-            x, new_cache = block(x, positions, cache)
+            x, new_cache = block(x, positions, cache, visible)
             new_caches.append(new_cache)
         return x, tuple(new_caches)

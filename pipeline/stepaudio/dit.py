@@ -96,7 +96,11 @@ class Attention(nn.Module):
         return x.unflatten(-1, (self.heads, self.head_width)).transpose(1, 2)  # [B, H, T, C]
 
     def forward(
-        self, x: Tensor, cache: BlockCache | None, retention: Retention | None
+        self,
+        x: Tensor,
+        cache: BlockCache | None,
+        retention: Retention | None,
+        visible: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """x: [B, T, D] → [B, T, D], and keys and values of kept and new frames."""
         q = self.q_norm(self._heads(self.to_q(x)))
@@ -104,7 +108,8 @@ class Attention(nn.Module):
         v = self._heads(self.to_v(x))
         if cache is not None:
             k, v = _append(cache.keys, k, retention), _append(cache.values, v, retention)
-        out = F.scaled_dot_product_attention(q, k, v)
+        mask = None if visible is None else visible[:, None, None]
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.proj(out.transpose(1, 2).flatten(2)), k, v
 
 
@@ -171,11 +176,16 @@ class Block(nn.Module):
         )
 
     def forward(
-        self, x: Tensor, modulation: Tensor, cache: BlockCache | None, retention: Retention | None
+        self,
+        x: Tensor,
+        modulation: Tensor,
+        cache: BlockCache | None,
+        retention: Retention | None,
+        visible: Tensor | None,
     ) -> tuple[Tensor, BlockCache]:
         """x: [B, T, D], modulation: [9, D]. Returns [B, T, D] and the cache for the next chunk."""
         attn, mlp, conv = modulation.unflatten(0, (3, 3))  # each: shift, scale, gate
-        out, keys, values = self.attn(_modulate(x, attn), cache, retention)
+        out, keys, values = self.attn(_modulate(x, attn), cache, retention, visible)
         x = x + attn[2] * out
         out, conv_in, conv_out = self.conv(_modulate(x, conv), cache)
         x = x + conv[2] * out
@@ -234,16 +244,18 @@ class Estimator(nn.Module):
         modulation: Modulation,
         cache: tuple[BlockCache, ...] | None = None,
         retention: Retention | None = None,
+        visible: Tensor | None = None,
     ) -> tuple[Tensor, tuple[BlockCache, ...]]:
         """Velocity of one step.
 
-        x: [B, C, T], noisy mel, mu, speaker and condition stacked. Returns [B, M, T] and the
-        blocks' caches.
+        x: [B, C, T], noisy mel, mu, speaker and condition stacked. visible: bool [B, cached + T],
+        which frames exist where sequences are padded to one length; None for all. Returns
+        [B, M, T] and the blocks' caches.
         """
         x = self.in_proj(x.transpose(1, 2))
         new_caches: list[BlockCache] = []
         for i, block in enumerate(self.blocks):
             past = None if cache is None else cache[i]
-            x, new_cache = block(x, modulation.blocks[i], past, retention)
+            x, new_cache = block(x, modulation.blocks[i], past, retention, visible)
             new_caches.append(new_cache)
         return self.final_layer(x, modulation.final).transpose(1, 2), tuple(new_caches)

@@ -33,6 +33,7 @@ from pipeline.errors import (
 )
 from pipeline.stepaudio.credit import TokenCredit
 from pipeline.stepaudio.layout import CheckpointLayout
+from pipeline.stepaudio.prefix import PrefixCache, prefix_length
 from pipeline.stepaudio.prompt import PromptBuilder
 from pipeline.stepaudio.runner import Step1Runner
 from pipeline.stepaudio.sampling import (
@@ -59,7 +60,8 @@ _JOIN_S = 10.0  # wait for the worker at close
 class EngineGauges:
     """One consistent look at the engine.
 
-    Slots and queue are of now; totals count since the start.
+    Slots, queue and bytes are of now; totals count since the start. A prefix hit is a prompt whose
+    first turn was copied instead of computed.
     """
 
     slots_total: int
@@ -67,6 +69,9 @@ class EngineGauges:
     queued: int
     tokens_generated_total: int
     cancelled_total: int
+    prefix_hits_total: int
+    prefix_misses_total: int
+    prefix_bytes: int
 
 
 class Engine:
@@ -75,7 +80,7 @@ class Engine:
     A stream's tokens depend on prompt, sampling and seed alone, not on what else runs.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # the engine's settings, by name
         self,
         model: Step1ForCausalLM,
         vocabulary: AudioVocabulary,
@@ -86,13 +91,17 @@ class Engine:
         queue_timeout_s: float,
         prefill_chunk_tokens: int = 256,
         chunk_tokens: int = 3 * GROUP_TOKENS,
+        prefix_cache_bytes: int = 0,
+        quantization: str = "none",
     ) -> None:
         """Allocates the cache and starts the worker.
 
         slots: streams at once. max_context_tokens: prompt and answer together, at most the model's
         own limit. queue_size, queue_timeout_s: how many may wait for a slot, and how long.
         prefill_chunk_tokens: most prompt tokens between two steps. chunk_tokens: tokens of a
-        TokenChunk, whole groups. Raises ConfigError, CheckpointError.
+        TokenChunk, whole groups. prefix_cache_bytes: how much of voices' prompt prefixes is kept.
+        quantization: of the weights, see Step1Runner.
+        Raises ConfigError, CheckpointError.
         """
         if chunk_tokens < GROUP_TOKENS or chunk_tokens % GROUP_TOKENS:
             raise ConfigError(
@@ -104,12 +113,17 @@ class Engine:
                 " queue_size and queue_timeout_s 0 or more"
             )
         self._runner = Step1Runner(
-            model, vocabulary, slots=slots, max_context_tokens=max_context_tokens
+            model,
+            vocabulary,
+            slots=slots,
+            max_context_tokens=max_context_tokens,
+            quantization=quantization,
         )
         self._sampler = Sampler(vocabulary, self._runner.device)
         self._vocabulary = vocabulary
         self._queue_size, self._queue_timeout_s = queue_size, queue_timeout_s
         self._prefill_chunk_tokens, self._chunk_tokens = prefill_chunk_tokens, chunk_tokens
+        self._prefixes = PrefixCache(prefix_cache_bytes)
         self._changed = threading.Condition()
         self._waiting: deque[EngineRequest] = deque()
         self._slots: list[Slot | None] = [None] * slots
@@ -160,6 +174,9 @@ class Engine:
                 queued=len(self._waiting),
                 tokens_generated_total=self._tokens_generated_total,
                 cancelled_total=self._cancelled_total,
+                prefix_hits_total=self._prefixes.hits_total,
+                prefix_misses_total=self._prefixes.misses_total,
+                prefix_bytes=self._prefixes.n_bytes,
             )
 
     def check_health(self) -> None:
@@ -283,25 +300,34 @@ class Engine:
         return None
 
     def _reap_and_admit(self) -> None:
-        for index, slot in enumerate(self._slots):
-            if slot and slot.request.cancelled:
+        for index, held in enumerate(self._slots):
+            if held and held.request.cancelled:
                 self._slots[index] = None
             if self._slots[index] is None and self._waiting:
                 request = self._waiting.popleft()
                 self._admitted_total += 1
-                token = int(request.prompt[-1])
-                self._slots[index] = Slot(index, self._admitted_total, request, token=token)
+                prefix = prefix_length(request.prompt, self._vocabulary.stop_id)
+                slot = Slot(index, self._admitted_total, request, prefix)
+                slot.token = int(request.prompt[-1])
+                self._slots[index] = slot
 
     def _prefill(self, slot: Slot) -> None:
-        """One chunk of the prompt but its last token, which the first step runs.
+        """The prefix if it is kept, else one chunk of the prompt but its last token.
 
-        Chunks start at fixed places.
+        That one the first step runs. Chunks start at fixed places.
         """
         prompt = slot.request.prompt
-        end = min(slot.length + self._prefill_chunk_tokens, len(prompt) - 1)
         try:
             self._call_started_s = time.monotonic()
-            self._runner.prefill(slot.index, prompt[slot.length : end], slot.length)
+            kept = None
+            if slot.length == 0 < slot.prefix_tokens:
+                kept = self._prefixes.get(prompt[: slot.prefix_tokens])
+            if kept is not None:
+                end = slot.prefix_tokens
+                self._runner.restore(slot.index, kept)
+            else:
+                end = slot.next_border(self._prefill_chunk_tokens)
+                self._runner.prefill(slot.index, prompt[slot.length : end], slot.length)
         except Exception as error:  # noqa: BLE001  # whatever it raises is this caller's
             self._fail(slot, error)
         else:
@@ -364,6 +390,8 @@ class Engine:
             self._fail(slot, ArithmeticError("the logits are not finite"))
             return
         self._failures_in_a_row = 0
+        if not slot.produced:
+            self._keep_prefix(slot)
         slot.length += 1
         is_stop = choice == self._vocabulary.stop
         if not is_stop:
@@ -377,6 +405,16 @@ class Engine:
         due = n_produced - slot.emitted_tokens >= self._chunk_tokens
         if last or due or (slot.is_paused and whole_groups(n_produced) > slot.emitted_tokens):
             self._emit(slot, last=last)
+
+    def _keep_prefix(self, slot: Slot) -> None:
+        """Keep the prefix of a slot that drew its first token: its numbers proved finite."""
+        n, prompt = slot.prefix_tokens, slot.request.prompt
+        if not n or not self._prefixes.wants(prompt[:n], n * self._runner.token_bytes):
+            return
+        try:
+            self._prefixes.put(prompt[:n], self._runner.saved(slot.index, n))
+        except torch.OutOfMemoryError as error:  # the stream itself is well
+            logger.warning("no device memory left to keep a prefix", exc_info=error)
 
     def _emit(self, slot: Slot, *, last: bool) -> None:
         end = whole_groups(len(slot.produced))
@@ -429,6 +467,10 @@ class EngineSettings(Protocol):
     def prefill_chunk_tokens(self) -> int: ...
     @property
     def chunk_tokens(self) -> int: ...
+    @property
+    def prefix_cache_bytes(self) -> int: ...
+    @property
+    def quantization(self) -> str: ...
 
 
 def load_engine(layout: CheckpointLayout, settings: EngineSettings) -> Engine:
@@ -445,4 +487,6 @@ def load_engine(layout: CheckpointLayout, settings: EngineSettings) -> Engine:
         queue_timeout_s=settings.queue_timeout_s,
         prefill_chunk_tokens=settings.prefill_chunk_tokens,
         chunk_tokens=settings.chunk_tokens,
+        prefix_cache_bytes=settings.prefix_cache_bytes,
+        quantization=settings.quantization,
     )

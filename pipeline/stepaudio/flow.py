@@ -7,7 +7,7 @@ returned; modules never hold it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -98,22 +98,28 @@ class FlowMatching(nn.Module):
         condition: Tensor,
         schedule: Schedule,
         *,
-        first_frame: int = 0,
-        caches: StepCaches | None = None,
+        first_frame: int | Sequence[int] = 0,
+        caches: Sequence[tuple[BlockCache, ...]] | None = None,
         keep: bool = False,
         retention: Retention | None = None,
+        visible: Tensor | None = None,
         on_step: Callable[[], None] = no_check,
     ) -> tuple[Tensor, StepCaches]:
         """From the fixed noise to a mel.
 
         condition: [B, 3M, T], mu, speaker and prompt mel stacked; the unguided row sees zeros in
-        their place. first_frame: where in the fixed noise to start. caches, retention: the past,
-        and how much of it to see. keep: return the caches for the next chunk, else none. on_step:
-        called before each step; what it raises ends the work. Returns [B, M, T] and the caches.
+        their place. first_frame: where in the fixed noise to start, for all or for each. caches,
+        retention: the past, and how much of it to see. visible: bool [B, past + T], which frames
+        exist. keep: return the caches for the next chunk, else none. on_step: called before each
+        step; what it raises ends the work. Returns [B, M, T] and the caches.
         """
         n_batch, _, n_frames = condition.shape
         guided = torch.cat((condition, torch.zeros_like(condition)))
-        x = self._noise(first_frame, n_frames).expand(n_batch, -1, -1)
+        if isinstance(first_frame, int):
+            x = self._noise(first_frame, n_frames).expand(n_batch, -1, -1)
+        else:
+            x = torch.cat([self._noise(first, n_frames) for first in first_frame])
+        twice = None if visible is None else visible.repeat(2, 1)
         kept: list[tuple[BlockCache, ...]] = []
         for i, (size, modulation) in enumerate(
             zip(schedule.step_sizes, schedule.modulations, strict=True)
@@ -121,7 +127,7 @@ class FlowMatching(nn.Module):
             on_step()
             stacked = torch.cat((x.repeat(2, 1, 1), guided), dim=1)
             past = None if caches is None else caches[i]
-            velocity, new_caches = self.estimator(stacked, modulation, past, retention)
+            velocity, new_caches = self.estimator(stacked, modulation, past, retention, twice)
             with_condition, without = velocity.chunk(2)
             x = x + size * ((1 + self.guidance) * with_condition - self.guidance * without)
             if keep:
@@ -154,14 +160,18 @@ class Flow(nn.Module):
         return self.decoder.schedule(n_steps)
 
     def mu(
-        self, rows: Tensor, ahead: Tensor | None = None, cache: ConformerCache | None = None
+        self,
+        rows: Tensor,
+        ahead: Tensor | None = None,
+        cache: ConformerCache | None = None,
+        visible: Tensor | None = None,
     ) -> tuple[Tensor, ConformerCache]:
         """What the solver is conditioned on, and the encoder's cache for the next chunk.
 
-        rows: int64 [B, T, 2] → [B, T * frames_per_row, M].
+        rows: int64 [B, T, 2] → [B, T * frames_per_row, M]. visible: bool [B, cached + T].
         """
         embedded_ahead = None if ahead is None else self.input_embedding(ahead)
-        hidden, new_cache = self.encoder(self.input_embedding(rows), embedded_ahead, cache)
+        hidden, new_cache = self.encoder(self.input_embedding(rows), embedded_ahead, cache, visible)
         return self.encoder_proj(hidden), new_cache
 
     def inference(
@@ -180,7 +190,7 @@ class Flow(nn.Module):
         Returns the mel without the prompt, [B, M, T * frames_per_row].
         """
         mu, _ = self.mu(torch.cat((prompt_rows, rows), dim=1))
-        condition = self._condition(mu, embedding, prompt_mel)
+        condition = self.condition(mu, embedding, prompt_mel)
         mel, _ = self.decoder(condition, schedule, on_step=on_step)
         return mel[:, :, prompt_mel.shape[1] :]
 
@@ -199,7 +209,7 @@ class Flow(nn.Module):
         as for `inference`.
         """
         mu, encoder = self.mu(prompt_rows, ahead)
-        condition = self._condition(mu, embedding, prompt_mel)
+        condition = self.condition(mu, embedding, prompt_mel)
         _, estimator = self.decoder(condition, schedule, keep=True, on_step=on_step)
         return FlowCache(encoder, estimator, mu.shape[1], mu.shape[1])
 
@@ -221,7 +231,7 @@ class Flow(nn.Module):
         Returns the mel [B, M, T * frames_per_row] and the cache for the next chunk.
         """
         mu, encoder = self.mu(rows, ahead, cache and cache.encoder)
-        condition = self._condition(mu, embedding, mu[:, :0])
+        condition = self.condition(mu, embedding, mu[:, :0])
         done, prompt = (cache.n_frames, cache.prompt_frames) if cache else (0, 0)
         mel, estimator = self.decoder(
             condition,
@@ -234,10 +244,11 @@ class Flow(nn.Module):
         )
         return mel, FlowCache(encoder, estimator, done + mu.shape[1], prompt)
 
-    def _condition(self, mu: Tensor, embedding: Tensor, prompt_mel: Tensor) -> Tensor:
-        """mu [B, T, M], embedding [B, 192], prompt_mel [B, P, M] → [B, 3M, T].
+    def condition(self, mu: Tensor, embedding: Tensor, prompt_mel: Tensor) -> Tensor:
+        """What the estimator sees besides the noisy mel.
 
-        The mel is zero after the prompt.
+        mu [B, T, M], embedding [B, 192], prompt_mel [B, P, M] → [B, 3M, T]. The mel is zero after
+        the prompt.
         """
         n_frames = mu.shape[1]
         assert prompt_mel.shape[1] <= n_frames, (

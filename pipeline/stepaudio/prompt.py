@@ -88,6 +88,7 @@ _CONTROL = re.compile(r"<audio_\d+>|<\|\w+\|>")  # would be read as prompt struc
 # Bounds of `max_audio_tokens`. A unit of text weight is a letter.
 _S_PER_UNIT = 0.08  # seconds of speech
 _RATE_RANGE = (0.5, 2.5)  # how far a reference may push the rate from _S_PER_UNIT
+_HASTE = 0.25  # of the expected length: nobody speaks four times as fast
 _GENEROSITY = 2.5  # pauses, slow styles, drawn-out words
 _SLACK_S = 4.0  # so that a one-word text is not cut
 _TAG_S = 3.0  # a laugh, a sigh
@@ -146,6 +147,10 @@ class PromptBuilder:
         sampling = request.sampling
         return replace(sampling, max_tokens=min(sampling.max_tokens, bound))
 
+    def least_tokens(self, request: SpeechRequest, voice: VoicePrompt) -> int:
+        """What the request's text needs at least; see least_audio_tokens."""
+        return least_audio_tokens(request.text, request.transcript, voice)
+
     def _encode(self, text: str) -> list[int]:
         return self._pieces.encode(text)
 
@@ -171,13 +176,27 @@ def max_audio_tokens(text: str, transcript: str, voice: VoicePrompt) -> int:
     most 8190 tokens.
     """
     spoken_s = voice.n_groups * GROUP_S
-    low, high = (_S_PER_UNIT * factor for factor in _RATE_RANGE)
-    weight = _weight(transcript)
-    rate = min(max(spoken_s / weight, low), high) if weight else _S_PER_UNIT
+    rate = _rate(transcript, voice)
     bound_s = _weight(text) * rate * _GENEROSITY + len(_tags(text)) * _TAG_S + _SLACK_S
     if not text.strip() or text.strip() == transcript.strip():
         bound_s = max(bound_s, spoken_s * _EDIT_FACTOR + _SLACK_S)
     return min(int(bound_s / GROUP_S) * GROUP_TOKENS, _CEILING_TOKENS)
+
+
+def least_audio_tokens(text: str, transcript: str, voice: VoicePrompt) -> int:
+    """Audio tokens below which an answer cannot hold its text: it stopped too soon.
+
+    A quarter of the expected length (see max_audio_tokens), in whole groups, at least one.
+    """
+    least_s = _weight(text) * _rate(transcript, voice) * _HASTE
+    return max(int(least_s / GROUP_S), 1) * GROUP_TOKENS
+
+
+def _rate(transcript: str, voice: VoicePrompt) -> float:
+    """Seconds a letter that the reference takes, held within bounds."""
+    low, high = (_S_PER_UNIT * factor for factor in _RATE_RANGE)
+    weight = _weight(transcript)
+    return min(max(voice.n_groups * GROUP_S / weight, low), high) if weight else _S_PER_UNIT
 
 
 def _tags(text: str) -> list[str]:

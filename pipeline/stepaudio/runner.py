@@ -12,14 +12,17 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.contracts import Int32Array
 from pipeline.errors import CheckpointError
 from pipeline.stepaudio.projection import Projection, pack
+from pipeline.stepaudio.quantization import pack_quantized
+from pipeline.stepaudio.quantized_checkpoint import held_weight, required_quantization
 from pipeline.stepaudio.sampling import AudioVocabulary
 from pipeline.stepaudio.step1 import Step1ForCausalLM, Step1Layer, alibi_slopes
+from pipeline.stepaudio.step_graphs import CudaRecorder, Recorder, StepGraphs
 
 # Keys are read in whole blocks of this many tokens, and the weighted sum of values is taken block
 # by block, so that its order of additions, and with it the last bit, does not depend on how long
@@ -29,7 +32,10 @@ KEY_BLOCK_TOKENS = 256
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Layer:
-    """One block: packed products, norm gains, and its cache [2 (key, value), S, G, T, head]."""
+    """One block: packed products, norm gains, and its cache [2 (key, value), S, G, T, head].
+
+    rows: the cache as rows of one head. windows: views of it, made once for each window.
+    """
 
     qkv: Projection
     out: Projection
@@ -38,6 +44,15 @@ class _Layer:
     input_gain: Tensor
     post_gain: Tensor
     cache: Tensor
+    rows: Tensor
+    windows: dict[range, tuple[Tensor, Tensor]]
+
+    def window(self, window: range) -> tuple[Tensor, Tensor]:
+        """Keys and values of some slots: [B·G, T, head] each."""
+        if window not in self.windows:
+            keys, values = self.cache[:, window.start : window.stop].flatten(1, 2).unbind()
+            self.windows[window] = keys, values
+        return self.windows[window]
 
 
 class Step1Runner:
@@ -56,8 +71,14 @@ class Step1Runner:
         *,
         slots: int,
         max_context_tokens: int,
+        quantization: str = "none",
     ) -> None:
+        """`quantization` of the layers' weights: none (as the checkpoint has them), int8, int4.
+
+        Raises CheckpointError where model, vocabulary and quantization do not fit.
+        """
         config = model.config
+        self._quantization = required_quantization(model, quantization)
         if vocabulary.audio_base + vocabulary.audio_tokens > config.vocab_size:
             raise CheckpointError(
                 f"the model has {config.vocab_size} tokens, the tokenizer's audio tokens end at"
@@ -83,10 +104,31 @@ class Step1Runner:
         past = torch.arange(self._capacity - 1, -1, -1, device=self.device).float().sqrt()
         self._distances = torch.cat([past, torch.full_like(past, torch.inf)])
         self._keys = torch.arange(self._capacity, device=self.device)
+        # Row of the flat cache where (slot, kind, group) starts, kind being key or value:
+        # ((kind · S + slot) · G + group) · capacity
+        heads = torch.arange(2 * slots * self._n_groups, device=self.device) * self._capacity
+        self._first_rows = heads.view(2, slots, self._n_groups).transpose(0, 1).unsqueeze(1)
+        self._graphs: StepGraphs | None = None
         self._least_slots = self._exact_from()
+        if self.device.type == "cuda":
+            self.record_steps(CudaRecorder())
+
+    @torch.inference_mode()
+    def record_steps(self, record: Recorder) -> None:
+        """From now on steps are replayed from records. No slot may be in use."""
+        self._graphs = StepGraphs(
+            self._logits,
+            record,
+            self.device,
+            slots=range(self._least_slots, self.slots + 1),
+            blocks=self._capacity // KEY_BLOCK_TOKENS,
+            block_tokens=KEY_BLOCK_TOKENS,
+        )
 
     def window(self, first: int, last: int) -> range:
         """The slots to run for slots first … last, so that no row depends on the batch size."""
+        if self._graphs is not None:
+            return self._graphs.window(last)
         start = min(first, self.slots - self._least_slots)
         return range(start, max(last + 1, start + self._least_slots))
 
@@ -108,9 +150,11 @@ class Step1Runner:
         what is written there is overwritten when its turn comes. `longest`: the largest position
         that counts; larger ones give nonsense.
         """
-        ids, places = torch.tensor([tokens, positions]).to(self.device)
-        hidden = self._hidden(ids, places, window, _whole_blocks(longest + 1))
-        return self._head(hidden).float()
+        rows, n_keys = torch.tensor([tokens, positions]), _whole_blocks(longest + 1)
+        if self._graphs is not None:
+            return self._graphs.run(window, rows, n_keys)
+        ids, places = rows.to(self.device)
+        return self._logits(ids, places, window, n_keys)
 
     @torch.inference_mode()
     def clear(self, slot: int) -> None:
@@ -118,19 +162,47 @@ class Step1Runner:
         for layer in self._layers:
             layer.cache[:, slot].zero_()
 
+    @torch.inference_mode()
+    def saved(self, slot: int, n_tokens: int) -> Tensor:
+        """A copy of a slot's first n keys and values: [layers, 2, G, n, head]."""
+        return torch.stack([layer.cache[:, slot, :, :n_tokens] for layer in self._layers])
+
+    @torch.inference_mode()
+    def restore(self, slot: int, saved: Tensor) -> None:
+        """Put what `saved` gave at the start of a slot."""
+        for layer, part in zip(self._layers, saved, strict=True):
+            layer.cache[:, slot, :, : part.shape[2]] = part
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of one token's keys and values."""
+        layer = 2 * self._n_groups * self._head_size * self.dtype.itemsize
+        return layer * len(self._layers)
+
     def _prepare(self, layer: Step1Layer) -> _Layer:
         attention, mlp = layer.self_attn, layer.mlp
-        qkv = (attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight)
         shape = (2, self.slots, self._n_groups, self._capacity, self._head_size)
+        cache = torch.zeros(shape, dtype=self.dtype, device=self.device)
         return _Layer(
-            qkv=pack(torch.cat(qkv)),
-            out=pack(attention.o_proj.weight),
-            gate_up=pack(torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight])),
-            down=pack(mlp.down_proj.weight),
+            qkv=self._packed(attention.q_proj, attention.k_proj, attention.v_proj),
+            out=self._packed(attention.o_proj),
+            gate_up=self._packed(mlp.gate_proj, mlp.up_proj),
+            down=self._packed(mlp.down_proj),
             input_gain=layer.input_layernorm.weight,
             post_gain=layer.post_attention_layernorm.weight,
-            cache=torch.zeros(shape, dtype=self.dtype, device=self.device),
+            cache=cache,
+            rows=cache.view(-1, self._head_size),
+            windows={},
         )
+
+    def _packed(self, *projections: nn.Linear) -> Projection:
+        weights = [held_weight(projection) for projection in projections]
+        if self._quantization == "none":
+            return pack(torch.cat(cast("list[Tensor]", weights)))
+        return pack_quantized(weights, self._quantization)
+
+    def _logits(self, tokens: Tensor, positions: Tensor, window: range, n_keys: int) -> Tensor:
+        return self._head(self._hidden(tokens, positions, window, n_keys)).float()
 
     def _hidden(self, tokens: Tensor, positions: Tensor, window: range, n_keys: int) -> Tensor:
         """T rows of each slot of `window` [B·T] → hidden states [B·T, D]; fills the cache."""
@@ -154,17 +226,20 @@ class Step1Runner:
         batch, size, n_keys = len(window), self._head_size, bias.shape[-1]
         qkv = layer.qkv(x)
         width = qkv.shape[-1] - 2 * self._n_groups * size
-        flat = layer.cache.view(-1, size)
-        flat.index_copy_(0, written, qkv[:, width:].reshape(-1, size))
-        q = qkv[:, :width].reshape(batch, -1, self._n_groups, width // size // self._n_groups, size)
-        q = q.transpose(1, 2).reshape(batch * self._n_groups, -1, size)
-        keys, values = layer.cache[:, window.start : window.stop].flatten(1, 2).unbind()
+        layer.rows.index_copy_(0, written, qkv[:, width:].reshape(-1, size))
+        q = qkv[:, :width]
+        if len(x) > batch:  # one token a slot needs no reordering
+            n_heads = width // size // self._n_groups
+            q = q.reshape(batch, -1, self._n_groups, n_heads, size).transpose(1, 2)
+        q = q.reshape(batch * self._n_groups, -1, size)
+        keys, values = layer.window(window)
         weights = _scores(q, keys[:, :n_keys], bias).softmax(-1).to(x.dtype)
         out = torch.bmm(weights[..., :KEY_BLOCK_TOKENS], values[:, :KEY_BLOCK_TOKENS])
         for start in range(KEY_BLOCK_TOKENS, n_keys, KEY_BLOCK_TOKENS):
             block = slice(start, start + KEY_BLOCK_TOKENS)
             out = torch.baddbmm(out, weights[..., block], values[:, block])
-        out = out.view(batch, self._n_groups, len(x) // batch, -1).transpose(1, 2)
+        if len(x) > batch:
+            out = out.view(batch, self._n_groups, len(x) // batch, -1).transpose(1, 2)
         return out.reshape(len(x), width)
 
     def _bias(self, positions: Tensor, n_keys: int) -> Tensor:
@@ -179,14 +254,7 @@ class Step1Runner:
 
     def _cache_rows(self, positions: Tensor, window: range) -> Tensor:
         """Rows of the flat cache where each row's keys, then values, go: int64 (B·T · 2 · G,)."""
-        part = torch.arange(2 * self._n_groups, device=self.device).view(2, 1, self._n_groups)
-        slots = torch.arange(window.start, window.stop, device=self.device).view(1, -1, 1)
-        # A part is a kind (key, value) and a group:
-        # row = ((kind · S + slot) · G + group) · capacity + position
-        head = (
-            part // self._n_groups * self.slots + slots
-        ) * self._n_groups + part % self._n_groups
-        rows = head.permute(1, 0, 2).unsqueeze(1) * self._capacity  # [B, 1, 2, G]
+        rows = self._first_rows[window.start : window.stop]  # [B, 1, 2, G]
         return (rows + positions.view(len(window), -1, 1, 1)).flatten()
 
     def _norm(self, x: Tensor, gain: Tensor) -> Tensor:

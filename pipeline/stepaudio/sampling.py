@@ -169,8 +169,9 @@ class Sampler:
         controls = torch.tensor(numbers, dtype=torch.float64).to(self._device)
         picks = torch.tensor([(r.mask, max(r.banned, 0), r.banned) for r in rows]).to(self._device)
         logits += self._masks[picks[:, 0]]
-        ban = torch.where(picks[:, 2:] >= 0, -torch.inf, 0.0)
-        logits.scatter_add_(1, picks[:, 1:2], ban)
+        if any(row.banned != _NO_BAN for row in rows):
+            ban = torch.where(picks[:, 2:] >= 0, -torch.inf, 0.0)
+            logits.scatter_add_(1, picks[:, 1:2], ban)
         best, choices = logits.max(1)
         if any(row.temperature > 0 for row in rows):
             drawn = _inverse_cdf(self._probabilities(logits, controls, rows), controls[:, 1:2])

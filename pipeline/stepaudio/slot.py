@@ -34,13 +34,15 @@ class EngineRequest:
 class Slot:
     """A request in work. Owned by the worker.
 
-    ticket: order of admission. length: tokens whose keys are in the cache. token: the next one to
-    run. produced: answer so far, as choices.
+    ticket: order of admission. prefix_tokens: the part of the prompt that others may share, 0 for
+    none. length: tokens whose keys are in the cache. token: the next one to run. produced: answer
+    so far, as choices.
     """
 
     index: int
     ticket: int
     request: EngineRequest
+    prefix_tokens: int = 0
     length: int = 0
     token: int = 0
     produced: list[int] = field(default_factory=list)
@@ -49,6 +51,17 @@ class Slot:
     @property
     def is_prefilling(self) -> bool:
         return self.length < len(self.request.prompt) - 1
+
+    def next_border(self, chunk_tokens: int) -> int:
+        """Where the next chunk of prefill ends.
+
+        Borders do not depend on whether the prefix was computed or copied, so that neither do the
+        bits of what follows it.
+        """
+        border = len(self.request.prompt) - 1
+        if self.length < self.prefix_tokens:
+            border = self.prefix_tokens
+        return min(self.length + chunk_tokens, border)
 
     @property
     def is_paused(self) -> bool:

@@ -18,6 +18,7 @@ from torch.nn import functional
 from transformers import PretrainedConfig, PreTrainedModel
 
 from pipeline.errors import CheckpointError
+from pipeline.stepaudio.quantized_checkpoint import PackedScheme
 
 _NAMES_SHOWN = 8  # parameter names listed in a loading error
 
@@ -205,31 +206,39 @@ class Step1ForCausalLM(PreTrainedModel):
 def load_step1(directory: Path, device: torch.device | str, dtype: torch.dtype) -> Step1ForCausalLM:
     """Load `config.json` and the safetensors of an official-layout directory, strictly.
 
-    Raises CheckpointError when a file is missing or damaged, or naming missing, unexpected and
-    misshapen parameters.
+    Layers of a pack-quantized checkpoint stay in 4 bits (see quantized_checkpoint) and have no
+    plain form. Raises CheckpointError when a file is missing or damaged, or naming missing,
+    unexpected and misshapen parameters.
     """
-    config = _read_config(directory)
+    config, scheme = _read_config(directory)
     with torch.device("meta"):
         model = Step1ForCausalLM(config)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    if scheme is not None:
+        expected = scheme.stored_shapes(expected)
     shards = _shards(directory)
     try:
         _require_same(directory, expected, _stored_shapes(shards))
         tensors = {}
         for shard in shards:
             with safe_open(shard, framework="pt") as file:
-                tensors.update({k: file.get_tensor(k).to(device, dtype) for k in file.keys()})  # noqa: SIM118
+                for name in file.keys():  # noqa: SIM118
+                    tensor = file.get_tensor(name).to(device)
+                    tensors[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{directory}: a weight file cannot be read: {error}") from error
-    model.load_state_dict(tensors, strict=True, assign=True)
+    if scheme is not None:
+        tensors = scheme.hand_over(model, tensors)
+    model.load_state_dict(tensors, strict=scheme is None, assign=True)
     return model.eval().requires_grad_(False)
 
 
-def _read_config(directory: Path) -> Step1Config:
+def _read_config(directory: Path) -> tuple[Step1Config, PackedScheme | None]:
     path = directory / "config.json"
     try:
         fields = json.loads(path.read_text("utf-8"))
-        return Step1Config(**fields)
+        quantization = fields.pop("quantization_config", None)
+        return Step1Config(**fields), quantization and PackedScheme.read(quantization)
     except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: {error}") from error
 

@@ -86,3 +86,31 @@ async def test_greedy_answer_alone_and_in_a_full_batch(
         assert results[0] == results[-1] == expected
     finally:
         engine.close()
+
+
+async def test_greedy_answer_after_a_copied_prefix(shared_dir: Path) -> None:
+    path = shared_dir / "golden" / "lm_public.json"
+    with np.load(path.with_suffix(".npz")) as arrays:
+        ids, expected = arrays["input_ids"].astype(np.int32), arrays["greedy"].tolist()
+    model = golden_model(path, "cpu")
+    first_seen = {token: ids.tolist().index(token) for token in ids[:-1].tolist()}
+    end = max((t for t in first_seen if t not in expected), key=lambda t: first_seen[t])
+    engine = Engine(
+        model,
+        AudioVocabulary(0, end, model.config.vocab_size),
+        slots=3,
+        max_context_tokens=700,
+        queue_size=8,
+        queue_timeout_s=30,
+        prefill_chunk_tokens=17,
+        prefix_cache_bytes=2**24,
+    )
+    greedy = Sampling(temperature=0, grammar=False, max_tokens=len(expected))
+    try:
+        for n_hits in range(3):
+            chunks = [chunk.ids async for chunk in engine.stream(ids, greedy)]
+            assert np.concatenate(chunks).tolist() == expected
+            assert engine.gauges().prefix_hits_total == n_hits
+        assert first_seen[end] > 20
+    finally:
+        engine.close()

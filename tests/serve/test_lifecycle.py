@@ -75,7 +75,8 @@ def test_disconnects_free_the_llm_slots_and_the_vocoder(client: ServiceClient):
 
     def listen(_: int) -> None:
         with client.stream(input=TEXT * 40, response_format="pcm", temperature=0) as reply:
-            next(reply.iter_raw())
+            pieces = reply.iter_raw()  # kept: dropping it would close the connection
+            next(pieces)
             everyone_hears.wait(60)
             leave.wait(60)
 
@@ -108,7 +109,7 @@ def test_human_clips_go_through(client: ServiceClient, shared_dir: Path):
         request = cloned(clip, transcript, response_format="wav")
         before = client.encodes()
         reply = client.http.post("/v1/audio/speech", json=request)
-        assert reply.status_code == httpx.codes.OK, (name, reply.text)
+        assert reply.status_code == httpx.codes.OK, (name, reply.text[:300])
         samples, rate_hz = decoded(reply.content)
         assert rate_hz == 24_000
         assert 0.1 < len(samples) / rate_hz < 60
@@ -131,6 +132,26 @@ def test_a_gpu_that_is_not_there_is_a_message_within_seconds(tmp_path: Path):
         with running(tmp_path, config):
             pass
     assert time.monotonic() - began_s < 45
+
+
+def test_routers_share_what_one_of_them_had_encoded(tmp_path: Path):
+    """Two routers and two vocoders: one encode, the other router answers from the object store."""
+    config = write_config(tmp_path, cache={"url": "none"})
+    raw = yaml.safe_load(config.read_text())
+    for deployment in raw["applications"][0]["deployments"]:
+        if deployment["name"] in {"Router", "Vocoder"}:
+            deployment["autoscaling_config"]["min_replicas"] = 2
+            deployment["ray_actor_options"]["num_cpus"] = 0.1
+    config.write_text(yaml.safe_dump(raw))
+    clip, transcript = listed_clip("bruno")
+    request = cloned(clip, transcript)
+    with running(tmp_path, config) as client:
+        assert len(client.replicas("Router")) == 2
+        replies = [client.http.post("/v1/audio/speech", json=request) for _ in range(16)]
+        assert client.encodes() == 1
+    tiers = {reply.headers["x-cache"] for reply in replies}
+    assert {"miss", "l2"} <= tiers <= {"miss", "l1", "l2"}
+    assert len({reply.content for reply in replies}) == 1
 
 
 def test_a_port_in_use_leads_to_another_one(tmp_path: Path):

@@ -82,7 +82,7 @@ BODIES = [
 )
 def test_bodies_that_cannot_be_served(client: ServiceClient, fields, status, said):
     reply = client.speak(**fields)
-    assert reply.status_code == status, reply.text
+    assert reply.status_code == status, reply.text[:300]
     error = reply.json()["error"]
     assert set(error) == {"message", "type", "param", "code"}
     assert error["type"] == "invalid_request_error"
@@ -104,7 +104,8 @@ def test_json_that_is_not_json(client: ServiceClient):
     headers = {"content-type": "application/json"}
     reply = client.http.post("/v1/audio/speech", content=b"{", headers=headers)
     assert reply.status_code == 422
-    assert "JSON" in reply.json()["error"]["message"]
+    assert reply.json()["error"]["param"] == "body"
+    assert "not valid JSON" in reply.json()["error"]["message"]
 
 
 def test_an_upload_without_a_file_says_which_part_is_missing(client: ServiceClient):
@@ -122,3 +123,14 @@ def test_unknown_fields_at_the_top_are_ignored_as_clients_expect(client: Service
     clip, transcript = listed_clip()
     reply = client.http.post("/v1/audio/speech", json={**cloned(clip, transcript), "user": "x"})
     assert reply.status_code == httpx.codes.OK
+
+
+def test_an_edit_speaks_and_an_unknown_one_lists_what_exists(client: ServiceClient):
+    clip, transcript = listed_clip()
+    request = cloned(clip, transcript)
+    request["step_audio"] |= {"mode": "emotion", "edit_info": "happy"}
+    assert client.http.post("/v1/audio/speech", json=request).status_code == httpx.codes.OK
+    request["step_audio"] |= {"edit_info": "purple"}
+    refused = client.http.post("/v1/audio/speech", json=request)
+    assert refused.status_code == 422
+    assert "happy" in refused.json()["error"]["message"]

@@ -15,6 +15,7 @@ from pipeline.stepaudio.projection import Projection, pack
 from pipeline.stepaudio.runner import Step1Runner
 from pipeline.stepaudio.sampling import AudioVocabulary
 from pipeline.stepaudio.step1 import Step1Config, Step1ForCausalLM, alibi_slopes, load_step1
+from pipeline.stepaudio.step_graphs import Replay
 
 pytestmark = pytest.mark.unit
 
@@ -113,6 +114,41 @@ def test_batches_too_small_to_be_exact_are_widened(
     assert runner.window(1, 2) == window
     assert runner.window(0, 3) == range(4)
     assert len(runner.window(3, 3)) == dependent_below
+
+
+def test_recorded_steps_are_those_that_run_directly() -> None:
+    """Recorded as on a GPU, with a recorder that runs anew on the same static tensors."""
+    model = small_model("tiny", layers=2)
+    runners = [
+        Step1Runner(model, audio_vocabulary(model), slots=6, max_context_tokens=1200)
+        for _ in range(2)
+    ]
+    n_recorded = 0
+
+    def record(run: Replay) -> Replay:
+        nonlocal n_recorded
+        n_recorded += 1
+        run()
+        return run
+
+    runners[1].record_steps(record)
+    assert n_recorded == 4 * 4  # 1, 2, 4, 6 slots; 1, 2, 4, 5 blocks of keys
+    rng = np.random.default_rng(3)
+    lengths = {0: 3, 1: 250, 2: 700, 3: 20, 4: 256, 5: 1100}
+    for slot, length in lengths.items():
+        ids = rng.integers(0, 700, length).astype(np.int32)
+        for runner in runners:
+            runner.prefill(slot, ids, 0)
+    for used in ([0], [1], [0, 2], [3], [4, 5], list(range(6))):
+        found = []
+        for runner in runners:
+            window = runner.window(used[0], used[-1])
+            tokens = [5 + index for index in window]
+            positions = [lengths[index] for index in window]
+            logits = runner.step(window, tokens, positions, max(lengths[i] for i in used))
+            found.append(logits[[i - window.start for i in used]])
+        assert torch.equal(*found)
+    assert runners[1].window(2, 2) == range(4)
 
 
 def test_pack_is_the_product_with_the_weight() -> None:

@@ -1,0 +1,132 @@
+"""Measures the tokenizer: chunk-parallel vq02 against the chunk loop, a miss, and clips together.
+
+    python -m load_tests.bench_tokenizer [--device cuda] [--quick] [--json FILE]
+
+vq02 runs at the released size (50 layers of 512) with seeded random weights. The loop is the one
+that the tests take for the truth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from load_tests.report import Row, median_s, provenance, publish
+from pipeline.contracts import ReferenceClip
+from pipeline.stepaudio.config import TOKENIZER_RATE_HZ
+from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
+from pipeline.stepaudio.linguistic import LinguisticEncoder, nearest_codes
+from pipeline.stepaudio.voice_encoder import StepVoiceEncoder
+from tests.encoder_files import chunk_loop, make_encoder
+
+CLIP_S = 6.0
+CLIP_RATE_HZ = 24_000
+FULL_SIZE = {
+    "output_size": 512,
+    "attention_heads": 4,
+    "linear_units": 2048,
+    "num_blocks": 50,
+}
+QUICK_SIZE = {**FULL_SIZE, "num_blocks": 5}
+N_CODES = 1024
+TOGETHER = 8
+
+
+def speechlike(duration_s: float, rate_hz: int, seed: int) -> np.ndarray:
+    """Noise whose level moves as syllables do, float32 (n,)."""
+    random = np.random.default_rng(seed)
+    n = int(duration_s * rate_hz)
+    level = 0.1 * (1 + np.sin(2 * np.pi * 4 * np.arange(n) / rate_hz))
+    return (random.standard_normal(n) * level).astype(np.float32)
+
+
+def measure_linguistic(directory: Path, size: dict[str, int], device: str) -> list[Row]:
+    """All chunks at once against the loop, on one clip."""
+    encoder = make_encoder(directory, **size)
+    waveform = torch.from_numpy(speechlike(CLIP_S, TOKENIZER_RATE_HZ, 1))
+    truth = chunk_loop(encoder, waveform)
+    loop_s = median_s(lambda: chunk_loop(encoder, waveform), 3)
+    if device != "cpu":
+        encoder = _moved(encoder, device)
+    hidden = encoder.encode(waveform)
+    at_once_s = median_s(lambda: encoder.encode(waveform).cpu(), 5)
+    codebook = truth[torch.randperm(len(truth), generator=torch.Generator().manual_seed(0))]
+    codes, expected = (nearest_codes(h, codebook[:N_CODES]) for h in (hidden, truth))
+    name = f"vq02, {size['num_blocks']} layers, {CLIP_S:g} s clip"
+    return [
+        Row(f"{name}: chunk loop (CPU)", loop_s * 1e3, "ms"),
+        Row(f"{name}: all chunks at once ({device})", at_once_s * 1e3, "ms"),
+        Row(f"{name}: ratio", loop_s / at_once_s, "x", 4.0, "higher"),
+        Row(f"{name}: codes that differ", float(np.sum(codes != expected)), "codes", 0.0),
+    ]
+
+
+def _moved(encoder: LinguisticEncoder, device: str) -> LinguisticEncoder:
+    encoder.encoder.to(device)
+    encoder._device = device
+    return encoder
+
+
+def measure_packing(directory: Path, size: dict[str, int]) -> list[Row]:
+    """Does a batch of clips pay?
+
+    Two clips' chunks in one pass are what one clip of twice the length costs; that against two
+    passes says what batching by length could win at most.
+    """
+    encoder = make_encoder(directory, **size)
+    one, two = (torch.from_numpy(speechlike(CLIP_S * k, TOKENIZER_RATE_HZ, k)) for k in (1, 2))
+    ratios = []
+    for _ in range(3):
+        started_s = time.perf_counter()
+        encoder.encode(one)
+        encoder.encode(one)
+        middle_s = time.perf_counter()
+        encoder.encode(two)
+        ratios.append((middle_s - started_s) / (time.perf_counter() - middle_s))
+    return [Row("vq02: two passes against one pass over both clips", sorted(ratios)[1], "x")]
+
+
+def measure_miss(model: str, device: str, bar_ms: float | None) -> list[Row]:
+    """A whole encode of a checkpoint, and several clips at a time."""
+    layout = CheckpointLayout.at(resolve_model(model))
+    encoder = StepVoiceEncoder(layout.tokenizer, layout.vocoder, device=device, threads=1)
+    clips = [
+        ReferenceClip(speechlike(CLIP_S, CLIP_RATE_HZ, seed), CLIP_RATE_HZ, f"{seed:064d}")
+        for seed in range(TOGETHER)
+    ]
+    alone_s = median_s(lambda: encoder.encode_blocking(clips[0]), 5)
+    with ThreadPoolExecutor(TOGETHER) as pool:
+        together_s = median_s(lambda: list(pool.map(encoder.encode_blocking, clips)), 3)
+    name = f"{Path(model).name} on {device}, {CLIP_S:g} s clip"
+    return [
+        Row(f"{name}: miss", alone_s * 1e3, "ms", bar_ms),
+        Row(f"{name}: {TOGETHER} misses at a time, each", together_s / TOGETHER * 1e3, "ms"),
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--model", default="tiny", help="checkpoint whose miss is timed")
+    parser.add_argument("--quick", action="store_true", help="5 layers instead of 50")
+    parser.add_argument("--json", type=Path, help="also write the results here")
+    options = parser.parse_args()
+    size = QUICK_SIZE if options.quick else FULL_SIZE
+    with tempfile.TemporaryDirectory() as directory:
+        rows = measure_linguistic(Path(directory), size, options.device)
+        rows += measure_packing(Path(directory), size)
+    bar_ms = 80.0 if options.device != "cpu" else None
+    rows += measure_miss(options.model, options.device, bar_ms)
+    about = provenance("load_tests.bench_tokenizer", options.device)
+    return publish(rows, about, options.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,226 @@
+"""Measures the vocoder: streaming against offline, batches against singles, steps, and over HTTP.
+
+    python -m load_tests.bench_vocoder [--device cuda] [--model DIR] [--no-http] [--json FILE]
+
+Comparisons are ratios within one run. Steps are compared with ten by mel-L1; with random weights
+that says how the solver converges, not how a voice sounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+import torch
+import yaml
+
+from deployments.service import LocalService, find_free_port
+from load_tests.report import Row, median_s, percentile, provenance, publish
+from pipeline.continuity import Continuity, PlaybackMeter
+from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, TokenChunk, VoicePrompt
+from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
+from pipeline.stepaudio.wave_decoder import StepWaveDecoder
+from tests.vocoder_files import make_ids, make_voice, token_stream
+
+ROOT = Path(__file__).parents[1]
+UTTERANCE_GROUPS = 80  # 9.6 s
+PROMPT_GROUPS = 50  # 6 s
+BATCH = 8
+STREAMS = 4
+REQUESTS_ALONE = 8
+ROUNDS = 3
+BYTES_PER_SAMPLE = 2
+TEXT = "One two three four five six seven eight nine ten. And now once more, from ten to one."
+
+
+def measure_streaming(decoder: StepWaveDecoder, device: str) -> list[Row]:
+    """Compute of a stream whose tokens are all there, against the same utterance at once."""
+    ids, voice = make_ids(UTTERANCE_GROUPS), make_voice(PROMPT_GROUPS)
+    audio_s = UTTERANCE_GROUPS * 0.12
+
+    async def drain() -> None:
+        async for _ in decoder.stream(token_stream(ids, UTTERANCE_GROUPS), voice):
+            pass
+
+    async def first_piece() -> None:
+        stream = decoder.stream(token_stream(ids, UTTERANCE_GROUPS), voice)
+        await anext(stream)
+        await stream.aclose()
+
+    offline_s = median_s(lambda: decoder.decode(ids, voice), 5)
+    stream_s = median_s(lambda: asyncio.run(drain()), 5)
+    first_s = median_s(lambda: asyncio.run(first_piece()), 5)
+    bar = 0.02 if device != "cpu" else None
+    return [
+        Row(f"offline RTF, {audio_s:g} s of audio, 6 s prompt", offline_s / audio_s, "", bar),
+        Row("streaming RTF, the same", stream_s / audio_s, ""),
+        Row("streaming compute against offline", stream_s / offline_s, "x", 2.5),
+        Row("first piece, all tokens there", first_s * 1e3, "ms"),
+    ]
+
+
+def measure_batch(decoder: StepWaveDecoder) -> list[Row]:
+    """Eight utterances of mixed lengths at once against one after another."""
+    jobs = [(make_ids(20 + 5 * i, i), make_voice(20 + 4 * i, i)) for i in range(BATCH)]
+    alone_s = median_s(lambda: [decoder.decode(*job) for job in jobs], 3)
+    together_s = median_s(lambda: decoder.decode_batch(jobs), 3)
+    return [Row("8 singles against a batch of 8, mixed lengths", alone_s / together_s, "x")]
+
+
+def measure_stream_batches(vocoder: Path, device: str) -> list[Row]:
+    """Eight streams at once: chunks one by one against chunks of several streams together."""
+    took_s = {}
+    jobs = [(make_ids(40, i), make_voice(30 + i, i)) for i in range(BATCH)]
+    for max_batch in (1, BATCH):
+        decoder = StepWaveDecoder(vocoder, device, threads=1, max_batch=max_batch)
+
+        async def drain(
+            ids: np.ndarray, voice: VoicePrompt, decoder: StepWaveDecoder = decoder
+        ) -> None:
+            async for _ in decoder.stream(token_stream(ids, 3), voice):
+                pass
+
+        async def everyone(drain: object = drain) -> None:
+            await asyncio.gather(*(drain(*job) for job in jobs))  # type: ignore[operator]
+
+        took_s[max_batch] = median_s(lambda run=everyone: asyncio.run(run()), 3)
+        decoder.close()
+    return [Row("8 streams: one by one against batched chunks", took_s[1] / took_s[BATCH], "x")]
+
+
+def measure_prompt_memory(vocoder: Path, device: str) -> list[Row]:
+    """First piece of the same request again, with and without the voice kept."""
+    ids, voice = make_ids(UTTERANCE_GROUPS), make_voice(PROMPT_GROUPS)
+    took_s = []
+    for kept_bytes in (0, 2**33):
+        decoder = StepWaveDecoder(vocoder, device, threads=1, prompt_memory_bytes=kept_bytes)
+
+        async def first_piece(decoder: StepWaveDecoder = decoder) -> None:
+            stream = decoder.stream(all_at_once(ids), voice)
+            await anext(stream)
+            await stream.aclose()
+
+        took_s.append(median_s(lambda run=first_piece: asyncio.run(run()), 5))
+        decoder.close()
+    return [Row("first piece: voice new against kept, same first rows", took_s[0] / took_s[1], "x")]
+
+
+async def all_at_once(ids: np.ndarray) -> AsyncIterator[TokenChunk]:
+    yield TokenChunk(ids, last=True)
+
+
+def measure_steps(vocoder: Path, device: str) -> list[Row]:
+    """Cost and mel-L1 of fewer Euler steps, against ten."""
+    ids, voice = make_ids(40), make_voice(20)
+    mels: dict[int, torch.Tensor] = {}
+    took_s: dict[int, float] = {}
+    for steps in (10, 6, 4):
+        decoder = StepWaveDecoder(vocoder, device, threads=1, steps=steps)
+        seen: list[torch.Tensor] = []
+        hook = decoder._model.hift.f0_predictor.register_forward_pre_hook(
+            lambda _, args, seen=seen: seen.append(args[0])
+        )
+        decoder.decode(ids, voice)
+        hook.remove()
+        mels[steps] = seen[0]
+        took_s[steps] = median_s(lambda d=decoder: d.decode(ids, voice), 3)
+        decoder.close()
+    level = float(mels[10].abs().mean())
+    rows = []
+    for steps in (6, 4):
+        l1 = float((mels[steps] - mels[10]).abs().mean())
+        rows.append(Row(f"{steps} steps against 10: mel-L1 (mean |mel| {level:.3f})", l1, "ln"))
+        rows.append(Row(f"{steps} steps against 10: time", took_s[steps] / took_s[10], "x"))
+    return rows
+
+
+@contextmanager
+def service(directory: Path, model: str):  # noqa: ANN201 - a context manager of a URL
+    """The shipped CPU service on a free port, stopped at the end."""
+    config = yaml.safe_load((ROOT / "serve_config.cpu.yaml").read_text())
+    config["http_options"]["port"] = find_free_port("127.0.0.1", 0)
+    path = directory / "serve_config.yaml"
+    args = config["applications"][0]["args"]
+    args.update(model=model, config_file=str(path), cache={"url": str(directory / "voices")})
+    path.write_text(yaml.safe_dump(config))
+    local = LocalService(directory)
+    running = local.start(path, {"PYTHONPATH": str(ROOT)}, lambda _: None)
+    try:
+        yield running.url
+    finally:
+        local.stop()
+
+
+def listen(url: str, seed: int) -> tuple[Continuity, float]:
+    """One streamed request as a player hears it, and its total seconds."""
+    body = {"input": TEXT, "voice": "aria", "seed": seed, "response_format": "pcm"}
+    started_s = time.perf_counter()
+    meter = PlaybackMeter(started_s)
+    with httpx.stream("POST", f"{url}/v1/audio/speech", json=body, timeout=120) as reply:
+        assert reply.status_code == httpx.codes.OK, reply.status_code
+        for piece in reply.iter_raw():
+            samples = len(piece) / BYTES_PER_SAMPLE
+            meter.sent(samples / OUTPUT_SAMPLE_RATE_HZ, time.perf_counter())
+    return meter.account(), time.perf_counter() - started_s
+
+
+def measure_http(model: str) -> list[Row]:
+    """Alone and with four streams at a time, on a service of its own."""
+    with tempfile.TemporaryDirectory() as name, service(Path(name), model) as url:
+        listen(url, 0)
+        alone = [listen(url, 1 + i) for i in range(REQUESTS_ALONE)]
+        crowd: list[tuple[Continuity, float]] = []
+        with ThreadPoolExecutor(STREAMS) as pool:
+            for turn in range(ROUNDS):
+                seeds = [100 + turn * STREAMS + i for i in range(STREAMS)]
+                crowd += pool.map(lambda seed: listen(url, seed), seeds)
+    ttfa = [c.ttfa_s or 0.0 for c, _ in alone]
+    crowd_ttfa = [c.ttfa_s or 0.0 for c, _ in crowd]
+    rtf = [took_s / c.audio_s for c, took_s in alone]
+    mean_audio_s = float(np.mean([c.audio_s for c, _ in alone + crowd]))
+    return [
+        Row(
+            f"HTTP alone: TTFA p50 ({mean_audio_s:.1f} s of audio)", percentile(ttfa, 0.5), "s", 0.6
+        ),
+        Row("HTTP alone: TTFA p95", percentile(ttfa, 0.95), "s"),
+        Row("HTTP alone: RTF p50", percentile(rtf, 0.5), "", 0.5),
+        Row("HTTP alone: underruns", sum(c.underruns for c, _ in alone), ""),
+        Row("HTTP, 4 streams: TTFA p50", percentile(crowd_ttfa, 0.5), "s"),
+        Row("HTTP, 4 streams: TTFA p95", percentile(crowd_ttfa, 0.95), "s", 2.5),
+        Row("HTTP, 4 streams: underruns", sum(c.underruns for c, _ in crowd), "", 0.0),
+        Row("HTTP, 4 streams: seconds dry", sum(c.underrun_s for c, _ in crowd), "s"),
+        Row("HTTP, 4 streams: longest gap", max(c.longest_gap_s for c, _ in crowd), "s"),
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--model", default="tiny", help="tiny, or a checkpoint directory")
+    parser.add_argument("--no-http", action="store_true", help="start no service")
+    parser.add_argument("--json", type=Path, help="also write the results here")
+    options = parser.parse_args()
+    vocoder = CheckpointLayout.at(resolve_model(options.model)).vocoder
+    decoder = StepWaveDecoder(vocoder, options.device, threads=1)
+    rows = measure_streaming(decoder, options.device) + measure_batch(decoder)
+    decoder.close()
+    rows += measure_stream_batches(vocoder, options.device)
+    rows += measure_prompt_memory(vocoder, options.device)
+    rows += measure_steps(vocoder, options.device)
+    if not options.no_http:
+        rows += measure_http(options.model)
+    about = {**provenance("load_tests.bench_vocoder", options.device), "model": options.model}
+    return publish(rows, about, options.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

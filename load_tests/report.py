@@ -1,0 +1,107 @@
+"""What every benchmark reports: rows with their bars, and where the numbers come from.
+
+Knows no stage. A table goes to the terminal; JSON to a file, with hardware, commit and command.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement.
+
+    bar: what the value is held against, None where nothing is promised. better: which side of the
+    bar is right.
+    """
+
+    what: str
+    value: float
+    unit: str
+    bar: float | None = None
+    better: Literal["lower", "higher"] = "lower"
+
+    @property
+    def is_met(self) -> bool:
+        return self.bar is None or (self.value <= self.bar) == (self.better == "lower")
+
+
+def median_s(work: Callable[[], object], repeats: int) -> float:
+    """Median duration of `work`; one more run goes before and does not count."""
+    work()
+    durations_s = []
+    for _ in range(repeats):
+        started_s = time.perf_counter()
+        work()
+        durations_s.append(time.perf_counter() - started_s)
+    return statistics.median(durations_s)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value that at least `share` of the values do not exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]
+
+
+def provenance(module: str, device: str) -> dict[str, object]:
+    """Hardware, commit, command and load of this run."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit.stdout.strip() or "unknown",
+        "command": " ".join([f"python -m {module}", *sys.argv[1:]]),
+        "machine": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "device": _device_name(device),
+        "threads": os.environ.get("OMP_NUM_THREADS", "unset"),
+        "load_average": os.getloadavg()[0],
+        "python": platform.python_version(),
+    }
+
+
+def publish(rows: Sequence[Row], about: dict[str, object], path: Path | None) -> int:
+    """Print the table, write JSON to `path`; 1 when a bar is missed, else 0."""
+    print(f"{'':66} {'value':>10} {'bar':>8}")
+    for row in rows:
+        bar = "" if row.bar is None else f"{'≤' if row.better == 'lower' else '≥'} {row.bar:g}"
+        print(
+            f"{row.what:66} {row.value:10.4g} {bar:>8} {row.unit}{'' if row.is_met else '  MISSED'}"
+        )
+    print(", ".join(f"{name} {value}" for name, value in about.items()))
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        document = {**about, "rows": [{**asdict(row), "is_met": row.is_met} for row in rows]}
+        path.write_text(json.dumps(document, indent=1) + "\n")
+    return 0 if all(row.is_met for row in rows) else 1
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _device_name(device: str) -> str:
+    if not device.startswith("cuda"):
+        return device
+    import torch
+
+    return f"{device}: {torch.cuda.get_device_name(device)}"

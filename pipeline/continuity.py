@@ -1,0 +1,81 @@
+"""Whether a stream can be played as it comes: first audio, gaps, and the pauses a listener hears.
+
+Pure arithmetic on times it is told. Knows no clock, HTTP or metrics library.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TOLERANCE_S = 0.01  # a pause shorter than this is the scheduler's, not the stream's
+
+
+@dataclass(frozen=True, slots=True)
+class Continuity:
+    """One stream's account, seconds.
+
+    ttfa_s: accepted to first audio; None when none came. longest_gap_s: longest wait between two
+    pieces. underrun_s, underruns: how long and how often a player that starts with the first piece
+    ran dry. audio_s: playing time handed on. pieces: how many pieces that was.
+    """
+
+    ttfa_s: float | None
+    longest_gap_s: float
+    underrun_s: float
+    underruns: int
+    audio_s: float
+    pieces: int
+
+    @property
+    def is_ok(self) -> bool:
+        """Audio came and never ran dry."""
+        return self.pieces > 0 and self.underruns == 0
+
+
+class PlaybackMeter:
+    """Follows one stream with a player that starts at the first piece and never skips.
+
+    accepted_s: when the request was accepted, on the clock that `sent` is told.
+    """
+
+    def __init__(self, accepted_s: float) -> None:
+        self._accepted_s = accepted_s
+        self._first_s: float | None = None
+        self._last_s = 0.0
+        self._dry_at_s = 0.0
+        self._longest_gap_s = 0.0
+        self._underrun_s = 0.0
+        self._underruns = 0
+        self._audio_s = 0.0
+        self._pieces = 0
+
+    def sent(self, audio_s: float, at_s: float) -> None:
+        """A piece of `audio_s` seconds of playing time was at hand at `at_s`; empty ones count not.
+
+        A player that ran dry pauses and goes on with this piece.
+        """
+        if audio_s <= 0:
+            return
+        if self._first_s is None:
+            self._first_s = self._dry_at_s = at_s
+        else:
+            self._longest_gap_s = max(self._longest_gap_s, at_s - self._last_s)
+            pause_s = at_s - self._dry_at_s
+            if pause_s > TOLERANCE_S:
+                self._underruns += 1
+                self._underrun_s += pause_s
+        self._dry_at_s = max(self._dry_at_s, at_s) + audio_s
+        self._last_s = at_s
+        self._audio_s += audio_s
+        self._pieces += 1
+
+    def account(self) -> Continuity:
+        """The account so far."""
+        return Continuity(
+            ttfa_s=None if self._first_s is None else self._first_s - self._accepted_s,
+            longest_gap_s=self._longest_gap_s,
+            underrun_s=self._underrun_s,
+            underruns=self._underruns,
+            audio_s=self._audio_s,
+            pieces=self._pieces,
+        )

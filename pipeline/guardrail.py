@@ -1,0 +1,82 @@
+"""Judges an answer of audio tokens: does it go round in circles, stop too soon, or never stop?
+
+Knows no model, text or audio; what a text can need comes as numbers.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pipeline.contracts import GROUP_S, GROUP_TOKENS, TokenChunk
+
+LOOP_S = 3.0  # so long the same groups over and over: no speech does that, no pause is so even
+LOOP_PERIODS_GROUPS = range(1, 13)  # lengths of the repeated part, up to 1.44 s
+LOOP_GROUPS = round(LOOP_S / GROUP_S)
+_LEAST_REPEATS = 3
+_KEPT_GROUPS = max(LOOP_GROUPS, LOOP_PERIODS_GROUPS[-1] * _LEAST_REPEATS)
+
+
+class Verdict(StrEnum):
+    """What is wrong with an answer, if anything."""
+
+    OK = "ok"
+    SHORT = "short"  # stopped before the text can have been said
+    LOOP = "loop"
+    ENDLESS = "endless"  # ran into its bound without a stop
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """The verdict on an answer so far, and whether it is the second one that was drawn."""
+
+    verdict: Verdict = Verdict.OK
+    is_retried: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.verdict}; retried" if self.is_retried else str(self.verdict)
+
+
+GOOD = Quality()
+
+
+class TokenGuard:
+    """Watches one answer.
+
+    least_tokens: what its text needs at least. most_tokens: the bound that its text set, None where
+    the caller set a lower one.
+    """
+
+    def __init__(self, least_tokens: int, most_tokens: int | None) -> None:
+        self._least_tokens, self._most_tokens = least_tokens, most_tokens
+        self._n_tokens = 0
+        self._recent: deque[bytes] = deque(maxlen=_KEPT_GROUPS)
+        self.verdict = Verdict.OK
+
+    def add(self, chunk: TokenChunk) -> None:
+        """Take a chunk in. The first fault found stays the verdict."""
+        for group in chunk.ids.reshape(-1, GROUP_TOKENS):
+            self._recent.append(group.tobytes())
+            if self.verdict is Verdict.OK and goes_in_circles(self._recent):
+                self.verdict = Verdict.LOOP
+        self._n_tokens += len(chunk.ids)
+        if chunk.last and self.verdict is Verdict.OK:
+            self.verdict = self._at_end()
+
+    def _at_end(self) -> Verdict:
+        if self._n_tokens < self._least_tokens:
+            return Verdict.SHORT
+        if self._most_tokens is not None and self._n_tokens + GROUP_TOKENS > self._most_tokens:
+            return Verdict.ENDLESS
+        return Verdict.OK
+
+
+def goes_in_circles(groups: deque[bytes]) -> bool:
+    """Whether the end repeats a part of up to 12 groups, for 3 s and three times at least."""
+    newest = list(groups)
+    for period in LOOP_PERIODS_GROUPS:
+        span = max(LOOP_GROUPS, period * _LEAST_REPEATS)
+        if len(newest) >= span and newest[-span:-period] == newest[period - span :]:
+            return True
+    return False

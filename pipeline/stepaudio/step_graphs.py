@@ -1,0 +1,101 @@
+# pyright: basic
+"""Steps recorded once and replayed: a CUDA graph for each bucket of slots and of keys.
+
+Knows no layer: a step is a function of static tensors. Replay costs one launch where a step of 32
+layers would cost some thousand.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+_WARM_UPS = 2  # runs before recording, so that libraries have chosen their kernels
+
+Replay = Callable[[], Tensor]
+Recorder = Callable[[Replay], Replay]
+Step = Callable[[Tensor, Tensor, range, int], Tensor]  # tokens, positions [n], window, keys
+
+
+class CudaRecorder:
+    """Records into CUDA graphs that share one pool of memory: one result is valid at a time."""
+
+    def __init__(self) -> None:
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def __call__(self, run: Replay) -> Replay:
+        """Record what `run` launches → its replay, which returns the same tensor every time."""
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(_WARM_UPS):
+                run()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            result = run()
+
+        def replay() -> Tensor:
+            graph.replay()
+            return result
+
+        return replay
+
+
+class StepGraphs:
+    """A recorded step per bucket: powers of two of slots, from slot 0, and of blocks of keys."""
+
+    def __init__(
+        self,
+        step: Step,
+        record: Recorder,
+        device: torch.device,
+        *,
+        slots: range,
+        blocks: int,
+        block_tokens: int,
+    ) -> None:
+        """Records every bucket: windows of `slots` slots, the last being all; 1 … `blocks` blocks.
+
+        Writes at position 0 of every slot.
+        """
+        started_s = time.monotonic()
+        self._slots = _buckets(slots.start, slots.stop - 1)
+        self._keys = [n * block_tokens for n in _buckets(1, blocks)]
+        self._recorded: dict[tuple[int, int], tuple[Tensor, Replay]] = {}
+        for n_slots in reversed(self._slots):  # the largest first: the others fit in its memory
+            for n_keys in reversed(self._keys):
+                inputs = torch.zeros(2, n_slots, dtype=torch.int64, device=device)
+
+                def run(inputs: Tensor = inputs, n: int = n_slots, keys: int = n_keys) -> Tensor:
+                    return step(inputs[0], inputs[1], range(n), keys)
+
+                self._recorded[n_slots, n_keys] = inputs, record(run)
+        logger.info(
+            "recorded %d step graphs in %.1f s", len(self._recorded), time.monotonic() - started_s
+        )
+
+    def window(self, last: int) -> range:
+        """The recorded window that holds slots up to `last`."""
+        return range(next(n for n in self._slots if n > last))
+
+    def run(self, window: range, rows: Tensor, n_keys: int) -> Tensor:
+        """Tokens and positions int64 [2, n] on the host → the result, valid until the next."""
+        keys = next(n for n in self._keys if n >= n_keys)
+        inputs, replay = self._recorded[len(window), keys]
+        inputs.copy_(rows, non_blocking=True)
+        return replay()
+
+
+def _buckets(first: int, last: int) -> list[int]:
+    """first, then its doubles below last, then last."""
+    found = [first]
+    while found[-1] < last:
+        found.append(min(2 * found[-1], last))
+    return found

@@ -1,0 +1,86 @@
+"""Two hundred uploads made to break things, over HTTP: refused or spoken, and nothing is left."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.audio_files import libav, tone
+from tests.hostile_files import hostile_cases
+from tests.serve.service_client import ServiceClient, body, eventually, listed_clip
+
+pytestmark = pytest.mark.serve
+
+N_UPLOADS = 200
+AT_A_TIME = 4
+WARM_UP = 24  # uploads after which what is filled once is filled
+MORE_FDS = 16  # connections that the proxy and Ray may keep open
+MORE_THREADS = 8  # of pools that grow to a bound
+MORE_BYTES = 80 * 2**20
+
+
+def uploads() -> list[bytes]:
+    """The decoder's own cases, filled up with damaged files of every codec."""
+    made = [data for data, _ in hostile_cases().values()]
+    random = np.random.default_rng(5)
+    codecs = [("flac", "flac"), ("mp3", "libmp3lame"), ("ogg", "libopus"), ("ipod", "aac")]
+    whole = [np.frombuffer(libav(tone(48_000, 1), 48_000, *codec), np.uint8) for codec in codecs]
+    while len(made) < N_UPLOADS:
+        data = whole[len(made) % len(whole)].copy()
+        data[random.integers(0, len(data), 8)] = random.integers(0, 256, 8)
+        made.append(data.tobytes())
+    random.shuffle(made)
+    return made
+
+
+def post(url: str, data: bytes) -> httpx.Response:
+    payload = json.dumps(
+        body(
+            response_format="pcm",
+            max_new_tokens=5,
+            voice=None,
+            step_audio={"prompt_text": "What is said in the clip."},
+        )
+    )
+    return httpx.post(
+        f"{url}/v1/audio/speech/upload",
+        data={"payload": payload},
+        files={"prompt_audio_file": ("clip", data)},
+        timeout=60,
+    )
+
+
+def test_two_hundred_hostile_uploads(client: ServiceClient) -> None:
+    honest, _ = listed_clip()
+    before = post(client.service.url, honest)
+    assert before.status_code == httpx.codes.OK, before.text
+    router = client.replica("Router")
+    made = uploads()
+    assert len(made) >= N_UPLOADS
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        replies = list(pool.map(lambda d: post(client.service.url, d), made[:WARM_UP]))
+        fds, threads, memory_bytes = (
+            router.num_fds(),
+            router.num_threads(),
+            router.memory_info().rss,
+        )
+        replies += pool.map(lambda d: post(client.service.url, d), made[WARM_UP:])
+    statuses = [reply.status_code for reply in replies]
+    wrong = [reply.text[:200] for reply in replies if not 400 <= reply.status_code < 500]
+    spoken = [reply for reply in replies if reply.status_code == httpx.codes.OK]
+    assert len(wrong) == len(spoken), (sorted(set(statuses)), wrong)
+    assert all(len(reply.content) % 2 == 0 and reply.content for reply in spoken)
+    assert 0 < len(spoken) < len(replies) / 2, "some are sound, most must have been refused"
+    for reply in replies:
+        if reply.status_code != httpx.codes.OK:
+            assert reply.json()["error"]["message"]
+    assert client.replica("Router").pid == router.pid, "the router must have survived"
+    assert eventually(lambda: router.num_fds() <= fds + MORE_FDS, 10)
+    assert router.num_threads() <= threads + MORE_THREADS
+    assert router.memory_info().rss - memory_bytes < MORE_BYTES
+    assert eventually(lambda: client.busy() == (0, 0), 10)
+    assert post(client.service.url, honest).content == before.content

@@ -1,0 +1,95 @@
+"""One thread, jobs in order, equal kinds together; failures reach those who wait."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError
+
+import pytest
+
+from pipeline.stepaudio.decode_worker import DecodeWorker, Job
+
+pytestmark = pytest.mark.unit
+
+
+class Busy:
+    """A worker held by its first job until `go` is set; records what ran together."""
+
+    def __init__(self, max_together: int) -> None:
+        self.go = threading.Event()
+        self.batches: list[list[object]] = []
+        self.began: list[str] = []
+        self.worker = DecodeWorker[str](
+            self.together, max_together, lambda: self.began.append("begun")
+        )
+        self.first = self.worker.submit(Job(self.hold))
+
+    def hold(self) -> str:
+        self.go.wait(10)
+        return "held"
+
+    def together(self, members: Sequence[object]) -> list[str]:
+        self.batches.append(list(members))
+        if "bad" in members:
+            raise ValueError("one of them is bad")
+        return [f"{member} together" for member in members]
+
+    def job(self, name: str, kind: object = "chunk") -> Job[str]:
+        return Job(lambda: f"{name} alone", kind, name)
+
+
+@pytest.fixture(params=[3])
+def busy(request: pytest.FixtureRequest) -> Iterator[Busy]:
+    busy = Busy(request.param)
+    yield busy
+    busy.go.set()
+    busy.worker.close()
+
+
+def test_equal_kinds_run_together_in_order(busy: Busy) -> None:
+    kinds = ["chunk", None, "chunk", "other", "chunk", "chunk", None]
+    futures = [busy.worker.submit(busy.job(str(i), kind)) for i, kind in enumerate(kinds)]
+    busy.go.set()
+    results = [future.result(10) for future in futures]
+    assert busy.batches == [["0", "2", "4"]]
+    together = {0, 2, 4}
+    expected = [f"{i} {'together' if i in together else 'alone'}" for i in range(len(kinds))]
+    assert results == expected
+    assert busy.began == ["begun"]
+
+
+@pytest.mark.parametrize("busy", [1], indirect=True)
+def test_one_at_most_never_runs_together(busy: Busy) -> None:
+    futures = [busy.worker.submit(busy.job(str(i))) for i in range(3)]
+    busy.go.set()
+    assert [future.result(10) for future in futures] == ["0 alone", "1 alone", "2 alone"]
+    assert busy.batches == []
+
+
+def test_a_failure_reaches_everyone_in_the_batch_and_nobody_else(busy: Busy) -> None:
+    futures = [busy.worker.submit(busy.job(name)) for name in ("a", "bad", "c", "d")]
+    busy.go.set()
+    for future in futures[:3]:
+        with pytest.raises(ValueError, match="bad"):
+            future.result(10)
+    assert futures[3].result(10) == "d alone"
+
+
+def test_a_cancelled_job_is_left_out(busy: Busy) -> None:
+    futures = [busy.worker.submit(busy.job(name)) for name in ("a", "b", "c")]
+    assert futures[1].cancel()
+    busy.go.set()
+    assert futures[2].result(10) == "c together"
+    assert busy.batches == [["a", "c"]]
+
+
+def test_closing_drops_what_waits(busy: Busy) -> None:
+    waiting = busy.worker.submit(busy.job("late"))
+    closing = threading.Thread(target=busy.worker.close)
+    closing.start()
+    busy.go.set()
+    closing.join(10)
+    assert busy.first.result(10) == "held"
+    with pytest.raises(CancelledError):
+        waiting.result(10)

@@ -1,0 +1,162 @@
+"""What makes the decoder fast must not change what it says: batches, kept prompts, first chunks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.contracts import VoicePrompt
+from pipeline.errors import ConfigError, StageError
+from pipeline.stepaudio import wave_decoder
+from pipeline.stepaudio.wave_decoder import StepWaveDecoder, chunk_schedule
+from tests.vocoder_files import join, make_ids, make_voice, token_stream, write_vocoder
+
+pytestmark = pytest.mark.unit
+# The mels of a batch agree to 1e-5 (test_flow_batch); the sines' phase adds up differences of F0,
+# which these weights make a thousandfold larger than real ones do. The signal's level is 0.04.
+CLOSE = 5e-4
+
+
+@pytest.fixture(scope="module")
+def vocoder_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_vocoder(tmp_path_factory.mktemp("vocoder"))
+
+
+@pytest.fixture(scope="module")
+def plain(vocoder_dir: Path) -> Iterator[StepWaveDecoder]:
+    decoder = StepWaveDecoder(vocoder_dir, threads=1, steps=3)
+    yield decoder
+    decoder.close()
+
+
+@pytest.fixture(scope="module")
+def fast(vocoder_dir: Path) -> Iterator[StepWaveDecoder]:
+    decoder = StepWaveDecoder(
+        vocoder_dir, threads=1, steps=3, max_batch=4, prompt_memory_bytes=10**7
+    )
+    yield decoder
+    assert decoder.active_streams == 0
+    decoder.close()
+
+
+async def pieces(
+    decoder: StepWaveDecoder, ids: np.ndarray, voice: VoicePrompt, first: int | None = None
+) -> list[np.ndarray]:
+    return [c.samples async for c in decoder.stream(token_stream(ids, 99), voice, first)]
+
+
+def test_eight_utterances_at_once_equal_eight_alone(plain: StepWaveDecoder) -> None:
+    jobs = [(make_ids(n, n), make_voice(3 + n % 4, n)) for n in (1, 12, 5, 0, 7, 7, 3, 9)]
+    for audio, job in zip(plain.decode_batch(jobs), jobs, strict=True):
+        alone = plain.decode(*job)
+        assert audio.shape == alone.shape
+        np.testing.assert_allclose(audio, alone, rtol=0, atol=CLOSE)
+    assert plain.decode_batch([]) == []
+
+
+async def test_streams_share_batches_and_sound_the_same(
+    plain: StepWaveDecoder, fast: StepWaveDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [(make_ids(22, i), make_voice(3 + 2 * i, i)) for i in range(4)]
+    alone = [join(await pieces(plain, *job)) for job in jobs]
+    sizes: list[int] = []
+    real = wave_decoder.inference_chunks
+
+    def watched(flow: Any, chunks: Any, *args: Any) -> Any:
+        sizes.append(len(chunks))
+        return real(flow, chunks, *args)
+
+    monkeypatch.setattr(wave_decoder, "inference_chunks", watched)
+    together = await asyncio.gather(*(pieces(fast, *job) for job in jobs))
+    assert max(sizes) > 1
+    for one, parts in zip(alone, together, strict=True):
+        np.testing.assert_allclose(join(parts), one, rtol=0, atol=CLOSE)
+
+
+async def test_leaving_a_batch_harms_nobody(fast: StepWaveDecoder) -> None:
+    jobs = [(make_ids(40, i), make_voice(4, i)) for i in range(3)]
+    tasks = [asyncio.create_task(pieces(fast, *job)) for job in jobs]
+    await asyncio.sleep(0.05)
+    tasks[1].cancel()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(results[1], asyncio.CancelledError)
+    for parts in (results[0], results[2]):
+        assert not isinstance(parts, BaseException)
+        assert len(join(parts)) == 40 * 2880
+    assert fast.active_streams == 0
+
+
+async def test_a_failing_batch_is_a_stage_error(
+    fast: StepWaveDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of memory\nwith details")
+
+    monkeypatch.setattr(wave_decoder, "inference_chunks", fail)
+    jobs = [(make_ids(20, i), make_voice(4, i)) for i in range(3)]
+    results = await asyncio.gather(*(pieces(fast, *j) for j in jobs), return_exceptions=True)
+    failures = [result for result in results if isinstance(result, StageError)]
+    assert len(failures) >= 2
+    assert all("out of memory" in str(failure) for failure in failures)
+
+
+async def test_a_kept_prompt_gives_the_same_bytes(
+    plain: StepWaveDecoder, vocoder_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = StepWaveDecoder(vocoder_dir, threads=1, steps=3, prompt_memory_bytes=10**7)
+    setups: list[int] = []
+    setup = decoder._model.flow.setup_cache
+    monkeypatch.setattr(
+        decoder._model.flow, "setup_cache", lambda *args: (setups.append(1), setup(*args))[1]
+    )
+    voice, ids, others = make_voice(), make_ids(9), make_ids(9, 5)
+    fresh = [join(await pieces(plain, one, voice)) for one in (ids, ids, others)]
+    kept = [join(await pieces(decoder, one, voice)) for one in (ids, ids, others)]
+    assert len(setups) == 2, "the same first rows reuse the caches, others do not"
+    for one, other in zip(fresh, kept, strict=True):
+        assert np.array_equal(one, other)
+    assert decoder._memory.hits == 3  # the voice twice, its caches once
+    decoder.close()
+
+
+@pytest.mark.parametrize(
+    ("first", "expected"),
+    [
+        (None, (15, 24, 48)),
+        (1, (5, 10, 15, 24, 48)),
+        (6, (6, 12, 15, 24, 48)),
+        (8, (8, 15, 24, 48)),
+        (15, (15, 24, 48)),
+        (40, (40, 24, 48)),
+    ],
+)
+def test_a_smaller_first_chunk_ramps_up(first: int | None, expected: tuple[int, ...]) -> None:
+    assert chunk_schedule((15, 24, 48), first) == expected
+
+
+def test_a_single_size_stays_single() -> None:
+    assert chunk_schedule((20,), 30) == (30, 20)
+    assert chunk_schedule((20,), 6) == (6, 12, 20)
+
+
+async def test_the_first_chunk_is_as_asked_and_the_total_is_not_changed(
+    plain: StepWaveDecoder,
+) -> None:
+    ids, voice = make_ids(30), make_voice()
+    usual, small = await pieces(plain, ids, voice), await pieces(plain, ids, voice, 6)
+    frames = [len(piece) // 480 for piece in small]
+    assert frames[:3] == [2 * 6 - 8, 2 * 12, 2 * 15]
+    assert len(join(small)) == len(join(usual))
+    again = await pieces(plain, ids, voice, 6)
+    assert np.array_equal(join(small), join(again))
+
+
+def test_impossible_settings_are_refused(vocoder_dir: Path) -> None:
+    for settings in ({"max_batch": 0}, {"prompt_memory_bytes": -1}):
+        with pytest.raises(ConfigError):
+            StepWaveDecoder(vocoder_dir, **settings)  # type: ignore[arg-type]
