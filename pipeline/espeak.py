@@ -2,8 +2,8 @@
 
 Knows no phoneme classes and no model.
 
-The library is bundled by the package espeakng-loader. It keeps global state, so a process has one
-instance of it.
+The library is bundled by the package espeakng-loader. It keeps global state: a process may have one
+instance of Espeak, and a second would take the first one's events.
 """
 
 from __future__ import annotations

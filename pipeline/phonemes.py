@@ -6,11 +6,12 @@ of one library.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipeline.errors import TextError
-from pipeline.espeak import PhoneEvent, default_espeak
+from pipeline.espeak import PhoneEvent, VoiceSettings, default_espeak
 
 FRONT_END_NAME = "espeak-phonemes"  # what a checkpoint's config names
 PAUSE = ","
@@ -18,7 +19,16 @@ WORD_BORDER = " "
 
 _STRESS = "',"  # leading marks of primary and secondary stress
 _PAUSES = ("_:",)
-_SILENT = ("_", "_!", "_|", "||", ";", "@-")  # borders and glides that are no sound of their own
+_SILENT = (
+    "_",
+    "_!",
+    "_|",
+    "||",
+    ";",
+    "@-",
+    "(en)",
+    "(cmn)",
+)  # borders and glides that are no sound of their own
 
 # Allophones that differ by context alone share a symbol.
 _SYMBOLS = {
@@ -32,6 +42,17 @@ _SYMBOLS = {
     "e@": "ɛ˞", "A@": "ɑ˞", "O@": "ɔ˞", "o@": "ɔ˞", "i@": "ɪ˞", "i@3": "ɪ˞", "U@": "ʊ˞",
     "aI@": "aɪ˞", "aI3": "aɪ˞",
 }  # fmt: skip
+# Mandarin in the nearest English sounds, so that a Chinese clip's transcript fits its sound.
+_MANDARIN = {
+    "A": "ɑ", "Au": "aʊ", "X": "h", "S;": "ʃ", "s.": "ʃ", "tS;": "ʤ", "ts.": "ʤ", "tS;h": "ʧ",
+    "ts.h": "ʧ", "ts": "ts", "tsh": "ts", "th": "t", "ph": "p", "kh": "k", "z.": "ɹ", "y": "ju",
+    "ong": "ʊŋ", "iE": "jɛ", "iA": "jɑ", "iou": "joʊ", "uo": "wɔ", "uei": "weɪ", "ua": "wɑ",
+    "uai": "waɪ", "u@": "wə", "u": "u", "o": "ɔ", "o-": "ə", "ei": "eɪ", "ai": "aɪ", "ou": "oʊ",
+    "i.": "ɪ", "i[": "ə", "y&": "jʊ", "y@": "jə", "yE": "jɛ", "@r": "ɑ˞", "yi": "ji",
+}  # fmt: skip
+_SYMBOLS_OF_ALL = _SYMBOLS | _MANDARIN
+_MANDARIN_VOICE = VoiceSettings("cmn")
+_IDEOGRAPH = re.compile("[\u3400-\u4dbf\u4e00-\u9fff]")
 UNKNOWN = "ə"  # for a mnemonic of another language's phoneme table
 
 PHONES: tuple[str, ...] = tuple(dict.fromkeys(_SYMBOLS.values()))  # every sound, in fixed order
@@ -39,7 +60,10 @@ PHONES: tuple[str, ...] = tuple(dict.fromkeys(_SYMBOLS.values()))  # every sound
 
 @dataclass(frozen=True, slots=True)
 class Phone:
-    """symbol: one of PHONES, PAUSE for silence, or WORD_BORDER. start_samples: at espeak's rate."""
+    """A sound with its start at espeak's rate.
+
+    symbol: of PHONES (of Mandarin, perhaps several), PAUSE for silence, or WORD_BORDER.
+    """
 
     symbol: str
     start_samples: int
@@ -55,7 +79,7 @@ def phones_of(events: Iterable[PhoneEvent]) -> list[Phone]:
         elif name in _PAUSES:
             phones.append(Phone(PAUSE, event.start_samples))
         elif name not in _SILENT:
-            symbol = _SYMBOLS.get(name.lstrip(_STRESS), UNKNOWN)
+            symbol = _SYMBOLS_OF_ALL.get(name.lstrip(_STRESS), UNKNOWN)
             phones.append(Phone(symbol, event.start_samples))
     return phones
 
@@ -79,11 +103,12 @@ def written(phones: Iterable[Phone]) -> str:
 
 
 def espeak_phonemes(text: str) -> str:
-    """The front end: English text → phonemes.
+    """The front end: English text → phonemes; Chinese as an English speaker might say it.
 
     Raises TextError when nothing in the text can be spoken.
     """
-    spoken = written(phones_of(default_espeak().speak(text).events))
+    voice = _MANDARIN_VOICE if _IDEOGRAPH.search(text) else None
+    spoken = written(phones_of(default_espeak().speak(text, voice).events))
     if not spoken:
         raise TextError("the text holds nothing that can be spoken", param="input")
     return spoken

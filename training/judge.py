@@ -1,9 +1,8 @@
 # pyright: basic
-"""Stage `judge`.
+"""Stage `judge`: a phone recogniser for evaluation, on voices and a seed that no other stage has.
 
-A phone recogniser for evaluation, on voices, sentences and a seed that no other stage sees.
-
-It hears waveforms alone, and shares no network, feature or parameter with the tokenizers.
+It hears waveforms alone and shares no network or parameter with the tokenizers; the fbank function
+and the augmentation are the same.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import pytest
 import sentencepiece
 
 from pipeline.errors import ConfigError, TextError
-from pipeline.espeak import Espeak, PhoneEvent, VoiceSettings
+from pipeline.espeak import PhoneEvent, VoiceSettings, default_espeak
 from pipeline.phonemes import PHONES, Phone, espeak_phonemes, phones_of, written
 from pipeline.stepaudio import prompt
 from pipeline.text import front_end
@@ -70,6 +70,7 @@ def test_front_end_of_the_checkpoint() -> None:
     say = front_end("espeak-phonemes")
     assert say("Hello there, how are you?") == "həloʊ ðɛ˞,haʊ ɑ˞ ju"
     assert say("  hello\u200b ") == espeak_phonemes("hello")
+    assert say("你好，今天天气很好。") == "nihaʊ,ʤin tjɛn tjɛn ʧi hənhaʊ"
     with pytest.raises(TextError):
         say("...")
 
@@ -93,4 +94,4 @@ def test_written_phonemes_leave_out_borders_at_pauses_and_ends() -> None:
 
 def test_espeak_refuses_a_voice_it_does_not_have() -> None:
     with pytest.raises(ConfigError, match="no-such-voice"):
-        Espeak().speak("hello", VoiceSettings("no-such-voice"))
+        default_espeak().speak("hello", VoiceSettings("no-such-voice"))
