@@ -50,7 +50,7 @@ def test_64_requests_over_8_replicas_on_3_nodes_are_one_computation(make_fleet):
 
 
 def test_a_computation_longer_than_the_lease_is_one(make_fleet):
-    fleet = make_fleet(4)
+    fleet = make_fleet(4, l2_deadline_s=2.0)
     ray.get(fleet.request("long", encode_s=2.5 * LEASE_S), timeout=60)
     assert fleet.computed("long") == 1
 
