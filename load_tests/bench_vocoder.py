@@ -196,7 +196,7 @@ def service(directory: Path, model: str):  # noqa: ANN201 - a context manager of
     args.update(model=model, config_file=str(path), cache={"url": str(directory / "voices")})
     path.write_text(yaml.safe_dump(config))
     local = LocalService(directory)
-    running = local.start(path, {"PYTHONPATH": str(ROOT)}, lambda _: None)
+    running = local.start(path, {"PYTHONPATH": str(ROOT)}, lambda _: None, print)
     try:
         yield running.url
     finally:
