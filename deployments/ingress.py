@@ -163,10 +163,12 @@ class Router:
         """Serve runs it in the replica; at a graceful stop, writes still queued reach the cache."""
         await self._voices.start()
         sampling = asyncio.create_task(CacheMetrics().sample(self._voices.cache_stats))
+        following = asyncio.create_task(self._voices.follow_encoder())
         try:
             yield
         finally:
             sampling.cancel()
+            following.cancel()
             await self._voices.close()
 
 

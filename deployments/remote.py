@@ -85,7 +85,8 @@ class RemoteEncoder:
         return await self._retrying(self._encode, clip)
 
     async def _retrying(self, method: DeploymentHandle, *args: object) -> Any:
-        for attempt in range(1, ATTEMPTS + 1):
+        attempt = 1
+        while True:
             try:
                 with stage_errors("tokenizer"):
                     async with asyncio.timeout(self._timeout_s):
@@ -94,7 +95,7 @@ class RemoteEncoder:
                 if attempt == ATTEMPTS:
                     raise
                 await asyncio.sleep(RETRY_DELAY_S * attempt)
-        raise AssertionError("unreachable")  # pragma: no cover
+                attempt += 1
 
 
 class RemoteLM:

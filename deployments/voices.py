@@ -7,6 +7,7 @@ prompt and the single path from an upload to a prompt. Knows no tier and no mode
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -25,13 +26,20 @@ from deployments.remote import RemoteEncoder
 from deployments.settings import Settings
 from pipeline.audio_decode import DECODER_VERSION, ClipLimits, decode_clip
 from pipeline.contracts import VOICE_PROMPT_SCHEMA, ReferenceClip, SpeechRequest, VoicePrompt
-from pipeline.errors import AudioError, StageError, StageUnavailableError, UnknownVoiceError
+from pipeline.errors import (
+    AudioError,
+    StageError,
+    StageUnavailableError,
+    TimbreError,
+    UnknownVoiceError,
+)
 from pipeline.synthesis import ResolvedVoice
 from pipeline.voice_list import VOICES_DIR, ListedVoice, load_voices
 
 logger = logging.getLogger(__name__)
 
 HASH_INLINE_BYTES = 2**20  # a larger upload is hashed off the event loop (0.25 ms per MiB)
+ENCODER_POLL_S = 10.0  # how long a replaced tokenizer may go unnoticed by cached voices
 ENCODER_CHANGES = 3  # resolving restarts this often when encoders are replaced meanwhile
 LENGTH_SLACK = 0.25  # code counts against the duration; trimming makes them fewer
 
@@ -102,6 +110,16 @@ class VoiceLibrary:
     async def start(self) -> None:
         """Make the cache ready; reads no records."""
         await self._cache.start()
+
+    async def follow_encoder(self) -> None:
+        """Notice a replaced tokenizer until cancelled: hits alone would never ask for it.
+
+        While none answers, cached voices are served as before.
+        """
+        while True:
+            await asyncio.sleep(ENCODER_POLL_S)
+            with contextlib.suppress(TimbreError):
+                self._fingerprint = await self._encoder.fingerprint()
 
     async def close(self) -> None:
         """Write what is queued for the tiers below."""
