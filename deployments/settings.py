@@ -86,7 +86,7 @@ class LLMSettings(StageShare):
 
     slots: requests decoded together. queue_size, queue_timeout_s: how many wait for a slot, and how
     long. max_context_tokens: prompt plus audio tokens of one request. prefill_chunk_tokens: prompt
-    tokens between two decode steps. chunk_tokens: audio tokens per chunk sent, whole groups of
+    tokens between two decode steps, at most. chunk_tokens: audio tokens per chunk sent, whole groups of
     five. credit_tokens: how far the LLM may run ahead of the vocoder. dtype: of weights and KV
     cache. prefix_cache_bytes: how much of voices' prompt prefixes (keys and values, on the device)
     a replica keeps for their next request; 0 switches reuse off. quantization: of the layers'

@@ -33,6 +33,7 @@ from pipeline.errors import (
 )
 from pipeline.stepaudio.credit import TokenCredit
 from pipeline.stepaudio.layout import CheckpointLayout
+from pipeline.stepaudio.pace import PrefillPace
 from pipeline.stepaudio.prefix import PrefixCache, prefix_length
 from pipeline.stepaudio.prompt import PromptBuilder
 from pipeline.stepaudio.runner import Step1Runner
@@ -98,7 +99,8 @@ class Engine:
 
         slots: streams at once. max_context_tokens: prompt and answer together, at most the model's
         own limit. queue_size, queue_timeout_s: how many may wait for a slot, and how long.
-        prefill_chunk_tokens: most prompt tokens between two steps. chunk_tokens: tokens of a
+        prefill_chunk_tokens: most prompt tokens between two steps; fewer while streams run, where
+        a chunk's size changes no bit (see PrefillPace). chunk_tokens: tokens of a
         TokenChunk, whole groups. prefix_cache_bytes: how much of voices' prompt prefixes is kept.
         quantization: of the weights, see Step1Runner.
         Raises ConfigError, CheckpointError.
@@ -123,6 +125,7 @@ class Engine:
         self._vocabulary = vocabulary
         self._queue_size, self._queue_timeout_s = queue_size, queue_timeout_s
         self._prefill_chunk_tokens, self._chunk_tokens = prefill_chunk_tokens, chunk_tokens
+        self._pace = PrefillPace(prefill_chunk_tokens)
         self._prefixes = PrefixCache(prefix_cache_bytes)
         self._changed = threading.Condition()
         self._waiting: deque[EngineRequest] = deque()
@@ -266,7 +269,7 @@ class Engine:
             while (work := self._next_work()) is not None:
                 prefilling, ready = work
                 if prefilling is not None:
-                    self._prefill(prefilling)
+                    self._prefill(prefilling, has_waiting=bool(ready))
                 if ready:
                     self._step(ready)
         except (
@@ -311,14 +314,15 @@ class Engine:
                 slot.token = int(request.prompt[-1])
                 self._slots[index] = slot
 
-    def _prefill(self, slot: Slot) -> None:
+    def _prefill(self, slot: Slot, *, has_waiting: bool) -> None:
         """The prefix if it is kept, else one chunk of the prompt but its last token.
 
-        That one the first step runs. Chunks start at fixed places.
+        That one the first step runs. Chunks start at fixed places, unless their bits do not depend
+        on it: then a chunk is as long as streams that run can wait.
         """
         prompt = slot.request.prompt
         try:
-            self._call_started_s = time.monotonic()
+            self._call_started_s = started_s = time.monotonic()
             kept = None
             if slot.length == 0 < slot.prefix_tokens:
                 kept = self._prefixes.get(prompt[: slot.prefix_tokens])
@@ -326,8 +330,12 @@ class Engine:
                 end = slot.prefix_tokens
                 self._runner.restore(slot.index, kept)
             else:
-                end = slot.next_border(self._prefill_chunk_tokens)
+                n_tokens = self._prefill_chunk_tokens
+                if self._runner.has_free_borders:
+                    n_tokens = self._pace.tokens(has_waiting=has_waiting)
+                end = slot.next_border(n_tokens)
                 self._runner.prefill(slot.index, prompt[slot.length : end], slot.length)
+                self._pace.chunk_took(end - slot.length, time.monotonic() - started_s)
         except Exception as error:  # noqa: BLE001  # whatever it raises is this caller's
             self._fail(slot, error)
         else:
@@ -373,12 +381,13 @@ class Engine:
         places = [slot.index - window.start for slot in ready]
         for place, slot in zip(places, ready, strict=True):
             tokens[place] = slot.token
-        self._call_started_s = time.monotonic()
+        self._call_started_s = started_s = time.monotonic()
         try:
             logits = self._runner.step(window, tokens, positions, max(s.length for s in ready))
             if len(places) < len(window):
                 logits = logits[torch.tensor(places, device=logits.device)]
             choices = self._sampler.draw(logits, rows)
+            self._pace.step_took(time.monotonic() - started_s)
         finally:
             self._call_started_s = None
         return choices

@@ -79,10 +79,10 @@ def pack_int4(weight: Int4Weight) -> Projection:
         packed = torch.ops.aten._convert_weight_to_int4pack(halves, _INNER_K_TILES)
         product = torch.ops.aten._weight_int4pack_mm
 
-    def project(x: Tensor) -> Tensor:
+    def int4(x: Tensor) -> Tensor:
         return product(x.bfloat16(), packed, size, bounds)[:, :rows].to(x.dtype)
 
-    return project
+    return Projection(int4)
 
 
 def pack_quantized(weights: Sequence[Tensor | Int4Weight], quantization: str) -> Projection:
@@ -104,10 +104,10 @@ def pack_int8(weight: Tensor) -> Projection:
     values = (wide / scales[:, None]).round().to(torch.int8)
     scales = scales.bfloat16()
 
-    def project(x: Tensor) -> Tensor:
+    def int8(x: Tensor) -> Tensor:
         return torch.ops.aten._weight_int8pack_mm(x.bfloat16(), values, scales).to(x.dtype)
 
-    return project
+    return Projection(int8)
 
 
 def unpack_words(words: Tensor) -> Tensor:
