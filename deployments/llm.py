@@ -51,13 +51,13 @@ class LLMReplica:
     Loads and warms the model before it is ready.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, variant: str) -> None:
         from pipeline.stepaudio.engine import load_engine
 
         adopt_serve_logging()
-        share = settings.llm
+        model, share = settings.llm_of(variant)
         claim_device(share, allow_tf32=True)
-        layout = CheckpointLayout.at(resolve_model(settings.model))
+        layout = CheckpointLayout.at(resolve_model(model))
         self._engine = load_engine(layout, share)
         warm_up(draw_once(self._engine))
         self._leases: dict[str, _Lease] = {}

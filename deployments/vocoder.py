@@ -6,7 +6,7 @@ Holds a stream's whole state in one frame.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -32,7 +32,7 @@ class VocoderReplica:
     Loads and warms the decoder before it is ready.
     """
 
-    def __init__(self, settings: Settings, llm: DeploymentHandle) -> None:
+    def __init__(self, settings: Settings, llms: Mapping[str, DeploymentHandle]) -> None:
         from pipeline.prompting import CheckpointPrompts
         from pipeline.stepaudio.wave_decoder import StepWaveDecoder
 
@@ -50,8 +50,13 @@ class VocoderReplica:
             prompt_memory_bytes=share.prompt_memory_mib * 2**20,
         )
         warm_up(decode_once(self._decoder))
-        lm = RemoteLM(llm, settings.llm.credit_tokens, settings.limits)
-        self._speaker = ChainedSpeaker(CheckpointPrompts(layout.editx), lm, self._decoder)
+        prompts, credit_tokens = CheckpointPrompts(layout.editx), settings.llm.credit_tokens
+        self._speakers = {
+            variant: ChainedSpeaker(
+                prompts, RemoteLM(llm, credit_tokens, settings.limits), self._decoder
+            )
+            for variant, llm in llms.items()
+        }
         self._admission = asyncio.Semaphore(share.max_streams)
         self._share = share
         self._queue_timeout_s = settings.llm.queue_timeout_s
@@ -68,7 +73,8 @@ class VocoderReplica:
         await self._admit()
         try:
             adapted = adapt_first_chunk(request, self._share, self._decoder.active_streams)
-            async with aclosing(self._speaker.speak(adapted, voice)) as speech:
+            speaker = self._speakers[request.variant]
+            async with aclosing(speaker.speak(adapted, voice)) as speech:
                 async for chunk in speech:
                     self._active.refresh()
                     yield chunk
