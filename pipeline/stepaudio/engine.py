@@ -17,7 +17,6 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -32,10 +31,8 @@ from pipeline.errors import (
     TimbreError,
 )
 from pipeline.stepaudio.credit import TokenCredit
-from pipeline.stepaudio.layout import CheckpointLayout
 from pipeline.stepaudio.pace import PrefillPace
 from pipeline.stepaudio.prefix import PrefixCache, prefix_length
-from pipeline.stepaudio.prompt import PromptBuilder
 from pipeline.stepaudio.runner import Step1Runner
 from pipeline.stepaudio.sampling import (
     AudioVocabulary,
@@ -45,10 +42,10 @@ from pipeline.stepaudio.sampling import (
     require_valid,
 )
 from pipeline.stepaudio.slot import EngineRequest, Slot, whole_groups
-from pipeline.stepaudio.step1 import Step1ForCausalLM, load_step1
+from pipeline.stepaudio.step1 import Step1ForCausalLM
 from pipeline.stepaudio.tokens import GROUP_TOKENS
 
-__all__ = ["AudioVocabulary", "Engine", "EngineGauges", "TokenCredit", "load_engine"]
+__all__ = ["AudioVocabulary", "Engine", "EngineGauges", "TokenCredit"]
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +59,8 @@ class EngineGauges:
     """One consistent look at the engine.
 
     Slots, queue and bytes are of now; totals count since the start. A prefix hit is a prompt whose
-    first turn was copied instead of computed.
+    first turn was copied instead of computed. device_bytes: what the process holds of its GPU, 0 on
+    a CPU. recording_s: how long recording CUDA graphs took at the start.
     """
 
     slots_total: int
@@ -73,6 +71,10 @@ class EngineGauges:
     prefix_hits_total: int
     prefix_misses_total: int
     prefix_bytes: int
+    weight_bytes: int
+    cache_bytes: int
+    device_bytes: int
+    recording_s: float
 
 
 class Engine:
@@ -94,6 +96,7 @@ class Engine:
         chunk_tokens: int = 3 * GROUP_TOKENS,
         prefix_cache_bytes: int = 0,
         quantization: str = "none",
+        takes_weights: bool = False,
     ) -> None:
         """Allocates the cache and starts the worker.
 
@@ -102,7 +105,7 @@ class Engine:
         prefill_chunk_tokens: most prompt tokens between two steps; fewer while streams run, where
         a chunk's size changes no bit (see PrefillPace). chunk_tokens: tokens of a
         TokenChunk, whole groups. prefix_cache_bytes: how much of voices' prompt prefixes is kept.
-        quantization: of the weights, see Step1Runner.
+        quantization, takes_weights: see Step1Runner.
         Raises ConfigError, CheckpointError.
         """
         if chunk_tokens < GROUP_TOKENS or chunk_tokens % GROUP_TOKENS:
@@ -120,6 +123,7 @@ class Engine:
             slots=slots,
             max_context_tokens=max_context_tokens,
             quantization=quantization,
+            takes_weights=takes_weights,
         )
         self._sampler = Sampler(vocabulary, self._runner.device)
         self._vocabulary = vocabulary
@@ -180,6 +184,10 @@ class Engine:
                 prefix_hits_total=self._prefixes.hits_total,
                 prefix_misses_total=self._prefixes.misses_total,
                 prefix_bytes=self._prefixes.n_bytes,
+                weight_bytes=self._runner.weight_bytes,
+                cache_bytes=self._runner.cache_bytes,
+                device_bytes=self._runner.device_bytes,
+                recording_s=self._runner.recording_s,
             )
 
     def check_health(self) -> None:
@@ -453,49 +461,3 @@ class Engine:
         except RuntimeError:  # the caller's event loop is closed: nobody is left to hear
             with self._changed:
                 request.cancelled = True
-
-
-class EngineSettings(Protocol):
-    """What `load_engine` reads: the engine's own arguments and where the model runs."""
-
-    @property
-    def device(self) -> str: ...
-    @property
-    def dtype(self) -> str: ...
-    @property
-    def threads(self) -> int: ...
-    @property
-    def slots(self) -> int: ...
-    @property
-    def max_context_tokens(self) -> int: ...
-    @property
-    def queue_size(self) -> int: ...
-    @property
-    def queue_timeout_s(self) -> float: ...
-    @property
-    def prefill_chunk_tokens(self) -> int: ...
-    @property
-    def chunk_tokens(self) -> int: ...
-    @property
-    def prefix_cache_bytes(self) -> int: ...
-    @property
-    def quantization(self) -> str: ...
-
-
-def load_engine(layout: CheckpointLayout, settings: EngineSettings) -> Engine:
-    """The engine of a checkpoint. Sets torch's threads for the process. Raises CheckpointError."""
-    torch.set_num_threads(settings.threads)
-    vocabulary = PromptBuilder(layout.text_tokenizer).vocabulary
-    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[settings.dtype]
-    return Engine(
-        load_step1(layout.editx, settings.device, dtype),
-        vocabulary,
-        slots=settings.slots,
-        max_context_tokens=settings.max_context_tokens,
-        queue_size=settings.queue_size,
-        queue_timeout_s=settings.queue_timeout_s,
-        prefill_chunk_tokens=settings.prefill_chunk_tokens,
-        chunk_tokens=settings.chunk_tokens,
-        prefix_cache_bytes=settings.prefix_cache_bytes,
-        quantization=settings.quantization,
-    )

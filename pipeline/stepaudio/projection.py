@@ -20,10 +20,12 @@ from torch.nn import functional
 class Projection:
     """A product of rows with a weight: [M, K] → [M, N], `scale` times what `product` gives.
 
-    The scale is a power of two, so a caller may apply it wherever it multiplies anyway.
+    The scale is a power of two, so a caller may apply it wherever it multiplies anyway. n_bytes:
+    what holds the weight.
     """
 
     product: Callable[[Tensor], Tensor]
+    n_bytes: int
     scale: float = 1.0
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -38,8 +40,7 @@ def pack(weight: Tensor) -> Projection:
 
     On a CPU in float32 the weight is reordered once for kernels whose rows come out bit for bit the
     same in any batch size and at any place of the batch (MKL's do not): FBGEMM's where 16 bits hold
-    the weight without loss, as they do what was trained in bfloat16, else oneDNN's. The copy is
-    held beside `weight`.
+    the weight without loss, as they do what was trained in bfloat16, else oneDNN's.
     """
     if weight.device.type == "cpu" and weight.dtype == torch.float32:
         if _has_fbgemm() and (halved := _half_exactly(weight)) is not None:
@@ -50,7 +51,7 @@ def pack(weight: Tensor) -> Projection:
     def plain(x: Tensor) -> Tensor:
         return functional.linear(x, weight)
 
-    return Projection(plain)
+    return Projection(plain, weight.nbytes)
 
 
 def _half_exactly(weight: Tensor) -> tuple[Tensor, float] | None:
@@ -72,7 +73,7 @@ def _pack_half(weight: Tensor, scale: float) -> Projection:
         def half_threaded(x: Tensor) -> Tensor:
             return threaded(x, held)
 
-        return Projection(half_threaded, scale)
+        return Projection(half_threaded, weight.nbytes // 2, scale)
     # The same kernels with less around them, on one thread.
     linear = torch.fbgemm_linear_fp16_weight_fp32_activation
     with warnings.catch_warnings():  # deprecated: once it is gone, `_has_fbgemm` says so
@@ -83,7 +84,7 @@ def _pack_half(weight: Tensor, scale: float) -> Projection:
     def half(x: Tensor) -> Tensor:
         return linear(x, packed, None)
 
-    return Projection(half, scale)
+    return Projection(half, weight.nbytes // 2, scale)
 
 
 def _pack_onednn(weight: Tensor) -> Projection:
@@ -94,7 +95,7 @@ def _pack_onednn(weight: Tensor) -> Projection:
     def onednn(x: Tensor) -> Tensor:
         return linear(x, packed, None, "none", [], "")
 
-    return Projection(onednn)
+    return Projection(onednn, weight.nbytes)
 
 
 def _has_fbgemm() -> bool:

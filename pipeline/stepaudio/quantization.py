@@ -82,7 +82,7 @@ def pack_int4(weight: Int4Weight) -> Projection:
     def int4(x: Tensor) -> Tensor:
         return product(x.bfloat16(), packed, size, bounds)[:, :rows].to(x.dtype)
 
-    return Projection(int4)
+    return Projection(int4, packed.nbytes + bounds.nbytes)
 
 
 def pack_quantized(weights: Sequence[Tensor | Int4Weight], quantization: str) -> Projection:
@@ -107,7 +107,7 @@ def pack_int8(weight: Tensor) -> Projection:
     def int8(x: Tensor) -> Tensor:
         return torch.ops.aten._weight_int8pack_mm(x.bfloat16(), values, scales).to(x.dtype)
 
-    return Projection(int8)
+    return Projection(int8, values.nbytes + scales.nbytes)
 
 
 def unpack_words(words: Tensor) -> Tensor:

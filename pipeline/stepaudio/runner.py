@@ -20,7 +20,11 @@ from pipeline.errors import CheckpointError
 from pipeline.stepaudio.exactness import chunks_may_be_cut, exact_batch, keys_may_be_cut
 from pipeline.stepaudio.projection import Projection, pack
 from pipeline.stepaudio.quantization import pack_quantized
-from pipeline.stepaudio.quantized_checkpoint import held_weight, required_quantization
+from pipeline.stepaudio.quantized_checkpoint import (
+    held_weight,
+    release_held,
+    required_quantization,
+)
 from pipeline.stepaudio.sampling import AudioVocabulary
 from pipeline.stepaudio.step1 import Step1ForCausalLM, Step1Layer, alibi_slopes
 from pipeline.stepaudio.step_graphs import CudaRecorder, Recorder, StepGraphs
@@ -66,13 +70,16 @@ class Step1Runner:
         slots: int,
         max_context_tokens: int,
         quantization: str = "none",
+        takes_weights: bool = False,
     ) -> None:
         """`quantization` of the layers' weights: none (as the checkpoint has them), int8, int4.
 
+        takes_weights: out of `model`, which is of no use after that, so that none is held twice.
         Raises CheckpointError where model, vocabulary and quantization do not fit.
         """
         config = model.config
         self._quantization = required_quantization(model, quantization)
+        self._takes_weights = takes_weights
         if vocabulary.audio_base + vocabulary.audio_tokens > config.vocab_size:
             raise CheckpointError(
                 f"the model has {config.vocab_size} tokens, the tokenizer's audio tokens end at"
@@ -92,6 +99,9 @@ class Step1Runner:
         head = model.lm_head.weight
         head = pack(torch.cat([head[first : first + n_audio], head[vocabulary.stop_id, None]]))
         self._head, self._final_gain = head.product, self._gain(model.model.norm, head)
+        self._weight_bytes = head.n_bytes + self._embedding.nbytes
+        if takes_weights:
+            _empty(model.lm_head)
         self._capacity = _whole(self.context_tokens, KEY_BLOCK_TOKENS)
         sizes = (2, slots, self._n_groups, self._capacity, self._head_size)  # 2: key, value
         self._cache = torch.zeros(
@@ -178,6 +188,26 @@ class Step1Runner:
         self._cache[:, :, slot, :, : saved.shape[3]] = saved
 
     @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights that steps read, the embedding included."""
+        return self._weight_bytes
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of all slots' keys and values."""
+        return self._cache.nbytes
+
+    @property
+    def device_bytes(self) -> int:
+        """What this process holds of the GPU, 0 on a CPU."""
+        return torch.cuda.memory_reserved() if self.device.type == "cuda" else 0
+
+    @property
+    def recording_s(self) -> float:
+        """How long recording the steps took, 0 where none are recorded."""
+        return 0.0 if self._graphs is None else self._graphs.recording_s
+
+    @property
     def token_bytes(self) -> int:
         """Bytes of one token's keys and values."""
         layer = 2 * self._n_groups * self._head_size * self.dtype.itemsize
@@ -204,8 +234,14 @@ class Step1Runner:
     def _packed(self, *projections: nn.Linear) -> Projection:
         weights = [held_weight(projection) for projection in projections]
         if self._quantization == "none":
-            return pack(torch.cat(cast("list[Tensor]", weights)))
-        return pack_quantized(weights, self._quantization)
+            packed = pack(torch.cat(cast("list[Tensor]", weights)))
+        else:
+            packed = pack_quantized(weights, self._quantization)
+        self._weight_bytes += packed.n_bytes
+        if self._takes_weights:
+            for projection in projections:
+                _empty(projection)
+        return packed
 
     def _n_keys(self, n_tokens: int) -> int:
         """How many keys to read of streams of up to n tokens."""
@@ -337,6 +373,11 @@ class Step1Runner:
             self.has_free_borders = chunks_may_be_cut(chunk, longest + 1)
         self._cache.zero_()
         self._layers = layers
+
+
+def _empty(projection: nn.Linear) -> None:
+    release_held(projection)
+    projection.weight = nn.Parameter(projection.weight.new_empty(0), requires_grad=False)
 
 
 def _kernels(layer: _Layer) -> tuple[str, ...]:

@@ -57,6 +57,17 @@ def test_the_named_variant_speaks(two_variants: ServiceClient) -> None:
     assert two_variants.gauge("llm-int8", "slots_total") == 2
 
 
+def test_each_replica_tells_its_memory_and_what_its_start_took(two_variants: ServiceClient) -> None:
+    stages = two_variants.ready()["stages"]
+    base, int8 = (stages[stage]["replicas"][0] for stage in ("llm", "llm-int8"))
+    assert 0 < int8["weight_bytes"] < base["weight_bytes"]
+    assert base["cache_bytes"] == 4 * int8["cache_bytes"], "8 slots and 2"
+    assert (base["device_bytes"], base["limit_bytes"]) == (0, 0), "no GPU"
+    assert base["start_s"]["load"] > 0
+    assert base["start_s"]["warm_up"] > 0
+    assert "language model int8 is ready: load" in two_variants.log()
+
+
 def test_what_is_not_deployed_is_refused_with_what_is(two_variants: ServiceClient) -> None:
     reply = speak(two_variants, model_variant="bnb")
     assert reply.status_code == httpx.codes.UNPROCESSABLE_ENTITY

@@ -118,7 +118,7 @@ def test_batches_too_small_to_be_exact_are_widened(
     def pack_with_dependence(weight: torch.Tensor) -> Projection:
         project = pack(weight)
         return Projection(
-            lambda x: project(x) + (1e-3 / len(x) if len(x) < dependent_below else 0.0)
+            lambda x: project(x) + (1e-3 / len(x) if len(x) < dependent_below else 0.0), 0
         )
 
     monkeypatch.setattr("pipeline.stepaudio.runner.pack", pack_with_dependence)
@@ -215,6 +215,46 @@ def test_shapes_that_change_bits_are_found() -> None:
     assert keys_may_be_cut(lambda position, _n: rows[position], 512, 64)
     assert not keys_may_be_cut(lambda position, n: rows[position] + (n == 320), 512, 64)
     assert exact_batch(lambda window: rows[window.start : window.stop] + (len(window) < 3), 8) == 3
+
+
+@pytest.mark.parametrize("quantization", ["none", "int8"])
+def test_weights_can_be_taken_so_that_none_is_held_twice(quantization: str) -> None:
+    found = []
+    for takes_weights in (False, True):
+        model = small_model("golden")
+        runner = Step1Runner(
+            model,
+            audio_vocabulary(model),
+            slots=1,
+            max_context_tokens=100,
+            quantization=quantization,
+            takes_weights=takes_weights,
+        )
+        runner.prefill(0, np.arange(50, dtype=np.int32), 0)
+        found.append(runner.step(range(1), [7], [50], 50))
+        left = sum(p.numel() for p in model.parameters() if p.ndim > 1)
+        assert (left == model.model.embed_tokens.weight.numel()) == takes_weights
+    assert torch.equal(*found)
+
+
+def test_bytes_are_those_of_weights_and_cache() -> None:
+    model = small_model("tiny", is_rounded=True)
+    layers = sum(p.numel() for p in model.model.layers.parameters() if p.ndim > 1)
+    head = (audio_vocabulary(model).audio_tokens + 1) * 256
+
+    def runner(quantization: str) -> Step1Runner:
+        vocabulary = audio_vocabulary(model)
+        return Step1Runner(
+            model, vocabulary, slots=3, max_context_tokens=300, quantization=quantization
+        )
+
+    embedding = 700 * 256 * 4
+    per_weight = 2 if _has_fbgemm() else 4
+    assert runner("none").weight_bytes == (layers + head) * per_weight + embedding
+    scales = 2 * 2 * (256 + 2 * 64 + 256 + 2 * 512 + 256)  # layers · bytes · rows
+    assert runner("int8").weight_bytes == layers + scales + head * per_weight + embedding
+    assert runner("none").cache_bytes == 2 * 2 * 3 * 2 * 512 * 32 * 4
+    assert runner("none").device_bytes == 0
 
 
 def test_pack_is_the_product_with_the_weight() -> None:
