@@ -391,7 +391,7 @@ def _scores(q: Tensor, keys: Tensor, bias: Tensor) -> Tensor:
     scale = q.shape[-1] ** -0.5
     if q.dtype == torch.float32:
         return torch.baddbmm(bias, q, keys, alpha=scale)
-    return torch.bmm(q, keys).float().mul_(scale).add_(bias)
+    return torch.add(bias, torch.bmm(q, keys), alpha=scale)  # sums in float32
 
 
 def _whole(n_tokens: int, step: int) -> int:

@@ -162,32 +162,29 @@ class Sampler:
 
     @torch.inference_mode()
     def draw(self, logits: Tensor, rows: Sequence[DrawRow]) -> list[int]:
-        """float32 (n, audio + stop) and n rows → n choices; −1 where the logits are not finite.
-
-        Adds to `logits`.
-        """
+        """float32 (n, audio + stop) and n rows → n choices; −1 where the logits are not finite."""
+        numbers = [(r.temperature or 1.0, r.uniform) for r in rows]
+        controls = torch.tensor(numbers, dtype=torch.float64).to(self._device)
         picks = torch.tensor([(r.mask, max(r.banned, 0), r.banned) for r in rows]).to(self._device)
-        logits += self._masks.index_select(0, picks[:, 0])
+        masks = self._masks.index_select(0, picks[:, 0])
+        logits = torch.addcdiv(masks, logits, controls[:, :1].to(logits.dtype))
         if any(row.banned != _NO_BAN for row in rows):
             ban = torch.where(picks[:, 2:] >= 0, -torch.inf, 0.0)
             logits.scatter_add_(1, picks[:, 1:2], ban)
         is_greedy = [row.temperature == 0 for row in rows]
         if all(is_greedy):
             return _chosen(*logits.max(1)[::-1])
-        numbers = [(r.temperature or 1.0, r.uniform) for r in rows]
-        controls = torch.tensor(numbers, dtype=torch.float64).to(self._device)
-        choices, mass = _inverse_cdf(self._probabilities(logits, controls, rows), controls[:, 1:])
+        choices, mass = _inverse_cdf(self._probabilities(logits, rows), controls[:, 1:])
         if any(is_greedy):
             greedy = torch.tensor(is_greedy).to(self._device)
             choices = torch.where(greedy, logits.argmax(1), choices)
         return _chosen(choices, mass)
 
-    def _probabilities(self, logits: Tensor, controls: Tensor, rows: Sequence[DrawRow]) -> Tensor:
-        """Temperature, then top-k, then top-p.
+    def _probabilities(self, logits: Tensor, rows: Sequence[DrawRow]) -> Tensor:
+        """Of logits over temperature: top-k, then top-p.
 
         A row that asks for no truncation is the same with or without it.
         """
-        logits = logits / controls[:, :1].to(logits.dtype)
         widest = max(row.top_k for row in rows)
         if widest:
             best = logits.topk(min(widest, logits.shape[1]), dim=1).values
