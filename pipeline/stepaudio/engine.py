@@ -338,10 +338,10 @@ class Engine:
                 end = slot.prefix_tokens
                 self._runner.restore(slot.index, kept)
             else:
-                n_tokens = self._prefill_chunk_tokens
+                end = slot.next_border(self._prefill_chunk_tokens)
                 if self._runner.has_free_borders:
-                    n_tokens = self._pace.tokens(has_waiting=has_waiting)
-                end = slot.next_border(n_tokens)
+                    most = min(self._pace.tokens(has_waiting=has_waiting), end - slot.length)
+                    end = slot.length + self._runner.chunk_tokens(most)
                 self._runner.prefill(slot.index, prompt[slot.length : end], slot.length)
                 self._pace.chunk_took(end - slot.length, time.monotonic() - started_s)
         except Exception as error:  # noqa: BLE001  # whatever it raises is this caller's

@@ -11,8 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-_CHUNK_SIZES = (*range(1, 17), 24, 31, 32, 48)  # of prefill, cut out of the largest
-_CHUNK_TOKENS = 64
+_CHUNK_SIZES = (*range(1, 33), 48, 64)  # of prefill
 
 
 def exact_batch(run: Callable[[range], Tensor], n_slots: int) -> int:
@@ -42,13 +41,16 @@ def keys_may_be_cut(run: Callable[[int, int], Tensor], n_keys: int, step: int) -
     return True
 
 
-def chunks_may_be_cut(run: Callable[[range], Tensor], n_tokens: int) -> bool:
-    """Whether a chunk of prefill gives bitwise the rows of a longer one that begins with it.
+def exact_chunks(run: Callable[[range], Tensor], n_tokens: int) -> tuple[int, ...]:
+    """The sizes, rising, of chunks of prefill whose rows are bitwise those of one row at a time.
 
-    `run` takes positions below `n_tokens`.
+    `run` takes positions below `n_tokens`. With 1 among them, they add up to any number of tokens.
     """
-    for start in (0, n_tokens // 2, max(n_tokens - _CHUNK_TOKENS, 0)):
-        whole = run(range(start, min(start + _CHUNK_TOKENS, n_tokens)))
-        if not all(torch.equal(run(range(start, start + n)), whole[:n]) for n in _CHUNK_SIZES):
-            return False
-    return True
+    starts = (0, n_tokens // 2, max(n_tokens - _CHUNK_SIZES[-1], 0))
+    singles = {i: run(range(i, i + 1)) for s in starts for i in range(s, s + _CHUNK_SIZES[-1])}
+
+    def is_exact(start: int, size: int) -> bool:
+        alone = torch.cat([singles[i] for i in range(start, start + size)])
+        return torch.equal(run(range(start, start + size)), alone)
+
+    return tuple(n for n in _CHUNK_SIZES if all(is_exact(start, n) for start in starts))

@@ -10,6 +10,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, wraps
 
 import torch
 from torch import Tensor
@@ -32,6 +33,7 @@ class Projection:
         return self.product(x) * self.scale
 
 
+_ROWS = 120  # FBGEMM takes so many rows at a time
 _HALF_TOP = 14  # exponent that a weight's largest number gets in 16 bits, where 15 is the last
 
 
@@ -73,7 +75,7 @@ def _pack_half(weight: Tensor, scale: float) -> Projection:
         def half_threaded(x: Tensor) -> Tensor:
             return threaded(x, held)
 
-        return Projection(half_threaded, weight.nbytes // 2, scale)
+        return Projection(_row_exact(half_threaded), weight.nbytes // 2, scale)
     # The same kernels with less around them, on one thread.
     linear = torch.fbgemm_linear_fp16_weight_fp32_activation
     with warnings.catch_warnings():  # deprecated: once it is gone, `_has_fbgemm` says so
@@ -84,7 +86,38 @@ def _pack_half(weight: Tensor, scale: float) -> Projection:
     def half(x: Tensor) -> Tensor:
         return linear(x, packed, None)
 
-    return Projection(half, weight.nbytes // 2, scale)
+    return Projection(_row_exact(half), weight.nbytes // 2, scale)
+
+
+def _row_exact(product: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """A product of FBGEMM's, given a row or two more where else sums would be in another order.
+
+    With AVX2 that is where one or two rows are left over from its blocks; with AVX-512 nowhere.
+    """
+    exact = _exact_remainders()
+    if len(exact) > _ROWS:
+        return product
+    missing = [next(n for n in exact if n >= left) - left for left in range(_ROWS)]
+
+    @wraps(product)
+    def padded(x: Tensor) -> Tensor:
+        n_rows = len(x)
+        more = missing[n_rows % _ROWS]
+        return product(functional.pad(x, (0, 0, 0, more)))[:n_rows] if more else product(x)
+
+    return padded
+
+
+@cache
+def _exact_remainders() -> tuple[int, ...]:
+    """0, and the numbers of rows up to `_ROWS` whose bits are those of `_ROWS`: measured."""
+    generator = torch.Generator().manual_seed(0)
+    x, weight = (torch.randn(n, 256, generator=generator) for n in (_ROWS, 64))
+    held = torch.ops.quantized.linear_prepack_fp16(weight, None)
+    product = torch.ops.quantized.linear_dynamic_fp16
+    whole = product(x, held)
+    sizes = range(1, _ROWS + 1)
+    return (0, *(n for n in sizes if torch.equal(product(x[:n], held), whole[:n])))
 
 
 def _pack_onednn(weight: Tensor) -> Projection:

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from pipeline.contracts import Int32Array
 from pipeline.errors import CheckpointError
-from pipeline.stepaudio.exactness import chunks_may_be_cut, exact_batch, keys_may_be_cut
+from pipeline.stepaudio.exactness import exact_batch, exact_chunks, keys_may_be_cut
 from pipeline.stepaudio.projection import Projection, pack
 from pipeline.stepaudio.quantization import pack_quantized
 from pipeline.stepaudio.quantized_checkpoint import (
@@ -122,7 +122,7 @@ class Step1Runner:
         self._first_rows = heads.view(2, slots, self._n_groups).transpose(0, 1).unsqueeze(1)
         self._graphs: StepGraphs | None = None
         self._key_step, self._least_slots = KEY_BLOCK_TOKENS, slots
-        self.has_free_borders = False
+        self._exact_chunks: tuple[int, ...] = ()
         self._measure_exactness()
         if self.device.type == "cuda":
             self.record_steps(CudaRecorder())
@@ -145,6 +145,15 @@ class Step1Runner:
             return self._graphs.window(last)
         start = min(first, self.slots - self._least_slots)
         return range(start, max(last + 1, start + self._least_slots))
+
+    @property
+    def has_free_borders(self) -> bool:
+        """Whether prefill may be cut anywhere into chunks that `chunk_tokens` gives."""
+        return len(self._exact_chunks) > 1
+
+    def chunk_tokens(self, most: int) -> int:
+        """The largest chunk of prefill, of at most `most` tokens, that changes no bit."""
+        return max(n for n in self._exact_chunks if n <= most)
 
     @torch.inference_mode()
     def prefill(self, slot: int, ids: Int32Array, start: int) -> None:
@@ -363,14 +372,14 @@ class Step1Runner:
             return self._logits(rows[0], rows[1], range(1), n_keys)
 
         def chunk(part: range) -> Tensor:
-            rows = torch.stack([tokens[: len(part)], torch.tensor(part)]).to(self.device)
+            rows = torch.stack([tokens[part.start : part.stop], torch.tensor(part)])
             return self._hidden(rows[0], rows[1], range(1), self._n_keys(part.stop))
 
         self._least_slots = exact_batch(batch, self.slots)
         if self.device.type == "cpu":  # a GPU's kernels do depend on sizes
             if keys_may_be_cut(keys, longest + 1, KEY_STEP_TOKENS):
                 self._key_step = KEY_STEP_TOKENS
-            self.has_free_borders = chunks_may_be_cut(chunk, longest + 1)
+            self._exact_chunks = exact_chunks(chunk, longest + 1)
         self._cache.zero_()
         self._layers = layers
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipeline.errors import CheckpointError
-from pipeline.stepaudio.exactness import chunks_may_be_cut, exact_batch, keys_may_be_cut
+from pipeline.stepaudio.exactness import exact_batch, exact_chunks, keys_may_be_cut
 from pipeline.stepaudio.parity import fill
 from pipeline.stepaudio.projection import Projection, _has_fbgemm, pack
 from pipeline.stepaudio.runner import Step1Runner
@@ -192,13 +192,13 @@ def test_where_chunks_may_be_cut_anywhere_the_cache_is_bitwise_the_same(
         pytest.skip("on this processor a chunk's bits depend on its size")
     rng = np.random.default_rng(2)
     ids = rng.integers(0, 700, 700).astype(np.int32)
-    for start in range(0, 700, 64):
-        runner.prefill(0, ids[start : start + 64], start)
-    start = 0
-    while start < len(ids):
-        end = min(start + int(rng.integers(1, 40)), len(ids))
-        runner.prefill(1, ids[start:end], start)
-        start = end
+    for slot, most in ((0, 1), (1, 70)):
+        start = 0
+        while start < len(ids):
+            left = min(int(rng.integers(1, most + 1)), len(ids) - start)
+            end = start + runner.chunk_tokens(left)
+            runner.prefill(slot, ids[start:end], start)
+            start = end
     assert torch.equal(runner.saved(0, 700), runner.saved(1, 700))
 
 
@@ -206,12 +206,9 @@ def test_shapes_that_change_bits_are_found() -> None:
     rows = torch.arange(512.0)
 
     def chunk(part: range) -> torch.Tensor:
-        return rows[part.start : part.stop] + (len(part) == worst)
+        return rows[part.start : part.stop] + (len(part) in (2, 7, 48))
 
-    worst = 7
-    assert not chunks_may_be_cut(chunk, 512)
-    worst = 0
-    assert chunks_may_be_cut(chunk, 512)
+    assert exact_chunks(chunk, 512) == tuple(n for n in (*range(1, 33), 64) if n not in (2, 7))
     assert keys_may_be_cut(lambda position, _n: rows[position], 512, 64)
     assert not keys_may_be_cut(lambda position, n: rows[position] + (n == 320), 512, 64)
     assert exact_batch(lambda window: rows[window.start : window.stop] + (len(window) < 3), 8) == 3
