@@ -99,11 +99,20 @@ def _row_exact(product: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor
         return product
     missing = [next(n for n in exact if n >= left) - left for left in range(_ROWS)]
 
+    kept: dict[int, tuple[Tensor, Tensor]] = {}  # rows to fill, and with those that are missing
+
     @wraps(product)
     def padded(x: Tensor) -> Tensor:
         n_rows = len(x)
         more = missing[n_rows % _ROWS]
-        return product(functional.pad(x, (0, 0, 0, more)))[:n_rows] if more else product(x)
+        if not more:
+            return product(x)
+        if n_rows not in kept:
+            longer = x.new_zeros(n_rows + more, x.shape[1])
+            kept[n_rows] = longer[:n_rows], longer
+        given, longer = kept[n_rows]
+        given.copy_(x)
+        return product(longer)[:n_rows]
 
     return padded
 
