@@ -1,9 +1,10 @@
 """Measures the tokenizer: chunk-parallel vq02 against the chunk loop, a miss, and clips together.
 
-    python -m load_tests.bench_tokenizer [--device cuda] [--quick] [--json FILE]
+    python -m load_tests.bench_tokenizer [--device cuda] [--threads 1 2 4] [--quick] [--json FILE]
 
-vq02 runs at the released size (50 layers of 512) with seeded random weights. The loop is the one
-that the tests take for the truth.
+vq02 runs at the released size (50 layers of 512) with seeded random weights, once for every count
+of --threads. The loop is funasr's own streaming code on the same weights and threads, the one that
+the tests take for the truth.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -48,19 +50,38 @@ def speechlike(duration_s: float, rate_hz: int, seed: int) -> np.ndarray:
     return (random.standard_normal(n) * level).astype(np.float32)
 
 
-def measure_linguistic(directory: Path, size: dict[str, int], device: str) -> list[Row]:
-    """All chunks at once against the loop, on one clip."""
+def measure_linguistic(
+    directory: Path, size: dict[str, int], device: str, threads: Sequence[int]
+) -> list[Row]:
+    """All chunks at once against the loop, on one clip, by threads."""
     encoder = make_encoder(directory, **size)
     waveform = torch.from_numpy(speechlike(CLIP_S, TOKENIZER_RATE_HZ, 1))
+    usual_threads = torch.get_num_threads()
+    rows = []
+    for n_threads in threads:
+        torch.set_num_threads(n_threads)
+        rows += _compare_once(encoder, waveform, device, _name(size, n_threads))
+    torch.set_num_threads(usual_threads)
+    return rows
+
+
+def _name(size: dict[str, int], n_threads: int) -> str:
+    threads = "1 thread" if n_threads == 1 else f"{n_threads} threads"
+    return f"vq02, {size['num_blocks']} layers, {CLIP_S:g} s clip, {threads}"
+
+
+def _compare_once(
+    encoder: LinguisticEncoder, waveform: torch.Tensor, device: str, name: str
+) -> list[Row]:
+    """The loop always runs on the CPU; all chunks at once on `device`."""
+    encoder = _moved(encoder, "cpu")
     truth = chunk_loop(encoder, waveform)
     loop_s = median_s(lambda: chunk_loop(encoder, waveform), 3)
-    if device != "cpu":
-        encoder = _moved(encoder, device)
+    encoder = _moved(encoder, device)
     hidden = encoder.encode(waveform)
     at_once_s = median_s(lambda: encoder.encode(waveform).cpu(), 5)
     codebook = truth[torch.randperm(len(truth), generator=torch.Generator().manual_seed(0))]
     codes, expected = (nearest_codes(h, codebook[:N_CODES]) for h in (hidden, truth))
-    name = f"vq02, {size['num_blocks']} layers, {CLIP_S:g} s clip"
     return [
         Row(f"{name}: chunk loop (CPU)", loop_s * 1e3, "ms"),
         Row(f"{name}: all chunks at once ({device})", at_once_s * 1e3, "ms"),
@@ -116,12 +137,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--model", default="tiny", help="checkpoint whose miss is timed")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2, 4], help="of vq02")
     parser.add_argument("--quick", action="store_true", help="5 layers instead of 50")
     parser.add_argument("--json", type=Path, help="also write the results here")
     options = parser.parse_args()
     size = QUICK_SIZE if options.quick else FULL_SIZE
     with tempfile.TemporaryDirectory() as directory:
-        rows = measure_linguistic(Path(directory), size, options.device)
+        rows = measure_linguistic(Path(directory), size, options.device, options.threads)
         rows += measure_packing(Path(directory), size)
     bar_ms = 80.0 if options.device != "cpu" else None
     rows += measure_miss(options.model, options.device, bar_ms)
