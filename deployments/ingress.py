@@ -29,6 +29,7 @@ from deployments.readiness import Readiness
 from deployments.remote import RemoteEncoder, RemoteSpeaker, stage_errors
 from deployments.settings import Settings
 from deployments.speech_reply import SpeechReply
+from deployments.stage_metrics import Transfers
 from deployments.telemetry import CacheMetrics, RequestMetrics, adopt_serve_logging
 from deployments.voices import VoiceLibrary
 from pipeline.errors import InputError, TimbreError, UnsupportedError
@@ -51,9 +52,10 @@ class Router:
     ) -> None:
         adopt_serve_logging()
         self._settings = settings
-        encoder = RemoteEncoder(tokenizer, settings.limits)
+        transfers = Transfers()
+        encoder = RemoteEncoder(tokenizer, settings.limits, transfers)
         self._voices = VoiceLibrary(settings, encoder)
-        self._speaker = RemoteSpeaker(vocoder, settings.limits)
+        self._speaker = RemoteSpeaker(vocoder, settings.limits, transfers)
         self._metrics = RequestMetrics()
         self._readiness = Readiness(
             {"tokenizer": tokenizer, "llm": llm, "vocoder": vocoder}, self._voices

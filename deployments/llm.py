@@ -10,6 +10,7 @@ from typing import Any
 
 from deployments.devices import claim_device
 from deployments.settings import Settings
+from deployments.stage_metrics import StageLoad, Stamped, stamped
 from deployments.telemetry import StageGauge, adopt_serve_logging
 from deployments.warm_up import draw_once, warm_up
 from pipeline.contracts import Int32Array, Sampling, TokenChunk
@@ -64,10 +65,11 @@ class LLMReplica:
         self._active = StageGauge(
             "timbre_llm_streams", "Token streams open on this replica.", lambda: len(self._leases)
         )
+        self._load = StageLoad("llm")
 
     async def stream(
         self, prompt_ids: Int32Array, sampling: Sampling, stream_id: str, credit_tokens: int
-    ) -> AsyncGenerator[TokenChunk]:
+    ) -> AsyncGenerator[Stamped[TokenChunk]]:
         """Token chunks; pauses `credit_tokens` ahead of what `grant` last allowed."""
         lease = _Lease(TokenCredit(credit_tokens))
         self._leases[stream_id] = lease
@@ -76,12 +78,18 @@ class LLMReplica:
             async with aclosing(self._engine.stream(prompt_ids, sampling, lease.credit)) as chunks:
                 while True:
                     chunk = await lease.hold(anext(chunks))
-                    yield chunk
+                    self._show_load()
+                    yield stamped(chunk)
                     if chunk.last:
                         return
         finally:
             del self._leases[stream_id]
             self._active.refresh()
+            self._show_load()
+
+    def _show_load(self) -> None:
+        gauges = self._engine.gauges()
+        self._load.show(gauges.slots_active, gauges.queued)
 
     async def grant(self, stream_id: str, total_tokens: int) -> bool:
         """Allow a stream to produce up to `total_tokens` in all.

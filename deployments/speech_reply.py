@@ -78,10 +78,11 @@ class SpeechReply:
         """The reply's bytes; logs one line when it ends, however it ends."""
         outcome = "error"
         try:
-            with self._metrics.running():
+            with self._metrics.running() as heard:
                 made = self._events() if self._order.is_sse else self._audio()
                 async with aclosing(made) as pieces:
                     async for piece in pieces:
+                        heard()
                         yield piece
             outcome = "ok"
         except (asyncio.CancelledError, GeneratorExit):

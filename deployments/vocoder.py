@@ -16,10 +16,10 @@ from ray.serve.handle import DeploymentHandle
 from deployments.devices import claim_device
 from deployments.remote import RemoteLM
 from deployments.settings import Settings, VocoderSettings
+from deployments.stage_metrics import StageLoad, Stamped, Transfers, stamped
 from deployments.telemetry import StageGauge, adopt_serve_logging
 from deployments.warm_up import decode_once, warm_up
 from pipeline.contracts import SpeechRequest, VoicePrompt
-from pipeline.errors import CapacityError
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
 from pipeline.synthesis import ChainedSpeaker, SpeechChunk
 
@@ -50,8 +50,10 @@ class VocoderReplica:
             prompt_memory_bytes=share.prompt_memory_mib * 2**20,
         )
         warm_up(decode_once(self._decoder))
-        lm = RemoteLM(llm, settings.llm.credit_tokens, settings.limits)
+        self._transfers = Transfers()
+        lm = RemoteLM(llm, settings.llm.credit_tokens, settings.limits, self._transfers)
         self._speaker = ChainedSpeaker(CheckpointPrompts(layout.editx), lm, self._decoder)
+        self._load = StageLoad("vocoder")
         self._admission = asyncio.Semaphore(share.max_streams)
         self._share = share
         self._queue_timeout_s = settings.llm.queue_timeout_s
@@ -62,26 +64,19 @@ class VocoderReplica:
         )
 
     async def speak(
-        self, request: SpeechRequest, voice: VoicePrompt
-    ) -> AsyncGenerator[SpeechChunk]:
+        self, request: SpeechRequest, sent: Stamped[VoicePrompt]
+    ) -> AsyncGenerator[Stamped[SpeechChunk]]:
         """Speech in chunks. Raises CapacityError when no stream becomes free in time."""
-        await self._admit()
+        voice = self._transfers.received("router_vocoder", sent)
         try:
-            adapted = adapt_first_chunk(request, self._share, self._decoder.active_streams)
-            async with aclosing(self._speaker.speak(adapted, voice)) as speech:
-                async for chunk in speech:
-                    self._active.refresh()
-                    yield chunk
+            async with self._load.turn(self._admission, self._queue_timeout_s):
+                adapted = adapt_first_chunk(request, self._share, self._decoder.active_streams)
+                async with aclosing(self._speaker.speak(adapted, voice)) as speech:
+                    async for chunk in speech:
+                        self._active.refresh()
+                        yield stamped(chunk)
         finally:
-            self._admission.release()
             self._active.refresh()
-
-    async def _admit(self) -> None:
-        try:
-            async with asyncio.timeout(self._queue_timeout_s):
-                await self._admission.acquire()
-        except TimeoutError as error:
-            raise CapacityError("the vocoder is full; retry in a moment") from error
 
     async def status(self) -> dict[str, Any]:
         """Gauges of this replica."""
