@@ -37,6 +37,12 @@ def claim_device(share: StageShare, *, allow_tf32: bool) -> None:
 
 def arena_limit_bytes(share: StageShare) -> int | None:
     """What ONNX Runtime may take of the stage's cap on a GPU; None on the CPU."""
+    limit_bytes = cap_bytes(share)
+    return None if limit_bytes is None else int(limit_bytes * ARENA_PART)
+
+
+def cap_bytes(share: StageShare) -> int | None:
+    """The stage's cap on a GPU; None on the CPU."""
     if share.device == "cpu" or share.gpu_memory_gib is None:
         return None
-    return int(share.gpu_memory_gib * GIB * ARENA_PART)
+    return int(share.gpu_memory_gib * GIB)

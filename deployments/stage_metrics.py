@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from ray.serve import metrics
 
+from deployments.stream_admission import Place
 from pipeline.contracts import StageTimes
 from pipeline.errors import CapacityError
 
@@ -74,7 +75,7 @@ class StageLoad:
 
     @asynccontextmanager
     async def turn(
-        self, admission: asyncio.Semaphore, timeout_s: float | None = None
+        self, admission: asyncio.Semaphore | Place, timeout_s: float | None = None
     ) -> AsyncGenerator[None]:
         """Wait for `admission`, hold it, and count as running for as long as the context lasts.
 

@@ -13,56 +13,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.stepaudio.config import EstimatorConfig
 from pipeline.stepaudio.dit import CONV_KERNEL, BlockCache, Retention
 from pipeline.stepaudio.flow import FlowCache, StepCaches
-
-FLOAT_BYTES = 4
-GUIDANCE_ROWS = 2
-KEYS_AND_VALUES = 2
-SLAB_FRAMES = 32  # capacities are multiples of it, so that streams can use each other's slabs
-
-
-@dataclass(frozen=True, slots=True)
-class SlabShape:
-    """Sizes of the estimator's keys and values in one stream."""
-
-    steps: int
-    blocks: int
-    heads: int
-    head_width: int
-    width: int
-
-    @classmethod
-    def of(cls, config: EstimatorConfig, steps: int) -> SlabShape:
-        """Of an estimator that is run for `steps` Euler steps."""
-        return cls(steps, config.depth, config.num_heads, config.head_dim, config.hidden_size)
-
-    @property
-    def frame_bytes(self) -> int:
-        """Bytes of one cached mel frame."""
-        per_block = KEYS_AND_VALUES * GUIDANCE_ROWS * self.heads * self.head_width * FLOAT_BYTES
-        return self.steps * self.blocks * per_block
-
-    def capacity_frames(self, n_frames: int) -> int:
-        """Frames of the slab that holds `n_frames`."""
-        return -(-n_frames // SLAB_FRAMES) * SLAB_FRAMES
-
-    def slab_bytes(self, n_frames: int) -> int:
-        """Bytes of the slab that holds `n_frames`."""
-        return self.capacity_frames(n_frames) * self.frame_bytes
+from pipeline.stepaudio.vocoder_memory import GUIDANCE_ROWS, KEYS_AND_VALUES, SlabShape
 
 
 class SlabPool:
     """Slabs in use, and free ones kept for the next stream. For any thread.
 
-    max_free_bytes: of the free ones; the oldest go first.
+    max_bytes: free ones are kept while all slabs together stay below; the oldest go first.
     """
 
-    def __init__(self, shape: SlabShape, device: torch.device, max_free_bytes: int) -> None:
+    def __init__(self, shape: SlabShape, device: torch.device, max_bytes: int) -> None:
         self.shape = shape
         self._device = device
-        self._max_free_bytes = max_free_bytes
+        self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._free: list[Tensor] = []
         self._used_bytes = 0
@@ -76,7 +41,7 @@ class SlabPool:
     def held_bytes(self) -> int:
         """Bytes of all slabs, free ones included."""
         with self._lock:
-            return self._used_bytes + self._free_bytes()
+            return self._held_bytes()
 
     def take(self, n_frames: int) -> Tensor:
         """A slab for at least `n_frames`, its content undefined.
@@ -88,6 +53,8 @@ class SlabPool:
             fitting = (i for i, slab in enumerate(self._free) if slab.shape[5] == capacity)
             i = next(fitting, None)
             slab = None if i is None else self._free.pop(i)
+            if slab is None:
+                self._make_room(self.shape.slab_bytes(capacity))
         slab = self._made(capacity) if slab is None else slab
         with self._lock:
             self._used_bytes += slab.nbytes
@@ -98,8 +65,7 @@ class SlabPool:
         with self._lock:
             self._used_bytes -= slab.nbytes
             self._free.append(slab)
-            while self._free_bytes() > self._max_free_bytes:
-                self._free.pop(0)
+            self._make_room(0)
 
     def _made(self, capacity: int) -> Tensor:
         shape = self.shape
@@ -111,8 +77,12 @@ class SlabPool:
                 self._free.clear()
             return torch.empty(*sizes, shape.head_width, device=self._device)
 
-    def _free_bytes(self) -> int:
-        return sum(slab.nbytes for slab in self._free)
+    def _make_room(self, size_bytes: int) -> None:
+        while self._free and self._held_bytes() + size_bytes > self._max_bytes:
+            self._free.pop(0)
+
+    def _held_bytes(self) -> int:
+        return self._used_bytes + sum(slab.nbytes for slab in self._free)
 
 
 @dataclass(frozen=True, slots=True)

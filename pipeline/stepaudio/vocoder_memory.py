@@ -1,18 +1,56 @@
 """What a vocoder takes of its device, computed from sizes and settings before it is taken.
 
-Knows no device.
+Knows no device and no tensors.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.stepaudio.cache_slab import FLOAT_BYTES, KEYS_AND_VALUES, SlabShape
 from pipeline.stepaudio.chunk_schedule import chunk_schedule
-from pipeline.stepaudio.config import ROW_RATE_HZ, EncoderConfig, VocoderConfig
+from pipeline.stepaudio.config import (
+    ROW_RATE_HZ,
+    EncoderConfig,
+    EstimatorConfig,
+    VocoderConfig,
+)
 
+FLOAT_BYTES = 4
+GUIDANCE_ROWS = 2
+KEYS_AND_VALUES = 2
+SLAB_FRAMES = 32  # capacities are multiples of it, so that streams can use each other's slabs
 UTTERANCE_ROWS = 60 * ROW_RATE_HZ  # the encoder's cache grows; a stream is counted as a minute
 WORKSPACE_BYTES = 2**30  # activations of the widest step, HiFT's, and what the allocator wastes
+
+
+@dataclass(frozen=True, slots=True)
+class SlabShape:
+    """Sizes of the estimator's keys and values in one stream."""
+
+    steps: int
+    blocks: int
+    heads: int
+    head_width: int
+    width: int
+
+    @classmethod
+    def of(cls, config: EstimatorConfig, steps: int) -> SlabShape:
+        """Of an estimator that is run for `steps` Euler steps."""
+        return cls(steps, config.depth, config.num_heads, config.head_dim, config.hidden_size)
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one cached mel frame."""
+        per_block = KEYS_AND_VALUES * GUIDANCE_ROWS * self.heads * self.head_width * FLOAT_BYTES
+        return self.steps * self.blocks * per_block
+
+    def capacity_frames(self, n_frames: int) -> int:
+        """Frames of the slab that holds `n_frames`."""
+        return -(-n_frames // SLAB_FRAMES) * SLAB_FRAMES
+
+    def slab_bytes(self, n_frames: int) -> int:
+        """Bytes of the slab that holds `n_frames`."""
+        return self.capacity_frames(n_frames) * self.frame_bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,8 @@ from pipeline.stepaudio.vocoder_memory import VocoderMemory
 from pipeline.stepaudio.vocoder_model import SILENCE, VocoderModel, to_audio
 
 RECENT_FRAMES = 96  # the estimator sees the prompt and the last 1.92 s before a chunk
-FREE_SLAB_BYTES = 2**27  # of finished streams, kept for the next ones
+SLAB_BYTES = 2**27  # finished streams' caches are kept for the next ones up to this
+SLAB_SHARE = 0.75  # on a device with a cap: of what streams may take, the rest is the encoder's
 
 
 class StepWaveDecoder:
@@ -58,7 +59,7 @@ class StepWaveDecoder:
     max_batch: chunks of different streams computed together, at most. Above 1 a stream's last bits
     depend on what runs beside it; 1 keeps the same request the same bytes.
     prompt_memory_bytes: what may be kept of voices between streams; 0 keeps nothing.
-    free_slab_bytes: what may be kept of finished streams' caches for the next ones.
+    device_bytes: the decoder's cap on its device, None where it has none.
     `memory` says what streams take of the device.
     Raises CheckpointError for files that do not fit, ConfigError for impossible settings.
     """
@@ -75,7 +76,7 @@ class StepWaveDecoder:
         recent_frames: int | None = RECENT_FRAMES,
         max_batch: int = 1,
         prompt_memory_bytes: int = 0,
-        free_slab_bytes: int = FREE_SLAB_BYTES,
+        device_bytes: int | None = None,
     ) -> None:
         if not chunk_rows or min(chunk_rows) < 1 or steps < 1 or (threads or 1) < 1:
             raise ConfigError(
@@ -100,7 +101,10 @@ class StepWaveDecoder:
             max_batch=max_batch,
             kept_bytes=self._model.weight_bytes + prompt_memory_bytes,
         )
-        self._slabs = SlabPool(self.memory.slab, self._model.device, free_slab_bytes)
+        slab_bytes = SLAB_BYTES
+        if device_bytes is not None:
+            slab_bytes = int(SLAB_SHARE * (device_bytes - self.memory.shared_bytes))
+        self._slabs = SlabPool(self.memory.slab, self._model.device, slab_bytes)
         self._active = 0  # changes on the event loop only
         self._worker = DecodeWorker[Float32Array](
             _next_chunks, max_batch, partial(_set_threads, threads)

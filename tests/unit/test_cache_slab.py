@@ -16,16 +16,15 @@ from pipeline.contracts import VoicePrompt
 from pipeline.errors import StageError
 from pipeline.stepaudio import tokens, wave_decoder
 from pipeline.stepaudio.cache_slab import (
-    SLAB_FRAMES,
     SlabBlock,
     SlabPool,
-    SlabShape,
     copied_into,
     empty_caches,
 )
 from pipeline.stepaudio.config import VocoderConfig
 from pipeline.stepaudio.flow import Flow, FlowCache, stretch_mel
 from pipeline.stepaudio.prompt_memory import tensor_bytes
+from pipeline.stepaudio.vocoder_memory import SLAB_FRAMES, SlabShape
 from pipeline.stepaudio.wave_decoder import StepWaveDecoder
 from tests.vocoder_files import join, make_ids, make_voice, small_modules, token_stream
 from tests.vocoder_files import write_vocoder as write
@@ -110,17 +109,20 @@ def test_frames_take_what_the_shape_says(flow: Flow, shape: SlabShape) -> None:
 
 
 def test_the_pool_hands_slabs_out_again_and_is_bounded(shape: SlabShape) -> None:
-    pool = SlabPool(shape, torch.device("cpu"), shape.slab_bytes(96))
+    pool = SlabPool(shape, torch.device("cpu"), shape.slab_bytes(160))
     first, second = pool.take(50), pool.take(64)
     assert first.nbytes == second.nbytes == shape.slab_bytes(64) == pool.held_bytes // 2
     pool.give(first)
     assert pool.take(33) is first
+    pool.give(first)
     other = pool.take(90)
-    for slab in (first, second, other):
+    assert pool.held_bytes == second.nbytes + other.nbytes, "the free one made room"
+    for slab in (second, other):
         pool.give(slab)
     assert pool.used_bytes == 0
-    assert pool.held_bytes == other.nbytes
-    assert pool.take(90) is other
+    assert pool.held_bytes == second.nbytes + other.nbytes
+    larger = pool.take(160)
+    assert pool.held_bytes == larger.nbytes
 
 
 async def spoken(
@@ -143,9 +145,7 @@ async def test_a_slab_that_another_stream_left_changes_no_byte(decoder: StepWave
 @pytest.mark.parametrize("max_batch", [1, 4])
 async def test_streams_that_are_left_give_their_slabs_back(directory: Path, max_batch: int) -> None:
     """Cancelled before, during and after their first sounds, alone or in batches."""
-    decoder = StepWaveDecoder(
-        directory, threads=1, steps=STEPS, max_batch=max_batch, free_slab_bytes=10**7
-    )
+    decoder = StepWaveDecoder(directory, threads=1, steps=STEPS, max_batch=max_batch)
     alone = await spoken(decoder, make_ids(30), make_voice(5))
     for turn in range(6):
         tasks = [
@@ -157,7 +157,7 @@ async def test_streams_that_are_left_give_their_slabs_back(directory: Path, max_
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         assert decoder._slabs.used_bytes == 0
-        assert decoder.cache_bytes <= 10**7
+        assert decoder.cache_bytes <= wave_decoder.SLAB_BYTES
     async with aclosing(decoder.stream(token_stream(make_ids(40), 5), make_voice(5))) as stream:
         await anext(stream)
         assert decoder._slabs.used_bytes > 0
