@@ -4,7 +4,8 @@
     python -m load_tests.bench_vocoder --full [--device cuda] [--repeats 1] [--json FILE]
 
 --full takes the released sizes with seeded random weights, and on a CPU only compares streaming
-with offline.
+with offline. On a GPU the bars for first audio are those of the whole chain, met by live streams
+whose tokens come at --tokens-per-s from the start; prompt and text of the LLM come on top.
 Comparisons are ratios within one run. Steps are compared with ten by mel-L1, on the listed voices'
 own speech; with random weights, on random tokens, that says how the solver converges, not how a
 voice sounds.
@@ -53,6 +54,7 @@ STREAMS = 4
 REQUESTS_ALONE = 8
 ROUNDS = 3
 STEPS = (10, 6, 4)
+QUIET_ROWS = 10  # vocoder.quiet_first_rows
 BYTES_PER_SAMPLE = 2
 TEXT = "One two three four five six seven eight nine ten. And now once more, from ten to one."
 
@@ -161,6 +163,55 @@ def measure_prompt_memory(vocoder: Path, device: str) -> list[Row]:
         took_s.append(median_s(lambda run=first_piece: asyncio.run(run()), 5))
         decoder.close()
     return [Row("first piece: voice new against kept, same first rows", took_s[0] / took_s[1], "x")]
+
+
+async def paced(ids: np.ndarray, tokens_per_s: float) -> AsyncIterator[TokenChunk]:
+    """Chunks of fifteen tokens as a language model of that speed would send them."""
+    size, started_s = 3 * tokens.GROUP_TOKENS, time.perf_counter()
+    for end in range(size, len(ids) + size, size):
+        due_s = started_s + min(end, len(ids)) / tokens_per_s
+        await asyncio.sleep(max(0.0, due_s - time.perf_counter()))
+        yield TokenChunk(ids[end - size : end], last=end >= len(ids))
+
+
+def measure_live(
+    vocoder: Path, device: str, n_streams: int, tokens_per_s: float, bar_s: float
+) -> list[Row]:
+    """Streams of new voices at once, with tokens that come as a language model sends them."""
+    max_batch = BATCH if device != "cpu" else 1
+    decoder = StepWaveDecoder(vocoder, device, threads=1, max_batch=max_batch)
+    first_rows = QUIET_ROWS if n_streams == 1 else None  # as the service chooses
+
+    async def listened(seed: int) -> Continuity:
+        ids, voice = make_ids(UTTERANCE_GROUPS, seed), make_voice(PROMPT_GROUPS, seed)
+        meter = PlaybackMeter(time.perf_counter())
+        async for chunk in decoder.stream(paced(ids, tokens_per_s), voice, first_rows):
+            meter.sent(len(chunk.samples) / OUTPUT_SAMPLE_RATE_HZ, time.perf_counter())
+        return meter.account()
+
+    async def everyone(seed: int) -> list[Continuity]:
+        return await asyncio.gather(*(listened(seed + i) for i in range(n_streams)))
+
+    asyncio.run(everyone(0))
+    heard = [one for turn in range(1, ROUNDS + 1) for one in asyncio.run(everyone(turn * 100))]
+    decoder.close()
+    name = f"{n_streams} live, {tokens_per_s:g} tokens/s each"
+    is_gpu = device != "cpu"
+    return [
+        Row(
+            f"{name}: first audio, worst",
+            max(one.ttfa_s or 0.0 for one in heard),
+            "s",
+            bar_s if is_gpu else None,
+        ),
+        Row(
+            f"{name}: underruns",
+            sum(one.underruns for one in heard),
+            "",
+            0.0 if is_gpu else None,
+        ),
+        Row(f"{name}: longest gap", max(one.longest_gap_s for one in heard), "s"),
+    ]
 
 
 async def all_at_once(ids: np.ndarray) -> AsyncIterator[TokenChunk]:
@@ -283,9 +334,11 @@ def main() -> int:
     parser.add_argument("--prompt-groups", type=int, default=PROMPT_GROUPS)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1, help="of the decoder")
+    parser.add_argument("--tokens-per-s", type=float, default=200.0, help="of live streams")
     parser.add_argument("--no-http", action="store_true", help="start no service")
     parser.add_argument("--json", type=Path, help="also write the results here")
     options = parser.parse_args()
+    torch.backends.cuda.matmul.allow_tf32 = True  # as the replica has it
     with tempfile.TemporaryDirectory() as name:
         if options.full:
             vocoder = write_full_vocoder(Path(name))
@@ -312,6 +365,8 @@ def measure(vocoder: Path, options: argparse.Namespace) -> list[Row]:
     decoder.close()
     rows += measure_stream_batches(vocoder, device)
     rows += measure_prompt_memory(vocoder, device)
+    rows += measure_live(vocoder, device, 1, options.tokens_per_s, 0.25)
+    rows += measure_live(vocoder, device, BATCH, options.tokens_per_s, 0.5)
     if options.full:
         jobs = [(make_ids(40), make_voice(20))]
     else:

@@ -74,6 +74,7 @@ def _providers(
     options: dict[str, Any] = {
         "device_id": int(index or 0),
         "arena_extend_strategy": "kSameAsRequested",  # the default doubles the arena past its need
+        "cudnn_conv_algo_search": "HEURISTIC",  # the default tries all for every new clip length
         "use_tf32": 0,  # codes are an arg-max; TF32 would flip near ties
     }
     if arena_limit_bytes is not None:

@@ -119,6 +119,27 @@ def test_tensorrt_is_refused_where_it_cannot_run(
         SpeakerEncoder(tmp_path / "speaker.onnx", device=device, tensorrt_cache=tmp_path)
 
 
+def test_threads_and_arena_limit_reach_onnx_runtime(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    asked = []
+
+    def session(_path: str, options: onnxruntime.SessionOptions, providers: list) -> None:
+        asked.append((options, providers))
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ALL_PROVIDERS[1:])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    write_speaker_model(tmp_path / "speaker.onnx")
+    open_session(tmp_path / "speaker.onnx", "cuda", 3, 2**30)
+    options, [(provider, limits), fallback] = asked[0]
+    assert options.intra_op_num_threads == 3
+    assert (provider, fallback) == ("CUDAExecutionProvider", "CPUExecutionProvider")
+    assert limits["gpu_mem_limit"] == 2**30
+    assert limits["use_tf32"] == 0
+
+
 def test_tensorrt_comes_before_cuda_and_keeps_its_engines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
