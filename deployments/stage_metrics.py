@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from ray.serve import metrics
 
+from deployments.kept_gauges import keep_published
 from deployments.stream_admission import Place
 from pipeline.contracts import StageTimes
 from pipeline.errors import CapacityError
@@ -56,13 +57,17 @@ class StageLoad:
         )
         self.running = 0
         self.waiting = 0
-        self.show(0, 0)
+        keep_published(self)
 
     def show(self, running: int, waiting: int) -> None:
-        """Publish these numbers."""
+        """Take these numbers over and publish them."""
         self.running, self.waiting = running, waiting
-        self._running_gauge.set(running, tags=self._tags)
-        self._waiting_gauge.set(waiting, tags=self._tags)
+        self.publish()
+
+    def publish(self) -> None:
+        """Set the gauges to the present numbers."""
+        self._running_gauge.set(self.running, tags=self._tags)
+        self._waiting_gauge.set(self.waiting, tags=self._tags)
 
     @contextmanager
     def counted(self, *, running: int = 0, waiting: int = 0) -> Iterator[None]:

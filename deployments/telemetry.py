@@ -14,6 +14,7 @@ from typing import Any
 from ray.serve import metrics
 
 from cache_store.stats import CacheStats
+from deployments.kept_gauges import keep_published
 from deployments.stage_metrics import StageLoad, StageSeconds
 from pipeline.continuity import Continuity
 from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, StageTimes
@@ -163,10 +164,14 @@ class StageGauge:
     def __init__(self, name: str, description: str, read: Callable[[], int]) -> None:
         self._gauge = metrics.Gauge(name, description=description)
         self._read = read
-        self.refresh()
+        keep_published(self)
 
     def refresh(self) -> None:
-        """Publish the present value."""
+        """The value may have changed."""
+        self.publish()
+
+    def publish(self) -> None:
+        """Set the gauge to the present value."""
         self._gauge.set(self._read())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 
@@ -11,6 +12,7 @@ from tests.serve.service_client import ServiceClient, eventually
 pytestmark = pytest.mark.serve
 
 REPORTED_S = 60.0  # Ray's processes report every ten seconds
+IDLE_S = 25.0  # after which gauges set once would be gone
 HISTOGRAMS = (
     "audio_ttfp_s",
     "audio_duration_s",
@@ -65,6 +67,10 @@ def test_the_names_of_peers_are_there_after_a_request(client: ServiceClient) -> 
         assert values(page, name, label) >= expected, name
     eventually(lambda: busy(client) == 0, REPORTED_S, every_s=2.0)
     assert busy(client) == 0
+    time.sleep(IDLE_S)
+    idle = client.prometheus()
+    for name in ("num_requests_running", "num_requests_waiting"):
+        assert values(idle, name, "stage") >= LABELS[name][1], "gauges stay while nothing happens"
 
 
 def busy(client: ServiceClient) -> float:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import pickle
+import threading
 import time
 from collections import defaultdict
 
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 
 from deployments import stage_metrics
+from deployments.kept_gauges import keep_published
 from deployments.stage_metrics import StageLoad, Stamped, Transfers, stamped
 from pipeline.contracts import TokenChunk
 from pipeline.errors import CapacityError
@@ -100,3 +103,22 @@ def test_stamped_records_travel() -> None:
     sent = pickle.loads(pickle.dumps(stamped(chunk)))  # noqa: S301 - our own bytes
     assert sent.value.ids.tolist() == [0, 1, 2, 3, 4]
     assert sent.sent_s <= time.time()
+
+
+def test_gauges_are_published_again_until_nobody_holds_them() -> None:
+    published = threading.Event()
+
+    class Gauge:
+        def publish(self) -> None:
+            published.set()
+
+    gauge = Gauge()
+    keep_published(gauge, 0.01)
+    assert published.is_set()
+    published.clear()
+    assert published.wait(5.0)
+    del gauge
+    gc.collect()
+    time.sleep(0.05)
+    published.clear()
+    assert not published.wait(0.1)
