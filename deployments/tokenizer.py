@@ -11,7 +11,7 @@ from typing import Any
 
 from ray.serve import metrics
 
-from deployments.devices import arena_limit_bytes, claim_device
+from deployments.devices import ARENA_PART, arena_limit_bytes, claim_device
 from deployments.settings import Settings
 from deployments.stage_metrics import StageLoad, Stamped, stamped
 from deployments.telemetry import adopt_serve_logging
@@ -30,7 +30,7 @@ class TokenizerReplica:
 
         adopt_serve_logging()
         share = settings.tokenizer
-        claim_device(share, allow_tf32=False)  # codes must be exact
+        claim_device(share, allow_tf32=False, torch_part=1 - ARENA_PART)  # codes must be exact
         layout = CheckpointLayout.at(resolve_model(settings.model))
         self._encoder = StepVoiceEncoder(
             layout.tokenizer,
