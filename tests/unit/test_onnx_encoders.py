@@ -147,9 +147,13 @@ def test_tensorrt_comes_before_cuda_and_keeps_its_engines(
     import onnxruntime
 
     asked = []
+    real = onnxruntime.InferenceSession
 
-    def session(_path: str, _options: object, providers: list) -> None:
-        asked.extend(providers)
+    def session(path: str, options: object = None, providers: list | None = None) -> object:
+        if providers == ["CPUExecutionProvider"]:
+            return real(path, providers=providers)
+        asked.extend(providers or [])
+        return None
 
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ALL_PROVIDERS)
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
@@ -160,3 +164,5 @@ def test_tensorrt_comes_before_cuda_and_keeps_its_engines(
     assert asked[0][1]["device_id"] == asked[1][1]["device_id"] == 1
     assert asked[0][1]["trt_engine_cache_path"] == str(tmp_path / "engines")
     assert asked[0][1]["trt_fp16_enable"] is False
+    profile = [asked[0][1][f"trt_profile_{end}_shapes"] for end in ("min", "opt", "max")]
+    assert profile == ["fbank:1x3x80", "fbank:1x600x80", "fbank:1x3000x80"]
