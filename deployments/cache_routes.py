@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from deployments.http_models import explain_validation
 from deployments.voices import VoiceLibrary
-from pipeline.errors import InputError
+from pipeline.errors import AudioError, InputError, TooLargeError
 
 CLIP_DIGITS = 64
 
@@ -46,8 +46,11 @@ def add_cache_routes(
         Its bytes as the body, or JSON with `audio` in base64.
         Answers after a durable tier has the record, unless `durability` is writeback.
         """
-        clip, is_durable = await _warm_order(request)
-        return await voices.warm(clip, is_durable=is_durable)
+        clip, is_durable, param = await _warm_order(request)
+        try:
+            return await voices.warm(clip, is_durable=is_durable)
+        except (AudioError, TooLargeError) as error:
+            raise error.about(param) from error
 
     @app.delete("/v1/cache/{clip}")
     async def forget(clip: str) -> dict[str, Any]:
@@ -58,16 +61,17 @@ def add_cache_routes(
         return {"clip": clip, "deleted": True}
 
 
-async def _warm_order(request: Request) -> tuple[bytes, bool]:
-    """The clip's bytes, and whether to answer only when its record is durable."""
+async def _warm_order(request: Request) -> tuple[bytes, bool, str]:
+    """The clip's bytes, whether to answer only when its record is durable, and the clip's field."""
     content = await request.body()
     if not request.headers.get("content-type", "").startswith("application/json"):
-        return content, True
+        return content, True, "body"
     try:
         body = WarmBody.model_validate_json(content)
-        return base64.b64decode(body.audio, validate=True), body.durability == "writethrough"
+        clip = base64.b64decode(body.audio, validate=True)
     except ValidationError as error:
         message, param = explain_validation(error.errors())
         raise InputError(message, param=param) from error
     except binascii.Error as error:
         raise InputError(f"audio is not valid base64: {error}", param="audio") from error
+    return clip, body.durability == "writethrough", "audio"

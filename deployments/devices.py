@@ -10,11 +10,13 @@ from pipeline.errors import ConfigError
 
 GIB = 2**30
 ARENA_PART = 0.5  # of a stage's cap goes to ONNX Runtime's arenas where it runs beside torch
+ARENAS = 2  # one each for vq06 and the speaker model
 
 
-def claim_device(share: StageShare, *, allow_tf32: bool) -> None:
+def claim_device(share: StageShare, *, allow_tf32: bool, torch_part: float = 1.0) -> None:
     """Apply a stage's share to this process, before any model is loaded.
 
+    torch_part: what torch may take of the cap, where another library takes the rest.
     Raises ConfigError without the device.
     """
     import torch
@@ -32,11 +34,17 @@ def claim_device(share: StageShare, *, allow_tf32: bool) -> None:
         raise ConfigError(
             f"gpu_memory_gib is {cap_gib}, but the device has {total_bytes / GIB:.1f} GiB"
         )
-    torch.cuda.set_per_process_memory_fraction(cap_gib * GIB / total_bytes)
+    torch.cuda.set_per_process_memory_fraction(torch_part * cap_gib * GIB / total_bytes)
 
 
 def arena_limit_bytes(share: StageShare) -> int | None:
-    """What ONNX Runtime may take of the stage's cap on a GPU; None on the CPU."""
+    """What each of ONNX Runtime's arenas may take of the stage's cap on a GPU; None on the CPU."""
+    limit_bytes = cap_bytes(share)
+    return None if limit_bytes is None else int(limit_bytes * ARENA_PART / ARENAS)
+
+
+def cap_bytes(share: StageShare) -> int | None:
+    """The stage's cap on a GPU; None on the CPU."""
     if share.device == "cpu" or share.gpu_memory_gib is None:
         return None
-    return int(share.gpu_memory_gib * GIB * ARENA_PART)
+    return int(share.gpu_memory_gib * GIB)

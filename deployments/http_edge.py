@@ -85,7 +85,10 @@ class _CountedBody:
 async def _refuse(send: Send, limit_bytes: int) -> None:
     status = 413
     body = error_body(
-        f"the request body is over the limit of {limit_bytes} bytes", status, code="too_large"
+        f"the request body is over the limit of {limit_bytes} bytes",
+        status,
+        code="too_large",
+        param="body",
     )
     payload = json.dumps(body).encode()
     headers = [

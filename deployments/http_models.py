@@ -92,24 +92,29 @@ class SpeechBody(BaseModel):
 class SpeechOrder:
     """A body made unambiguous.
 
-    upload: the reference clip's bytes, or None when `voice` names a listed one. request: what is to
-    be spoken, with the transcript as far as the caller gave it.
+    upload: the reference clip's bytes, or None when `voice` names a listed one. clip_param: the
+    field that the clip came in, or would have. request: what is to be spoken, with the transcript
+    as far as the caller gave it.
     """
 
     upload: bytes | None
+    clip_param: str
     voice: str | None
     request: SpeechRequest
     response_format: str
     is_sse: bool
 
 
-def read_order(body: SpeechBody, limits: Limits, upload: bytes | None = None) -> SpeechOrder:
+def read_order(
+    body: SpeechBody, limits: Limits, upload: tuple[bytes, str] | None = None
+) -> SpeechOrder:
     """Check a body against the limits.
 
+    upload: a clip that came as a file, and the name of its part.
     Raises InputError naming the field, what was found and what is allowed.
     """
     step = body.step_audio or StepAudio.model_construct(mode=Mode.CLONE, edit_info="")
-    clip, clip_param = (upload, "file") if upload is not None else _clip_of(body, step)
+    clip, clip_param = upload or _clip_of(body, step)
     transcript = _transcript_of(body, step).strip()
     text = body.input.strip()
     _check_length("input", text, limits.max_text_chars)
@@ -140,7 +145,8 @@ def read_order(body: SpeechBody, limits: Limits, upload: bytes | None = None) ->
         is_adaptive=body.seed is None and body.initial_codec_chunk_frames is None,
         variant=step.model_variant,
     )
-    return SpeechOrder(clip, voice, request, body.response_format, body.stream_format == "sse")
+    is_sse = body.stream_format == "sse"
+    return SpeechOrder(clip, clip_param, voice, request, body.response_format, is_sse)
 
 
 def _sampling_of(body: SpeechBody) -> Sampling:
@@ -162,7 +168,8 @@ def _clip_of(body: SpeechBody, step: StepAudio) -> tuple[bytes | None, str]:
     }
     clips = {name: value for name, value in given.items() if value is not None}
     if len(clips) > 1:
-        raise InputError(f"one reference clip is allowed, found {' and '.join(clips)}")
+        found = " and ".join(clips)
+        raise InputError(f"one reference clip is allowed, found {found}", param=list(clips)[1])
     for name, value in clips.items():
         return _decode_base64(value, name), name
     return None, "step_audio.prompt_audio_base64"

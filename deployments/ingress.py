@@ -29,6 +29,7 @@ from deployments.readiness import Readiness
 from deployments.remote import RemoteEncoder, RemoteSpeaker, stage_errors
 from deployments.settings import Settings
 from deployments.speech_reply import SpeechReply
+from deployments.stage_metrics import Transfers
 from deployments.telemetry import CacheMetrics, RequestMetrics, adopt_serve_logging
 from deployments.voices import VoiceLibrary
 from pipeline.errors import InputError, TimbreError, UnsupportedError
@@ -51,9 +52,10 @@ class Router:
     ) -> None:
         adopt_serve_logging()
         self._settings = settings
-        encoder = RemoteEncoder(tokenizer, settings.limits)
+        transfers = Transfers()
+        encoder = RemoteEncoder(tokenizer, settings.limits, transfers)
         self._voices = VoiceLibrary(settings, encoder)
-        self._speaker = RemoteSpeaker(vocoder, settings.limits)
+        self._speaker = RemoteSpeaker(vocoder, settings.limits, transfers)
         self._metrics = RequestMetrics()
         names = settings.llm_deployments
         stages = {names[variant].lower(): llm for variant, llm in llms.items()}
@@ -107,7 +109,8 @@ class Router:
         input_audio_file: Annotated[UploadFile | None, File()] = None,
     ) -> Response:
         """The same with the reference clip as a file part."""
-        files = [file for file in (prompt_audio_file, input_audio_file) if file is not None]
+        parts = {"prompt_audio_file": prompt_audio_file, "input_audio_file": input_audio_file}
+        files = {name: file for name, file in parts.items() if file is not None}
         if len(files) != 1:
             raise InputError(
                 f"one file is needed, in prompt_audio_file or input_audio_file; found {len(files)}",
@@ -118,9 +121,12 @@ class Router:
         except ValidationError as error:
             message, param = explain_validation(error.errors())
             raise InputError(f"payload: {message}", param=param) from error
-        return await self._reply(body, request, await files[0].read())
+        [(name, file)] = files.items()
+        return await self._reply(body, request, (await file.read(), name))
 
-    async def _reply(self, body: SpeechBody, request: Request, upload: bytes | None) -> Response:
+    async def _reply(
+        self, body: SpeechBody, request: Request, upload: tuple[bytes, str] | None
+    ) -> Response:
         self._check_model(body.model)
         order = read_order(body, self._settings.limits, upload)
         self._check_variant(order.request.variant)

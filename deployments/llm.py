@@ -12,6 +12,7 @@ from typing import Any
 
 from deployments.devices import GIB, claim_device
 from deployments.settings import Settings
+from deployments.stage_metrics import StageLoad, Stamped, stamped
 from deployments.telemetry import PartsGauge, StageGauge, adopt_serve_logging
 from deployments.warm_up import draw_once, warm_up
 from pipeline.contracts import Int32Array, Sampling, TokenChunk
@@ -72,6 +73,7 @@ class LLMReplica:
         self._active = StageGauge(
             "timbre_llm_streams", "Token streams open on this replica.", lambda: len(self._leases)
         )
+        self._load = StageLoad("llm")
         self._bytes = PartsGauge(
             "timbre_llm_bytes",
             "Memory of this replica: weights, cache (keys and values of all slots), prefixes, and"
@@ -88,7 +90,7 @@ class LLMReplica:
 
     async def stream(
         self, prompt_ids: Int32Array, sampling: Sampling, stream_id: str, credit_tokens: int
-    ) -> AsyncGenerator[TokenChunk]:
+    ) -> AsyncGenerator[Stamped[TokenChunk]]:
         """Token chunks; pauses `credit_tokens` ahead of what `grant` last allowed."""
         lease = _Lease(TokenCredit(credit_tokens))
         self._leases[stream_id] = lease
@@ -97,7 +99,8 @@ class LLMReplica:
             async with aclosing(self._engine.stream(prompt_ids, sampling, lease.credit)) as chunks:
                 while True:
                     chunk = await lease.hold(anext(chunks))
-                    yield chunk
+                    self._show_load()
+                    yield stamped(chunk)
                     if chunk.last:
                         return
         finally:
@@ -124,6 +127,11 @@ class LLMReplica:
     def _refresh(self) -> None:
         self._active.refresh()
         self._bytes.set(self._parts())
+        self._show_load()
+
+    def _show_load(self) -> None:
+        gauges = self._engine.gauges()
+        self._load.show(gauges.slots_active, gauges.queued)
 
     def _parts(self) -> dict[str, float]:
         gauges = self._engine.gauges()

@@ -22,6 +22,7 @@ from ray.serve.exceptions import (
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
 from deployments.settings import Limits
+from deployments.stage_metrics import Stamped, Transfers, stamped
 from pipeline.contracts import (
     Int32Array,
     ReferenceClip,
@@ -71,7 +72,8 @@ def stage_errors(stage: str) -> Iterator[None]:
 class RemoteEncoder:
     """The tokenizer deployment as a voice encoder."""
 
-    def __init__(self, handle: DeploymentHandle, limits: Limits) -> None:
+    def __init__(self, handle: DeploymentHandle, limits: Limits, transfers: Transfers) -> None:
+        self._transfers = transfers
         self._encode = handle.options(method_name="encode")
         self._identity = handle.options(method_name="fingerprint")
         self._timeout_s = limits.encode_timeout_s
@@ -82,7 +84,9 @@ class RemoteEncoder:
 
     async def encode(self, clip: ReferenceClip) -> VoicePrompt:
         """Encoding is idempotent, so a lost replica is retried on another."""
-        return await self._retrying(self._encode, clip)
+        return self._transfers.received(
+            "tokenizer_router", await self._retrying(self._encode, clip)
+        )
 
     async def _retrying(self, method: DeploymentHandle, *args: object) -> Any:
         attempt = 1
@@ -106,8 +110,15 @@ class RemoteLM:
     answers True. See docs/decisions/0001-credit-by-broadcast.md.
     """
 
-    def __init__(self, handle: DeploymentHandle, credit_tokens: int, limits: Limits) -> None:
+    def __init__(
+        self,
+        handle: DeploymentHandle,
+        credit_tokens: int,
+        limits: Limits,
+        transfers: Transfers,
+    ) -> None:
         self._handle = handle
+        self._transfers = transfers
         self._stream = handle.options(method_name="stream", stream=True)
         self._credit_tokens = credit_tokens
         self._chunk_timeout_s = limits.chunk_timeout_s
@@ -125,7 +136,8 @@ class RemoteLM:
             while True:
                 with stage_errors("LLM"):
                     async with asyncio.timeout(self._chunk_timeout_s):
-                        chunk: TokenChunk = await anext(chunks)
+                        sent: Stamped[TokenChunk] = await anext(chunks)
+                chunk = self._transfers.received("llm_vocoder", sent)
                 yield chunk
                 if chunk.last:
                     return
@@ -168,7 +180,8 @@ class _Window:
 class RemoteSpeaker:
     """The vocoder deployment (which pulls from the LLM) as a Speaker."""
 
-    def __init__(self, handle: DeploymentHandle, limits: Limits) -> None:
+    def __init__(self, handle: DeploymentHandle, limits: Limits, transfers: Transfers) -> None:
+        self._transfers = transfers
         self._speak = handle.options(method_name="speak", stream=True)
         self._limits = limits
 
@@ -193,13 +206,14 @@ class RemoteSpeaker:
     async def _once(
         self, request: SpeechRequest, voice: VoicePrompt
     ) -> AsyncGenerator[SpeechChunk]:
-        chunks = _opened(self._speak.remote(request, voice))
+        chunks = _opened(self._speak.remote(request, stamped(voice)))
         timeout_s = self._limits.first_audio_timeout_s
         try:
             while True:
                 with stage_errors("vocoder"):
                     async with asyncio.timeout(timeout_s):
-                        chunk: SpeechChunk = await anext(chunks)
+                        sent: Stamped[SpeechChunk] = await anext(chunks)
+                chunk = self._transfers.received("vocoder_router", sent)
                 yield chunk
                 if chunk.last:
                     return

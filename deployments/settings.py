@@ -139,11 +139,17 @@ class VocoderSettings(StageShare):
     """Streaming schedule of the vocoder.
 
     chunk_rows: rows (40 ms) of the first, second and every later chunk. steps: Euler steps of the
-    flow. max_streams: utterances decoded at a time by one replica; more wait in Serve's queue.
+    flow. max_streams: utterances decoded at a time by one replica; more wait. On cuda a stream also
+    waits until its caches fit beside the others in gpu_memory_gib: at the released sizes 1.3 MB for
+    every frame of the prompt (50 a second) and some 200 more. A cap that cannot hold one stream in
+    the voice of a clip of limits.max_clip_s stops start-up.
     max_batch: chunks of different streams computed together; above 1 the last bits of a reply
     depend on what runs beside it. Left out: 8 on cuda, 1 on a CPU. prompt_memory_mib: what a
-    replica keeps of voices between requests. quiet_first_rows: first chunk of a request that
-    fixes neither seed nor borders while at most a quarter of max_streams is in use.
+    replica keeps of voices between requests, part of gpu_memory_gib. The default holds every small
+    thing; of a voice's first caches, 1.3 MB a frame at the released sizes, it keeps none, which
+    costs a pass over the prompt when the very same request comes again. quiet_first_rows: first
+    chunk of a request that fixes neither seed nor borders while at most a quarter of max_streams
+    is in use.
     """
 
     chunk_rows: Annotated[tuple[Positive, ...], Field(min_length=1)] = (15, 24, 48)

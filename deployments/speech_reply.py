@@ -24,9 +24,9 @@ from deployments.voices import VoiceLibrary
 from pipeline.audio_encode import make_encoder
 from pipeline.continuity import PlaybackMeter
 from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, StageTimes
-from pipeline.errors import InputError, StageError
+from pipeline.errors import AudioError, InputError, StageError, TooLargeError
 from pipeline.speed import SpeedChanger
-from pipeline.synthesis import Speaker, StopWatch, stage_line, synthesize
+from pipeline.synthesis import Speaker, SpeechChunk, StopWatch, stage_line, synthesize
 
 logger = logging.getLogger(__name__)
 
@@ -78,10 +78,11 @@ class SpeechReply:
         """The reply's bytes; logs one line when it ends, however it ends."""
         outcome = "error"
         try:
-            with self._metrics.running():
+            with self._metrics.running() as heard:
                 made = self._events() if self._order.is_sse else self._audio()
                 async with aclosing(made) as pieces:
                     async for piece in pieces:
+                        heard()
                         yield piece
             outcome = "ok"
         except (asyncio.CancelledError, GeneratorExit):
@@ -98,7 +99,7 @@ class SpeechReply:
         speed = SpeedChanger(self._order.request.speed)
         source = self._voices.source(self._order)
         speech = synthesize(source.upload, source.request, self._voices, self._speaker, self._watch)
-        async with aclosing(speech) as chunks:
+        async with aclosing(_naming(self._order.clip_param, speech)) as chunks:
             async for chunk in chunks:
                 samples = speed.process(chunk.samples)
                 self._playback.sent(len(samples) / OUTPUT_SAMPLE_RATE_HZ, time.perf_counter())
@@ -148,6 +149,18 @@ class ClosingResponse(StreamingResponse):
         finally:
             if isinstance(self.body_iterator, AsyncGenerator):
                 await self.body_iterator.aclose()
+
+
+async def _naming(
+    clip_param: str, speech: AsyncGenerator[SpeechChunk]
+) -> AsyncGenerator[SpeechChunk]:
+    """`speech`, whose errors about the clip name the field that it came in."""
+    try:
+        async with aclosing(speech) as chunks:
+            async for chunk in chunks:
+                yield chunk
+    except (AudioError, TooLargeError) as error:
+        raise error.about(clip_param) from error
 
 
 async def _chained(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:

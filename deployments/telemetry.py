@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from ray.serve import metrics
 
 from cache_store.stats import CacheStats
+from deployments.kept_gauges import keep_published
+from deployments.stage_metrics import StageLoad, StageSeconds
 from pipeline.continuity import Continuity
 from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, StageTimes
 from pipeline.guardrail import Quality
@@ -74,10 +76,10 @@ class RequestMetrics:
         self._streams = StreamMetrics()
 
     @contextmanager
-    def running(self) -> Iterator[None]:
-        """A request is being served for as long as the context lasts."""
-        with self._streams.running():
-            yield
+    def running(self) -> Iterator[Callable[[], None]]:
+        """See StreamMetrics.running."""
+        with self._streams.running() as heard:
+            yield heard
 
     def finished(
         self, times: StageTimes, continuity: Continuity, outcome: str, quality: Quality
@@ -126,26 +128,22 @@ class StreamMetrics:
         self._skipped = counter("audio_skipped_requests", "Requests that ended without audio.")
         self._aborted = counter("speech_stream_aborted", "Streams that ended before their end.")
         self._completed = counter("speech_stream_completed", "Streams that ended as they should.")
-        self._running = metrics.Gauge(
-            "timbre_num_requests_running", description="Speech requests in this router."
-        )
-        self._n_running = 0
+        self._load = StageLoad("router")
+        self._stages = StageSeconds()
 
     @contextmanager
-    def running(self) -> Iterator[None]:
-        """Count a request for as long as the context lasts."""
-        self._set_running(1)
-        try:
-            yield
-        finally:
-            self._set_running(-1)
+    def running(self) -> Iterator[Callable[[], None]]:
+        """Count a request for as long as the context lasts.
 
-    def _set_running(self, change: int) -> None:
-        self._n_running += change
-        self._running.set(self._n_running)
+        Yields what to call when its first audio is there: until then it counts as waiting, too.
+        """
+        with self._load.counted(running=1), ExitStack() as waiting:
+            waiting.enter_context(self._load.counted(waiting=1))
+            yield waiting.close
 
     def finished(self, times: StageTimes, continuity: Continuity, outcome: str) -> None:
         """A request ended as `outcome`."""
+        self._stages.finished(times)
         self._latency.observe(times.total_s)
         if not continuity.pieces:
             self._skipped.inc()
@@ -167,10 +165,14 @@ class StageGauge:
     def __init__(self, name: str, description: str, read: Callable[[], int]) -> None:
         self._gauge = metrics.Gauge(name, description=description)
         self._read = read
-        self.refresh()
+        keep_published(self)
 
     def refresh(self) -> None:
-        """Publish the present value."""
+        """The value may have changed."""
+        self.publish()
+
+    def publish(self) -> None:
+        """Set the gauge to the present value."""
         self._gauge.set(self._read())
 
 

@@ -5,17 +5,21 @@ Knows no cache; a call here is by definition a miss.
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 from ray.serve import metrics
 
-from deployments.devices import arena_limit_bytes, claim_device
+from deployments.devices import ARENA_PART, arena_limit_bytes, claim_device
 from deployments.settings import Settings
+from deployments.stage_metrics import StageLoad, Stamped, stamped
 from deployments.telemetry import adopt_serve_logging
 from deployments.warm_up import encode_once, warm_up
 from pipeline.contracts import ReferenceClip, VoicePrompt
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
+
+CONCURRENT_CLIPS = 2  # per replica; each uses several threads
 
 
 class TokenizerReplica:
@@ -26,7 +30,7 @@ class TokenizerReplica:
 
         adopt_serve_logging()
         share = settings.tokenizer
-        claim_device(share, allow_tf32=False)  # codes must be exact
+        claim_device(share, allow_tf32=False, torch_part=1 - ARENA_PART)  # codes must be exact
         layout = CheckpointLayout.at(resolve_model(settings.model))
         self._encoder = StepVoiceEncoder(
             layout.tokenizer,
@@ -34,9 +38,12 @@ class TokenizerReplica:
             device=share.device,
             threads=share.threads,
             arena_limit_bytes=arena_limit_bytes(share),
+            concurrent_clips=CONCURRENT_CLIPS,
             tensorrt_cache=_directory(share.tensorrt_cache),
         )
         warm_up(encode_once(self._encoder))
+        self._turns = asyncio.Semaphore(CONCURRENT_CLIPS)
+        self._load = StageLoad("tokenizer")
         self._encodes = 0
         self._counter = metrics.Counter(
             "timbre_encodes", description="Reference clips encoded by this replica."
@@ -46,11 +53,12 @@ class TokenizerReplica:
         """The encoder's fingerprint, part of every cache key."""
         return self._encoder.fingerprint
 
-    async def encode(self, clip: ReferenceClip) -> VoicePrompt:
+    async def encode(self, clip: ReferenceClip) -> Stamped[VoicePrompt]:
         """Raises AudioError for a clip that cannot be encoded."""
         self._encodes += 1
         self._counter.inc()
-        return await self._encoder.encode(clip)
+        async with self._load.turn(self._turns):
+            return stamped(await self._encoder.encode(clip))
 
     async def status(self) -> dict[str, Any]:
         """Gauges of this replica."""

@@ -5,7 +5,6 @@ Holds a stream's whole state in one frame.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
@@ -13,17 +12,21 @@ from typing import Any
 
 from ray.serve.handle import DeploymentHandle
 
-from deployments.devices import claim_device
+from deployments.devices import GIB, cap_bytes, claim_device
 from deployments.remote import RemoteLM
 from deployments.settings import Settings, VocoderSettings
+from deployments.stage_metrics import StageLoad, Stamped, Transfers, stamped
+from deployments.stream_admission import StreamAdmission
 from deployments.telemetry import StageGauge, adopt_serve_logging
 from deployments.warm_up import decode_once, warm_up
-from pipeline.contracts import SpeechRequest, VoicePrompt
-from pipeline.errors import CapacityError
+from pipeline.contracts import GROUP_S, SpeechRequest, VoicePrompt
+from pipeline.errors import ConfigError
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
+from pipeline.stepaudio.vocoder_memory import VocoderMemory
 from pipeline.synthesis import ChainedSpeaker, SpeechChunk
 
 QUIET_SHARE = 0.25  # of max_streams
+GROUP_ROWS = 3  # token rows of a group
 
 
 class VocoderReplica:
@@ -48,16 +51,23 @@ class VocoderReplica:
             steps=share.steps,
             max_batch=share.together,
             prompt_memory_bytes=share.prompt_memory_mib * 2**20,
+            device_bytes=cap_bytes(share),
         )
+        memory = self._decoder.memory
+        budget_bytes = stream_budget_bytes(share, memory, settings.limits.max_clip_s)
         warm_up(decode_once(self._decoder))
+        self._transfers = Transfers()
         prompts, credit_tokens = CheckpointPrompts(layout.editx), settings.llm.credit_tokens
         self._speakers = {
             variant: ChainedSpeaker(
-                prompts, RemoteLM(llm, credit_tokens, settings.limits), self._decoder
+                prompts,
+                RemoteLM(llm, credit_tokens, settings.limits, self._transfers),
+                self._decoder,
             )
             for variant, llm in llms.items()
         }
-        self._admission = asyncio.Semaphore(share.max_streams)
+        self._load = StageLoad("vocoder")
+        self._admission = StreamAdmission(share.max_streams, budget_bytes)
         self._share = share
         self._queue_timeout_s = settings.llm.queue_timeout_s
         self._active = StageGauge(
@@ -65,33 +75,65 @@ class VocoderReplica:
             "Audio streams open on this replica.",
             lambda: self._decoder.active_streams,
         )
+        self._cached = StageGauge(
+            "timbre_vocoder_cache_bytes",
+            "Bytes of streams' caches held, those kept for the next streams included.",
+            lambda: self._decoder.cache_bytes,
+        )
 
     async def speak(
-        self, request: SpeechRequest, voice: VoicePrompt
-    ) -> AsyncGenerator[SpeechChunk]:
-        """Speech in chunks. Raises CapacityError when no stream becomes free in time."""
-        await self._admit()
-        try:
-            adapted = adapt_first_chunk(request, self._share, self._decoder.active_streams)
-            speaker = self._speakers[request.variant]
-            async with aclosing(speaker.speak(adapted, voice)) as speech:
-                async for chunk in speech:
-                    self._active.refresh()
-                    yield chunk
-        finally:
-            self._admission.release()
-            self._active.refresh()
+        self, request: SpeechRequest, sent: Stamped[VoicePrompt]
+    ) -> AsyncGenerator[Stamped[SpeechChunk]]:
+        """Speech in chunks.
 
-    async def _admit(self) -> None:
+        Raises CapacityError when no place, or not enough memory, becomes free in time.
+        """
+        voice = self._transfers.received("router_vocoder", sent)
+        prompt_rows = voice.n_groups * GROUP_ROWS
+        size_bytes = self._decoder.memory.stream_bytes(prompt_rows, request.first_chunk_rows)
+        place = self._admission.place(size_bytes)
         try:
-            async with asyncio.timeout(self._queue_timeout_s):
-                await self._admission.acquire()
-        except TimeoutError as error:
-            raise CapacityError("the vocoder is full; retry in a moment") from error
+            async with self._load.turn(place, self._queue_timeout_s):
+                adapted = adapt_first_chunk(request, self._share, self._decoder.active_streams)
+                speaker = self._speakers[request.variant]
+                async with aclosing(speaker.speak(adapted, voice)) as speech:
+                    async for chunk in speech:
+                        self._active.refresh()
+                        self._cached.refresh()
+                        yield stamped(chunk)
+        finally:
+            self._active.refresh()
+            self._cached.refresh()
 
     async def status(self) -> dict[str, Any]:
         """Gauges of this replica."""
-        return {"streams_active": self._decoder.active_streams}
+        return {
+            "streams_active": self._decoder.active_streams,
+            "cache_bytes": self._decoder.cache_bytes,
+            "admitted_bytes": self._admission.used_bytes,
+        }
+
+
+def stream_budget_bytes(
+    share: VocoderSettings, memory: VocoderMemory, max_clip_s: float
+) -> int | None:
+    """What the streams of a replica may take together; None on a CPU, which has no cap.
+
+    Raises ConfigError when the cap cannot hold one stream in the voice of the longest clip.
+    """
+    device_bytes = cap_bytes(share)
+    if device_bytes is None:
+        return None
+    budget_bytes = device_bytes - memory.shared_bytes
+    longest_bytes = memory.stream_bytes(int(max_clip_s / GROUP_S) * GROUP_ROWS)
+    if longest_bytes > budget_bytes:
+        raise ConfigError(
+            f"vocoder.gpu_memory_gib is {device_bytes / GIB:g}: {memory.shared_bytes / GIB:.1f} "
+            f"go to weights, kept prompts and workspace, and a stream in the voice of a "
+            f"{max_clip_s:g} s clip takes {longest_bytes / GIB:.1f}; raise it or lower "
+            "limits.max_clip_s, vocoder.prompt_memory_mib or vocoder.max_batch"
+        )
+    return budget_bytes
 
 
 def adapt_first_chunk(

@@ -1,9 +1,12 @@
 """Measures the tokenizer: chunk-parallel vq02 against the chunk loop, a miss, and clips together.
 
-    python -m load_tests.bench_tokenizer [--device cuda] [--quick] [--json FILE]
+    python -m load_tests.bench_tokenizer [--device cuda] [--threads 1 2 4] [--quick] [--json FILE]
+    python -m load_tests.bench_tokenizer --model full [--device cuda]
 
-vq02 runs at the released size (50 layers of 512) with seeded random weights. The loop is the one
-that the tests take for the truth.
+vq02 runs at the released size (50 layers of 512) with seeded random weights, once for every count
+of --threads. The loop is funasr's own streaming code on the same weights and threads, the one that
+the tests take for the truth. A miss is timed on a checkpoint, or with `--model full`, which is the
+default on a GPU, on encoders of the released sizes with random weights.
 """
 
 from __future__ import annotations
@@ -12,12 +15,14 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from load_tests.full_tokenizer import write_full_tokenizer
 from load_tests.provenance import provenance
 from load_tests.report import Row, median_s, publish
 from pipeline.contracts import ReferenceClip
@@ -38,6 +43,8 @@ FULL_SIZE = {
 QUICK_SIZE = {**FULL_SIZE, "num_blocks": 5}
 N_CODES = 1024
 TOGETHER = 8
+FULL = "full"  # the released sizes, random weights
+BAR_MS = 80.0  # of a miss on a GPU
 
 
 def speechlike(duration_s: float, rate_hz: int, seed: int) -> np.ndarray:
@@ -48,19 +55,38 @@ def speechlike(duration_s: float, rate_hz: int, seed: int) -> np.ndarray:
     return (random.standard_normal(n) * level).astype(np.float32)
 
 
-def measure_linguistic(directory: Path, size: dict[str, int], device: str) -> list[Row]:
-    """All chunks at once against the loop, on one clip."""
+def measure_linguistic(
+    directory: Path, size: dict[str, int], device: str, threads: Sequence[int]
+) -> list[Row]:
+    """All chunks at once against the loop, on one clip, by threads."""
     encoder = make_encoder(directory, **size)
     waveform = torch.from_numpy(speechlike(CLIP_S, TOKENIZER_RATE_HZ, 1))
+    usual_threads = torch.get_num_threads()
+    rows = []
+    for n_threads in threads:
+        torch.set_num_threads(n_threads)
+        rows += _compare_once(encoder, waveform, device, _name(size, n_threads))
+    torch.set_num_threads(usual_threads)
+    return rows
+
+
+def _name(size: dict[str, int], n_threads: int) -> str:
+    threads = "1 thread" if n_threads == 1 else f"{n_threads} threads"
+    return f"vq02, {size['num_blocks']} layers, {CLIP_S:g} s clip, {threads}"
+
+
+def _compare_once(
+    encoder: LinguisticEncoder, waveform: torch.Tensor, device: str, name: str
+) -> list[Row]:
+    """The loop always runs on the CPU; all chunks at once on `device`."""
+    encoder = _moved(encoder, "cpu")
     truth = chunk_loop(encoder, waveform)
     loop_s = median_s(lambda: chunk_loop(encoder, waveform), 3)
-    if device != "cpu":
-        encoder = _moved(encoder, device)
+    encoder = _moved(encoder, device)
     hidden = encoder.encode(waveform)
     at_once_s = median_s(lambda: encoder.encode(waveform).cpu(), 5)
     codebook = truth[torch.randperm(len(truth), generator=torch.Generator().manual_seed(0))]
     codes, expected = (nearest_codes(h, codebook[:N_CODES]) for h in (hidden, truth))
-    name = f"vq02, {size['num_blocks']} layers, {CLIP_S:g} s clip"
     return [
         Row(f"{name}: chunk loop (CPU)", loop_s * 1e3, "ms"),
         Row(f"{name}: all chunks at once ({device})", at_once_s * 1e3, "ms"),
@@ -75,29 +101,38 @@ def _moved(encoder: LinguisticEncoder, device: str) -> LinguisticEncoder:
     return encoder
 
 
-def measure_packing(directory: Path, size: dict[str, int]) -> list[Row]:
+def measure_packing(directory: Path, size: dict[str, int], device: str) -> list[Row]:
     """Does a batch of clips pay?
 
     Two clips' chunks in one pass are what one clip of twice the length costs; that against two
     passes says what batching by length could win at most.
     """
-    encoder = make_encoder(directory, **size)
+    encoder = _moved(make_encoder(directory, **size), device)
     one, two = (torch.from_numpy(speechlike(CLIP_S * k, TOKENIZER_RATE_HZ, k)) for k in (1, 2))
     ratios = []
     for _ in range(3):
         started_s = time.perf_counter()
-        encoder.encode(one)
-        encoder.encode(one)
+        encoder.encode(one).cpu()
+        encoder.encode(one).cpu()
         middle_s = time.perf_counter()
-        encoder.encode(two)
+        encoder.encode(two).cpu()
         ratios.append((middle_s - started_s) / (time.perf_counter() - middle_s))
     return [Row("vq02: two passes against one pass over both clips", sorted(ratios)[1], "x")]
 
 
-def measure_miss(model: str, device: str, bar_ms: float | None) -> list[Row]:
-    """A whole encode of a checkpoint, and several clips at a time."""
+def encoder_files(model: str, directory: Path, size: dict[str, int]) -> tuple[Path, Path]:
+    """Tokenizer and vocoder directory of a checkpoint, or of the released sizes."""
+    if model == FULL:
+        return write_full_tokenizer(directory / FULL, size)
     layout = CheckpointLayout.at(resolve_model(model))
-    encoder = StepVoiceEncoder(layout.tokenizer, layout.vocoder, device=device, threads=1)
+    return layout.tokenizer, layout.vocoder
+
+
+def measure_miss(
+    files: tuple[Path, Path], model: str, device: str, bar_ms: float | None
+) -> list[Row]:
+    """A whole encode, and several clips at a time."""
+    encoder = StepVoiceEncoder(*files, device=device, threads=1)
     clips = [
         ReferenceClip(speechlike(CLIP_S, CLIP_RATE_HZ, seed), CLIP_RATE_HZ, f"{seed:064d}")
         for seed in range(TOGETHER)
@@ -105,6 +140,7 @@ def measure_miss(model: str, device: str, bar_ms: float | None) -> list[Row]:
     alone_s = median_s(lambda: encoder.encode_blocking(clips[0]), 5)
     with ThreadPoolExecutor(TOGETHER) as pool:
         together_s = median_s(lambda: list(pool.map(encoder.encode_blocking, clips)), 3)
+    encoder.close()
     name = f"{Path(model).name} on {device}, {CLIP_S:g} s clip"
     return [
         Row(f"{name}: miss", alone_s * 1e3, "ms", bar_ms),
@@ -115,16 +151,23 @@ def measure_miss(model: str, device: str, bar_ms: float | None) -> list[Row]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--model", default="tiny", help="checkpoint whose miss is timed")
+    parser.add_argument("--model", help="whose miss is timed: full, tiny or a directory")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2, 4], help="of vq02")
     parser.add_argument("--quick", action="store_true", help="5 layers instead of 50")
     parser.add_argument("--json", type=Path, help="also write the results here")
     options = parser.parse_args()
     size = QUICK_SIZE if options.quick else FULL_SIZE
-    with tempfile.TemporaryDirectory() as directory:
-        rows = measure_linguistic(Path(directory), size, options.device)
-        rows += measure_packing(Path(directory), size)
-    bar_ms = 80.0 if options.device != "cpu" else None
-    rows += measure_miss(options.model, options.device, bar_ms)
+    is_gpu = options.device != "cpu"
+    model = options.model or (FULL if is_gpu else "tiny")
+    torch.backends.cudnn.allow_tf32 = False  # as the replica has it: codes must be exact
+    torch.set_num_threads(options.threads[0])
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        rows = measure_linguistic(directory, size, options.device, options.threads)
+        rows += measure_packing(directory, size, options.device)
+        files = encoder_files(model, directory, size)
+        bar_ms = BAR_MS if is_gpu and model == FULL else None
+        rows += measure_miss(files, model, options.device, bar_ms)
     about = provenance(options.device)
     return publish(rows, about, options.json)
 

@@ -4,9 +4,11 @@
     python -m load_tests.bench_vocoder --full [--device cuda] [--repeats 1] [--json FILE]
 
 --full takes the released sizes with seeded random weights, and on a CPU only compares streaming
-with offline.
-Comparisons are ratios within one run. Steps are compared with ten by mel-L1; with random weights
-that says how the solver converges, not how a voice sounds.
+with offline. On a GPU the bars for first audio are those of the whole chain, met by live streams
+whose tokens come at --tokens-per-s from the start; prompt and text of the LLM come on top.
+Comparisons are ratios within one run. Steps are compared with ten by mel-L1, on the listed voices'
+own speech; with random weights, on random tokens, that says how the solver converges, not how a
+voice sounds.
 """
 
 from __future__ import annotations
@@ -30,14 +32,18 @@ import yaml
 from deployments.service import LocalService, find_free_port
 from load_tests.provenance import provenance
 from load_tests.report import Row, median_s, percentile, publish
+from pipeline.audio_decode import decode_clip
 from pipeline.continuity import Continuity, PlaybackMeter
 from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, TokenChunk, VoicePrompt
+from pipeline.stepaudio import tokens
 from pipeline.stepaudio.config import VocoderConfig
 from pipeline.stepaudio.flow import Flow
 from pipeline.stepaudio.hift import Hift
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
 from pipeline.stepaudio.tiny_configs import SIZES, vocoder_config
+from pipeline.stepaudio.voice_encoder import StepVoiceEncoder
 from pipeline.stepaudio.wave_decoder import StepWaveDecoder
+from pipeline.voice_list import load_voices
 from tests.vocoder_files import make_ids, make_voice, token_stream
 
 ROOT = Path(__file__).parents[1]
@@ -47,6 +53,8 @@ BATCH = 8
 STREAMS = 4
 REQUESTS_ALONE = 8
 ROUNDS = 3
+STEPS = (10, 6, 4)
+QUIET_ROWS = 10  # vocoder.quiet_first_rows
 BYTES_PER_SAMPLE = 2
 TEXT = "One two three four five six seven eight nine ten. And now once more, from ten to one."
 
@@ -157,33 +165,105 @@ def measure_prompt_memory(vocoder: Path, device: str) -> list[Row]:
     return [Row("first piece: voice new against kept, same first rows", took_s[0] / took_s[1], "x")]
 
 
+async def paced(ids: np.ndarray, tokens_per_s: float) -> AsyncIterator[TokenChunk]:
+    """Chunks of fifteen tokens as a language model of that speed would send them."""
+    size, started_s = 3 * tokens.GROUP_TOKENS, time.perf_counter()
+    for end in range(size, len(ids) + size, size):
+        due_s = started_s + min(end, len(ids)) / tokens_per_s
+        await asyncio.sleep(max(0.0, due_s - time.perf_counter()))
+        yield TokenChunk(ids[end - size : end], last=end >= len(ids))
+
+
+def measure_live(
+    vocoder: Path, device: str, n_streams: int, tokens_per_s: float, bar_s: float
+) -> list[Row]:
+    """Streams of new voices at once, with tokens that come as a language model sends them."""
+    max_batch = BATCH if device != "cpu" else 1
+    decoder = StepWaveDecoder(vocoder, device, threads=1, max_batch=max_batch)
+    first_rows = QUIET_ROWS if n_streams == 1 else None  # as the service chooses
+
+    async def listened(seed: int) -> Continuity:
+        ids, voice = make_ids(UTTERANCE_GROUPS, seed), make_voice(PROMPT_GROUPS, seed)
+        meter = PlaybackMeter(time.perf_counter())
+        async for chunk in decoder.stream(paced(ids, tokens_per_s), voice, first_rows):
+            meter.sent(len(chunk.samples) / OUTPUT_SAMPLE_RATE_HZ, time.perf_counter())
+        return meter.account()
+
+    async def everyone(seed: int) -> list[Continuity]:
+        return await asyncio.gather(*(listened(seed + i) for i in range(n_streams)))
+
+    asyncio.run(everyone(0))
+    heard = [one for turn in range(1, ROUNDS + 1) for one in asyncio.run(everyone(turn * 100))]
+    decoder.close()
+    name = f"{n_streams} live, {tokens_per_s:g} tokens/s each"
+    is_gpu = device != "cpu"
+    return [
+        Row(
+            f"{name}: first audio, worst",
+            max(one.ttfa_s or 0.0 for one in heard),
+            "s",
+            bar_s if is_gpu else None,
+        ),
+        Row(
+            f"{name}: underruns",
+            sum(one.underruns for one in heard),
+            "",
+            0.0 if is_gpu else None,
+        ),
+        Row(f"{name}: longest gap", max(one.longest_gap_s for one in heard), "s"),
+    ]
+
+
 async def all_at_once(ids: np.ndarray) -> AsyncIterator[TokenChunk]:
     yield TokenChunk(ids, last=True)
 
 
-def measure_steps(vocoder: Path, device: str) -> list[Row]:
-    """Cost and mel-L1 of fewer Euler steps, against ten."""
-    ids, voice = make_ids(40), make_voice(20)
-    mels: dict[int, torch.Tensor] = {}
+Job = tuple[np.ndarray, VoicePrompt]
+
+
+def real_jobs(layout: CheckpointLayout) -> list[Job]:
+    """Every listed voice speaks the next one's clip, by that clip's own tokens."""
+    encoder = StepVoiceEncoder(layout.tokenizer, layout.vocoder, threads=1)
+    clips = [decode_clip(voice.path.read_bytes()) for voice in load_voices().values()]
+    voices = [encoder.encode_blocking(clip) for clip in clips]
+    encoder.close()
+    spoken = [tokens.interleave(*whole_groups(voice)) for voice in voices]
+    return list(zip(spoken[1:] + spoken[:1], voices, strict=True))
+
+
+def whole_groups(voice: VoicePrompt) -> tuple[np.ndarray, np.ndarray]:
+    return voice.vq02[: 2 * voice.n_groups], voice.vq06[: 3 * voice.n_groups]
+
+
+def measure_steps(vocoder: Path, device: str, jobs: list[Job]) -> list[Row]:
+    """Cost and mel-L1 of fewer Euler steps, against ten, on whole utterances."""
+    mels: dict[int, list[torch.Tensor]] = {}
     took_s: dict[int, float] = {}
-    for steps in (10, 6, 4):
+    for steps in STEPS:
         decoder = StepWaveDecoder(vocoder, device, threads=1, steps=steps)
         seen: list[torch.Tensor] = []
         hook = decoder._model.hift.f0_predictor.register_forward_pre_hook(
             lambda _, args, seen=seen: seen.append(args[0])
         )
-        decoder.decode(ids, voice)
+        for job in jobs:
+            decoder.decode(*job)
         hook.remove()
-        mels[steps] = seen[0]
-        took_s[steps] = median_s(lambda d=decoder: d.decode(ids, voice), 3)
+        mels[steps] = seen
+        took_s[steps] = median_s(lambda d=decoder: d.decode(*jobs[0]), 3)
         decoder.close()
-    level = float(mels[10].abs().mean())
+    level = _mean([mel.abs() for mel in mels[10]])
     rows = []
-    for steps in (6, 4):
-        l1 = float((mels[steps] - mels[10]).abs().mean())
+    for steps in STEPS[1:]:
+        pairs = zip(mels[steps], mels[10], strict=True)
+        l1 = _mean([(few - ten).abs() for few, ten in pairs])
         rows.append(Row(f"{steps} steps against 10: mel-L1 (mean |mel| {level:.3f})", l1, "ln"))
         rows.append(Row(f"{steps} steps against 10: time", took_s[steps] / took_s[10], "x"))
     return rows
+
+
+def _mean(mels: list[torch.Tensor]) -> float:
+    """Over all frames of mels of any lengths."""
+    return float(torch.cat([mel.flatten() for mel in mels]).mean())
 
 
 @contextmanager
@@ -254,9 +334,11 @@ def main() -> int:
     parser.add_argument("--prompt-groups", type=int, default=PROMPT_GROUPS)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1, help="of the decoder")
+    parser.add_argument("--tokens-per-s", type=float, default=200.0, help="of live streams")
     parser.add_argument("--no-http", action="store_true", help="start no service")
     parser.add_argument("--json", type=Path, help="also write the results here")
     options = parser.parse_args()
+    torch.backends.cuda.matmul.allow_tf32 = True  # as the replica has it
     with tempfile.TemporaryDirectory() as name:
         if options.full:
             vocoder = write_full_vocoder(Path(name))
@@ -283,7 +365,13 @@ def measure(vocoder: Path, options: argparse.Namespace) -> list[Row]:
     decoder.close()
     rows += measure_stream_batches(vocoder, device)
     rows += measure_prompt_memory(vocoder, device)
-    return rows + measure_steps(vocoder, device)
+    rows += measure_live(vocoder, device, 1, options.tokens_per_s, 0.25)
+    rows += measure_live(vocoder, device, BATCH, options.tokens_per_s, 0.5)
+    if options.full:
+        jobs = [(make_ids(40), make_voice(20))]
+    else:
+        jobs = real_jobs(CheckpointLayout.at(resolve_model(options.model)))
+    return rows + measure_steps(vocoder, device, jobs)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ TimbreError
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class TimbreError(Exception):
     """Root of the tree.
@@ -36,6 +38,13 @@ class TimbreError(Exception):
         super().__init__(message)
         self.message = message
         self.param = param
+
+    def about(self, param: str) -> Self:
+        """The same error with the request field at fault, where it did not name one.
+
+        A new object: requests that share a computation share its error, not their field names.
+        """
+        return type(self)(self.message, param=self.param or param)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle by value: errors cross process borders with their `param`."""

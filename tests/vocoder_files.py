@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+import yaml
 
 from pipeline.contracts import TokenChunk, VoicePrompt
 from pipeline.stepaudio import tokens
@@ -98,10 +100,23 @@ mel_conf:
 VOICED_GAIN = 3000.0  # random F0 weights give a fraction of 1 Hz; this makes it a voice's
 
 
-def write_vocoder(directory: Path, seed: int = 1) -> Path:
+def golden_yaml(sections: dict[str, Any]) -> str:
+    """cosyvoice.yaml of a golden vocoder's sections."""
+    flow, hift = dict(sections["flow"]), dict(sections["hift"])
+    flow["input_embedding"] = {"vocab_size": flow["vocab_size"], "input_size": flow["input_size"]}
+    flow["encoder"] = sections["encoder"]
+    flow["decoder"] = {
+        "inference_cfg_rate": sections["inference_cfg_rate"],
+        "estimator": sections["estimator"],
+    }
+    hift["f0_predictor"] = sections["f0_predictor"]
+    return yaml.safe_dump({"flow": flow, "hift": hift})
+
+
+def write_vocoder(directory: Path, seed: int = 1, config_yaml: str = SMALL_YAML) -> Path:
     """Write cosyvoice.yaml, flow.pt and hift.pt with seeded weights; returns the directory."""
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "cosyvoice.yaml").write_text(SMALL_YAML)
+    (directory / "cosyvoice.yaml").write_text(config_yaml)
     flow, hift = small_modules(directory, seed)
     torch.save(flow.state_dict(), directory / "flow.pt")
     torch.save(hift.state_dict(), directory / "hift.pt")

@@ -52,6 +52,18 @@ class BlockCache:
     conv_in: Tensor
     conv_out: Tensor
 
+    def extended(
+        self, keys: Tensor, values: Tensor, retention: Retention | None
+    ) -> tuple[Tensor, Tensor]:
+        """Kept and new keys and values, [B, H, kept + new, C] each."""
+        return _append(self.keys, keys, retention), _append(self.values, values, retention)
+
+    def followed_by(
+        self, keys: Tensor, values: Tensor, conv_in: Tensor, conv_out: Tensor
+    ) -> BlockCache:
+        """The next chunk's cache; keys and values as `extended` gave them."""
+        return BlockCache(keys, values, conv_in, conv_out)
+
 
 @dataclass(frozen=True, slots=True)
 class Modulation:
@@ -107,7 +119,7 @@ class Attention(nn.Module):
         k = self.k_norm(self._heads(self.to_k(x)))
         v = self._heads(self.to_v(x))
         if cache is not None:
-            k, v = _append(cache.keys, k, retention), _append(cache.values, v, retention)
+            k, v = cache.extended(k, v, retention)
         mask = None if visible is None else visible[:, None, None]
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.proj(out.transpose(1, 2).flatten(2)), k, v
@@ -190,7 +202,8 @@ class Block(nn.Module):
         out, conv_in, conv_out = self.conv(_modulate(x, conv), cache)
         x = x + conv[2] * out
         x = x + mlp[2] * self.mlp(_modulate(x, mlp))
-        return x, BlockCache(keys, values, conv_in, conv_out)
+        follow = BlockCache if cache is None else cache.followed_by
+        return x, follow(keys, values, conv_in, conv_out)
 
 
 def _modulate(x: Tensor, shift_scale: Tensor) -> Tensor:

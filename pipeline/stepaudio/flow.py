@@ -202,15 +202,16 @@ class Flow(nn.Module):
         embedding: Tensor,
         schedule: Schedule,
         on_step: Callable[[], None] = no_check,
+        into: StepCaches | None = None,
     ) -> FlowCache:
         """Run the prompt through, so that chunks can follow it.
 
-        ahead: int64 [B, A, 2], the first rows to speak, as many as the lookahead. Other arguments
-        as for `inference`.
+        ahead: int64 [B, A, 2], the first rows to speak, as many as the lookahead. into: caches of
+        no frames yet that take the prompt's, see `cache_slab`. Other arguments as for `inference`.
         """
         mu, encoder = self.mu(prompt_rows, ahead)
         condition = self.condition(mu, embedding, prompt_mel)
-        _, estimator = self.decoder(condition, schedule, keep=True, on_step=on_step)
+        _, estimator = self.decoder(condition, schedule, caches=into, keep=True, on_step=on_step)
         return FlowCache(encoder, estimator, mu.shape[1], mu.shape[1])
 
     def inference_chunk(

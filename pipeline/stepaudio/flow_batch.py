@@ -78,8 +78,8 @@ def inference_chunks(
 ) -> list[tuple[Tensor, FlowCache]]:
     """One chunk of every stream; all have as many rows and as many rows ahead.
 
-    Returns mel and next cache each, as `Flow.inference_chunk` does. Keys and values of the caches
-    are views of one tensor: a stream's memory is free when the others of its batch have moved on.
+    Returns mel and next cache each, as `Flow.inference_chunk` does. Estimator caches are joined for
+    one step at a time and split again at once, so each stream's stays where it was.
     """
     caches = [chunk.cache for chunk in chunks]
     n_rows = chunks[0].rows.shape[1]
@@ -116,13 +116,7 @@ def inference_chunks(
             mel[i : i + 1],
             FlowCache(
                 _one_encoder(new_encoder, i, widest - cached_rows[i], flow.frames_per_row),
-                tuple(
-                    tuple(
-                        _one_block(block, i, len(chunks), furthest - past.n_kept[i])
-                        for block in step
-                    )
-                    for step in steps
-                ),
+                tuple(tuple(split[i] for split in step) for step in steps),
                 cache.n_frames + n_frames,
                 cache.prompt_frames,
             ),
@@ -157,11 +151,13 @@ class _JoinedSteps(Sequence[tuple[BlockCache, ...]]):
         return tuple(self._join(block) for block in blocks)
 
     def _join(self, blocks: Sequence[BlockCache]) -> BlockCache:
-        return BlockCache(
+        return _JoinedBlock(
             self._joined([block.keys for block in blocks]),
             self._joined([block.values for block in blocks]),
             _interleaved([block.conv_in for block in blocks]),
             _interleaved([block.conv_out for block in blocks]),
+            tuple(blocks),
+            tuple(self._retentions),
         )
 
     def _joined(self, cached: Sequence[Tensor]) -> Tensor:
@@ -186,14 +182,24 @@ def _interleaved(pairs: Sequence[Tensor]) -> Tensor:
     return torch.cat([pair[:1] for pair in pairs] + [pair[1:] for pair in pairs])
 
 
-def _one_block(block: BlockCache, i: int, n_streams: int, n_padded: int) -> BlockCache:
-    both = slice(i, None, n_streams)
-    return BlockCache(
-        block.keys[both, :, n_padded:],
-        block.values[both, :, n_padded:],
-        block.conv_in[both],
-        block.conv_out[both],
-    )
+@dataclass(frozen=True, slots=True)
+class _JoinedBlock(BlockCache):
+    """One block's past of several streams, guided rows of all first; see _JoinedSteps."""
+
+    streams: tuple[BlockCache, ...]
+    retentions: tuple[Retention | None, ...]
+
+    def followed_by(  # pyright: ignore[reportIncompatibleMethodOverride] one cache a stream
+        self, keys: Tensor, values: Tensor, conv_in: Tensor, conv_out: Tensor
+    ) -> tuple[BlockCache, ...]:
+        """Every stream's own next cache."""
+        n_past, n_streams = self.keys.shape[2], len(self.streams)
+        following = []
+        for i, (stream, retention) in enumerate(zip(self.streams, self.retentions, strict=True)):
+            both = slice(i, None, n_streams)
+            own = stream.extended(keys[both, :, n_past:], values[both, :, n_past:], retention)
+            following.append(stream.followed_by(*own, conv_in[both], conv_out[both]))
+        return tuple(following)
 
 
 def _join_encoder(caches: Sequence[ConformerCache]) -> tuple[ConformerCache, list[int]]:

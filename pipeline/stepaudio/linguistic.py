@@ -4,8 +4,8 @@
 The encoder was made for chunks that arrive one by one; here all chunks of a clip are computed at
 once, layer by layer, with equal results. Knows nothing of vq06, clips or resampling.
 
-Letters: C chunks, T frames of a chunk with its left context, H heads, P frames of the past that a
-chunk attends to.
+Letters: C chunks, T frames of a chunk with its left context, H heads, D width, d width of a head,
+P frames of the past that a chunk attends to.
 """
 
 from __future__ import annotations
@@ -181,18 +181,17 @@ def nearest_codes(hidden: Tensor, codebook: Tensor) -> NDArray[np.int16]:
 class _ChunkPlan:
     """Index tensors that turn a stream into a batch of chunks and back; the same for every layer.
 
-    frames: int64 [C, T], which frame of the padded stream stands at each place. is_frame: bool [C,
-    T], false behind a short chunk's end. past: int64 [C, P], which of the flattened [C · T] keys a
-    chunk sees of its past.
-    visible: float [C, 1, P + T], 1 where a key may be attended to. kept: int64 [n_frames], places
-    of the output.
-    context_frames: zeros in front of the stream.
+    frames: int64 [C, T], which frame of the padded stream stands at each place. is_frame: float
+    [C, T, 1], 0 behind a short chunk's end; None when no chunk is short. keys: int64 [C · (P + T)],
+    which of the flattened [C · T] places each chunk attends to: its past, then itself. bias: float
+    [C, 1, 1, P + T], 0 where such a key exists, else -inf. kept: int64 [n_frames], places of the
+    output. context_frames: zeros in front of the stream.
     """
 
     frames: Tensor
-    is_frame: Tensor
-    past: Tensor
-    visible: Tensor
+    is_frame: Tensor | None
+    keys: Tensor
+    bias: Tensor
     kept: Tensor
     context_frames: int
 
@@ -206,19 +205,24 @@ class _ChunkPlan:
         place = np.arange(width)
         is_frame = place < (context + added)[:, None]
         frames = np.where(is_frame, starts[:, None] + place, 0)
+        own = np.arange(n_chunks)[:, None] * width + place
         # later chunks see the keys of its first `added` places: its last frames come again
-        flat = (np.arange(n_chunks)[:, None] * width + place)[place < added[:, None]]
+        flat = own[place < added[:, None]]
         reach = size.look_back_chunks * size.new_frames
         past = starts[:, None] - reach + np.arange(reach)
-        visible = np.concatenate([past >= 0, is_frame], axis=1)[:, None]
-        is_new = is_frame & (place >= context)
-        kept = np.flatnonzero(is_new)
+        keys = np.concatenate([flat[past.clip(min=0)], own], axis=1)
+        is_key = np.concatenate([past >= 0, is_frame], axis=1)[:, None, None]
+        kept = np.flatnonzero(is_frame & (place >= context))
+
+        def tensor(array: NDArray[Any]) -> Tensor:
+            return torch.from_numpy(array).to(device)
+
         return cls(
-            frames=torch.from_numpy(frames).to(device),
-            is_frame=torch.from_numpy(is_frame).to(device),
-            past=torch.from_numpy(flat[past.clip(min=0)]).to(device),
-            visible=torch.from_numpy(visible.astype(np.float32)).to(device),
-            kept=torch.from_numpy(kept).to(device),
+            frames=tensor(frames),
+            is_frame=None if is_frame.all() else tensor(is_frame[..., None].astype(np.float32)),
+            keys=tensor(keys.reshape(-1)),
+            bias=tensor(np.where(is_key, 0.0, -np.inf).astype(np.float32)),
+            kept=tensor(kept),
             context_frames=context,
         )
 
@@ -230,13 +234,13 @@ class _ChunkPlan:
         """[C, T, width] → [n_frames, width]: the new frames of every chunk."""
         return chunks.flatten(0, 1)[self.kept]
 
-    def with_past(self, heads: Tensor) -> Tensor:
-        """Keys or values of the chunks, with those of the past in front.
+    def gather(self, keys_values: Tensor) -> Tensor:
+        """Keys and values of the chunks, with those of the past in front.
 
-        [C, H, T, d] → [C, H, P + T, d].
+        [C, T, 2D] → [C, P + T, 2D], one copy of rows: the same key stands in several chunks.
         """
-        flat = heads.transpose(1, 2).flatten(0, 1)  # [C · T, H, d]
-        return torch.cat((flat[self.past].transpose(1, 2), heads), dim=2)
+        rows = keys_values.flatten(0, 1).index_select(0, self.keys)
+        return rows.unflatten(0, (len(keys_values), -1))
 
 
 def _run_layer(layer: Any, hidden: Tensor, plan: _ChunkPlan) -> Tensor:
@@ -248,21 +252,43 @@ def _run_layer(layer: Any, hidden: Tensor, plan: _ChunkPlan) -> Tensor:
         layer.self_attn, layer.norm1(hidden) if layer.normalize_before else hidden, plan
     )
     if layer.in_size == layer.size:
-        attended = hidden + attended
+        attended += hidden
     if not layer.normalize_before:
         attended = layer.norm1(attended)
     forwarded = layer.feed_forward(layer.norm2(attended) if layer.normalize_before else attended)
-    forwarded = attended + forwarded
+    forwarded += attended
     return forwarded if layer.normalize_before else layer.norm2(forwarded)
 
 
 def _attend(attention: Any, hidden: Tensor, plan: _ChunkPlan) -> Tensor:
     """Attention over the chunk and its past, plus the convolution over the chunk's own values."""
-    query, key, value, flat_value = attention.forward_qkv(hidden)
-    memory = attention.forward_fsmn(flat_value, plan.is_frame.to(hidden.dtype))
-    key, value = plan.with_past(key), plan.with_past(value)
-    scores = (query * attention.d_k**-0.5) @ key.transpose(-2, -1)
-    return attention.forward_attention(value, scores, plan.visible) + memory
+    width = attention.h * attention.d_k
+    qkv = attention.linear_q_k_v(hidden)  # [C, T, 3D]
+    gathered = plan.gather(qkv[..., width:])
+    query, key, value = (
+        part.unflatten(-1, (attention.h, attention.d_k)).transpose(1, 2)  # [C, H, …, d]
+        for part in (qkv[..., :width], gathered[..., :width], gathered[..., width:])
+    )
+    heads = F.scaled_dot_product_attention(query, key, value, attn_mask=plan.bias)
+    attended = attention.linear_out(heads.transpose(1, 2).flatten(2))
+    attended += _memory(attention, qkv[..., 2 * width :], plan.is_frame)
+    return attended
+
+
+def _memory(attention: Any, values: Tensor, is_frame: Tensor | None) -> Tensor:
+    """FSMN: every channel's convolution over its chunk, plus the values themselves.
+
+    [C, T, D] → [C, T, D]. As a convolution over an image of one row with channels last: in that
+    layout nothing has to be transposed.
+    """
+    if is_frame is not None:
+        values = values * is_frame
+    padded = F.pad(values, (0, 0, *attention.pad_fn.padding))
+    image = padded.transpose(1, 2)[:, :, None]  # [C, D, 1, T + kernel - 1]
+    kernel = attention.fsmn_block.weight[:, :, None]
+    memory = F.conv2d(image, kernel, groups=len(kernel))[:, :, 0].transpose(1, 2)
+    memory += values
+    return memory
 
 
 def _read_config(path: Path) -> Mapping[str, Any]:

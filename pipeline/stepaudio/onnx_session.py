@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 CUDA = "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
 CPU = "CPUExecutionProvider"
+TENSORRT_FRAMES = {"min": 3, "opt": 600, "max": 3_000}  # 100 a second; 30 s are a piece's longest
 
 
 def open_session(
@@ -39,7 +40,9 @@ def open_session(
     if not path.is_file():
         raise CheckpointError(f"{path} is missing")
     available = onnxruntime.get_available_providers()
-    providers = _providers(device, arena_limit_bytes, tensorrt_cache, available)
+    uses_tensorrt = tensorrt_cache is not None and TENSORRT in available
+    lengths = _tensorrt_lengths(onnxruntime, path) if uses_tensorrt else {}
+    providers = _providers(device, arena_limit_bytes, tensorrt_cache, available, lengths)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry(
@@ -56,8 +59,28 @@ def open_session(
         raise CheckpointError(f"cannot read {path}: {error}") from error
 
 
+def _tensorrt_lengths(onnxruntime: Any, path: Path) -> dict[str, str]:
+    """The lengths that one engine serves: without them every new length builds one, for minutes.
+
+    Input names and fixed sizes are the model's own.
+    """
+    inputs = onnxruntime.InferenceSession(str(path), providers=[CPU]).get_inputs()
+    free = [i for i in inputs if not all(isinstance(size, int) for size in i.shape)]
+    return {
+        f"trt_profile_{end}_shapes": ",".join(
+            f"{one.name}:{'x'.join(str(s if isinstance(s, int) else frames) for s in one.shape)}"
+            for one in free
+        )
+        for end, frames in TENSORRT_FRAMES.items()
+    }
+
+
 def _providers(
-    device: str, arena_limit_bytes: int | None, tensorrt_cache: Path | None, available: list[str]
+    device: str,
+    arena_limit_bytes: int | None,
+    tensorrt_cache: Path | None,
+    available: list[str],
+    tensorrt_lengths: dict[str, str],
 ) -> list[str | tuple[str, dict[str, Any]]]:
     kind, _, index = device.partition(":")
     if kind == "cpu":
@@ -74,6 +97,7 @@ def _providers(
     options: dict[str, Any] = {
         "device_id": int(index or 0),
         "arena_extend_strategy": "kSameAsRequested",  # the default doubles the arena past its need
+        "cudnn_conv_algo_search": "HEURISTIC",  # the default tries all for every new clip length
         "use_tf32": 0,  # codes are an arg-max; TF32 would flip near ties
     }
     if arena_limit_bytes is not None:
@@ -89,6 +113,7 @@ def _providers(
         "trt_engine_cache_path": str(tensorrt_cache),
         "trt_timing_cache_enable": True,
         "trt_fp16_enable": False,  # codes must stay those of float32
+        **tensorrt_lengths,
     }
     if arena_limit_bytes is not None:
         tensorrt["trt_max_workspace_size"] = arena_limit_bytes

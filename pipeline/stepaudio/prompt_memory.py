@@ -34,6 +34,10 @@ class PromptMemory:
         self.used_bytes = 0
         self.hits = 0
 
+    def may_keep(self, size_bytes: int) -> bool:
+        """Whether a value of this size would be kept at all."""
+        return size_bytes <= self._max_bytes
+
     def get_or_make(self, key: Hashable, make: Callable[[], Value]) -> Value:
         """The value kept for `key`, else what `make` gives. What `make` raises passes through."""
         with self._lock:
@@ -46,7 +50,7 @@ class PromptMemory:
         return value
 
     def _keep(self, key: Hashable, value: object, size_bytes: int) -> None:
-        if size_bytes > self._max_bytes:
+        if not self.may_keep(size_bytes):
             return
         with self._lock:
             if key in self._entries:  # made twice at the same time: equal values

@@ -11,7 +11,6 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
@@ -22,26 +21,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.contracts import AudioChunk, Float32Array, TokenChunk, VoicePrompt
-from pipeline.errors import AudioError, CheckpointError, ConfigError, StageError
-from pipeline.stepaudio import tokens as audio_tokens
-from pipeline.stepaudio.config import MEL_PER_ROW, MEL_RATE_HZ, OUTPUT_RATE_HZ, VocoderConfig
+from pipeline.errors import ConfigError, StageError
+from pipeline.stepaudio.cache_slab import SlabPool, copied_into, empty_caches
+from pipeline.stepaudio.chunk_schedule import CHUNK_ROWS, chunk_schedule
 from pipeline.stepaudio.decode_worker import DecodeWorker, Job
-from pipeline.stepaudio.flow import DEFAULT_SEED, DEFAULT_STEPS, Flow, FlowCache, stretch_mel
+from pipeline.stepaudio.flow import (
+    DEFAULT_SEED,
+    DEFAULT_STEPS,
+    FlowCache,
+    StepCaches,
+)
 from pipeline.stepaudio.flow_batch import (
     StreamChunk,
-    WholeUtterance,
-    inference_batch,
     inference_chunks,
 )
-from pipeline.stepaudio.hift import Hift, source_noise
 from pipeline.stepaudio.hift_stream import HiftState, decode_chunk
 from pipeline.stepaudio.prompt_memory import PromptMemory, voice_key
-from pipeline.stepaudio.weights import load_strict, read_torch
+from pipeline.stepaudio.vocoder_memory import VocoderMemory
+from pipeline.stepaudio.vocoder_model import SILENCE, VocoderModel, to_audio
 
-CHUNK_ROWS = (15, 24, 48)  # 0.6, 0.96, then 1.92 s each
 RECENT_FRAMES = 96  # the estimator sees the prompt and the last 1.92 s before a chunk
-MIN_FIRST_ROWS = 5  # HiFT holds four rows back: a smaller first chunk would make no sound
-SILENCE = np.zeros(0, np.float32)
+SLAB_BYTES = 2**27  # finished streams' caches are kept for the next ones up to this
+SLAB_SHARE = 0.75  # on a device with a cap: of what streams may take, the rest is the encoder's
 
 
 class StepWaveDecoder:
@@ -58,6 +59,8 @@ class StepWaveDecoder:
     max_batch: chunks of different streams computed together, at most. Above 1 a stream's last bits
     depend on what runs beside it; 1 keeps the same request the same bytes.
     prompt_memory_bytes: what may be kept of voices between streams; 0 keeps nothing.
+    device_bytes: the decoder's cap on its device, None where it has none.
+    `memory` says what streams take of the device.
     Raises CheckpointError for files that do not fit, ConfigError for impossible settings.
     """
 
@@ -73,6 +76,7 @@ class StepWaveDecoder:
         recent_frames: int | None = RECENT_FRAMES,
         max_batch: int = 1,
         prompt_memory_bytes: int = 0,
+        device_bytes: int | None = None,
     ) -> None:
         if not chunk_rows or min(chunk_rows) < 1 or steps < 1 or (threads or 1) < 1:
             raise ConfigError(
@@ -86,10 +90,21 @@ class StepWaveDecoder:
                 f"max_batch is {max_batch}, must be positive; prompt_memory_bytes is "
                 f"{prompt_memory_bytes}, must not be negative"
             )
-        self._model = _Model.load(Path(vocoder_dir), torch.device(device), steps, seed)
+        self._model = VocoderModel.load(Path(vocoder_dir), torch.device(device), steps, seed)
         self._memory = PromptMemory(prompt_memory_bytes)
         self._chunk_rows = tuple(chunk_rows)
-        self._recent_frames = recent_frames
+        self.memory = VocoderMemory.of(
+            self._model.config,
+            steps,
+            recent_frames,
+            self._chunk_rows,
+            max_batch=max_batch,
+            kept_bytes=self._model.weight_bytes + prompt_memory_bytes,
+        )
+        slab_bytes = SLAB_BYTES
+        if device_bytes is not None:
+            slab_bytes = int(SLAB_SHARE * (device_bytes - self.memory.shared_bytes))
+        self._slabs = SlabPool(self.memory.slab, self._model.device, slab_bytes)
         self._active = 0  # changes on the event loop only
         self._worker = DecodeWorker[Float32Array](
             _next_chunks, max_batch, partial(_set_threads, threads)
@@ -99,6 +114,11 @@ class StepWaveDecoder:
     def active_streams(self) -> int:
         """Streams that hold state now."""
         return self._active
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of estimator caches held now, those kept for the next streams included."""
+        return self._slabs.held_bytes
 
     def close(self) -> None:
         """Stop the worker once its current job is done; what waits is dropped."""
@@ -142,9 +162,12 @@ class StepWaveDecoder:
         Raises StageError for broken tokens or a failing model, AudioError for an unusable voice.
         """
         self._active += 1
+        utterance: _Utterance | None = None
         try:
             schedule = chunk_schedule(self._chunk_rows, first_chunk_rows)
-            utterance = _Utterance(self._model, voice, schedule, self._recent_frames, self._memory)
+            utterance = _Utterance(
+                self._model, voice, schedule, self.memory, self._memory, self._slabs
+            )
             async for chunk in tokens:
                 utterance.add(chunk.ids)
                 while (work := utterance.next_work()) is not None:
@@ -159,6 +182,8 @@ class StepWaveDecoder:
             raise StageError("the token stream ended without a last chunk")
         finally:
             self._active -= 1
+            if utterance is not None:
+                utterance.release()
             close = getattr(tokens, "aclose", None)
             if close is not None:
                 await close()
@@ -176,23 +201,6 @@ class StepWaveDecoder:
                 stopped.set()
                 job.cancel()
                 await _settled(job)
-
-
-def chunk_schedule(chunk_rows: tuple[int, ...], first_rows: int | None) -> tuple[int, ...]:
-    """`chunk_rows` with another first chunk.
-
-    A smaller one is followed by chunks that double until they reach the schedule: each is computed
-    while the one before it plays.
-    """
-    if first_rows is None:
-        return chunk_rows
-    first = max(first_rows, MIN_FIRST_ROWS)
-    if first >= chunk_rows[0]:
-        return (first, *(chunk_rows[1:] or chunk_rows))
-    ramp = [first]
-    while ramp[-1] * 2 < chunk_rows[0]:
-        ramp.append(ramp[-1] * 2)
-    return (*ramp, *chunk_rows)
 
 
 def _set_threads(threads: int | None) -> None:
@@ -225,94 +233,6 @@ class _StoppedError(Exception):
     """The stream's consumer is gone; unwinds the worker between two Euler steps."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Speaker:
-    """A voice prompt on the device.
-
-    rows: int64 [1, P, 2]; mel: [1, P * frames_per_row, M]; embedding: [1, 192].
-    """
-
-    rows: Tensor
-    mel: Tensor
-    embedding: Tensor
-
-
-class _Model:
-    """The loaded modules and what follows from weights and settings alone.
-
-    Never changes after loading.
-    """
-
-    def __init__(self, flow: Flow, hift: Hift, device: torch.device, steps: int, seed: int) -> None:
-        self.flow, self.hift = flow, hift
-        self.device, self.seed = device, seed
-        with torch.inference_mode():
-            self.schedule = flow.schedule(steps)
-
-    @classmethod
-    def load(cls, vocoder_dir: Path, device: torch.device, steps: int, seed: int) -> _Model:
-        config = VocoderConfig.load(vocoder_dir)
-        _check_rates(config)
-        flow = Flow(config, seed)
-        hift = Hift(config.hift, config.f0_predictor)
-        for module, name in ((flow, "flow.pt"), (hift, "hift.pt")):
-            load_strict(module, read_torch(vocoder_dir / name), str(vocoder_dir / name))
-            module.to(device).eval().requires_grad_(False)
-        hift.fuse_weight_norm()
-        return cls(flow, hift, device, steps, seed)
-
-    def speaker(self, voice: VoicePrompt) -> _Speaker:
-        """Raises AudioError when prompt mel or embedding do not fit the model."""
-        mel, embedding = np.asarray(voice.prompt_mel), np.asarray(voice.speaker_embedding)
-        width = self.flow.spk_embed_affine_layer.in_features
-        if mel.shape != (len(mel), self.flow.n_mels) or embedding.shape != (width,):
-            raise AudioError(
-                f"voice prompt has mel {mel.shape} and embedding {embedding.shape}, "
-                f"expected (frames, {self.flow.n_mels}) and ({width},)"
-            )
-        rows = self.rows(audio_tokens.interleave(voice.vq02, voice.vq06))
-        n_frames = rows.shape[1] * self.flow.frames_per_row
-        if n_frames and not len(mel):
-            raise AudioError("voice prompt has tokens but no mel frames")
-        mel = torch.tensor(mel, dtype=torch.float32, device=self.device)[None]
-        mel = stretch_mel(mel, n_frames) if n_frames else mel[:, :0]
-        return _Speaker(
-            rows, mel, torch.tensor(embedding, dtype=torch.float32, device=self.device)[None]
-        )
-
-    def rows(self, ids: NDArray[np.integer]) -> Tensor:
-        """Audio tokens (5k,) → int64 [1, 3k, 2].
-
-        Raises StageError when they are not whole, well-formed groups.
-        """
-        try:
-            audio_tokens.deinterleave(ids)
-        except ValueError as error:
-            raise StageError(f"the language model's tokens are broken: {error}") from error
-        return torch.from_numpy(audio_tokens.to_rows(ids))[None].to(self.device)
-
-    def decode(
-        self, utterances: Sequence[tuple[NDArray[np.integer], VoicePrompt]]
-    ) -> list[Float32Array]:
-        """The flow takes all utterances at once, HiFT one by one.
-
-        HiFT looks both ways in time: padding would be heard.
-        """
-        inputs = [(self.rows(ids), self.speaker(voice)) for ids, voice in utterances]
-        spoken = [
-            WholeUtterance(rows, speaker.rows, speaker.mel, speaker.embedding)
-            for rows, speaker in inputs
-            if rows.shape[1]
-        ]
-        mels = iter(inference_batch(self.flow, spoken, self.schedule) if spoken else ())
-        return [self._wave(next(mels)) if rows.shape[1] else SILENCE for rows, _ in inputs]
-
-    def _wave(self, mel: Tensor) -> Float32Array:
-        source = self.hift.m_source
-        noise = source_noise(self.seed, 0, mel.shape[2], source.samples_per_frame, source.n_sines)
-        return _to_audio(self.hift(mel, noise.to(self.device)))
-
-
 class _Utterance:
     """One stream's state: rows that wait, caches of flow and HiFT.
 
@@ -321,19 +241,23 @@ class _Utterance:
 
     def __init__(
         self,
-        model: _Model,
+        model: VocoderModel,
         voice: VoicePrompt,
         chunk_rows: tuple[int, ...],
-        recent_frames: int | None,
+        plan: VocoderMemory,
         memory: PromptMemory,
+        slabs: SlabPool,
     ) -> None:
         self.stopped = threading.Event()
         self._model = model
         self._memory = memory
+        self._slabs = slabs
+        self._slab: Tensor | None = None
         self._voice_key = voice_key(voice)
         self._speaker = memory.get_or_make(self._voice_key, lambda: model.speaker(voice))
         self._chunk_rows = list(chunk_rows)
-        self._recent_frames = recent_frames
+        self._recent_frames = plan.recent_frames
+        self._slab_frames = plan.slab_frames(self._speaker.rows.shape[1], chunk_rows)
         self._waiting = self._speaker.rows[:, :0]
         self._is_prepared = False
         self._flow_cache: FlowCache | None = None
@@ -361,27 +285,48 @@ class _Utterance:
             self._prepare()
         return self._decode(self._waiting, None)
 
+    def release(self) -> None:
+        """Give the slab back; the stream is over and the worker has let go of it."""
+        self._flow_cache = None
+        if self._slab is not None:
+            self._slabs.give(self._slab)
+            self._slab = None
+
     def _prepare(self) -> Float32Array:
         """Run the prompt through the flow; makes no sound.
 
         A voice without whole token groups has nothing to run.
         """
-        speaker, flow = self._speaker, self._model.flow
-        if speaker.rows.shape[1]:
-            ahead = self._waiting[:, : flow.lookahead_rows]
-            self._flow_cache = self._memory.get_or_make(
-                (self._voice_key, ahead.cpu().numpy().tobytes()),
-                lambda: flow.setup_cache(
-                    speaker.rows,
-                    ahead,
-                    speaker.mel,
-                    speaker.embedding,
-                    self._model.schedule,
-                    self._on_step,
-                ),
-            )
+        if self._speaker.rows.shape[1]:
+            self._flow_cache = self._prompt_cache()
         self._is_prepared = True
         return SILENCE
+
+    def _prompt_cache(self) -> FlowCache:
+        """The flow's first caches: a copy of what is kept of this voice, else made in place."""
+        ahead = self._waiting[:, : self._model.flow.lookahead_rows]
+        if self._recent_frames is None:  # it grows without end: no slab holds it
+            return self._set_up(ahead, None)
+        self._slab = self._slabs.take(self._slab_frames)
+        prompt_bytes = self._speaker.mel.shape[1] * self._slabs.shape.frame_bytes
+        if not self._memory.may_keep(prompt_bytes):
+            width = self._model.config.estimator.hidden_size
+            return self._set_up(ahead, empty_caches(self._slab, width))
+        key = (self._voice_key, ahead.cpu().numpy().tobytes())
+        kept = self._memory.get_or_make(key, lambda: self._set_up(ahead, None))
+        return copied_into(self._slab, kept)
+
+    def _set_up(self, ahead: Tensor, into: StepCaches | None) -> FlowCache:
+        speaker, model = self._speaker, self._model
+        return model.flow.setup_cache(
+            speaker.rows,
+            ahead,
+            speaker.mel,
+            speaker.embedding,
+            model.schedule,
+            self._on_step,
+            into,
+        )
 
     def _next_chunk(self) -> Float32Array:
         return self._decode(*self._cut())
@@ -438,7 +383,7 @@ class _Utterance:
         samples, self._hift_state = decode_chunk(
             self._model.hift, mel, state, self._model.seed, last=last
         )
-        return _to_audio(samples)
+        return to_audio(samples)
 
     def _on_step(self) -> None:
         if self.stopped.is_set():
@@ -448,19 +393,3 @@ class _Utterance:
 def _next_chunks(members: Sequence[object]) -> list[Float32Array]:
     utterances = cast("Sequence[_Utterance]", members)
     return _guarded(lambda: _Utterance.next_chunks(utterances))
-
-
-def _to_audio(samples: Tensor) -> Float32Array:
-    """[1, L] on any device → float32 (L,), |x| ≤ 1."""
-    return samples[0].clamp(-1, 1).cpu().numpy()
-
-
-def _check_rates(config: VocoderConfig) -> None:
-    """Raises CheckpointError unless rows, frames and samples make the rate that clients get."""
-    hop = config.hift.samples_per_frame
-    actual = (config.encoder.up_stride, config.hift.sampling_rate, hop * MEL_RATE_HZ)
-    expected = (MEL_PER_ROW, OUTPUT_RATE_HZ, OUTPUT_RATE_HZ)
-    if actual != expected:
-        raise CheckpointError(
-            f"frames per row, sample rate and samples per second are {actual}, expected {expected}"
-        )

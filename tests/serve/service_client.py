@@ -73,8 +73,31 @@ class ServiceClient:
         title = f"ray::ServeReplica:timbre:{stage}"
         return [p for p in root.children(recursive=True) if title in " ".join(cmdline_of(p))]
 
+    def prometheus(self) -> str:
+        """What Prometheus would scrape of this service's Ray node."""
+        root = psutil.Process(self.service.pid)
+        agents = [
+            p for p in root.children(recursive=True) if "DashboardAgent" in " ".join(cmdline_of(p))
+        ]
+        ports = {
+            socket.laddr.port
+            for agent in agents
+            for socket in agent.net_connections("tcp")
+            if socket.status == psutil.CONN_LISTEN
+        }
+        pages = [_scraped(port) for port in sorted(ports)]
+        return "\n".join(page for page in pages if "timbre_" in page)
+
     def kill(self, stage: str) -> None:
         self.replica(stage).send_signal(signal.SIGKILL)
+
+
+def _scraped(port: int) -> str:
+    try:
+        reply = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=5.0)
+    except httpx.HTTPError:  # a port that speaks something else
+        return ""
+    return reply.text if reply.status_code == httpx.codes.OK else ""
 
 
 def cmdline_of(process: psutil.Process) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import wave
 from collections.abc import Iterator
 
@@ -54,6 +55,7 @@ def test_clips_that_cannot_be_used(client: ServiceClient, clip, status, code, sa
     error = reply.json()["error"]
     assert 400 <= reply.status_code < 500
     assert (reply.status_code, error["code"]) == (status, code)
+    assert error["param"] == "step_audio.prompt_audio_base64"
     assert said in error["message"].lower()
 
 
@@ -98,6 +100,33 @@ def test_a_body_over_the_limit_is_refused_declared_or_not(client: ServiceClient)
     for reply in (declared, chunked):
         assert reply.status_code == 413
         assert reply.json()["error"]["code"] == "too_large"
+        assert reply.json()["error"]["param"] == "body"
+
+
+def test_errors_about_a_clip_name_the_field_it_came_in(client: ServiceClient):
+    """The same unusable clip, whose failure is remembered, through every field and route."""
+    clip, said = b"RIFF but not really", {"ref_text": "something"}
+    encoded = base64.b64encode(clip).decode()
+    json_bodies = {
+        "ref_audio": {"ref_audio": encoded, **said},
+        "references": {"references": [{"audio": encoded, "text": "something"}]},
+        "step_audio.input_audio_base64": {"step_audio": {"input_audio_base64": encoded}, **said},
+    }
+    replies = [(param, client.speak(**fields)) for param, fields in json_bodies.items()]
+    payload = {"payload": json.dumps({"input": "x", **said})}
+    for part in ("prompt_audio_file", "input_audio_file"):
+        files = {part: ("clip.wav", clip)}
+        replies.append(
+            (part, client.http.post("/v1/audio/speech/upload", data=payload, files=files))
+        )
+    replies.append(("audio", client.http.post("/v1/cache/warm", json={"audio": encoded})))
+    replies.append(("body", client.http.post("/v1/cache/warm", content=clip)))
+    for param, reply in replies:
+        assert reply.status_code == 415, param
+        assert reply.json()["error"]["param"] == param
+    both = client.speak(ref_audio=encoded, step_audio={"prompt_audio_base64": encoded})
+    assert both.status_code == 400
+    assert both.json()["error"]["param"] == "ref_audio"
 
 
 def test_json_that_is_not_json(client: ServiceClient):

@@ -119,6 +119,27 @@ def test_tensorrt_is_refused_where_it_cannot_run(
         SpeakerEncoder(tmp_path / "speaker.onnx", device=device, tensorrt_cache=tmp_path)
 
 
+def test_threads_and_arena_limit_reach_onnx_runtime(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    asked = []
+
+    def session(_path: str, options: onnxruntime.SessionOptions, providers: list) -> None:
+        asked.append((options, providers))
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ALL_PROVIDERS[1:])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    write_speaker_model(tmp_path / "speaker.onnx")
+    open_session(tmp_path / "speaker.onnx", "cuda", 3, 2**30)
+    options, [(provider, limits), fallback] = asked[0]
+    assert options.intra_op_num_threads == 3
+    assert (provider, fallback) == ("CUDAExecutionProvider", "CPUExecutionProvider")
+    assert limits["gpu_mem_limit"] == 2**30
+    assert limits["use_tf32"] == 0
+
+
 def test_tensorrt_comes_before_cuda_and_keeps_its_engines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,9 +147,13 @@ def test_tensorrt_comes_before_cuda_and_keeps_its_engines(
     import onnxruntime
 
     asked = []
+    real = onnxruntime.InferenceSession
 
-    def session(_path: str, _options: object, providers: list) -> None:
-        asked.extend(providers)
+    def session(path: str, options: object = None, providers: list | None = None) -> object:
+        if providers == ["CPUExecutionProvider"]:
+            return real(path, providers=providers)
+        asked.extend(providers or [])
+        return None
 
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ALL_PROVIDERS)
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
@@ -139,3 +164,5 @@ def test_tensorrt_comes_before_cuda_and_keeps_its_engines(
     assert asked[0][1]["device_id"] == asked[1][1]["device_id"] == 1
     assert asked[0][1]["trt_engine_cache_path"] == str(tmp_path / "engines")
     assert asked[0][1]["trt_fp16_enable"] is False
+    profile = [asked[0][1][f"trt_profile_{end}_shapes"] for end in ("min", "opt", "max")]
+    assert profile == ["fbank:1x3x80", "fbank:1x600x80", "fbank:1x3000x80"]

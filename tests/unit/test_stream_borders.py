@@ -1,9 +1,16 @@
-"""A hundred streams: nothing is heard at the borders of chunks, nor at the end."""
+"""A hundred streams of two vocoders: nothing is heard at the borders of chunks, nor at the end.
+
+The embedded checkpoint speaks its own voices' tokens in other voices; the golden sizes run on
+seeded weights.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +18,15 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.audio_decode import decode_clip
 from pipeline.contracts import VoicePrompt
-from pipeline.stepaudio import wave_decoder
+from pipeline.stepaudio import tokens, wave_decoder
 from pipeline.stepaudio.hift import source_noise
+from pipeline.stepaudio.layout import PACKAGED_TINY, CheckpointLayout
+from pipeline.stepaudio.voice_encoder import StepVoiceEncoder
 from pipeline.stepaudio.wave_decoder import StepWaveDecoder
-from tests.vocoder_files import join, make_ids, make_voice, token_stream, write_vocoder
+from pipeline.voice_list import load_voices
+from tests.vocoder_files import golden_yaml, make_ids, make_voice, token_stream, write_vocoder
 
 pytestmark = pytest.mark.unit
 
@@ -23,95 +34,200 @@ N_STREAMS = 100
 GROUP_SAMPLES = 2880
 NEAR = 120  # samples on each side of a border: 5 ms
 LAST = 2400  # the last 100 ms
+LAST_FRAMES = 5  # of the mel, as long
+SCHEDULES = ((5, 8, 11), (15, 24, 48), (10, 12))  # rows of a chunk
+FIRST_ROWS = (None, 6, 9, 1, None)  # initial_codec_chunk_frames
+
+Draw = Callable[[np.random.Generator, int], tuple[np.ndarray, VoicePrompt]]
 
 
-@pytest.fixture(scope="module")
-def decoder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StepWaveDecoder]:
-    directory: Path = write_vocoder(tmp_path_factory.mktemp("vocoder"))
-    decoder = StepWaveDecoder(directory, threads=1, steps=1, chunk_rows=(5, 8, 11))
-    yield decoder
-    decoder.close()
-
-
+@dataclass
 class Heard:
-    """One stream: its pieces, and the same mel made to sound as a whole."""
+    """One stream: its pieces and mels, the same mel made to sound as a whole, and offline."""
 
-    def __init__(self, pieces: list[np.ndarray], whole: np.ndarray) -> None:
-        self.audio = join(pieces)
-        self.whole = whole
-        ends = np.cumsum([len(piece) for piece in pieces if len(piece)])
-        self.borders = [int(end) for end in ends[:-1]]
+    pieces: list[np.ndarray]
+    mels: list[torch.Tensor]
+    whole: np.ndarray
+    offline: np.ndarray
+    offline_mel: torch.Tensor
+
+    @property
+    def audio(self) -> np.ndarray:
+        return np.concatenate(self.pieces)
+
+    @property
+    def mel(self) -> torch.Tensor:
+        return torch.cat(self.mels, dim=2)
+
+    @property
+    def borders(self) -> list[int]:
+        return np.cumsum([len(piece) for piece in self.pieces if len(piece)])[:-1].tolist()
+
+    @property
+    def mel_borders(self) -> list[int]:
+        return np.cumsum([mel.shape[2] for mel in self.mels])[:-1].tolist()
 
 
-@pytest.fixture(scope="module")
-def streams(decoder: StepWaveDecoder) -> list[Heard]:
-    mels: list[torch.Tensor] = []
-    real = wave_decoder.decode_chunk
+class Listener:
+    """Runs streams and keeps the mels that decoders hand to HiFT."""
 
-    def watched(hift: Any, mel: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        mels.append(mel)
-        return real(hift, mel, *args, **kwargs)
+    def __init__(self, decoders: Sequence[StepWaveDecoder], patch: pytest.MonkeyPatch) -> None:
+        self._mels: list[torch.Tensor] = []
+        real = wave_decoder.decode_chunk
 
-    heard = []
-    with pytest.MonkeyPatch.context() as patch:
+        def watched(hift: Any, mel: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            self._mels.append(mel)
+            return real(hift, mel, *args, **kwargs)
+
         patch.setattr(wave_decoder, "decode_chunk", watched)
-        for seed in range(N_STREAMS):
-            mels.clear()
-            ids, voice = make_ids(6 + seed % 7, seed), make_voice(1 + seed % 3, seed)
-            first = (None, 6, 9)[seed % 3]
-            pieces = asyncio.run(pieces_of(decoder, ids, voice, 1 + seed % 4, first))
-            heard.append(Heard(pieces, sounded_whole(decoder, torch.cat(mels, dim=2))))
-    return heard
+        for decoder in decoders:
+            hift = decoder._model.hift
+            hift.register_forward_pre_hook(lambda _, args: self._mels.append(args[0]))
 
+    def hear(
+        self,
+        decoder: StepWaveDecoder,
+        ids: np.ndarray,
+        voice: VoicePrompt,
+        groups_per_chunk: int,
+        first: int | None,
+    ) -> Heard:
+        async def pieces() -> list[np.ndarray]:
+            stream = decoder.stream(token_stream(ids, groups_per_chunk), voice, first)
+            return [chunk.samples async for chunk in stream]
 
-async def pieces_of(
-    decoder: StepWaveDecoder,
-    ids: np.ndarray,
-    voice: VoicePrompt,
-    groups_per_chunk: int,
-    first: int | None,
-) -> list[np.ndarray]:
-    stream = decoder.stream(token_stream(ids, groups_per_chunk), voice, first)
-    return [chunk.samples async for chunk in stream]
+        streamed, mels = asyncio.run(pieces()), self._taken()
+        whole = sounded_whole(decoder, torch.cat(mels, dim=2))
+        self._taken()
+        offline = decoder.decode(ids, voice)
+        return Heard(streamed, mels, whole, offline, *self._taken())
+
+    def _taken(self) -> list[torch.Tensor]:
+        taken, self._mels = self._mels, []
+        return taken
 
 
 @torch.inference_mode()
 def sounded_whole(decoder: StepWaveDecoder, mel: torch.Tensor) -> np.ndarray:
-    hift = decoder._model.hift
-    source = hift.m_source
-    size = source.samples_per_frame
-    noise = source_noise(decoder._model.seed, 0, mel.shape[2], size, source.n_sines)
-    return hift(mel, noise)[0].clamp(-1, 1).numpy()
+    model = decoder._model
+    source, n_frames = model.hift.m_source, mel.shape[2]
+    noise = source_noise(model.seed, 0, n_frames, source.samples_per_frame, source.n_sines)
+    return model.hift(mel, noise)[0].clamp(-1, 1).numpy()
+
+
+def listen(decoders: Sequence[StepWaveDecoder], draw: Draw) -> list[Heard]:
+    heard: list[Heard] = []
+    with pytest.MonkeyPatch.context() as patch:
+        listener = Listener(decoders, patch)
+        for seed in range(N_STREAMS):
+            decoder = decoders[seed % len(decoders)]
+            first = FIRST_ROWS[seed % len(FIRST_ROWS)]
+            ids, voice = draw(np.random.default_rng(seed), seed)
+            heard.append(listener.hear(decoder, ids, voice, 1 + seed % 4, first))
+    return heard
+
+
+def embedded() -> tuple[Path, Draw, int]:
+    layout = CheckpointLayout.at(PACKAGED_TINY)
+    encoder = StepVoiceEncoder(layout.tokenizer, layout.vocoder, threads=1)
+    listed = load_voices().values()
+    voices = [encoder.encode_blocking(decode_clip(one.path.read_bytes())) for one in listed]
+    encoder.close()
+    return layout.vocoder, partial(real_speech, voices), 10
+
+
+def real_speech(
+    voices: Sequence[VoicePrompt], random: np.random.Generator, _: int
+) -> tuple[np.ndarray, VoicePrompt]:
+    """Some groups of one voice's clip as text, and the beginning of another's as prompt."""
+    text, prompt = (voices[i] for i in random.choice(len(voices), 2, replace=False))
+    n, n_prompt = int(random.integers(6, 11)), int(random.integers(3, 10))
+    at = int(random.integers(0, text.n_groups - n))
+    ids = tokens.interleave(text.vq02[2 * at :][: 2 * n], text.vq06[3 * at :][: 3 * n])
+    shorter = replace(
+        prompt,
+        vq02=prompt.vq02[: 2 * n_prompt],
+        vq06=prompt.vq06[: 3 * n_prompt],
+        prompt_mel=prompt.prompt_mel[: 6 * n_prompt],
+    )
+    return ids, shorter
+
+
+def golden(directory: Path, sections: dict[str, Any]) -> tuple[Path, Draw, int]:
+    def draw(_: np.random.Generator, seed: int) -> tuple[np.ndarray, VoicePrompt]:
+        return make_ids(6 + seed % 5, seed), make_voice(1 + seed % 2, seed)
+
+    return write_vocoder(directory, sections["seed"], golden_yaml(sections)), draw, 1
+
+
+@pytest.fixture(scope="module", params=["embedded", "golden"])
+def streams(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[Heard]]:
+    if request.param == "golden":
+        shared: Path = request.getfixturevalue("shared_dir")
+        sections = json.loads((shared / "golden" / "vocoder_public.json").read_text())
+        vocoder, draw, steps = golden(tmp_path_factory.mktemp("golden"), sections)
+    else:
+        vocoder, draw, steps = embedded()
+    decoders = [
+        StepWaveDecoder(vocoder, threads=1, steps=steps, chunk_rows=rows) for rows in SCHEDULES
+    ]
+    yield listen(decoders, draw)
+    for decoder in decoders:
+        decoder.close()
 
 
 def test_totals_are_exact(streams: list[Heard]) -> None:
-    for seed, one in enumerate(streams):
-        assert len(one.audio) == len(one.whole) == (6 + seed % 7) * GROUP_SAMPLES
+    for one in streams:
+        assert len(one.audio) == len(one.whole) == len(one.offline)
+        assert len(one.audio) % GROUP_SAMPLES == 0
         assert np.isfinite(one.audio).all()
-        assert one.borders
+        assert np.sqrt(np.mean(one.audio**2)) > 1e-3
+    assert sum(bool(one.borders) for one in streams) > 0.9 * N_STREAMS
 
 
 def test_no_step_at_a_border_is_beyond_the_signals_own(streams: list[Heard]) -> None:
     for one in streams:
-        steps = np.abs(np.diff(one.audio))
-        at_borders = np.array([steps[border - 1] for border in one.borders])
-        assert at_borders.max() <= np.delete(steps, [b - 1 for b in one.borders]).max()
+        if one.borders:
+            steps = np.abs(np.diff(one.audio))
+            at_borders = np.array([steps[border - 1] for border in one.borders])
+            assert at_borders.max() <= np.delete(steps, [b - 1 for b in one.borders]).max()
 
 
 def test_borders_hold_no_more_energy_than_the_whole_has_there(streams: list[Heard]) -> None:
-    """Energy of steps, where clicks show: near all borders, streamed against whole."""
+    """Energy of steps, where clicks show: near all borders, streamed against whole and offline."""
 
     def energy(audio: np.ndarray, borders: list[int]) -> float:
         steps = np.diff(audio) ** 2
         return float(sum(steps[b - NEAR : b + NEAR].sum() for b in borders))
 
-    streamed = sum(energy(one.audio, one.borders) for one in streams)
-    whole = sum(energy(one.whole, one.borders) for one in streams)
-    assert streamed == pytest.approx(whole, rel=0.02)
+    def share(name: str) -> float:
+        """Of all energy, by streams' attribute."""
+        near = sum(energy(getattr(one, name), one.borders) for one in streams)
+        return near / sum(float((np.diff(getattr(one, name)) ** 2).sum()) for one in streams)
+
+    assert share("audio") == pytest.approx(share("whole"), rel=0.02)
+    assert share("audio") == pytest.approx(share("offline"), rel=0.15)
+
+
+def test_the_mel_jumps_no_further_at_borders_than_offline(streams: list[Heard]) -> None:
+    def jump(mel: torch.Tensor, borders: list[int]) -> float:
+        steps = mel[0].diff(dim=1).abs().mean(dim=0)
+        return float(sum(steps[border - 1] for border in borders))
+
+    streamed = sum(jump(one.mel, one.mel_borders) for one in streams)
+    offline = sum(jump(one.offline_mel, one.mel_borders) for one in streams)
+    assert streamed <= 1.1 * offline
 
 
 def test_the_end_is_the_speech_and_not_noise(streams: list[Heard]) -> None:
+    def level(audio: np.ndarray) -> float:
+        return float(np.sqrt(np.mean(audio[-LAST:] ** 2)))
+
     for one in streams:
-        level = np.sqrt(np.mean(one.whole[-LAST:] ** 2))
-        error = np.sqrt(np.mean((one.audio[-LAST:] - one.whole[-LAST:]) ** 2))
-        assert error < 0.05 * level
+        assert level(one.audio - one.whole) < 0.05 * level(one.whole)
+        assert 0.5 < level(one.audio) / level(one.offline) < 2
+    distances = [(one.mel - one.offline_mel).abs().mean(dim=(0, 1)) for one in streams]
+    at_the_end = torch.cat([distance[-LAST_FRAMES:] for distance in distances])
+    assert at_the_end.mean() <= 1.5 * torch.cat(distances).mean()

@@ -29,8 +29,8 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
         def __init__(self, name: str, *_: object, **__: object) -> None:
             self._name = name
 
-        def observe(self, value: float) -> None:
-            told[self._name].append(value)
+        def observe(self, value: float, tags: dict[str, str] | None = None) -> None:
+            told[self._name].append((tags["stage"], value) if tags else value)
 
         set = observe
 
@@ -45,6 +45,9 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
 def test_a_smooth_reply(seen: Seen) -> None:
     StreamMetrics().finished(TIMES, SMOOTH, "ok")
     assert dict(seen) == {
+        "timbre_num_requests_running": [("router", 0)],
+        "timbre_num_requests_waiting": [("router", 0)],
+        "timbre_stage_s": [("tokenizer", 0.1), ("llm", 0.2), ("vocoder", 0.3)],
         "timbre_e2e_request_latency_s": [2.5],
         "timbre_audio_frames": [48_000],
         "timbre_speech_stream_completed": [1.0],
@@ -79,4 +82,18 @@ def test_running_requests_are_counted_until_they_end(seen: Seen) -> None:
     with metrics.running():
         with pytest.raises(ValueError, match="boom"), metrics.running():
             raise ValueError("boom")
-    assert seen["timbre_num_requests_running"] == [1, 2, 1, 0]
+    counts = [count for _, count in seen["timbre_num_requests_running"]]
+    assert counts[-1] == 0
+    assert max(counts) == 2
+    assert seen["timbre_num_requests_waiting"][-1] == ("router", 0)
+
+
+def test_a_request_waits_until_its_first_audio(seen: Seen) -> None:
+    metrics = StreamMetrics()
+    with metrics.running() as heard:
+        assert seen["timbre_num_requests_waiting"][-1] == ("router", 1)
+        heard()
+        heard()
+        assert seen["timbre_num_requests_waiting"][-1] == ("router", 0)
+        assert seen["timbre_num_requests_running"][-1] == ("router", 1)
+    assert seen["timbre_num_requests_running"][-1] == ("router", 0)

@@ -170,6 +170,23 @@ def test_the_fingerprint_covers_the_files_in_use(tmp_path: Path) -> None:
     assert first.fingerprint != second.fingerprint
 
 
+def test_a_lighter_paraformer_loads_by_its_config_and_has_its_own_entries(tmp_path: Path) -> None:
+    """Sizes come from config.yaml alone; another fingerprint means other cache entries."""
+    usual_root, lighter_root = tmp_path / "usual", tmp_path / "lighter"
+    usual_root.mkdir()
+    lighter_root.mkdir()
+    usual = StepVoiceEncoder(*write_encoder_files(usual_root))
+    files = write_encoder_files(lighter_root, num_blocks=1, output_size=16, linear_units=24)
+    lighter = StepVoiceEncoder(*files)
+    one, other = usual.encode_blocking(clip()), lighter.encode_blocking(clip())
+    assert len(other.vq02) == len(one.vq02) > 0
+    assert not np.array_equal(other.vq02, one.vq02)
+    assert np.array_equal(other.vq06, one.vq06)
+    assert lighter.fingerprint == other.fingerprint != usual.fingerprint
+    for encoder in (usual, lighter):
+        encoder.close()
+
+
 def test_all_missing_files_are_named(tmp_path: Path) -> None:
     tokenizer_dir, vocoder_dir = write_encoder_files(tmp_path)
     (tokenizer_dir / PARAFORMER / "am.mvn").unlink()

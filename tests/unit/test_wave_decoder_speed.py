@@ -18,8 +18,9 @@ from tests.vocoder_files import join, make_ids, make_voice, token_stream, write_
 
 pytestmark = pytest.mark.unit
 # The mels of a batch agree to 1e-5 (test_flow_batch); the sines' phase adds up differences of F0,
-# which these weights make a thousandfold larger than real ones do. The signal's level is 0.04.
-CLOSE = 5e-4
+# which these weights make a thousandfold larger than real ones do. The signal's level is 0.04;
+# with batches of eight, cut by chance in many ways, differences of up to 7e-4 were seen.
+CLOSE = 1e-3
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def plain(vocoder_dir: Path) -> Iterator[StepWaveDecoder]:
 @pytest.fixture(scope="module")
 def fast(vocoder_dir: Path) -> Iterator[StepWaveDecoder]:
     decoder = StepWaveDecoder(
-        vocoder_dir, threads=1, steps=3, max_batch=4, prompt_memory_bytes=10**7
+        vocoder_dir, threads=1, steps=3, max_batch=8, prompt_memory_bytes=10**7
     )
     yield decoder
     assert decoder.active_streams == 0
@@ -62,7 +63,7 @@ def test_eight_utterances_at_once_equal_eight_alone(plain: StepWaveDecoder) -> N
 async def test_streams_share_batches_and_sound_the_same(
     plain: StepWaveDecoder, fast: StepWaveDecoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jobs = [(make_ids(22, i), make_voice(3 + 2 * i, i)) for i in range(4)]
+    jobs = [(make_ids(22, i), make_voice(3 + 2 * i, i)) for i in range(8)]
     alone = [join(await pieces(plain, *job)) for job in jobs]
     sizes: list[int] = []
     real = wave_decoder.inference_chunks

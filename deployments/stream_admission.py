@@ -1,0 +1,95 @@
+"""Who may stream now: at most so many streams, and at most so many bytes of their caches.
+
+In the order they came. Knows no model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+
+from pipeline.errors import CapacityError
+
+
+class StreamAdmission:
+    """Places for streams. Use it from one event loop.
+
+    max_bytes: of all that stream at a time; None leaves it open.
+    """
+
+    def __init__(self, max_streams: int, max_bytes: int | None = None) -> None:
+        self._free_streams = max_streams
+        self._max_bytes = max_bytes
+        self._used_bytes = 0
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes that the streams admitted now may take."""
+        return self._used_bytes
+
+    def place(self, size_bytes: int) -> Place:
+        """A place to acquire for a stream of so many bytes.
+
+        Raises CapacityError for a stream that would not even fit alone.
+        """
+        if self._max_bytes is not None and size_bytes > self._max_bytes:
+            raise CapacityError(
+                f"the stream would take {size_bytes} bytes of the device and {self._max_bytes} "
+                "are there for streams; a shorter reference clip takes fewer"
+            )
+        return Place(self, size_bytes)
+
+    async def acquire(self, size_bytes: int) -> None:
+        """Wait for a place; nobody overtakes. See `place`."""
+        if not self._waiting and self._has_room(size_bytes):
+            self._enter(size_bytes)
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((size_bytes, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                self._waiting.remove((size_bytes, turn))
+                self._admit_waiting()
+            else:  # the turn came at the same moment
+                self.release(size_bytes)
+            raise
+
+    def release(self, size_bytes: int) -> None:
+        """Leave a place; whoever waits and fits comes in."""
+        self._free_streams += 1
+        self._used_bytes -= size_bytes
+        self._admit_waiting()
+
+    def _admit_waiting(self) -> None:
+        while self._waiting and self._has_room(self._waiting[0][0]):
+            size_bytes, turn = self._waiting.popleft()
+            self._enter(size_bytes)
+            turn.set_result(None)
+
+    def _has_room(self, size_bytes: int) -> bool:
+        fits = self._max_bytes is None or self._used_bytes + size_bytes <= self._max_bytes
+        return self._free_streams > 0 and fits
+
+    def _enter(self, size_bytes: int) -> None:
+        self._free_streams -= 1
+        self._used_bytes += size_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One stream's claim, with `acquire` and `release` as a lock has them."""
+
+    admission: StreamAdmission
+    size_bytes: int
+
+    async def acquire(self) -> None:
+        """Wait for the place."""
+        await self.admission.acquire(self.size_bytes)
+
+    def release(self) -> None:
+        """Leave it."""
+        self.admission.release(self.size_bytes)

@@ -1,0 +1,80 @@
+"""What Prometheus reads of a running service: the names that dashboards of peers use."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+
+from tests.serve.service_client import ServiceClient, eventually
+
+pytestmark = pytest.mark.serve
+
+REPORTED_S = 60.0  # Ray's processes report every ten seconds
+IDLE_S = 25.0  # after which gauges set once would be gone
+HISTOGRAMS = (
+    "audio_ttfp_s",
+    "audio_duration_s",
+    "audio_rtf",
+    "audio_underrun_s",
+    "e2e_request_latency_s",
+    "stage_s",
+    "stage_queue_s",
+    "transfer_s",
+)
+COUNTERS = ("audio_frames", "audio_continuity_ok", "speech_stream_completed", "transfer_bytes")
+LABELS = {
+    "num_requests_running": ("stage", {"router", "tokenizer", "llm", "vocoder"}),
+    "num_requests_waiting": ("stage", {"router", "tokenizer", "llm", "vocoder"}),
+    "stage_s_count": ("stage", {"tokenizer", "llm", "vocoder"}),
+    "stage_queue_s_count": ("stage", {"tokenizer", "vocoder"}),
+    "transfer_bytes": (
+        "hop",
+        {"tokenizer_router", "router_vocoder", "llm_vocoder", "vocoder_router"},
+    ),
+}
+
+
+def samples(page: str, name: str) -> list[tuple[str, float]]:
+    """Labels and value of every sample whose metric is `name`, whatever Ray puts around it."""
+    lines = re.findall(rf"^\w*timbre_{name}(?:_total)?{{(.*)}} (\S+)$", page, re.MULTILINE)
+    return [(labels, float(value)) for labels, value in lines]
+
+
+def values(page: str, name: str, label: str) -> set[str]:
+    found = [re.search(rf'{label}="([^"]*)"', labels) for labels, _ in samples(page, name)]
+    return {match.group(1) for match in found if match}
+
+
+def is_complete(page: str) -> bool:
+    counts = [f"{name}_count" for name in HISTOGRAMS] + list(COUNTERS)
+    return all(sum(v for _, v in samples(page, name)) > 0 for name in counts) and all(
+        values(page, name, label) >= expected for name, (label, expected) in LABELS.items()
+    )
+
+
+def test_the_names_of_peers_are_there_after_a_request(client: ServiceClient) -> None:
+    assert client.speak().status_code == 200
+    assert client.speak(input="").status_code == 422
+    eventually(lambda: is_complete(client.prometheus()), REPORTED_S, every_s=2.0)
+    page = client.prometheus()
+    for name in HISTOGRAMS:
+        assert sum(value for _, value in samples(page, f"{name}_count")) > 0, name
+    for name in COUNTERS:
+        assert sum(value for _, value in samples(page, name)) > 0, name
+    for name, (label, expected) in LABELS.items():
+        assert values(page, name, label) >= expected, name
+    eventually(lambda: busy(client) == 0, REPORTED_S, every_s=2.0)
+    assert busy(client) == 0
+    time.sleep(IDLE_S)
+    idle = client.prometheus()
+    for name in ("num_requests_running", "num_requests_waiting"):
+        assert values(idle, name, "stage") >= LABELS[name][1], "gauges stay while nothing happens"
+
+
+def busy(client: ServiceClient) -> float:
+    """Requests that any stage says it has, running or waiting."""
+    page = client.prometheus()
+    names = ("num_requests_running", "num_requests_waiting")
+    return sum(value for name in names for _, value in samples(page, name))

@@ -1,0 +1,124 @@
+"""Waiting, running and handing over, as the stages count them."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import pickle
+import threading
+import time
+from collections import defaultdict
+
+import numpy as np
+import pytest
+
+from deployments import stage_metrics
+from deployments.kept_gauges import keep_published
+from deployments.stage_metrics import StageLoad, Stamped, Transfers, stamped
+from pipeline.contracts import TokenChunk
+from pipeline.errors import CapacityError
+from tests.vocoder_files import make_voice
+
+pytestmark = pytest.mark.unit
+
+Seen = dict[str, list]
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
+    """Everything that any metric was told, as (value, tags), by the metric's name."""
+    told: Seen = defaultdict(list)
+
+    class Metric:
+        def __init__(self, name: str, **_: object) -> None:
+            self._name = name
+
+        def observe(self, value: float, tags: dict[str, str]) -> None:
+            told[self._name].append((value, *tags.values()))
+
+        set = inc = observe
+
+    for kind in ("Counter", "Gauge", "Histogram"):
+        monkeypatch.setattr(stage_metrics.metrics, kind, Metric)
+    return told
+
+
+async def test_a_turn_counts_as_waiting_and_then_as_running(seen: Seen) -> None:
+    load, admission = StageLoad("vocoder"), asyncio.Semaphore(1)
+    leave = asyncio.Event()
+
+    async def stay() -> None:
+        async with load.turn(admission):
+            await leave.wait()
+
+    tasks = [asyncio.create_task(stay()) for _ in range(3)]
+    await asyncio.sleep(0.02)
+    assert (load.running, load.waiting) == (1, 2)
+    tasks[2].cancel()
+    await asyncio.sleep(0)
+    assert (load.running, load.waiting) == (1, 1)
+    leave.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert (load.running, load.waiting) == (0, 0)
+    waits = [seconds for seconds, _ in seen["timbre_stage_queue_s"]]
+    assert len(waits) == 2
+    assert waits[0] < 0.02 <= waits[1] + 0.005
+    assert not admission.locked()
+
+
+async def test_no_turn_in_time_is_a_capacity_error(seen: Seen) -> None:
+    load, admission = StageLoad("vocoder"), asyncio.Semaphore(0)
+    with pytest.raises(CapacityError, match="vocoder is full"):
+        async with load.turn(admission, 0.01):
+            pytest.fail("it had no turn")
+    assert (load.running, load.waiting) == (0, 0)
+    assert seen["timbre_stage_queue_s"] == []
+
+
+async def test_a_timeout_inside_a_turn_is_not_its_own(seen: Seen) -> None:
+    load, admission = StageLoad("llm"), asyncio.Semaphore(1)
+    with pytest.raises(TimeoutError):
+        async with load.turn(admission, 5.0):
+            raise TimeoutError
+    assert load.running == 0
+    assert not admission.locked()
+
+
+def test_what_is_handed_over_is_weighed_and_timed(seen: Seen) -> None:
+    transfers, voice = Transfers(), make_voice(4)
+    assert transfers.received("router_vocoder", Stamped(voice, time.time() - 2.0)) is voice
+    n_bytes = 2 * (8 + 12) + 4 * (27 * 80 + 192)
+    assert seen["timbre_transfer_bytes"] == [(n_bytes, "router_vocoder")]
+    assert seen["timbre_transfer_s"][0][0] == pytest.approx(2.0, abs=0.1)
+
+
+def test_a_clock_that_lags_counts_as_no_time(seen: Seen) -> None:
+    chunk = TokenChunk(np.zeros(0, np.int32), last=True)
+    Transfers().received("llm_vocoder", Stamped(chunk, time.time() + 60))
+    assert seen == {"timbre_transfer_s": [(0.0, "llm_vocoder")]}
+
+
+def test_stamped_records_travel() -> None:
+    chunk = TokenChunk(np.arange(5, dtype=np.int32), last=False)
+    sent = pickle.loads(pickle.dumps(stamped(chunk)))  # noqa: S301 - our own bytes
+    assert sent.value.ids.tolist() == [0, 1, 2, 3, 4]
+    assert sent.sent_s <= time.time()
+
+
+def test_gauges_are_published_again_until_nobody_holds_them() -> None:
+    published = threading.Event()
+
+    class Gauge:
+        def publish(self) -> None:
+            published.set()
+
+    gauge = Gauge()
+    keep_published(gauge, 0.01)
+    assert published.is_set()
+    published.clear()
+    assert published.wait(5.0)
+    del gauge
+    gc.collect()
+    time.sleep(0.05)
+    published.clear()
+    assert not published.wait(0.1)
