@@ -107,11 +107,12 @@ def train_flow(recipe: Recipe) -> None:
     torch.manual_seed(recipe.seed)
     section = recipe["flow"]
     source, held = make_source(recipe, "train"), make_source(recipe, "held")
-    flow = new_flow()
+    flow = new_flow().to(recipe.device)
     frames_a_batch = int(section["batch"]) * int(section["frames"])
 
     def loss_of(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        loss, parts = batch_loss(flow, source, rng, frames_a_batch)
+        with recipe.reduced_precision():
+            loss, parts = batch_loss(flow, source, rng, frames_a_batch)
         if step % 200 == 0:
             with torch.no_grad():
                 fixed = np.random.default_rng(3)
@@ -161,15 +162,21 @@ def batch_loss(
     n_frames = LENGTHS[int(rng.integers(len(LENGTHS)))]
     n_items = max(2, frames_a_batch // n_frames)
     items = [source.draw(rng, n_frames) for _ in range(n_items)]
-    rows = torch.stack([item.rows for item in items])
+    device = flow.encoder_proj.weight.device
+    rows = torch.stack([item.rows for item in items]).to(device)
     mel = torch.stack([item.mel for item in items])  # [B, T, M]
     prompt_frames = 2 * torch.tensor([item.prompt_rows for item in items])
-    rows_mask, frames_mask = _masks(items) if rng.random() < CHUNKED else (None, None)
-    embedding = torch.stack([item.embedding for item in items])
+    prompt_mel = _squeezed(mel, prompt_frames, rng).to(device)
+    mel = mel.to(device)
+    rows_mask, frames_mask = None, None
+    if rng.random() < CHUNKED:
+        rows_mask, frames_mask = (mask.to(device) for mask in _masks(items))
+    embedding = torch.stack([item.embedding for item in items]).to(device)
     mu = flow.encoder_proj(encode(flow.encoder, flow.input_embedding(rows), rows_mask))
-    in_prompt = (torch.arange(n_frames)[None] < prompt_frames[:, None])[..., None]  # [B, T, 1]
-    condition = _condition(flow, mu, embedding, _squeezed(mel, prompt_frames, rng) * in_prompt)
-    kept = torch.from_numpy((rng.random(n_items) >= UNGUIDED).astype(np.float32))
+    in_prompt = torch.arange(n_frames)[None] < prompt_frames[:, None]
+    in_prompt = in_prompt[..., None].to(device)  # [B, T, 1]
+    condition = _condition(flow, mu, embedding, prompt_mel * in_prompt)
+    kept = torch.from_numpy((rng.random(n_items) >= UNGUIDED).astype(np.float32)).to(device)
     velocity = _velocity_loss(
         flow, mel, condition * kept[:, None, None], ~in_prompt, frames_mask, rng
     )
@@ -192,9 +199,9 @@ def _velocity_loss(
 
     Condition [B, 3M, T], counted [B, T, 1].
     """
-    share = torch.from_numpy(rng.random(len(mel)).astype(np.float32))
+    share = torch.from_numpy(rng.random(len(mel)).astype(np.float32)).to(mel.device)
     times = 1 - torch.cos(share * 0.5 * math.pi)
-    noise = torch.from_numpy(rng.standard_normal(mel.shape).astype(np.float32))
+    noise = torch.from_numpy(rng.standard_normal(mel.shape, np.float32)).to(mel.device)
     at = times[:, None, None]
     noisy = (1 - at) * noise + at * mel
     modulation = batched_modulation(flow.decoder.estimator, times)
