@@ -5,11 +5,13 @@ Knows no stage.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from pipeline.errors import ConfigError
@@ -17,7 +19,7 @@ from pipeline.errors import ConfigError
 DEFAULT_CONFIG = Path(__file__).parent / "config.yaml"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Recipe:
     """work_dir: where everything is written. tree: the YAML. seed: of every stage.
 
@@ -35,6 +37,19 @@ class Recipe:
     def steps(self, stage: str) -> int:
         """Optimizer steps of a stage."""
         return max(1, round(int(self.tree[stage]["steps"]) * self.scale))
+
+    @functools.cached_property
+    def device(self) -> torch.device:
+        """Where networks train: `cpu`, `cuda`, or with `auto` a GPU where there is one."""
+        name = str(self.tree.get("device", "auto"))
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        return torch.device(name)
+
+    def reduced_precision(self) -> torch.autocast:
+        """Context of the forward passes of LLM and flow: bfloat16 if the recipe says so."""
+        is_reduced = self.tree.get("precision", "float32") == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=is_reduced)
 
     def directory(self, stage: str) -> Path:
         """The stage's directory, made if need be."""

@@ -30,11 +30,15 @@ from pipeline.stepaudio.waveform import resample
 from training.config import DEFAULT_CONFIG, Recipe, load_recipe
 from training.corpus import RATE_HZ, TOKENIZER_RATE_HZ, Clip, Corpus, f0_of, load_corpus
 from training.judge import Judge, errors, load_judge, phone_ids
+from training.linguistic_tokenizer import voice_medians_hz
+from training.memory import PeakMemory
 from training.progress import progress
 
 SHORT_WORDS = 8  # texts up to here are one class, longer ones the other
 CLIPPED_AT, CLIPPED_SHARE = 0.98, 1e-3
 SHORTEST_S, RUNAWAY = 0.15, 3.0  # seconds; times the original's length
+QUIET_RMS = 1e-3  # -60 dB: quieter is empty
+SHORTEST_REFERENCE_S = 2.0
 SEED = 5
 OTHER_SENTENCES = (
     "The quick brown fox jumps over the lazy dog.",
@@ -78,7 +82,8 @@ class Outcome:
     floor: float
     pitch_hz: float
     reference_pitch_hz: float
-    clipped: bool
+    mos: float
+    original_mos: float
     faults: list[str] = field(default_factory=list)
 
 
@@ -106,6 +111,14 @@ class Listener:
         """Median F0 of the voiced frames, 0 where none is."""
         f0 = f0_of(samples24)
         return float(np.median(f0[f0 > 0])) if (f0 > 0).any() else 0.0
+
+    @staticmethod
+    def mos(samples24: NDArray[np.float32]) -> float:
+        """DNSMOS, overall, 1 to 5."""
+        from speechmos import dnsmos
+
+        samples = to_16k(samples24).numpy().clip(-1, 1)
+        return float(dnsmos.run(samples, TOKENIZER_RATE_HZ)["ovrl_mos"])
 
 
 def to_16k(samples24: NDArray[np.float32]) -> torch.Tensor:
@@ -190,7 +203,11 @@ def held_trials(recipe: Recipe, count: int) -> list[Trial]:
     held = load_corpus(recipe, "held")
     trials = []
     for n, i in enumerate(_spread(held, count)):
-        own = [j for j in held.of_voice[held[i].voice] if j != i and held.durations_s[j] > 2.0]
+        own = [
+            j
+            for j in held.of_voice[held[i].voice]
+            if j != i and held.durations_s[j] > SHORTEST_REFERENCE_S
+        ]
         trials.append(
             Trial(held[int(own[n % len(own)])], held[i], held[_not_of(held, held[i].voice, n)])
         )
@@ -214,7 +231,7 @@ def _spread(corpus: Corpus, count: int) -> list[int]:
 
 
 def _of(corpus: Corpus, voice: int, n: int) -> int:
-    own = [i for i in corpus.of_voice[voice] if corpus.durations_s[i] > 2.0]
+    own = [i for i in corpus.of_voice[voice] if corpus.durations_s[i] > SHORTEST_REFERENCE_S]
     return int(own[n % len(own)])
 
 
@@ -222,7 +239,7 @@ def _not_of(corpus: Corpus, voice: int, n: int) -> int:
     rng = np.random.default_rng((SEED, n))
     while True:
         i = int(rng.integers(len(corpus)))
-        if corpus.voices[i] != voice and corpus.durations_s[i] > 2.0:
+        if corpus.voices[i] != voice and corpus.durations_s[i] > SHORTEST_REFERENCE_S:
             return i
 
 
@@ -234,13 +251,9 @@ def judge_trial(
     made, took_s = speak(wav_bytes(reference), trial.reference.words, trial.original.words, seed)
     said = phone_ids(trial.original.text)
     seconds, original_seconds = len(made) / RATE_HZ, len(original) / RATE_HZ
-    faults = []
-    if seconds < SHORTEST_S or not np.isfinite(made).all():
-        faults.append("empty")
-        made = np.pad(made, (0, RATE_HZ))
-    if seconds > RUNAWAY * original_seconds + 1:
-        faults.append("runaway")
-    clipped = bool((np.abs(made) > CLIPPED_AT).mean() > CLIPPED_SHARE)
+    faults = faults_of(made, original_seconds)
+    if "empty" in faults:
+        made = np.pad(np.nan_to_num(made), (0, RATE_HZ))
     a, r, o, x = (listener.identity(s) for s in (made, reference, other, original))
     outcome = Outcome(
         words=len(trial.original.words.split()),
@@ -256,10 +269,41 @@ def judge_trial(
         floor=float(x @ o),
         pitch_hz=listener.pitch_hz(made),
         reference_pitch_hz=listener.pitch_hz(reference),
-        clipped=clipped,
+        mos=listener.mos(made),
+        original_mos=listener.mos(original),
         faults=faults,
     )
     return outcome, made
+
+
+def faults_of(made: NDArray[np.float32], original_seconds: float) -> list[str]:
+    """What is wrong with a clone without listening: empty, runaway, clipped."""
+    faults, seconds = [], len(made) / RATE_HZ
+    is_loud = len(made) and float(np.sqrt(np.mean(np.square(made)))) > QUIET_RMS
+    if seconds < SHORTEST_S or not np.isfinite(made).all() or not is_loud:
+        faults.append("empty")
+    if seconds > RUNAWAY * original_seconds + 1:
+        faults.append("runaway")
+    if len(made) and (np.abs(made) > CLIPPED_AT).mean() > CLIPPED_SHARE:
+        faults.append("clipped")
+    return faults
+
+
+def many_requests(recipe: Recipe, speak: Speak, count: int) -> dict:
+    """Random held-out sentences in random voices, seen and held-out in turn: what went wrong."""
+    splits = {name: load_corpus(recipe, name) for name in ("train", "val", "held")}
+    rng = np.random.default_rng((SEED, count))
+    wrong, made_s, took_s = [], 0.0, 0.0
+    for n in progress(range(count), "requests", count):
+        references, sentences = splits["train" if n % 2 else "held"], splits["val"]
+        text = sentences[int(rng.integers(len(sentences)))]
+        long_enough = np.flatnonzero(references.durations_s > SHORTEST_REFERENCE_S)
+        reference = references[int(rng.choice(long_enough))]
+        made, spent_s = speak(wav_bytes(audio(reference)), reference.words, text.words, n)
+        made_s, took_s = made_s + len(made) / RATE_HZ, took_s + spent_s
+        if faults := faults_of(made, text.duration_s):
+            wrong.append({"request": n, "text": text.words, "faults": faults})
+    return {"requests": count, "wrong": wrong, "rtf": took_s / made_s}
 
 
 def summary(outcomes: list[Outcome]) -> dict[str, float]:
@@ -285,7 +329,9 @@ def summary(outcomes: list[Outcome]) -> dict[str, float]:
         "nearer_to_reference_original": float(np.mean([o.ceiling > o.floor for o in outcomes])),
         "pitch_error_cents": float(np.median(cents)) if cents else float("nan"),
         "length_ratio": float(np.mean([o.seconds / o.original_seconds for o in outcomes])),
-        "faults": sum(bool(o.faults) or o.clipped for o in outcomes),
+        "mos": float(np.mean([o.mos for o in outcomes])),
+        "mos_original": float(np.mean([o.original_mos for o in outcomes])),
+        "faults": sum(bool(o.faults) for o in outcomes),
         "rtf": sum(o.took_s for o in outcomes) / max(1e-6, sum(o.seconds for o in outcomes)),
     }
 
@@ -295,9 +341,14 @@ def _rate(outcomes: list[Outcome], name: str) -> float:
     return sum(getattr(o, name) for o in outcomes) / phones if phones else float("nan")
 
 
-def human_outcomes(listener: Listener, speak: Speak, directory: Path) -> list[dict]:
-    """Real clips as references: what is understood, and where the pitch goes."""
+def human_outcomes(recipe: Recipe, listener: Listener, speak: Speak, directory: Path) -> list[dict]:
+    """Real clips as references: what is understood, and where the pitch goes.
+
+    middle_pitch_hz: of the training voices, where a clone that heeds no reference would lie.
+    """
     import librosa
+
+    middle_hz = float(np.median(list(voice_medians_hz(load_corpus(recipe, "val")).values())))
 
     transcripts = json.loads((directory / "transcripts.json").read_text(encoding="utf-8"))
     rows = []
@@ -319,6 +370,7 @@ def human_outcomes(listener: Listener, speak: Speak, directory: Path) -> list[di
                 "phone_error": wrong / count,
                 "pitch_hz": float(np.median(pitches)),
                 "clip_pitch_hz": listener.pitch_hz(clip),
+                "middle_pitch_hz": middle_hz,
             }
         )
     return rows
@@ -336,6 +388,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--url", help="a running service instead of this process")
     parser.add_argument("--trials", type=int, default=60, help="of each kind")
     parser.add_argument("--human", type=Path, help="directory of real clips with transcripts.json")
+    parser.add_argument(
+        "--requests", type=int, default=0, help="how many more clones to check for faults alone"
+    )
     parser.add_argument("--out", type=Path, default=Path("evaluation"))
     chosen = parser.parse_args(arguments)
     recipe = load_recipe(chosen.config, work_dir=chosen.work_dir)
@@ -344,7 +399,7 @@ def main(arguments: list[str] | None = None) -> None:
     listener = Listener(load_judge(recipe))
     results: dict = {"copy": judge_copies(recipe, chosen.model, listener)}
     shown = []
-    with LocalPipeline(chosen.model) as pipeline:
+    with LocalPipeline(chosen.model) as pipeline, PeakMemory() as memory:
         speak = http_speak(chosen.url) if chosen.url else local_speak(pipeline)
         for kind, trials in (
             ("seen", seen_trials(recipe, chosen.trials)),
@@ -359,7 +414,11 @@ def main(arguments: list[str] | None = None) -> None:
             results[kind] = summary(outcomes)
             results[f"{kind}_trials"] = [asdict(o) for o in outcomes]
         if chosen.human:
-            results["human"] = human_outcomes(listener, speak, chosen.human)
+            results["human"] = human_outcomes(recipe, listener, speak, chosen.human)
+        if chosen.requests:
+            results["many"] = many_requests(recipe, speak, chosen.requests)
+    if chosen.url:
+        results["memory"] = {"peak_bytes": memory.peak_bytes, "of_stage": memory.of_stage_bytes}
     (chosen.out / "evaluation.json").write_text(json.dumps(results, indent=1) + "\n")
     plot_all(recipe, chosen.model, results, shown, chosen.out)
     (chosen.out / "table.md").write_text(markdown(results), encoding="utf-8")

@@ -58,7 +58,7 @@ class ItemSource:
     """Draws items of a fixed length."""
 
     def __init__(self, corpus: Corpus, encoded: Encoded, embeddings: NDArray[np.float32]) -> None:
-        self._corpus, self._encoded, self._embeddings = corpus, encoded, embeddings
+        self.corpus, self._encoded, self._embeddings = corpus, encoded, embeddings
         self._voices = list(corpus.of_voice)
 
     def draw(self, rng: np.random.Generator, n_frames: int) -> Item:
@@ -66,11 +66,11 @@ class ItemSource:
 
         The prompt ends where a clip ends, or anywhere.
         """
-        own = self._corpus.of_voice[self._voices[int(rng.integers(len(self._voices)))]]
+        own = self.corpus.of_voice[self._voices[int(rng.integers(len(self._voices)))]]
         n_rows, gain = n_frames // 2, draw_gain(rng, WIDE_GAIN)
         rows, mels, ends, total = [], [], [], 0
         while total < n_rows:
-            clip_rows, mel = self._clip(int(own[int(rng.integers(len(own)))]), gain)
+            clip_rows, mel = self.clip(int(own[int(rng.integers(len(own)))]), gain)
             if not rows:  # the first clip begins anywhere
                 skip = int(rng.integers(max(1, len(clip_rows) // GROUP_ROWS))) * GROUP_ROWS
                 clip_rows, mel = clip_rows[skip:], mel[2 * skip :]
@@ -78,14 +78,19 @@ class ItemSource:
             mels.append(mel)
             total += len(clip_rows)
             ends.append(total)
-        embedding = torch.from_numpy(self._embeddings[int(own[int(rng.integers(len(own)))])])
+        embedding = self.embedding(int(own[int(rng.integers(len(own)))]))
         prompt_rows = _prompt_rows(rng, ends, n_rows)
         mel = torch.cat(mels)[:n_frames]
         return Item(torch.cat(rows)[:n_rows], mel, prompt_rows, embedding)
 
-    def _clip(self, index: int, gain: float) -> tuple[Tensor, Tensor]:
+    def embedding(self, index: int) -> Tensor:
+        """The speaker embedding of a clip, [192]."""
+        return torch.from_numpy(self._embeddings[index])
+
+    def clip(self, index: int, gain: float = 1.0) -> tuple[Tensor, Tensor]:
+        """A clip's token rows [R, 2] and mel [2R, M]."""
         rows = torch.from_numpy(to_rows(self._encoded.tokens[index]))
-        mel = mel_of(to_float(self._corpus[index].audio24) * gain)
+        mel = mel_of(to_float(self.corpus[index].audio24) * gain)
         n_frames = 2 * len(rows)
         if len(mel) < n_frames:
             mel = torch.cat((mel, mel[-1:].expand(n_frames - len(mel), -1)))
@@ -107,11 +112,12 @@ def train_flow(recipe: Recipe) -> None:
     torch.manual_seed(recipe.seed)
     section = recipe["flow"]
     source, held = make_source(recipe, "train"), make_source(recipe, "held")
-    flow = new_flow()
+    flow = new_flow().to(recipe.device)
     frames_a_batch = int(section["batch"]) * int(section["frames"])
 
     def loss_of(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        loss, parts = batch_loss(flow, source, rng, frames_a_batch)
+        with recipe.reduced_precision():
+            loss, parts = batch_loss(flow, source, rng, frames_a_batch)
         if step % 200 == 0:
             with torch.no_grad():
                 fixed = np.random.default_rng(3)
@@ -161,15 +167,21 @@ def batch_loss(
     n_frames = LENGTHS[int(rng.integers(len(LENGTHS)))]
     n_items = max(2, frames_a_batch // n_frames)
     items = [source.draw(rng, n_frames) for _ in range(n_items)]
-    rows = torch.stack([item.rows for item in items])
+    device = flow.encoder_proj.weight.device
+    rows = torch.stack([item.rows for item in items]).to(device)
     mel = torch.stack([item.mel for item in items])  # [B, T, M]
     prompt_frames = 2 * torch.tensor([item.prompt_rows for item in items])
-    rows_mask, frames_mask = _masks(items) if rng.random() < CHUNKED else (None, None)
-    embedding = torch.stack([item.embedding for item in items])
+    prompt_mel = _squeezed(mel, prompt_frames, rng).to(device)
+    mel = mel.to(device)
+    rows_mask, frames_mask = None, None
+    if rng.random() < CHUNKED:
+        rows_mask, frames_mask = (mask.to(device) for mask in _masks(items))
+    embedding = torch.stack([item.embedding for item in items]).to(device)
     mu = flow.encoder_proj(encode(flow.encoder, flow.input_embedding(rows), rows_mask))
-    in_prompt = (torch.arange(n_frames)[None] < prompt_frames[:, None])[..., None]  # [B, T, 1]
-    condition = _condition(flow, mu, embedding, _squeezed(mel, prompt_frames, rng) * in_prompt)
-    kept = torch.from_numpy((rng.random(n_items) >= UNGUIDED).astype(np.float32))
+    in_prompt = torch.arange(n_frames)[None] < prompt_frames[:, None]
+    in_prompt = in_prompt[..., None].to(device)  # [B, T, 1]
+    condition = _condition(flow, mu, embedding, prompt_mel * in_prompt)
+    kept = torch.from_numpy((rng.random(n_items) >= UNGUIDED).astype(np.float32)).to(device)
     velocity = _velocity_loss(
         flow, mel, condition * kept[:, None, None], ~in_prompt, frames_mask, rng
     )
@@ -192,9 +204,9 @@ def _velocity_loss(
 
     Condition [B, 3M, T], counted [B, T, 1].
     """
-    share = torch.from_numpy(rng.random(len(mel)).astype(np.float32))
+    share = torch.from_numpy(rng.random(len(mel)).astype(np.float32)).to(mel.device)
     times = 1 - torch.cos(share * 0.5 * math.pi)
-    noise = torch.from_numpy(rng.standard_normal(mel.shape).astype(np.float32))
+    noise = torch.from_numpy(rng.standard_normal(mel.shape, np.float32)).to(mel.device)
     at = times[:, None, None]
     noisy = (1 - at) * noise + at * mel
     modulation = batched_modulation(flow.decoder.estimator, times)

@@ -99,17 +99,17 @@ def train_judge(recipe: Recipe) -> None:
     """Stage `judge`."""
     seed = recipe.seed + SEED_OFFSET
     torch.manual_seed(seed)
-    corpus, judge = load_corpus(recipe, "judge"), Judge()
+    corpus, judge = load_corpus(recipe, "judge"), Judge().to(recipe.device)
     batch = int(recipe["judge"]["batch"])
 
     def loss_of(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        total, wrong, count, used = torch.zeros(()), 0, 0, 0
+        total, wrong, count, used = torch.zeros((), device=recipe.device), 0, 0, 0
         for index in rng.integers(len(corpus), size=batch):
             clip = corpus[int(index)]
             said = phone_ids(clip.text)
             loss, heard = _clip_loss(judge, clip, said, rng)
             if torch.isfinite(loss):
-                total, used = total + loss, used + 1
+                total, used = total + loss.to(recipe.device), used + 1
             if step % 25 == 0:
                 wrong, count = wrong + errors(heard, said), count + len(said)
         return total / max(1, used), {"phone_error": wrong / count} if count else {}
@@ -129,7 +129,7 @@ def _clip_loss(
     samples = _disturbed(clip.audio16.astype(np.float32) / 32768, rng)
     fbank = features(torch.from_numpy(samples.astype(np.float32)))
     fbank = torch.roll(fbank, int(rng.integers(-MAX_SHIFT, MAX_SHIFT + 1)), dims=1)
-    for_ctc, for_frames = judge(fbank)
+    for_ctc, for_frames = (x.cpu() for x in judge(fbank.to(judge.phones.weight.device)))
     times_s = np.arange(len(for_frames)) * FRAME_S + FRAME_CENTRE_S
     frame = F.nll_loss(for_frames, torch.from_numpy(clip.labels(times_s)))
     target = torch.tensor(said)

@@ -56,7 +56,7 @@ class Schedule:
 def train(
     module: nn.Module, loss_of: StepLoss, schedule: Schedule, directory: Path, seed: int, title: str
 ) -> None:
-    """Run all steps, or what is left of them.
+    """Run all steps, or what is left of them, on the device that the module is on.
 
     The module ends with the final (averaged, if asked for) parameters.
     """
@@ -65,6 +65,7 @@ def train(
         lr=schedule.lr,
         betas=schedule.betas,
         weight_decay=schedule.weight_decay,
+        fused=True,
     )
     average = _clone(module) if schedule.ema else {}
     path = directory / "state.pt"
@@ -80,10 +81,7 @@ def train(
             loss.backward()
             norm = nn.utils.clip_grad_norm_(module.parameters(), schedule.clip)
             optimizer.step()
-            for name, mean in average.items():
-                mean.lerp_(
-                    module.state_dict()[name], 1 - min(schedule.ema, (step + 1) / (step + 10))
-                )
+            _follow(average, module, 1 - min(schedule.ema, (step + 1) / (step + 10)))
             if step % LOG_EVERY == 0 or step == schedule.steps - 1:
                 took_s = round(spent_s + time.monotonic() - begun, 1)
                 line = {
@@ -107,7 +105,7 @@ def train(
 
 def load_trained(module: nn.Module, directory: Path) -> nn.Module:
     """The parameters that the last save of a stage holds, averaged where the stage averages."""
-    state = torch.load(directory / "state.pt", weights_only=True)
+    state = torch.load(directory / "state.pt", weights_only=True, map_location="cpu")
     module.load_state_dict(state["module"])
     if state["average"]:
         module.load_state_dict(state["average"], strict=False)
@@ -137,13 +135,19 @@ def _clone(module: nn.Module) -> dict[str, Tensor]:
     return {k: v.detach().clone() for k, v in module.state_dict().items() if v.is_floating_point()}
 
 
+def _follow(average: dict[str, Tensor], module: nn.Module, weight: float) -> None:
+    state = module.state_dict() if average else {}
+    for name, mean in average.items():
+        mean.lerp_(state[name], weight)
+
+
 def _resume(
     path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, Tensor]
 ) -> tuple[int, float]:
     """First step to run and seconds spent so far."""
     if not path.is_file():
         return 0, 0.0
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, weights_only=True, map_location="cpu")
     module.load_state_dict(state["module"])
     optimizer.load_state_dict(state["optimizer"])
     for name, mean in state["average"].items():

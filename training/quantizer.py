@@ -76,7 +76,7 @@ class Quantizer(nn.Module):
         self.total.lerp_(sums, 1 - DECAY)
         dead = self.usage < DEAD
         if dead.any():
-            fresh = torch.randint(len(vectors), (int(dead.sum()),))
+            fresh = torch.randint(len(vectors), (int(dead.sum()),), device=vectors.device)
             self.total[dead] = vectors[fresh]
             self.usage[dead] = 1.0
         self.codebook.copy_(self.total / self.usage[:, None])

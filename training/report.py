@@ -56,6 +56,7 @@ def markdown(results: dict) -> str:
             f"| similarity to the reference, {kind} | {s['similarity_to_reference']:.3f} "
             f"| other voices {similarity[0]:.3f}, same voice {similarity[1]:.3f} | | |"
         )
+        rows.append(f"| DNSMOS overall, {kind} | {s['mos']:.2f} | {s['mos_original']:.2f} | | |")
         row(
             f"runaway, empty or clipped, {kind}, of {s['trials']}",
             s["faults"],
@@ -95,11 +96,38 @@ def markdown(results: dict) -> str:
             f"| copy-synthesis PESQ, {name} | {h['pesq']:.2f} | Griffin-Lim {g['pesq']:.2f} | | |"
         )
     rows += [
-        f"| real clip {clip['clip']}: phone error; pitch | {clip['phone_error']:.3f}; "
-        f"{clip['pitch_hz']:.0f} Hz | clip {clip['clip_pitch_hz']:.0f} Hz | | |"
-        for clip in results.get("human", [])
+        _human_row(clip, _own_error(results["held_trials"])) for clip in results.get("human", [])
     ]
+    if many := results.get("many"):
+        count, wrong = many["requests"], len(many["wrong"])
+        row(f"runaway, empty or clipped of {count} more", wrong, "", "0", wrong == 0, "d")
+    if memory := results.get("memory"):
+        peak = memory["peak_bytes"] / 1e9
+        row("peak resident memory of the deployments, GB", peak, "", "≤ 4", peak <= 4, ".2f")
     return "\n".join(rows) + "\n"
+
+
+def _own_error(trials: list[dict]) -> float:
+    return sum(t["original_errors"] for t in trials) / sum(t["phones"] for t in trials)
+
+
+def _human_row(clip: dict, own: float) -> str:
+    """The pitch moved toward the clip's when it lies nearer to it than the middle voice does.
+
+    Or within 150 cents of it.
+    """
+
+    def cents(hz: float) -> float:
+        return 1200 * abs(math.log2(hz / clip["clip_pitch_hz"])) if hz else math.inf
+
+    moved = cents(clip["pitch_hz"]) <= max(150, cents(clip["middle_pitch_hz"]))
+    met = clip["phone_error"] <= own + 0.2 and moved
+    return (
+        f"| real clip {clip['clip']}: phone error; pitch | {clip['phone_error']:.3f}; "
+        f"{clip['pitch_hz']:.0f} Hz | {own:.3f}; clip {clip['clip_pitch_hz']:.0f} Hz, middle "
+        f"{clip['middle_pitch_hz']:.0f} Hz | ≤ {own + 0.2:.3f}, toward the clip "
+        f"| {'yes' if met else 'no'} |"
+    )
 
 
 def plot_all(

@@ -29,8 +29,9 @@ _FUNCTIONS = {
     "speaker": ("speaker_encoder", "train_speaker"),
     "embeddings": ("encode", "encode_speakers"),
     "f0": ("hift", "train_f0"),
-    "hift": ("hift", "train_hift"),
     "flow": ("flow", "train_flow"),
+    "flow_mels": ("flow_mels", "make_flow_mels"),
+    "hift": ("hift", "train_hift"),
     "voices": ("make_voices", "make_voices"),
     "export": ("export", "export_all"),
 }

@@ -76,7 +76,7 @@ class SemanticNet(nn.Module):
         D] against the stream's labels.
         """
         times_s = np.arange(len(vectors))[:, None] * CODE_S + np.array(SLOTS_S)
-        labels = torch.from_numpy(stream.labels(times_s.reshape(-1)))
+        labels = torch.from_numpy(stream.labels(times_s.reshape(-1))).to(vectors.device)
         logits = self.head(vectors).view(-1, len(CLASSES))
         return F.cross_entropy(logits, labels), float((logits.argmax(1) == labels).float().mean())
 
@@ -99,16 +99,16 @@ def train_semantic(recipe: Recipe) -> None:
     """Stage `vq06`."""
     torch.manual_seed(recipe.seed)
     corpus, section = load_corpus(recipe, "train"), recipe["vq06"]
-    net = SemanticNet(section)
+    net = SemanticNet(section).to(recipe.device)
     steps = recipe.steps("vq06")
 
     def loss_of(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         if step >= QUANTIZE_FROM * steps and not net.quantizer.is_ready:
             _start_codes(net, recipe, step)
-        total, accuracy = torch.zeros(()), 0.0
+        total, accuracy = torch.zeros((), device=recipe.device), 0.0
         for _ in range(STREAMS):
             stream = draw_stream(corpus, rng, float(section["stream_s"]))
-            vectors = net(_augmented(whisper_mel(stream.samples), rng)[None])[0]
+            vectors = net(_augmented(whisper_mel(stream.samples), rng)[None].to(recipe.device))[0]
             if net.quantizer.is_ready:
                 vectors, commitment = net.quantizer(vectors)
                 total = total + commitment / STREAMS
@@ -150,7 +150,7 @@ def _start_codes(net: SemanticNet, recipe: Recipe, step: int) -> None:
     vectors = []
     for _ in progress(range(START_STREAMS), "k-means", START_STREAMS):
         stream = draw_stream(corpus, rng, float(recipe["vq06"]["stream_s"]))
-        vectors.append(net(whisper_mel(stream.samples)[None])[0])
+        vectors.append(net(whisper_mel(stream.samples)[None].to(recipe.device))[0].cpu())
     generator = torch.Generator().manual_seed(recipe.seed)
     iterations = int(recipe["vq06"]["clusters_iterations"])
     net.quantizer.start(torch.cat(vectors), iterations, generator)

@@ -14,6 +14,7 @@ from pipeline.stepaudio.tiny_configs import vocoder_config as vocoder_yaml
 # kernels, for speed.
 _EDITS = (
     ("mlp_ratio: 2.0", "mlp_ratio: 4.0"),
+    ("nb_harmonics: 8", "nb_harmonics: 24"),  # low voices' upper harmonics need not be invented
     ("inference_cfg_rate: 0.7", "inference_cfg_rate: 0.5"),  # more raises the level of the valleys
     ("resblock_kernel_sizes: [3, 7, 11]", "resblock_kernel_sizes: [3, 7]"),
     (

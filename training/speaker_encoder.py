@@ -84,7 +84,7 @@ def train_speaker(recipe: Recipe) -> None:
     torch.manual_seed(recipe.seed)
     corpus, section = load_corpus(recipe, "train"), recipe["speaker"]
     medians = voice_medians_hz(corpus)
-    task = SpeakerTask(int(section["channels"]), int(corpus.voices.max()) + 1)
+    task = SpeakerTask(int(section["channels"]), int(corpus.voices.max()) + 1).to(recipe.device)
 
     def loss_of(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         length = int(rng.uniform(0.6, 1.4) * float(section["crop_s"]) * TOKENIZER_RATE_HZ)
@@ -97,7 +97,8 @@ def train_speaker(recipe: Recipe) -> None:
             fbanks.append(speaker_fbank(limit_peak(piece)))
             voices.append(stream.clips[0].voice)
         log_pitch = torch.tensor([math.log(medians[v] / PITCH_CENTRE_HZ) for v in voices])
-        speaker, pitch, accuracy = task(torch.stack(fbanks), torch.tensor(voices), log_pitch)
+        batch = (torch.stack(fbanks), torch.tensor(voices), log_pitch)
+        speaker, pitch, accuracy = task(*(x.to(recipe.device) for x in batch))
         parts = {"accuracy": float(accuracy), "pitch": float(pitch.detach())}
         return speaker + PITCH_WEIGHT * pitch, parts
 

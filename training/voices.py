@@ -15,9 +15,9 @@ import numpy as np
 from pipeline.espeak import VoiceSettings
 
 FORMANTS = 7
-PITCH_HZ = (72.0, 235.0)  # espeak's base pitch of a variant, drawn evenly in log
+PITCH_HZ = (78.0, 220.0)  # espeak's base pitch of a variant, drawn evenly in log
 FORMANT_SCALE = (0.86, 1.2)
-KLATT_SHARE = 0.12
+KLATT_SHARE = 0.06
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +63,14 @@ def _variant(rng: np.random.Generator, name: str, base_hz: float, scale: float) 
     lines = ["language variant", f"name {name}", f"pitch {base_hz:.0f} {top_hz:.0f}"]
     for formant in range(FORMANTS):
         frequency = 100 * scale * np.exp(rng.normal(0, 0.03))
-        height, width = rng.uniform(75, 120), rng.uniform(80, 150)
+        height, width = rng.uniform(85, 112), rng.uniform(85, 125)
         lines.append(f"formant {formant} {frequency:.0f} {height:.0f} {width:.0f}")
-    lines.append(f"flutter {rng.integers(1, 8)}")
-    lines.append(f"roughness {rng.integers(0, 5)}")
-    lines.append(f"voicing {rng.integers(80, 130)}")
-    lines.append(f"consonants {rng.integers(70, 120)} {rng.integers(70, 120)}")
-    if rng.random() < 0.3:
-        levels = " ".join(str(rng.integers(0, 4)) for _ in range(8))
+    lines.append(f"flutter {rng.integers(1, 4)}")
+    lines.append(f"roughness {rng.integers(0, 2)}")
+    lines.append(f"voicing {rng.integers(90, 116)}")
+    lines.append(f"consonants {rng.integers(85, 116)} {rng.integers(85, 116)}")
+    if rng.random() < 0.15:
+        levels = " ".join(str(rng.integers(0, 3)) for _ in range(8))
         lines.append(f"breath {levels}")
     if rng.random() < KLATT_SHARE:
         lines.append(f"klatt {rng.integers(1, 5)}")

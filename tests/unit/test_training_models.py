@@ -11,6 +11,9 @@ from torch import nn
 
 from pipeline.stepaudio.dit import Retention
 from pipeline.stepaudio.flow import Flow
+from training.config import Recipe
+from training.evaluate import faults_of
+from training.hift import envelope_loss, spectral_loss
 from training.judge import errors, phone_ids
 from training.lm import Head
 from training.loop import Schedule, is_done, train
@@ -145,3 +148,54 @@ def test_an_unknown_stage_is_refused(capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit):
         main(["--stage", "corpus,nonsense"])
     assert "no stage is called nonsense" in capsys.readouterr().err
+
+
+def _babble(seed: int) -> torch.Tensor:
+    """Noise whose level moves like syllables, 1 s at 24 kHz. → [1, L]"""
+    rng = np.random.default_rng(seed)
+    steps = rng.uniform(0.01, 0.5, 12).repeat(2000)
+    return torch.from_numpy((rng.standard_normal(24_000) * steps).astype(np.float32))[None]
+
+
+def test_envelope_loss_ignores_level_and_tells_another_rhythm() -> None:
+    target = _babble(1)
+    assert float(envelope_loss(target, target)) < 1e-3
+    assert float(envelope_loss(0.3 * target, target)) < 1e-3
+    dulled = target + 0.2 * torch.randn(target.shape, generator=torch.Generator().manual_seed(0))
+    other = float(envelope_loss(_babble(2), target))
+    assert 0.05 < float(envelope_loss(dulled, target)) < other
+    assert other > 0.5
+
+
+def test_spectral_loss_is_least_for_the_target_itself() -> None:
+    target = _babble(3)
+    own, parts = spectral_loss(target, target)
+    quieter, quieter_parts = spectral_loss(0.7 * target, target)
+    assert float(own) < 0.01
+    assert float(quieter) > 0.5
+    assert quieter_parts["level"] > 0.5 > parts["level"]
+
+
+@pytest.mark.parametrize(
+    ("made", "faults"),
+    [
+        (0.1 * np.ones(24_000, np.float32), []),
+        (np.zeros(24_000, np.float32), ["empty"]),
+        (np.full(24_000, np.nan, np.float32), ["empty"]),
+        (np.zeros(0, np.float32), ["empty"]),
+        (0.1 * np.ones(24_000 * 5, np.float32), ["runaway"]),
+        (np.ones(24_000, np.float32), ["clipped"]),
+    ],
+)
+def test_faults_are_named(made: np.ndarray, faults: list[str]) -> None:
+    assert faults_of(made, original_seconds=1.0) == faults
+
+
+def test_recipe_names_device_and_precision(tmp_path: Path) -> None:
+    plain = Recipe(tmp_path, {"device": "cpu"}, 1)
+    assert plain.device == torch.device("cpu")
+    a, b = torch.randn(4, 4), torch.randn(4, 4)
+    with plain.reduced_precision():
+        assert (a @ b).dtype == torch.float32
+    with Recipe(tmp_path, {"device": "cpu", "precision": "bfloat16"}, 1).reduced_precision():
+        assert (a @ b).dtype == torch.bfloat16
