@@ -1,4 +1,4 @@
-"""The graph on one screen: four deployments, wired.
+"""The graph on one screen: four deployments, wired; the LLM once for each variant.
 
 `serve run serve_config.yaml` builds it with `build_app`. No `from __future__ import annotations`
 here: Serve reads the type of `args` from the annotation itself.
@@ -26,7 +26,10 @@ def build_app(args: Settings) -> Application:
         check_cluster(read_serve_config(find_config_file(args.config_file)), live_nodes())
 
     tokenizer = serve.deployment(name="Tokenizer")(TokenizerReplica).bind(args)
-    llm = serve.deployment(name="LLM")(LLMReplica).bind(args)
-    vocoder = serve.deployment(name="Vocoder")(VocoderReplica).bind(args, llm)
+    llms = {
+        variant: serve.deployment(name=name)(LLMReplica).bind(args, variant)
+        for variant, name in args.llm_deployments.items()
+    }
+    vocoder = serve.deployment(name="Vocoder")(VocoderReplica).bind(args, llms)
     router = serve.deployment(name="Router")(serve.ingress()(Router))
-    return router.bind(args, tokenizer, llm, vocoder)
+    return router.bind(args, tokenizer, llms, vocoder)

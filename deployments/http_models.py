@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from deployments.settings import Limits
-from pipeline.contracts import Mode, Sampling, SpeechRequest
+from pipeline.contracts import BASE_VARIANT, Mode, Sampling, SpeechRequest
 from pipeline.errors import InputError, TextError, UnsupportedError
 
 AudioFormat = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
@@ -35,6 +35,9 @@ class StepAudio(BaseModel):
     input_audio_base64: str | None = Field(None, description="Another name for the clip, for edits")
     audio_text: str | None = Field(None, description="Another name for prompt_text, for edits")
     edit_info: str = Field("", description='The value of an edit, for example "happy"')
+    model_variant: str = Field(
+        BASE_VARIANT, description="Which deployed language model speaks; /v1/models lists them"
+    )
 
 
 class Reference(BaseModel):
@@ -140,6 +143,7 @@ def read_order(
         may_reseed=body.seed is None,
         first_chunk_rows=body.initial_codec_chunk_frames or None,
         is_adaptive=body.seed is None and body.initial_codec_chunk_frames is None,
+        variant=step.model_variant,
     )
     is_sse = body.stream_format == "sse"
     return SpeechOrder(clip, clip_param, voice, request, body.response_format, is_sse)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -47,7 +47,7 @@ class Router:
         self,
         settings: Settings,
         tokenizer: DeploymentHandle,
-        llm: DeploymentHandle,
+        llms: Mapping[str, DeploymentHandle],
         vocoder: DeploymentHandle,
     ) -> None:
         adopt_serve_logging()
@@ -57,8 +57,10 @@ class Router:
         self._voices = VoiceLibrary(settings, encoder)
         self._speaker = RemoteSpeaker(vocoder, settings.limits, transfers)
         self._metrics = RequestMetrics()
+        names = settings.llm_deployments
+        stages = {names[variant].lower(): llm for variant, llm in llms.items()}
         self._readiness = Readiness(
-            {"tokenizer": tokenizer, "llm": llm, "vocoder": vocoder}, self._voices
+            {"tokenizer": tokenizer, **stages, "vocoder": vocoder}, self._voices
         )
 
     async def forget(self, clip: str) -> None:
@@ -127,6 +129,7 @@ class Router:
     ) -> Response:
         self._check_model(body.model)
         order = read_order(body, self._settings.limits, upload)
+        self._check_variant(order.request.variant)
         reply = SpeechReply(
             order, self._voices, self._speaker, self._metrics, request.state.request_id
         )
@@ -139,15 +142,22 @@ class Router:
                 f"no model is named {model!r}; allowed: {', '.join(known)}", param="model"
             )
 
+    def _check_variant(self, variant: str) -> None:
+        deployed = self._settings.llm_deployments
+        if variant not in deployed:
+            raise UnsupportedError(
+                f"no variant {variant!r} of the model is deployed; deployed: {', '.join(deployed)}",
+                param="step_audio.model_variant",
+            )
+
     async def _models(self) -> dict[str, Any]:
-        """Models served, in OpenAI's shape."""
+        """Models served, in OpenAI's shape, and the variants that requests may choose from."""
         names = (self._settings.model_name, *OPENAI_MODELS)
+        facts = {"object": "model", "created": 0, "owned_by": "timbre"}
+        variants = list(self._settings.llm_deployments)
         return {
             "object": "list",
-            "data": [
-                {"id": name, "object": "model", "created": 0, "owned_by": "timbre"}
-                for name in names
-            ],
+            "data": [{"id": name, **facts, "model_variants": variants} for name in names],
         }
 
     async def _list_voices(self) -> dict[str, Any]:

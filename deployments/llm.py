@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from dataclasses import asdict
 from typing import Any
 
-from deployments.devices import claim_device
+from deployments.devices import GIB, claim_device
 from deployments.settings import Settings
 from deployments.stage_metrics import StageLoad, Stamped, stamped
-from deployments.telemetry import StageGauge, adopt_serve_logging
+from deployments.telemetry import PartsGauge, StageGauge, adopt_serve_logging
 from deployments.warm_up import draw_once, warm_up
 from pipeline.contracts import Int32Array, Sampling, TokenChunk
 from pipeline.errors import StageTimeoutError
 from pipeline.stepaudio.credit import TokenCredit
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
 
+logger = logging.getLogger(__name__)
+
+MIB = 2**20
 LEASE_S = 10.0  # without a grant for so long, the consumer is dead: Ray tells no stream of it
 
 
@@ -52,20 +57,36 @@ class LLMReplica:
     Loads and warms the model before it is ready.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        from pipeline.stepaudio.engine import load_engine
+    def __init__(self, settings: Settings, variant: str) -> None:
+        from pipeline.stepaudio.engine_loading import load_engine
 
         adopt_serve_logging()
-        share = settings.llm
+        model, share = settings.llm_of(variant)
         claim_device(share, allow_tf32=True)
-        layout = CheckpointLayout.at(resolve_model(settings.model))
+        started_s = time.monotonic()
+        layout = CheckpointLayout.at(resolve_model(model))
         self._engine = load_engine(layout, share)
+        loaded_s = time.monotonic()
         warm_up(draw_once(self._engine))
+        self._limit_bytes = int((share.gpu_memory_gib or 0) * GIB)
         self._leases: dict[str, _Lease] = {}
         self._active = StageGauge(
             "timbre_llm_streams", "Token streams open on this replica.", lambda: len(self._leases)
         )
         self._load = StageLoad("llm")
+        self._bytes = PartsGauge(
+            "timbre_llm_bytes",
+            "Memory of this replica: weights, cache (keys and values of all slots), prefixes, and"
+            " on a GPU device (all that the process holds there) and limit (its cap).",
+        )
+        self._start_s = {
+            "load": loaded_s - started_s - self._engine.gauges().recording_s,
+            "record": self._engine.gauges().recording_s,
+            "warm_up": time.monotonic() - loaded_s,
+        }
+        PartsGauge("timbre_llm_start_s", "Seconds that parts of the start took.").set(self._start_s)
+        self._refresh()
+        self._log_start(variant)
 
     async def stream(
         self, prompt_ids: Int32Array, sampling: Sampling, stream_id: str, credit_tokens: int
@@ -73,7 +94,7 @@ class LLMReplica:
         """Token chunks; pauses `credit_tokens` ahead of what `grant` last allowed."""
         lease = _Lease(TokenCredit(credit_tokens))
         self._leases[stream_id] = lease
-        self._active.refresh()
+        self._refresh()
         try:
             async with aclosing(self._engine.stream(prompt_ids, sampling, lease.credit)) as chunks:
                 while True:
@@ -84,7 +105,7 @@ class LLMReplica:
                         return
         finally:
             del self._leases[stream_id]
-            self._active.refresh()
+            self._refresh()
             self._show_load()
 
     def _show_load(self) -> None:
@@ -104,8 +125,29 @@ class LLMReplica:
         return True
 
     async def status(self) -> dict[str, Any]:
-        """Gauges of this replica."""
-        return asdict(self._engine.gauges())
+        """Gauges of this replica, its cap on the GPU, and what parts of its start took."""
+        gauges = asdict(self._engine.gauges())
+        return {**gauges, "limit_bytes": self._limit_bytes, "start_s": self._start_s}
+
+    def _refresh(self) -> None:
+        self._active.refresh()
+        self._bytes.set(self._parts())
+
+    def _parts(self) -> dict[str, float]:
+        gauges = self._engine.gauges()
+        parts: dict[str, float] = {
+            "weights": gauges.weight_bytes,
+            "cache": gauges.cache_bytes,
+            "prefixes": gauges.prefix_bytes,
+        }
+        if self._limit_bytes:
+            parts |= {"device": gauges.device_bytes, "limit": self._limit_bytes}
+        return parts
+
+    def _log_start(self, variant: str) -> None:
+        sizes = ", ".join(f"{part} {n / MIB:.1f} MiB" for part, n in self._parts().items())
+        times = ", ".join(f"{part} {s:.1f} s" for part, s in self._start_s.items())
+        logger.info("language model %s is ready: %s; %s", variant, times, sizes)
 
     async def check_health(self) -> None:
         """Called by Serve; an engine whose worker died makes the replica unhealthy."""

@@ -16,10 +16,10 @@ from typing import Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from deployments.settings import Settings, load_settings
+from deployments.settings import Settings, StageShare, load_settings
+from pipeline.contracts import BASE_VARIANT
 from pipeline.errors import ConfigError
 
-STAGES = ("Router", "Tokenizer", "LLM", "Vocoder")
 CONTROL_CALLS = 4  # room that grants and status calls need beside streams in max_ongoing_requests
 
 
@@ -112,11 +112,12 @@ def _lint_application(application: Mapping[str, Any]) -> list[str]:
     except ConfigError as error:
         return [f"args: {error.message}"]
     deployments = {d["name"]: d for d in application.get("deployments", [])}
+    stages = ("Router", "Tokenizer", *settings.llm_deployments.values(), "Vocoder")
     problems = [
-        f"deployments: no stage is named {name!r}; stages: {', '.join(STAGES)}"
-        for name in deployments.keys() - set(STAGES)
+        f"deployments: no stage is named {name!r}; stages: {', '.join(stages)}"
+        for name in deployments.keys() - set(stages)
     ]
-    for name in STAGES:
+    for name in stages:
         if name not in deployments:
             problems.append(f"deployments: {name} is missing; every stage states its resources")
         elif "autoscaling_config" not in deployments[name]:
@@ -132,10 +133,10 @@ def _lint_application(application: Mapping[str, Any]) -> list[str]:
 
 def _lint_room(deployments: Mapping[str, Any], settings: Settings) -> list[str]:
     """Grants and status calls must find room beside the streams, or a full replica deadlocks."""
-    needed = {
-        "LLM": settings.llm.slots + settings.llm.queue_size + CONTROL_CALLS,
-        "Vocoder": settings.vocoder.max_streams + CONTROL_CALLS,
-    }
+    needed = {"Vocoder": settings.vocoder.max_streams + CONTROL_CALLS}
+    for variant, name in settings.llm_deployments.items():
+        _, llm = settings.llm_of(variant)
+        needed[name] = llm.slots + llm.queue_size + CONTROL_CALLS
     return [
         f"deployments.{name}.max_ongoing_requests is {found}; "
         f"streams and control calls need at least {least}"
@@ -151,12 +152,14 @@ def _lint_shares(deployments: Mapping[str, Any], settings: Settings) -> list[str
     """
     problems: list[str] = []
     device_gib = settings.cluster.gpu_device_gib
-    shares = {
-        "Tokenizer": settings.tokenizer,
-        "LLM": settings.llm,
-        "Vocoder": settings.vocoder,
+    shares: dict[str, tuple[str, StageShare]] = {
+        "Tokenizer": ("tokenizer", settings.tokenizer),
+        "Vocoder": ("vocoder", settings.vocoder),
     }
-    for name, share in shares.items():
+    for variant, name in settings.llm_deployments.items():
+        key = "llm" if variant == BASE_VARIANT else f"llm_variants.{variant}"
+        shares[name] = key, settings.llm_of(variant)[1]
+    for name, (key, share) in shares.items():
         num_gpus = float(deployments[name].get("ray_actor_options", {}).get("num_gpus") or 0)
         where = f"deployments.{name}.ray_actor_options.num_gpus"
         if share.device == "cuda" and not num_gpus:
@@ -166,7 +169,7 @@ def _lint_shares(deployments: Mapping[str, Any], settings: Settings) -> list[str
         allowed_gib = num_gpus * device_gib
         if share.device == "cuda" and num_gpus and (share.gpu_memory_gib or 0) > allowed_gib:
             problems.append(
-                f"args.{name.lower()}.gpu_memory_gib is {share.gpu_memory_gib}, but {num_gpus} "
+                f"args.{key}.gpu_memory_gib is {share.gpu_memory_gib}, but {num_gpus} "
                 f"of a device with {device_gib} GiB is {allowed_gib:.1f} GiB: "
                 "replicas sharing it would overcommit its memory"
             )

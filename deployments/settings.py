@@ -8,9 +8,16 @@ from __future__ import annotations
 
 import os
 from pathlib import PurePath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -18,6 +25,7 @@ from pydantic_settings import (
 )
 
 from cache_store.settings import CacheSettings
+from pipeline.contracts import BASE_VARIANT
 from pipeline.errors import ConfigError
 
 ENV_PREFIX = "TIMBRE_"
@@ -29,6 +37,8 @@ CUDA_BATCH = 8  # chunks of streams together on a GPU, where small ones leave it
 Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
 Device = Literal["cpu", "cuda"]
+Quantization = Literal["none", "int8", "int4"]
+VariantName = Annotated[str, Field(pattern="^[a-z0-9]+$")]
 
 
 class Strict(BaseModel):
@@ -86,11 +96,12 @@ class LLMSettings(StageShare):
 
     slots: requests decoded together. queue_size, queue_timeout_s: how many wait for a slot, and how
     long. max_context_tokens: prompt plus audio tokens of one request. prefill_chunk_tokens: prompt
-    tokens between two decode steps. chunk_tokens: audio tokens per chunk sent, whole groups of
-    five. credit_tokens: how far the LLM may run ahead of the vocoder. dtype: of weights and KV
-    cache. prefix_cache_bytes: how much of voices' prompt prefixes (keys and values, on the device)
-    a replica keeps for their next request; 0 switches reuse off. quantization: of the layers'
-    weights; none leaves them as the checkpoint has them, so that a 4-bit one stays in 4 bits.
+    tokens between two decode steps, at most. chunk_tokens: audio tokens per chunk sent, whole
+    groups of five. credit_tokens: how far the LLM may run ahead of the vocoder. dtype: of weights
+    and KV cache. prefix_cache_bytes: how much of voices' prompt prefixes (keys and values, on the
+    device) a replica keeps for their next request; 0 switches reuse off. quantization: of the
+    layers' weights; none leaves them as the checkpoint has them, so that a 4-bit one stays in 4
+    bits.
     """
 
     slots: Positive = 8
@@ -102,13 +113,26 @@ class LLMSettings(StageShare):
     credit_tokens: Annotated[int, Field(gt=0, multiple_of=5)] = 300
     dtype: Literal["float32", "bfloat16"] = "float32"
     prefix_cache_bytes: Annotated[int, Field(ge=0)] = 256 * 2**20
-    quantization: Literal["none", "int8", "int4"] = "none"
+    quantization: Quantization = "none"
 
     @model_validator(mode="after")
     def _credit_covers_a_chunk(self) -> LLMSettings:
         if self.credit_tokens < self.chunk_tokens:
             raise ValueError("credit_tokens must be at least chunk_tokens")
         return self
+
+
+class LLMVariant(Strict):
+    """Another LLM beside `llm`, which requests choose by its name.
+
+    What is left out is as in `llm`. model: the checkpoint, as the top-level `model`; its tokenizer
+    must be the same.
+    """
+
+    model: str | None = None
+    quantization: Quantization = "none"
+    slots: Positive | None = None
+    gpu_memory_gib: Annotated[float, Field(gt=0)] | None = None
 
 
 class VocoderSettings(StageShare):
@@ -174,7 +198,8 @@ class Settings(BaseSettings):
 
     The environment wins over YAML: TIMBRE_CACHE__URL sets `cache.url`. model: `tiny` (embedded),
     `step-audio-editx` (downloaded), or a checkpoint directory. config_file: the serve config that
-    holds these args; linted and compared with the cluster at start.
+    holds these args; linted and compared with the cluster at start. llm_variants: further LLMs,
+    each a deployment of its own; `llm` itself is the variant `base`.
     """
 
     model_config = SettingsConfigDict(
@@ -191,6 +216,7 @@ class Settings(BaseSettings):
     cache: CacheSettings = CacheSettings()
     tokenizer: TokenizerSettings = TokenizerSettings()
     llm: LLMSettings = LLMSettings()
+    llm_variants: dict[VariantName, LLMVariant] = {}
     vocoder: VocoderSettings = VocoderSettings()
     voices: VoiceSettings = VoiceSettings()
     cluster: ClusterSettings = ClusterSettings()
@@ -199,6 +225,28 @@ class Settings(BaseSettings):
     def model_name(self) -> str:
         """The model as clients name it: a checkpoint directory's own name."""
         return PurePath(self.model).name
+
+    @property
+    def llm_deployments(self) -> dict[str, str]:
+        """Variants of the LLM, `base` first, and the deployments that run them."""
+        return {BASE_VARIANT: "LLM", **{name: f"LLM-{name}" for name in self.llm_variants}}
+
+    def llm_of(self, variant: str) -> tuple[str, LLMSettings]:
+        """The checkpoint of a variant, and the settings of its replicas."""
+        if variant == BASE_VARIANT:
+            return self.model, self.llm
+        changed = self.llm_variants[variant].model_dump(exclude_none=True)
+        model = changed.pop("model", self.model)
+        return model, self.llm.model_copy(update=changed)
+
+    @field_validator("llm_variants")
+    @classmethod
+    def _base_is_taken(cls, variants: dict[str, LLMVariant]) -> dict[str, LLMVariant]:
+        if BASE_VARIANT in variants:
+            raise ValueError(
+                f"{BASE_VARIANT!r} is the LLM that `llm` describes; choose other names"
+            )
+        return variants
 
     @classmethod
     def settings_customise_sources(
@@ -263,13 +311,14 @@ def explain(error: ValidationError) -> str:
 
 
 def _siblings(location: tuple[int | str, ...]) -> list[str]:
-    node: type[BaseModel] = Settings
+    node: Any = Settings
     for part in location[:-1]:
-        section = _section(node.model_fields[str(part)].annotation)
-        if section is None:
-            return []
-        node = section
-    return sorted(node.model_fields)
+        if get_origin(node) is dict:
+            node = get_args(node)[1]
+        elif section := _section(node):
+            node = section.model_fields[str(part)].annotation
+    section = _section(node)
+    return sorted(section.model_fields) if section else []
 
 
 def _section(annotation: Any) -> type[BaseModel] | None:

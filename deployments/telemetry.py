@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -28,6 +28,7 @@ QUALITY_TAGS: Any = ("verdict", "retried")
 NUMBER_TAGS: Any = ("tier", "number")
 UNDERRUN_BUCKETS = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]
 OK_TAG: Any = ("ok",)
+PART_TAGS: Any = ("part",)
 RTF_BUCKETS = [0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0]
 
 
@@ -173,6 +174,18 @@ class StageGauge:
     def publish(self) -> None:
         """Set the gauge to the present value."""
         self._gauge.set(self._read())
+
+
+class PartsGauge:
+    """A gauge of one replica with a value for each of some named parts."""
+
+    def __init__(self, name: str, description: str) -> None:
+        self._gauge = metrics.Gauge(name, description=description, tag_keys=PART_TAGS)
+
+    def set(self, parts: Mapping[str, float]) -> None:
+        """Publish the parts' present values."""
+        for part, value in parts.items():
+            self._gauge.set(value, tags={"part": part})
 
 
 class CacheMetrics:

@@ -5,7 +5,7 @@ Holds a stream's whole state in one frame.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -35,7 +35,7 @@ class VocoderReplica:
     Loads and warms the decoder before it is ready.
     """
 
-    def __init__(self, settings: Settings, llm: DeploymentHandle) -> None:
+    def __init__(self, settings: Settings, llms: Mapping[str, DeploymentHandle]) -> None:
         from pipeline.prompting import CheckpointPrompts
         from pipeline.stepaudio.wave_decoder import StepWaveDecoder
 
@@ -57,8 +57,15 @@ class VocoderReplica:
         budget_bytes = stream_budget_bytes(share, memory, settings.limits.max_clip_s)
         warm_up(decode_once(self._decoder))
         self._transfers = Transfers()
-        lm = RemoteLM(llm, settings.llm.credit_tokens, settings.limits, self._transfers)
-        self._speaker = ChainedSpeaker(CheckpointPrompts(layout.editx), lm, self._decoder)
+        prompts, credit_tokens = CheckpointPrompts(layout.editx), settings.llm.credit_tokens
+        self._speakers = {
+            variant: ChainedSpeaker(
+                prompts,
+                RemoteLM(llm, credit_tokens, settings.limits, self._transfers),
+                self._decoder,
+            )
+            for variant, llm in llms.items()
+        }
         self._load = StageLoad("vocoder")
         self._admission = StreamAdmission(share.max_streams, budget_bytes)
         self._share = share
@@ -88,7 +95,8 @@ class VocoderReplica:
         try:
             async with self._load.turn(place, self._queue_timeout_s):
                 adapted = adapt_first_chunk(request, self._share, self._decoder.active_streams)
-                async with aclosing(self._speaker.speak(adapted, voice)) as speech:
+                speaker = self._speakers[request.variant]
+                async with aclosing(speaker.speak(adapted, voice)) as speech:
                     async for chunk in speech:
                         self._active.refresh()
                         self._cached.refresh()

@@ -16,13 +16,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from load_tests.energy import Meter, energy_meter
 from load_tests.llm_arrivals import measure_arrivals
 from load_tests.llm_baselines import Prompts, TransformersStep1, generate, generate_batch
 from load_tests.provenance import provenance
@@ -39,6 +40,7 @@ JOINING_TOKENS = 1500
 WARP: dict[str, Any] = {"do_sample": True, "temperature": 0.7, "top_k": 0, "top_p": 1.0}
 SECTIONS = ("decode", "prefix", "quantization", "join", "arrivals")
 GENERATE, STATIC, BATCHING, OURS = "generate, dynamic", "generate, static", "cont. batching", "ours"
+PREFILL_CHUNK_TOKENS = {"cpu": 32, "cuda": 128}  # as the serve configs
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,11 @@ class Bench:
     prefill_chunk_tokens: int
     n_arrivals: int
     is_tiny: bool
+    left_out: list[str] = field(default_factory=list)
+
+    @property
+    def is_cuda(self) -> bool:
+        return self.model.device.type == "cuda"
 
     @contextmanager
     def engine(self, slots: int, **options: Any) -> Iterator[Engine]:
@@ -113,71 +120,101 @@ def ours(engine: Engine, prompts: Prompts, n_tokens: int) -> float:
     return time.perf_counter() - start
 
 
-def best_of(repeats: int, turns: dict[str, Callable[[], float]]) -> dict[str, float]:
-    """The contenders take turns; → the least seconds of each."""
-    best: dict[str, float] = {}
-    for _ in range(repeats + 1):  # one more: the first turn warms up
-        for name, turn in turns.items():
-            best[name] = min(best.get(name, float("inf")), turn())
+def best_of(bench: Bench, turns: dict[str, Callable[[], float]]) -> dict[str, float]:
+    """The contenders take turns; → the least seconds of each.
+
+    One of the others that fails is left out, and said to be; ours may not.
+    """
+    best = dict.fromkeys(turns, float("inf"))
+    for _ in range(bench.repeats + 1):  # one more: the first turn warms up
+        for name in list(best):
+            try:
+                best[name] = min(best[name], turns[name]())
+            except RuntimeError as error:
+                if name not in (GENERATE, STATIC, BATCHING):
+                    raise
+                del best[name]
+                bench.left_out.append(f"{name}: {error}"[:200])
+                print(f"left out, {bench.left_out[-1]}")
     return best
 
 
+def contenders(
+    bench: Bench, baseline: TransformersStep1, engine: Engine, prompts: Prompts, n_tokens: int
+) -> dict[str, Callable[[], float]]:
+    """What to time: each draws n_tokens after every prompt."""
+
+    def of(cache: str) -> Callable[[], float]:
+        return lambda: generate(baseline, prompts, n_tokens, cache=cache, warp=WARP)[0]
+
+    return {
+        GENERATE: of("dynamic"),
+        STATIC: of("static"),
+        BATCHING: lambda: generate_batch(baseline, prompts, n_tokens, WARP)[0],
+        OURS: lambda: ours(engine, prompts, n_tokens),
+    }
+
+
 def measure_decode(bench: Bench) -> list[Row]:
-    """Tokens a second and time to the first group, per batch size and contender."""
+    """Tokens a second, time to the first group and energy, per batch size and contender."""
     baseline = TransformersStep1(bench.model).eval()
-    rows: list[Row] = []
-    per_stream = _step_bytes(bench)
     copied = copy_bandwidth(bench.model.device)
-    rows.append(Row("copy bandwidth, read and write", copied / 1e9, "GB/s"))
-    first_rate = 0.0
+    meter = energy_meter(bench.model.device)
+    rows = [Row("copy bandwidth, read and write", copied / 1e9, "GB/s")]
+    steps_s: dict[int, float] = {}
     for n in bench.batches:
         prompts = bench.prompts(n, PROMPT_TOKENS)
         with bench.engine(n) as engine:
-
-            def turns(
-                n_tokens: int, engine: Engine = engine, prompts: Prompts = prompts
-            ) -> dict[str, Callable[[], float]]:
-                def of(cache: str) -> Callable[[], float]:
-                    return lambda: generate(baseline, prompts, n_tokens, cache=cache, warp=WARP)[0]
-
-                return {
-                    GENERATE: of("dynamic"),
-                    STATIC: of("static"),
-                    BATCHING: lambda: generate_batch(baseline, prompts, n_tokens, WARP)[0],
-                    OURS: lambda: ours(engine, prompts, n_tokens),
-                }
-
-            whole = best_of(bench.repeats, turns(bench.n_tokens))
-            first = best_of(bench.repeats, turns(GROUP_TOKENS))
-        for name, took_s in whole.items():
-            rows.append(Row(f"batch {n}: {name}", n * bench.n_tokens / took_s, "tok/s"))
-        for name, took_s in first.items():
-            rows.append(Row(f"batch {n}: {name}, to the first group", took_s * 1e3, "ms"))
-        fastest = min(whole[GENERATE], whole[STATIC])
-        bars = {1: (2.0, None), 8: (None, 2.5)}.get(n, (None, None))
-        is_cpu = bench.is_tiny and bench.model.device.type == "cpu"
-        bars = bars if is_cpu else (None, None)
-        rows.append(Row(f"batch {n}: ours / generate", fastest / whole[OURS], "x", bars[0]))
-        rows.append(Row(f"batch {n}: ours / batching", whole[BATCHING] / whole[OURS], "x", bars[1]))
-        step_s = (whole[OURS] - first[OURS]) / (bench.n_tokens - GROUP_TOKENS)
-        floor_s = (_weight_bytes(bench.model) + n * per_stream) / copied
-        bar = 80.0 if n == 1 and not is_cpu else None
-        rows.append(Row(f"batch {n}: step", step_s * 1e3, "ms"))
-        rows.append(
-            Row(f"batch {n}: share of the bandwidth floor", 100 * floor_s / step_s, "%", bar)
-        )
-        first_rate = first_rate or 1 / step_s
-        if n > 1:
-            bar = 20.0 if n == 32 and not is_cpu else None
-            rows.append(
-                Row(
-                    f"batch {n}: rate over batch {bench.batches[0]}",
-                    n / step_s / first_rate,
-                    "x",
-                    bar,
-                )
-            )
+            turns = contenders(bench, baseline, engine, prompts, bench.n_tokens)
+            whole = best_of(bench, turns)
+            first = best_of(bench, contenders(bench, baseline, engine, prompts, GROUP_TOKENS))
+            joules = {name: energy_of(meter, turns[name]) for name in whole} if meter else {}
+            read_bytes = engine.gauges().weight_bytes - bench.model.model.embed_tokens.weight.nbytes
+        steps_s[n] = (whole[OURS] - first[OURS]) / (bench.n_tokens - GROUP_TOKENS)
+        rows += [Row(f"batch {n}: {k}", n * bench.n_tokens / s, "tok/s") for k, s in whole.items()]
+        rows += [
+            Row(f"batch {n}: {k}, to the first group", s * 1e3, "ms") for k, s in first.items()
+        ]
+        rows += [
+            Row(f"batch {n}: {k}, energy", j / n / bench.n_tokens, "J/tok")
+            for k, j in joules.items()
+        ]
+        floor_s = (read_bytes + n * _stream_bytes(bench)) / copied
+        rows += compared(bench, n, whole, steps_s, floor_s)
+    if meter is None:
+        print("energy: not told by this machine")
     return rows
+
+
+def compared(
+    bench: Bench, n: int, whole: dict[str, float], steps_s: dict[int, float], floor_s: float
+) -> list[Row]:
+    """Ours against the others, against the bandwidth, and against our smallest batch."""
+    is_held = bench.is_tiny and not bench.is_cuda
+    rows: list[Row] = []
+    if others := [whole[name] for name in (GENERATE, STATIC) if name in whole]:
+        bar = 2.0 if is_held and n == 1 else None
+        rows.append(Row(f"batch {n}: ours / generate", min(others) / whole[OURS], "x", bar))
+    if BATCHING in whole:
+        bar = 2.5 if is_held and n == 8 else None
+        rows.append(Row(f"batch {n}: ours / batching", whole[BATCHING] / whole[OURS], "x", bar))
+    share = 100 * floor_s / steps_s[n]
+    bar = 80.0 if bench.is_cuda and n == 1 else None
+    rows.append(Row(f"batch {n}: step", steps_s[n] * 1e3, "ms"))
+    rows.append(Row(f"batch {n}: share of the bandwidth floor", share, "%", bar))
+    least = bench.batches[0]
+    if n > least:
+        rate = n / steps_s[n] * steps_s[least] / least
+        bar = 20.0 if bench.is_cuda and (least, n) == (1, 32) else None
+        rows.append(Row(f"batch {n}: rate over batch {least}", rate, "x", bar))
+    return rows
+
+
+def energy_of(meter: Meter, turn: Callable[[], float]) -> float:
+    """Joules of one turn."""
+    before = meter()
+    turn()
+    return meter() - before
 
 
 def measure_prefix(bench: Bench) -> list[Row]:
@@ -188,19 +225,45 @@ def measure_prefix(bench: Bench) -> list[Row]:
     budget = 2 * len(bench.model.model.layers) * (PREFIX_TOKENS + 1) * _token_bytes(bench)
     with bench.engine(1, prefix_cache_bytes=budget) as on, bench.engine(1) as off:
         best = best_of(
-            bench.repeats + 3,
+            replace(bench, repeats=bench.repeats + 3),
             {
-                "on": lambda: ours(on, [prefix + next(texts)], GROUP_TOKENS),
-                "off": lambda: ours(off, [prefix + next(texts)], GROUP_TOKENS),
+                "on": lambda: first_token(on, prefix + next(texts)),
+                "off": lambda: first_token(off, prefix + next(texts)),
             },
         )
         assert on.gauges().prefix_hits_total > 0
-    bar = 60.0 if bench.model.device.type == "cuda" else None
+    bar = 60.0 if bench.is_cuda else None
     return [
-        Row("first group, cached prefix of 600", best["on"] * 1e3, "ms", bar, is_lower_better=True),
-        Row("first group, no reuse", best["off"] * 1e3, "ms"),
+        Row("first token, cached prefix of 600", best["on"] * 1e3, "ms", bar, is_lower_better=True),
+        Row("first token, no reuse", best["off"] * 1e3, "ms"),
         Row("prefix reuse, gain", best["off"] / best["on"], "x"),
     ]
+
+
+def first_token(engine: Engine, prompt: list[int]) -> float:
+    """Seconds from the request to the first draw, on the engine's own clock."""
+    with drawn_at(engine) as times_s:
+        start_s = time.perf_counter()
+        asyncio.run(draw(engine, prompt, GROUP_TOKENS))
+    return times_s[0] - start_s
+
+
+@contextmanager
+def drawn_at(engine: Engine) -> Iterator[list[float]]:
+    """When each step's tokens were on the host."""
+    times_s: list[float] = []
+    plain = engine._sampler.draw
+
+    def timed(*args: Any) -> list[int]:
+        choices = plain(*args)
+        times_s.append(time.perf_counter())
+        return choices
+
+    engine._sampler.draw = timed
+    try:
+        yield times_s
+    finally:
+        engine._sampler.draw = plain
 
 
 def measure_quantization(bench: Bench) -> list[Row]:
@@ -216,14 +279,14 @@ def measure_quantization(bench: Bench) -> list[Row]:
     ):
         engines = {"bfloat16": plain, "int8": int8, "int4": int4}
         best = best_of(
-            bench.repeats,
+            bench,
             {
                 name: lambda engine=engine: ours(engine, prompts, bench.n_tokens)
                 for name, engine in engines.items()
             },
         )
     torch.nn.Module.to(model, was)
-    bar = 1.8 if model.device.type == "cuda" else None
+    bar = 1.8 if bench.is_cuda else None
     return [
         *(Row(f"batch 1, {k}", bench.n_tokens / s, "tok/s") for k, s in best.items()),
         Row("int8 / bfloat16", best["bfloat16"] / best["int8"], "x"),
@@ -251,25 +314,17 @@ def measure_join(bench: Bench) -> list[Row]:
 
 
 async def _join(engine: Engine, bench: Bench) -> tuple[np.ndarray, tuple[int, int]]:
-    times: list[float] = []
-    plain = engine._runner.step
-
-    def timed(*args: Any) -> torch.Tensor:
-        logits = plain(*args)
-        times.append(time.perf_counter())
-        return logits
-
-    engine._runner.step = timed  # every step runs the stream that was there first
-    running = asyncio.create_task(draw(engine, bench.prompts(1, PROMPT_TOKENS)[0], 1500))
-    while len(times) < 200:  # noqa: ASYNC110  # the other thread fills it
-        await asyncio.sleep(0.001)
-    start = len(times)
-    await draw(engine, bench.prompts(2, JOINING_TOKENS)[0], GROUP_TOKENS)
-    end = len(times) - GROUP_TOKENS
-    running.cancel()
-    await asyncio.wait([running])
+    with drawn_at(engine) as times_s:  # every step runs the stream that was there first
+        running = asyncio.create_task(draw(engine, bench.prompts(1, PROMPT_TOKENS)[0], 1500))
+        while len(times_s) < 200:  # noqa: ASYNC110  # the other thread fills it
+            await asyncio.sleep(0.001)
+        start = len(times_s)
+        await draw(engine, bench.prompts(2, JOINING_TOKENS)[0], GROUP_TOKENS)
+        end = len(times_s) - GROUP_TOKENS
+        running.cancel()
+        await asyncio.wait([running])
     assert end - start > 3, "the prefill was over before a step ran beside it"
-    return np.diff(times), (start, end)
+    return np.diff(times_s), (start, end)
 
 
 def copy_bandwidth(device: torch.device) -> float:
@@ -286,13 +341,7 @@ def copy_bandwidth(device: torch.device) -> float:
     return 2 * source.nbytes / best_s
 
 
-def _weight_bytes(model: Step1ForCausalLM) -> int:
-    """Bytes of weights that a step reads: layers, and the audio rows of `lm_head`."""
-    layers = sum(p.nbytes for p in model.model.layers.parameters())
-    return layers + (AUDIO_TOKENS + 1) * model.config.hidden_size * model.dtype.itemsize
-
-
-def _step_bytes(bench: Bench) -> int:
+def _stream_bytes(bench: Bench) -> int:
     """Bytes of keys and values that one stream's step reads, on the way's average."""
     return _token_bytes(bench) * (PROMPT_TOKENS + bench.n_tokens // 2)
 
@@ -337,7 +386,7 @@ def main() -> int:
     parser.add_argument("--tokens", type=int, default=200, help="drawn per stream")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--prefill-chunk", type=int, default=32, help="as the serve config")
+    parser.add_argument("--prefill-chunk", type=int, help="left out: as the serve config")
     parser.add_argument("--arrivals", type=int, default=1000, help="requests with Poisson arrivals")
     parser.add_argument("--sections", default=",".join(SECTIONS))
     parser.add_argument("--json", type=Path, help="also write the results here")
@@ -351,7 +400,7 @@ def main() -> int:
         batches=[int(n) for n in options.batch.split(",")],
         n_tokens=options.tokens,
         repeats=options.repeats,
-        prefill_chunk_tokens=options.prefill_chunk,
+        prefill_chunk_tokens=options.prefill_chunk or PREFILL_CHUNK_TOKENS[options.device],
         n_arrivals=options.arrivals,
         is_tiny=options.size == "tiny",
     )
@@ -373,6 +422,8 @@ def main() -> int:
     results = {
         **origin,
         "model": model.config.to_diff_dict(),
+        "left_out": bench.left_out,
+        "energy": "told" if energy_meter(model.device) else "not told",
         "rows": [asdict(row) for row in rows],
     }
     if options.json:

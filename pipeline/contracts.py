@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 OUTPUT_SAMPLE_RATE_HZ = 24_000  # what the vocoder produces, mono
 GROUP_TOKENS = 5  # 2 vq02 + 3 vq06 codes
 GROUP_S = 0.12  # seconds of audio a group covers
+BASE_VARIANT = "base"  # the language model that speaks unless a request names another
 VOICE_PROMPT_SCHEMA = 1  # raise when VoicePrompt's fields change: older records are not read
 
 Int16Array = NDArray[np.int16]
@@ -110,6 +111,7 @@ class SpeechRequest:
     factor, pitch kept; 1.0 is as generated. may_reseed: the caller gave no seed, so that a bad
     answer may be drawn once more with another. first_chunk_rows: token rows (40 ms) of the first
     piece of audio; None as configured. is_adaptive: the stage may choose them by its load.
+    variant: which of the deployed language models speaks.
     """
 
     text: str
@@ -122,6 +124,7 @@ class SpeechRequest:
     may_reseed: bool = False
     first_chunk_rows: int | None = None
     is_adaptive: bool = False
+    variant: str = BASE_VARIANT
 
 
 @dataclass(frozen=True, slots=True, eq=False)

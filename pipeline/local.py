@@ -67,7 +67,7 @@ class LocalPipeline:
 
     def __init__(self, model: str, device: str = "cpu") -> None:
         """Raises CheckpointError when the checkpoint cannot be used."""
-        from pipeline.stepaudio.engine import load_engine
+        from pipeline.stepaudio.engine_loading import load_engine
         from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
         from pipeline.stepaudio.voice_encoder import StepVoiceEncoder
         from pipeline.stepaudio.wave_decoder import StepWaveDecoder

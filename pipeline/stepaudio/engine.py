@@ -17,7 +17,6 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -32,9 +31,8 @@ from pipeline.errors import (
     TimbreError,
 )
 from pipeline.stepaudio.credit import TokenCredit
-from pipeline.stepaudio.layout import CheckpointLayout
+from pipeline.stepaudio.pace import PrefillPace
 from pipeline.stepaudio.prefix import PrefixCache, prefix_length
-from pipeline.stepaudio.prompt import PromptBuilder
 from pipeline.stepaudio.runner import Step1Runner
 from pipeline.stepaudio.sampling import (
     AudioVocabulary,
@@ -44,10 +42,10 @@ from pipeline.stepaudio.sampling import (
     require_valid,
 )
 from pipeline.stepaudio.slot import EngineRequest, Slot, whole_groups
-from pipeline.stepaudio.step1 import Step1ForCausalLM, load_step1
+from pipeline.stepaudio.step1 import Step1ForCausalLM
 from pipeline.stepaudio.tokens import GROUP_TOKENS
 
-__all__ = ["AudioVocabulary", "Engine", "EngineGauges", "TokenCredit", "load_engine"]
+__all__ = ["AudioVocabulary", "Engine", "EngineGauges", "TokenCredit"]
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +59,8 @@ class EngineGauges:
     """One consistent look at the engine.
 
     Slots, queue and bytes are of now; totals count since the start. A prefix hit is a prompt whose
-    first turn was copied instead of computed.
+    first turn was copied instead of computed. device_bytes: what the process holds of its GPU, 0 on
+    a CPU. recording_s: how long recording CUDA graphs took at the start.
     """
 
     slots_total: int
@@ -72,6 +71,10 @@ class EngineGauges:
     prefix_hits_total: int
     prefix_misses_total: int
     prefix_bytes: int
+    weight_bytes: int
+    cache_bytes: int
+    device_bytes: int
+    recording_s: float
 
 
 class Engine:
@@ -93,14 +96,16 @@ class Engine:
         chunk_tokens: int = 3 * GROUP_TOKENS,
         prefix_cache_bytes: int = 0,
         quantization: str = "none",
+        takes_weights: bool = False,
     ) -> None:
         """Allocates the cache and starts the worker.
 
         slots: streams at once. max_context_tokens: prompt and answer together, at most the model's
         own limit. queue_size, queue_timeout_s: how many may wait for a slot, and how long.
-        prefill_chunk_tokens: most prompt tokens between two steps. chunk_tokens: tokens of a
+        prefill_chunk_tokens: most prompt tokens between two steps; fewer while streams run, where
+        a chunk's size changes no bit (see PrefillPace). chunk_tokens: tokens of a
         TokenChunk, whole groups. prefix_cache_bytes: how much of voices' prompt prefixes is kept.
-        quantization: of the weights, see Step1Runner.
+        quantization, takes_weights: see Step1Runner.
         Raises ConfigError, CheckpointError.
         """
         if chunk_tokens < GROUP_TOKENS or chunk_tokens % GROUP_TOKENS:
@@ -118,11 +123,13 @@ class Engine:
             slots=slots,
             max_context_tokens=max_context_tokens,
             quantization=quantization,
+            takes_weights=takes_weights,
         )
         self._sampler = Sampler(vocabulary, self._runner.device)
         self._vocabulary = vocabulary
         self._queue_size, self._queue_timeout_s = queue_size, queue_timeout_s
         self._prefill_chunk_tokens, self._chunk_tokens = prefill_chunk_tokens, chunk_tokens
+        self._pace = PrefillPace(prefill_chunk_tokens)
         self._prefixes = PrefixCache(prefix_cache_bytes)
         self._changed = threading.Condition()
         self._waiting: deque[EngineRequest] = deque()
@@ -177,6 +184,10 @@ class Engine:
                 prefix_hits_total=self._prefixes.hits_total,
                 prefix_misses_total=self._prefixes.misses_total,
                 prefix_bytes=self._prefixes.n_bytes,
+                weight_bytes=self._runner.weight_bytes,
+                cache_bytes=self._runner.cache_bytes,
+                device_bytes=self._runner.device_bytes,
+                recording_s=self._runner.recording_s,
             )
 
     def check_health(self) -> None:
@@ -266,7 +277,7 @@ class Engine:
             while (work := self._next_work()) is not None:
                 prefilling, ready = work
                 if prefilling is not None:
-                    self._prefill(prefilling)
+                    self._prefill(prefilling, has_waiting=bool(ready))
                 if ready:
                     self._step(ready)
         except (
@@ -311,14 +322,15 @@ class Engine:
                 slot.token = int(request.prompt[-1])
                 self._slots[index] = slot
 
-    def _prefill(self, slot: Slot) -> None:
+    def _prefill(self, slot: Slot, *, has_waiting: bool) -> None:
         """The prefix if it is kept, else one chunk of the prompt but its last token.
 
-        That one the first step runs. Chunks start at fixed places.
+        That one the first step runs. Chunks start at fixed places, unless their bits do not depend
+        on it: then a chunk is as long as streams that run can wait.
         """
         prompt = slot.request.prompt
         try:
-            self._call_started_s = time.monotonic()
+            self._call_started_s = started_s = time.monotonic()
             kept = None
             if slot.length == 0 < slot.prefix_tokens:
                 kept = self._prefixes.get(prompt[: slot.prefix_tokens])
@@ -327,7 +339,11 @@ class Engine:
                 self._runner.restore(slot.index, kept)
             else:
                 end = slot.next_border(self._prefill_chunk_tokens)
+                if self._runner.has_free_borders:
+                    most = min(self._pace.tokens(has_waiting=has_waiting), end - slot.length)
+                    end = slot.length + self._runner.chunk_tokens(most)
                 self._runner.prefill(slot.index, prompt[slot.length : end], slot.length)
+                self._pace.chunk_took(end - slot.length, time.monotonic() - started_s)
         except Exception as error:  # noqa: BLE001  # whatever it raises is this caller's
             self._fail(slot, error)
         else:
@@ -373,12 +389,13 @@ class Engine:
         places = [slot.index - window.start for slot in ready]
         for place, slot in zip(places, ready, strict=True):
             tokens[place] = slot.token
-        self._call_started_s = time.monotonic()
+        self._call_started_s = started_s = time.monotonic()
         try:
             logits = self._runner.step(window, tokens, positions, max(s.length for s in ready))
             if len(places) < len(window):
                 logits = logits[torch.tensor(places, device=logits.device)]
             choices = self._sampler.draw(logits, rows)
+            self._pace.step_took(time.monotonic() - started_s)
         finally:
             self._call_started_s = None
         return choices
@@ -444,49 +461,3 @@ class Engine:
         except RuntimeError:  # the caller's event loop is closed: nobody is left to hear
             with self._changed:
                 request.cancelled = True
-
-
-class EngineSettings(Protocol):
-    """What `load_engine` reads: the engine's own arguments and where the model runs."""
-
-    @property
-    def device(self) -> str: ...
-    @property
-    def dtype(self) -> str: ...
-    @property
-    def threads(self) -> int: ...
-    @property
-    def slots(self) -> int: ...
-    @property
-    def max_context_tokens(self) -> int: ...
-    @property
-    def queue_size(self) -> int: ...
-    @property
-    def queue_timeout_s(self) -> float: ...
-    @property
-    def prefill_chunk_tokens(self) -> int: ...
-    @property
-    def chunk_tokens(self) -> int: ...
-    @property
-    def prefix_cache_bytes(self) -> int: ...
-    @property
-    def quantization(self) -> str: ...
-
-
-def load_engine(layout: CheckpointLayout, settings: EngineSettings) -> Engine:
-    """The engine of a checkpoint. Sets torch's threads for the process. Raises CheckpointError."""
-    torch.set_num_threads(settings.threads)
-    vocabulary = PromptBuilder(layout.text_tokenizer).vocabulary
-    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[settings.dtype]
-    return Engine(
-        load_step1(layout.editx, settings.device, dtype),
-        vocabulary,
-        slots=settings.slots,
-        max_context_tokens=settings.max_context_tokens,
-        queue_size=settings.queue_size,
-        queue_timeout_s=settings.queue_timeout_s,
-        prefill_chunk_tokens=settings.prefill_chunk_tokens,
-        chunk_tokens=settings.chunk_tokens,
-        prefix_cache_bytes=settings.prefix_cache_bytes,
-        quantization=settings.quantization,
-    )

@@ -23,6 +23,7 @@ _INT4_ZERO = 8  # stored values are 0 … 15
 _INT8_MAX = 127
 _ROW_MULTIPLE = 64  # the int4 kernels want whole blocks of output rows
 _INNER_K_TILES = 8
+_WIDE_ROWS = 32  # beyond it CUDA's int8 kernel, which reads the weight for each row, loses
 _PER_WORD = 8  # int4 values in an int32 of the packed layout
 
 
@@ -79,10 +80,10 @@ def pack_int4(weight: Int4Weight) -> Projection:
         packed = torch.ops.aten._convert_weight_to_int4pack(halves, _INNER_K_TILES)
         product = torch.ops.aten._weight_int4pack_mm
 
-    def project(x: Tensor) -> Tensor:
+    def int4(x: Tensor) -> Tensor:
         return product(x.bfloat16(), packed, size, bounds)[:, :rows].to(x.dtype)
 
-    return project
+    return Projection(int4, packed.nbytes + bounds.nbytes)
 
 
 def pack_quantized(weights: Sequence[Tensor | Int4Weight], quantization: str) -> Projection:
@@ -97,17 +98,28 @@ def pack_quantized(weights: Sequence[Tensor | Int4Weight], quantization: str) ->
     return pack_int4(Int4Weight(words, scales))
 
 
-def pack_int8(weight: Tensor) -> Projection:
-    """The product with a weight rounded to 8 bits, one scale for each output row."""
+def quantize_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Round to 8 bits, symmetric → int8 (N, K) and a scale for each output row, bfloat16 (N,)."""
     wide = weight.float()
     scales = (wide.abs().amax(1) / _INT8_MAX).clamp(min=torch.finfo(torch.float32).tiny)
-    values = (wide / scales[:, None]).round().to(torch.int8)
-    scales = scales.bfloat16()
+    return (wide / scales[:, None]).round().to(torch.int8), scales.bfloat16()
 
-    def project(x: Tensor) -> Tensor:
+
+def pack_int8(weight: Tensor) -> Projection:
+    """The product with a weight in 8 bits; rows come out in the dtype they came in."""
+    values, scales = quantize_int8(weight)
+
+    def int8(x: Tensor) -> Tensor:
+        if x.is_cuda and len(x) > _WIDE_ROWS:
+            return int8_wide(x, values, scales)
         return torch.ops.aten._weight_int8pack_mm(x.bfloat16(), values, scales).to(x.dtype)
 
-    return project
+    return Projection(int8, values.nbytes + scales.nbytes)
+
+
+def int8_wide(x: Tensor, values: Tensor, scales: Tensor) -> Tensor:
+    """x [M, K] times int8 values [N, K], output rows scaled, for the many rows of a prefill."""
+    return (functional.linear(x.bfloat16(), values.bfloat16()) * scales).to(x.dtype)
 
 
 def unpack_words(words: Tensor) -> Tensor:

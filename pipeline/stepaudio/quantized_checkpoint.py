@@ -91,6 +91,12 @@ def held_weight(projection: nn.Linear) -> Tensor | Int4Weight:
     return projection.weight if held is None else held
 
 
+def release_held(projection: nn.Linear) -> None:
+    """Let go of a 4-bit weight that `hand_over` gave to a linear layer, if it has one."""
+    if hasattr(projection, _HELD):
+        delattr(projection, _HELD)
+
+
 def required_quantization(model: nn.Module, wanted: str) -> str:
     """What to run: `wanted`, or int4 where the checkpoint is in 4 bits.
 

@@ -6,6 +6,7 @@ Knows no model and no request queue. A draw depends on its logits, history and s
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -161,29 +162,29 @@ class Sampler:
 
     @torch.inference_mode()
     def draw(self, logits: Tensor, rows: Sequence[DrawRow]) -> list[int]:
-        """float32 (n, audio + stop) and n rows → n choices; −1 where the logits are not finite.
-
-        Adds to `logits`.
-        """
-        numbers = [(r.temperature or 1.0, r.uniform, float(r.temperature == 0)) for r in rows]
+        """float32 (n, audio + stop) and n rows → n choices; −1 where the logits are not finite."""
+        numbers = [(r.temperature or 1.0, r.uniform) for r in rows]
         controls = torch.tensor(numbers, dtype=torch.float64).to(self._device)
         picks = torch.tensor([(r.mask, max(r.banned, 0), r.banned) for r in rows]).to(self._device)
-        logits += self._masks[picks[:, 0]]
+        masks = self._masks.index_select(0, picks[:, 0])
+        logits = torch.addcdiv(masks, logits, controls[:, :1].to(logits.dtype))
         if any(row.banned != _NO_BAN for row in rows):
             ban = torch.where(picks[:, 2:] >= 0, -torch.inf, 0.0)
             logits.scatter_add_(1, picks[:, 1:2], ban)
-        best, choices = logits.max(1)
-        if any(row.temperature > 0 for row in rows):
-            drawn = _inverse_cdf(self._probabilities(logits, controls, rows), controls[:, 1:2])
-            choices = torch.where(controls[:, 2] > 0, choices, drawn)
-        return torch.where(best.isfinite(), choices, -1).tolist()
+        is_greedy = [row.temperature == 0 for row in rows]
+        if all(is_greedy):
+            return _chosen(*logits.max(1)[::-1])
+        choices, mass = _inverse_cdf(self._probabilities(logits, rows), controls[:, 1:])
+        if any(is_greedy):
+            greedy = torch.tensor(is_greedy).to(self._device)
+            choices = torch.where(greedy, logits.argmax(1), choices)
+        return _chosen(choices, mass)
 
-    def _probabilities(self, logits: Tensor, controls: Tensor, rows: Sequence[DrawRow]) -> Tensor:
-        """Temperature, then top-k, then top-p.
+    def _probabilities(self, logits: Tensor, rows: Sequence[DrawRow]) -> Tensor:
+        """Of logits over temperature: top-k, then top-p.
 
         A row that asks for no truncation is the same with or without it.
         """
-        logits = logits / controls[:, :1].to(logits.dtype)
         widest = max(row.top_k for row in rows)
         if widest:
             best = logits.topk(min(widest, logits.shape[1]), dim=1).values
@@ -203,7 +204,17 @@ class Sampler:
         return probabilities
 
 
-def _inverse_cdf(probabilities: Tensor, uniform: Tensor) -> Tensor:
-    """The first choice whose cumulated mass exceeds uniform [n, 1] of the whole. → int64 (n,)."""
-    mass = probabilities.double().cumsum(1)
-    return torch.searchsorted(mass, uniform * mass[:, -1:], right=True)[:, 0]
+def _chosen(choices: Tensor, certain: Tensor) -> list[int]:
+    """int64 (n,) → the host, −1 where `certain` (n,) is not finite. One transfer."""
+    both = torch.stack([choices.double(), certain.double()]).tolist()
+    return [int(c) if math.isfinite(x) else -1 for c, x in zip(*both, strict=True)]
+
+
+def _inverse_cdf(probabilities: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """The first choice whose cumulated mass exceeds uniform [n, 1] of the whole; that whole.
+
+    int64 (n,), float64 (n,): not finite where a probability is not.
+    """
+    mass = probabilities.cumsum(1, dtype=torch.float64)
+    whole = mass[:, -1:]
+    return torch.searchsorted(mass, uniform * whole, right=True)[:, 0], whole[:, 0]

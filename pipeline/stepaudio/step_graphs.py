@@ -77,9 +77,8 @@ class StepGraphs:
                     return step(inputs[0], inputs[1], range(n), keys)
 
                 self._recorded[n_slots, n_keys] = inputs, record(run)
-        logger.info(
-            "recorded %d step graphs in %.1f s", len(self._recorded), time.monotonic() - started_s
-        )
+        self.recording_s = time.monotonic() - started_s
+        logger.info("recorded %d step graphs in %.1f s", len(self._recorded), self.recording_s)
 
     def window(self, last: int) -> range:
         """The recorded window that holds slots up to `last`."""

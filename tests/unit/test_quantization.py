@@ -14,10 +14,12 @@ from safetensors.torch import load_file, save_file
 from pipeline.errors import CheckpointError
 from pipeline.stepaudio.parity import fill
 from pipeline.stepaudio.quantization import (
+    int8_wide,
     pack_int4,
     pack_int8,
     pack_words,
     quantize_int4,
+    quantize_int8,
     unpack_words,
 )
 from pipeline.stepaudio.runner import Step1Runner
@@ -121,6 +123,9 @@ def test_products_are_near_those_in_float(rows: int, width: int, dtype: torch.dt
     assert int8.dtype == int4.dtype == dtype
     assert int8.shape == int4.shape == (5, rows)
     assert relative_error(int8.float(), expected) < 0.012
+    wide = int8_wide(x, *quantize_int8(weight))
+    assert wide.dtype == dtype
+    assert relative_error(wide.float(), int8.float()) < 0.005
     assert relative_error(int4.float(), expected) < 0.15
     held = quantize_int4(weight)
     assert relative_error(int4.float(), x.float() @ held.dequantized().T) < 0.01

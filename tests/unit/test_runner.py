@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from pipeline.errors import CheckpointError
+from pipeline.stepaudio.exactness import exact_batch, exact_chunks, keys_may_be_cut
 from pipeline.stepaudio.parity import fill
-from pipeline.stepaudio.projection import Projection, pack
+from pipeline.stepaudio.projection import Projection, _has_fbgemm, pack
 from pipeline.stepaudio.runner import Step1Runner
 from pipeline.stepaudio.sampling import AudioVocabulary
 from pipeline.stepaudio.step1 import Step1Config, Step1ForCausalLM, alibi_slopes, load_step1
@@ -37,12 +38,18 @@ SIZES = {
 }
 
 
-def small_model(size: str, layers: int = 2, vocab_size: int = 700) -> Step1ForCausalLM:
+def small_model(
+    size: str, layers: int = 2, vocab_size: int = 700, *, is_rounded: bool = False
+) -> Step1ForCausalLM:
+    """`is_rounded`: weights that bfloat16 holds, as those of checkpoints are."""
     config = Step1Config(
         num_hidden_layers=layers, vocab_size=vocab_size, max_seq_len=2048, **SIZES[size]
     )
     model = Step1ForCausalLM(config).eval().requires_grad_(False)
     fill(model, 5)
+    if is_rounded:
+        for parameter in model.parameters():
+            parameter.copy_(parameter.bfloat16().float())
     return model
 
 
@@ -50,9 +57,10 @@ def audio_vocabulary(model: Step1ForCausalLM) -> AudioVocabulary:
     return AudioVocabulary(audio_base=20, stop_id=3, audio_tokens=model.config.vocab_size - 20)
 
 
+@pytest.mark.parametrize("is_rounded", [False, True])
 @pytest.mark.parametrize("size", SIZES)
-def test_slots_give_the_logits_of_the_plain_form(size: str) -> None:
-    model = small_model(size)
+def test_slots_give_the_logits_of_the_plain_form(size: str, *, is_rounded: bool) -> None:
+    model = small_model(size, is_rounded=is_rounded)
     vocabulary = audio_vocabulary(model)
     runner = Step1Runner(model, vocabulary, slots=3, max_context_tokens=600)
     ids = np.random.default_rng(0).integers(0, 700, 540).astype(np.int32)
@@ -65,10 +73,13 @@ def test_slots_give_the_logits_of_the_plain_form(size: str) -> None:
         assert (logits[0] - plain[position, rows]).abs().max() < 1e-4
 
 
+@pytest.mark.parametrize(("n_threads", "is_rounded"), [(2, False), (2, True), (1, True)])
 @pytest.mark.parametrize("size", SIZES)
-def test_a_row_is_bitwise_the_same_alone_and_in_every_batch_and_slot(size: str) -> None:
-    torch.set_num_threads(2)
-    model = small_model(size)
+def test_a_row_is_bitwise_the_same_alone_and_in_every_batch_and_slot(
+    size: str, n_threads: int, *, is_rounded: bool
+) -> None:
+    torch.set_num_threads(n_threads)
+    model = small_model(size, is_rounded=is_rounded)
     n_slots, n_steps = 8, 40
     rng = np.random.default_rng(1)
     ids = rng.integers(0, 700, 230 + n_steps).astype(np.int32)
@@ -106,7 +117,9 @@ def test_batches_too_small_to_be_exact_are_widened(
 ) -> None:
     def pack_with_dependence(weight: torch.Tensor) -> Projection:
         project = pack(weight)
-        return lambda x: project(x) + (1e-3 / len(x) if len(x) < dependent_below else 0.0)
+        return Projection(
+            lambda x: project(x) + (1e-3 / len(x) if len(x) < dependent_below else 0.0), 0
+        )
 
     monkeypatch.setattr("pipeline.stepaudio.runner.pack", pack_with_dependence)
     model = small_model("tiny", layers=1)
@@ -149,6 +162,96 @@ def test_recorded_steps_are_those_that_run_directly() -> None:
             found.append(logits[[i - window.start for i in used]])
         assert torch.equal(*found)
     assert runners[1].window(2, 2) == range(4)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_weights_that_16_bits_hold_are_held_so_and_nothing_is_lost(n_threads: int) -> None:
+    if not _has_fbgemm():
+        pytest.skip("this processor has no such kernels")
+    torch.set_num_threads(n_threads)
+    spread = 2.0 ** torch.randint(-16, 0, (40, 48))  # far below what float16 itself holds
+    weight, x = (torch.randn(40, 48) * spread).bfloat16().float(), torch.randn(5, 48)
+    packed = pack(weight)
+    assert packed.product.__name__.startswith("half")
+    exact = x.double() @ weight.T.double()
+    assert (packed(x) - exact).abs().max() < 1e-6 * exact.abs().max()
+    one = torch.eye(48)
+    assert torch.equal(packed(one), weight.T)
+    weight[3, 4] *= 1 + 2.0**-20  # more digits than 16 bits have
+    assert not pack(weight).product.__name__.startswith("half")
+    assert not pack(torch.zeros(8, 8)).product.__name__.startswith("half")
+
+
+@pytest.mark.parametrize("is_rounded", [False, True])
+def test_where_chunks_may_be_cut_anywhere_the_cache_is_bitwise_the_same(
+    *, is_rounded: bool
+) -> None:
+    model = small_model("tiny", layers=3, is_rounded=is_rounded)
+    runner = Step1Runner(model, audio_vocabulary(model), slots=2, max_context_tokens=900)
+    if not runner.has_free_borders:
+        pytest.skip("on this processor a chunk's bits depend on its size")
+    rng = np.random.default_rng(2)
+    ids = rng.integers(0, 700, 700).astype(np.int32)
+    for slot, most in ((0, 1), (1, 70)):
+        start = 0
+        while start < len(ids):
+            left = min(int(rng.integers(1, most + 1)), len(ids) - start)
+            end = start + runner.chunk_tokens(left)
+            runner.prefill(slot, ids[start:end], start)
+            start = end
+    assert torch.equal(runner.saved(0, 700), runner.saved(1, 700))
+
+
+def test_shapes_that_change_bits_are_found() -> None:
+    rows = torch.arange(512.0)
+
+    def chunk(part: range) -> torch.Tensor:
+        return rows[part.start : part.stop] + (len(part) in (2, 7, 48))
+
+    assert exact_chunks(chunk, 512) == tuple(n for n in (*range(1, 33), 64) if n not in (2, 7))
+    assert keys_may_be_cut(lambda position, _n: rows[position], 512, 64)
+    assert not keys_may_be_cut(lambda position, n: rows[position] + (n == 320), 512, 64)
+    assert exact_batch(lambda window: rows[window.start : window.stop] + (len(window) < 3), 8) == 3
+
+
+@pytest.mark.parametrize("quantization", ["none", "int8"])
+def test_weights_can_be_taken_so_that_none_is_held_twice(quantization: str) -> None:
+    found = []
+    for takes_weights in (False, True):
+        model = small_model("golden")
+        runner = Step1Runner(
+            model,
+            audio_vocabulary(model),
+            slots=1,
+            max_context_tokens=100,
+            quantization=quantization,
+            takes_weights=takes_weights,
+        )
+        runner.prefill(0, np.arange(50, dtype=np.int32), 0)
+        found.append(runner.step(range(1), [7], [50], 50))
+        left = sum(p.numel() for p in model.parameters() if p.ndim > 1)
+        assert (left == model.model.embed_tokens.weight.numel()) == takes_weights
+    assert torch.equal(*found)
+
+
+def test_bytes_are_those_of_weights_and_cache() -> None:
+    model = small_model("tiny", is_rounded=True)
+    layers = sum(p.numel() for p in model.model.layers.parameters() if p.ndim > 1)
+    head = (audio_vocabulary(model).audio_tokens + 1) * 256
+
+    def runner(quantization: str) -> Step1Runner:
+        vocabulary = audio_vocabulary(model)
+        return Step1Runner(
+            model, vocabulary, slots=3, max_context_tokens=300, quantization=quantization
+        )
+
+    embedding = 700 * 256 * 4
+    per_weight = 2 if _has_fbgemm() else 4
+    assert runner("none").weight_bytes == (layers + head) * per_weight + embedding
+    scales = 2 * 2 * (256 + 2 * 64 + 256 + 2 * 512 + 256)  # layers · bytes · rows
+    assert runner("int8").weight_bytes == layers + scales + head * per_weight + embedding
+    assert runner("none").cache_bytes == 2 * 2 * 3 * 2 * 512 * 32 * 4
+    assert runner("none").device_bytes == 0
 
 
 def test_pack_is_the_product_with_the_weight() -> None:

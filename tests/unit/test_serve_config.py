@@ -103,6 +103,27 @@ def test_what_would_fail_later_is_refused_now(change, message):
     assert any(message in problem for problem in lint(config)), lint(config)
 
 
+def with_variant(**deployed: Any) -> dict[str, Any]:
+    """A second LLM, in 4 bits, with the first one's deployment options changed by `deployed`."""
+    config = document()
+    application = config["applications"][0]
+    application["args"]["llm_variants"] = {"awq": {"quantization": "int4", "slots": 16}}
+    another = {**copy.deepcopy(deployment(config, "LLM")), "name": "LLM-awq", **deployed}
+    application["deployments"].append(another)
+    return config
+
+
+def test_each_variant_of_the_llm_is_a_stage():
+    assert lint(with_variant()) == []
+    lost = with_variant(name="LLM-bnb")
+    assert any("no stage is named 'LLM-bnb'" in problem for problem in lint(lost))
+    assert any("LLM-awq is missing" in problem for problem in lint(lost))
+    crowded = with_variant(max_ongoing_requests=67)
+    assert any("LLM-awq.max_ongoing_requests is 67" in problem for problem in lint(crowded))
+    small = with_variant(ray_actor_options={"num_gpus": 0.3})
+    assert any("args.llm_variants.awq.gpu_memory_gib is 20" in problem for problem in lint(small))
+
+
 def test_a_missing_gpu_is_a_message(tmp_path):
     config = read_serve_config(written(document(), tmp_path))
     with pytest.raises(ConfigError, match=r"GPU: asked 1.65 \(.*LLM 2 × 0.5.*present 0"):

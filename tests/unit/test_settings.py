@@ -20,6 +20,7 @@ def test_defaults_need_nothing():
         ({"modle": "tiny"}, "modle: unknown key", "model"),
         ({"llm": {"slotz": 4}}, "llm.slotz: unknown key", "slots"),
         ({"cache": {"uri": "x"}}, "cache.uri: unknown key", "url"),
+        ({"llm_variants": {"awq": {"slotz": 1}}}, "llm_variants.awq.slotz: unknown key", "slots"),
     ],
 )
 def test_an_unknown_key_is_refused_and_the_valid_ones_are_listed(args, where, valid):
@@ -57,8 +58,26 @@ def test_validation_runs_the_same_sources_as_the_constructor(monkeypatch):
         ({"llm": {"chunk_tokens": 7}}, "multiple of 5"),
         ({"vocoder": {"device": "cuda"}}, "needs gpu_memory_gib"),
         ({"limits": {"min_clip_s": 0}}, "greater than 0"),
+        ({"llm_variants": {"base": {}}}, "choose other names"),
+        ({"llm_variants": {"AWQ 4": {}}}, "should match pattern"),
     ],
 )
 def test_contradictions_are_refused(args, message):
     with pytest.raises(ConfigError, match=message):
         load_settings(args)
+
+
+def test_a_variant_is_the_llm_but_for_what_it_says():
+    settings = load_settings(
+        {
+            "model": "/models/base",
+            "llm": {"slots": 6, "queue_size": 9, "quantization": "int8"},
+            "llm_variants": {"awq": {"model": "/models/awq"}, "bnb": {"quantization": "int4"}},
+        }
+    )
+    assert settings.llm_deployments == {"base": "LLM", "awq": "LLM-awq", "bnb": "LLM-bnb"}
+    assert settings.llm_of("base") == ("/models/base", settings.llm)
+    model, awq = settings.llm_of("awq")
+    assert (model, awq.slots, awq.queue_size, awq.quantization) == ("/models/awq", 6, 9, "none")
+    model, bnb = settings.llm_of("bnb")
+    assert (model, bnb.quantization) == ("/models/base", "int4")

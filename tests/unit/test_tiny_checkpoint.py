@@ -8,13 +8,17 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+import torch
 
 from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, Sampling, SpeechRequest
 from pipeline.local import LocalPipeline, _say
 from pipeline.phonemes import FRONT_END_NAME
 from pipeline.prompting import FRONT_END_KEY
 from pipeline.stepaudio.checkpoint_verify import verify_checkpoint
+from pipeline.stepaudio.engine import Engine
 from pipeline.stepaudio.layout import PACKAGED_TINY, CheckpointLayout
+from pipeline.stepaudio.prompt import PromptBuilder
+from pipeline.stepaudio.step1 import load_step1
 from pipeline.voice_list import load_voices
 
 pytestmark = pytest.mark.unit
@@ -77,3 +81,34 @@ def _pitch_hz(samples: np.ndarray) -> float:
         lags = np.arange(rate // 400, rate // 70)
         pitches.append(rate / lags[correlation[lags].argmax()])
     return float(np.median(pitches))
+
+
+async def test_its_greedy_answer_is_the_plain_forms_alone_and_in_a_full_batch() -> None:
+    """Its weights, trained in bfloat16, take the products that hold them in 16 bits."""
+    layout = CheckpointLayout.at(PACKAGED_TINY)
+    model = load_step1(layout.editx, "cpu", torch.float32)
+    vocabulary = PromptBuilder(layout.text_tokenizer).vocabulary
+    rng = np.random.default_rng(4)
+    base = vocabulary.audio_base
+    prompts = [rng.integers(base, base + 1000, n).astype(np.int32) for n in (70, 200, 290, 11)]
+    sampling = Sampling(temperature=0, grammar=False, repetition_window=0, max_tokens=30)
+    expected: list[int] = []
+    ids = prompts[0].tolist()
+    for _ in range(30):
+        logits = model(torch.tensor([ids]))[0, -1, base : base + vocabulary.audio_tokens]
+        expected.append(int(logits.argmax()))
+        ids.append(base + expected[-1])
+    engine = Engine(
+        model, vocabulary, slots=4, max_context_tokens=512, queue_size=4, queue_timeout_s=30.0
+    )
+
+    async def answer(prompt: np.ndarray) -> list[int]:
+        chunks = engine.stream(prompt, sampling)
+        return [token async for chunk in chunks for token in chunk.ids.tolist()]
+
+    try:
+        assert await answer(prompts[0]) == expected
+        together = await asyncio.gather(*(answer(prompt) for prompt in prompts))
+    finally:
+        engine.close()
+    assert together[0] == expected
