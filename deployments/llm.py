@@ -78,13 +78,16 @@ class LLMReplica:
             "timbre_llm_bytes",
             "Memory of this replica: weights, cache (keys and values of all slots), prefixes, and"
             " on a GPU device (all that the process holds there) and limit (its cap).",
+            self._parts,
         )
         self._start_s = {
             "load": loaded_s - started_s - self._engine.gauges().recording_s,
             "record": self._engine.gauges().recording_s,
             "warm_up": time.monotonic() - loaded_s,
         }
-        PartsGauge("timbre_llm_start_s", "Seconds that parts of the start took.").set(self._start_s)
+        self._start = PartsGauge(
+            "timbre_llm_start_s", "Seconds that parts of the start took.", lambda: self._start_s
+        )
         self._refresh()
         self._log_start(variant)
 
@@ -126,7 +129,7 @@ class LLMReplica:
 
     def _refresh(self) -> None:
         self._active.refresh()
-        self._bytes.set(self._parts())
+        self._bytes.publish()
         self._show_load()
 
     def _show_load(self) -> None:

@@ -177,14 +177,18 @@ class StageGauge:
 
 
 class PartsGauge:
-    """A gauge of one replica with a value for each of some named parts."""
+    """A gauge of one replica with a value for each of some named parts, as `StageGauge`."""
 
-    def __init__(self, name: str, description: str) -> None:
+    def __init__(
+        self, name: str, description: str, read: Callable[[], Mapping[str, float]]
+    ) -> None:
         self._gauge = metrics.Gauge(name, description=description, tag_keys=PART_TAGS)
+        self._read = read
+        keep_published(self)
 
-    def set(self, parts: Mapping[str, float]) -> None:
-        """Publish the parts' present values."""
-        for part, value in parts.items():
+    def publish(self) -> None:
+        """Set the gauge to the parts' present values."""
+        for part, value in self._read().items():
             self._gauge.set(value, tags={"part": part})
 
 

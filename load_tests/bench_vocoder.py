@@ -366,7 +366,8 @@ def measure(vocoder: Path, options: argparse.Namespace) -> list[Row]:
     rows += measure_stream_batches(vocoder, device)
     rows += measure_prompt_memory(vocoder, device)
     rows += measure_live(vocoder, device, 1, options.tokens_per_s, 0.25)
-    rows += measure_live(vocoder, device, BATCH, options.tokens_per_s, 0.5)
+    crowd = STREAMS if device == "cpu" else BATCH
+    rows += measure_live(vocoder, device, crowd, options.tokens_per_s, 0.5)
     if options.full:
         jobs = [(make_ids(40), make_voice(20))]
     else:

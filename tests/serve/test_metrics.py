@@ -29,6 +29,8 @@ LABELS = {
     "num_requests_waiting": ("stage", {"router", "tokenizer", "llm", "vocoder"}),
     "stage_s_count": ("stage", {"tokenizer", "llm", "vocoder"}),
     "stage_queue_s_count": ("stage", {"tokenizer", "vocoder"}),
+    "llm_bytes": ("part", {"weights", "cache", "prefixes"}),
+    "llm_start_s": ("part", {"load", "record", "warm_up"}),
     "transfer_bytes": (
         "hop",
         {"tokenizer_router", "router_vocoder", "llm_vocoder", "vocoder_router"},
