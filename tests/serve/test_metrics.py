@@ -71,8 +71,9 @@ def test_the_names_of_peers_are_there_after_a_request(client: ServiceClient) -> 
     assert busy(client) == 0
     time.sleep(IDLE_S)
     idle = client.prometheus()
-    for name in ("num_requests_running", "num_requests_waiting"):
-        assert values(idle, name, "stage") >= LABELS[name][1], "gauges stay while nothing happens"
+    for name in ("num_requests_running", "num_requests_waiting", "llm_bytes", "llm_start_s"):
+        label, expected = LABELS[name]
+        assert values(idle, name, label) >= expected, "gauges stay while nothing happens"
 
 
 def busy(client: ServiceClient) -> float:
