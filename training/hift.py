@@ -108,12 +108,12 @@ def train_hift(recipe: Recipe) -> None:
         hift._upsample = torch.compile(hift._upsample, dynamic=False)
     n_sines = config.hift.nb_harmonics + 1
     adapts_from = float(section["adapt_from"]) * recipe.steps("hift")
-    made_mels = functools.cache(load_flow_mels)
+    made_mels = functools.cache(lambda: load_flow_mels(recipe))
 
     def loss_of(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         share = float(section["adapt_share"]) if step >= adapts_from else 0.0
         batch = [
-            draw_made_segment(corpus, made_mels(recipe), rng, section["frames"])
+            draw_made_segment(corpus, made_mels(), rng, section["frames"])
             if rng.random() < share
             else draw_segment(corpus, rng, section["frames"])
             for _ in range(section["batch"])
