@@ -258,6 +258,6 @@ def f0_of(audio24: NDArray[np.int16] | NDArray[np.float32]) -> NDArray[np.float3
 
 
 def f0_of_rate(samples: NDArray[np.int16], rate_hz: int) -> float:
-    """Median F0 in Hz of speech at any rate."""
+    """Median F0 in Hz of speech at any rate, 0 where no frame is voiced."""
     f0 = f0_of(resample(torch.from_numpy(samples / np.float32(32768)), rate_hz, RATE_HZ).numpy())
-    return float(np.median(f0[f0 > 0]))
+    return float(np.median(f0[f0 > 0])) if (f0 > 0).any() else 0.0

@@ -87,7 +87,7 @@ class ItemSource:
         """The speaker embedding of a clip, [192]."""
         return torch.from_numpy(self._embeddings[index])
 
-    def clip(self, index: int, gain: float = 1.0) -> tuple[Tensor, Tensor]:
+    def clip(self, index: int, gain: float) -> tuple[Tensor, Tensor]:
         """A clip's token rows [R, 2] and mel [2R, M]."""
         rows = torch.from_numpy(to_rows(self._encoded.tokens[index]))
         mel = mel_of(to_float(self.corpus[index].audio24) * gain)

@@ -22,7 +22,6 @@ from pipeline.stepaudio.features import slaney_filters
 from pipeline.stepaudio.hift import F0Predictor, Hift
 from training.config import Recipe
 from training.corpus import HOP_SAMPLES, RATE_HZ, Clip, Corpus, load_corpus
-from training.flow_mels import FlowMels, load_flow_mels
 from training.loop import Schedule, load_trained, train
 from training.mels import draw_gain, mel_of, to_float
 from training.sizes import vocoder_config
@@ -107,17 +106,9 @@ def train_hift(recipe: Recipe) -> None:
     if section["compile"]:
         hift._upsample = torch.compile(hift._upsample, dynamic=False)
     n_sines = config.hift.nb_harmonics + 1
-    adapts_from = float(section["adapt_from"]) * recipe.steps("hift")
-    made_mels = functools.cache(load_flow_mels)
 
     def loss_of(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        share = float(section["adapt_share"]) if step >= adapts_from else 0.0
-        batch = [
-            draw_made_segment(corpus, made_mels(recipe), rng, section["frames"])
-            if rng.random() < share
-            else draw_segment(corpus, rng, section["frames"])
-            for _ in range(section["batch"])
-        ]
+        batch = [draw_segment(corpus, rng, section["frames"]) for _ in range(section["batch"])]
         mel, f0 = torch.stack([s.mel for s in batch]), torch.stack([s.f0 for s in batch])
         target = torch.stack([s.samples for s in batch])
         noise = torch.from_numpy(rng.standard_normal((*target.shape, n_sines), np.float32))
@@ -151,23 +142,6 @@ def draw_segment(corpus: Corpus, rng: np.random.Generator, n_frames: int) -> Seg
             break
     first = int(rng.integers(2, len(clip.f0) - n_frames - 2))
     return cut_segment(clip, first, n_frames, rng)
-
-
-def draw_made_segment(
-    corpus: Corpus, made: FlowMels, rng: np.random.Generator, n_frames: int
-) -> Segment:
-    """A random stretch whose mel the flow has made; samples and F0 are the clip's own."""
-    while True:
-        number = int(rng.integers(len(made.mels)))
-        clip, mel = corpus[int(made.indices[number])], made.mels[number]
-        length = min(len(mel), len(clip.f0))
-        if length > n_frames:
-            break
-    first = int(rng.integers(length - n_frames))
-    stretch = slice(first, first + n_frames)
-    samples = to_float(clip.audio24[first * HOP_SAMPLES : (first + n_frames) * HOP_SAMPLES])
-    made_mel = torch.from_numpy(mel[stretch].T.copy())
-    return Segment(made_mel, samples, torch.from_numpy(clip.f0[stretch].copy()))
 
 
 def cut_segment(clip: Clip, first: int, n_frames: int, rng: np.random.Generator) -> Segment:

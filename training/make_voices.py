@@ -42,7 +42,8 @@ def make_voices(recipe: Recipe) -> None:
         pitches = {}
         for speaker in speakers:
             spoken = espeak.speak("We measured the bridge twice.", speaker.settings)
-            pitches[speaker] = f0_of_rate(spoken.samples, spoken.rate_hz)
+            if pitch_hz := f0_of_rate(spoken.samples, spoken.rate_hz):
+                pitches[speaker] = pitch_hz
         entries = json.loads((VOICES_DIR / "voices.json").read_text(encoding="utf-8"))
         entries = [entry for entry in entries if entry["name"] not in LINES]
         for name, (wished_hz, transcript) in LINES.items():

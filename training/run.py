@@ -30,7 +30,6 @@ _FUNCTIONS = {
     "embeddings": ("encode", "encode_speakers"),
     "f0": ("hift", "train_f0"),
     "flow": ("flow", "train_flow"),
-    "flow_mels": ("flow_mels", "make_flow_mels"),
     "hift": ("hift", "train_hift"),
     "voices": ("make_voices", "make_voices"),
     "export": ("export", "export_all"),
