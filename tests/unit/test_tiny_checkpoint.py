@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, Sampling, SpeechRequest
+from pipeline.contracts import GROUP_TOKENS, OUTPUT_SAMPLE_RATE_HZ, Sampling, SpeechRequest
 from pipeline.local import LocalPipeline, _say
 from pipeline.phonemes import FRONT_END_NAME
 from pipeline.prompting import FRONT_END_KEY
@@ -95,9 +95,14 @@ async def test_its_greedy_answer_is_the_plain_forms_alone_and_in_a_full_batch() 
     expected: list[int] = []
     ids = prompts[0].tolist()
     for _ in range(30):
-        logits = model(torch.tensor([ids]))[0, -1, base : base + vocabulary.audio_tokens]
-        expected.append(int(logits.argmax()))
-        ids.append(base + expected[-1])
+        logits = model(torch.tensor([ids]))[0, -1]
+        best = int(logits[base : base + vocabulary.audio_tokens].argmax())
+        if logits[vocabulary.stop_id] > logits[base + best]:
+            break
+        expected.append(best)
+        ids.append(base + best)
+    expected = expected[: len(expected) // GROUP_TOKENS * GROUP_TOKENS]
+    assert len(expected) >= 3 * GROUP_TOKENS
     engine = Engine(
         model, vocabulary, slots=4, max_context_tokens=512, queue_size=4, queue_timeout_s=30.0
     )
