@@ -10,13 +10,13 @@ from contextlib import aclosing
 from dataclasses import asdict
 from typing import Any
 
-from deployments.devices import GIB, claim_device
+from deployments.devices import cap_bytes, claim_device
 from deployments.settings import Settings
-from deployments.stage_metrics import StageLoad, Stamped, stamped
+from deployments.stage_metrics import LoadGauges, Stamped, stamped
 from deployments.telemetry import PartsGauge, StageGauge, adopt_serve_logging
 from deployments.warm_up import draw_once, warm_up
 from pipeline.contracts import Int32Array, Sampling, TokenChunk
-from pipeline.errors import StageTimeoutError
+from pipeline.errors import CheckpointError, StageTimeoutError
 from pipeline.stepaudio.credit import TokenCredit
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
 
@@ -65,15 +65,17 @@ class LLMReplica:
         claim_device(share, allow_tf32=True)
         started_s = time.monotonic()
         layout = CheckpointLayout.at(resolve_model(model))
+        if model != settings.model:
+            check_same_tokenizer(CheckpointLayout.at(resolve_model(settings.model)), layout)
         self._engine = load_engine(layout, share)
         loaded_s = time.monotonic()
         warm_up(draw_once(self._engine))
-        self._limit_bytes = int((share.gpu_memory_gib or 0) * GIB)
+        self._limit_bytes = cap_bytes(share) or 0
         self._leases: dict[str, _Lease] = {}
         self._active = StageGauge(
             "timbre_llm_streams", "Token streams open on this replica.", lambda: len(self._leases)
         )
-        self._load = StageLoad("llm")
+        self._load = LoadGauges("llm", self._running_and_waiting)
         self._bytes = PartsGauge(
             "timbre_llm_bytes",
             "Memory of this replica: weights, cache (keys and values of all slots), prefixes, and"
@@ -88,7 +90,7 @@ class LLMReplica:
         self._start = PartsGauge(
             "timbre_llm_start_s", "Seconds that parts of the start took.", lambda: self._start_s
         )
-        self._refresh()
+        self._publish()
         self._log_start(variant)
 
     async def stream(
@@ -97,18 +99,17 @@ class LLMReplica:
         """Token chunks; pauses `credit_tokens` ahead of what `grant` last allowed."""
         lease = _Lease(TokenCredit(credit_tokens))
         self._leases[stream_id] = lease
-        self._refresh()
+        self._publish()
         try:
             async with aclosing(self._engine.stream(prompt_ids, sampling, lease.credit)) as chunks:
                 while True:
                     chunk = await lease.hold(anext(chunks))
-                    self._show_load()
                     yield stamped(chunk)
                     if chunk.last:
                         return
         finally:
             del self._leases[stream_id]
-            self._refresh()
+            self._publish()
 
     async def grant(self, stream_id: str, total_tokens: int) -> bool:
         """Allow a stream to produce up to `total_tokens` in all.
@@ -127,14 +128,13 @@ class LLMReplica:
         gauges = asdict(self._engine.gauges())
         return {**gauges, "limit_bytes": self._limit_bytes, "start_s": self._start_s}
 
-    def _refresh(self) -> None:
-        self._active.refresh()
-        self._bytes.publish()
-        self._show_load()
+    def _publish(self) -> None:
+        for gauge in (self._active, self._bytes, self._load):
+            gauge.publish()
 
-    def _show_load(self) -> None:
+    def _running_and_waiting(self) -> tuple[int, int]:
         gauges = self._engine.gauges()
-        self._load.show(gauges.slots_active, gauges.queued)
+        return gauges.slots_active, gauges.queued
 
     def _parts(self) -> dict[str, float]:
         gauges = self._engine.gauges()
@@ -155,3 +155,15 @@ class LLMReplica:
     async def check_health(self) -> None:
         """Called by Serve; an engine whose worker died makes the replica unhealthy."""
         self._engine.check_health()
+
+
+def check_same_tokenizer(base: CheckpointLayout, variant: CheckpointLayout) -> None:
+    """Prompts are written with the base's text tokenizer, whichever variant reads them.
+
+    Raises CheckpointError when the variant's is another.
+    """
+    if base.text_tokenizer.read_bytes() != variant.text_tokenizer.read_bytes():
+        raise CheckpointError(
+            f"{variant.text_tokenizer} differs from {base.text_tokenizer}: a variant of the "
+            "language model must have the same text tokenizer"
+        )

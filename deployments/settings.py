@@ -125,8 +125,8 @@ class LLMSettings(StageShare):
 class LLMVariant(Strict):
     """Another LLM beside `llm`, which requests choose by its name.
 
-    What is left out is as in `llm`. model: the checkpoint, as the top-level `model`; its tokenizer
-    must be the same.
+    What is left out is as in `llm`. model: the checkpoint, as the top-level `model`; a replica
+    whose text tokenizer is another does not start.
     """
 
     model: str | None = None

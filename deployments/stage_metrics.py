@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Generic, TypeVar
@@ -30,25 +30,43 @@ HOP_TAG: Any = ("hop",)
 Value = TypeVar("Value")
 
 
-class StageLoad:
-    """Requests of one stage in this process: at work, and waiting for their turn.
+class LoadGauges:
+    """Gauges of one stage's requests in this process, read whenever they are published.
 
-    stage: router, tokenizer, llm or vocoder.
+    stage: router, tokenizer, llm or vocoder. read: how many are at work, and how many wait.
+    """
+
+    def __init__(self, stage: str, read: Callable[[], tuple[int, int]]) -> None:
+        self._tags = {"stage": stage}
+        self._read = read
+        self._running = metrics.Gauge(
+            "timbre_num_requests_running",
+            description="Requests at work, by stage; at the router all that it holds.",
+            tag_keys=STAGE_TAG,
+        )
+        self._waiting = metrics.Gauge(
+            "timbre_num_requests_waiting",
+            description="Requests waiting for their turn, by stage; at the router for first audio.",
+            tag_keys=STAGE_TAG,
+        )
+        keep_published(self)
+
+    def publish(self) -> None:
+        """Set the gauges to the present numbers."""
+        running, waiting = self._read()
+        self._running.set(running, tags=self._tags)
+        self._waiting.set(waiting, tags=self._tags)
+
+
+class StageLoad:
+    """Counts requests of one stage in this process: at work, and waiting for their turn.
+
+    stage: see LoadGauges.
     """
 
     def __init__(self, stage: str) -> None:
         self._stage = stage
         self._tags = {"stage": stage}
-        self._running_gauge = metrics.Gauge(
-            "timbre_num_requests_running",
-            description="Requests at work, by stage; at the router all that it holds.",
-            tag_keys=STAGE_TAG,
-        )
-        self._waiting_gauge = metrics.Gauge(
-            "timbre_num_requests_waiting",
-            description="Requests waiting for their turn, by stage; at the router for first audio.",
-            tag_keys=STAGE_TAG,
-        )
         self._queue = metrics.Histogram(
             "timbre_stage_queue_s",
             description="Seconds a request waited for its turn, by stage.",
@@ -57,26 +75,21 @@ class StageLoad:
         )
         self.running = 0
         self.waiting = 0
-        keep_published(self)
-
-    def show(self, running: int, waiting: int) -> None:
-        """Take these numbers over and publish them."""
-        self.running, self.waiting = running, waiting
-        self.publish()
-
-    def publish(self) -> None:
-        """Set the gauges to the present numbers."""
-        self._running_gauge.set(self.running, tags=self._tags)
-        self._waiting_gauge.set(self.waiting, tags=self._tags)
+        self._gauges = LoadGauges(stage, lambda: (self.running, self.waiting))
 
     @contextmanager
     def counted(self, *, running: int = 0, waiting: int = 0) -> Iterator[None]:
         """So many more for as long as the context lasts."""
-        self.show(self.running + running, self.waiting + waiting)
+        self._add(running, waiting)
         try:
             yield
         finally:
-            self.show(self.running - running, self.waiting - waiting)
+            self._add(-running, -waiting)
+
+    def _add(self, running: int, waiting: int) -> None:
+        self.running += running
+        self.waiting += waiting
+        self._gauges.publish()
 
     @asynccontextmanager
     async def turn(

@@ -167,10 +167,6 @@ class StageGauge:
         self._read = read
         keep_published(self)
 
-    def refresh(self) -> None:
-        """The value may have changed."""
-        self.publish()
-
     def publish(self) -> None:
         """Set the gauge to the present value."""
         self._gauge.set(self._read())

@@ -22,11 +22,11 @@ from deployments.warm_up import decode_once, warm_up
 from pipeline.contracts import GROUP_S, SpeechRequest, VoicePrompt
 from pipeline.errors import ConfigError
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
+from pipeline.stepaudio.tokens import GROUP_ROWS
 from pipeline.stepaudio.vocoder_memory import VocoderMemory
 from pipeline.synthesis import ChainedSpeaker, SpeechChunk
 
 QUIET_SHARE = 0.25  # of max_streams
-GROUP_ROWS = 3  # token rows of a group
 
 
 class VocoderReplica:
@@ -98,12 +98,12 @@ class VocoderReplica:
                 speaker = self._speakers[request.variant]
                 async with aclosing(speaker.speak(adapted, voice)) as speech:
                     async for chunk in speech:
-                        self._active.refresh()
-                        self._cached.refresh()
+                        self._active.publish()
+                        self._cached.publish()
                         yield stamped(chunk)
         finally:
-            self._active.refresh()
-            self._cached.refresh()
+            self._active.publish()
+            self._cached.publish()
 
     async def status(self) -> dict[str, Any]:
         """Gauges of this replica."""

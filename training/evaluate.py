@@ -16,7 +16,8 @@ import io
 import json
 import time
 import wave
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from training.config import DEFAULT_CONFIG, Recipe, load_recipe
 from training.corpus import RATE_HZ, TOKENIZER_RATE_HZ, Clip, Corpus, f0_of, load_corpus
 from training.judge import Judge, errors, load_judge, phone_ids
 from training.linguistic_tokenizer import voice_medians_hz
-from training.memory import PeakMemory
+from training.memory import peak_memory
 from training.progress import progress
 
 SHORT_WORDS = 8  # texts up to here are one class, longer ones the other
@@ -376,6 +377,16 @@ def human_outcomes(recipe: Recipe, listener: Listener, speak: Speak, directory: 
     return rows
 
 
+@contextmanager
+def _speaking(model: str, url: str | None) -> Iterator[Speak]:
+    """The service at `url`, or without one the model in this process."""
+    if url:
+        yield http_speak(url)
+        return
+    with LocalPipeline(model) as pipeline:
+        yield local_speak(pipeline)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Parse, run, write `evaluation.json` and the plots, print the table."""
     from training.copy_synthesis import judge_copies
@@ -399,8 +410,7 @@ def main(arguments: list[str] | None = None) -> None:
     listener = Listener(load_judge(recipe))
     results: dict = {"copy": judge_copies(recipe, chosen.model, listener)}
     shown = []
-    with LocalPipeline(chosen.model) as pipeline, PeakMemory() as memory:
-        speak = http_speak(chosen.url) if chosen.url else local_speak(pipeline)
+    with _speaking(chosen.model, chosen.url) as speak, peak_memory() as memory:
         for kind, trials in (
             ("seen", seen_trials(recipe, chosen.trials)),
             ("held", held_trials(recipe, chosen.trials)),

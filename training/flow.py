@@ -58,7 +58,7 @@ class ItemSource:
     """Draws items of a fixed length."""
 
     def __init__(self, corpus: Corpus, encoded: Encoded, embeddings: NDArray[np.float32]) -> None:
-        self.corpus, self._encoded, self._embeddings = corpus, encoded, embeddings
+        self._corpus, self._encoded, self._embeddings = corpus, encoded, embeddings
         self._voices = list(corpus.of_voice)
 
     def draw(self, rng: np.random.Generator, n_frames: int) -> Item:
@@ -66,11 +66,11 @@ class ItemSource:
 
         The prompt ends where a clip ends, or anywhere.
         """
-        own = self.corpus.of_voice[self._voices[int(rng.integers(len(self._voices)))]]
+        own = self._corpus.of_voice[self._voices[int(rng.integers(len(self._voices)))]]
         n_rows, gain = n_frames // 2, draw_gain(rng, WIDE_GAIN)
         rows, mels, ends, total = [], [], [], 0
         while total < n_rows:
-            clip_rows, mel = self.clip(int(own[int(rng.integers(len(own)))]), gain)
+            clip_rows, mel = self._clip(int(own[int(rng.integers(len(own)))]), gain)
             if not rows:  # the first clip begins anywhere
                 skip = int(rng.integers(max(1, len(clip_rows) // GROUP_ROWS))) * GROUP_ROWS
                 clip_rows, mel = clip_rows[skip:], mel[2 * skip :]
@@ -78,19 +78,14 @@ class ItemSource:
             mels.append(mel)
             total += len(clip_rows)
             ends.append(total)
-        embedding = self.embedding(int(own[int(rng.integers(len(own)))]))
+        embedding = torch.from_numpy(self._embeddings[int(own[int(rng.integers(len(own)))])])
         prompt_rows = _prompt_rows(rng, ends, n_rows)
         mel = torch.cat(mels)[:n_frames]
         return Item(torch.cat(rows)[:n_rows], mel, prompt_rows, embedding)
 
-    def embedding(self, index: int) -> Tensor:
-        """The speaker embedding of a clip, [192]."""
-        return torch.from_numpy(self._embeddings[index])
-
-    def clip(self, index: int, gain: float) -> tuple[Tensor, Tensor]:
-        """A clip's token rows [R, 2] and mel [2R, M]."""
+    def _clip(self, index: int, gain: float) -> tuple[Tensor, Tensor]:
         rows = torch.from_numpy(to_rows(self._encoded.tokens[index]))
-        mel = mel_of(to_float(self.corpus[index].audio24) * gain)
+        mel = mel_of(to_float(self._corpus[index].audio24) * gain)
         n_frames = 2 * len(rows)
         if len(mel) < n_frames:
             mel = torch.cat((mel, mel[-1:].expand(n_frames - len(mel), -1)))

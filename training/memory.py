@@ -4,44 +4,44 @@
 from __future__ import annotations
 
 import threading
-from types import TracebackType
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 PERIOD_S = 0.25
 TITLE = "ray::ServeReplica:timbre:"
 
 
+@dataclass(slots=True)
 class PeakMemory:
-    """Watches from `with` to its end.
+    """peak_bytes: of all replicas together, at one moment; pages that they share count in each.
 
-    peak_bytes: of all replicas together, at one moment; pages that they share count in each.
     of_stage_bytes: the largest seen of each stage's replicas.
     """
 
-    def __init__(self) -> None:
-        self.peak_bytes = 0
-        self.of_stage_bytes: dict[str, int] = {}
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="peak-memory", daemon=True)
+    peak_bytes: int = 0
+    of_stage_bytes: dict[str, int] = field(default_factory=dict)
 
-    def __enter__(self) -> PeakMemory:
-        self._thread.start()
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._ended.set()
-        self._thread.join()
+@contextmanager
+def peak_memory() -> Iterator[PeakMemory]:
+    """Watch this machine's replicas until the context ends."""
+    seen, ended = PeakMemory(), threading.Event()
+    thread = threading.Thread(target=_watch, args=(seen, ended), name="peak-memory", daemon=True)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        thread.join()
 
-    def _watch(self) -> None:
-        while not self._ended.wait(PERIOD_S):
-            sizes = replica_bytes()
-            self.peak_bytes = max(self.peak_bytes, sum(size for _, size in sizes))
-            for stage, size in sizes:
-                self.of_stage_bytes[stage] = max(size, self.of_stage_bytes.get(stage, 0))
+
+def _watch(seen: PeakMemory, ended: threading.Event) -> None:
+    while not ended.wait(PERIOD_S):
+        sizes = replica_bytes()
+        seen.peak_bytes = max(seen.peak_bytes, sum(size for _, size in sizes))
+        for stage, size in sizes:
+            seen.of_stage_bytes[stage] = max(size, seen.of_stage_bytes.get(stage, 0))
 
 
 def replica_bytes() -> list[tuple[str, int]]:
@@ -53,7 +53,13 @@ def replica_bytes() -> list[tuple[str, int]]:
         try:
             title = " ".join(process.cmdline())
             if title.startswith(TITLE):
-                sizes.append((title.removeprefix(TITLE).split()[0], process.memory_info().rss))
+                size = process.memory_info().rss
+                sizes.append((stage_of(title), size))
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             continue
     return sizes
+
+
+def stage_of(title: str) -> str:
+    """The deployment in a replica's process title, which at work ends in the method's name."""
+    return title.removeprefix(TITLE).split()[0].partition(".")[0]

@@ -91,7 +91,7 @@ class StepWaveDecoder:
                 f"{prompt_memory_bytes}, must not be negative"
             )
         self._model = VocoderModel.load(Path(vocoder_dir), torch.device(device), steps, seed)
-        self._memory = PromptMemory(prompt_memory_bytes)
+        self._prompt_memory = PromptMemory(prompt_memory_bytes)
         self._chunk_rows = tuple(chunk_rows)
         self.memory = VocoderMemory.of(
             self._model.config,
@@ -166,7 +166,7 @@ class StepWaveDecoder:
         try:
             schedule = chunk_schedule(self._chunk_rows, first_chunk_rows)
             utterance = _Utterance(
-                self._model, voice, schedule, self.memory, self._memory, self._slabs
+                self._model, voice, schedule, self.memory, self._prompt_memory, self._slabs
             )
             async for chunk in tokens:
                 utterance.add(chunk.ids)
@@ -250,7 +250,7 @@ class _Utterance:
     ) -> None:
         self.stopped = threading.Event()
         self._model = model
-        self._memory = memory
+        self._prompt_memory = memory
         self._slabs = slabs
         self._slab: Tensor | None = None
         self._voice_key = voice_key(voice)
@@ -309,11 +309,11 @@ class _Utterance:
             return self._set_up(ahead, None)
         self._slab = self._slabs.take(self._slab_frames)
         prompt_bytes = self._speaker.mel.shape[1] * self._slabs.shape.frame_bytes
-        if not self._memory.may_keep(prompt_bytes):
+        if not self._prompt_memory.may_keep(prompt_bytes):
             width = self._model.config.estimator.hidden_size
             return self._set_up(ahead, empty_caches(self._slab, width))
         key = (self._voice_key, ahead.cpu().numpy().tobytes())
-        kept = self._memory.get_or_make(key, lambda: self._set_up(ahead, None))
+        kept = self._prompt_memory.get_or_make(key, lambda: self._set_up(ahead, None))
         return copied_into(self._slab, kept)
 
     def _set_up(self, ahead: Tensor, into: StepCaches | None) -> FlowCache:

@@ -14,7 +14,7 @@ import pytest
 
 from deployments import stage_metrics
 from deployments.kept_gauges import keep_published
-from deployments.stage_metrics import StageLoad, Stamped, Transfers, stamped
+from deployments.stage_metrics import LoadGauges, StageLoad, Stamped, Transfers, stamped
 from pipeline.contracts import TokenChunk
 from pipeline.errors import CapacityError
 from tests.vocoder_files import make_voice
@@ -122,3 +122,12 @@ def test_gauges_are_published_again_until_nobody_holds_them() -> None:
     time.sleep(0.05)
     published.clear()
     assert not published.wait(0.1)
+
+
+def test_load_is_read_whenever_it_is_published(seen: Seen) -> None:
+    now = [(1, 2)]
+    gauges = LoadGauges("llm", lambda: now[-1])
+    now.append((0, 0))  # a slot that became free after its stream had ended
+    gauges.publish()
+    assert seen["timbre_num_requests_running"] == [(1, "llm"), (0, "llm")]
+    assert seen["timbre_num_requests_waiting"] == [(2, "llm"), (0, "llm")]

@@ -18,6 +18,7 @@ from training.judge import errors, phone_ids
 from training.lm import Head
 from training.loop import Schedule, is_done, train
 from training.masks import batched_modulation, block_mask, encode, estimate
+from training.memory import TITLE, stage_of
 from training.quantizer import Quantizer
 from training.run import main
 from training.sizes import vocoder_config
@@ -199,3 +200,8 @@ def test_recipe_names_device_and_precision(tmp_path: Path) -> None:
         assert (a @ b).dtype == torch.float32
     with Recipe(tmp_path, {"device": "cpu", "precision": "bfloat16"}, 1).reduced_precision():
         assert (a @ b).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("title", ["Vocoder", "Vocoder.check_health", "Vocoder.handle_request x"])
+def test_a_replica_at_work_is_counted_under_its_stage(title: str) -> None:
+    assert stage_of(TITLE + title) == "Vocoder"

@@ -121,7 +121,7 @@ async def test_a_kept_prompt_gives_the_same_bytes(
     assert len(setups) == 2, "the same first rows reuse the caches, others do not"
     for one, other in zip(fresh, kept, strict=True):
         assert np.array_equal(one, other)
-    assert decoder._memory.hits == 3  # the voice twice, its caches once
+    assert decoder._prompt_memory.hits == 3  # the voice twice, its caches once
     decoder.close()
 
 
