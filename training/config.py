@@ -34,9 +34,15 @@ class Recipe:
     def __getitem__(self, section: str) -> Mapping[str, Any]:
         return self.tree[section]
 
+    def cycles(self, stage: str) -> tuple[int, ...]:
+        """Optimizer steps of each of a stage's learning rate cycles."""
+        steps = self.tree[stage]["steps"]
+        cycles = steps if isinstance(steps, list) else [steps]
+        return tuple(max(1, round(int(n) * self.scale)) for n in cycles)
+
     def steps(self, stage: str) -> int:
         """Optimizer steps of a stage."""
-        return max(1, round(int(self.tree[stage]["steps"]) * self.scale))
+        return sum(self.cycles(stage))
 
     @functools.cached_property
     def device(self) -> torch.device:

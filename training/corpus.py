@@ -34,7 +34,7 @@ from training.progress import progress
 from training.text import TextSources, sentences
 from training.voices import Speaker, draw_speakers, write_voices
 
-SPLITS = ("train", "val", "held", "judge")
+SPLITS = ("train", "more", "val", "held", "judge")
 RATE_HZ, TOKENIZER_RATE_HZ = 24_000, 16_000
 HOP_SAMPLES = 480
 F0_PERIOD_MS = 10.0  # every second value lies in the middle of a mel frame
@@ -45,7 +45,9 @@ CLASS_ID = {symbol: i for i, symbol in enumerate(CLASSES)}
 EVAL_SHARE = 20  # one verse in this many is for evaluation only
 EVAL_MIN_WORDS = 3
 SPEAKERS_PER_SHARD = 16
-SPLIT_SEEDS = {"train": 1, "val": 2, "held": 3, "judge": 4}
+SPLIT_SEEDS = {"train": 1, "val": 2, "held": 3, "judge": 4, "more": 5}
+TRAIN_VOICES = ("more", "val")  # splits of the training speakers, other sentences
+HARVEST_BELOW = 0.3  # share of voiced frames: DIO hears no pitch in most Klatt voices
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,12 +80,13 @@ class Clip:
 
 
 class Corpus:
-    """All clips of a split."""
+    """All clips of a split, or of several of the same speakers, one after the other."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, *directories: Path) -> None:
         self._shards = []
         self._where: list[tuple[int, int]] = []
-        for number, path in enumerate(sorted(directory.glob("*.json"))):
+        paths = [path for each in directories for path in sorted(each.glob("*.json"))]
+        for number, path in enumerate(paths):
             meta = json.loads(path.read_text(encoding="utf-8"))
             stem = path.with_suffix("")
             arrays = {
@@ -125,12 +128,13 @@ class Corpus:
         )
 
 
-def load_corpus(recipe: Recipe, split: str) -> Corpus:
+def load_corpus(recipe: Recipe, *splits: str) -> Corpus:
     """Raises FileNotFoundError when the corpus stage has not run."""
-    directory = recipe.directory("corpus") / split
-    if not (directory / "done").is_file():
-        raise FileNotFoundError(f"{directory} is not complete: run the stage `corpus` first")
-    return Corpus(directory)
+    directories = [recipe.directory("corpus") / split for split in splits]
+    for directory in directories:
+        if not (directory / "done").is_file():
+            raise FileNotFoundError(f"{directory} is not complete: run the stage `corpus` first")
+    return Corpus(*directories)
 
 
 def make_corpus(recipe: Recipe) -> None:
@@ -151,8 +155,8 @@ def make_corpus(recipe: Recipe) -> None:
 
 
 def speakers_of(recipe: Recipe, split: str) -> list[Speaker]:
-    """The speakers of a split; `val` has those of `train`."""
-    voices = {"val": "train"}.get(split, split)  # other sentences of the training voices
+    """The speakers of a split; `more` and `val` have those of `train`."""
+    voices = "train" if split in TRAIN_VOICES else split
     n_speakers = int(recipe["corpus"][voices][0])
     return draw_speakers(n_speakers, recipe.seed * 10 + SPLIT_SEEDS[voices], voices[0])
 
@@ -245,12 +249,17 @@ def _cut(samples: torch.Tensor, start_s: float, stop_s: float, rate_hz: int) -> 
 
 
 def f0_of(audio24: NDArray[np.int16] | NDArray[np.float32]) -> NDArray[np.float32]:
-    """F0 in Hz in the middle of each mel frame, 0 where unvoiced; audio at 24 kHz."""
+    """F0 in Hz in the middle of each mel frame, 0 where unvoiced; audio at 24 kHz.
+
+    By DIO, which is fast; a clip in which it finds next to nothing, by Harvest (both Morise's).
+    """
     import pyworld
 
     samples = audio24.astype(np.float64) / (32768 if audio24.dtype == np.int16 else 1)
     low, high = F0_RANGE_HZ
     raw, times = pyworld.dio(samples, RATE_HZ, low, high, frame_period=F0_PERIOD_MS)
+    if (raw > 0).mean() < HARVEST_BELOW:
+        raw, times = pyworld.harvest(samples, RATE_HZ, low, high, frame_period=F0_PERIOD_MS)
     refined = pyworld.stonemask(samples, raw, times, RATE_HZ)
     n_frames = len(samples) // HOP_SAMPLES
     values = refined[1::2][:n_frames]

@@ -25,7 +25,8 @@ from training.mels import to_float
 from training.progress import progress
 from training.streams import PEAK
 
-ENCODED_SPLITS = ("train", "val", "held")
+EMBEDDED_SPLITS = ("train", "val", "held")
+ENCODED_SPLITS = (*EMBEDDED_SPLITS, "more")  # the LLM sees no embedding
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +56,7 @@ def encode_tokens(recipe: Recipe) -> None:
 def encode_speakers(recipe: Recipe) -> None:
     """Stage `embeddings`: write the speaker embedding of every clip; what is there is kept."""
     speaker = SpeakerEncoder(export_speaker_model(recipe))
-    for split in ENCODED_SPLITS:
+    for split in EMBEDDED_SPLITS:
         path = recipe.directory("embeddings") / f"{split}.npy"
         if path.is_file():
             continue
@@ -65,11 +66,14 @@ def encode_speakers(recipe: Recipe) -> None:
         np.save(path, np.stack([speaker.encode(fbank) for fbank in fbanks]))
 
 
-def load_tokens(recipe: Recipe, split: str) -> Encoded:
+def load_tokens(recipe: Recipe, *splits: str) -> Encoded:
     """Raises FileNotFoundError when the stage `tokens` has not run."""
-    with np.load(recipe.directory("tokens") / f"{split}.npz") as stored:
-        offsets, flat = stored["offsets"], stored["tokens"]
-        return Encoded([flat[a:b] for a, b in itertools.pairwise(offsets)])
+    tokens = []
+    for split in splits:
+        with np.load(recipe.directory("tokens") / f"{split}.npz") as stored:
+            offsets, flat = stored["offsets"], stored["tokens"]
+            tokens += [flat[a:b] for a, b in itertools.pairwise(offsets)]
+    return Encoded(tokens)
 
 
 def load_embeddings(recipe: Recipe, split: str) -> NDArray[np.float32]:

@@ -122,7 +122,7 @@ def train_flow(recipe: Recipe) -> None:
         return loss, parts
 
     schedule = Schedule(
-        recipe.steps("flow"), float(section["lr"]), hold=0.15, weight_decay=0.01, ema=EMA
+        recipe.cycles("flow"), float(section["lr"]), hold=0.15, weight_decay=0.01, ema=EMA
     )
     train(flow, loss_of, schedule, recipe.directory("flow"), recipe.seed, "flow")
 

@@ -32,7 +32,7 @@ F0_CONTEXT = 6  # frames whose value depends on what lies outside the segment
 # (n_fft, hop). Windows shorter than two pitch periods would see where in a period a pulse falls,
 # which the mel does not say: the generator would blur what it cannot know.
 RESOLUTIONS = ((512, 128), (1024, 256), (1920, 480))
-MEL_WEIGHT, LEVEL_WEIGHT, ENVELOPE_WEIGHT = 1.0, 0.5, 3.0
+MEL_WEIGHT, LEVEL_WEIGHT, ENVELOPE_WEIGHT = 4.0, 0.5, 5.0
 ENERGY_FLOOR = 1e-7  # -70 dB
 MEL_FFT = 1920
 EAR_HZ = 1500.0  # bins weigh 1 / (1 + frequency / EAR_HZ): as dense as the mel, not as the bins
@@ -75,7 +75,7 @@ def train_f0(recipe: Recipe) -> None:
         relative = (error * F0_UNIT_HZ)[target > 0] / target[target > 0]
         return loss, {"median_relative": float(relative.median())}
 
-    schedule = Schedule(recipe.steps("f0"), float(section["lr"]), weight_decay=0.0)
+    schedule = Schedule(recipe.cycles("f0"), float(section["lr"]), weight_decay=0.0)
     train(predictor, loss_of, schedule, recipe.directory("f0"), recipe.seed, "f0")
 
 
@@ -118,7 +118,7 @@ def train_hift(recipe: Recipe) -> None:
         return spectral_loss(made, target)
 
     schedule = Schedule(
-        recipe.steps("hift"), float(section["lr"]), betas=(0.8, 0.99), weight_decay=0.0, clip=20.0
+        recipe.cycles("hift"), float(section["lr"]), betas=(0.8, 0.99), weight_decay=0.0, clip=20.0
     )
     train(hift, loss_of, schedule, recipe.directory("hift"), recipe.seed, "hift")
 

@@ -114,7 +114,7 @@ def train_judge(recipe: Recipe) -> None:
                 wrong, count = wrong + errors(heard, said), count + len(said)
         return total / max(1, used), {"phone_error": wrong / count} if count else {}
 
-    schedule = Schedule(recipe.steps("judge"), float(recipe["judge"]["lr"]), hold=0.2)
+    schedule = Schedule(recipe.cycles("judge"), float(recipe["judge"]["lr"]), hold=0.2)
     train(judge, loss_of, schedule, recipe.directory("judge"), seed, "judge")
 
 

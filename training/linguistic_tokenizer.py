@@ -106,7 +106,7 @@ def train_linguistic(recipe: Recipe) -> None:
             shown += np.array([accuracy, float(pitch.detach()), float(others.detach())]) / STREAMS
         return total, dict(zip(("accuracy", "pitch", "voicing_level"), shown.tolist(), strict=True))
 
-    schedule = Schedule(steps, float(section["lr"]), hold=0.2)
+    schedule = Schedule(recipe.cycles("vq02"), float(section["lr"]), hold=0.2)
     train(net, loss_of, schedule, recipe.directory("vq02"), recipe.seed, "vq02")
 
 

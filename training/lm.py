@@ -23,7 +23,7 @@ from pipeline.phonemes import PAUSE
 from pipeline.stepaudio.prompt import PromptBuilder
 from pipeline.stepaudio.step1 import Step1Config, Step1ForCausalLM, alibi_slopes
 from pipeline.stepaudio.tiny_configs import lm_config
-from pipeline.stepaudio.tokens import AUDIO_TOKENS, VQ02_CODES, deinterleave
+from pipeline.stepaudio.tokens import AUDIO_TOKENS, GROUP_TOKENS, VQ02_CODES, deinterleave
 from training.config import Recipe
 from training.corpus import Corpus, load_corpus
 from training.encode import Encoded, load_tokens
@@ -40,8 +40,16 @@ OUTPUT_INIT = 0.5  # of the layers that write to the residual stream
 PROMPT_S, TARGET_S = (1.0, 7.5), (0.5, 8.5)  # how much speech is put in a row, drawn evenly
 SHORT_S = 2.2  # the longest of both at first: alignment is learnt on single short clips
 GROWS = (0.4, 0.75)  # shares of the steps between which lengths grow from short to full
+# Real prompts are never quite what training heard: their audio gives tokens that no clip here has,
+# and a foreign transcript is spelt in the nearest English sounds. So that the text to be said is
+# what counts, some prompts are spoilt: stretches of audio become another voice's, words others.
+SPOILT = 0.45  # share of the prompts
+GARBLED, MISREAD = 0.6, 0.6  # of those, how many in their audio and in their text
+SPOILT_PARTS = (0.1, 0.7)  # share of such a prompt's groups, or words
+ALL_MISREAD = 0.4  # share of the misread ones that have no word right
 BUCKETS = 6  # sequences are drawn in this many batches at a time and sorted by length
 IGNORED = -100
+TRAIN_SPLITS = ("train", "more")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,8 +105,11 @@ class SequenceSource:
     A few clips as the prompt, others as what is to be said.
     """
 
-    def __init__(self, corpus: Corpus, encoded: Encoded, tokenizer: Path) -> None:
-        self._corpus, self._encoded = corpus, encoded
+    def __init__(
+        self, corpus: Corpus, encoded: Encoded, tokenizer: Path, spoils: bool = False
+    ) -> None:
+        """spoils: whether some prompts do not say what their text says."""
+        self._corpus, self._encoded, self._spoils = corpus, encoded, spoils
         self.builder = PromptBuilder(tokenizer)
         self._voices = list(corpus.of_voice)
         self._texts = [corpus[i].text for i in range(len(corpus))]
@@ -116,7 +127,11 @@ class SequenceSource:
 
     def sequence(self, prompt: list[int], target: list[int], rng: np.random.Generator) -> Sequence:
         """Clips by number → a sequence."""
-        vq02, vq06 = deinterleave(self._joined(prompt))
+        heard, written = self._joined(prompt), self._text(prompt)
+        is_spoilt = self._spoils and bool(rng.random() < SPOILT)
+        if is_spoilt:
+            heard, written = self._garbled(heard, rng), self._misread(written, rng)
+        vq02, vq06 = deinterleave(heard)
         voice = VoicePrompt(
             vq02=vq02.astype(np.int16),
             vq06=vq06.astype(np.int16),
@@ -127,16 +142,18 @@ class SequenceSource:
         )
         request = SpeechRequest(
             text=self._text(target),
-            transcript=self._text(prompt),
+            transcript=written,
             speaker=SPEAKER_PREFIX + rng.bytes(8).hex(),
         )
         vocabulary = self.builder.vocabulary
         spoken = self._joined(target) + vocabulary.audio_base
         head = self.builder.build(request, voice)
         ids = np.concatenate((head, spoken, [vocabulary.stop_id])).astype(np.int64)
-        is_audio = (ids >= vocabulary.audio_base) & (ids < vocabulary.audio_base + AUDIO_TOKENS)
-        is_audio[-1] = True
-        return Sequence(ids, is_audio)
+        is_target = (ids >= vocabulary.audio_base) & (ids < vocabulary.audio_base + AUDIO_TOKENS)
+        is_target[-1] = True
+        if is_spoilt:
+            is_target[: len(head)] = False
+        return Sequence(ids, is_target)
 
     def _take(self, order: list[int], seconds: float, limit: float) -> list[int]:
         """Clips out of `order`, at least one, within `limit` if any is."""
@@ -150,6 +167,31 @@ class SequenceSource:
         order[:] = [i for i in order if i not in taken]
         return taken
 
+    def _garbled(self, tokens: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.int32]:
+        """In some draws, some groups are those of any other clips."""
+        if rng.random() >= GARBLED:
+            return tokens
+        groups = tokens.reshape(-1, GROUP_TOKENS).copy()
+        spoilt = np.flatnonzero(rng.random(len(groups)) < rng.uniform(*SPOILT_PARTS))
+        for at in spoilt:
+            other = self._encoded.tokens[int(rng.integers(len(self._corpus)))]
+            first = GROUP_TOKENS * int(rng.integers(len(other) // GROUP_TOKENS))
+            groups[at] = other[first : first + GROUP_TOKENS]
+        return groups.reshape(-1)
+
+    def _misread(self, text: str, rng: np.random.Generator) -> str:
+        """In some draws, some or all words are those of another clip."""
+        if rng.random() >= MISREAD:
+            return text
+        other = self._texts[int(rng.integers(len(self._texts)))]
+        if rng.random() < ALL_MISREAD:
+            return other
+        words, others, share = text.split(" "), other.split(" "), rng.uniform(*SPOILT_PARTS)
+        return " ".join(
+            others[int(rng.integers(len(others)))] if rng.random() < share else word
+            for word in words
+        )
+
     def _joined(self, clips: list[int]) -> NDArray[np.int32]:
         return np.concatenate([self._encoded.tokens[i] for i in clips])
 
@@ -157,11 +199,12 @@ class SequenceSource:
         return PAUSE.join(self._texts[i] for i in clips)
 
 
-def make_source(recipe: Recipe, split: str) -> SequenceSource:
-    """Sequences of a split."""
+def make_source(recipe: Recipe, *splits: str, spoils: bool = False) -> SequenceSource:
+    """Sequences of a split, or of several of the same speakers."""
     path = recipe.directory("llm") / "tokenizer.model"
     path.write_bytes(tokenizer_model())
-    return SequenceSource(load_corpus(recipe, split), load_tokens(recipe, split), path)
+    corpus, tokens = load_corpus(recipe, *splits), load_tokens(recipe, *splits)
+    return SequenceSource(corpus, tokens, path, spoils)
 
 
 def new_step1(recipe: Recipe, vocabulary: int) -> Step1ForCausalLM:
@@ -179,14 +222,16 @@ def new_step1(recipe: Recipe, vocabulary: int) -> Step1ForCausalLM:
 
 def train_llm(recipe: Recipe) -> None:
     """Stage `llm`."""
-    source, held = make_source(recipe, "train"), make_source(recipe, "held")
+    source = make_source(recipe, *TRAIN_SPLITS, spoils=True)
+    held = make_source(recipe, "held")
     model, head = build(recipe, source)
     model, head = model.to(recipe.device), head.to(recipe.device)
     section = recipe["llm"]
     validation = _validation_batches(held, recipe)
+    growing = recipe.cycles("llm")[0]  # later cycles have full lengths from the start
 
     def loss_of(step: int, _: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        batch = _batch(source, recipe.seed, step, recipe.steps("llm"), int(section["batch_tokens"]))
+        batch = _batch(source, recipe.seed, step, growing, int(section["batch_tokens"]))
         with recipe.reduced_precision():
             loss, right = batch_loss(model, head, batch)
         parts = {"accuracy": float(right)}
@@ -195,7 +240,7 @@ def train_llm(recipe: Recipe) -> None:
         return loss, parts
 
     schedule = Schedule(
-        recipe.steps("llm"), float(section["lr"]), hold=0.35, betas=(0.9, 0.95), weight_decay=0.05
+        recipe.cycles("llm"), float(section["lr"]), hold=0.35, betas=(0.9, 0.95), weight_decay=0.05
     )
     train(model, loss_of, schedule, recipe.directory("llm"), recipe.seed, "llm")
 
@@ -205,7 +250,7 @@ def build(recipe: Recipe, source: SequenceSource) -> tuple[Step1ForCausalLM, Hea
     vocabulary = source.builder.vocabulary
     size = vocabulary.audio_base + AUDIO_TOKENS
     used = np.zeros(AUDIO_TOKENS, bool)
-    used[np.unique(np.concatenate(load_tokens(recipe, "train").tokens))] = True
+    used[np.unique(np.concatenate(load_tokens(recipe, *TRAIN_SPLITS).tokens))] = True
     return new_step1(recipe, size), Head(used, vocabulary.audio_base, vocabulary.stop_id, size)
 
 

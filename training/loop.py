@@ -32,12 +32,12 @@ StepLoss = Callable[[int, np.random.Generator], tuple[Tensor, dict[str, float]]]
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Adam with a warm-up and a cosine.
+    """Adam with a warm-up and a cosine, once or in several cycles (Loshchilov and Hutter 2017).
 
-    hold: share of the steps at full rate before the cosine begins.
+    cycles: steps of each. hold: share of a cycle at full rate before its cosine begins.
     """
 
-    steps: int
+    cycles: tuple[int, ...]
     lr: float
     end: float = 0.03  # of lr
     hold: float = 0.0
@@ -46,11 +46,21 @@ class Schedule:
     clip: float = 1.0
     ema: float = 0.0  # 0: no averaged copy
 
+    @property
+    def steps(self) -> int:
+        """Of all cycles."""
+        return sum(self.cycles)
+
     def rate(self, step: int) -> float:
         """Learning rate of a step."""
-        share = max(0.0, (step / self.steps - self.hold) / (1 - self.hold))
+        number = 0
+        while step >= self.cycles[number]:
+            step -= self.cycles[number]
+            number += 1
+        length = self.cycles[number]
+        share = max(0.0, (step / length - self.hold) / (1 - self.hold))
         cosine = self.end + (1 - self.end) * 0.5 * (1 + math.cos(math.pi * share))
-        return self.lr * cosine * min(1.0, (step + 1) / min(WARM_UP, self.steps))
+        return self.lr * cosine * min(1.0, (step + 1) / min(WARM_UP, length))
 
 
 def train(

@@ -116,7 +116,7 @@ def train_semantic(recipe: Recipe) -> None:
             total, accuracy = total + loss / STREAMS, accuracy + share / STREAMS
         return total, {"accuracy": accuracy}
 
-    schedule = Schedule(steps, float(section["lr"]), hold=0.2)
+    schedule = Schedule(recipe.cycles("vq06"), float(section["lr"]), hold=0.2)
     train(net, loss_of, schedule, recipe.directory("vq06"), recipe.seed, "vq06")
 
 

@@ -102,7 +102,7 @@ def train_speaker(recipe: Recipe) -> None:
         parts = {"accuracy": float(accuracy), "pitch": float(pitch.detach())}
         return speaker + PITCH_WEIGHT * pitch, parts
 
-    schedule = Schedule(recipe.steps("speaker"), float(section["lr"]))
+    schedule = Schedule(recipe.cycles("speaker"), float(section["lr"]))
     train(task, loss_of, schedule, recipe.directory("speaker"), recipe.seed, "speaker")
 
 

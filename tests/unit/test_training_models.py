@@ -115,7 +115,7 @@ def _fit(directory: Path, steps: int, stop_at: int | None) -> torch.Tensor:
         x = torch.from_numpy(rng.standard_normal((8, 3)).astype(np.float32))
         return (module(x) - x.sum(1, keepdim=True)).square().mean(), {}
 
-    train(module, loss_of, Schedule(steps, 0.05, ema=0.9), directory, 1, "fit")
+    train(module, loss_of, Schedule((steps,), 0.05, ema=0.9), directory, 1, "fit")
     return module.weight.detach().clone()
 
 
