@@ -12,7 +12,7 @@ from typing import Any
 
 from deployments.devices import cap_bytes, claim_device
 from deployments.settings import Settings
-from deployments.stage_metrics import LoadGauges, Stamped, stamped
+from deployments.stage_metrics import LoadGauges, QueueSeconds, Stamped, stamped
 from deployments.telemetry import PartsGauge, StageGauge, adopt_serve_logging
 from deployments.warm_up import draw_once, warm_up
 from pipeline.contracts import Int32Array, Sampling, TokenChunk
@@ -70,12 +70,14 @@ class LLMReplica:
         self._engine = load_engine(layout, share)
         loaded_s = time.monotonic()
         warm_up(draw_once(self._engine))
+        self._engine.take_waits()  # the warm-up is nobody's request
         self._limit_bytes = cap_bytes(share) or 0
         self._leases: dict[str, _Lease] = {}
         self._active = StageGauge(
             "timbre_llm_streams", "Token streams open on this replica.", lambda: len(self._leases)
         )
         self._load = LoadGauges("llm", self._running_and_waiting)
+        self._queue = QueueSeconds("llm")
         self._bytes = PartsGauge(
             "timbre_llm_bytes",
             "Memory of this replica: weights, cache (keys and values of all slots), prefixes, and"
@@ -131,6 +133,8 @@ class LLMReplica:
     def _publish(self) -> None:
         for gauge in (self._active, self._bytes, self._load):
             gauge.publish()
+        for wait_s in self._engine.take_waits():
+            self._queue.observe(wait_s)
 
     def _running_and_waiting(self) -> tuple[int, int]:
         gauges = self._engine.gauges()

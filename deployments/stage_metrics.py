@@ -58,6 +58,23 @@ class LoadGauges:
         self._waiting.set(waiting, tags=self._tags)
 
 
+class QueueSeconds:
+    """How long requests of one stage waited for their turn here. stage: see LoadGauges."""
+
+    def __init__(self, stage: str) -> None:
+        self._tags = {"stage": stage}
+        self._seconds = metrics.Histogram(
+            "timbre_stage_queue_s",
+            description="Seconds a request waited for its turn, by stage.",
+            boundaries=WAIT_BUCKETS,
+            tag_keys=STAGE_TAG,
+        )
+
+    def observe(self, seconds: float) -> None:
+        """A request got its turn."""
+        self._seconds.observe(seconds, tags=self._tags)
+
+
 class StageLoad:
     """Counts requests of one stage in this process: at work, and waiting for their turn.
 
@@ -66,13 +83,7 @@ class StageLoad:
 
     def __init__(self, stage: str) -> None:
         self._stage = stage
-        self._tags = {"stage": stage}
-        self._queue = metrics.Histogram(
-            "timbre_stage_queue_s",
-            description="Seconds a request waited for its turn, by stage.",
-            boundaries=WAIT_BUCKETS,
-            tag_keys=STAGE_TAG,
-        )
+        self._queue = QueueSeconds(stage)
         self.running = 0
         self.waiting = 0
         self._gauges = LoadGauges(stage, lambda: (self.running, self.waiting))
@@ -106,7 +117,7 @@ class StageLoad:
                     await admission.acquire()
         except TimeoutError as error:
             raise CapacityError(f"the {self._stage} is full; retry in a moment") from error
-        self._queue.observe(time.perf_counter() - asked_s, tags=self._tags)
+        self._queue.observe(time.perf_counter() - asked_s)
         try:
             with self.counted(running=1):
                 yield

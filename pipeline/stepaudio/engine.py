@@ -50,6 +50,7 @@ __all__ = ["AudioVocabulary", "Engine", "EngineGauges", "TokenCredit"]
 logger = logging.getLogger(__name__)
 
 _MAX_FAILURES = 3  # failed model calls in a row before the engine calls itself unhealthy
+_MAX_WAITS = 4096  # kept until somebody takes them
 _MAX_CALL_S = 60.0  # a model call longer than this is a hang
 _JOIN_S = 10.0  # wait for the worker at close
 
@@ -136,6 +137,7 @@ class Engine:
         self._slots: list[Slot | None] = [None] * slots
         self._admitted_total = self._tokens_generated_total = self._cancelled_total = 0
         self._failures_in_a_row = 0
+        self._waits_s: deque[float] = deque(maxlen=_MAX_WAITS)
         self._call_started_s: float | None = None
         self._closed = False
         self._worker = threading.Thread(target=self._work, name="llm-engine", daemon=True)
@@ -190,6 +192,16 @@ class Engine:
                 recording_s=self._runner.recording_s,
             )
 
+    def take_waits(self) -> list[float]:
+        """Seconds that each request waited for its slot, of those that got one since the last call.
+
+        Safe from any thread.
+        """
+        with self._changed:
+            waits_s = list(self._waits_s)
+            self._waits_s.clear()
+        return waits_s
+
     def check_health(self) -> None:
         """Raises StageError when the worker is gone, hangs in a model call, or keeps failing."""
         started = self._call_started_s
@@ -230,6 +242,7 @@ class Engine:
             credit=credit,
             loop=asyncio.get_running_loop(),
             events=asyncio.Queue(),
+            submitted_s=time.monotonic(),
         )
         if credit is not None:
             credit.on_grant(self._wake)
@@ -317,6 +330,7 @@ class Engine:
             if self._slots[index] is None and self._waiting:
                 request = self._waiting.popleft()
                 self._admitted_total += 1
+                self._waits_s.append(time.monotonic() - request.submitted_s)
                 prefix = prefix_length(request.prompt, self._vocabulary.stop_id)
                 slot = Slot(index, self._admitted_total, request, prefix)
                 slot.token = int(request.prompt[-1])

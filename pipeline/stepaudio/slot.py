@@ -18,7 +18,10 @@ from pipeline.stepaudio.tokens import GROUP_TOKENS
 
 @dataclass(slots=True, eq=False)
 class EngineRequest:
-    """A caller's stream. `cancelled` and `finished` change under the engine's condition only."""
+    """A caller's stream. `cancelled` and `finished` change under the engine's condition only.
+
+    submitted_s: monotonic clock.
+    """
 
     prompt: Int32Array
     draws: DrawState
@@ -26,6 +29,7 @@ class EngineRequest:
     credit: TokenCredit | None
     loop: asyncio.AbstractEventLoop
     events: asyncio.Queue[TokenChunk | TimbreError]
+    submitted_s: float
     cancelled: bool = False
     finished: bool = False
 

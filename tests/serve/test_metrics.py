@@ -28,7 +28,7 @@ LABELS = {
     "num_requests_running": ("stage", {"router", "tokenizer", "llm", "vocoder"}),
     "num_requests_waiting": ("stage", {"router", "tokenizer", "llm", "vocoder"}),
     "stage_s_count": ("stage", {"tokenizer", "llm", "vocoder"}),
-    "stage_queue_s_count": ("stage", {"tokenizer", "vocoder"}),
+    "stage_queue_s_count": ("stage", {"tokenizer", "llm", "vocoder"}),
     "llm_bytes": ("part", {"weights", "cache", "prefixes"}),
     "llm_start_s": ("part", {"load", "record", "warm_up"}),
     "transfer_bytes": (

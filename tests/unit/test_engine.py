@@ -241,6 +241,20 @@ async def test_queue_full_and_queue_timeout_are_capacity_errors(make_engine: Mak
     assert len(await collect(engine.stream(prompt(5, 1), Sampling(max_tokens=10)))) == 10
 
 
+async def test_how_long_requests_waited_for_a_slot_is_told_once(make_engine: MakeEngine) -> None:
+    engine = make_engine(slots=1)
+    holder = engine.stream(prompt(5, 1), Sampling(), TokenCredit(5))
+    await anext(holder)
+    waiter = asyncio.create_task(collect(engine.stream(prompt(5, 2), Sampling(max_tokens=5))))
+    await until(lambda: engine.gauges().queued == 1)
+    await asyncio.sleep(0.2)
+    await holder.aclose()
+    await waiter
+    at_once_s, queued_s = engine.take_waits()
+    assert at_once_s < queued_s >= 0.2
+    assert engine.take_waits() == []
+
+
 async def test_aclose_and_task_cancel_free_the_slot_quickly(make_engine: MakeEngine) -> None:
     engine = make_engine(max_context_tokens=1024)
     closed = engine.stream(prompt(5, 1), Sampling(temperature=1))
