@@ -12,16 +12,19 @@ from torch import nn
 from pipeline.stepaudio.dit import Retention
 from pipeline.stepaudio.flow import Flow
 from training.config import Recipe
+from training.corpus import Clip, Corpus, _write
+from training.encode import Encoded
 from training.evaluate import faults_of
 from training.hift import envelope_loss, spectral_loss
 from training.judge import errors, phone_ids
-from training.lm import Head
+from training.lm import Head, SequenceSource
 from training.loop import Schedule, is_done, train
 from training.masks import batched_modulation, block_mask, encode, estimate
 from training.memory import TITLE, stage_of
 from training.quantizer import Quantizer
 from training.run import main
 from training.sizes import vocoder_config
+from training.text_tokenizer import tokenizer_model
 
 pytestmark = pytest.mark.unit
 
@@ -132,6 +135,53 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     assert not is_done(parts, 60)
     torch.testing.assert_close(_fit(parts, 60, None), expected)
     assert is_done(parts, 60)
+
+
+def test_each_cycle_begins_warm_and_ends_cold() -> None:
+    schedule = Schedule((1000, 500), 0.1, hold=0.2)
+    assert schedule.steps == 1500
+    rates = [schedule.rate(step) for step in range(1500)]
+    assert rates[0] == rates[1000] < 0.01
+    assert rates[150] == rates[1100] == 0.1
+    assert rates[999] == pytest.approx(0.003, rel=0.01)
+    assert rates[1499] == pytest.approx(0.003, rel=0.01)
+
+
+@pytest.mark.parametrize(("steps", "cycles"), [(1000, (100,)), ([1000, 5, 40], (100, 1, 4))])
+def test_a_recipe_names_one_cycle_or_several(
+    steps: int | list[int], cycles: tuple[int, ...]
+) -> None:
+    recipe = Recipe(Path(), {"llm": {"steps": steps}}, seed=0, scale=0.1)
+    assert recipe.cycles("llm") == cycles
+    assert recipe.steps("llm") == sum(cycles)
+
+
+def test_a_spoilt_prompt_is_not_predicted_and_its_target_is_whole(tmp_path: Path) -> None:
+    n_clips, group = 12, 5
+    silence = np.zeros(16_000, np.int16)
+    texts = [f"{chr(ord('a') + i)}a {chr(ord('a') + i)}o" for i in range(n_clips)]
+    _write(
+        f"{tmp_path}/0",
+        [Clip(silence, silence, 0, text, text, *(np.zeros(1, t) for t in "hff")) for text in texts],
+    )
+    tokens = [np.tile([i, i, *[1024 + i] * 3], 4).astype(np.int32) for i in range(n_clips)]
+    (tmp_path / "tokenizer.model").write_bytes(tokenizer_model())
+    source = SequenceSource(
+        Corpus(tmp_path), Encoded(tokens), tmp_path / "tokenizer.model", spoils=True
+    )
+    base = source.builder.vocabulary.audio_base
+    whole, spoilt = 0, 0
+    for seed in range(60):
+        drawn = source.sequence([3], [5], np.random.default_rng(seed))
+        audio = drawn.ids[(drawn.ids >= base) & (drawn.ids < base + 5120)] - base
+        prompt, target = audio[: 4 * group], audio[4 * group :]
+        assert target.tolist() == tokens[5].tolist()
+        assert drawn.is_target[-len(target) - 1 :].all()
+        whole += drawn.is_target.sum() == 8 * group + 1
+        spoilt += drawn.is_target.sum() == 4 * group + 1
+        assert drawn.is_target.sum() == 4 * group + 1 or prompt.tolist() == tokens[3].tolist()
+    assert whole + spoilt == 60
+    assert 15 < spoilt < 40
 
 
 def test_phone_errors() -> None:
