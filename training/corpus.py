@@ -47,7 +47,6 @@ EVAL_MIN_WORDS = 3
 SPEAKERS_PER_SHARD = 16
 SPLIT_SEEDS = {"train": 1, "val": 2, "held": 3, "judge": 4, "more": 5}
 TRAIN_VOICES = ("more", "val")  # splits of the training speakers, other sentences
-HARVEST_BELOW = 0.3  # share of voiced frames: DIO hears no pitch in most Klatt voices
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -249,17 +248,12 @@ def _cut(samples: torch.Tensor, start_s: float, stop_s: float, rate_hz: int) -> 
 
 
 def f0_of(audio24: NDArray[np.int16] | NDArray[np.float32]) -> NDArray[np.float32]:
-    """F0 in Hz in the middle of each mel frame, 0 where unvoiced; audio at 24 kHz.
-
-    By DIO, which is fast; a clip in which it finds next to nothing, by Harvest (both Morise's).
-    """
+    """F0 in Hz in the middle of each mel frame, 0 where unvoiced; audio at 24 kHz."""
     import pyworld
 
     samples = audio24.astype(np.float64) / (32768 if audio24.dtype == np.int16 else 1)
     low, high = F0_RANGE_HZ
     raw, times = pyworld.dio(samples, RATE_HZ, low, high, frame_period=F0_PERIOD_MS)
-    if (raw > 0).mean() < HARVEST_BELOW:
-        raw, times = pyworld.harvest(samples, RATE_HZ, low, high, frame_period=F0_PERIOD_MS)
     refined = pyworld.stonemask(samples, raw, times, RATE_HZ)
     n_frames = len(samples) // HOP_SAMPLES
     values = refined[1::2][:n_frames]

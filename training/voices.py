@@ -17,7 +17,7 @@ from pipeline.espeak import VoiceSettings
 FORMANTS = 7
 PITCH_HZ = (78.0, 220.0)  # espeak's base pitch of a variant, drawn evenly in log
 FORMANT_SCALE = (0.86, 1.2)
-KLATT_SHARE = 0.06
+INTONED_SHARE = 0.06  # have another of espeak's melodies
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,8 @@ def _variant(rng: np.random.Generator, name: str, base_hz: float, scale: float) 
     if rng.random() < 0.15:
         levels = " ".join(str(rng.integers(0, 3)) for _ in range(8))
         lines.append(f"breath {levels}")
-    if rng.random() < KLATT_SHARE:
-        lines.append(f"klatt {rng.integers(1, 5)}")
+    if rng.random() < INTONED_SHARE:
+        lines.append(f"intonation {rng.integers(1, 5)}")
     return "\n".join(lines) + "\n"
 
 
