@@ -5,8 +5,9 @@
 
 vq02 runs at the released size (50 layers of 512) with seeded random weights, once for every count
 of --threads. The loop is funasr's own streaming code on the same weights and threads, the one that
-the tests take for the truth. Clips in one pass run at the first count of --threads. A miss is timed on a checkpoint, or with `--model full`, which is the
-default on a GPU, on encoders of the released sizes with random weights.
+the tests take for the truth. Clips in one pass run at the first count of --threads. A miss is timed
+on a checkpoint, or with `--model full`, which is the default on a GPU, on encoders of the released
+sizes with random weights.
 """
 
 from __future__ import annotations
