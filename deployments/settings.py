@@ -84,10 +84,13 @@ class StageShare(Strict):
 class TokenizerSettings(StageShare):
     """The reference encoder.
 
+    batch_s: clips that wait in a replica are encoded together, up to so many seconds of audio in
+    all, those of about the same length first; a longer clip goes alone, and with 0 every clip does.
     tensorrt_cache: run the ONNX models on TensorRT and keep its engines in this directory; start-up
     stops where ONNX Runtime has no TensorRT.
     """
 
+    batch_s: Annotated[float, Field(ge=0)] = 0.0
     tensorrt_cache: str | None = None
 
 

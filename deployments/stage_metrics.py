@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Generic, TypeVar
@@ -102,11 +102,8 @@ class StageLoad:
         self.waiting += waiting
         self._gauges.publish()
 
-    @asynccontextmanager
-    async def turn(
-        self, admission: asyncio.Semaphore | Place, timeout_s: float | None = None
-    ) -> AsyncGenerator[None]:
-        """Wait for `admission`, hold it, and count as running for as long as the context lasts.
+    async def waited(self, turn: Awaitable[Value], timeout_s: float | None = None) -> Value:
+        """What `turn` gives, counted as waiting until then.
 
         Raises CapacityError when no turn came in time.
         """
@@ -114,10 +111,18 @@ class StageLoad:
         try:
             with self.counted(waiting=1):
                 async with asyncio.timeout(timeout_s):
-                    await admission.acquire()
+                    given = await turn
         except TimeoutError as error:
             raise CapacityError(f"the {self._stage} is full; retry in a moment") from error
         self._queue.observe(time.perf_counter() - asked_s)
+        return given
+
+    @asynccontextmanager
+    async def turn(
+        self, admission: asyncio.Semaphore | Place, timeout_s: float | None = None
+    ) -> AsyncGenerator[None]:
+        """Wait for `admission` as `waited` does, hold it, and count as running meanwhile."""
+        await self.waited(admission.acquire(), timeout_s)
         try:
             with self.counted(running=1):
                 yield

@@ -5,7 +5,6 @@ Knows no cache; a call here is by definition a miss.
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from deployments.warm_up import encode_once, warm_up
 from pipeline.contracts import ReferenceClip, VoicePrompt
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
 
-CONCURRENT_CLIPS = 2  # per replica; each uses several threads
+CONCURRENT_BATCHES = 2  # per replica; each uses several threads
 
 
 class TokenizerReplica:
@@ -38,11 +37,11 @@ class TokenizerReplica:
             device=share.device,
             threads=share.threads,
             arena_limit_bytes=arena_limit_bytes(share),
-            concurrent_clips=CONCURRENT_CLIPS,
+            concurrent_batches=CONCURRENT_BATCHES,
+            batch_s=share.batch_s,
             tensorrt_cache=_directory(share.tensorrt_cache),
         )
         warm_up(encode_once(self._encoder))
-        self._turns = asyncio.Semaphore(CONCURRENT_CLIPS)
         self._load = StageLoad("tokenizer")
         self._encodes = 0
         self._counter = metrics.Counter(
@@ -57,8 +56,9 @@ class TokenizerReplica:
         """Raises AudioError for a clip that cannot be encoded."""
         self._encodes += 1
         self._counter.inc()
-        async with self._load.turn(self._turns):
-            return stamped(await self._encoder.encode(clip))
+        voice = await self._load.waited(self._encoder.begin(clip))
+        with self._load.counted(running=1):
+            return stamped(await voice)
 
     async def status(self) -> dict[str, Any]:
         """Gauges of this replica."""

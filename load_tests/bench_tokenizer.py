@@ -1,22 +1,23 @@
-"""Measures the tokenizer: chunk-parallel vq02 against the chunk loop, a miss, and clips together.
+"""Measures the tokenizer: vq02 against the chunk loop, clips in one pass, a miss, misses together.
 
     python -m load_tests.bench_tokenizer [--device cuda] [--threads 1 2 4] [--quick] [--json FILE]
     python -m load_tests.bench_tokenizer --model full [--device cuda]
 
 vq02 runs at the released size (50 layers of 512) with seeded random weights, once for every count
 of --threads. The loop is funasr's own streaming code on the same weights and threads, the one that
-the tests take for the truth. A miss is timed on a checkpoint, or with `--model full`, which is the
-default on a GPU, on encoders of the released sizes with random weights.
+the tests take for the truth. Clips in one pass run at the first count of --threads. A miss is timed
+on a checkpoint, or with `--model full`, which is the default on a GPU, on encoders of the released
+sizes with random weights.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ import torch
 from load_tests.full_tokenizer import write_full_tokenizer
 from load_tests.provenance import provenance
 from load_tests.report import Row, median_s, publish
-from pipeline.contracts import ReferenceClip
+from pipeline.contracts import ReferenceClip, VoicePrompt
 from pipeline.stepaudio.config import TOKENIZER_RATE_HZ
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
 from pipeline.stepaudio.linguistic import LinguisticEncoder, nearest_codes
@@ -43,6 +44,9 @@ FULL_SIZE = {
 QUICK_SIZE = {**FULL_SIZE, "num_blocks": 5}
 N_CODES = 1024
 TOGETHER = 8
+BATCHES_S = [[CLIP_S] * n for n in (1, 2, 4, TOGETHER)]  # lengths of clips in one pass
+BATCHES_S.append([1, 2, 3, 4, 5, 7, 10, 16])
+BATCH_S = 60.0  # as in serve_config.yaml
 FULL = "full"  # the released sizes, random weights
 BAR_MS = 80.0  # of a miss on a GPU
 
@@ -101,23 +105,42 @@ def _moved(encoder: LinguisticEncoder, device: str) -> LinguisticEncoder:
     return encoder
 
 
-def measure_packing(directory: Path, size: dict[str, int], device: str) -> list[Row]:
-    """Does a batch of clips pay?
-
-    Two clips' chunks in one pass are what one clip of twice the length costs; that against two
-    passes says what batching by length could win at most.
-    """
+def measure_batches(directory: Path, size: dict[str, int], device: str) -> list[Row]:
+    """Does a batch of clips pay? Clips in one pass against the same clips one by one."""
     encoder = _moved(make_encoder(directory, **size), device)
-    one, two = (torch.from_numpy(speechlike(CLIP_S * k, TOKENIZER_RATE_HZ, k)) for k in (1, 2))
-    ratios = []
-    for _ in range(3):
+    return [row for lengths_s in BATCHES_S for row in _compare_batch(encoder, lengths_s, device)]
+
+
+@torch.inference_mode()
+def _compare_batch(
+    encoder: LinguisticEncoder, lengths_s: Sequence[float], device: str
+) -> list[Row]:
+    clips = [
+        encoder.frames(torch.from_numpy(speechlike(length_s, TOKENIZER_RATE_HZ, seed)))
+        for seed, length_s in enumerate(lengths_s)
+    ]
+    took_s = []
+    for _ in range(4):  # by turns, so that both see the same neighbours; the first warms up
         started_s = time.perf_counter()
-        encoder.encode(one).cpu()
-        encoder.encode(one).cpu()
+        alone = [encoder.encode_frames([clip])[0].cpu() for clip in clips]
         middle_s = time.perf_counter()
-        encoder.encode(two).cpu()
-        ratios.append((middle_s - started_s) / (time.perf_counter() - middle_s))
-    return [Row("vq02: two passes against one pass over both clips", sorted(ratios)[1], "x")]
+        together = [hidden.cpu() for hidden in encoder.encode_frames(clips)]
+        took_s.append((middle_s - started_s, time.perf_counter() - middle_s))
+    alone_s, together_s = np.median(took_s[1:], axis=0)
+    codebook = torch.cat(alone)
+    codebook = codebook[torch.randperm(len(codebook), generator=torch.Generator().manual_seed(0))]
+    codes, expected = (
+        nearest_codes(torch.cat(hidden), codebook[:N_CODES]) for hidden in (together, alone)
+    )
+    shortest_s, longest_s = min(lengths_s), max(lengths_s)
+    kind = f"{longest_s:g} s" if shortest_s == longest_s else f"{shortest_s:g} to {longest_s:g} s"
+    name = f"vq02 on {device}, {len(clips)} of {kind}"
+    return [
+        Row(f"{name}: one by one", alone_s * 1e3, "ms"),
+        Row(f"{name}: in one pass", together_s * 1e3, "ms"),
+        Row(f"{name}: ratio", alone_s / together_s, "x"),
+        Row(f"{name}: codes that differ", float(np.sum(codes != expected)), "codes", 0.0),
+    ]
 
 
 def encoder_files(model: str, directory: Path, size: dict[str, int]) -> tuple[Path, Path]:
@@ -132,20 +155,28 @@ def measure_miss(
     files: tuple[Path, Path], model: str, device: str, bar_ms: float | None
 ) -> list[Row]:
     """A whole encode, and several clips at a time."""
-    encoder = StepVoiceEncoder(*files, device=device, threads=1)
     clips = [
         ReferenceClip(speechlike(CLIP_S, CLIP_RATE_HZ, seed), CLIP_RATE_HZ, f"{seed:064d}")
         for seed in range(TOGETHER)
     ]
+    encoder = StepVoiceEncoder(*files, device=device, threads=1)
     alone_s = median_s(lambda: encoder.encode_blocking(clips[0]), 5)
-    with ThreadPoolExecutor(TOGETHER) as pool:
-        together_s = median_s(lambda: list(pool.map(encoder.encode_blocking, clips)), 3)
+    together_s = median_s(lambda: asyncio.run(_encode_all(encoder, clips)), 3)
     encoder.close()
+    batching = StepVoiceEncoder(*files, device=device, threads=1, batch_s=BATCH_S)
+    batched_s = median_s(lambda: asyncio.run(_encode_all(batching, clips)), 3)
+    batching.close()
     name = f"{Path(model).name} on {device}, {CLIP_S:g} s clip"
+    title = f"{name}: {TOGETHER} misses at a time, each"
     return [
         Row(f"{name}: miss", alone_s * 1e3, "ms", bar_ms),
-        Row(f"{name}: {TOGETHER} misses at a time, each", together_s / TOGETHER * 1e3, "ms"),
+        Row(title, together_s / TOGETHER * 1e3, "ms"),
+        Row(f"{title}, batch_s {BATCH_S:g}", batched_s / TOGETHER * 1e3, "ms"),
     ]
+
+
+async def _encode_all(encoder: StepVoiceEncoder, clips: list[ReferenceClip]) -> list[VoicePrompt]:
+    return await asyncio.gather(*(encoder.encode(clip) for clip in clips))
 
 
 def main() -> int:
@@ -164,7 +195,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         rows = measure_linguistic(directory, size, options.device, options.threads)
-        rows += measure_packing(directory, size, options.device)
+        rows += measure_batches(directory, size, options.device)
         files = encoder_files(model, directory, size)
         bar_ms = BAR_MS if is_gpu and model == FULL else None
         rows += measure_miss(files, model, options.device, bar_ms)

@@ -1,11 +1,11 @@
 # pyright: basic
 """vq02, the linguistic codes: FunASR's front end and encoder, then the nearest codebook row.
 
-The encoder was made for chunks that arrive one by one; here all chunks of a clip are computed at
-once, layer by layer, with equal results. Knows nothing of vq06, clips or resampling.
+The encoder was made for chunks that arrive one by one; here all chunks of all clips are computed
+at once, layer by layer, with equal results. Knows nothing of vq06 or resampling.
 
-Letters: C chunks, T frames of a chunk with its left context, H heads, D width, d width of a head,
-P frames of the past that a chunk attends to.
+Letters: B clips, F frames of the longest, C chunks of all clips, T frames of a chunk with its left
+context, H heads, D width, d width of a head, P frames of the past that a chunk attends to.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import yaml
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from pipeline.errors import CheckpointError
 from pipeline.stepaudio.funasr_parts import funasr_classes
@@ -44,6 +45,18 @@ class ChunkSize:
     new_frames: int = 4
     context_frames: int = 5
     look_back_chunks: int = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClipFrames:
+    """A clip as the encoder reads it.
+
+    features: float32 [n_frames, lfr_m · n_mels], stacked, normalised fbank, on the CPU.
+    chunk_lengths: how many of them each chunk adds, none zero.
+    """
+
+    features: Tensor
+    chunk_lengths: list[int]
 
 
 class LinguisticEncoder:
@@ -86,21 +99,37 @@ class LinguisticEncoder:
 
         (n_samples,) → float32 (n_frames, width), 60 ms a frame.
         """
+        return self.encode_frames([self.frames(waveform)])[0]
+
+    def frames(self, waveform: Tensor) -> ClipFrames:
+        """The features of a whole clip. (n_samples,) → as ClipFrames says."""
         lengths = self.chunk_lengths(len(waveform))
-        width = self.encoder.output_size()
         if not lengths:
-            return torch.empty(0, width, device=self._device)
-        features = self._features(waveform)[:, : sum(lengths)].to(self._device)
-        embedded = features * width**0.5
+            return ClipFrames(torch.empty(0, self.frontend.output_size()), lengths)
+        n_samples = torch.tensor([len(waveform)])
+        features, _ = self.frontend(waveform[None], n_samples, cache={}, is_final=True)
+        return ClipFrames(features[0, : sum(lengths)], lengths)
+
+    def encode_frames(self, clips: Sequence[ClipFrames]) -> list[Tensor]:
+        """Encoder output of every clip, float32 [n_frames, D], all in one pass.
+
+        No clip sees another. Gradients flow unless the caller has switched them off.
+        """
+        n_frames = [len(clip.features) for clip in clips]
+        width = self.encoder.output_size()
+        if not any(n_frames):
+            return [torch.empty(0, width, device=self._device) for _ in clips]
+        features = pad_sequence([clip.features for clip in clips], batch_first=True)  # [B, F, …]
+        embedded = features.to(self._device) * width**0.5
         if self.encoder.embed is not None:
             embedded = self.encoder.embed(embedded)
-        plan = _ChunkPlan.build(lengths, self.chunk_size, self._device)
-        hidden = plan.split(embedded[0])
+        plan = _ChunkPlan.build([c.chunk_lengths for c in clips], self.chunk_size, self._device)
+        hidden = plan.split(embedded)
         for layer in (*self.encoder.encoders0, *self.encoder.encoders):
             hidden = _run_layer(layer, hidden, plan)
         if self.encoder.normalize_before:
             hidden = self.encoder.after_norm(hidden)
-        return plan.join(hidden)
+        return list(plan.join(hidden).split(n_frames))
 
     def chunk_lengths(self, n_samples: int) -> list[int]:
         """Frames that each chunk of `n_samples` adds; the last may be shorter."""
@@ -133,15 +162,6 @@ class LinguisticEncoder:
             n_samples, self.frontend.frame_sample_length, self.frontend.frame_shift_sample_length
         )
 
-    def _features(self, waveform: Tensor) -> Tensor:
-        """Stacked, normalised fbank of the whole clip.
-
-        (n_samples,) → [1, frames, lfr_m · n_mels].
-        """
-        batch = waveform[None]
-        features, _ = self.frontend(batch, torch.tensor([len(waveform)]), cache={}, is_final=True)
-        return features
-
 
 class LinguisticTokenizer:
     """16 kHz waveform → vq02 codes, from the files of the released tokenizer.
@@ -163,7 +183,18 @@ class LinguisticTokenizer:
 
     def encode(self, waveform: Tensor) -> NDArray[np.int16]:
         """(n_samples,) → int16 (n_codes,), 60 ms a code."""
-        return nearest_codes(self._encoder.encode(waveform), self._codebook)
+        return self.encode_frames([self.frames(waveform)])[0]
+
+    @torch.inference_mode()
+    def frames(self, waveform: Tensor) -> ClipFrames:
+        """What `encode_frames` takes of a clip. Runs on the CPU."""
+        return self._encoder.frames(waveform)
+
+    @torch.inference_mode()
+    def encode_frames(self, clips: Sequence[ClipFrames]) -> list[NDArray[np.int16]]:
+        """The codes of every clip, in one pass of the encoder."""
+        encoded = self._encoder.encode_frames(clips)
+        return [nearest_codes(hidden, self._codebook) for hidden in encoded]
 
 
 @torch.inference_mode()
@@ -179,13 +210,15 @@ def nearest_codes(hidden: Tensor, codebook: Tensor) -> NDArray[np.int16]:
 
 @dataclass(frozen=True, slots=True)
 class _ChunkPlan:
-    """Index tensors that turn a stream into a batch of chunks and back; the same for every layer.
+    """Index tensors that turn clips into a batch of chunks and back; the same for every layer.
 
-    frames: int64 [C, T], which frame of the padded stream stands at each place. is_frame: float
-    [C, T, 1], 0 behind a short chunk's end; None when no chunk is short. keys: int64 [C · (P + T)],
-    which of the flattened [C · T] places each chunk attends to: its past, then itself. bias: float
-    [C, 1, 1, P + T], 0 where such a key exists, else -inf. kept: int64 [n_frames], places of the
-    output. context_frames: zeros in front of the stream.
+    frames: int64 [C, T], which of the flattened [B · (context + F)] frames stands at each place.
+    is_frame: float [C, T, 1], 0 behind a short chunk's end; None when no chunk is short. keys:
+    int64 [C · (P + T)], which of the flattened [C · T] places each chunk attends to: its past, then
+    itself. bias: float [C, 1, 1, P + T], 0 where such a key exists, else -inf. kept: int64
+    [n_frames], places of the output. context_frames: zeros in front of every clip.
+
+    A place that nobody may see holds something of its own clip: -inf does not hide NaN.
     """
 
     frames: Tensor
@@ -196,22 +229,26 @@ class _ChunkPlan:
     context_frames: int
 
     @classmethod
-    def build(cls, lengths: Sequence[int], size: ChunkSize, device: str) -> _ChunkPlan:
-        """`lengths`: new frames of each chunk, none zero."""
-        n_chunks, context = len(lengths), size.context_frames
-        width = context + max(lengths)
-        added = np.asarray(lengths)
-        starts = np.cumsum(added) - added
+    def build(cls, clips: Sequence[Sequence[int]], size: ChunkSize, device: str) -> _ChunkPlan:
+        """`clips`: of each, the new frames of its chunks, none zero."""
+        context = size.context_frames
+        added = np.concatenate([np.asarray(lengths, np.int64) for lengths in clips])
+        width = context + added.max()
+        starts = np.cumsum(added) - added  # among the new frames of all clips
+        n_frames = np.array([sum(lengths) for lengths in clips])
+        clip = np.repeat(np.arange(len(clips)), [len(lengths) for lengths in clips])
+        first = (np.cumsum(n_frames) - n_frames)[clip][:, None]  # where the chunk's clip starts
+        row = (clip * (context + n_frames.max()))[:, None]  # and where in the padded frames
         place = np.arange(width)
         is_frame = place < (context + added)[:, None]
-        frames = np.where(is_frame, starts[:, None] + place, 0)
-        own = np.arange(n_chunks)[:, None] * width + place
+        frames = row + np.where(is_frame, starts[:, None] - first + place, 0)
+        own = np.arange(len(added))[:, None] * width + place
         # later chunks see the keys of its first `added` places: its last frames come again
         flat = own[place < added[:, None]]
         reach = size.look_back_chunks * size.new_frames
         past = starts[:, None] - reach + np.arange(reach)
-        keys = np.concatenate([flat[past.clip(min=0)], own], axis=1)
-        is_key = np.concatenate([past >= 0, is_frame], axis=1)[:, None, None]
+        keys = np.concatenate([flat[np.maximum(past, first)], own], axis=1)
+        is_key = np.concatenate([past >= first, is_frame], axis=1)[:, None, None]
         kept = np.flatnonzero(is_frame & (place >= context))
 
         def tensor(array: NDArray[Any]) -> Tensor:
@@ -226,12 +263,12 @@ class _ChunkPlan:
             context_frames=context,
         )
 
-    def split(self, stream: Tensor) -> Tensor:
-        """[n_frames, width] → [C, T, width]."""
-        return F.pad(stream, (0, 0, self.context_frames, 0))[self.frames]
+    def split(self, clips: Tensor) -> Tensor:
+        """[B, F, width] → [C, T, width]."""
+        return F.pad(clips, (0, 0, self.context_frames, 0)).flatten(0, 1)[self.frames]
 
     def join(self, chunks: Tensor) -> Tensor:
-        """[C, T, width] → [n_frames, width]: the new frames of every chunk."""
+        """[C, T, width] → [n_frames, width]: the new frames of every chunk, clip after clip."""
         return chunks.flatten(0, 1)[self.kept]
 
     def gather(self, keys_values: Tensor) -> Tensor:

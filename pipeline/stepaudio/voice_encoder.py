@@ -1,5 +1,5 @@
 # pyright: basic
-"""The reference encoder: a clip in, everything later stages need of it out.
+"""The reference encoder: clips in, everything later stages need of each out.
 
 Knows no cache, request or Ray.
 """
@@ -7,22 +7,27 @@ Knows no cache, request or Ray.
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from blake3 import blake3
+from torch import Tensor
 
 from pipeline.contracts import (
     GROUP_S,
     VOICE_PROMPT_SCHEMA,
     Float32Array,
+    Int16Array,
     ReferenceClip,
     VoicePrompt,
 )
 from pipeline.errors import AudioError, CheckpointError, ClipDurationError, SampleRateError
+from pipeline.stepaudio.clip_queue import ClipQueue
 from pipeline.stepaudio.config import MelConfig, VocoderConfig
 from pipeline.stepaudio.features import (
     clip_prompt_mel,
@@ -30,7 +35,7 @@ from pipeline.stepaudio.features import (
     clip_tokenizer_wav,
 )
 from pipeline.stepaudio.layout import PARAFORMER
-from pipeline.stepaudio.linguistic import LinguisticTokenizer
+from pipeline.stepaudio.linguistic import ClipFrames, LinguisticTokenizer
 from pipeline.stepaudio.semantic import SemanticTokenizer
 from pipeline.stepaudio.speaker import SpeakerEncoder
 
@@ -45,7 +50,19 @@ CODEBOOK = "linguistic_tokenizer.npy"
 SPEECH_TOKENIZER = "speech_tokenizer_v1.onnx"
 SPEAKER_MODEL = "campplus.onnx"
 
-BRANCHES = 3  # per clip, besides the one in the calling thread: mel, speaker embedding, vq06
+BRANCHES = 3  # at a time, per clip: mel, speaker embedding, waveform and then vq06
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Parts:
+    """A clip on its way: what vq02 is made of, and what branches and the batch owe."""
+
+    frames: ClipFrames
+    vq06: Future[Int16Array]
+    prompt_mel: Future[Tensor]
+    speaker_embedding: Future[Float32Array]
+    duration_s: float
+    vq02: Future[Int16Array] = field(default_factory=Future)
 
 
 class StepVoiceEncoder:
@@ -54,8 +71,8 @@ class StepVoiceEncoder:
     tokenizer_dir: Step-Audio-Tokenizer. vocoder_dir: CosyVoice-300M-25Hz, for campplus.onnx.
     device: "cpu", "cuda:0", …
     threads: ONNX Runtime's per operator; torch's are the process's own. arena_limit_bytes: bound of
-    each of the two ONNX sessions' GPU memory. concurrent_clips: how many `encode` calls work at a
-    time, others wait in order. tensorrt_cache: see onnx_session.
+    each of the two ONNX sessions' GPU memory. concurrent_batches: how many batches of `encode`
+    calls work at a time; others wait. batch_s: see ClipQueue. tensorrt_cache: see onnx_session.
     Raises CheckpointError when files are missing, damaged or do not fit each other.
     """
 
@@ -66,7 +83,8 @@ class StepVoiceEncoder:
         device: str = "cpu",
         threads: int = 2,
         arena_limit_bytes: int | None = None,
-        concurrent_clips: int = 2,
+        concurrent_batches: int = 2,
+        batch_s: float = 0.0,
         tensorrt_cache: Path | None = None,
     ) -> None:
         paraformer_dir = tokenizer_dir / PARAFORMER
@@ -81,9 +99,10 @@ class StepVoiceEncoder:
         session = (device, threads, arena_limit_bytes, tensorrt_cache)
         self._semantic = SemanticTokenizer(speech_tokenizer, *session)
         self._speaker = SpeakerEncoder(speaker_model, *session)
-        # two pools: clips wait for branches, branches for nothing, so no clip waits for itself
-        self._clips = ThreadPoolExecutor(concurrent_clips, "encode-clip")
-        self._branches = ThreadPoolExecutor(concurrent_clips * BRANCHES, "encode-branch")
+        # two pools: batches wait for branches, branches for nothing, so no clip waits for itself
+        self._batches = ThreadPoolExecutor(concurrent_batches, "encode-batch")
+        self._branches = ThreadPoolExecutor(concurrent_batches * BRANCHES, "encode-branch")
+        self._queue = ClipQueue(self._encode_in_pool, concurrent_batches, batch_s)
 
     @property
     def fingerprint(self) -> str:
@@ -91,12 +110,15 @@ class StepVoiceEncoder:
         return self._fingerprint
 
     async def encode(self, clip: ReferenceClip) -> VoicePrompt:
-        """As `encode_blocking`, off the event loop.
+        """As `encode_blocking`, off the event loop and together with others that wait.
 
         A cancelled call's work runs to its end unseen.
         """
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._clips, self.encode_blocking, clip)
+        return await (await self.begin(clip))
+
+    async def begin(self, clip: ReferenceClip) -> Coroutine[Any, Any, VoicePrompt]:
+        """The first half of `encode`: wait for the turn. Await what is returned for the prompt."""
+        return await self._queue.begin(clip)
 
     def encode_blocking(self, clip: ReferenceClip) -> VoicePrompt:
         """The voice prompt of a clip; deterministic. Its four branches run in parallel.
@@ -105,18 +127,47 @@ class StepVoiceEncoder:
         remains after trimming, SampleRateError for a rate outside 8–192 kHz, AudioError for samples
         that are not finite.
         """
+        return self._encode_batch([clip])[0].result()
+
+    async def _encode_in_pool(self, clips: list[ReferenceClip]) -> list[Future[VoicePrompt]]:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._batches, self._encode_batch, clips)
+
+    def _encode_batch(self, clips: Sequence[ReferenceClip]) -> list[Future[VoicePrompt]]:
+        """Prompts of several clips, done or failed each by itself; their vq02 take one pass."""
+        begun = [self._branches.submit(self._begin_branches, clip) for clip in clips]
+        wait(begun)
+        heard = [parts.result() for parts in begun if not parts.exception()]
+        codes = self._linguistic.encode_frames([parts.frames for parts in heard])
+        for parts, vq02 in zip(heard, codes, strict=True):
+            parts.vq02.set_result(vq02)
+        return [self._finished(parts) for parts in begun]
+
+    def _begin_branches(self, clip: ReferenceClip) -> _Parts:
+        """Itself a branch, and the one that starts the others."""
         _check_clip(clip)
         samples, rate_hz = torch.from_numpy(np.array(clip.samples, np.float32)), clip.sample_rate_hz
         mel = self._branches.submit(clip_prompt_mel, samples, rate_hz, self._mel_config)
         embedding = self._branches.submit(self._embed_speaker, samples, rate_hz)
         waveform = clip_tokenizer_wav(samples, rate_hz)
         vq06 = self._branches.submit(self._semantic.encode, waveform)
+        return _Parts(self._linguistic.frames(waveform), vq06, mel, embedding, clip.duration_s)
+
+    def _finished(self, begun: Future[_Parts]) -> Future[VoicePrompt]:
+        finished: Future[VoicePrompt] = Future()
+        try:
+            finished.set_result(self._voice(begun.result()))
+        except Exception as error:  # noqa: BLE001 - this clip's caller gets it
+            finished.set_exception(error)
+        return finished
+
+    def _voice(self, parts: _Parts) -> VoicePrompt:
         voice = VoicePrompt(
-            vq02=self._linguistic.encode(waveform),
-            vq06=vq06.result(),
-            prompt_mel=mel.result().numpy(),
-            speaker_embedding=embedding.result(),
-            duration_s=clip.duration_s,
+            vq02=parts.vq02.result(),
+            vq06=parts.vq06.result(),
+            prompt_mel=parts.prompt_mel.result().numpy(),
+            speaker_embedding=parts.speaker_embedding.result(),
+            duration_s=parts.duration_s,
             fingerprint=self._fingerprint,
         )
         if not voice.n_groups:
@@ -128,10 +179,10 @@ class StepVoiceEncoder:
 
     def close(self) -> None:
         """Wait for running clips and end the threads; no encode may follow."""
-        self._clips.shutdown()
+        self._batches.shutdown()
         self._branches.shutdown()
 
-    def _embed_speaker(self, samples: torch.Tensor, rate_hz: int) -> Float32Array:
+    def _embed_speaker(self, samples: Tensor, rate_hz: int) -> Float32Array:
         return self._speaker.encode(clip_speaker_fbank(samples, rate_hz))
 
 

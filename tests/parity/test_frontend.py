@@ -68,10 +68,12 @@ def test_codes_of_real_clips_equal_the_chunk_loop(shared_dir: Path) -> None:
     codebook = torch.from_numpy(np.load(golden.with_suffix(".npz"))["codebook"])
     clips = sorted((shared_dir / "audio").glob("*.wav"))
     assert clips
-    for path in clips:
-        samples = clip_tokenizer_wav(*read_clip(path))
+    waveforms = [clip_tokenizer_wav(*read_clip(path)) for path in clips]
+    with torch.inference_mode():
+        batch = encoder.encode_frames([encoder.frames(samples) for samples in waveforms])
+    for path, samples, batched in zip(clips, waveforms, batch, strict=True):
         expected = chunk_loop(encoder, samples)
-        hidden = encoder.encode(samples)
-        assert torch.allclose(hidden, expected, rtol=0, atol=1e-5), path.name
-        codes, looped = nearest_codes(hidden, codebook), nearest_codes(expected, codebook)
-        assert np.array_equal(codes, looped), path.name
+        looped = nearest_codes(expected, codebook)
+        for hidden in (encoder.encode(samples), batched):
+            assert torch.allclose(hidden, expected, rtol=0, atol=1e-5), path.name
+            assert np.array_equal(nearest_codes(hidden, codebook), looped), path.name

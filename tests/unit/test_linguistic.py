@@ -13,7 +13,12 @@ import yaml
 
 from pipeline.errors import CheckpointError
 from pipeline.stepaudio.layout import PARAFORMER
-from pipeline.stepaudio.linguistic import ChunkSize, LinguisticTokenizer, nearest_codes
+from pipeline.stepaudio.linguistic import (
+    ChunkSize,
+    ClipFrames,
+    LinguisticTokenizer,
+    nearest_codes,
+)
 from pipeline.stepaudio.voice_encoder import CODEBOOK
 from tests.encoder_files import chunk_loop, make_encoder, write_cmvn, write_encoder_files
 
@@ -84,6 +89,58 @@ def test_other_configurations_equal_the_loop(tmp_path: Path, changes: dict) -> N
     assert hidden.shape == expected.shape
     # without the first norm activations reach hundreds, and rounding with them
     assert torch.allclose(hidden, expected, rtol=0, atol=1e-4)
+
+
+FULL_WIDTH = {"output_size": 512, "attention_heads": 4, "linear_units": 2048, "num_blocks": 3}
+LENGTHS = [0, 79, 480, 720, 880, 3_839, 3_840, 7 * 3_840 + 240, 21_000, 96_000]
+
+
+@pytest.mark.parametrize("changes", [{}, FULL_WIDTH], ids=["small", "full width"])
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_batch_gives_every_clip_what_it_has_alone(
+    tmp_path: Path, changes: dict, order: int
+) -> None:
+    encoder = make_encoder(tmp_path, **changes)
+    clips = [encoder.frames(noise(n, seed)) for seed, n in enumerate(LENGTHS)][::order]
+    with torch.inference_mode():
+        together = encoder.encode_frames(clips)
+        alone = [encoder.encode_frames([one])[0] for one in clips]
+    codebook = encoder.encode(noise(1_024 * 960, 99))
+    codes = [nearest_codes(hidden, codebook) for hidden in alone]
+    assert len(set(np.concatenate(codes).tolist())) > 50
+    for hidden, expected, its_codes in zip(together, alone, codes, strict=True):
+        assert torch.allclose(hidden, expected, rtol=0, atol=1e-5)
+        assert np.array_equal(nearest_codes(hidden, codebook), its_codes)
+
+
+@pytest.mark.parametrize("size", [ChunkSize(4, 5, 0), ChunkSize(1, 5, 4), ChunkSize(8, 12, 3)])
+def test_a_batch_is_right_at_any_chunk_size(tmp_path: Path, size: ChunkSize) -> None:
+    encoder = make_encoder(tmp_path, chunk_size=size)
+    samples = [noise(n, n) for n in (40_123, 960, 9_999)]
+    with torch.inference_mode():
+        together = encoder.encode_frames([encoder.frames(one) for one in samples])
+    for hidden, one in zip(together, samples, strict=True):
+        assert torch.allclose(hidden, chunk_loop(encoder, one), rtol=0, atol=1e-5)
+
+
+def test_no_clip_of_a_batch_sees_another(tmp_path: Path) -> None:
+    """Not even one that is no number at all."""
+    encoder = make_encoder(tmp_path)
+    clips = [encoder.frames(noise(n, n)) for n in (30_000, 1_000, 30_240)]
+    with torch.inference_mode():
+        before = encoder.encode_frames(clips)
+        for i, clip in enumerate(clips):
+            spoilt = ClipFrames(clip.features * torch.nan, clip.chunk_lengths)
+            after = encoder.encode_frames([*clips[:i], spoilt, *clips[i + 1 :]])
+            assert after[i].isnan().all()
+            assert all(torch.equal(after[j], before[j]) for j in range(3) if j != i)
+
+
+def test_clips_without_a_frame_have_no_codes(tmp_path: Path) -> None:
+    encoder = make_encoder(tmp_path)
+    assert encoder.encode_frames([]) == []
+    hidden = encoder.encode_frames([encoder.frames(noise(n)) for n in (0, 79)])
+    assert [one.shape for one in hidden] == [(0, 32), (0, 32)]
 
 
 def test_chunks_see_their_past_and_nothing_later(tmp_path: Path) -> None:

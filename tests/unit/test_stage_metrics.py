@@ -17,6 +17,8 @@ from deployments.kept_gauges import keep_published
 from deployments.stage_metrics import LoadGauges, StageLoad, Stamped, Transfers, stamped
 from pipeline.contracts import TokenChunk
 from pipeline.errors import CapacityError
+from pipeline.stepaudio.clip_queue import ClipQueue
+from tests.unit.test_clip_queue import Encoder, clip, settle
 from tests.vocoder_files import make_voice
 
 pytestmark = pytest.mark.unit
@@ -64,6 +66,26 @@ async def test_a_turn_counts_as_waiting_and_then_as_running(seen: Seen) -> None:
     assert len(waits) == 2
     assert waits[0] < 0.02 <= waits[1] + 0.005
     assert not admission.locked()
+
+
+async def test_a_clip_waits_until_its_batch_begins(seen: Seen) -> None:
+    load, encoder = StageLoad("tokenizer"), Encoder()
+    queue = ClipQueue(encoder, 1, 3.0)
+
+    async def encode() -> str:
+        result = await load.waited(queue.begin(clip(1.0)))
+        with load.counted(running=1):
+            return await result
+
+    tasks = [asyncio.create_task(encode()) for _ in range(6)]
+    counts = []
+    for _ in range(4):
+        await settle()
+        counts.append((load.running, load.waiting))
+        encoder.end()
+    assert counts == [(1, 5), (3, 2), (2, 0), (0, 0)]
+    await asyncio.gather(*tasks)
+    assert [stage for _, stage in seen["timbre_stage_queue_s"]] == ["tokenizer"] * 6
 
 
 async def test_no_turn_in_time_is_a_capacity_error(seen: Seen) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from pipeline.contracts import ReferenceClip, VoiceEncoder, VoicePrompt
 from pipeline.errors import AudioError, CheckpointError, ClipDurationError, SampleRateError
 from pipeline.stepaudio import voice_encoder
 from pipeline.stepaudio.config import MelConfig
-from pipeline.stepaudio.layout import PARAFORMER
+from pipeline.stepaudio.layout import PACKAGED_TINY, PARAFORMER, CheckpointLayout
+from pipeline.stepaudio.linguistic import ClipFrames
 from pipeline.stepaudio.voice_encoder import StepVoiceEncoder
 from tests.encoder_files import write_encoder_files, write_speech_tokenizer
 
@@ -36,6 +38,34 @@ def fields(voice: VoicePrompt) -> list[object]:
 @pytest.fixture(scope="module")
 def directories(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return write_encoder_files(tmp_path_factory.mktemp("encoder"))
+
+
+class Passes:
+    """Counts the clips in every pass of vq02; passes wait until the gate is open."""
+
+    def __init__(self, encoder: StepVoiceEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sizes: list[int] = []
+        self.gate = threading.Event()
+        self._begun = threading.Semaphore(0)
+        self._real = encoder._linguistic.encode_frames
+        monkeypatch.setattr(encoder._linguistic, "encode_frames", self._encode)
+
+    def _encode(self, clips: list[ClipFrames]) -> list[np.ndarray]:
+        self.sizes.append(len(clips))
+        self._begun.release()
+        assert self.gate.wait(10)
+        return self._real(clips)
+
+    async def begun(self, n_passes: int) -> None:
+        for _ in range(n_passes):
+            assert await asyncio.to_thread(self._begun.acquire, timeout=10)
+
+
+@pytest.fixture(scope="module")
+def batching(directories: tuple[Path, Path]) -> Iterator[StepVoiceEncoder]:
+    made = StepVoiceEncoder(*directories, threads=1, batch_s=60.0)
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +95,111 @@ async def test_async_encodes_in_parallel_equal_serial_ones(encoder: StepVoiceEnc
     parallel = await asyncio.gather(*(protocol.encode(one) for one in clips))
     assert [fields(one) for one in parallel] == [fields(one) for one in serial]
     assert len({one.vq06.tobytes() for one in serial}) == len(clips)
+
+
+@pytest.mark.parametrize("kind", ["small", "embedded"])
+async def test_clips_that_wait_share_a_pass_and_have_the_prompts_they_have_alone(
+    directories: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    if kind == "embedded":
+        layout = CheckpointLayout.at(PACKAGED_TINY)
+        directories = layout.tokenizer, layout.vocoder
+    encoder = StepVoiceEncoder(*directories, threads=1, batch_s=60.0)
+    lengths_s = [1.0, 0.5, 2.03, 6.0, 0.31, 3.3, 1.7, 0.777]
+    rates_hz = [16_000, 24_000, 44_100, 8_000]
+    clips = [clip(s, rates_hz[i % 4], seed=i) for i, s in enumerate(lengths_s)]
+    alone = [encoder.encode_blocking(one) for one in clips]
+    passes = Passes(encoder, monkeypatch)
+    tasks = [asyncio.create_task(encoder.encode(one)) for one in clips]
+    await passes.begun(2)
+    passes.gate.set()
+    together = await asyncio.gather(*tasks)
+    encoder.close()
+    assert passes.sizes == [1, 1, 6]
+    assert [fields(one) for one in together] == [fields(one) for one in alone]
+
+
+async def test_clips_that_fail_fail_alone(
+    batching: StepVoiceEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = [clip(0.5 + 0.1 * seed, seed=seed) for seed in range(5)]
+    alone = [batching.encode_blocking(one) for one in good]
+    endless = ReferenceClip(np.full(24_000, np.inf, np.float32), 24_000, digest="")
+    bad = [endless, clip(0.05), clip(1.0, 7_999), clip(1.0, seed=77), clip(1.0, seed=78)]
+    cut, broken = bad[3].samples[:9].tolist(), bad[4].samples[:9].tolist()
+    real = voice_encoder.clip_tokenizer_wav, batching._embed_speaker
+
+    def trimmed(samples: torch.Tensor, rate_hz: int) -> torch.Tensor:
+        waveform = real[0](samples, rate_hz)
+        return waveform[:1_000] if samples[:9].tolist() == cut else waveform
+
+    def embed(samples: torch.Tensor, rate_hz: int) -> np.ndarray:
+        if samples[:9].tolist() == broken:
+            raise RuntimeError("out of memory")
+        return real[1](samples, rate_hz)
+
+    monkeypatch.setattr(voice_encoder, "clip_tokenizer_wav", trimmed)
+    monkeypatch.setattr(batching, "_embed_speaker", embed)
+    passes = Passes(batching, monkeypatch)
+    order = [good[0], good[1], bad[0], good[2], bad[1], bad[2], good[3], bad[3], bad[4], good[4]]
+    tasks = [asyncio.create_task(batching.encode(one)) for one in order]
+    await passes.begun(2)
+    passes.gate.set()
+    prompts = await asyncio.gather(*tasks, return_exceptions=True)
+    assert passes.sizes == [1, 1, 5]  # three never came so far
+    assert [fields(prompts[i]) for i in (0, 1, 3, 6, 9)] == [fields(one) for one in alone]
+    errors = [type(prompts[i]) for i in (2, 4, 5, 7, 8)]
+    expected = [AudioError, ClipDurationError, SampleRateError, ClipDurationError, RuntimeError]
+    assert errors == expected
+
+
+async def test_a_pass_that_fails_fails_its_clips_and_no_others(
+    batching: StepVoiceEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: object) -> list[np.ndarray]:
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batching._linguistic, "encode_frames", broken)
+        tasks = [batching.encode(clip(seed=seed)) for seed in range(4)]
+        errors = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [str(error) for error in errors] == ["out of memory"] * 4
+    assert (await batching.encode(clip())).n_groups
+
+
+async def test_a_caller_that_goes_leaves_the_others_theirs(
+    batching: StepVoiceEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = [clip(seed=seed) for seed in range(6)]
+    alone = [batching.encode_blocking(one) for one in clips]
+    passes = Passes(batching, monkeypatch)
+    tasks = [asyncio.create_task(batching.encode(one)) for one in clips]
+    await passes.begun(2)
+    for gone in (1, 3):  # at work, and waiting
+        tasks[gone].cancel()
+    await asyncio.sleep(0.01)
+    passes.gate.set()
+    prompts = await asyncio.gather(*tasks, return_exceptions=True)
+    assert passes.sizes == [1, 1, 3]
+    for i, prompt in enumerate(prompts):
+        if i in (1, 3):
+            assert isinstance(prompt, asyncio.CancelledError)
+        else:
+            assert fields(prompt) == fields(alone[i])
+
+
+async def test_closing_lets_what_is_at_work_end(
+    directories: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = StepVoiceEncoder(*directories, threads=1, concurrent_batches=1, batch_s=60.0)
+    passes = Passes(encoder, monkeypatch)
+    tasks = [asyncio.create_task(encoder.encode(clip(seed=seed))) for seed in range(3)]
+    await passes.begun(1)
+    passes.gate.set()
+    encoder.close()
+    first, *others = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(first, VoicePrompt)
+    assert all(isinstance(other, RuntimeError) for other in others)  # a pool that takes no more
 
 
 async def test_encode_leaves_the_event_loop_free(
