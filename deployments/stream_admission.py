@@ -52,7 +52,6 @@ class StreamAdmission:
             await turn
         except asyncio.CancelledError:
             if turn.cancelled():
-                self._waiting.remove((size_bytes, turn))
                 self._admit_waiting()
             else:  # the turn came at the same moment
                 self.release(size_bytes)
@@ -65,6 +64,7 @@ class StreamAdmission:
         self._admit_waiting()
 
     def _admit_waiting(self) -> None:
+        self._waiting = deque(place for place in self._waiting if not place[1].cancelled())
         while self._waiting and self._has_room(self._waiting[0][0]):
             size_bytes, turn = self._waiting.popleft()
             self._enter(size_bytes)

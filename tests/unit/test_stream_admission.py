@@ -76,6 +76,21 @@ async def test_a_turn_that_comes_with_the_cancellation_is_given_back() -> None:
     assert await entered(admission.place(100))
 
 
+async def test_a_place_left_before_a_cancelled_one_has_noticed_is_not_lost() -> None:
+    admission = StreamAdmission(1, 100)
+    await admission.acquire(50)
+    gone, later = (asyncio.create_task(admission.acquire(50)) for _ in range(2))
+    await asyncio.sleep(0)
+    gone.cancel()
+    admission.release(50)
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    await asyncio.wait_for(later, 1)
+    assert admission.used_bytes == 50
+    admission.release(50)
+    assert await entered(admission.place(100))
+
+
 def test_a_stream_that_would_never_fit_is_refused_at_once() -> None:
     with pytest.raises(CapacityError, match=r"take 101 bytes .* 100 are there"):
         StreamAdmission(10, 100).place(101)
