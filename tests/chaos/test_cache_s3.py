@@ -129,7 +129,7 @@ async def test_a_burst_into_a_black_hole_waits_for_one_deadline_only(server, pro
     took_s = time.monotonic() - started_s
     assert tiers == ["miss"] * 64
     assert looked_up(cache, "error") == 64
-    assert took_s < 2 * deadline_s
+    assert took_s < 3 * deadline_s
     assert await ask(cache, "later") == "miss"
     assert looked_up(cache, "skipped") == 1
     proxy.set()
