@@ -31,6 +31,7 @@ def start_cluster():
     os.environ |= {
         "RAY_health_check_period_ms": "500",
         "RAY_health_check_failure_threshold": "3",
+        "RAY_worker_niceness": "0",  # Ray's 15 leaves workers nothing beside other work
     }
     head = {"num_cpus": 4, "object_store_memory": STORE_BYTES, "resources": {"head": 100}}
     running = Cluster(initialize_head=True, head_node_args={**head, "include_dashboard": False})

@@ -1,4 +1,4 @@
-"""A real service per session: `serve run` on a Ray cluster of its own, as `timbre up` starts it."""
+"""A real service per package: `serve run` on a Ray cluster of its own, as `timbre up` starts it."""
 
 from __future__ import annotations
 
@@ -29,6 +29,10 @@ CACHE_PATIENCE = {
 }
 LIMITS = {"encode_timeout_s": 300, "first_audio_timeout_s": 300, "chunk_timeout_s": 300}
 START_TIMEOUT_S = 500.0
+ENVIRONMENT = {
+    "PYTHONPATH": str(ROOT),
+    "RAY_worker_niceness": "0",  # Ray's 15 leaves replicas nothing beside other work
+}
 
 
 def write_config(directory: Path, **args: Any) -> Path:
@@ -58,7 +62,7 @@ def running(
     local = LocalService(directory)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(service, "START_TIMEOUT_S", START_TIMEOUT_S)
-        started = local.start(config, {"PYTHONPATH": str(ROOT)}, progress.append, progress.append)
+        started = local.start(config, ENVIRONMENT, progress.append, progress.append)
     try:
         with closing(ServiceClient(started)) as client:
             yield client
@@ -66,7 +70,7 @@ def running(
         local.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceClient]:
     """The service that most tests share, with a cache of its own."""
     directory = tmp_path_factory.mktemp("service")
