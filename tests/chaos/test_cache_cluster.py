@@ -63,9 +63,9 @@ def test_64_requests_over_8_replicas_on_3_nodes_are_one_computation(make_fleet):
 
 
 def test_a_computation_longer_than_the_lease_is_one(make_fleet):
-    lease_s = 4.0  # a stall of the holder may last two thirds of it
+    lease_s = 6.0  # a stall of the holder may last two thirds of it
     fleet = make_fleet(4, lease_s=lease_s)
-    ray.get(fleet.request("long", encode_s=1.75 * lease_s))
+    ray.get(fleet.request("long", encode_s=1.5 * lease_s))
     assert fleet.computed("long") == 1
 
 
@@ -94,7 +94,7 @@ def test_what_a_dead_replica_made_is_still_there(make_fleet):
 
 def test_an_encoder_killed_in_the_middle_is_replaced(make_fleet):
     """After its lease, long before those who wait give up."""
-    fleet = make_fleet(5, lease_s=4.0)
+    fleet = make_fleet(5, lease_s=6.0)
     holder, *others = fleet.replicas
     fleet.hold("clip")
     doomed = holder.request.remote("clip")
