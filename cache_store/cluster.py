@@ -103,10 +103,11 @@ class ClusterTier:
         self._restarts = 0
 
     async def start(self) -> None:
+        """Wait until every shard answers: requests would give up on one that is still starting."""
+        shards = range(self._settings.l2_shards)
         try:
-            for shard in range(self._settings.l2_shards):
-                async with asyncio.timeout(START_DEADLINE_S):
-                    await self._connect(shard)
+            async with asyncio.timeout(START_DEADLINE_S):
+                await asyncio.gather(*(self._invoke(s, START_DEADLINE_S, "stats") for s in shards))
         except (StoreError, TimeoutError) as error:
             logger.warning("no cluster-wide cache index, going on without it: %s", error)
 

@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ import numpy as np
 from cache_store.codec import FieldSpec, Record, RecordSchema
 from cache_store.errors import StoreError
 from cache_store.keys import EntryKey, VoiceKey
+from tests.waiting import wait_until
 
 FINGERPRINT = "ab" * 32
 SCHEMA = RecordSchema(
@@ -124,9 +125,18 @@ class S3Server:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port on loopback that stays free until it is used.
+
+    Between Ray's workers and the ports that the system gives out to whoever asks for any.
+    """
+    for port in random.sample(range(20_000, 32_000), 100):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no free port among a hundred")
 
 
 @contextlib.contextmanager
@@ -158,23 +168,22 @@ def ministack(directory: Path, port: int | None = None) -> Iterator[tuple[str, s
                 process.send_signal(signal.SIGCONT)  # a paused process cannot be asked to stop
             process.terminate()
             try:
-                process.wait(10)
+                process.wait(30)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
 
 
 def _wait_until_ready(port: int, process: subprocess.Popen) -> None:
-    give_up_s = time.monotonic() + 60
-    while time.monotonic() < give_up_s:
+    def answers() -> bool:
         assert process.poll() is None, "ministack exited at start"
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            socket.create_connection(("127.0.0.1", port), timeout=10).close()
         except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise AssertionError("ministack did not start within 60 s")
+            return False
+        return True
+
+    wait_until(answers)
 
 
 def make_bucket(endpoint: str, bucket: str) -> S3Server:

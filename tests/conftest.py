@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.cache_helpers import S3Server, make_bucket, ministack
 
 ROOT = Path(__file__).resolve().parents[1]
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +39,25 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     directory: Path = tmp_path_factory.mktemp("s3")
     with ministack(directory) as (endpoint, _):
         yield make_bucket(endpoint, "voices")
+
+
+@pytest.fixture
+async def virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop's clock jumps to the next timer instead of waiting: exact, however busy the machine.
+
+    For what waits on the loop alone: threads and sockets would get no time to answer.
+    """
+    selector = asyncio.get_running_loop()._selector  # type: ignore[attr-defined]
+    select, now_s = selector.select, [time.monotonic()]
+
+    def jump(timeout_s: float | None = None) -> list[Any]:
+        if timeout_s is None:  # no timer: only an event can go on
+            return select(None)
+        ready = select(0)
+        if not ready:
+            now_s[0] += timeout_s
+        return ready
+
+    monkeypatch.setattr(selector, "select", jump)
+    monkeypatch.setattr(time, "monotonic", lambda: now_s[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: now_s[0])

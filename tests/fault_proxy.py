@@ -9,6 +9,8 @@ import struct
 import threading
 from dataclasses import dataclass
 
+from tests.waiting import GIVE_UP_S
+
 
 @dataclass
 class Faults:
@@ -52,7 +54,7 @@ class FaultProxy:
         self._loop.close()
 
     def _call(self, coroutine):
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(GIVE_UP_S)
 
     async def _cut(self) -> None:
         for writer in list(self._writers):

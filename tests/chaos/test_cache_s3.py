@@ -21,11 +21,20 @@ from cache_store.settings import CacheSettings
 from cache_store.tiered import VoiceCache, open_cache
 from tests.cache_helpers import SCHEMA, S3Server, make_bucket, make_key, make_record, ministack
 from tests.fault_proxy import FaultProxy
+from tests.waiting import until
 
 pytestmark = pytest.mark.chaos
 
-ENCODE_S = 0.01
 ROOT = "rootsecretkey1234"
+# What a test is not about: a busy machine may take its time.
+PATIENCE = {
+    "l3_read_deadline_s": 30.0,
+    "l3_write_deadline_s": 60.0,
+    "connect_timeout_s": 30.0,
+    "read_timeout_s": 30.0,
+    "flush_deadline_s": 60.0,
+}
+DEADLINE_S = 1.5  # where a request is to wait for it; the client would wait for 30 s
 
 
 @pytest.fixture(scope="module")
@@ -45,39 +54,43 @@ def settings_for(server: S3Server, port: int, prefix: str, **changes) -> CacheSe
     client = {"endpoint_url": f"http://127.0.0.1:{port}", "region_name": "us-east-1"}
     options = {**server.storage_options, "client_kwargs": client}
     return CacheSettings(
-        url=f"s3://{server.bucket}/{prefix}", storage_options=options, l2="off", **changes
+        url=f"s3://{server.bucket}/{prefix}",
+        storage_options=options,
+        l2="off",
+        **{**PATIENCE, **changes},
     )
 
 
 async def encode() -> Record:
-    await asyncio.sleep(ENCODE_S)
     return make_record()
 
 
-async def timed(cache: VoiceCache, name: str) -> tuple[str, float]:
-    started = time.monotonic()
-    result = await cache.get_or_compute(make_key(name), encode)
-    return result.tier, time.monotonic() - started
+async def ask(cache: VoiceCache, name: str) -> str:
+    """The tier that answers."""
+    return (await cache.get_or_compute(make_key(name), encode)).tier
+
+
+def looked_up(cache: VoiceCache, result: str) -> int:
+    """Requests for which L3 gave this result."""
+    return cache.stats().requests.get(("voice", "l3", result), 0)
 
 
 async def recovered(cache: VoiceCache) -> None:
-    """Wait, without any request, until L3 is read again; fails after 60 s."""
-    give_up_s = time.monotonic() + 60
-    while cache.stats().tiers["l3"]["read_breaker"]:
-        assert time.monotonic() < give_up_s
-        await asyncio.sleep(0.1)
+    """Wait, without any request, until L3 is read again."""
+    await until(lambda: not cache.stats().tiers["l3"]["read_breaker"])
 
 
 FAULTS = {
     "black hole": {"black_hole": True},
     "refused": {"refuse": True},
-    "reset in the middle": {"reset_after_bytes": 500},
-    "slow": {"delay_s": 0.6},
+    "reset in the middle": {"reset_after_bytes": 200},
+    "slow": {"delay_s": 4 * DEADLINE_S},
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_sick_store_delays_five_requests_and_recovers_by_itself(server, proxy, fault):
+    """Requests that are not let through to the store wait for nothing."""
     prefix = fault.replace(" ", "-")
     writer = open_cache(settings_for(server, proxy.port, prefix), SCHEMA)
     await writer.start()
@@ -85,32 +98,40 @@ async def test_a_sick_store_delays_five_requests_and_recovers_by_itself(server, 
         await writer.get_or_compute(make_key(str(i)), encode, durable=True)
     await writer.close()
 
-    cache = open_cache(settings_for(server, proxy.port, prefix), SCHEMA)
+    settings = settings_for(server, proxy.port, prefix, l3_read_deadline_s=DEADLINE_S)
+    cache = open_cache(settings, SCHEMA)
     await cache.start()
-    assert (await timed(cache, "0"))[0] == "l3"
+    assert await ask(cache, "0") == "l3"
     proxy.set(**FAULTS[fault])
-    results = [await timed(cache, str(i)) for i in range(1, 31)]
-    delays_s = [took_s - ENCODE_S for tier, took_s in results]
-    late = [delay_s for delay_s in delays_s if delay_s > 0.05]
-    assert {tier for tier, _ in results} == {"miss"}
-    assert len(late) <= 5, delays_s
-    assert max(delays_s) <= 0.3, delays_s
+    started_s = time.monotonic()
+    tiers = [await ask(cache, str(i)) for i in range(1, 31)]
+    took_s = time.monotonic() - started_s
+    assert tiers == ["miss"] * 30
+    assert (looked_up(cache, "error"), looked_up(cache, "skipped")) == (5, 25)
+    assert took_s < 2 * 5 * DEADLINE_S
     assert cache.stats().tiers["l3"]["read_breaker"] == 1
-    assert cache.stats().requests["voice", "l3", "skipped"] >= 25
     proxy.set()
     await recovered(cache)
     assert "l3 reading" not in cache.ailments()
-    assert (await timed(cache, "35"))[0] == "l3"
+    assert await ask(cache, "35") == "l3"
     await cache.close()
 
 
 async def test_a_burst_into_a_black_hole_waits_for_one_deadline_only(server, proxy):
-    cache = open_cache(settings_for(server, proxy.port, "burst"), SCHEMA)
+    """64 requests for 16 threads: each would have to wait for the fourth turn of a thread."""
+    deadline_s = 2 * DEADLINE_S
+    settings = settings_for(server, proxy.port, "burst", l3_read_deadline_s=deadline_s)
+    cache = open_cache(settings, SCHEMA)
     await cache.start()
     proxy.set(black_hole=True)
-    results = await asyncio.gather(*(timed(cache, str(i)) for i in range(64)))
-    assert max(took_s for _, took_s in results) < 0.5
-    assert (await timed(cache, "later"))[1] < 0.1
+    started_s = time.monotonic()
+    tiers = await asyncio.gather(*(ask(cache, str(i)) for i in range(64)))
+    took_s = time.monotonic() - started_s
+    assert tiers == ["miss"] * 64
+    assert looked_up(cache, "error") == 64
+    assert took_s < 3 * deadline_s
+    assert await ask(cache, "later") == "miss"
+    assert looked_up(cache, "skipped") == 1
     proxy.set()
     await cache.close()
 
@@ -121,15 +142,14 @@ async def test_what_was_computed_during_an_outage_is_written_afterwards(server, 
     await cache.start()
     proxy.set(refuse=True)
     for i in range(20):
-        await timed(cache, str(i))
-    await asyncio.sleep(1)
-    queue = cache.stats().tiers["l3"]
-    assert queue["writeback_entries"] == 20
+        await ask(cache, str(i))
+    await until(lambda: cache.stats().tiers["l3"]["write_breaker"] == 1)
+    assert cache.stats().tiers["l3"]["writeback_entries"] == 20
     proxy.set()
     await cache.close()
     fresh = open_cache(settings, SCHEMA)
     await fresh.start()
-    tiers = [(await timed(fresh, str(i)))[0] for i in range(20)]
+    tiers = [await ask(fresh, str(i)) for i in range(20)]
     assert tiers == ["l3"] * 20
     await fresh.close()
 
@@ -140,10 +160,8 @@ async def test_wrong_credentials_delay_one_request_and_are_named(server, proxy, 
     options = {**settings.storage_options, "secret": "wrong"}
     cache = open_cache(settings.model_copy(update={"storage_options": options}), SCHEMA)
     await cache.start()
-    results = [await timed(cache, str(i)) for i in range(10)]
-    assert {tier for tier, _ in results} == {"miss"}
-    assert cache.stats().requests["voice", "l3", "error"] == 1
-    assert cache.stats().requests["voice", "l3", "skipped"] == 9
+    assert [await ask(cache, str(i)) for i in range(10)] == ["miss"] * 10
+    assert (looked_up(cache, "error"), looked_up(cache, "skipped")) == (1, 9)
     assert "set aside" in caplog.text
     assert "signature" in cache.ailments()["l3 reading"].lower()
     await cache.close()
@@ -157,10 +175,9 @@ async def test_a_read_only_user_still_reads(server, proxy):
     reader = read_only_user(server)
     cache = open_cache(settings_for(reader, proxy.port, prefix, flush_deadline_s=0.2), SCHEMA)
     await cache.start()
-    assert (await timed(cache, "new"))[0] == "miss"
-    await asyncio.sleep(0.3)
-    assert cache.stats().tiers["l3"]["write_breaker"] == 1
-    assert (await timed(cache, "a"))[0] == "l3"
+    assert await ask(cache, "new") == "miss"
+    await until(lambda: cache.stats().tiers["l3"]["write_breaker"] == 1)
+    assert await ask(cache, "a") == "l3"
     result = await cache.get_or_compute(make_key("b"), encode, durable=True)
     assert (result.tier, result.is_durable) == ("miss", False)
     await cache.close()
@@ -194,24 +211,23 @@ async def test_a_server_that_is_paused_killed_and_restarted(tmp_path):
         # The root user: ministack forgets IAM users when it is killed.
         server = replace(make_bucket(endpoint, "voices"), access_key_id="rootkey", secret=ROOT)
         port = int(endpoint.rpartition(":")[2])
-        settings = settings_for(server, port, "restart")
+        settings = settings_for(server, port, "restart", l3_read_deadline_s=DEADLINE_S)
         cache = open_cache(settings, SCHEMA)
         await cache.start()
         await cache.get_or_compute(make_key("before"), encode, durable=True)
         process.send_signal(signal.SIGSTOP)
-        results = [await timed(cache, str(i)) for i in range(8)]
-        assert {tier for tier, _ in results} == {"miss"}
-        assert sum(took_s > 0.1 for _, took_s in results) <= 5
+        assert [await ask(cache, str(i)) for i in range(8)] == ["miss"] * 8
+        assert (looked_up(cache, "error"), looked_up(cache, "skipped")) == (5, 3)
         process.kill()
         process.wait()
-        assert (await timed(cache, "dead"))[0] == "miss"
+        assert await ask(cache, "dead") == "miss"
         with ministack(tmp_path, port):
             await recovered(cache)
             await cache.close()
-            fresh = open_cache(settings, SCHEMA)
+            fresh = open_cache(settings_for(server, port, "restart"), SCHEMA)
             await fresh.start()
-            assert (await timed(fresh, "before"))[0] == "l3"
-            assert (await timed(fresh, "dead"))[0] == "l3"
+            assert await ask(fresh, "before") == "l3"
+            assert await ask(fresh, "dead") == "l3"
             await fresh.close()
 
 
@@ -222,20 +238,26 @@ from cache_store.settings import CacheSettings
 from cache_store.tiered import open_cache
 from tests.cache_helpers import SCHEMA, make_key, make_record
 
-async def write(first):
+async def write(first, told):
     cache = open_cache(CacheSettings(url=sys.argv[1], l2="off"), SCHEMA)
     async def encode():
         return make_record(seconds=5)
     for i in itertools.count(first):
         await cache.get_or_compute(make_key(str(i)), encode, durable=True)
+        os.write(told, b".")
 
 for number in range(int(sys.argv[2])):
+    heard, told = os.pipe()
     child = os.fork()
     if child == 0:
-        asyncio.run(write(number * 100_000))
-    time.sleep(0.1 + 0.0031 * (number % 13))
+        asyncio.run(write(number * 100_000, told))
+    os.close(told)
+    for _ in range(2):  # it writes; somewhere in a later write it dies
+        assert os.read(heard, 1)
+    time.sleep(0.0031 * (number % 13))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
+    os.close(heard)
 """
 
 
@@ -246,7 +268,7 @@ def test_kill_9_during_writes_never_leaves_a_torn_record(tmp_path):
         [sys.executable, "-c", WRITER, str(tmp_path), str(rounds)],
         env={**os.environ, "PYTHONPATH": str(root)},
         check=True,
-        timeout=120,
+        timeout=500,
     )
     written = list((tmp_path / "v1").rglob("*.sva"))
     assert len(written) > rounds

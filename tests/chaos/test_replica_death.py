@@ -11,11 +11,10 @@ import httpx
 import pytest
 
 from deployments.llm import LEASE_S
-from tests.serve.service_client import TEXT, ServiceClient, body, eventually
+from tests.serve.service_client import TEXT, TIMEOUT_S, ServiceClient, body, eventually
 
 pytestmark = pytest.mark.chaos
 N_REQUESTS = 8
-RECOVERY_S = 60.0
 
 
 def outcomes_while(client: ServiceClient, kill: str) -> list[str]:
@@ -29,7 +28,7 @@ def outcomes_while(client: ServiceClient, kill: str) -> list[str]:
     def run(index: int) -> None:
         request = body(seed=index, input=TEXT * 8, response_format="pcm")
         try:
-            with httpx.Client(base_url=client.service.url, timeout=90) as http:
+            with httpx.Client(base_url=client.service.url, timeout=TIMEOUT_S) as http:
                 with http.stream("POST", "/v1/audio/speech", json=request) as reply:
                     for _ in reply.iter_raw():
                         heard.set()
@@ -40,10 +39,10 @@ def outcomes_while(client: ServiceClient, kill: str) -> list[str]:
     threads = [threading.Thread(target=run, args=(i,)) for i in range(N_REQUESTS)]
     for thread in threads:
         thread.start()
-    assert heard.wait(60)
+    assert heard.wait(TIMEOUT_S)
     client.kill(kill)
     for thread in threads:
-        thread.join(120)
+        thread.join(TIMEOUT_S)
     assert not any(thread.is_alive() for thread in threads), "a request hangs"
     return outcomes
 
@@ -57,12 +56,11 @@ def test_a_killed_replica_hangs_nobody(client: ServiceClient, stage: str):
         assert outcome in {"ok", "cut"} or 500 <= int(outcome) < 600, outcomes
     if stage == "Tokenizer":
         assert outcomes == ["ok"] * N_REQUESTS, "the voice is cached, nobody needs the tokenizer"
-    assert eventually(lambda: _speaks(client), RECOVERY_S, every_s=0.5)
-    assert eventually(lambda: client.ready()["ready"], RECOVERY_S, every_s=0.5)
-    assert eventually(lambda: client.busy() == (0, 0), LEASE_S + 5.0), client.busy()
+    assert eventually(lambda: _speaks(client), every_s=0.5)
+    assert eventually(lambda: client.ready()["ready"], every_s=0.5)
+    assert eventually(lambda: client.busy() == (0, 0), 6 * LEASE_S), client.busy()
     if stage in {"LLM", "Vocoder"} and "cut" in outcomes:
-        assert "speech" in client.log()
-        assert " error " in client.log()
+        assert eventually(lambda: "speech" in client.log() and " error " in client.log())
 
 
 def _speaks(client: ServiceClient) -> bool:

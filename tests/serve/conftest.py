@@ -1,4 +1,4 @@
-"""A real service per session: `serve run` on a Ray cluster of its own, as `timbre up` starts it."""
+"""A real service per package: `serve run` on a Ray cluster of its own, as `timbre up` starts it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,42 @@ from typing import Any
 import pytest
 import yaml
 
-from deployments.service import LocalService, find_free_port
+from deployments import service
+from deployments.service import LocalService
+from tests.cache_helpers import free_port
 from tests.conftest import ROOT
 from tests.serve.service_client import ServiceClient
+
+# What no test here is about: a busy machine may take its time.
+CACHE_PATIENCE = {
+    "l2_deadline_s": 30.0,
+    "l3_read_deadline_s": 30.0,
+    "l3_write_deadline_s": 60.0,
+    "connect_timeout_s": 30.0,
+    "read_timeout_s": 30.0,
+    "lease_s": 10.0,
+    "claim_wait_s": 120.0,
+    "flush_deadline_s": 30.0,
+}
+LIMITS = {"encode_timeout_s": 300, "first_audio_timeout_s": 300, "chunk_timeout_s": 300}
+START_TIMEOUT_S = 500.0
+ENVIRONMENT = {
+    "PYTHONPATH": str(ROOT),
+    "RAY_worker_niceness": "0",  # Ray's 15 leaves replicas nothing beside other work
+}
 
 
 def write_config(directory: Path, **args: Any) -> Path:
     """The shipped CPU config on a free port, with `args` merged in, replicas pinned to one."""
     config = yaml.safe_load((ROOT / "serve_config.cpu.yaml").read_text())
-    config["http_options"]["port"] = find_free_port("127.0.0.1", 0)
+    config["http_options"]["port"] = free_port()
     application = config["applications"][0]
+    application["args"]["limits"] = LIMITS
     application["args"].update(args)
+    application["args"]["cache"] = {**CACHE_PATIENCE, **application["args"]["cache"]}
+    application["args"]["llm"].setdefault("queue_timeout_s", 300)
+    for deployment in application["deployments"]:
+        deployment["autoscaling_config"]["max_replicas"] = 1
     path = directory / "serve_config.yaml"
     application["args"]["config_file"] = str(path)
     directory.mkdir(parents=True, exist_ok=True)
@@ -35,15 +60,17 @@ def running(
     """A service with logs and state in `directory`, stopped at the end. said: progress lines."""
     progress: list[str] = [] if said is None else said
     local = LocalService(directory)
-    service = local.start(config, {"PYTHONPATH": str(ROOT)}, progress.append, progress.append)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(service, "START_TIMEOUT_S", START_TIMEOUT_S)
+        started = local.start(config, ENVIRONMENT, progress.append, progress.append)
     try:
-        with closing(ServiceClient(service)) as client:
+        with closing(ServiceClient(started)) as client:
             yield client
     finally:
         local.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceClient]:
     """The service that most tests share, with a cache of its own."""
     directory = tmp_path_factory.mktemp("service")

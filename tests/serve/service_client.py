@@ -21,9 +21,10 @@ import psutil
 
 from deployments.service import RunningService
 from pipeline.voice_list import VOICES_DIR, load_voices
+from tests.waiting import GIVE_UP_S, wait_until
 
 TEXT = "One two three four."
-TIMEOUT_S = 120.0
+TIMEOUT_S = 240.0
 
 
 class ServiceClient:
@@ -49,8 +50,15 @@ class ServiceClient:
         return self.http.get("/readyz").json()
 
     def gauge(self, stage: str, name: str) -> int:
-        """A gauge summed over the stage's replicas."""
-        return sum(replica[name] for replica in self.ready()["stages"][stage]["replicas"])
+        """A gauge summed over the stage's replicas, as soon as one of them answers."""
+        report: dict[str, Any] = {}
+
+        def is_told() -> bool:
+            report.update(self.ready()["stages"][stage])
+            return "replicas" in report
+
+        wait_until(is_told)
+        return sum(replica[name] for replica in report["replicas"])
 
     def encodes(self) -> int:
         return self.gauge("tokenizer", "encodes")
@@ -94,7 +102,7 @@ class ServiceClient:
 
 def _scraped(port: int) -> str:
     try:
-        reply = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=5.0)
+        reply = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=20.0)
     except httpx.HTTPError:  # a port that speaks something else
         return ""
     return reply.text if reply.status_code == httpx.codes.OK else ""
@@ -135,7 +143,9 @@ def decoded(audio: bytes) -> tuple[np.ndarray, int]:
     return np.concatenate(frames), rate_hz
 
 
-def eventually(check: Callable[[], bool], timeout_s: float, every_s: float = 0.05) -> bool:
+def eventually(
+    check: Callable[[], bool], timeout_s: float = GIVE_UP_S, every_s: float = 0.05
+) -> bool:
     """Poll until `check` holds; False when it did not in time."""
     deadline_s = time.monotonic() + timeout_s
     while time.monotonic() < deadline_s:

@@ -7,7 +7,7 @@ import base64
 import httpx
 import pytest
 
-from tests.serve.service_client import ServiceClient, cloned, listed_clip
+from tests.serve.service_client import ServiceClient, cloned, eventually, listed_clip
 from tests.serve.test_limits import wav
 
 pytestmark = pytest.mark.serve
@@ -64,7 +64,9 @@ def test_a_malformed_clip_name_is_refused(client: ServiceClient):
 
 
 def test_the_state_names_every_tier(client: ServiceClient):
-    state = client.http.get("/v1/cache").json()
-    assert {"l2", "l3"} <= set(state["tiers"])
-    assert state["set_aside"] == {}
-    assert state["index"]
+    def is_well() -> bool:
+        state = client.http.get("/v1/cache").json()
+        assert {"l2", "l3"} <= set(state["tiers"])
+        return state["set_aside"] == {} and bool(state["index"])
+
+    assert eventually(is_well), client.http.get("/v1/cache").text

@@ -7,14 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.serve.service_client import TEXT, ServiceClient, body
+from tests.serve.service_client import TEXT, TIMEOUT_S, ServiceClient, body
 
 pytestmark = pytest.mark.serve
 
 
 def post(client: ServiceClient, **fields: object) -> bytes:
     request = body(input=TEXT * 2, response_format="pcm", **fields)
-    reply = httpx.post(f"{client.service.url}/v1/audio/speech", json=request, timeout=120)
+    reply = httpx.post(f"{client.service.url}/v1/audio/speech", json=request, timeout=TIMEOUT_S)
     assert reply.status_code == httpx.codes.OK, reply.text
     return reply.content
 

@@ -16,11 +16,13 @@ import httpx
 import pytest
 import yaml
 
+from deployments.llm import LEASE_S
 from pipeline.errors import SetupError
 from tests.cache_helpers import S3Server
-from tests.serve.conftest import running, write_config
+from tests.serve.conftest import START_TIMEOUT_S, running, write_config
 from tests.serve.service_client import (
     TEXT,
+    TIMEOUT_S,
     ServiceClient,
     cloned,
     decoded,
@@ -29,7 +31,7 @@ from tests.serve.service_client import (
 )
 
 pytestmark = pytest.mark.serve
-FREED_WITHIN_S = 0.5
+FREED_WITHIN_S = LEASE_S / 2  # by the disconnect itself: a lease that ran out would take longer
 
 
 def test_a_voice_survives_a_restart_without_another_encode(tmp_path: Path):
@@ -40,6 +42,7 @@ def test_a_voice_survives_a_restart_without_another_encode(tmp_path: Path):
         made = first.http.post("/v1/audio/speech", json=request)
         assert made.headers["x-cache"] == "miss"
         assert first.encodes() == 1
+        assert eventually(lambda: written(first) > 0)
     with running(tmp_path, config) as second:
         found = second.http.post("/v1/audio/speech", json=request)
         assert found.headers["x-cache"] == "l3"
@@ -47,6 +50,11 @@ def test_a_voice_survives_a_restart_without_another_encode(tmp_path: Path):
         assert second.encodes() == 0
         again = second.http.post("/v1/audio/speech", json=request)
         assert again.headers["x-cache"] == "l1"
+
+
+def written(client: ServiceClient) -> int:
+    """Records that reached the store in the background."""
+    return client.http.get("/v1/cache").json()["tiers"]["l3"]["writeback_written"]
 
 
 def test_a_voice_survives_in_a_bucket(tmp_path: Path, s3_server: S3Server):
@@ -70,26 +78,26 @@ def test_a_voice_survives_in_a_bucket(tmp_path: Path, s3_server: S3Server):
 
 def test_disconnects_free_the_llm_slots_and_the_vocoder(client: ServiceClient):
     """Eight listeners leave at once, in the middle of their speech."""
-    assert eventually(lambda: client.busy() == (0, 0), 5.0)
+    assert eventually(lambda: client.busy() == (0, 0))
+    before = client.log().count(" cancelled ")
     everyone_hears, leave = threading.Barrier(9), threading.Event()
 
     def listen(_: int) -> None:
         with client.stream(input=TEXT * 40, response_format="pcm", temperature=0) as reply:
             pieces = reply.iter_raw()  # kept: dropping it would close the connection
             next(pieces)
-            everyone_hears.wait(60)
-            leave.wait(60)
+            everyone_hears.wait(TIMEOUT_S)
+            leave.wait(TIMEOUT_S)
 
     with ThreadPoolExecutor(8) as pool:
         listeners = [pool.submit(listen, index) for index in range(8)]
-        everyone_hears.wait(60)
+        everyone_hears.wait(TIMEOUT_S)
         assert client.busy()[1] >= 1
         leave.set()
         for listener in listeners:
-            listener.result(60)
-        left_s = time.monotonic()
+            listener.result(TIMEOUT_S)
         assert eventually(lambda: client.busy() == (0, 0), FREED_WITHIN_S, every_s=0.02)
-    assert time.monotonic() - left_s <= FREED_WITHIN_S + 0.1
+    assert eventually(lambda: client.log().count(" cancelled ") == before + 8)
 
 
 def test_a_disconnect_before_the_first_audio_frees_everything(client: ServiceClient):
@@ -97,9 +105,9 @@ def test_a_disconnect_before_the_first_audio_frees_everything(client: ServiceCli
         client.http.post(
             "/v1/audio/speech",
             json={"input": TEXT * 40, "voice": "aria", "temperature": 0},
-            timeout=httpx.Timeout(5.0, read=0.05),
+            timeout=httpx.Timeout(TIMEOUT_S, read=0.05),
         )
-    assert eventually(lambda: client.busy() == (0, 0), FREED_WITHIN_S + 0.1, every_s=0.02)
+    assert eventually(lambda: client.busy() == (0, 0), FREED_WITHIN_S, every_s=0.02)
 
 
 def test_human_clips_go_through(client: ServiceClient, shared_dir: Path):
@@ -128,10 +136,11 @@ def test_a_gpu_that_is_not_there_is_a_message_within_seconds(tmp_path: Path):
             deployment["ray_actor_options"]["num_gpus"] = 0.5
     config.write_text(yaml.safe_dump(raw))
     began_s = time.monotonic()
-    with pytest.raises(SetupError, match=r"GPU: asked 0.5 \(LLM 1 × 0.5\), present 0"):
+    said = r"did not start: .*GPU: asked 0.5 \(LLM 1 × 0.5\), present 0"
+    with pytest.raises(SetupError, match=said):
         with running(tmp_path, config):
             pass
-    assert time.monotonic() - began_s < 45
+    assert time.monotonic() - began_s < START_TIMEOUT_S / 2, "it did not wait for the end of it"
 
 
 def test_routers_share_what_one_of_them_had_encoded(tmp_path: Path):
@@ -140,18 +149,26 @@ def test_routers_share_what_one_of_them_had_encoded(tmp_path: Path):
     raw = yaml.safe_load(config.read_text())
     for deployment in raw["applications"][0]["deployments"]:
         if deployment["name"] in {"Router", "Vocoder"}:
-            deployment["autoscaling_config"]["min_replicas"] = 2
+            deployment["autoscaling_config"] |= {"min_replicas": 2, "max_replicas": 2}
             deployment["ray_actor_options"]["num_cpus"] = 0.1
     config.write_text(yaml.safe_dump(raw))
     clip, transcript = listed_clip("bruno")
     request = cloned(clip, transcript)
     with running(tmp_path, config) as client:
-        assert len(client.replicas("Router")) == 2
-        replies = [client.http.post("/v1/audio/speech", json=request) for _ in range(16)]
+        assert eventually(lambda: len(client.replicas("Router")) == 2)
+        tiers: set[str] = set()
+        contents: set[bytes] = set()
+
+        def both_have_answered() -> bool:
+            replies = [client.http.post("/v1/audio/speech", json=request) for _ in range(8)]
+            tiers.update(reply.headers["x-cache"] for reply in replies)
+            contents.update(reply.content for reply in replies)
+            return {"miss", "l2"} <= tiers
+
+        assert eventually(both_have_answered), tiers
         assert client.encodes() == 1
-    tiers = {reply.headers["x-cache"] for reply in replies}
-    assert {"miss", "l2"} <= tiers <= {"miss", "l1", "l2"}
-    assert len({reply.content for reply in replies}) == 1
+    assert tiers <= {"miss", "l1", "l2"}
+    assert len(contents) == 1
 
 
 def test_a_port_in_use_leads_to_another_one(tmp_path: Path):

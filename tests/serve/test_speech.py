@@ -13,6 +13,7 @@ import pytest
 
 from tests.serve.service_client import (
     TEXT,
+    TIMEOUT_S,
     ServiceClient,
     body,
     cloned,
@@ -71,7 +72,7 @@ def test_interleaved_streams_equal_serial_ones(client: ServiceClient):
     parallel: dict[int, bytes] = {}
 
     def run(index: int) -> None:
-        with httpx.Client(base_url=client.service.url, timeout=120) as http:
+        with httpx.Client(base_url=client.service.url, timeout=TIMEOUT_S) as http:
             parallel[index] = http.post("/v1/audio/speech", json=requests[index]).content
 
     threads = [threading.Thread(target=run, args=(i,)) for i in range(len(requests))]
@@ -136,7 +137,7 @@ def test_a_callers_request_id_is_kept_and_logged(client: ServiceClient):
         "/v1/audio/speech", json=body(), headers={"X-Request-Id": "caller-4711"}
     )
     assert reply.headers["x-request-id"] == "caller-4711"
-    assert eventually(lambda: "speech caller-4711 ok" in client.log(), 10.0)
+    assert eventually(lambda: "speech caller-4711 ok" in client.log())
     line = next(line for line in client.log().splitlines() if "speech caller-4711 ok" in line)
     for name in ("tokenizer=", "llm=", "ttfa=", "vocoder=", "total=", "audio=", "rtf="):
         assert name in line

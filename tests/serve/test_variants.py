@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.serve.conftest import running, write_config
-from tests.serve.service_client import ServiceClient, body
+from tests.serve.service_client import ServiceClient, body, eventually
 
 pytestmark = pytest.mark.serve
 
@@ -65,7 +65,7 @@ def test_each_replica_tells_its_memory_and_what_its_start_took(two_variants: Ser
     assert (base["device_bytes"], base["limit_bytes"]) == (0, 0), "no GPU"
     assert base["start_s"]["load"] > 0
     assert base["start_s"]["warm_up"] > 0
-    assert "language model int8 is ready: load" in two_variants.log()
+    assert eventually(lambda: "language model int8 is ready: load" in two_variants.log())
 
 
 def test_what_is_not_deployed_is_refused_with_what_is(two_variants: ServiceClient) -> None:

@@ -19,6 +19,7 @@ from tests.audio_files import libav, tone, wav
 from tests.hostile_files import ANY, OK, Case, bombs, hostile_cases
 
 pytestmark = pytest.mark.unit
+MAX_S = 2.0  # of the processor; the slowest takes 0.1 on a usual one
 
 LIMITS = ClipLimits()
 
@@ -43,10 +44,11 @@ def test_every_hostile_upload_is_refused_or_decoded(cases: dict[str, Case]) -> N
     assert len(cases) >= 130
     wrong = []
     for name, (data, expected) in cases.items():
-        started = time.monotonic()
+        started_s = time.process_time()
         error = _try(data)
-        if time.monotonic() - started > 2:
-            wrong.append(f"{name}: took {time.monotonic() - started:.1f} s")
+        took_s = time.process_time() - started_s
+        if took_s > MAX_S:
+            wrong.append(f"{name}: took {took_s:.1f} s")
         is_right = error is None if expected is OK else isinstance(error, expected)
         if not is_right and not (expected is ANY and error is None):
             wrong.append(f"{name}: {error!r}")

@@ -10,7 +10,7 @@ import pytest
 from cache_store.breaker import Breaker, BreakerPolicy, BreakerState
 from cache_store.errors import StoreDenied, StoreError, StoreSkipped
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("virtual_time")]
 
 FAST = BreakerPolicy(first_probe_s=0.02, longest_probe_s=0.05)
 

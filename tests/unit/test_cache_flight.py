@@ -14,7 +14,7 @@ from cache_store.flight import SingleFlight
 from cache_store.writeback import WriteBack
 from tests.cache_helpers import make_key
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("virtual_time")]
 
 request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id")
 

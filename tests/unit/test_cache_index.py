@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from cache_store.claims import Claim
+from cache_store.cluster import START_DEADLINE_S, ClusterTier
 from cache_store.codec import Record
-from cache_store.errors import StoreError
+from cache_store.errors import StoreError, StoreTimeout
 from cache_store.index import PART_BYTES, PARTS, Held, Index
 from cache_store.keys import AliasKey
 from cache_store.leases import LeaseTable
@@ -18,7 +19,7 @@ from cache_store.settings import CacheSettings
 from cache_store.tiered import VoiceCache
 from tests.cache_helpers import SCHEMA, ScriptedTier, make_key, make_record, same
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("virtual_time")]
 
 
 async def test_one_holder_at_a_time():
@@ -301,6 +302,30 @@ async def test_an_index_that_is_down_from_the_start_delays_nobody():
     await asyncio.gather(*(c.get_or_compute(make_key(), encode) for c in replicas.caches))
     assert time.monotonic() - started < 0.2
     assert replicas.caches[0].stats().requests["voice", "l2", "error"] == 1
+
+
+class StartingIndex(ClusterTier):
+    """A tier whose index answers from `answers_after_s` on, or never."""
+
+    answers_after_s: float | None = None
+
+    async def _invoke(self, shard, wait_s, method, *args, parts=1):
+        try:
+            async with asyncio.timeout(wait_s):
+                await asyncio.sleep(3600 if self.answers_after_s is None else self.answers_after_s)
+        except TimeoutError as error:
+            raise StoreTimeout("no answer") from error
+        return {}
+
+
+@pytest.mark.parametrize(("answers_after_s", "expected_s"), [(7.0, 7.0), (None, START_DEADLINE_S)])
+async def test_the_start_waits_for_an_index_that_is_starting(caplog, answers_after_s, expected_s):
+    tier = StartingIndex(CacheSettings(l2_shards=3))
+    tier.answers_after_s = answers_after_s
+    started_s = time.monotonic()
+    await tier.start()
+    assert time.monotonic() - started_s == pytest.approx(expected_s, abs=0.01)
+    assert ("going on without it" in caplog.text) == (answers_after_s is None)
 
 
 async def test_the_indexs_counts_are_shown_while_it_is_there():

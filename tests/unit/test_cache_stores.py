@@ -18,6 +18,7 @@ from cache_store.settings import CacheSettings
 from tests.cache_helpers import S3Server
 
 pytestmark = pytest.mark.unit
+PATIENCE = {"connect_timeout_s": 60.0, "read_timeout_s": 60.0}
 
 PATH = "v1/abcd/shared/00/0011.sva"
 LIMIT = 1 << 20
@@ -200,7 +201,9 @@ class TestS3(StoreContract):
             region_name="us-east-1",
         )
         url = f"s3://{self.bucket}/{self.prefix}"
-        return FsspecStore(url, CacheSettings(storage_options=s3_server.storage_options))
+        return FsspecStore(
+            url, CacheSettings(storage_options=s3_server.storage_options, **PATIENCE)
+        )
 
     def raw_get(self, path):
         try:
@@ -236,14 +239,14 @@ class TestS3(StoreContract):
     def test_wrong_credentials_are_denied(self, s3_server, field):
         options = {**s3_server.storage_options, field: "wrong"}
         url = f"s3://{s3_server.bucket}/x"
-        store = FsspecStore(url, CacheSettings(storage_options=options))
+        store = FsspecStore(url, CacheSettings(storage_options=options, **PATIENCE))
         with pytest.raises(StoreDenied):
             store.get(PATH, LIMIT)
         with pytest.raises(StoreDenied):
             store.create(PATH, b"")
 
     def test_another_bucket_is_denied_and_none_is_an_error(self, s3_server):
-        settings = CacheSettings(storage_options=s3_server.storage_options)
+        settings = CacheSettings(storage_options=s3_server.storage_options, **PATIENCE)
         with pytest.raises(StoreError):
             FsspecStore("s3://not-mine/x", settings).get(PATH, LIMIT)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 import time
 
 import numpy as np
@@ -20,8 +21,10 @@ from cache_store.settings import CacheSettings
 from cache_store.tier import PersistentTier
 from cache_store.tiered import Alias, VoiceCache, open_cache
 from tests.cache_helpers import FINGERPRINT, SCHEMA, ScriptedTier, make_key, make_record, same
+from tests.waiting import until
 
 pytestmark = pytest.mark.unit
+PATIENT_S = 60.0  # where a test is not about the deadline
 
 
 class Encoder:
@@ -80,6 +83,7 @@ async def test_get_never_computes():
     assert (found.tier, found.is_durable) == ("l3", True)
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_64_requests_for_one_clip_are_one_computation():
     cache, encode = make_cache(ScriptedTier()), Encoder(0.03)
     results = await asyncio.gather(*(cache.get_or_compute(make_key(), encode) for _ in range(64)))
@@ -88,6 +92,7 @@ async def test_64_requests_for_one_clip_are_one_computation():
     assert sum(result.joined for result in results) == cache.stats().joined == 63
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_a_client_that_goes_away_cancels_nobody_else():
     cache, encode = make_cache(), Encoder(0.05)
     first = asyncio.create_task(cache.get_or_compute(make_key(), encode))
@@ -99,6 +104,7 @@ async def test_a_client_that_goes_away_cancels_nobody_else():
     assert encode.calls == 1
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_a_computation_whose_clients_are_all_gone_is_kept():
     cache, encode = make_cache(), Encoder(0.02)
     only = asyncio.create_task(cache.get_or_compute(make_key(), encode))
@@ -183,6 +189,7 @@ async def test_a_tier_with_a_bug_is_a_counted_miss():
     assert cache.stats().requests["voice", "l3", "error"] == 1
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_concurrent_look_ups_of_one_alias_ask_once():
     tier = ScriptedTier(delay_s=0.01)
     cache = make_cache(tier)
@@ -191,7 +198,7 @@ async def test_concurrent_look_ups_of_one_alias_ask_once():
 
 
 async def test_a_failing_quarantine_does_not_fail_the_request(tmp_path, monkeypatch, caplog):
-    settings = CacheSettings(url=str(tmp_path))
+    settings = CacheSettings(url=str(tmp_path), l3_read_deadline_s=PATIENT_S)
     store = LocalStore(tmp_path)
     store.create(make_key().path, b"garbage")
 
@@ -206,20 +213,19 @@ async def test_a_failing_quarantine_does_not_fail_the_request(tmp_path, monkeypa
 
 
 async def test_a_slow_quarantine_does_not_take_the_new_record_with_it(tmp_path, monkeypatch):
-    settings = CacheSettings(url=str(tmp_path))
+    settings = CacheSettings(url=str(tmp_path), l3_read_deadline_s=PATIENT_S)
     store = LocalStore(tmp_path)
     store.create(make_key().path, b"garbage")
-    quarantine = store.quarantine
+    quarantine, may_go_on = store.quarantine, threading.Event()
 
     def slowly(path, data):
-        time.sleep(0.1)
+        assert may_go_on.wait(PATIENT_S)
         quarantine(path, data)
 
     monkeypatch.setattr(store, "quarantine", slowly)
     cache = VoiceCache(SCHEMA, [PersistentTier(store, settings)], settings)
-    started = time.monotonic()
     assert (await cache.get_or_compute(make_key(), Encoder())).tier == "miss"
-    assert time.monotonic() - started < 0.09  # nobody waits for the quarantine
+    may_go_on.set()  # only now: nobody waits for the quarantine
     await cache.close()
     fresh = open_cache(settings, SCHEMA)
     assert (await fresh.get_or_compute(make_key(), Encoder())).tier == "l3"
@@ -227,7 +233,7 @@ async def test_a_slow_quarantine_does_not_take_the_new_record_with_it(tmp_path, 
 
 
 async def test_mass_corruption_is_left_in_place(tmp_path, caplog):
-    settings = CacheSettings(url=str(tmp_path))
+    settings = CacheSettings(url=str(tmp_path), l3_read_deadline_s=PATIENT_S)
     store = LocalStore(tmp_path)
     for i in range(30):
         store.create(make_key(str(i)).path, b"garbage")
@@ -331,46 +337,30 @@ async def test_stats_are_counted_at_look_up_and_are_json():
     assert shown["tiers"]["l3"] == {"entries": 1}
 
 
-@pytest.fixture
-def slow_store(tmp_path, monkeypatch):
-    store = LocalStore(tmp_path)
+async def test_a_slow_store_delays_by_its_deadline_and_never_the_loop(tmp_path, monkeypatch):
+    """The store answers only after the request was answered, which takes a free loop."""
+    store, may_go_on, was_let_go = LocalStore(tmp_path), threading.Event(), []
     original = store.get
 
     def slow(path, max_bytes):
-        time.sleep(0.5)
+        was_let_go.append(may_go_on.wait(PATIENT_S))
         return original(path, max_bytes)
 
     monkeypatch.setattr(store, "get", slow)
-    return store
-
-
-async def test_a_slow_store_delays_by_its_deadline_and_never_the_loop(slow_store):
     settings = CacheSettings(l3_read_deadline_s=0.1)
-    cache = VoiceCache(SCHEMA, [PersistentTier(slow_store, settings)], settings)
-    longest_s, running = 0.0, True
-
-    async def watch_the_loop() -> None:
-        nonlocal longest_s
-        while running:
-            started = time.monotonic()
-            await asyncio.sleep(0.005)
-            longest_s = max(longest_s, time.monotonic() - started)
-
-    watcher = asyncio.create_task(watch_the_loop())
-    started = time.monotonic()
+    cache = VoiceCache(SCHEMA, [PersistentTier(store, settings)], settings)
+    started_s = time.monotonic()
     result = await cache.get_or_compute(make_key(), Encoder())
-    took_s = time.monotonic() - started
-    running = False
-    await watcher
+    assert time.monotonic() - started_s >= 0.1
+    may_go_on.set()
     assert result.tier == "miss"
-    assert 0.1 <= took_s < 0.3
-    assert longest_s < 0.08
     assert cache.stats().requests["voice", "l3", "error"] == 1
+    await until(lambda: was_let_go == [True])
     await cache.close()
 
 
 async def test_a_restart_finds_what_was_written_back(tmp_path):
-    settings = CacheSettings(url=str(tmp_path))
+    settings = CacheSettings(url=str(tmp_path), l3_read_deadline_s=PATIENT_S)
     first, encode = open_cache(settings, SCHEMA), Encoder()
     await first.start()
     await first.get_or_compute(make_key(), encode)
@@ -387,7 +377,7 @@ async def test_a_restart_finds_what_was_written_back(tmp_path):
 
 
 async def test_a_damaged_file_is_quarantined_and_replaced(tmp_path):
-    settings = CacheSettings(url=str(tmp_path))
+    settings = CacheSettings(url=str(tmp_path), l3_read_deadline_s=PATIENT_S)
     first = open_cache(settings, SCHEMA)
     assert (await first.get_or_compute(make_key(), Encoder(), durable=True)).is_durable
     await first.close()
@@ -411,11 +401,8 @@ async def test_a_running_cache_keeps_its_directory_within_its_budget(tmp_path):
         await cache.get_or_compute(make_key(str(i)), Encoder(), durable=True)
     for file in tmp_path.rglob("*.sva"):
         os.utime(file, (time.time() - 7200,) * 2)
-    give_up_s = time.monotonic() + 5
-    while sum(file.stat().st_size for file in tmp_path.rglob("*.sva")) > 100_000:
-        assert time.monotonic() < give_up_s
-        await asyncio.sleep(0.02)
-    assert cache.stats().tiers["l3"]["collected"] >= 15
+    await until(lambda: cache.stats().tiers["l3"]["collected"] >= 15)
+    assert sum(file.stat().st_size for file in tmp_path.rglob("*.sva")) <= 100_000
     await cache.close()
 
 
@@ -423,7 +410,9 @@ async def test_s3_end_to_end(s3_server):
     settings = CacheSettings(
         url=f"s3://{s3_server.bucket}/tiered",
         storage_options=s3_server.storage_options,
-        l3_read_deadline_s=2,
+        l3_read_deadline_s=PATIENT_S,
+        connect_timeout_s=PATIENT_S,
+        read_timeout_s=PATIENT_S,
     )
     first, encode = open_cache(settings, SCHEMA), Encoder()
     await first.start()

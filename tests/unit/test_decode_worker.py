@@ -9,6 +9,7 @@ from concurrent.futures import CancelledError
 import pytest
 
 from pipeline.stepaudio.decode_worker import DecodeWorker, Job
+from tests.waiting import GIVE_UP_S, wait_until
 
 pytestmark = pytest.mark.unit
 
@@ -26,7 +27,7 @@ class Busy:
         self.first = self.worker.submit(Job(self.hold))
 
     def hold(self) -> str:
-        self.go.wait(10)
+        self.go.wait(GIVE_UP_S)
         return "held"
 
     def together(self, members: Sequence[object]) -> list[str]:
@@ -34,6 +35,14 @@ class Busy:
         if "bad" in members:
             raise ValueError("one of them is bad")
         return [f"{member} together" for member in members]
+
+    def is_closed(self) -> bool:
+        """Whether the worker takes no more jobs; what waited is cancelled then."""
+        try:
+            self.worker.submit(self.job("too late"))
+        except RuntimeError:
+            return True
+        return False
 
     def job(self, name: str, kind: object = "chunk") -> Job[str]:
         return Job(lambda: f"{name} alone", kind, name)
@@ -51,7 +60,7 @@ def test_equal_kinds_run_together_in_order(busy: Busy) -> None:
     kinds = ["chunk", None, "chunk", "other", "chunk", "chunk", None]
     futures = [busy.worker.submit(busy.job(str(i), kind)) for i, kind in enumerate(kinds)]
     busy.go.set()
-    results = [future.result(10) for future in futures]
+    results = [future.result(GIVE_UP_S) for future in futures]
     assert busy.batches == [["0", "2", "4"]]
     together = {0, 2, 4}
     expected = [f"{i} {'together' if i in together else 'alone'}" for i in range(len(kinds))]
@@ -63,7 +72,7 @@ def test_equal_kinds_run_together_in_order(busy: Busy) -> None:
 def test_one_at_most_never_runs_together(busy: Busy) -> None:
     futures = [busy.worker.submit(busy.job(str(i))) for i in range(3)]
     busy.go.set()
-    assert [future.result(10) for future in futures] == ["0 alone", "1 alone", "2 alone"]
+    assert [future.result(GIVE_UP_S) for future in futures] == ["0 alone", "1 alone", "2 alone"]
     assert busy.batches == []
 
 
@@ -72,15 +81,15 @@ def test_a_failure_reaches_everyone_in_the_batch_and_nobody_else(busy: Busy) -> 
     busy.go.set()
     for future in futures[:3]:
         with pytest.raises(ValueError, match="bad"):
-            future.result(10)
-    assert futures[3].result(10) == "d alone"
+            future.result(GIVE_UP_S)
+    assert futures[3].result(GIVE_UP_S) == "d alone"
 
 
 def test_a_cancelled_job_is_left_out(busy: Busy) -> None:
     futures = [busy.worker.submit(busy.job(name)) for name in ("a", "b", "c")]
     assert futures[1].cancel()
     busy.go.set()
-    assert futures[2].result(10) == "c together"
+    assert futures[2].result(GIVE_UP_S) == "c together"
     assert busy.batches == [["a", "c"]]
 
 
@@ -88,8 +97,9 @@ def test_closing_drops_what_waits(busy: Busy) -> None:
     waiting = busy.worker.submit(busy.job("late"))
     closing = threading.Thread(target=busy.worker.close)
     closing.start()
+    wait_until(busy.is_closed)
     busy.go.set()
-    closing.join(10)
-    assert busy.first.result(10) == "held"
+    closing.join(GIVE_UP_S)
+    assert busy.first.result(GIVE_UP_S) == "held"
     with pytest.raises(CancelledError):
-        waiting.result(10)
+        waiting.result(GIVE_UP_S)

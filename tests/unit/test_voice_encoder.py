@@ -19,6 +19,7 @@ from pipeline.stepaudio.layout import PACKAGED_TINY, PARAFORMER, CheckpointLayou
 from pipeline.stepaudio.linguistic import ClipFrames
 from pipeline.stepaudio.voice_encoder import StepVoiceEncoder
 from tests.encoder_files import write_encoder_files, write_speech_tokenizer
+from tests.waiting import GIVE_UP_S
 
 pytestmark = pytest.mark.unit
 
@@ -211,12 +212,12 @@ async def test_encode_leaves_the_event_loop_free(
 
     def slow(samples: torch.Tensor, rate_hz: int) -> torch.Tensor:
         loop.call_soon_threadsafe(started.set)
-        asyncio.run_coroutine_threadsafe(may_go_on.wait(), loop).result(timeout=10)
+        asyncio.run_coroutine_threadsafe(may_go_on.wait(), loop).result(timeout=GIVE_UP_S)
         return real(samples, rate_hz)
 
     monkeypatch.setattr(voice_encoder, "clip_tokenizer_wav", slow)
     work = asyncio.create_task(encoder.encode(clip()))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(GIVE_UP_S):
         await started.wait()
         assert not work.done()
         may_go_on.set()

@@ -14,6 +14,7 @@ from pipeline.contracts import ReferenceClip, VoicePrompt
 from pipeline.errors import StageUnavailableError
 from pipeline.voice_list import VOICES_DIR, load_voices
 from tests.fakes import voice_prompt
+from tests.waiting import until
 
 pytestmark = pytest.mark.unit
 CLIP = load_voices(VOICES_DIR)["aria"].path.read_bytes()
@@ -26,11 +27,18 @@ class ReplaceableEncoder:
         self.weights = "a" * 64
         self.is_dead = False
         self.encodes = 0
+        self.asked = 0
 
     async def fingerprint(self) -> str:
+        self.asked += 1
         if self.is_dead:
             raise StageUnavailableError("dead")
         return self.weights
+
+    async def asked_again(self) -> None:
+        """Until the answer to a question asked from now on was taken in."""
+        before = self.asked
+        await until(lambda: self.asked >= before + 2)
 
     async def encode(self, clip: ReferenceClip) -> VoicePrompt:
         self.encodes += 1
@@ -60,7 +68,7 @@ async def test_a_replaced_tokenizer_makes_cached_voices_unreachable(library):
     voice_library, encoder = library
     tiers = [(await voice_library.resolve(CLIP)).tier for _ in range(2)]
     encoder.weights = "b" * 64
-    await asyncio.sleep(0.1)
+    await encoder.asked_again()
     again = await voice_library.resolve(CLIP)
     assert [*tiers, again.tier] == ["miss", "l1", "miss"]
     assert again.prompt.fingerprint == "b" * 64
@@ -71,5 +79,5 @@ async def test_a_cached_voice_needs_no_tokenizer(library):
     voice_library, encoder = library
     await voice_library.resolve(CLIP)
     encoder.is_dead = True
-    await asyncio.sleep(0.1)
+    await encoder.asked_again()
     assert (await voice_library.resolve(CLIP)).tier == "l1"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from pipeline.errors import AudioError, CheckpointError, ConfigError, StageError
 from pipeline.stepaudio import wave_decoder
 from pipeline.stepaudio.wave_decoder import StepWaveDecoder
 from tests.vocoder_files import join, make_ids, make_voice, token_stream, write_vocoder
+from tests.waiting import GIVE_UP_S, until
 
 pytestmark = pytest.mark.unit
 
@@ -216,22 +216,23 @@ async def test_cancelling_in_the_middle_of_a_chunk_frees_everything(
     """The worker stops at the next Euler step, not at the end of the chunk."""
     caches = watch_caches(decoder, monkeypatch)
     estimator = decoder._model.flow.decoder.estimator
-    entered, calls = threading.Event(), []
+    entered, may_go_on, calls = threading.Event(), threading.Event(), []
 
     def slow(*_: object) -> None:
         calls.append(1)
         entered.set()
-        time.sleep(0.05)
+        assert may_go_on.wait(GIVE_UP_S)
 
     hook = estimator.register_forward_pre_hook(slow)
     task = asyncio.create_task(collect(decoder, make_ids(30), make_voice()))
     try:
-        await asyncio.to_thread(entered.wait)
+        assert await asyncio.to_thread(entered.wait, GIVE_UP_S)
         task.cancel()
-        started = time.monotonic()
+        for _ in range(10):  # until the worker was told
+            await asyncio.sleep(0)
+        may_go_on.set()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert time.monotonic() - started < 0.5
     finally:
         hook.remove()
     assert len(calls) <= 2
@@ -241,10 +242,8 @@ async def test_cancelling_in_the_middle_of_a_chunk_frees_everything(
 
 
 async def freed(caches: list[weakref.ref[torch.Tensor]]) -> None:
-    """Wait for the worker to drop its last reference, half a second at most."""
-    async with asyncio.timeout(0.5):
-        while any(cache() is not None for cache in caches):  # noqa: ASYNC110 — no event to wait for
-            await asyncio.sleep(0.005)
+    """Wait for the worker to drop its last reference."""
+    await until(lambda: all(cache() is None for cache in caches))
 
 
 def watch_caches(
@@ -287,22 +286,26 @@ async def test_no_state_stays_in_the_modules(decoder: StepWaveDecoder) -> None:
 
 
 async def test_event_loop_stays_free(decoder: StepWaveDecoder) -> None:
-    gaps, running = [], True
+    """Every call of the model waits for something that only the event loop does."""
+    loop, was_let_go = asyncio.get_running_loop(), []
 
-    async def heartbeat() -> None:
-        while running:
-            started = time.monotonic()
-            await asyncio.sleep(0.005)
-            gaps.append(time.monotonic() - started)
+    def wait_for_the_loop(*_: object) -> None:
+        turned = threading.Event()
+        loop.call_soon_threadsafe(turned.set)
+        was_let_go.append(turned.wait(GIVE_UP_S))
 
-    beat = asyncio.create_task(heartbeat())
-    started = time.monotonic()
-    await collect(decoder, make_ids(40), make_voice(40))
-    elapsed = time.monotonic() - started
-    running = False
-    await beat
-    assert max(gaps) < max(0.1, elapsed / 2)
-    assert len(gaps) >= 2
+    model = decoder._model
+    hooks = [
+        part.register_forward_pre_hook(wait_for_the_loop)
+        for part in (model.flow.decoder.estimator, model.hift)
+    ]
+    try:
+        await collect(decoder, make_ids(40), make_voice(40))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert len(was_let_go) > 10
+    assert all(was_let_go)
 
 
 def test_impossible_settings_are_refused(vocoder_dir: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from pipeline.errors import ConfigError, StageError
 from pipeline.stepaudio import wave_decoder
 from pipeline.stepaudio.wave_decoder import StepWaveDecoder, chunk_schedule
 from tests.vocoder_files import join, make_ids, make_voice, token_stream, write_vocoder
+from tests.waiting import GIVE_UP_S
 
 pytestmark = pytest.mark.unit
 # The mels of a batch agree to 1e-5 (test_flow_batch); the sines' phase adds up differences of F0,
@@ -79,11 +81,24 @@ async def test_streams_share_batches_and_sound_the_same(
         np.testing.assert_allclose(join(parts), one, rtol=0, atol=CLOSE)
 
 
-async def test_leaving_a_batch_harms_nobody(fast: StepWaveDecoder) -> None:
+async def test_leaving_a_batch_harms_nobody(
+    fast: StepWaveDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, may_go_on = threading.Event(), threading.Event()
+    real = wave_decoder.inference_chunks
+
+    def held(*args: Any) -> Any:
+        began.set()
+        assert may_go_on.wait(GIVE_UP_S)
+        return real(*args)
+
+    monkeypatch.setattr(wave_decoder, "inference_chunks", held)
     jobs = [(make_ids(40, i), make_voice(4, i)) for i in range(3)]
     tasks = [asyncio.create_task(pieces(fast, *job)) for job in jobs]
-    await asyncio.sleep(0.05)
+    assert await asyncio.to_thread(began.wait, GIVE_UP_S)
     tasks[1].cancel()
+    await asyncio.sleep(0)
+    may_go_on.set()
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert isinstance(results[1], asyncio.CancelledError)
     for parts in (results[0], results[2]):

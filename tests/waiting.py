@@ -1,0 +1,24 @@
+"""Waiting for what must come: a check again and again, with a give-up no slow machine reaches."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+GIVE_UP_S = 120.0
+
+
+def wait_until(check: Callable[[], bool], give_up_s: float = GIVE_UP_S) -> None:
+    """Return when `check` holds; fails when it does not in time."""
+    until_s = time.monotonic() + give_up_s
+    while not check():
+        assert time.monotonic() < until_s, f"did not come true within {give_up_s:g} s"
+        time.sleep(0.02)
+
+
+async def until(check: Callable[[], bool], give_up_s: float = GIVE_UP_S) -> None:
+    """`wait_until` for an event loop."""
+    async with asyncio.timeout(give_up_s):
+        while not check():  # noqa: ASYNC110 - what is waited for tells nobody
+            await asyncio.sleep(0.005)
