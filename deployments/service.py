@@ -158,6 +158,7 @@ def _spawn(config: Path, log: Path, environment: Mapping[str, str]) -> subproces
     """`serve run` in a session of its own, so that one signal reaches Ray's processes too."""
     serve_command = Path(sys.executable).with_name("serve")
     variables = {
+        "RAY_worker_niceness": "0",  # Ray's 15 lets any other program starve the stages
         **os.environ,
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DEDUP_LOGS": "0",

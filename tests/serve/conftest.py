@@ -29,10 +29,7 @@ CACHE_PATIENCE = {
 }
 LIMITS = {"encode_timeout_s": 300, "first_audio_timeout_s": 300, "chunk_timeout_s": 300}
 START_TIMEOUT_S = 500.0
-ENVIRONMENT = {
-    "PYTHONPATH": str(ROOT),
-    "RAY_worker_niceness": "0",  # Ray's 15 leaves replicas nothing beside other work
-}
+ENVIRONMENT = {"PYTHONPATH": str(ROOT)}
 
 
 def write_config(directory: Path, **args: Any) -> Path:
