@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import base64
 import io
+import itertools
 import json
 import time
 import wave
@@ -41,6 +42,7 @@ SHORTEST_S, RUNAWAY = 0.15, 3.0  # seconds; times the original's length
 QUIET_RMS = 1e-3  # -60 dB: quieter is empty
 SHORTEST_REFERENCE_S = 2.0
 SEED = 5
+HUMAN_SEEDS = 5  # of every sentence spoken after a real clip: the four have 140 phones
 OTHER_SENTENCES = (
     "The quick brown fox jumps over the lazy dog.",
     "A good voice needs only a few seconds to be remembered.",
@@ -349,6 +351,8 @@ def human_outcomes(recipe: Recipe, listener: Listener, speak: Speak, directory: 
     """
     import librosa
 
+    from pipeline.phonemes import espeak_phonemes
+
     middle_hz = float(np.median(list(voice_medians_hz(load_corpus(recipe, "val")).values())))
 
     transcripts = json.loads((directory / "transcripts.json").read_text(encoding="utf-8"))
@@ -357,10 +361,9 @@ def human_outcomes(recipe: Recipe, listener: Listener, speak: Speak, directory: 
         clip, _ = librosa.load(directory / name, sr=RATE_HZ)
         wrong = count = 0
         pitches = []
-        for n, text in enumerate(OTHER_SENTENCES):
-            from pipeline.phonemes import espeak_phonemes
-
-            made, _ = speak((directory / name).read_bytes(), transcript, text, SEED + n)
+        for n, text in itertools.product(range(HUMAN_SEEDS), OTHER_SENTENCES):
+            seed = SEED + 100 * n + OTHER_SENTENCES.index(text)
+            made, _ = speak((directory / name).read_bytes(), transcript, text, seed)
             said = phone_ids(espeak_phonemes(text))
             wrong += errors(listener.phones(made), said)
             count += len(said)
