@@ -185,7 +185,7 @@ def _make_cmvn(recipe: Recipe, corpus: Corpus) -> Path:
     encoder = LinguisticNet(neutral, 1).linguistic
     rng = np.random.default_rng((recipe.seed, 3))
     features = [
-        encoder._features(draw_stream(corpus, rng, 8.0).samples)[0] for _ in range(CMVN_STREAMS)
+        encoder.frames(draw_stream(corpus, rng, 8.0).samples).features for _ in range(CMVN_STREAMS)
     ]
     stacked = torch.cat(features).numpy()
     path.write_text(cmvn_text(-stacked.mean(0), 1 / stacked.std(0).clip(min=0.1)), encoding="utf-8")

@@ -17,6 +17,7 @@ from training.encode import Encoded
 from training.evaluate import faults_of
 from training.hift import envelope_loss, spectral_loss
 from training.judge import errors, phone_ids
+from training.linguistic_tokenizer import LinguisticNet, _make_cmvn
 from training.lm import Head, SequenceSource
 from training.loop import Schedule, is_done, train
 from training.masks import batched_modulation, block_mask, encode, estimate
@@ -156,19 +157,35 @@ def test_a_recipe_names_one_cycle_or_several(
     assert recipe.steps("llm") == sum(cycles)
 
 
+def write_corpus(directory: Path, samples: np.ndarray, texts: list[str]) -> Corpus:
+    """One speaker's clips, which all sound alike."""
+    clips = [
+        Clip(samples, samples, 0, text, text, *(np.zeros(1, kind) for kind in "hff"))
+        for text in texts
+    ]
+    _write(f"{directory}/0", clips)
+    return Corpus(directory)
+
+
+def test_the_tokenizers_gradients_flow_through_the_served_encoder(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(-9000, 9000, 24_000).astype(np.int16)
+    corpus = write_corpus(tmp_path, noise, ["a", "o", "e"])
+    cmvn = _make_cmvn(Recipe(tmp_path, {}, seed=0), corpus)
+    net = LinguisticNet(cmvn, 8)
+    hidden = net(torch.from_numpy(noise / np.float32(32768)))
+    assert hidden.shape == (25, net.linguistic.encoder.output_size())
+    hidden.square().mean().backward()
+    gradients = [p.grad for p in net.linguistic.encoder.parameters()]
+    assert all(g is not None and g.abs().sum() > 0 for g in gradients)
+
+
 def test_a_spoilt_prompt_is_not_predicted_and_its_target_is_whole(tmp_path: Path) -> None:
     n_clips, group = 12, 5
-    silence = np.zeros(16_000, np.int16)
     texts = [f"{chr(ord('a') + i)}a {chr(ord('a') + i)}o" for i in range(n_clips)]
-    _write(
-        f"{tmp_path}/0",
-        [Clip(silence, silence, 0, text, text, *(np.zeros(1, t) for t in "hff")) for text in texts],
-    )
+    corpus = write_corpus(tmp_path, np.zeros(16_000, np.int16), texts)
     tokens = [np.tile([i, i, *[1024 + i] * 3], 4).astype(np.int32) for i in range(n_clips)]
     (tmp_path / "tokenizer.model").write_bytes(tokenizer_model())
-    source = SequenceSource(
-        Corpus(tmp_path), Encoded(tokens), tmp_path / "tokenizer.model", spoils=True
-    )
+    source = SequenceSource(corpus, Encoded(tokens), tmp_path / "tokenizer.model", spoils=True)
     base = source.builder.vocabulary.audio_base
     whole, spoilt = 0, 0
     for seed in range(60):
