@@ -9,12 +9,21 @@ from collections.abc import Callable
 GIVE_UP_S = 120.0
 
 
+def eventually(
+    check: Callable[[], bool], timeout_s: float = GIVE_UP_S, every_s: float = 0.05
+) -> bool:
+    """Poll until `check` holds; False when it did not in time."""
+    deadline_s = time.monotonic() + timeout_s
+    while time.monotonic() < deadline_s:
+        if check():
+            return True
+        time.sleep(every_s)
+    return check()
+
+
 def wait_until(check: Callable[[], bool], give_up_s: float = GIVE_UP_S) -> None:
     """Return when `check` holds; fails when it does not in time."""
-    until_s = time.monotonic() + give_up_s
-    while not check():
-        assert time.monotonic() < until_s, f"did not come true within {give_up_s:g} s"
-        time.sleep(0.02)
+    assert eventually(check, give_up_s, 0.02), f"did not come true within {give_up_s:g} s"
 
 
 async def until(check: Callable[[], bool], give_up_s: float = GIVE_UP_S) -> None:

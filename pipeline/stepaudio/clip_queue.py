@@ -6,7 +6,7 @@ Nobody waits for others to come. Knows no model.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -22,7 +22,6 @@ class _Place(Generic[Result]):
     """A clip that waits. turn: its batch once that has begun, and its number there."""
 
     clip: ReferenceClip
-    length_s: float
     turn: asyncio.Future[tuple[Batch[Result], int]]
 
 
@@ -36,7 +35,7 @@ class ClipQueue(Generic[Result]):
 
     def __init__(
         self,
-        encode: Callable[[list[ReferenceClip]], Awaitable[Sequence[Future[Result]]]],
+        encode: Callable[[list[ReferenceClip]], Coroutine[Any, Any, Sequence[Future[Result]]]],
         turns: int,
         batch_s: float,
     ) -> None:
@@ -52,19 +51,15 @@ class ClipQueue(Generic[Result]):
         A call cancelled before that leaves the queue; afterwards its work goes on unseen.
         """
         turn = asyncio.get_running_loop().create_future()
-        place = _Place(clip, clip.duration_s, turn)
-        self._waiting.append(place)
+        self._waiting.append(_Place(clip, turn))
         self._fill_turns()
-        try:
-            return _result(*await turn)
-        finally:
-            self._waiting = [other for other in self._waiting if other is not place]
+        return _result(*await turn)
 
     def _fill_turns(self) -> None:
         self._waiting = [place for place in self._waiting if not place.turn.cancelled()]
         while self._waiting and len(self._batches) < self._turns:
             places = self._take()
-            batch = asyncio.create_task(self._run([place.clip for place in places]))
+            batch = asyncio.create_task(self._encode([place.clip for place in places]))
             self._batches.add(batch)
             batch.add_done_callback(self._end)
             for number, place in enumerate(places):
@@ -73,17 +68,14 @@ class ClipQueue(Generic[Result]):
     def _take(self) -> list[_Place[Result]]:
         """The oldest, and those nearest to it in length: a short clip ends with its batch."""
         oldest, *others = self._waiting
-        others.sort(key=lambda place: abs(place.length_s - oldest.length_s))
-        taken, left_s = [oldest], self._batch_s - oldest.length_s
+        others.sort(key=lambda place: abs(place.clip.duration_s - oldest.clip.duration_s))
+        taken, left_s = [oldest], self._batch_s - oldest.clip.duration_s
         for place in others:
-            if place.length_s <= left_s:
+            if place.clip.duration_s <= left_s:
                 taken.append(place)
-                left_s -= place.length_s
+                left_s -= place.clip.duration_s
         self._waiting = [place for place in self._waiting if place not in taken]
         return taken
-
-    async def _run(self, clips: list[ReferenceClip]) -> Sequence[Future[Result]]:
-        return await self._encode(clips)
 
     def _end(self, batch: Batch[Result]) -> None:
         self._batches.remove(batch)

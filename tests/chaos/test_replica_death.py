@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from deployments.llm import LEASE_S
-from tests.serve.service_client import TEXT, TIMEOUT_S, ServiceClient, body, eventually
+from tests.serve.service_client import TEXT, TIMEOUT_S, ServiceClient, body
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.chaos
 N_REQUESTS = 8

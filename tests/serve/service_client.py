@@ -8,8 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import psutil
 
 from deployments.service import RunningService
 from pipeline.voice_list import VOICES_DIR, load_voices
-from tests.waiting import GIVE_UP_S, wait_until
+from tests.waiting import wait_until
 
 TEXT = "One two three four."
 TIMEOUT_S = 240.0
@@ -141,15 +140,3 @@ def decoded(audio: bytes) -> tuple[np.ndarray, int]:
             for f in resampler.resample(frame)
         ]
     return np.concatenate(frames), rate_hz
-
-
-def eventually(
-    check: Callable[[], bool], timeout_s: float = GIVE_UP_S, every_s: float = 0.05
-) -> bool:
-    """Poll until `check` holds; False when it did not in time."""
-    deadline_s = time.monotonic() + timeout_s
-    while time.monotonic() < deadline_s:
-        if check():
-            return True
-        time.sleep(every_s)
-    return check()

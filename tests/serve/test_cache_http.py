@@ -7,8 +7,9 @@ import base64
 import httpx
 import pytest
 
-from tests.serve.service_client import ServiceClient, cloned, eventually, listed_clip
+from tests.serve.service_client import ServiceClient, cloned, listed_clip
 from tests.serve.test_limits import wav
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.serve
 

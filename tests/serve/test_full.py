@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from tests.serve.conftest import running, write_config
-from tests.serve.service_client import ServiceClient, eventually
+from tests.serve.service_client import ServiceClient
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.serve
 

@@ -11,7 +11,8 @@ import pytest
 
 from tests.audio_files import libav, tone
 from tests.hostile_files import hostile_cases
-from tests.serve.service_client import TIMEOUT_S, ServiceClient, body, eventually, listed_clip
+from tests.serve.service_client import TIMEOUT_S, ServiceClient, body, listed_clip
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.serve
 

@@ -20,15 +20,8 @@ from deployments.llm import LEASE_S
 from pipeline.errors import SetupError
 from tests.cache_helpers import S3Server
 from tests.serve.conftest import START_TIMEOUT_S, running, write_config
-from tests.serve.service_client import (
-    TEXT,
-    TIMEOUT_S,
-    ServiceClient,
-    cloned,
-    decoded,
-    eventually,
-    listed_clip,
-)
+from tests.serve.service_client import TEXT, TIMEOUT_S, ServiceClient, cloned, decoded, listed_clip
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.serve
 FREED_WITHIN_S = LEASE_S / 2  # by the disconnect itself: a lease that ran out would take longer

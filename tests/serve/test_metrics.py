@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.serve.service_client import ServiceClient, eventually
+from tests.serve.service_client import ServiceClient
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.serve
 

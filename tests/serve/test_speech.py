@@ -18,9 +18,9 @@ from tests.serve.service_client import (
     body,
     cloned,
     decoded,
-    eventually,
     listed_clip,
 )
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.serve
 MEDIA_TYPES = {

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from tests.serve.conftest import running, write_config
-from tests.serve.service_client import ServiceClient, body, eventually
+from tests.serve.service_client import ServiceClient, body
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.serve
 
