@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from pipeline.audio_encode import encode_file
+from pipeline.audio.encode import encode_file
 from pipeline.contracts import Float32Array
 from pipeline.errors import SetupError
 from pipeline.voice_list import VOICES_DIR, load_voices

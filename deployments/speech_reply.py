@@ -21,11 +21,11 @@ from starlette.types import Receive, Scope, Send
 from deployments.http_models import SpeechOrder
 from deployments.telemetry import RequestMetrics
 from deployments.voices import VoiceLibrary
-from pipeline.audio_encode import make_encoder
+from pipeline.audio.encode import make_encoder
 from pipeline.continuity import PlaybackMeter
 from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, StageTimes
 from pipeline.errors import AudioError, InputError, StageError, TooLargeError
-from pipeline.speed import SpeedChanger
+from pipeline.audio.speed import SpeedChanger
 from pipeline.synthesis import Speaker, SpeechChunk, StopWatch, stage_line, synthesize
 
 logger = logging.getLogger(__name__)

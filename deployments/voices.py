@@ -24,7 +24,7 @@ from deployments.http_models import SpeechOrder
 from deployments.input_failures import InputFailures
 from deployments.remote import RemoteEncoder
 from deployments.settings import Settings
-from pipeline.audio_decode import DECODER_VERSION, ClipLimits, decode_clip
+from pipeline.audio.decode import DECODER_VERSION, ClipLimits, decode_clip
 from pipeline.contracts import VOICE_PROMPT_SCHEMA, ReferenceClip, SpeechRequest, VoicePrompt
 from pipeline.errors import (
     AudioError,

@@ -32,7 +32,7 @@ import yaml
 from deployments.service import LocalService, find_free_port
 from load_tests.provenance import provenance
 from load_tests.report import Row, median_s, percentile, publish
-from pipeline.audio_decode import decode_clip
+from pipeline.audio.decode import decode_clip
 from pipeline.continuity import Continuity, PlaybackMeter
 from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, TokenChunk, VoicePrompt
 from pipeline.stepaudio import tokens

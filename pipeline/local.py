@@ -13,12 +13,12 @@ from typing import Self
 
 import numpy as np
 
-from pipeline.audio_decode import decode_clip
-from pipeline.audio_encode import encode_file, file_format
+from pipeline.audio.decode import decode_clip
+from pipeline.audio.encode import encode_file, file_format
 from pipeline.contracts import Float32Array, SpeechRequest, StageTimes, VoiceEncoder
 from pipeline.errors import InputError
 from pipeline.prompting import CheckpointPrompts
-from pipeline.speed import SpeedChanger
+from pipeline.audio.speed import SpeedChanger
 from pipeline.synthesis import ChainedSpeaker, ResolvedVoice, Speaker, StopWatch, synthesize
 
 THREADS = 2

@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.contracts import Int32Array, Sampling, SpeechRequest, VoicePrompt
 from pipeline.errors import CheckpointError
 from pipeline.stepaudio.prompt import PromptBuilder
-from pipeline.text import front_end
+from pipeline.text.front_end import front_end
 
 FRONT_END_KEY = "text_front_end"  # in the LLM's config.json; the real checkpoint has none
 

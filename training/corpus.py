@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.espeak import Espeak
-from pipeline.phonemes import PAUSE, PHONES, WORD_BORDER, Phone, phones_of, written
+from pipeline.text.espeak import Espeak
+from pipeline.text.phonemes import PAUSE, PHONES, WORD_BORDER, Phone, phones_of, written
 from pipeline.stepaudio.waveform import (
     KEEP_LEFT_S,
     KEEP_RIGHT_S,

@@ -351,7 +351,7 @@ def human_outcomes(recipe: Recipe, listener: Listener, speak: Speak, directory: 
     """
     import librosa
 
-    from pipeline.phonemes import espeak_phonemes
+    from pipeline.text.phonemes import espeak_phonemes
 
     middle_hz = float(np.median(list(voice_medians_hz(load_corpus(recipe, "val")).values())))
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from pipeline.phonemes import FRONT_END_NAME
+from pipeline.text.phonemes import FRONT_END_NAME
 from pipeline.stepaudio.checkpoint_digests import write_manifest
 from pipeline.stepaudio.layout import SINGLE_SHARD, CheckpointLayout
 from pipeline.stepaudio.tiny_configs import lm_config

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.phonemes import PAUSE, PHONES, WORD_BORDER
+from pipeline.text.phonemes import PAUSE, PHONES, WORD_BORDER
 from pipeline.stepaudio.features import kaldi_fbank
 from training.config import Recipe
 from training.corpus import CLASS_ID, CLASSES, Clip, load_corpus

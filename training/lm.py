@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.contracts import SpeechRequest, VoicePrompt
-from pipeline.phonemes import PAUSE
+from pipeline.text.phonemes import PAUSE
 from pipeline.stepaudio.prompt import PromptBuilder
 from pipeline.stepaudio.step1 import Step1Config, Step1ForCausalLM, alibi_slopes
 from pipeline.stepaudio.tiny_configs import lm_config

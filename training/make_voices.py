@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.espeak import Espeak
+from pipeline.text.espeak import Espeak
 from pipeline.voice_list import VOICES_DIR
 from training.config import Recipe
 from training.corpus import f0_of_rate, speakers_of

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from pipeline.phonemes import PAUSE, PHONES
+from pipeline.text.phonemes import PAUSE, PHONES
 from pipeline.stepaudio import prompt
 from pipeline.stepaudio.tokens import AUDIO_TOKENS
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.espeak import VoiceSettings
+from pipeline.text.espeak import VoiceSettings
 
 FORMANTS = 7
 PITCH_HZ = (78.0, 220.0)  # espeak's base pitch of a variant, drawn evenly in log

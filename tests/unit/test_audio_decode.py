@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from blake3 import blake3
 
-from pipeline.audio_decode import ClipLimits, decode_clip
+from pipeline.audio.decode import ClipLimits, decode_clip
 from pipeline.errors import (
     ClipDurationError,
     SampleRateError,

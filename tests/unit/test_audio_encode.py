@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.audio_encode import AUDIO_FORMATS, encode_file, make_encoder, to_pcm16, wav_header
+from pipeline.audio.encode import AUDIO_FORMATS, encode_file, make_encoder, to_pcm16, wav_header
 from pipeline.errors import UnsupportedError
 from pipeline.voice_list import VOICES_DIR
 from tests.audio_files import decode, tone

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.audio_decode import ClipLimits, decode_clip
+from pipeline.audio.decode import ClipLimits, decode_clip
 from pipeline.errors import InputError
 from tests.audio_files import libav, tone, wav
 from tests.hostile_files import ANY, OK, Case, bombs, hostile_cases
@@ -96,7 +96,7 @@ def test_bombs_stay_small(tmp_path: Path) -> None:
     program = """
 import sys
 from pathlib import Path
-from pipeline.audio_decode import decode_clip
+from pipeline.audio.decode import decode_clip
 from pipeline.errors import InputError
 def peak(): return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 before = peak()

@@ -16,7 +16,7 @@ from pipeline.stepaudio.prompt import (
     audio_token_string,
     max_audio_tokens,
 )
-from pipeline.text import front_end
+from pipeline.text.front_end import front_end
 
 pytestmark = pytest.mark.unit
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import UnsupportedError
-from pipeline.resample import StreamResampler
-from pipeline.speed import SpeedChanger
+from pipeline.audio.resample import StreamResampler
+from pipeline.audio.speed import SpeedChanger
 from tests.audio_files import tone
 
 pytestmark = pytest.mark.unit

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.audio_decode import decode_clip
+from pipeline.audio.decode import decode_clip
 from pipeline.contracts import VoicePrompt
 from pipeline.stepaudio import tokens, wave_decoder
 from pipeline.stepaudio.hift import source_noise

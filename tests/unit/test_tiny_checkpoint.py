@@ -12,7 +12,7 @@ import torch
 
 from pipeline.contracts import GROUP_TOKENS, OUTPUT_SAMPLE_RATE_HZ, Sampling, SpeechRequest
 from pipeline.local import LocalPipeline, _say
-from pipeline.phonemes import FRONT_END_NAME
+from pipeline.text.phonemes import FRONT_END_NAME
 from pipeline.prompting import FRONT_END_KEY
 from pipeline.stepaudio.checkpoint_verify import verify_checkpoint
 from pipeline.stepaudio.engine import Engine

@@ -9,10 +9,10 @@ import pytest
 import sentencepiece
 
 from pipeline.errors import ConfigError, TextError
-from pipeline.espeak import PhoneEvent, VoiceSettings, default_espeak
-from pipeline.phonemes import PHONES, Phone, espeak_phonemes, phones_of, written
+from pipeline.text.espeak import PhoneEvent, VoiceSettings, default_espeak
+from pipeline.text.phonemes import PHONES, Phone, espeak_phonemes, phones_of, written
 from pipeline.stepaudio import prompt
-from pipeline.text import front_end
+from pipeline.text.front_end import front_end
 from training.text import MAX_WORDS, TextSources, sentences
 from training.text_tokenizer import tokenizer_model
 from training.voices import PITCH_HZ, draw_speakers

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.audio_decode import decode_clip
+from pipeline.audio.decode import decode_clip
 from pipeline.errors import ConfigError
 from pipeline.voice_list import VOICES_DIR, load_voices
 

@@ -18,7 +18,7 @@ from av.error import FFmpegError
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from pipeline.audio_sniff import UNMARKED_CONTAINERS, sniff_container
+from pipeline.audio.sniff import UNMARKED_CONTAINERS, sniff_container
 from pipeline.contracts import Float32Array, ReferenceClip
 from pipeline.errors import (
     ClipDurationError,

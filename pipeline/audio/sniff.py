@@ -6,7 +6,7 @@ and other demuxers that open more than the upload.
 
 from __future__ import annotations
 
-from pipeline.mp4_guard import refuse_mp4_bomb
+from pipeline.audio.mp4_guard import refuse_mp4_bomb
 
 _MAGIC = (
     (b"RIFF", "wav"),

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipeline.errors import TextError
-from pipeline.espeak import PhoneEvent, VoiceSettings, default_espeak
+from pipeline.text.espeak import PhoneEvent, VoiceSettings, default_espeak
 
 FRONT_END_NAME = "espeak-phonemes"  # what a checkpoint's config names
 PAUSE = ","

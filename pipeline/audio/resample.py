@@ -7,7 +7,7 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from pipeline.audio_blocks import EMPTY, BlockBuffer, to_frame, to_samples
+from pipeline.audio.blocks import EMPTY, BlockBuffer, to_frame, to_samples
 from pipeline.contracts import Float32Array
 
 BLOCK_S = Fraction(1, 50)  # the latency this adds; one step of the filter for any cut of the input

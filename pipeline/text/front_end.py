@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Callable
 
 from pipeline.errors import ConfigError
-from pipeline.phonemes import FRONT_END_NAME, espeak_phonemes
+from pipeline.text.phonemes import FRONT_END_NAME, espeak_phonemes
 
 FrontEnd = Callable[[str], str]
 

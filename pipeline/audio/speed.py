@@ -9,7 +9,7 @@ import av
 import numpy as np
 from av.filter import Graph
 
-from pipeline.audio_blocks import EMPTY, BlockBuffer, to_frame, to_samples
+from pipeline.audio.blocks import EMPTY, BlockBuffer, to_frame, to_samples
 from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, Float32Array
 from pipeline.errors import UnsupportedError
 

@@ -1,0 +1,1 @@
+"""Audio files and waveforms: decode, encode, resample, change speed. Knows no model."""

@@ -1,0 +1,1 @@
+"""Text on its way into a prompt. Knows no tokenizer."""
