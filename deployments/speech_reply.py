@@ -22,10 +22,10 @@ from deployments.http_models import SpeechOrder
 from deployments.telemetry import RequestMetrics
 from deployments.voices import VoiceLibrary
 from pipeline.audio.encode import make_encoder
+from pipeline.audio.speed import SpeedChanger
 from pipeline.continuity import PlaybackMeter
 from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, StageTimes
 from pipeline.errors import AudioError, InputError, StageError, TooLargeError
-from pipeline.audio.speed import SpeedChanger
 from pipeline.synthesis import Speaker, SpeechChunk, StopWatch, stage_line, synthesize
 
 logger = logging.getLogger(__name__)

@@ -15,10 +15,10 @@ import numpy as np
 
 from pipeline.audio.decode import decode_clip
 from pipeline.audio.encode import encode_file, file_format
+from pipeline.audio.speed import SpeedChanger
 from pipeline.contracts import Float32Array, SpeechRequest, StageTimes, VoiceEncoder
 from pipeline.errors import InputError
 from pipeline.prompting import CheckpointPrompts
-from pipeline.audio.speed import SpeedChanger
 from pipeline.synthesis import ChainedSpeaker, ResolvedVoice, Speaker, StopWatch, synthesize
 
 THREADS = 2

@@ -29,10 +29,13 @@ class CheckpointPrompts:
         """Prompt ids, int32 (n,). Raises InputError when the request cannot be written."""
         spoken = replace(
             request,
-            text=self._front_end(request.text),
-            transcript=self._front_end(request.transcript),
+            text=self._read(request.text),
+            transcript=self._read(request.transcript),
         )
         return self._builder.build(spoken, voice)
+
+    def _read(self, text: str) -> str:
+        return self._front_end.prompt(self._front_end.words(text))
 
     def bounded(self, request: SpeechRequest, voice: VoicePrompt) -> Sampling:
         """The sampling with `max_tokens` at most what the text can need.

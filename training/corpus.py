@@ -20,8 +20,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.text.espeak import Espeak
-from pipeline.text.phonemes import PAUSE, PHONES, WORD_BORDER, Phone, phones_of, written
 from pipeline.stepaudio.waveform import (
     KEEP_LEFT_S,
     KEEP_RIGHT_S,
@@ -29,6 +27,8 @@ from pipeline.stepaudio.waveform import (
     normalise_peak,
     resample,
 )
+from pipeline.text.espeak import Espeak
+from pipeline.text.phonemes import PAUSE, PHONES, WORD_BORDER, Phone, phones_of, written
 from training.config import Recipe
 from training.progress import progress
 from training.text import TextSources, sentences

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from pipeline.text.phonemes import FRONT_END_NAME
 from pipeline.stepaudio.checkpoint_digests import write_manifest
 from pipeline.stepaudio.layout import SINGLE_SHARD, CheckpointLayout
 from pipeline.stepaudio.tiny_configs import lm_config
 from pipeline.stepaudio.tokens import VQ02_CODES
+from pipeline.text.phonemes import FRONT_END_NAME
 from training.config import Recipe
 from training.linguistic_tokenizer import load_linguistic, paraformer_yaml
 from training.semantic_tokenizer import export_semantic, load_semantic

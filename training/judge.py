@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.text.phonemes import PAUSE, PHONES, WORD_BORDER
 from pipeline.stepaudio.features import kaldi_fbank
+from pipeline.text.phonemes import PAUSE, PHONES, WORD_BORDER
 from training.config import Recipe
 from training.corpus import CLASS_ID, CLASSES, Clip, load_corpus
 from training.loop import Schedule, load_trained, train

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.contracts import SpeechRequest, VoicePrompt
-from pipeline.text.phonemes import PAUSE
 from pipeline.stepaudio.prompt import PromptBuilder
 from pipeline.stepaudio.step1 import Step1Config, Step1ForCausalLM, alibi_slopes
 from pipeline.stepaudio.tiny_configs import lm_config
 from pipeline.stepaudio.tokens import AUDIO_TOKENS, GROUP_TOKENS, VQ02_CODES, deinterleave
+from pipeline.text.phonemes import PAUSE
 from training.config import Recipe
 from training.corpus import Corpus, load_corpus
 from training.encode import Encoded, load_tokens

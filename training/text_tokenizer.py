@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 
-from pipeline.text.phonemes import PAUSE, PHONES
 from pipeline.stepaudio import prompt
 from pipeline.stepaudio.tokens import AUDIO_TOKENS
+from pipeline.text.phonemes import PAUSE, PHONES
 
 SPACE = "▁"  # how sentencepiece writes a space
 BYTES = 256

@@ -18,9 +18,9 @@ import numpy as np
 from av.audio.stream import AudioStream
 
 from pipeline.audio.blocks import BlockBuffer
+from pipeline.audio.resample import StreamResampler
 from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, Float32Array, Int16Array
 from pipeline.errors import UnsupportedError
-from pipeline.audio.resample import StreamResampler
 
 MIN_OUTPUT_RATE_HZ = 8_000
 MAX_OUTPUT_RATE_HZ = 48_000

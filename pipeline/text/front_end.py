@@ -1,20 +1,28 @@
-"""Text front ends: from what a caller wrote to what the prompt holds, chosen by name.
-
-Knows no tokenizer.
-"""
+"""Text front ends: from what a caller wrote to what the prompt holds, chosen by name."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from pipeline.errors import ConfigError
 from pipeline.text.phonemes import FRONT_END_NAME, espeak_phonemes
 
-FrontEnd = Callable[[str], str]
-
 _JOINERS = "\u200c\u200d"  # format characters that scripts and emoji need
 _INVISIBLE = ("Cc", "Cf")  # control and format characters
+
+
+@dataclass(frozen=True, slots=True)
+class FrontEnd:
+    """Both steps raise TextError without `param`, for a text that cannot be spoken.
+
+    words: what a caller wrote → the words that will be said; lengths are judged by these.
+    prompt: such words, or a part of them → what the prompt holds, the words or their phonemes.
+    """
+
+    words: Callable[[str], str]
+    prompt: Callable[[str], str]
 
 
 def plain(text: str) -> str:
@@ -25,12 +33,10 @@ def plain(text: str) -> str:
     ).strip()
 
 
-def phonemes(text: str) -> str:
-    """English as phonemes, for the embedded checkpoint."""
-    return espeak_phonemes(plain(text))
-
-
-_FRONT_ENDS: dict[str | None, FrontEnd] = {None: plain, FRONT_END_NAME: phonemes}
+_FRONT_ENDS: dict[str | None, FrontEnd] = {
+    None: FrontEnd(words=plain, prompt=str),
+    FRONT_END_NAME: FrontEnd(words=plain, prompt=espeak_phonemes),
+}
 
 
 def front_end(name: str | None) -> FrontEnd:

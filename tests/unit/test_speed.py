@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import UnsupportedError
 from pipeline.audio.resample import StreamResampler
 from pipeline.audio.speed import SpeedChanger
+from pipeline.errors import UnsupportedError
 from tests.audio_files import tone
 
 pytestmark = pytest.mark.unit

@@ -12,13 +12,13 @@ import torch
 
 from pipeline.contracts import GROUP_TOKENS, OUTPUT_SAMPLE_RATE_HZ, Sampling, SpeechRequest
 from pipeline.local import LocalPipeline, _say
-from pipeline.text.phonemes import FRONT_END_NAME
 from pipeline.prompting import FRONT_END_KEY
 from pipeline.stepaudio.checkpoint_verify import verify_checkpoint
 from pipeline.stepaudio.engine import Engine
 from pipeline.stepaudio.layout import PACKAGED_TINY, CheckpointLayout
 from pipeline.stepaudio.prompt import PromptBuilder
 from pipeline.stepaudio.step1 import load_step1
+from pipeline.text.phonemes import FRONT_END_NAME
 from pipeline.voice_list import load_voices
 
 pytestmark = pytest.mark.unit

@@ -9,10 +9,10 @@ import pytest
 import sentencepiece
 
 from pipeline.errors import ConfigError, TextError
-from pipeline.text.espeak import PhoneEvent, VoiceSettings, default_espeak
-from pipeline.text.phonemes import PHONES, Phone, espeak_phonemes, phones_of, written
 from pipeline.stepaudio import prompt
+from pipeline.text.espeak import PhoneEvent, VoiceSettings, default_espeak
 from pipeline.text.front_end import front_end
+from pipeline.text.phonemes import PHONES, Phone, espeak_phonemes, phones_of, written
 from training.text import MAX_WORDS, TextSources, sentences
 from training.text_tokenizer import tokenizer_model
 from training.voices import PITCH_HZ, draw_speakers
@@ -67,7 +67,11 @@ def test_every_phoneme_is_one_piece_and_so_is_every_fixed_phrase() -> None:
 
 
 def test_front_end_of_the_checkpoint() -> None:
-    say = front_end("espeak-phonemes")
+    english = front_end("espeak-phonemes")
+
+    def say(text: str) -> str:
+        return english.prompt(english.words(text))
+
     assert say("Hello there, how are you?") == "həloʊ ðɛ˞,haʊ ɑ˞ ju"
     assert say("  hello\u200b ") == espeak_phonemes("hello")
     assert say("你好，今天天气很好。") == "nihaʊ,ʤin tjɛn tjɛn ʧi hənhaʊ"
