@@ -75,7 +75,8 @@ def end_session(pid: int, started_unix_s: float, drain_s: float) -> bool:
     try:
         if leader is None:
             return _kill(lambda: _remains(pid, started_unix_s))
-        leader.send_signal(signal.SIGINT)
+        with suppress(psutil.NoSuchProcess):
+            leader.send_signal(signal.SIGINT)
         deadline_s = time.monotonic() + drain_s
         while find_process(pid, started_unix_s) is not None and time.monotonic() < deadline_s:
             time.sleep(POLL_S)

@@ -43,8 +43,8 @@ def check_cluster(config: ServeConfig, nodes: Sequence[Mapping[str, float]]) -> 
     gpus = _asked(config.asks, "GPU")
     if gpus and not any(node.get("GPU") for node in nodes):
         raise ConfigError(
-            f"there is no GPU here, and {config.settings.config_file or 'the serve config'} asks "
-            f"for {gpus}; without one, {CPU_CONFIG} runs (serve run {CPU_CONFIG}, or timbre up)"
+            f"there is no GPU here, and {config.name} asks for {gpus}; without one, {CPU_CONFIG} "
+            f"runs (serve run {CPU_CONFIG}, or timbre up)"
         )
     problems = [*_missing_totals(config.asks, nodes), *_unfit_replicas(config.asks, nodes)]
     if not problems:

@@ -36,8 +36,9 @@ class StageAsk:
 
 @dataclass(frozen=True, slots=True)
 class ServeConfig:
-    """A linted serve config. asks: one per stage. document: the file as read."""
+    """A linted serve config. name: of its file. asks: one per stage. document: the file as read."""
 
+    name: str
     settings: Settings
     asks: tuple[StageAsk, ...]
     document: Mapping[str, Any]
@@ -61,7 +62,7 @@ def read_serve_config(path: Path) -> ServeConfig:
     application = document["applications"][0]
     settings = load_settings(application.get("args", {}))
     asks = tuple(_ask_of(deployment) for deployment in application["deployments"])
-    return ServeConfig(settings, asks, document)
+    return ServeConfig(path.name, settings, asks, document)
 
 
 def lint(document: Mapping[str, Any]) -> list[str]:

@@ -29,7 +29,8 @@ import numpy as np
 import torch
 import yaml
 
-from deployments.service import LocalService, find_free_port
+from deployments.local_address import find_free_port
+from deployments.service import LocalService
 from load_tests.provenance import provenance
 from load_tests.report import Row, median_s, percentile, publish
 from pipeline.audio.decode import decode_clip
