@@ -51,7 +51,7 @@ def speak_once(url: str, voice: str) -> DemoTake:
         "step_audio": {"prompt_audio_base64": clip, "prompt_text": listed.transcript},
     }
     pcm = bytearray()
-    with httpx.Client(timeout=TIMEOUT_S) as client:
+    with httpx.Client(timeout=TIMEOUT_S, trust_env=False) as client:
         with client.stream("POST", f"{url}/v1/audio/speech", json=body) as reply:
             if reply.status_code != httpx.codes.OK:
                 raise SetupError(
