@@ -55,6 +55,7 @@ _PREFIXED = re.compile(
     rf"[ ]?(?P<low>{_SUM})"
     rf"(?:(?:{_DASH}(?:{_SYMBOL})?|[ ]to[ ]{_SYMBOL})(?P<high>{_SUM})(?!\d|/\d))?{_SCALE}?{_PER}"
 )
+_RUPEES = re.compile(r"\bRs\.? ?(?=\d)")
 _SUMS = re.compile(rf"(?<=[\dkKmMbBn]){_DASH}(?=[$€£¥]\d)")
 _SUFFIXED = re.compile(
     rf"{_STARTS}{_MINUS}(?P<low>{_SUM})(?:{_TO}(?P<high>{_SUM}))?{_SCALE}?"
@@ -94,7 +95,7 @@ _UNITS = {
     "sqft": "square foot",
     "ppm": "part per million", "sq ft": "square foot", "°C": "degree Celsius",
     "℃": "degree Celsius",
-    "°F": "degree Fahrenheit", "°": "degree", "º": "degree", "ºC": "degree Celsius",
+    "°F": "degree Fahrenheit", "° C": "degree Celsius", "° F": "degree Fahrenheit", "°": "degree", "º": "degree", "ºC": "degree Celsius",
 }  # fmt: skip
 _UNCHANGED = ("hertz", "kilohertz", "megahertz", "gigahertz")
 _AREAS = {"²": "square", "³": "cubic", "^2": "square", "^3": "cubic"}
@@ -114,6 +115,7 @@ _SIGNS = {"%": "percent", "‰": "per mille"}
 
 def with_money(text: str) -> str:
     """Text with its sums of money as words: "$1.25" → "one dollar and twenty-five cents"."""
+    text = _RUPEES.sub("₹", text)
     text = _SUMS.sub(" to ", text)
     text = _PREFIXED.sub(_prefixed, text)
     text = _SUFFIXED.sub(_suffixed, text)

@@ -20,6 +20,11 @@ _LEADER = re.compile(
     r"[ \t]*(?:[.…·․‥]{4,}+|…{3,}+|(?<![.·_])(?:[.·_] ){3,}+[.·_]*+)[ \t]*(?P<end>$|(?=[\n)]))?"
 )
 _DRAWN = re.compile(r"([=_*#~|\\^])\1{2,}+|([-+/<>—–])\2{3,}+")
+_DRAWN_OF_SEVERAL = re.compile(
+    r"[-=_*#~+<>|\\/^•·:—–]{5,}+"
+    r"|(?<!\S)(?:[-=_*#~+|•·—–][ \t]++){3,}+(?:[-=_*#~+|•·—–](?!\S))?"
+)
+_REPEATED = re.compile(r"([^\w\s])\1{3,}+")
 _CRIES = re.compile(r"[!?！？]{3,}+")
 _COMMAS = re.compile(r"([,;、，；。：])(?:[ \t]*+\1)++")
 _ARROW = re.compile(
@@ -57,10 +62,11 @@ def without_drawings(text: str) -> str:
     """
     text = _LEADER.sub(_leader, _RULE.sub("", text))
     text = _EMOTICON.sub(_GAP, _SHORTCODE.sub(_GAP, text))
-    text = _DRAWN.sub(_GAP, text)
+    text = _DRAWN_OF_SEVERAL.sub(_GAP, _DRAWN.sub(_GAP, text))
     text = _COMMAS.sub(r"\1", _CRIES.sub(lambda found: "".join(dict.fromkeys(found[0])), text))
     text = _BULLET.sub(", ", _ARROW.sub(_arrow, text))
-    return _closed_gaps("".join([c if c.isascii() else _not_drawn(c) for c in text]))
+    text = "".join([c if c.isascii() else _not_drawn(c) for c in text])
+    return _REPEATED.sub(r"\1", _closed_gaps(text))
 
 
 def without_signs(text: str) -> str:

@@ -30,7 +30,7 @@ READINGS = {
     "-$5": "minus five dollars",
     "$5/month": "five dollars per month",
     "¥500": "five hundred yen",
-    "25¢": "twenty-five cents",
+    "25¢, $.50, Rs. 5": "twenty-five cents, fifty cents, five rupees",
     # dates
     "Due on 2026-11-26.": "Due on November twenty-sixth, twenty twenty-six.",
     "2026-11-26T14:30:00Z": "November twenty-sixth, twenty twenty-six at fourteen thirty UTC",
