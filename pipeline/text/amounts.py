@@ -95,7 +95,8 @@ _UNITS = {
     "sqft": "square foot",
     "ppm": "part per million", "sq ft": "square foot", "°C": "degree Celsius",
     "℃": "degree Celsius",
-    "°F": "degree Fahrenheit", "° C": "degree Celsius", "° F": "degree Fahrenheit", "°": "degree", "º": "degree", "ºC": "degree Celsius",
+    "°F": "degree Fahrenheit", "° C": "degree Celsius", "° F": "degree Fahrenheit",
+    "°": "degree", "º": "degree", "ºC": "degree Celsius",
 }  # fmt: skip
 _UNCHANGED = ("hertz", "kilohertz", "megahertz", "gigahertz")
 _AREAS = {"²": "square", "³": "cubic", "^2": "square", "^3": "cubic"}
