@@ -287,7 +287,10 @@ class TestForms:
             ('; filename="blob"\r\nContent-Type: application/json', PAYLOAD),
             ('; filename="p.json"', b"\xef\xbb\xbf" + PAYLOAD),
             ("", b"\xef\xbb\xbf" + PAYLOAD),
-            ("\r\nContent-Type: application/json; charset=utf-16", PAYLOAD.decode().encode("utf-16")),
+            (
+                "\r\nContent-Type: application/json; charset=utf-16",
+                PAYLOAD.decode().encode("utf-16"),
+            ),
             ('; filename=""', PAYLOAD),
             ("", b"\r\n  " + PAYLOAD + b"\r\n"),
             ("\r\nContent-Transfer-Encoding: base64", base64.b64encode(PAYLOAD)),
