@@ -44,9 +44,9 @@ class ModelNames:
     def find(self, name: str) -> str | None:
         """The listed name meant, or a dated one as it was asked for; None when there is none.
 
-        White space and case do not count.
+        White space, case and a slash at its end do not count.
         """
-        asked = name.strip().lower()
+        asked = name.strip(" \t\r\n/").lower()
         if asked in self._known:
             return self._known[asked]
         return asked if _DATED.sub("", asked) in OPENAI_NAMES else None

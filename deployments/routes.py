@@ -105,7 +105,9 @@ class Routes:
         return {"object": "list", "data": [self._described(name) for name in self._names.listed]}
 
     async def _model(self, name: str) -> dict[str, Any]:
-        """One model, as the list has it."""
+        """One model, as the list has it; the list for an address that ends before a name."""
+        if not name:
+            return await self._models()
         if (found := self._names.find(name)) is None:
             raise UnknownModelError(self._names.unknown(name), param="model")
         return self._described(found)

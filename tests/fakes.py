@@ -125,7 +125,7 @@ class FakeDecoder:
 
 
 class FakeSpeaker:
-    """Two chunks of a steady level for every request; keeps the requests. go: lets the second out."""
+    """Two chunks of a steady level for every request, which it keeps. go: lets the second out."""
 
     def __init__(self) -> None:
         self.requests: list[SpeechRequest] = []

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 OFFERS = {
     "none": "",
     "h2c, as Java's client": (
-        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\n"
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAA\r\n"
     ),
     "TLS": "Connection: upgrade\r\nUpgrade: TLS/1.2\r\n",
     "nonsense": "Connection: Upgrade\r\nUpgrade: x/1, y\r\n",

@@ -23,6 +23,7 @@ async def test_every_listed_model_can_be_looked_up(app: HttpApp):
     listed = (await app.http.get("/v1/models")).json()["data"]
     assert listed[0]["id"] == "tiny"
     assert len({model["id"] for model in listed}) == len(listed)
+    assert (await app.http.get("/v1/models/")).json()["data"] == listed
     for model in listed:
         assert (await app.http.get(f"/v1/models/{model['id']}")).json() == model
 
@@ -33,6 +34,7 @@ async def test_every_listed_model_can_be_looked_up(app: HttpApp):
         ("Step-Audio-EditX", "step-audio-editx"),
         ("stepfun-ai%2FStep-Audio-EditX", "stepfun-ai/Step-Audio-EditX"),
         ("TTS-1", "tts-1"),
+        ("tts-1/", "tts-1"),
         ("gpt-4o-mini-tts-2025-12-15", "gpt-4o-mini-tts-2025-12-15"),
     ],
 )
