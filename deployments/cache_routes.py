@@ -2,36 +2,57 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Request
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ConfigDict
 
-from deployments.http_models import explain_validation
+from deployments.body_budget import BodyBudget
+from deployments.body_fields import NAME, Lenient, validated
+from deployments.clip_text import clip_bytes
+from deployments.forms import is_multipart, read_multipart
+from deployments.json_body import read_json
+from deployments.read_body import RawBody, is_json, only_clip, read_off_loop, receive_body
 from deployments.voices import VoiceLibrary
 from pipeline.errors import AudioError, InputError, TooLargeError
 
 CLIP_DIGITS = 64
 
 
-class WarmBody(BaseModel):
+class WarmBody(Lenient):
     """`POST /v1/cache/warm` as JSON."""
 
     model_config = ConfigDict(extra="forbid")
+    keeps_empty = frozenset({"audio"})
 
     audio: str
-    durability: Literal["writethrough", "writeback"] = "writethrough"
+    durability: Annotated[Literal["writethrough", "writeback"], NAME] = "writethrough"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WarmOrder:
+    """A clip to encode ahead.
+
+    is_durable: answer only when its record is. param: the field that the clip came in.
+    """
+
+    clip: bytes
+    is_durable: bool
+    param: str
 
 
 def add_cache_routes(
-    app: FastAPI, voices: VoiceLibrary, forget_everywhere: Callable[[str], Awaitable[None]]
+    app: FastAPI,
+    voices: VoiceLibrary,
+    budget: BodyBudget,
+    forget_everywhere: Callable[[str], Awaitable[None]],
 ) -> None:
     """GET and DELETE /v1/cache, POST /v1/cache/warm.
 
-    forget_everywhere: removes a clip in every router's memory and in the tiers below.
+    budget: of the bodies held. forget_everywhere: removes a clip in every router's memory and in
+    the tiers below.
     """
 
     @app.get("/v1/cache")
@@ -43,35 +64,34 @@ def add_cache_routes(
     async def warm(request: Request) -> dict[str, Any]:
         """Encode a clip ahead of its first use.
 
-        Its bytes as the body, or JSON with `audio` in base64.
+        Its bytes as the body, a form with it as a file part, or JSON with `audio` in base64.
         Answers after a durable tier has the record, unless `durability` is writeback.
         """
-        clip, is_durable, param = await _warm_order(request)
-        try:
-            return await voices.warm(clip, is_durable=is_durable)
-        except (AudioError, TooLargeError) as error:
-            raise error.about(param) from error
+        with budget.hold() as hold:
+            order = await read_off_loop(_warm_order, await receive_body(request, hold))
+            try:
+                return await voices.warm(order.clip, is_durable=order.is_durable)
+            except (AudioError, TooLargeError) as error:
+                raise error.about(order.param) from error
 
     @app.delete("/v1/cache/{clip}")
     async def forget(clip: str) -> dict[str, Any]:
         """Remove a clip's record from every tier, by the `clip` that warming it answered with."""
+        clip = clip.strip().lower()
         if len(clip) != CLIP_DIGITS or set(clip) - set("0123456789abcdef"):
-            raise InputError(f"clip must be {CLIP_DIGITS} lower-case hex digits", param="clip")
+            raise InputError(f"clip must be {CLIP_DIGITS} hex digits", param="clip")
         await forget_everywhere(clip)
         return {"clip": clip, "deleted": True}
 
 
-async def _warm_order(request: Request) -> tuple[bytes, bool, str]:
-    """The clip's bytes, whether to answer only when its record is durable, and the clip's field."""
-    content = await request.body()
-    if not request.headers.get("content-type", "").startswith("application/json"):
-        return content, True, "body"
-    try:
-        body = WarmBody.model_validate_json(content)
-        clip = base64.b64decode(body.audio, validate=True)
-    except ValidationError as error:
-        message, param = explain_validation(error.errors())
-        raise InputError(message, param=param) from error
-    except binascii.Error as error:
-        raise InputError(f"audio is not valid base64: {error}", param="audio") from error
-    return clip, body.durability == "writethrough", "audio"
+def _warm_order(raw: RawBody) -> WarmOrder:
+    if is_json(raw.content):
+        tree = read_json(raw.content, raw.label.charset)
+        body = validated(WarmBody, tree, tuple(WarmBody.model_fields))
+        return WarmOrder(
+            clip_bytes(body.audio, "audio"), body.durability == "writethrough", "audio"
+        )
+    if is_multipart(raw.content, raw.label):
+        clip, param = only_clip(read_multipart(raw.content, raw.label))
+        return WarmOrder(clip, is_durable=True, param=param)
+    return WarmOrder(raw.content, is_durable=True, param="body")

@@ -15,8 +15,8 @@ from pipeline.errors import (
     TimbreError,
     TooLargeError,
     UndecodableAudioError,
+    UnknownModelError,
     UnknownVoiceError,
-    UnsupportedError,
 )
 
 RETRY_AFTER_S = 1
@@ -25,10 +25,10 @@ RETRY_AFTER_S = 1
 STATUS_OF: dict[type[TimbreError], int] = {
     TooLargeError: 413,
     UnknownVoiceError: 404,
+    UnknownModelError: 404,
     UndecodableAudioError: 415,
     AudioError: 422,
     TextError: 422,
-    UnsupportedError: 422,
     InputError: 400,
     CapacityError: 503,
     StageTimeoutError: 504,

@@ -46,9 +46,14 @@ class Strict(BaseModel):
 
 
 class Limits(Strict):
-    """What the HTTP surface accepts, and how long the router waits."""
+    """What the HTTP surface accepts, and how long the router waits.
+
+    max_inflight_body_bytes: bodies that one router holds at a time, each from its first byte until
+    a voice was made of its clip; a body beyond that gets 503.
+    """
 
     max_body_bytes: Positive = 25 * 2**20
+    max_inflight_body_bytes: Positive = 256 * 2**20
     min_clip_s: Seconds = 0.5
     max_clip_s: Seconds = 30.0
     min_sample_rate_hz: Positive = 8_000
@@ -58,6 +63,22 @@ class Limits(Strict):
     encode_timeout_s: Seconds = 60.0
     first_audio_timeout_s: Seconds = 60.0
     chunk_timeout_s: Seconds = 60.0
+
+    @model_validator(mode="after")
+    def _one_body_fits(self) -> Limits:
+        if self.max_inflight_body_bytes < self.max_body_bytes:
+            raise ValueError("max_inflight_body_bytes must be at least max_body_bytes")
+        return self
+
+
+class HttpSettings(Strict):
+    """The HTTP surface beside its limits.
+
+    cors_origins: web pages that a browser lets call the service, such as "https://app.example", or
+    "*" for all; none by default.
+    """
+
+    cors_origins: tuple[str, ...] = ()
 
 
 class StageShare(Strict):
@@ -171,14 +192,16 @@ class VocoderSettings(StageShare):
 class VoiceSettings(Strict):
     """Named voices.
 
-    aliases: other names for them, so that clients which send OpenAI's names work unchanged.
+    aliases: other names for them, so that clients which send OpenAI's names, or those of the
+    predecessor's presets, work unchanged.
     """
 
     default: str = "aria"
     aliases: dict[str, str] = {
         "alloy": "aria", "ash": "bruno", "ballad": "bruno", "coral": "aria", "echo": "bruno",
         "fable": "bruno", "nova": "aria", "onyx": "bruno", "sage": "aria", "shimmer": "aria",
-        "verse": "bruno",
+        "verse": "bruno", "marin": "aria", "cedar": "bruno",
+        "happy_en": "aria", "fear_female": "elena",
     }  # fmt: skip
 
 
@@ -214,6 +237,7 @@ class Settings(BaseSettings):
     model: str = "tiny"
     config_file: str | None = None
     limits: Limits = Limits()
+    http: HttpSettings = HttpSettings()
     cache: CacheSettings = CacheSettings()
     tokenizer: TokenizerSettings = TokenizerSettings()
     llm: LLMSettings = LLMSettings()

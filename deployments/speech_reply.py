@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from deployments.http_models import SpeechOrder
 from deployments.telemetry import RequestMetrics
-from deployments.voices import VoiceLibrary
+from deployments.voices import SpeechVoices
 from pipeline.audio.encode import make_encoder
 from pipeline.audio.speed import SpeedChanger
 from pipeline.continuity import PlaybackMeter
@@ -42,7 +42,7 @@ class SpeechReply:
     def __init__(
         self,
         order: SpeechOrder,
-        voices: VoiceLibrary,
+        voices: SpeechVoices,
         speaker: Speaker,
         metrics: RequestMetrics,
         request_id: str,
@@ -71,6 +71,7 @@ class SpeechReply:
             "X-Cache": times.tier,
             "X-Quality": str(self._watch.quality),
             "Cache-Control": "no-store",
+            **self._order.echo,
         }
         return ClosingResponse(_chained(first, payload), media_type=media_type, headers=headers)
 
@@ -98,7 +99,9 @@ class SpeechReply:
         """Encoded audio, in chunks as they are made; every one is non-empty."""
         speed = SpeedChanger(self._order.request.speed)
         source = self._voices.source(self._order)
+        self._order = self._order.without_upload()
         speech = synthesize(source.upload, source.request, self._voices, self._speaker, self._watch)
+        del source  # from here on the clip lives as long as `synthesize` wants it, no longer
         async with aclosing(_naming(self._order.clip_param, speech)) as chunks:
             async for chunk in chunks:
                 samples = speed.process(chunk.samples)

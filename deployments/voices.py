@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -20,12 +20,14 @@ from cache_store.errors import RecordError, StoreError
 from cache_store.keys import AliasKey, VoiceKey, fingerprint, raw_key
 from cache_store.stats import CacheStats
 from cache_store.tiered import CacheResult, VoiceCache, open_cache
+from deployments.body_fields import MAX_FOUND
 from deployments.http_models import SpeechOrder
 from deployments.input_failures import InputFailures
 from deployments.remote import RemoteEncoder
 from deployments.settings import Settings
 from pipeline.audio.decode import DECODER_VERSION, ClipLimits, decode_clip
 from pipeline.contracts import VOICE_PROMPT_SCHEMA, ReferenceClip, SpeechRequest, VoicePrompt
+from pipeline.edit_values import SAME_WORDS
 from pipeline.errors import (
     AudioError,
     StageError,
@@ -33,7 +35,7 @@ from pipeline.errors import (
     TimbreError,
     UnknownVoiceError,
 )
-from pipeline.synthesis import ResolvedVoice
+from pipeline.synthesis import ResolvedVoice, VoiceResolver
 from pipeline.voice_list import VOICES_DIR, ListedVoice, load_voices
 
 logger = logging.getLogger(__name__)
@@ -81,6 +83,14 @@ class VoiceSource:
     request: SpeechRequest
 
 
+class SpeechVoices(VoiceResolver, Protocol):
+    """What a speech reply needs of the voices."""
+
+    def source(self, order: SpeechOrder) -> VoiceSource:
+        """The clip and request of an order. Raises UnknownVoiceError listing the names."""
+        ...
+
+
 class EncoderChangedError(Exception):
     """A tokenizer with another fingerprint came while a clip was being resolved."""
 
@@ -126,11 +136,13 @@ class VoiceLibrary:
         await self._cache.close()
 
     def source(self, order: SpeechOrder) -> VoiceSource:
-        """The clip and request of an order. Raises UnknownVoiceError listing the names."""
+        """See SpeechVoices. An edit that changes no words keeps those of a listed voice's clip."""
         if order.upload is not None:
             return VoiceSource(order.upload, order.request)
         voice = self._named(order.voice or self._settings.default)
         request = replace(order.request, transcript=voice.transcript)
+        if request.mode in SAME_WORDS:
+            request = replace(request, text=voice.transcript)
         return VoiceSource(self._uploads[voice.name], request)
 
     def describe(self) -> list[dict[str, str]]:
@@ -227,10 +239,12 @@ class VoiceLibrary:
         return self._fingerprint
 
     def _named(self, name: str) -> ListedVoice:
-        voice = self._listed.get(self._settings.aliases.get(name.lower(), name.lower()))
+        asked = name.strip().lower()
+        voice = self._listed.get(self._settings.aliases.get(asked, asked))
         if voice is None:
             raise UnknownVoiceError(
-                f"no voice is named {name!r}; listed: {', '.join(self._listed)}", param="voice"
+                f"no voice is named {name[:MAX_FOUND]!r}; listed: {', '.join(self._listed)}",
+                param="voice",
             )
         return voice
 

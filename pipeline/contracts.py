@@ -111,7 +111,8 @@ class SpeechRequest:
     factor, pitch kept; 1.0 is as generated. may_reseed: the caller gave no seed, so that a bad
     answer may be drawn once more with another. first_chunk_rows: token rows (40 ms) of the first
     piece of audio; None as configured. is_adaptive: the stage may choose them by its load.
-    variant: which of the deployed language models speaks.
+    variant: which of the deployed language models speaks. iterations: how often an edit is applied,
+    each to the result of the one before.
     """
 
     text: str
@@ -125,6 +126,7 @@ class SpeechRequest:
     first_chunk_rows: int | None = None
     is_adaptive: bool = False
     variant: str = BASE_VARIANT
+    iterations: int = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)

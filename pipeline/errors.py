@@ -10,6 +10,7 @@ TimbreError
 │   ├── TooLargeError       body or upload over the limit
 │   ├── TextError           empty, too long, or without anything speakable
 │   ├── UnknownVoiceError
+│   ├── UnknownModelError   asked for by its address
 │   └── UnsupportedError    a value outside the allowed list (format, edit, field)
 ├── CapacityError           the service is full; retry later
 ├── StageError              a stage failed while working; retrying may help
@@ -107,6 +108,12 @@ class UnknownVoiceError(InputError):
     """No voice has this name."""
 
     code = "unknown_voice"
+
+
+class UnknownModelError(InputError):
+    """No model has this name."""
+
+    code = "model_not_found"
 
 
 class UnsupportedError(InputError):

@@ -105,6 +105,7 @@ async def synthesize(
     Nothing outlives the generator: closing it closes every stage. Errors pass through as they are.
     """
     voice = await voices.resolve(upload)
+    del upload  # a stream may last minutes; what it needs of the clip is in the voice
     watch.voice_resolved(voice.tier)
     named = replace(request, speaker=f"clone_{voice.clip_digest[:SPEAKER_DIGITS]}")
     async with aclosing(speaker.speak(named, voice.prompt)) as speech:

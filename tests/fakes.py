@@ -16,7 +16,7 @@ from pipeline.contracts import (
     TokenChunk,
     VoicePrompt,
 )
-from pipeline.synthesis import ResolvedVoice
+from pipeline.synthesis import ResolvedVoice, SpeechChunk
 
 SAMPLES_PER_GROUP = 2880  # 120 ms at 24 kHz
 
@@ -122,3 +122,22 @@ class FakeDecoder:
                 yield AudioChunk(levels, chunk.last)
         finally:
             self.open_streams -= 1
+
+
+class FakeSpeaker:
+    """Two chunks of a steady level for every request, which it keeps. go: lets the second out."""
+
+    def __init__(self) -> None:
+        self.requests: list[SpeechRequest] = []
+        self.go = asyncio.Event()
+        self.go.set()
+
+    async def speak(
+        self, request: SpeechRequest, voice: VoicePrompt
+    ) -> AsyncGenerator[SpeechChunk]:
+        del voice
+        self.requests.append(request)
+        samples = np.full(SAMPLES_PER_GROUP, 0.25, np.float32)
+        yield SpeechChunk(samples, last=False, llm_s=0.0, vocoder_s=0.0)
+        await self.go.wait()
+        yield SpeechChunk(samples, last=True, llm_s=0.0, vocoder_s=0.0)

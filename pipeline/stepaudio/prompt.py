@@ -14,35 +14,10 @@ import numpy as np
 import sentencepiece
 
 from pipeline.contracts import GROUP_S, Int32Array, Mode, Sampling, SpeechRequest, VoicePrompt
+from pipeline.edit_values import DIALECT_TAGS, EDIT_VALUES, PARALINGUISTIC_TAGS
 from pipeline.errors import CheckpointError, TextError, UnsupportedError
 from pipeline.stepaudio.sampling import AudioVocabulary
 from pipeline.stepaudio.tokens import AUDIO_TOKENS, GROUP_TOKENS, interleave
-
-EMOTIONS = (
-    "happy", "angry", "sad", "humour", "confusion", "disgusted", "empathy", "embarrass", "fear",
-    "surprised", "excited", "depressed", "coldness", "admiration", "remove",
-)  # fmt: skip
-STYLES = (
-    "serious", "arrogant", "child", "older", "girl", "pure", "sister", "sweet", "ethereal",
-    "whisper", "gentle", "recite", "generous", "act_coy", "warm", "shy", "comfort", "authority",
-    "chat", "radio", "soulful", "story", "vivid", "program", "news", "advertising", "roar",
-    "murmur", "shout", "deeply", "loudly", "exaggerated", "remove",
-)  # fmt: skip
-SPEEDS = ("faster", "slower", "more faster", "more slower")
-PARALINGUISTIC_TAGS = (
-    "[Breathing]", "[Laughter]", "[Surprise-oh]", "[Confirmation-en]", "[Uhm]", "[Surprise-ah]",
-    "[Surprise-wa]", "[Sigh]", "[Question-ei]", "[Dissatisfaction-hnn]",
-)  # fmt: skip
-DIALECT_TAGS = ("[Sichuanese]", "[Cantonese]", "[Japanese]", "[Korean]")
-EDIT_VALUES: dict[Mode, tuple[str, ...]] = {
-    Mode.CLONE: (),
-    Mode.EMOTION: EMOTIONS,
-    Mode.STYLE: STYLES,
-    Mode.SPEED: SPEEDS,
-    Mode.DENOISE: (),
-    Mode.VAD: (),
-    Mode.PARALINGUISTIC: (),
-}  # what `SpeechRequest.info` may be; empty: no value
 
 _CLONE_SYSTEM = (
     "Generate audio with the following timbre, prosody and speaking style\n\n[speaker_start]\n"
@@ -228,7 +203,8 @@ def _require_valid(request: SpeechRequest) -> None:
     if request.info not in (values or ("",)):
         allowed = ", ".join(values) or "none"
         raise UnsupportedError(
-            f"{request.mode} has no value {request.info!r}, allowed: {allowed}", param="info"
+            f"{request.mode} has no value {request.info!r}, allowed: {allowed}",
+            param="step_audio.edit_info",
         )
     if request.mode in (Mode.CLONE, Mode.PARALINGUISTIC) and not request.text.strip():
         raise TextError("the text is empty", param="input")

@@ -63,17 +63,21 @@ BODIES = [
     ({"input": ""}, 422, "empty"),
     ({"input": "x" * 4097}, 422, "4096"),
     ({"voice": "nobody"}, 404, "aria"),
-    ({"step_audio": {"prompt_txt": "x"}}, 422, "prompt_text"),
-    ({"step_audio": {"mode": "sing"}}, 422, "clone"),
-    ({"step_audio": {"mode": "emotion", "edit_info": "happy"}}, 400, "edits a clip"),
-    ({"response_format": "midi"}, 422, "mp3"),
-    ({"speed": 9}, 422, "4"),
-    ({"model": "gpt-9"}, 422, "tts-1"),
+    ({"step_audio": {"prompt_txt": "x"}}, 400, "prompt_text"),
+    ({"step_audio": {"mode": "sing"}}, 400, "clone"),
+    (
+        {"voice": None, "step_audio": {"mode": "emotion", "edit_info": "happy"}},
+        400,
+        "edits a clip",
+    ),
+    ({"response_format": "midi"}, 400, "mp3"),
+    ({"speed": 9}, 400, "4"),
+    ({"model": "gpt-9"}, 400, "tts-1"),
     ({"ref_audio": "not base64!", "ref_text": "x"}, 400, "base64"),
-    ({"ref_audio": "http://127.0.0.1/clip.wav", "ref_text": "x"}, 422, "not fetched"),
+    ({"ref_audio": "http://127.0.0.1/clip.wav", "ref_text": "x"}, 400, "not fetched"),
     ({"ref_audio": base64.b64encode(wav(1.0)).decode()}, 400, "transcript"),
-    ({"seed": -1}, 422, "seed"),
-    ({"temperature": "hot"}, 422, "temperature"),
+    ({"seed": -2}, 400, "seed"),
+    ({"temperature": "hot"}, 400, "temperature"),
 ]
 
 
@@ -132,7 +136,7 @@ def test_errors_about_a_clip_name_the_field_it_came_in(client: ServiceClient):
 def test_json_that_is_not_json(client: ServiceClient):
     headers = {"content-type": "application/json"}
     reply = client.http.post("/v1/audio/speech", content=b"{", headers=headers)
-    assert reply.status_code == 422
+    assert reply.status_code == 400
     assert reply.json()["error"]["param"] == "body"
     assert "not valid JSON" in reply.json()["error"]["message"]
 
@@ -161,5 +165,6 @@ def test_an_edit_speaks_and_an_unknown_one_lists_what_exists(client: ServiceClie
     assert client.http.post("/v1/audio/speech", json=request).status_code == httpx.codes.OK
     request["step_audio"] |= {"edit_info": "purple"}
     refused = client.http.post("/v1/audio/speech", json=request)
-    assert refused.status_code == 422
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "step_audio.edit_info"
     assert "happy" in refused.json()["error"]["message"]

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from pipeline.contracts import Mode, Sampling, SpeechRequest, VoicePrompt
+from pipeline.edit_values import EDIT_VALUES, PARALINGUISTIC_TAGS
 from pipeline.errors import CheckpointError, ConfigError, TextError, UnsupportedError
 from pipeline.stepaudio.prompt import (
-    EDIT_VALUES,
-    PARALINGUISTIC_TAGS,
     PromptBuilder,
     audio_token_string,
     max_audio_tokens,

@@ -1,0 +1,60 @@
+"""How many bytes of request bodies a router holds at a time: many large ones must not fill it.
+
+A body counts from its first byte until a voice was made of its clip; the stream of audio that
+follows holds none of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pipeline.errors import CapacityError
+
+
+class BodyBudget:
+    """A count with a limit. Use it from one event loop."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self.held_bytes = 0
+
+    @contextmanager
+    def hold(self) -> Iterator[Hold]:
+        """A share for one request, given back at the latest when the block ends."""
+        hold = Hold(self)
+        try:
+            yield hold
+        finally:
+            hold.release()
+
+    def take(self, n_bytes: int) -> None:
+        """Raises CapacityError when the bodies held leave no room for so many more."""
+        if self.held_bytes + n_bytes > self._limit_bytes:
+            raise CapacityError(
+                f"the bodies being read fill the limit of {self._limit_bytes} bytes; "
+                "retry in a moment"
+            )
+        self.held_bytes += n_bytes
+
+    def give(self, n_bytes: int) -> None:
+        self.held_bytes -= n_bytes
+
+
+class Hold:
+    """One request's share of a budget."""
+
+    def __init__(self, budget: BodyBudget) -> None:
+        self._budget = budget
+        self._n_bytes = 0
+
+    def cover(self, n_bytes: int) -> None:
+        """Make the share at least so large. Raises CapacityError."""
+        if n_bytes > self._n_bytes:
+            self._budget.take(n_bytes - self._n_bytes)
+            self._n_bytes = n_bytes
+
+    def release(self) -> None:
+        """Give the whole share back; again has no effect."""
+        self._budget.give(self._n_bytes)
+        self._n_bytes = 0

@@ -1,0 +1,126 @@
+"""How fields of a body are read, generously, and what is said of a mistake. Names no field.
+
+Everywhere null is as left out, and so is an empty string where a field may be left out; white space
+around a name and its case do not count; -1 is what other servers write for "off" or "any".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic_core import PydanticCustomError, from_json
+
+from pipeline.errors import InputError
+
+VOICE_SHAPES = 'a name is expected, or an object with one: {"id": name}'
+VOICE_KEYS = ("id", "name", "voice_id", "voice")
+MAX_FOUND = 80  # characters of a caller's own that a message repeats
+HUGE = 10**30  # an integer beyond what any field takes is not repeated
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+class Lenient(BaseModel):
+    """null is as left out; so is an empty string, except in the fields `keeps_empty`."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+    keeps_empty: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_what_is_left_out(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        return {
+            key: value
+            for key, value in data.items()
+            if value is not None and (key in cls.keeps_empty or not _is_blank(value))
+        }
+
+
+def validated(model: type[Body], tree: Any, allowed: Sequence[str]) -> Body:
+    """`tree` as a body. allowed: what its part that refuses unknown fields has.
+
+    Raises InputError about the first mistake.
+    """
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        message, param = explain_validation(error.errors(include_url=False), allowed)
+        raise InputError(message, param=param) from error
+
+
+def explain_validation(errors: Sequence[Any], allowed: Sequence[str] = ()) -> tuple[str, str]:
+    """Pydantic's report on a body → (message, param): the first mistake, and what is allowed there.
+
+    allowed: the fields of the object that refuses unknown ones.
+    """
+    problem = errors[0]
+    path = [str(part) for part in problem["loc"] if part != "body"]
+    param = ".".join(path)[:MAX_FOUND] or "body"
+    kind = problem["type"]
+    if kind == "extra_forbidden":
+        return f"{param}: unknown field; allowed: {', '.join(allowed)}", param
+    if kind == "missing":
+        return f"{param} is required", param
+    found = _found(problem.get("input"))
+    if kind in {"model_type", "model_attributes_type"}:
+        return f"{'the body' if param == 'body' else param} must be a JSON object{found}", param
+    return f"{param}: {problem['msg']}{found}", param
+
+
+def _found(value: Any) -> str:
+    if isinstance(value, int) and abs(value) > HUGE:
+        return ", found a huge number"
+    if isinstance(value, str):
+        value = value[:MAX_FOUND]
+    return f", found {value!r}" if isinstance(value, str | int | float | bool) else ""
+
+
+def _is_blank(value: Any) -> bool:
+    return isinstance(value, str) and (not value or value.isspace())
+
+
+def _name(value: Any) -> Any:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+def _from_text(value: Any) -> Any:
+    if not isinstance(value, str) or not value.lstrip().startswith(("{", "[")):
+        return value
+    try:
+        return from_json(value)
+    except ValueError:
+        return value
+
+
+def _voice(value: Any) -> Any:
+    value = _from_text(value)
+    if isinstance(value, dict):
+        named = (value.get(key) for key in VOICE_KEYS)
+        value = next((name for name in named if isinstance(name, str) and name.strip()), None)
+    if not isinstance(value, str):
+        raise PydanticCustomError("voice_shape", "{shapes}", {"shapes": VOICE_SHAPES})
+    return value.strip()
+
+
+def _items(value: Any) -> Any:
+    value = _from_text(value)
+    if isinstance(value, list):
+        return [item for item in value if item is not None]
+    return [value] if isinstance(value, dict) else value
+
+
+def _only(value: Any) -> Any:
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+NAME = BeforeValidator(_name)  # white space around it and its case do not count
+VOICE = BeforeValidator(_voice)  # a name in any of the shapes that clients send
+OBJECT = BeforeValidator(_from_text)  # may come as JSON text, as in a form's field
+ITEMS = BeforeValidator(_items)  # a list of objects, or the only one
+ONLY = BeforeValidator(_only)  # a text, or a list of one
+ANY_SEED = BeforeValidator(lambda value: None if value in (-1, "-1") else value)
+OFF = BeforeValidator(lambda value: 0 if value in (-1, "-1") else value)

@@ -1,0 +1,91 @@
+"""JSON as clients send it: in any Unicode encoding, with a byte order mark or without."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from typing import Any, NoReturn
+
+from pydantic_core import from_json
+
+from pipeline.errors import InputError
+
+# Labels that are believed where the bytes are no UTF-8; other codecs are not for strangers.
+LEGACY_CHARSETS = (
+    "ascii", "iso8859-1", "iso8859-15", "cp1250", "cp1251", "cp1252", "koi8-r", "big5", "gbk",
+    "gb2312", "gb18030", "shift_jis", "cp932", "euc_jp", "euc_kr",
+)  # fmt: skip
+
+
+def read_json(content: bytes, charset: str = "") -> Any:
+    """What `content` says.
+
+    charset: as the sender's label names it, if it does; UTF-8 and the marks of UTF-16 and 32 go
+    first. Lone surrogates pass, NaN and Infinity do not. Raises InputError saying what is wrong.
+    """
+    encoding = json.detect_encoding(content)
+    try:
+        if encoding in {"utf-8", "utf-8-sig"}:
+            return _read_utf8(content.removeprefix(codecs.BOM_UTF8), charset)
+        return _parsed(content.decode(encoding).removeprefix("\ufeff"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"the body {_not_text(error)}", param="body") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"the body is not valid JSON: {error}", param="body") from error
+
+
+def read_text(content: bytes, charset: str = "") -> str:
+    """The text of a form's field, decoded as `read_json` does. Raises InputError."""
+    if _is_utf8(content):
+        return content.decode("utf-8-sig")
+    try:
+        return content.decode(_legacy(charset))
+    except UnicodeDecodeError as error:
+        raise InputError(f"a field of the form {_not_text(error)}", param="body") from error
+
+
+def _read_utf8(content: bytes, charset: str) -> Any:
+    try:
+        return _parsed(content)
+    except ValueError:
+        if _is_utf8(content):
+            raise
+    return _parsed(content.decode(_legacy(charset)))
+
+
+def _not_text(error: UnicodeDecodeError) -> str:
+    found = error.object[error.start]
+    return (
+        f"is not valid {error.encoding}: byte 0x{found:02x} at position {error.start}; send UTF-8"
+    )
+
+
+def _is_utf8(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _legacy(charset: str) -> str:
+    """The codec to read by, UTF-8 for a label that names none of those allowed."""
+    try:
+        name = codecs.lookup(charset).name if charset else "utf-8"
+    except LookupError:
+        return "utf-8"
+    return name if name in LEGACY_CHARSETS else "utf-8"
+
+
+def _parsed(source: bytes | str) -> Any:
+    try:
+        return from_json(source, allow_inf_nan=False)
+    except ValueError as error:
+        if "hex escape" not in str(error):
+            raise
+    # Half a surrogate pair: the fast parser refuses it, whoever owns the field may say more.
+    return json.loads(source, parse_constant=_refuse)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON number")

@@ -1,0 +1,94 @@
+"""The HTTP application in this process, with a real voice library and fakes of the stages."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import numpy as np
+from fastapi import FastAPI
+
+from deployments.cache_routes import add_cache_routes
+from deployments.ingress import make_app
+from deployments.routes import Routes
+from deployments.settings import load_settings
+from deployments.telemetry import RequestMetrics
+from deployments.voices import VoiceLibrary
+from pipeline.contracts import ReferenceClip, SpeechRequest, VoicePrompt
+from pipeline.voice_list import VOICES_DIR, load_voices
+from tests.fakes import FakeSpeaker, voice_prompt
+
+CLIP = load_voices(VOICES_DIR)["bruno"].path.read_bytes()
+SAID = load_voices(VOICES_DIR)["bruno"].transcript
+NO_STORE = {"url": "none", "l2": "off"}
+
+
+class LengthyEncoder:
+    """A tokenizer whose prompts pass for those of the clip."""
+
+    async def fingerprint(self) -> str:
+        return "f" * 64
+
+    async def encode(self, clip: ReferenceClip) -> VoicePrompt:
+        n_groups = round(clip.duration_s / 0.12)
+        mel = np.zeros((round(clip.duration_s * 50), 80), np.float32)
+        return replace(voice_prompt(n_groups), prompt_mel=mel, duration_s=clip.duration_s)
+
+
+class HttpApp:
+    """A client, and what the service behind it was asked to speak."""
+
+    def __init__(self, **args: Any) -> None:
+        self.settings = load_settings({"cache": NO_STORE, **args})
+        self.voices = VoiceLibrary(self.settings, LengthyEncoder())  # type: ignore[arg-type]
+        self.speaker = FakeSpeaker()
+        self.forgotten: list[str] = []
+        self.routes = Routes(
+            self.settings, self.voices, self.speaker, RequestMetrics(), self._report
+        )
+        self.app: FastAPI = make_app(self.settings, self.routes, None)
+        add_cache_routes(self.app, self.voices, self.routes.budget, self._forget)
+        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+        self.http = httpx.AsyncClient(transport=transport, base_url="http://timbre")
+
+    async def _report(self) -> dict[str, Any]:
+        return {"ready": True}
+
+    async def _forget(self, clip: str) -> None:
+        self.forgotten.append(clip)
+
+    async def speak(self, **fields: Any) -> httpx.Response:
+        body = {"input": "Hello there.", "response_format": "wav", "seed": 7, **fields}
+        return await self.http.post("/v1/audio/speech", json=body)
+
+    async def spoken(self, **fields: Any) -> SpeechRequest:
+        """What a body asks of the speaker; it must be served."""
+        reply = await self.speak(**fields)
+        assert reply.status_code == httpx.codes.OK, reply.text
+        return self.speaker.requests[-1]
+
+    async def post(self, content: bytes, label: str | None, path: str = "") -> httpx.Response:
+        headers = {"content-type": label} if label else {}
+        return await self.http.post(path or "/v1/audio/speech", content=content, headers=headers)
+
+
+@asynccontextmanager
+async def http_app(**args: Any) -> AsyncIterator[HttpApp]:
+    """The application with these settings, its cache in memory alone."""
+    app = HttpApp(**args)
+    await app.voices.start()
+    try:
+        async with app.http:
+            yield app
+    finally:
+        await app.voices.close()
+
+
+def error_of(reply: httpx.Response) -> dict[str, Any]:
+    """The error of a refusal, in OpenAI's shape."""
+    error = reply.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    return error

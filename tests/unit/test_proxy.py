@@ -1,0 +1,85 @@
+"""Serve's proxy reads requests that offer an upgrade: on uvicorn itself, as the proxy runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+import yaml
+from uvicorn.config import HTTP_PROTOCOLS
+
+from deployments.proxy import decline_upgrades
+from tests.cache_helpers import free_port
+from tests.waiting import GIVE_UP_S, until
+
+pytestmark = pytest.mark.unit
+ROOT = Path(__file__).resolve().parents[2]
+OFFERS = {
+    "none": "",
+    "h2c, as Java's client": (
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAA\r\n"
+    ),
+    "TLS": "Connection: upgrade\r\nUpgrade: TLS/1.2\r\n",
+    "nonsense": "Connection: Upgrade\r\nUpgrade: x/1, y\r\n",
+    "without its connection header": "Upgrade: h2c\r\n",
+}
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    body, is_more = b"", True
+    while is_more:
+        message = await receive()
+        body, is_more = body + message["body"], message["more_body"]
+    headers = [(b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+@asynccontextmanager
+async def serving() -> AsyncIterator[int]:
+    """A server made as Ray's proxy makes its own. Yields its port."""
+    port = free_port()
+    config = uvicorn.Config(lambda: echo, factory=True, port=port, lifespan="off", log_config=None)
+    server = uvicorn.Server(config)
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    task = asyncio.create_task(server._serve())
+    await until(lambda: server.started)
+    try:
+        yield port
+    finally:
+        server.should_exit = True
+        await task
+
+
+@pytest.mark.parametrize("offer", OFFERS.values(), ids=OFFERS)
+@pytest.mark.parametrize("size", [0, 20, 300_000])
+async def test_an_offer_to_upgrade_is_passed_over(monkeypatch, offer: str, size: int):
+    monkeypatch.setitem(HTTP_PROTOCOLS, "auto", HTTP_PROTOCOLS["auto"])
+    assert decline_upgrades() == []
+    body = b"x" * size
+    head = f"POST / HTTP/1.1\r\nHost: a\r\n{offer}Content-Length: {size}\r\n\r\n".encode()
+    async with serving() as port, asyncio.timeout(GIVE_UP_S):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(2):  # the connection is good for another request
+            writer.write(head)
+            await asyncio.sleep(0)
+            writer.write(body)
+            reply = await reader.readuntil(b"\r\n\r\n")
+            assert reply.startswith(b"HTTP/1.1 200 ")
+            assert await reader.readexactly(size) == body
+        writer.close()
+
+
+@pytest.mark.parametrize("name", ["serve_config.cpu.yaml", "serve_config.yaml"])
+def test_the_shipped_configs_tell_the_proxy(name: str):
+    config = yaml.safe_load((ROOT / name).read_text())
+    variables = config["controller_options"]["runtime_env"]["env_vars"]
+    path = variables["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"]
+    module, _, name = path.partition(":")
+    assert getattr(importlib.import_module(module), name) is decline_upgrades

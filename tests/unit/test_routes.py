@@ -1,0 +1,149 @@
+"""Lists, lookups, methods, browsers: what clients ask beside speech."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from pipeline.edit_values import EMOTIONS
+from tests.http_app import HttpApp, error_of, http_app
+
+pytestmark = [pytest.mark.unit, pytest.mark.asyncio(loop_scope="module")]
+OPENAI_VOICES = "alloy ash ballad coral echo fable onyx nova sage shimmer verse marin cedar"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def app():
+    async with http_app() as made:
+        yield made
+
+
+async def test_every_listed_model_can_be_looked_up(app: HttpApp):
+    listed = (await app.http.get("/v1/models")).json()["data"]
+    assert listed[0]["id"] == "tiny"
+    assert len({model["id"] for model in listed}) == len(listed)
+    assert (await app.http.get("/v1/models/")).json()["data"] == listed
+    for model in listed:
+        assert (await app.http.get(f"/v1/models/{model['id']}")).json() == model
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ("Step-Audio-EditX", "step-audio-editx"),
+        ("stepfun-ai%2FStep-Audio-EditX", "stepfun-ai/Step-Audio-EditX"),
+        ("TTS-1", "tts-1"),
+        ("tts-1/", "tts-1"),
+        ("gpt-4o-mini-tts-2025-12-15", "gpt-4o-mini-tts-2025-12-15"),
+    ],
+)
+async def test_a_model_is_found_by_its_other_spellings(app: HttpApp, asked: str, found: str):
+    reply = await app.http.get(f"/v1/models/{asked}")
+    assert (reply.status_code, reply.json()["id"]) == (200, found)
+
+
+@pytest.mark.parametrize("name", ["nobody", "gpt-9", "tts-1-later", "a/b/c", "tts-1-2025-12-15x"])
+async def test_an_unknown_model_is_answered_with_the_known_ones(app: HttpApp, name: str):
+    reply = await app.http.get(f"/v1/models/{name}")
+    assert reply.status_code == 404
+    assert error_of(reply)["code"] == "model_not_found"
+    assert "tiny" in error_of(reply)["message"]
+    assert "tts-1-hd" in error_of(reply)["message"]
+
+
+MODELS = (
+    "tiny", "step-audio-editx", "Step-Audio-EditX", "stepfun-ai/Step-Audio-EditX", "tts-1",
+    " TTS-1-HD ", "tts-1-1106", "tts-1-hd-1106", "gpt-4o-mini-tts", "gpt-4o-mini-tts-2025-03-20",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("model", [*MODELS, "", None])
+async def test_bodies_may_name_the_model_in_any_of_its_names(app: HttpApp, model: str | None):
+    assert await app.spoken(model=model)
+
+
+async def test_a_body_with_another_model_is_refused_with_the_known_ones(app: HttpApp):
+    reply = await app.speak(model="gpt-9")
+    assert (reply.status_code, error_of(reply)["param"]) == (400, "model")
+    assert "step-audio-editx" in error_of(reply)["message"]
+
+
+@pytest.mark.parametrize("voice", [*OPENAI_VOICES.split(), "happy_en", "fear_female", " Alloy\n"])
+async def test_names_that_clients_send_by_themselves_are_spoken(app: HttpApp, voice: str):
+    assert await app.spoken(voice=voice)
+
+
+async def test_tags_and_values_of_edits_are_listed(app: HttpApp):
+    tags = (await app.http.get("/v1/tags")).json()
+    assert tags["emotion"] == list(EMOTIONS)
+    assert "[Laughter]" in tags["paralinguistic"]
+    assert {"style", "speed", "dialect", "modes"} <= set(tags)
+
+
+GETS = (
+    "/healthz", "/readyz", "/v1/models", "/v1/models/tiny", "/v1/models/nobody", "/v1/voices",
+    "/v1/audio/voices", "/v1/tags", "/v1/cache", "/docs", "/openapi.json", "/", "/v1/nothing",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", GETS)
+async def test_head_is_get_without_the_body(app: HttpApp, path: str):
+    head, get = await app.http.head(path), await app.http.get(path)
+    assert head.status_code == get.status_code
+    assert head.content == b""
+    assert head.headers.get("content-type") == get.headers.get("content-type")
+    assert head.headers["x-request-id"]
+
+
+async def test_head_of_a_route_without_get_says_what_there_is(app: HttpApp):
+    reply = await app.http.head("/v1/audio/speech")
+    assert reply.status_code == 405
+    assert reply.headers["allow"] == "POST"
+
+
+async def test_a_clip_is_forgotten_by_its_name(app: HttpApp):
+    assert (await app.http.delete(f"/v1/cache/{'AB' * 32}")).status_code == 200
+    assert app.forgotten == ["ab" * 32]
+    assert (await app.http.delete("/v1/cache/nonsense")).status_code == 400
+
+
+async def test_the_description_has_the_bodies_and_the_statuses(app: HttpApp):
+    page = (await app.http.get("/openapi.json")).json()
+    speech = page["paths"]["/v1/audio/speech"]["post"]
+    body = speech["requestBody"]["content"]
+    assert set(body) == {"application/json", "multipart/form-data"}
+    name = body["application/json"]["schema"]["$ref"].rpartition("/")[2]
+    fields = page["components"]["schemas"][name]["properties"]
+    assert {"input", "voice", "step_audio", "response_format"} <= set(fields)
+    assert {"400", "413", "422", "503"} <= set(speech["responses"])
+    models = page["paths"]["/v1/models/{name}"]["get"]["responses"]
+    assert "422" not in models, "FastAPI's own shape of a refusal is not ours"
+
+
+class TestCors:
+    PAGE = "https://app.example"
+
+    async def test_no_page_is_let_in_by_default(self, app: HttpApp):
+        reply = await app.http.get("/v1/voices", headers={"origin": self.PAGE})
+        assert "access-control-allow-origin" not in reply.headers
+
+    async def test_pages_named_in_the_settings_are(self):
+        async with http_app(http={"cors_origins": [self.PAGE]}) as app:
+            headers = {"origin": self.PAGE}
+            asked = {**headers, "access-control-request-method": "POST"}
+            asked["access-control-request-headers"] = "authorization, content-type"
+            preflight = await app.http.options("/v1/audio/speech", headers=asked)
+            assert preflight.status_code == httpx.codes.OK
+            large = {**headers, "content-length": str(2**40)}
+            replies = [
+                await app.http.get("/v1/voices", headers=headers),
+                await app.http.post("/v1/audio/speech", json={"input": ""}, headers=headers),
+                await app.http.post("/v1/audio/speech", content=b"{}", headers=large),
+            ]
+            assert [reply.status_code for reply in replies] == [200, 422, 413]
+            for reply in (preflight, *replies):
+                assert reply.headers["access-control-allow-origin"] == self.PAGE
+            assert replies[0].headers["access-control-expose-headers"] == "*"
+            stranger = await app.http.get("/v1/voices", headers={"origin": "https://other"})
+            assert "access-control-allow-origin" not in stranger.headers
