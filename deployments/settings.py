@@ -25,6 +25,7 @@ from pydantic_settings import (
 )
 
 from cache_store.settings import CacheSettings
+from pipeline.audio.condition import Conditioning
 from pipeline.contracts import BASE_VARIANT
 from pipeline.errors import ConfigError
 
@@ -174,6 +175,8 @@ class VoiceSettings(Strict):
     """Named voices.
 
     aliases: other names for them, so that clients which send OpenAI's names work unchanged.
+    conditioning: of every reference clip before the encoder sees it; see
+    pipeline.audio.condition.
     """
 
     default: str = "aria"
@@ -182,6 +185,7 @@ class VoiceSettings(Strict):
         "fable": "bruno", "nova": "aria", "onyx": "bruno", "sage": "aria", "shimmer": "aria",
         "verse": "bruno",
     }  # fmt: skip
+    conditioning: Conditioning = Conditioning.SPEECH
 
 
 class ClusterSettings(Strict):
