@@ -27,6 +27,7 @@ _CLICK_FRAME_S = 0.005
 _LASTING_S = 0.25  # what is louder for so long in all is no click
 _LASTING_SHARE = 0.1  # of a short clip
 _CLICK_RATIO = 10 ** (10 / 20)  # speech stays 3 dB below it, over the clips that come with timbre
+_TAMED_RATIO = 10 ** (6 / 20)  # about where speech has its highest peaks
 
 _LONG_SILENCE_S = 0.5  # at an end; less is left alone
 _KEPT_SILENCE_S = 0.3
@@ -54,20 +55,28 @@ class Conditioning(StrEnum):
 def tame_clicks(samples: Float32Array, sample_rate_hz: int) -> Float32Array:
     """float32 (n,), without peaks that stand far above all sound that lasts; often `samples`."""
     size = max(1, round(_CLICK_FRAME_S * sample_rate_hz))
-    n_frames = len(samples) // size
+    n_frames = -(-len(samples) // size)
     lasting_frames = min(round(_LASTING_S / _CLICK_FRAME_S), int(n_frames * _LASTING_SHARE))
     if not lasting_frames:
         return samples
-    frames = samples[: n_frames * size].reshape(n_frames, size)
+    frames = np.zeros((n_frames, size), np.float32)
+    frames.reshape(-1)[: len(samples)] = samples
     peaks = np.maximum(frames.max(axis=1), -frames.min(axis=1))
-    lasting_peak = np.partition(peaks, -lasting_frames - 1)[-lasting_frames - 1]
-    return limit_peaks(samples, _CLICK_RATIO * float(lasting_peak))
+    lasting_peak = float(np.partition(peaks, -lasting_frames - 1)[-lasting_frames - 1])
+    clicks = np.flatnonzero(peaks > _CLICK_RATIO * lasting_peak)
+    if not len(clicks):
+        return samples
+    frames[clicks] = limit_peaks(frames[clicks], _TAMED_RATIO * lasting_peak)
+    return frames.reshape(-1)[: len(samples)]
 
 
 def limit_peaks(samples: Float32Array, ceiling: float) -> Float32Array:
-    """float32 (n,) below `ceiling`; bends only what is near it or above. May return `samples`."""
+    """float32 of any shape, below `ceiling`; bends only what is near it or above.
+
+    May return `samples`.
+    """
     size = np.abs(samples)
-    if not len(size) or size.max() <= ceiling:
+    if size.max(initial=0.0) <= ceiling:
         return samples
     knee = _KNEE * ceiling
     room = max(ceiling - knee, np.finfo(np.float32).tiny)

@@ -107,7 +107,7 @@ def _bin_weights(hz: Float64Array, size: int, sample_rate_hz: int) -> Float32Arr
     return (np.stack(bands, axis=1) * both_sides[:, np.newaxis]).astype(np.float32)
 
 
-def _squared(spectra: Spectra) -> Float32Array:
+def _squared(spectra: Spectra) -> NDArray[np.floating[Any]]:
     return spectra.real**2 + spectra.imag**2
 
 

@@ -84,8 +84,7 @@ def test_a_click_does_not_set_the_level(name: str, width: int, gain_db: int) -> 
     clip = voice(name)
     clicked = clip.samples * 10 ** (gain_db / 20)
     speech_peak = np.abs(clicked).max()
-    for at in range(1, 4):
-        start = at * clip.sample_rate_hz
+    for start in (22_050, 44_100, 66_150, len(clicked) - width):
         clicked[start : start + width] += 0.95 * np.hanning(width + 2)[1:-1]
     read = read_reference(wav(clicked[np.newaxis], clip.sample_rate_hz))
     elsewhere = slice(clip.sample_rate_hz + width, 2 * clip.sample_rate_hz)
@@ -93,7 +92,7 @@ def test_a_click_does_not_set_the_level(name: str, width: int, gain_db: int) -> 
         read.clip.samples[elsewhere] @ clicked[elsewhere] / np.square(clicked[elsewhere]).sum()
     )
     peak = np.abs(read.clip.samples).max()
-    assert peak < 3 * gain * speech_peak
+    assert peak < (2.2 if gain_db == -30 else 3) * gain * speech_peak
     if gain_db == -30:
         assert lufs(read.clip) == pytest.approx(-23, abs=3)
         assert QUIET in read.warnings
