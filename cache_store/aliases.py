@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cache_store.codec import FieldSpec, Record, RecordCodec, RecordSchema
+from cache_store.errors import RecordError
 from cache_store.flight import SingleFlight
 from cache_store.keys import AliasKey
 from cache_store.memory import MemoryStats, MemoryTier
@@ -15,23 +16,36 @@ from cache_store.reading import EntryReader
 from cache_store.stats import Tally
 from cache_store.tier import Tier
 
+_WARNINGS = "warnings"  # in a record's metadata, comma-separated
+
+
+def _check_warnings(record: Record) -> None:
+    if _WARNINGS not in record.metadata:
+        raise RecordError("the alias has no warnings, not even none")
+
+
 ALIAS_SCHEMA = RecordSchema(
     "alias",
-    1,
+    2,
     (
         FieldSpec("clip", "uint8", (32,)),
         FieldSpec("duration_s", "float64", (1,), minimum=0.0),
     ),
+    check=_check_warnings,
 )
 _MEMORY_BYTES = 400  # what an Alias costs in memory, with its strings and map slots
 
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """What an upload decodes to. clip: hex digest. duration_s: its length."""
+    """What an upload decodes to. clip: hex digest. duration_s: its length.
+
+    warnings: what is wrong with the upload, in words without a comma.
+    """
 
     clip: str
     duration_s: float
+    warnings: tuple[str, ...] = ()
 
 
 class AliasBook:
@@ -60,7 +74,8 @@ class AliasBook:
             "clip": np.frombuffer(bytes.fromhex(alias.clip), np.uint8),
             "duration_s": np.array([alias.duration_s], np.float64),
         }
-        data = self._codec.encode(Record(arrays, {}), key.digest)
+        metadata = {_WARNINGS: ",".join(alias.warnings)}
+        data = self._codec.encode(Record(arrays, metadata), key.digest)
         for tier in self._tiers:
             tier.offer(key, data)
 
@@ -72,10 +87,18 @@ class AliasBook:
             entry = await self._reader.read(tier, key)
             if entry is None or entry.data is None:
                 continue
-            arrays = entry.record.arrays
-            alias = Alias(arrays["clip"].tobytes().hex(), float(arrays["duration_s"][0]))
+            alias = _to_alias(entry.record)
             self._memory.put(key.digest, alias, _MEMORY_BYTES)
             for nearer in self._tiers[:position]:
                 nearer.offer(key, entry.data)
             return alias
         return None
+
+
+def _to_alias(record: Record) -> Alias:
+    warnings = record.metadata[_WARNINGS]
+    return Alias(
+        record.arrays["clip"].tobytes().hex(),
+        float(record.arrays["duration_s"][0]),
+        tuple(warnings.split(",")) if warnings else (),
+    )

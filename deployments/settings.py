@@ -27,6 +27,7 @@ from pydantic_settings import (
 
 from cache_store.settings import CacheSettings
 from deployments import environment
+from pipeline.audio.condition import Conditioning
 from pipeline.contracts import BASE_VARIANT
 from pipeline.errors import ConfigError
 
@@ -194,6 +195,8 @@ class VoiceSettings(Strict):
 
     aliases: other names for them, so that clients which send OpenAI's names, or those of the
     predecessor's presets, work unchanged.
+    conditioning: of every reference clip before the encoder sees it; see
+    pipeline.audio.condition.
     """
 
     default: str = "aria"
@@ -203,6 +206,7 @@ class VoiceSettings(Strict):
         "verse": "bruno", "marin": "aria", "cedar": "bruno",
         "happy_en": "aria", "fear_female": "elena",
     }  # fmt: skip
+    conditioning: Conditioning = Conditioning.SPEECH
 
 
 class ClusterSettings(Strict):

@@ -72,6 +72,7 @@ class SpeechReply:
             "X-Quality": str(self._watch.quality),
             "Cache-Control": "no-store",
             **self._order.echo,
+            **audio_warning(self._watch.warnings),
         }
         return ClosingResponse(_chained(first, payload), media_type=media_type, headers=headers)
 
@@ -175,6 +176,11 @@ async def _chained(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[
 
 def _event(data: dict[str, Any]) -> bytes:
     return f"event: {data['type']}\ndata: {json.dumps(data)}\n\n".encode()
+
+
+def audio_warning(warnings: tuple[str, ...]) -> dict[str, str]:
+    """The header that says what is wrong with a clip that was used all the same."""
+    return {"X-Audio-Warning": ", ".join(warnings)} if warnings else {}
 
 
 def stage_report(times: StageTimes) -> dict[str, Any]:

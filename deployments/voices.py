@@ -25,8 +25,9 @@ from deployments.http_models import SpeechOrder
 from deployments.input_failures import InputFailures
 from deployments.remote import RemoteEncoder
 from deployments.settings import Settings
-from pipeline.audio.decode import DECODER_VERSION, ClipLimits, decode_clip
-from pipeline.contracts import VOICE_PROMPT_SCHEMA, ReferenceClip, SpeechRequest, VoicePrompt
+from pipeline.audio.decode import DECODER_VERSION, ClipLimits
+from pipeline.audio.reference import Reference, read_reference
+from pipeline.contracts import VOICE_PROMPT_SCHEMA, SpeechRequest, VoicePrompt
 from pipeline.edit_values import SAME_WORDS
 from pipeline.errors import (
     AudioError,
@@ -110,6 +111,7 @@ class VoiceLibrary:
             max_bytes=limits.max_body_bytes,
         )
         parts = {name: str(value) for name, value in asdict(self._clip_limits).items()}
+        parts["conditioning"] = settings.voices.conditioning.fingerprint
         self._decode_fingerprint = fingerprint("decode", {"version": DECODER_VERSION, **parts})
         self._listed = load_voices(VOICES_DIR)
         self._uploads = {name: voice.path.read_bytes() for name, voice in self._listed.items()}
@@ -154,21 +156,22 @@ class VoiceLibrary:
 
     async def resolve(self, upload: bytes) -> ResolvedVoice:
         """See pipeline.synthesis.VoiceResolver. A hit decodes nothing and calls no encoder."""
-        clip, result = await self._find(upload, is_durable=False)
-        return ResolvedVoice(to_prompt(result.record), clip, result.tier)
+        alias, result = await self._find(upload, is_durable=False)
+        return ResolvedVoice(to_prompt(result.record), alias.clip, result.tier, alias.warnings)
 
     async def warm(self, upload: bytes, *, is_durable: bool) -> dict[str, Any]:
         """Resolve ahead of use.
 
         With `is_durable`, answer only when a restart would find the record.
         """
-        clip, result = await self._find(upload, is_durable=is_durable)
+        alias, result = await self._find(upload, is_durable=is_durable)
         prompt = to_prompt(result.record)
         return {
-            "clip": clip,
+            "clip": alias.clip,
             "tier": result.tier,
             "is_durable": result.is_durable,
             "duration_s": prompt.duration_s,
+            "warnings": list(alias.warnings),
         }
 
     async def forget(self, clip: str) -> None:
@@ -179,7 +182,7 @@ class VoiceLibrary:
         except StoreError as error:
             raise StageUnavailableError(f"a cache tier kept the record: {error}") from error
 
-    async def _find(self, upload: bytes, *, is_durable: bool) -> tuple[str, CacheResult]:
+    async def _find(self, upload: bytes, *, is_durable: bool) -> tuple[Alias, CacheResult]:
         for _ in range(ENCODER_CHANGES):
             encoder = await self._current_fingerprint()
             try:
@@ -207,28 +210,30 @@ class VoiceLibrary:
 
     async def _find_encoded_by(
         self, encoder_fingerprint: str, upload: bytes, *, is_durable: bool
-    ) -> tuple[str, CacheResult]:
+    ) -> tuple[Alias, CacheResult]:
         alias_key = AliasKey(self._namespace, await _digest(upload), self._decode_fingerprint)
         alias = await self._cache.find_alias(alias_key)
-        clip: ReferenceClip | None = None
+        read: Reference | None = None
         if alias is None:
-            clip = await self._decode(upload, alias_key)
-            alias = Alias(clip.digest, clip.duration_s)
+            read = await self._read(upload, alias_key)
+            alias = Alias(read.clip.digest, read.clip.duration_s, read.warnings)
             self._cache.publish_alias(alias_key, alias)
 
         async def encode() -> Record:
-            decoded = clip or await asyncio.to_thread(decode_clip, upload, self._clip_limits)
-            prompt = await self._encoder.encode(decoded)
+            reference = read or await self._read(upload, alias_key)
+            prompt = await self._encoder.encode(reference.clip)
             if prompt.fingerprint != encoder_fingerprint:
                 raise EncoderChangedError
             return to_record(prompt)
 
         key = VoiceKey(self._namespace, alias.clip, encoder_fingerprint)
-        return alias.clip, await self._cache.get_or_compute(key, encode, durable=is_durable)
+        return alias, await self._cache.get_or_compute(key, encode, durable=is_durable)
 
-    async def _decode(self, upload: bytes, alias_key: AliasKey) -> ReferenceClip:
+    async def _read(self, upload: bytes, alias_key: AliasKey) -> Reference:
         try:
-            return await asyncio.to_thread(decode_clip, upload, self._clip_limits)
+            return await asyncio.to_thread(
+                read_reference, upload, self._clip_limits, self._settings.conditioning
+            )
         except AudioError as error:
             self._cache.remember_failure(alias_key, error)
             raise

@@ -13,8 +13,8 @@ from typing import Self
 
 import numpy as np
 
-from pipeline.audio.decode import decode_clip
 from pipeline.audio.encode import encode_file, file_format
+from pipeline.audio.reference import read_reference
 from pipeline.audio.speed import SpeedChanger
 from pipeline.contracts import Float32Array, SpeechRequest, StageTimes, VoiceEncoder
 from pipeline.errors import InputError
@@ -45,15 +45,16 @@ class OneStream:
 
 
 class DirectVoices:
-    """Decodes and encodes every clip: a VoiceResolver without a cache."""
+    """Reads and encodes every clip: a VoiceResolver without a cache."""
 
     def __init__(self, encoder: VoiceEncoder) -> None:
         self._encoder = encoder
 
     async def resolve(self, upload: bytes) -> ResolvedVoice:
         """Raises AudioError for a clip that cannot be used."""
-        clip = await asyncio.to_thread(decode_clip, upload)
-        return ResolvedVoice(await self._encoder.encode(clip), clip.digest, "miss")
+        read = await asyncio.to_thread(read_reference, upload)
+        prompt = await self._encoder.encode(read.clip)
+        return ResolvedVoice(prompt, read.clip.digest, "miss", read.warnings)
 
 
 class LocalPipeline:

@@ -34,12 +34,13 @@ class ResolvedVoice:
     """A voice ready to speak.
 
     prompt: what the stages need of the clip. clip_digest: names the clip. tier: what answered (l1,
-    l2, l3, miss).
+    l2, l3, miss). warnings: what is wrong with the upload, each in a word.
     """
 
     prompt: VoicePrompt
     clip_digest: str
     tier: str
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,7 +107,7 @@ async def synthesize(
     """
     voice = await voices.resolve(upload)
     del upload  # a stream may last minutes; what it needs of the clip is in the voice
-    watch.voice_resolved(voice.tier)
+    watch.voice_resolved(voice.tier, voice.warnings)
     named = replace(request, speaker=f"clone_{voice.clip_digest[:SPEAKER_DIGITS]}")
     async with aclosing(speaker.speak(named, voice.prompt)) as speech:
         async for chunk in speech:
@@ -222,10 +223,12 @@ class StopWatch:
         self._vocoder_s = 0.0
         self._samples = 0
         self.quality = GOOD
+        self.warnings: tuple[str, ...] = ()
 
-    def voice_resolved(self, tier: str) -> None:
-        """The voice prompt is at hand; `tier` answered."""
+    def voice_resolved(self, tier: str, warnings: tuple[str, ...] = ()) -> None:
+        """The voice prompt is at hand; `tier` answered. warnings: of its clip."""
         self._tier = tier
+        self.warnings = warnings
         self._tokenizer_s = self._elapsed_s()
 
     def audio_made(self, chunk: SpeechChunk) -> None:

@@ -55,13 +55,29 @@ def wav_of(
 
 
 def libav(
-    samples: np.ndarray, rate_hz: int, container: str, encoder: str, layout: str = "mono"
+    samples: np.ndarray,
+    rate_hz: int,
+    container: str,
+    encoder: str,
+    layout: str = "mono",
+    *,
+    sample_format: str | None = None,
+    bit_rate: int | None = None,
+    muxer: dict[str, str] | None = None,
 ) -> bytes:
-    """samples: (channels, n) encoded by libav into a seekable file, with a video track for mp4."""
+    """samples: (channels, n) encoded by libav into a seekable file, with a video track for mp4.
+
+    muxer: its options.
+    """
     out = io.BytesIO()
-    with av.open(out, "w", format=container, options={"fflags": "+bitexact"}) as file:
+    options = {"fflags": "+bitexact", **(muxer or {})}
+    with av.open(out, "w", format=container, options=options) as file:
         stream = file.add_stream(encoder, rate=rate_hz)
         stream.layout = layout
+        if sample_format is not None:
+            stream.codec_context.format = sample_format
+        if bit_rate is not None:
+            stream.bit_rate = bit_rate
         video = file.add_stream("mpeg4", rate=25) if container == "mp4" else None
         if video is not None:
             video.width, video.height, video.pix_fmt = 64, 64, "yuv420p"

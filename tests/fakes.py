@@ -52,11 +52,13 @@ class FakeEncoder:
 class FakeVoices:
     """Resolves every upload to the same prompt."""
 
-    def __init__(self, tier: str = "l1") -> None:
+    def __init__(self, tier: str = "l1", warnings: tuple[str, ...] = ()) -> None:
         self.tier = tier
+        self.warnings = warnings
 
     async def resolve(self, upload: bytes) -> ResolvedVoice:
-        return ResolvedVoice(voice_prompt(), upload.hex().ljust(64, "0"), self.tier)
+        digest = upload.hex().ljust(64, "0")
+        return ResolvedVoice(voice_prompt(), digest, self.tier, self.warnings)
 
 
 class FakePrompts:

@@ -66,7 +66,19 @@ def _junk() -> Iterator[tuple[str, Case]]:
         b"OggS",
         b"\x1aE\xdf\xa3",
         b"#!AMR\n",
+        b"#!AMR-WB\n",
         b"\xff\xfb\x90",
+        b"RIFF\xff\xff\xff\xffWAVE",
+        b"RIFX\xff\xff\xff\xffWAVEfmt \0\0\0\x10",
+        b"FORM\xff\xff\xff\xffAIFF",
+        b"FORM\0\0\0\0AIFC",
+        b"caff\0\1\0\0",
+        b"caff\0\1\0\0desc" + bytes(7) + b"\x20",
+        b"wvpk",
+        ASF_MAGIC,
+        b"\x0bw",
+        b"\x0bw" + bytes(3) + b"\x80",
+        b"G" + (bytes(187) + b"G") * 4,
     ]
     for magic in [*magics, b"\xff\xf1\x50", b"ID3\x04\0\0\0\0\0\x10", b"\0\0\0\x18ftypM4A "]:
         yield f"{magic!r} then noise", (magic + rng.bytes(30_000), ANY)
@@ -114,10 +126,19 @@ def _packed() -> Iterator[tuple[str, Case]]:
         "aac": libav(music, 48_000, "adts", "aac"),
         "m4a": libav(music, 48_000, "ipod", "aac"),
         "video": libav(music, 48_000, "mp4", "aac"),
+        "aiff": libav(music, 48_000, "aiff", "pcm_s24be"),
+        "caf": libav(music, 48_000, "caf", "pcm_s16le"),
+        "caf of packets": libav(music, 48_000, "caf", "alac"),
+        "wavpack": libav(music, 48_000, "wv", "wavpack", sample_format="s16p"),
+        "wma": libav(music, 44_100, "asf", "wmav2", bit_rate=96_000),
+        "ac3": libav(music, 48_000, "ac3", "ac3"),
+        "eac3": libav(music, 48_000, "eac3", "eac3"),
+        "ts": libav(music, 48_000, "mpegts", "aac"),
     }
     for name, data in files.items():
         yield name, (data, OK)
-        yield f"{name} with a zero tail", (data + bytes(5_000), ANY if name == "flac" else OK)
+        has_checks = name in ("flac", "caf", "caf of packets")  # or ends with its samples
+        yield f"{name} with a zero tail", (data + bytes(5_000), ANY if has_checks else OK)
         for share in (0.02, 0.3, 0.7, 0.99):
             yield f"{name} cut at {share}", (data[: int(len(data) * share)], ANY)
             yield f"{name} damaged at {share}", (damaged(data, share), ANY)
@@ -135,7 +156,58 @@ def _packed() -> Iterator[tuple[str, Case]]:
     )
 
 
+ASF_MAGIC = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+
+
+def wavpack_bomb(n_channels: int) -> bytes:
+    """A block of silence that claims many channels of its largest size."""
+    claim = b"\x8d\x01" + struct.pack("<H", n_channels & 0xFFF) if n_channels > 255 else b""
+    channel_info = claim or bytes([0x0D, 1, n_channels, 0])
+    body = channel_info + bytes([0x0A, 0, 0x02, 0, 0x03, 0, 0x04, 0, 0x05, 0])
+    head = struct.pack(
+        "<4sIHBBIIIII", b"wvpk", 24 + len(body), 0x410, 0, 0, 150_000, 0, 150_000, 0x1807 | 4, 0
+    )
+    return (head + body) * 4
+
+
+def caf_bomb(n_packets: int, *, hidden_behind: bytes = b"") -> bytes:
+    """A table of packets that takes a byte for each, and much more in libav."""
+    sound = struct.pack(">d4sIIIII", 48_000.0, b"aac ", 0, 0, 1024, 1, 0)
+    table = struct.pack(">qqii", n_packets, n_packets * 1024, 0, 0) + b"\x01" * n_packets
+    chunk = struct.Struct(">4sq")
+    return b"".join(
+        [
+            b"caff\0\1\0\0",
+            chunk.pack(b"desc", len(sound)) + sound,
+            hidden_behind,
+            chunk.pack(b"pakt", len(table)) + table,
+            chunk.pack(b"data", -1) + bytes(4) + bytes(1_000),
+        ]
+    )
+
+
+def wma_claims() -> Iterator[tuple[str, Case]]:
+    """A wma file with a huge number in each place of its header in turn."""
+    asf = bytearray(libav(tone(44_100, 1), 44_100, "asf", "wmav2", bit_rate=96_000))
+    for at in range(24, 700, 4):
+        yield f"wma with a huge number at {at}", (
+            bytes(asf[:at] + b"\xff\xff\xff\x7f" + asf[at + 4 :]), ANY
+        )  # fmt: skip
+
+
 def bombs() -> Iterator[tuple[str, Case]]:
+    for n_channels in (3, 255, 4_095):
+        yield f"wavpack of {n_channels} channels", (wavpack_bomb(n_channels), AudioError)
+    yield "caf with a huge table", (caf_bomb(8_000_000), UndecodableAudioError)
+    for name, chunk in (
+        ("free", struct.pack(">4sq", b"free", 0)),
+        ("negative", struct.pack(">4sq", b"info", -1)),
+        ("empty", struct.pack(">4sq", b"kuki", 0)),
+    ):
+        hidden = caf_bomb(8_000_000, hidden_behind=chunk)
+        yield f"caf with a huge table behind {name}", (hidden, UndecodableAudioError)
+    claims = caf_bomb(100).replace(struct.pack(">q", 100), struct.pack(">q", 2**31 // 24 - 1), 1)
+    yield "caf that claims a huge table", (claims, UndecodableAudioError)
     yield "flac of 20 min that claims 10 h", (flac_bomb(1_200, 36_000), ClipDurationError)
     yield "flac of 1 s that claims 10 h", (flac_bomb(1, 36_000), SilentAudioError)
     yield (

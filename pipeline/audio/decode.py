@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import av
 import numpy as np
@@ -16,9 +17,10 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
 from blake3 import blake3
-from numpy.typing import NDArray
 
-from pipeline.audio.sniff import UNMARKED_CONTAINERS, sniff_container
+from pipeline.audio.amr import AMR_DECODERS, FRAME_S, speech_frames
+from pipeline.audio.channels import ChannelTally, Float64Array, frame_channels
+from pipeline.audio.sniff import ACCEPTED, Upload, sniff
 from pipeline.contracts import Float32Array, ReferenceClip
 from pipeline.errors import (
     ClipDurationError,
@@ -28,35 +30,27 @@ from pipeline.errors import (
     UndecodableAudioError,
 )
 
-_MAX_PEAK = 16.0  # +24 dB over full scale: hotter floats are integers in disguise, or noise
-_UNSAFE_PLANES = 8
 _MAX_GAP_S = 0.1  # by which an ogg's time stamps may run ahead of its samples
-_FULL_SCALE = {"u8": 2**7, "s16": 2**15, "s32": 2**31, "flt": 1, "dbl": 1}
+_MAX_FRAME_VALUES = 2**22  # samples times channels of one packet; Vorbis at its largest has half
+_PADDING_SAMPLES = 3_200  # that encoders put around a clip: two frames and their delay, at most
+_PADDING_S = (0.15, 0.4)  # the same at high and low rates
 _CODECS = frozenset(
     [
-        *(
-            "aac",
-            "aac_latm",
-            "alac",
-            "amrnb",
-            "amrwb",
-            "flac",
-            "mp2",
-            "mp2float",
-            "mp3",
-            "mp3float",
-        ),
-        *("opus", "libopus", "vorbis", "libvorbis"),
-        *("adpcm_ima_wav", "adpcm_ms", "gsm_ms", "pcm_alaw", "pcm_mulaw", "pcm_s8", "pcm_u8"),
+        *("aac", "aac_latm", "ac3", "alac", "amrnb", "amrwb", "eac3", "flac", "mp2", "mp2float"),
+        *("mp3", "mp3float", "opus", "libopus", "vorbis", "libvorbis"),
+        *("wavpack", "wmapro", "wmav1", "wmav2"),
+        *("adpcm_ima_qt", "adpcm_ima_wav", "adpcm_ms", "gsm_ms"),
+        *("pcm_alaw", "pcm_mulaw", "pcm_s8", "pcm_u8"),
         *("pcm_s16be", "pcm_s16le", "pcm_s24be", "pcm_s24le", "pcm_s32be", "pcm_s32le"),
         *("pcm_f32be", "pcm_f32le", "pcm_f64be", "pcm_f64le"),
     ]
 )
+_EXACT_CODECS = ("pcm_", "flac", "wavpack")  # hold as many samples as were recorded
 
 
 # What decoding depends on besides the bytes and limits: our own rules and the codecs that come with
 # PyAV.
-DECODER_VERSION = f"1+av-{av.__version__}"
+DECODER_VERSION = f"2+av-{av.__version__}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,47 +68,72 @@ class ClipLimits:
     silence_peak: float = 0.001
 
 
-def decode_clip(data: bytes, limits: ClipLimits | None = None) -> ReferenceClip:
-    """Decodes the first audio track of a wav, flac, mp3, ogg, aac, amr, mp4, m4a, webm or mkv file.
+def decode_clip(
+    data: bytes, limits: ClipLimits | None = None, *, picks_channels: bool = False
+) -> ReferenceClip:
+    """Decodes the first audio track of a file in one of the ACCEPTED formats.
 
-    Samples keep their rate; channels are averaged (in float64, rounded once); wav and flac are
-    exact. The digest is BLAKE3 over the rate (8 bytes, little-endian) and the little-endian float32
-    samples.
+    Samples keep their rate; channels are averaged (in float64, rounded once); wav, flac and other
+    lossless files are exact. picks_channels: leave out of the mean the channels that are silent, or
+    that would cancel the loudest. The digest is BLAKE3 over the rate (8 bytes, little-endian) and
+    the little-endian float32 samples.
 
     A file that breaks off is used as far as it goes; one that is visibly damaged in the middle is
-    refused. Raises TooLargeError, UndecodableAudioError, SampleRateError, ClipDurationError or
-    SilentAudioError, without `param`. Blocks. Memory is bounded by `limits`, not by what the file
-    claims.
+    refused. What a lossy codec puts around the longest allowed clip is cut off; pauses that an AMR
+    file leaves out are silence. Raises TooLargeError, UndecodableAudioError, SampleRateError,
+    ClipDurationError or SilentAudioError, without `param`. Blocks. Memory is bounded by `limits`,
+    not by what the file claims.
     """
     limits = limits or ClipLimits()
     if len(data) > limits.max_bytes:
         raise TooLargeError(f"the file has {len(data)} bytes; allowed are {limits.max_bytes}")
     if not data:
         raise UndecodableAudioError("the file is empty")
-    mono = _MonoBuffer(limits)
+    upload = sniff(data)
+    tally = ChannelTally() if picks_channels else None
+    mono = _decode(upload, _MonoBuffer(limits, tally=tally))
+    chosen = tally.sounding() if tally else None
+    if chosen:  # known only now; to hold all channels meanwhile would take too much memory
+        mono = _decode(upload, _MonoBuffer(limits, chosen=chosen))
+    samples = mono.finish()
+    return ReferenceClip(samples, mono.rate_hz, clip_digest(samples, mono.rate_hz))
+
+
+def clip_digest(samples: Float32Array, sample_rate_hz: int) -> str:
+    """Hex BLAKE3 that names a clip by its rate and samples, float32 (n,)."""
+    rate = sample_rate_hz.to_bytes(8, "little")
+    return blake3(rate + samples.astype("<f4").tobytes()).hexdigest()
+
+
+def _decode(upload: Upload, mono: _MonoBuffer) -> _MonoBuffer:
     try:
-        with _open(data) as container:
+        with _open(upload) as container:
             _read(container, _audio_track(container), mono)
     except FFmpegError as error:
         raise UndecodableAudioError(f"the file cannot be decoded: {error.strerror}") from error
-    samples = mono.finish()
-    digest = blake3(mono.rate_hz.to_bytes(8, "little") + samples.astype("<f4").tobytes())
-    return ReferenceClip(samples, mono.rate_hz, digest.hexdigest())
+    return mono
 
 
-def _open(data: bytes) -> InputContainer:
-    options = {"codec_whitelist": ",".join(sorted(_CODECS)), "protocol_whitelist": "none"}
-    container = sniff_container(data)
-    if container is None:
-        options["format_whitelist"] = UNMARKED_CONTAINERS
+def _open(upload: Upload) -> InputContainer:
+    options = {
+        "codec_whitelist": ",".join(sorted(_CODECS)),
+        "protocol_whitelist": "none",
+        "max_samples": str(_MAX_FRAME_VALUES),
+    }
+    if upload.container is None:
+        options["format_whitelist"] = upload.candidates
     try:
         return av.open(
-            io.BytesIO(data), "r", format=container, options=options, metadata_errors="ignore"
+            io.BytesIO(upload.data),
+            "r",
+            format=upload.container,
+            options=options,
+            metadata_errors="ignore",
         )
     except FFmpegError as error:
-        expected = "wav, flac, mp3, ogg, aac, amr, mp4, m4a, webm or mkv"
+        container = upload.container
         found = f"damaged {container}" if container else "of no known audio format"
-        raise UndecodableAudioError(f"the file is {found}; expected is {expected}") from error
+        raise UndecodableAudioError(f"the file is {found}; expected is {ACCEPTED}") from error
 
 
 def _audio_track(container: InputContainer) -> AudioStream:
@@ -124,20 +143,35 @@ def _audio_track(container: InputContainer) -> AudioStream:
     context = track.codec_context
     if context is None or context.codec.name not in _CODECS:
         codec = "unknown" if context is None else context.codec.name
-        raise UndecodableAudioError(f"the audio codec is {codec}, which is not accepted")
+        raise UndecodableAudioError(
+            f"the audio codec is {codec}, which is not accepted; expected is {ACCEPTED}"
+        )
     context.thread_count = 1
+    context.options = {"max_samples": str(_MAX_FRAME_VALUES)}
     if context.codec.name == "flac":
-        context.options = {"err_detect": "crccheck+explode"}
+        context.options = {**context.options, "err_detect": "crccheck+explode"}
     return track
 
 
 class _MonoBuffer:
-    """Collects decoded frames as mono samples and refuses what breaks a limit at once."""
+    """Collects decoded frames as mono samples and refuses what breaks a limit at once.
 
-    def __init__(self, limits: ClipLimits) -> None:
+    tally: told of every frame's channels. chosen: the channels to average; None for all of them.
+    """
+
+    def __init__(
+        self,
+        limits: ClipLimits,
+        *,
+        tally: ChannelTally | None = None,
+        chosen: list[int] | None = None,
+    ) -> None:
         self.rate_hz = 0
         self.n_samples = 0
+        self.padding_s = 0.0  # by which the file may outlast the longest clip
         self._limits = limits
+        self._tally = tally
+        self._chosen = chosen
         self._blocks: list[Float32Array] = []
 
     @property
@@ -146,9 +180,12 @@ class _MonoBuffer:
 
     def add(self, frame: av.AudioFrame) -> None:
         self._check_rate(frame.sample_rate)
-        mono = _mono(frame)
+        channels = frame_channels(frame)
+        if self._tally:
+            self._tally.add(channels)
+        mono = self._mean(channels)
         self.n_samples += len(mono)
-        if self.duration_s > self._limits.max_duration_s:
+        if self.duration_s > self._limits.max_duration_s + self.padding_s:
             raise ClipDurationError(
                 f"the clip is longer than {self._limits.max_duration_s:g} s; "
                 f"{self._allowed_durations()}"
@@ -164,6 +201,7 @@ class _MonoBuffer:
                 f"the clip lasts {self.duration_s:.5g} s; {self._allowed_durations()}"
             )
         samples = np.concatenate(self._blocks)
+        samples = samples[: int(self._limits.max_duration_s * self.rate_hz)]
         peak = np.abs(samples - samples.mean(dtype=np.float64)).max()
         if peak <= self._limits.silence_peak:
             raise SilentAudioError(
@@ -171,6 +209,11 @@ class _MonoBuffer:
                 f"more than {self._limits.silence_peak:g} is needed"
             )
         return samples
+
+    def _mean(self, channels: Float64Array) -> Float32Array:
+        if self._chosen is not None and max(self._chosen) < len(channels):
+            channels = channels[self._chosen]
+        return channels.mean(axis=0).astype(np.float32)
 
     def _check_rate(self, rate_hz: int) -> None:
         if rate_hz == self.rate_hz:
@@ -195,10 +238,11 @@ class _MonoBuffer:
 def _read(container: InputContainer, track: AudioStream, mono: _MonoBuffer) -> None:
     """Decodes into `mono` until the file ends, breaks off, or a limit is hit."""
     timeline = _Timeline(container.format.name)
+    mono.padding_s = _padding_s(track)
     is_damaged = False
     for packet in _packets(container, track):
         try:
-            frames = packet.decode()
+            frames = _frames(packet, track)
         except FFmpegError:
             is_damaged = (
                 mono.n_samples > 0
@@ -210,6 +254,33 @@ def _read(container: InputContainer, track: AudioStream, mono: _MonoBuffer) -> N
                     f"the file is damaged after {mono.duration_s:.2f} s of audio"
                 )
             mono.add(frame)
+
+
+def _padding_s(track: AudioStream) -> float:
+    if track.codec_context.name.startswith(_EXACT_CODECS):
+        return 0.0
+    least_s, most_s = _PADDING_S
+    return min(max(_PADDING_SAMPLES / max(track.rate, 1), least_s), most_s)
+
+
+def _frames(packet: av.Packet, track: AudioStream) -> list[av.AudioFrame]:
+    decoder = track.codec_context.name
+    if decoder not in AMR_DECODERS or not packet.size:
+        return cast("list[av.AudioFrame]", packet.decode())
+    frames: list[av.AudioFrame] = []
+    for speech in speech_frames(bytes(packet), decoder):
+        if speech is None:
+            frames.append(_silence(AMR_DECODERS[decoder].sample_rate_hz))
+        else:
+            frames += track.codec_context.decode(av.Packet(speech))
+    return frames
+
+
+def _silence(rate_hz: int) -> av.AudioFrame:
+    nothing = np.zeros((1, round(FRAME_S * rate_hz)), np.float32)
+    frame = av.AudioFrame.from_ndarray(nothing, format="flt", layout="mono")
+    frame.sample_rate = rate_hz
+    return frame
 
 
 class _Timeline:
@@ -236,39 +307,3 @@ def _packets(container: InputContainer, track: AudioStream) -> Iterator[av.Packe
         yield from container.demux(track)
     except FFmpegError:  # the file breaks off: what came before is used
         return
-
-
-def _mono(frame: av.AudioFrame) -> Float32Array:
-    """float32 (n,), full scale ±1: the mean of a frame's channels."""
-    frame = _with_safe_planes(frame)
-    sample_format = frame.format.name.removesuffix("p")
-    values = frame.to_ndarray()  # planar: [C, n]; packed: [1, n * C]
-    if not frame.format.is_planar:
-        values = values.reshape(-1, frame.layout.nb_channels).T
-    channels: NDArray[np.float64] = values.astype(np.float64)
-    if sample_format == "u8":
-        channels -= _FULL_SCALE["u8"]
-    channels /= _FULL_SCALE[sample_format]
-    peak = np.abs(channels).max(initial=0.0)
-    if not peak <= _MAX_PEAK:  # also for NaN
-        raise UndecodableAudioError(
-            f"the clip has a sample of {peak:g} times full scale; "
-            f"allowed are finite values up to {_MAX_PEAK:g}"
-        )
-    return channels.mean(axis=0).astype(np.float32)
-
-
-def _with_safe_planes(frame: av.AudioFrame) -> av.AudioFrame:
-    """The same samples in one plane if there are many.
-
-    PyAV finds the planes by looking for a null pointer behind the last; from eight on there is
-    none, and it reads foreign memory.
-    """
-    if not frame.format.is_planar or frame.layout.nb_channels < _UNSAFE_PLANES:
-        return frame
-    packed = av.AudioResampler(format=frame.format.packed).resample(frame)
-    if len(packed) != 1:
-        raise UndecodableAudioError(
-            f"the clip has {frame.layout.nb_channels} channels that cannot be told apart"
-        )
-    return packed[0]

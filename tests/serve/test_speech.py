@@ -11,6 +11,8 @@ import numpy as np
 import openai
 import pytest
 
+from pipeline.audio.decode import decode_clip
+from tests.audio_files import wav
 from tests.serve.service_client import (
     TEXT,
     TIMEOUT_S,
@@ -130,6 +132,18 @@ def test_every_reply_has_the_headers(client: ServiceClient):
             assert len(reply.headers.get_list(header)) == 1, (reply.url, header)
     assert "tokenizer;dur=" in replies[0].headers["server-timing"]
     assert replies[0].headers["x-cache"] in {"l1", "l3", "miss"}
+
+
+def test_a_bad_but_usable_clip_is_named_on_misses_and_hits(client: ServiceClient):
+    clip, transcript = listed_clip()
+    known = decode_clip(clip)
+    quiet = wav(known.samples[np.newaxis] * 0.02, known.sample_rate_hz)
+    replies = [client.http.post("/v1/audio/speech", json=cloned(quiet, transcript)) for _ in "12"]
+    assert [reply.headers["x-cache"] for reply in replies] == ["miss", "l1"]
+    assert [reply.headers["x-audio-warning"] for reply in replies] == ["quiet", "quiet"]
+    peaks = [np.abs(decoded(reply.content)[0]).max() for reply in (*replies, client.speak())]
+    assert min(peaks) > 0.4 * max(peaks)
+    assert "x-audio-warning" not in client.speak().headers
 
 
 def test_a_callers_request_id_is_kept_and_logged(client: ServiceClient):

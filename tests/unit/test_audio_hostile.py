@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from pipeline.audio.decode import ClipLimits, decode_clip
-from pipeline.errors import InputError
+from pipeline.audio.reference import read_reference
+from pipeline.errors import InputError, UndecodableAudioError
 from tests.audio_files import libav, tone, wav
-from tests.hostile_files import ANY, OK, Case, bombs, hostile_cases
+from tests.hostile_files import ANY, OK, Case, bombs, hostile_cases, wma_claims
 
 pytestmark = pytest.mark.unit
 MAX_S = 2.0  # of the processor; the slowest takes 0.1 on a usual one
@@ -55,6 +56,16 @@ def test_every_hostile_upload_is_refused_or_decoded(cases: dict[str, Case]) -> N
     assert not wrong, "\n".join(wrong)
 
 
+def test_what_is_decoded_can_be_conditioned(cases: dict[str, Case]) -> None:
+    for name, (data, _) in cases.items():
+        try:
+            read = read_reference(data, LIMITS)
+        except InputError:
+            continue
+        assert np.isfinite(read.clip.samples).all(), name
+        assert 0 < read.clip.duration_s <= LIMITS.max_duration_s, name
+
+
 def test_a_thousand_hostile_uploads_leave_nothing_behind(cases: dict[str, Case]) -> None:
     honest = wav(tone(16_000, 1), 16_000)
     before = decode_clip(honest).digest
@@ -72,7 +83,6 @@ def test_a_thousand_hostile_uploads_leave_nothing_behind(cases: dict[str, Case])
 
 def test_random_damage_is_never_a_crash() -> None:
     rng = np.random.default_rng(11)
-    music = tone(48_000, 1)
     for container, encoder in (
         ("flac", "flac"),
         ("mp3", "libmp3lame"),
@@ -80,8 +90,25 @@ def test_random_damage_is_never_a_crash() -> None:
         ("webm", "libopus"),
         ("ipod", "aac"),
         ("wav", "pcm_s24le"),
+        ("aiff", "pcm_s16be"),
+        ("caf", "alac"),
+        ("wv", "wavpack"),
+        ("asf", "wmav2"),
+        ("ac3", "ac3"),
+        ("eac3", "eac3"),
+        ("mpegts", "aac"),
+        ("mpegts", "mp2"),
+        ("amr", "libopencore_amrnb"),
+        ("3gp", "libopencore_amrnb"),
     ):
-        whole = np.frombuffer(libav(music, 48_000, container, encoder), np.uint8)
+        rate_hz = {"asf": 44_100, "amr": 8_000, "3gp": 8_000}.get(container, 48_000)
+        music = tone(rate_hz, 1)
+        sample_format = "s16p" if encoder == "wavpack" else None
+        bit_rate = 96_000 if encoder == "wmav2" else None
+        encoded = libav(
+            music, rate_hz, container, encoder, sample_format=sample_format, bit_rate=bit_rate
+        )
+        whole = np.frombuffer(encoded, np.uint8)
         for _ in range(40):
             data = whole.copy()
             where = rng.integers(0, min(len(data), rng.choice([64, 400, len(data)])), 8)
@@ -91,13 +118,13 @@ def test_random_damage_is_never_a_crash() -> None:
 
 def test_bombs_stay_small(tmp_path: Path) -> None:
     """In a fresh process, whose peak memory is its own."""
-    for number, (data, _) in enumerate(dict(bombs()).values()):
+    for number, (_, (data, _)) in enumerate([*bombs(), *wma_claims()]):
         (tmp_path / str(number)).write_bytes(data)
     program = """
 import sys
 from pathlib import Path
 from pipeline.audio.decode import decode_clip
-from pipeline.errors import InputError
+from pipeline.errors import InputError, UndecodableAudioError
 def peak(): return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 before = peak()
 for path in Path(sys.argv[1]).iterdir():
@@ -124,3 +151,18 @@ def _open_files() -> int:
 def _resident_bytes() -> int:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
+
+
+@pytest.mark.parametrize(
+    ("container", "encoder"),
+    [("flac", "flac"), ("wv", "wavpack"), ("ogg", "libopus"), ("aiff", "pcm_s16be")],
+)
+def test_one_packet_cannot_hold_more_than_the_bound(
+    monkeypatch: pytest.MonkeyPatch, container: str, encoder: str
+) -> None:
+    sample_format = "s16p" if encoder == "wavpack" else None
+    data = libav(tone(48_000, 1), 48_000, container, encoder, sample_format=sample_format)
+    assert decode_clip(data).duration_s == 1
+    monkeypatch.setattr("pipeline.audio.decode._MAX_FRAME_VALUES", 100)
+    with pytest.raises(UndecodableAudioError):
+        decode_clip(data)

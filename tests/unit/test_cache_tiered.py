@@ -279,7 +279,7 @@ async def test_aliases_are_found_in_memory_and_below():
     tier = ScriptedTier()
     cache = make_cache(tier)
     assert await cache.find_alias(ALIAS_KEY) is None
-    alias = Alias(make_key().clip, 3.25)
+    alias = Alias(make_key().clip, 3.25, ("quiet", "noisy"))
     cache.publish_alias(ALIAS_KEY, alias)
     assert await cache.find_alias(ALIAS_KEY) == alias
     fresh = make_cache(tier)

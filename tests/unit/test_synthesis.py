@@ -38,6 +38,15 @@ async def test_chunks_arrive_in_order_and_the_last_is_marked():
     assert 0 < times.ttfa_s <= times.total_s
 
 
+async def test_warnings_about_the_clip_are_known_at_the_first_chunk():
+    watch = StopWatch()
+    speaker = ChainedSpeaker(FakePrompts(), FakeLM(3), FakeDecoder())
+    voices = FakeVoices(warnings=("quiet",))
+    async with aclosing(synthesize(b"clip", REQUEST, voices, speaker, watch)) as speech:
+        await anext(speech)
+        assert watch.warnings == ("quiet",)
+
+
 async def test_the_same_seed_gives_the_same_samples_and_another_one_others():
     def joined(chunks: list[SpeechChunk]) -> np.ndarray:
         return np.concatenate([c.samples for c in chunks])

@@ -10,9 +10,12 @@ import pytest
 
 from deployments import voices
 from deployments.settings import load_settings
+from deployments.speech_reply import audio_warning
+from pipeline.audio.decode import decode_clip
 from pipeline.contracts import ReferenceClip, VoicePrompt
-from pipeline.errors import StageUnavailableError
+from pipeline.errors import ConfigError, StageUnavailableError
 from pipeline.voice_list import VOICES_DIR, load_voices
+from tests.audio_files import wav
 from tests.fakes import voice_prompt
 from tests.waiting import until
 
@@ -81,3 +84,58 @@ async def test_a_cached_voice_needs_no_tokenizer(library):
     encoder.is_dead = True
     await encoder.asked_again()
     assert (await voice_library.resolve(CLIP)).tier == "l1"
+
+
+def quiet_upload() -> bytes:
+    clip = decode_clip(CLIP)
+    return wav(clip.samples[np.newaxis] * 0.02, clip.sample_rate_hz)
+
+
+async def test_warnings_come_with_misses_and_hits(library):
+    voice_library, _ = library
+    found = [await voice_library.resolve(quiet_upload()) for _ in range(2)]
+    assert [(voice.tier, voice.warnings) for voice in found] == [
+        ("miss", ("quiet",)),
+        ("l1", ("quiet",)),
+    ]
+    assert (await voice_library.resolve(CLIP)).warnings == ()
+    warmed = await voice_library.warm(quiet_upload(), is_durable=False)
+    assert warmed["warnings"] == ["quiet"]
+
+
+async def test_warnings_outlive_the_process(tmp_path):
+    for tier in ("miss", "l3"):
+        settings = load_settings({"cache": {"url": str(tmp_path), "l2": "off"}})
+        library = voices.VoiceLibrary(settings, ReplaceableEncoder())
+        await library.start()
+        found = await library.warm(quiet_upload(), is_durable=True)
+        await library.close()
+        assert (found["tier"], found["warnings"]) == (tier, ["quiet"])
+
+
+async def test_conditioning_is_part_of_what_names_a_clip(tmp_path):
+    clips = {}
+    for conditioning in ("speech", "released", "speech"):
+        settings = load_settings(
+            {
+                "cache": {"url": str(tmp_path), "l2": "off"},
+                "voices": {"conditioning": conditioning},
+            }
+        )
+        library = voices.VoiceLibrary(settings, ReplaceableEncoder())
+        await library.start()
+        found = await library.warm(quiet_upload(), is_durable=True)
+        await library.close()
+        assert clips.setdefault(conditioning, found["clip"]) == found["clip"]
+    assert clips["released"] == decode_clip(quiet_upload()).digest
+    assert clips["speech"] != clips["released"]
+
+
+def test_an_unknown_conditioning_stops_start_up():
+    with pytest.raises(ConfigError, match=r"voices\.conditioning.*'speech' or 'released'"):
+        load_settings({"voices": {"conditioning": "studio"}})
+
+
+def test_the_header_is_there_when_there_is_something_to_say():
+    assert audio_warning(()) == {}
+    assert audio_warning(("quiet", "noisy")) == {"X-Audio-Warning": "quiet, noisy"}
