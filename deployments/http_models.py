@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from deployments.settings import Limits
-from pipeline.contracts import BASE_VARIANT, Mode, Sampling, SpeechRequest
+from pipeline.contracts import BASE_VARIANT, NO_LIMIT_TOKENS, Mode, Sampling, SpeechRequest
 from pipeline.errors import InputError, TextError, UnsupportedError
 
 AudioFormat = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
@@ -78,10 +78,18 @@ class SpeechBody(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = Field(
         None, description="Same request and seed, same bytes; random when left out"
     )
-    temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.7
-    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    top_k: Annotated[int, Field(ge=0, le=5120)] = 0
-    max_new_tokens: Annotated[int, Field(ge=5, le=8192)] = 8192
+    temperature: Annotated[float, Field(ge=0.0, le=2.0)] | None = Field(
+        None, description="0 is greedy; the checkpoint's own (0.7 as released) when left out"
+    )
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] | None = Field(
+        None, description="1 is off; the checkpoint's own (1 as released) when left out"
+    )
+    top_k: Annotated[int, Field(ge=0, le=5120)] | None = Field(
+        None, description="0 is off; the checkpoint's own (50 as released) when left out"
+    )
+    max_new_tokens: Annotated[int, Field(ge=5, le=8192)] | None = Field(
+        None, description="Audio tokens of the whole answer, 41.7 a second; no limit when left out"
+    )
     initial_codec_chunk_frames: Annotated[int, Field(ge=0, le=250)] | None = Field(
         None,
         description="Frames (40 ms) of the first audio: fewer for sound sooner; 0 as usual",
@@ -153,7 +161,7 @@ def _sampling_of(body: SpeechBody) -> Sampling:
     return Sampling(
         temperature=body.temperature,
         seed=secrets.randbits(63) if body.seed is None else body.seed,
-        max_tokens=body.max_new_tokens,
+        max_tokens=NO_LIMIT_TOKENS if body.max_new_tokens is None else body.max_new_tokens,
         top_p=body.top_p,
         top_k=body.top_k,
     )

@@ -110,5 +110,5 @@ def espeak_phonemes(text: str) -> str:
     voice = _MANDARIN_VOICE if _IDEOGRAPH.search(text) else None
     spoken = written(phones_of(default_espeak().speak(text, voice).events))
     if not spoken:
-        raise TextError("the text holds nothing that can be spoken", param="input")
+        raise TextError("the text holds nothing that can be spoken")
     return spoken
