@@ -5,6 +5,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+LOCK := out/lock
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .PHONY: help setup demo stop check format test lock
@@ -16,8 +17,8 @@ setup: $(STAMP) ## make .venv with the timbre command in it
 
 # torch comes first and by itself: its CPU build, so that nothing pulls gigabytes of CUDA packages.
 $(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "timbre needs Python 3.11 or newer: make $@ PYTHON=/path/to/python3"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "timbre needs Python 3.11 or newer: make $@ PYTHON=/path/to/python3"; exit 1; }
+	"$(PYTHON)" -m venv $(VENV)
 	@echo "installing (about two minutes on a fast line)"
 	$(BIN)/python -m pip install --constraint constraints.txt torch $(TORCH_INDEX)
 	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[cpu,dev]'
@@ -41,3 +42,13 @@ format: setup ## let ruff rewrite what it can
 test: setup ## every tier: unit, parity, serve, chaos
 	$(PYTEST) -m "not serve and not chaos"
 	$(PYTEST) -m "serve or chaos"
+
+# What pip calls torch's CPU build (+cpu) is left out: other indexes offer the same version under its bare number.
+lock: ## write constraints.txt anew: the newest versions that pyproject.toml allows, in a clean environment
+	rm -rf $(LOCK)
+	"$(PYTHON)" -m venv $(LOCK)
+	$(LOCK)/bin/python -m pip install torch $(TORCH_INDEX)
+	$(LOCK)/bin/python -m pip install '.[cpu,dev]'
+	set -o pipefail; grep '^#' constraints.txt > $(LOCK)/constraints.txt && \
+	$(LOCK)/bin/python -m pip freeze --exclude timbre | sed 's/+.*//' | LC_ALL=C sort -f >> $(LOCK)/constraints.txt
+	mv $(LOCK)/constraints.txt constraints.txt

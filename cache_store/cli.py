@@ -5,6 +5,7 @@ Results go to stdout (one JSON document with --json), progress and messages to s
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import random
 import re
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
+from urllib.parse import urlsplit
 
 import typer
 import typer.core
@@ -360,12 +362,26 @@ def _post_clip(server: str, clip: bytes, api_key: str | None) -> dict[str, objec
         headers["Authorization"] = f"Bearer {api_key}"
     request = urllib.request.Request(f"{server}/v1/cache/warm", clip, headers)  # noqa: S310 - checked
     try:
-        with urllib.request.urlopen(request, timeout=120) as reply:  # noqa: S310 - checked above
+        with _opener(server).open(request, timeout=120) as reply:
             return cast("dict[str, object]", json.load(reply))
     except urllib.error.HTTPError as error:
         return {"error": error.read().decode("utf-8", "replace")[:500]}
     except OSError as error:
         return {"error": str(error)}
+
+
+def _opener(server: str) -> urllib.request.OpenerDirector:
+    """Past the environment's proxies to this machine, through them to any other."""
+    handlers = [urllib.request.ProxyHandler({})] if _is_loopback(server) else []
+    return urllib.request.build_opener(*handlers)
+
+
+def _is_loopback(server: str) -> bool:
+    host = urlsplit(server).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return host == "localhost"
 
 
 def _watched(items: Iterable[T], what: str) -> Iterator[T]:

@@ -1,35 +1,42 @@
 """The graph on one screen: four deployments, wired; the LLM once for each variant.
 
-`serve run serve_config.yaml` builds it with `build_app`. No `from __future__ import annotations`
-here: Serve reads the type of `args` from the annotation itself.
+`serve run serve_config.yaml` builds it with `build_app`.
 """
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from ray import serve
 from ray.serve import Application
+from ray.serve.exceptions import RayServeException
 
 from deployments.ingress import Router
 from deployments.llm import LLMReplica
-from deployments.preflight import check_cluster, live_nodes
-from deployments.serve_config import find_config_file, read_serve_config
-from deployments.settings import Settings
+from deployments.preflight import REFUSAL, checked_settings
 from deployments.tokenizer import TokenizerReplica
 from deployments.vocoder import VocoderReplica
+from pipeline.errors import SetupError
 
 
-def build_app(args: Settings) -> Application:
+def build_app(args: Mapping[str, Any]) -> Application:
     """Bind the chain. Resources, replicas and queues of each stage are the serve config's.
 
-    Raises ConfigError when the config file holds unknown keys or asks what the cluster does not
-    have.
+    args: one settings tree, as `Settings` has it. Raises RayServeException when the config holds
+    a mistake or asks what the cluster does not have: Serve shows the text of that one, once, where
+    it would build again after any other and show the tracebacks of every try.
     """
-    if args.config_file is not None:
-        check_cluster(read_serve_config(find_config_file(args.config_file)), live_nodes())
+    try:
+        settings = checked_settings(args)
+    except SetupError as error:
+        raise RayServeException(REFUSAL + error.message) from None
 
-    tokenizer = serve.deployment(name="Tokenizer")(TokenizerReplica).bind(args)
+    tokenizer = serve.deployment(name="Tokenizer")(TokenizerReplica).bind(settings)
     llms = {
-        variant: serve.deployment(name=name)(LLMReplica).bind(args, variant)
-        for variant, name in args.llm_deployments.items()
+        variant: serve.deployment(name=name)(LLMReplica).bind(settings, variant)
+        for variant, name in settings.llm_deployments.items()
     }
-    vocoder = serve.deployment(name="Vocoder")(VocoderReplica).bind(args, llms)
+    vocoder = serve.deployment(name="Vocoder")(VocoderReplica).bind(settings, llms)
     router = serve.deployment(name="Router")(serve.ingress()(Router))
-    return router.bind(args, tokenizer, llms, vocoder)
+    return router.bind(settings, tokenizer, llms, vocoder)

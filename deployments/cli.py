@@ -11,6 +11,7 @@ from rich.console import Console
 
 from cache_store.cli import app as cache_app
 from pipeline.cli import app, one_line_errors
+from pipeline.errors import UnknownVoiceError
 
 STATE_DIR = Path("out")
 CPU_CONFIG = Path("serve_config.cpu.yaml")
@@ -24,8 +25,6 @@ def _say(line: str) -> None:
 
 
 Config = Annotated[Path, typer.Argument(help="A serve config for this machine")]
-app.add_typer(cache_app, name="cache")
-
 StateDir = Annotated[Path, typer.Option(help="Where logs and the state of the service go")]
 
 
@@ -49,11 +48,12 @@ def up(config: Config = CPU_CONFIG, state_dir: StateDir = STATE_DIR) -> None:
     from deployments.service import LocalService
 
     local = LocalService(state_dir)
-    if (service := local.running()) is not None:
-        _say(f"already running at {service.url} (timbre down stops it)")
-        return
-    with console.status("starting") as status:
-        service = local.start(config, {}, status.update, _say)
+    with local.sole():
+        if (service := local.running()) is not None:
+            _say(f"already running at {service.url} (timbre down stops it)")
+            return
+        with console.status("starting") as status:
+            service = local.start(config, {}, status.update, _say)
     _say(f"ready at {service.url}, API docs at {service.url}/docs, log in {service.log}")
 
 
@@ -73,13 +73,17 @@ def demo(config: Config = CPU_CONFIG, state_dir: StateDir = STATE_DIR, voice: st
     """Start the service with an empty cache, clone a voice twice, and show what each take cost."""
     from deployments.demo import speak_once, write_wav
     from deployments.service import LocalService
+    from pipeline.voice_list import load_voices
+
+    if voice not in (listed := load_voices()):
+        raise UnknownVoiceError(f"no voice is named {voice!r}; voices: {', '.join(listed)}")
 
     local = LocalService(state_dir)
-    if local.stop():
-        _say("stopped the service of an earlier demo")
     cache_dir = (state_dir / "demo_cache").resolve()
-    shutil.rmtree(cache_dir, ignore_errors=True)
-    with console.status("starting") as status:
+    with local.sole(), console.status("starting") as status:
+        if local.stop():
+            _say("stopped the service of an earlier demo")
+        shutil.rmtree(cache_dir, ignore_errors=True)
         environment = {"TIMBRE_CACHE__URL": str(cache_dir)}
         service = local.start(config, environment, status.update, _say)
         status.update("cloning a voice")

@@ -3,11 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from deployments.serve_config import ServeConfig, StageAsk
+from deployments.named_things import missing_here, unknown_names
+from deployments.serve_config import ServeConfig, StageAsk, find_config_file, read_serve_config
+from deployments.settings import Settings, load_settings
 from pipeline.errors import ConfigError
 
 EPSILON = 1e-6
+REFUSAL = "timbre cannot start: "  # in front of what stopped it, in every log
+CPU_CONFIG = "serve_config.cpu.yaml"
+
+
+def checked_settings(args: Mapping[str, Any]) -> Settings:
+    """Settings of a service that the cluster of this process can run.
+
+    Raises SetupError with every mistake of the config, or with what the cluster lacks.
+    """
+    settings = load_settings(dict(args))
+    problems = [f"args.{problem}" for problem in unknown_names(settings)]
+    if settings.config_file is not None:
+        config = read_serve_config(find_config_file(settings.config_file))
+        nodes = live_nodes()
+        check_cluster(config, nodes)
+        if len(nodes) == 1 and not settings.cluster.may_grow:
+            problems += [f"args.{problem}" for problem in missing_here(settings)]
+    if problems:
+        raise ConfigError("; ".join(problems))
+    return settings
 
 
 def check_cluster(config: ServeConfig, nodes: Sequence[Mapping[str, float]]) -> None:
@@ -17,6 +40,12 @@ def check_cluster(config: ServeConfig, nodes: Sequence[Mapping[str, float]]) -> 
     """
     if config.settings.cluster.may_grow:
         return
+    gpus = _asked(config.asks, "GPU")
+    if gpus and not any(node.get("GPU") for node in nodes):
+        raise ConfigError(
+            f"there is no GPU here, and {config.name} asks for {gpus}; without one, {CPU_CONFIG} "
+            f"runs (serve run {CPU_CONFIG}, or timbre up)"
+        )
     problems = [*_missing_totals(config.asks, nodes), *_unfit_replicas(config.asks, nodes)]
     if not problems:
         problems = _unpacked_gpus(config.asks, nodes)
@@ -25,8 +54,19 @@ def check_cluster(config: ServeConfig, nodes: Sequence[Mapping[str, float]]) -> 
             "the cluster does not have what the serve config asks: "
             + "; ".join(problems)
             + ". Lower the shares or replicas, add machines, "
-            "or set args.cluster.may_grow when an autoscaler will"
+            "or set args.cluster.may_grow when an autoscaler will; "
+            "timbre up lets stages share the cores that there are"
         )
+
+
+def _asked(asks: Sequence[StageAsk], resource: str) -> str:
+    """How much of a resource the replicas at start need, and which; empty when none does."""
+    wanting = [ask for ask in asks if resource in ask.resources]
+    total = sum(ask.replicas * ask.resources[resource] for ask in wanting)
+    stages = ", ".join(
+        f"{ask.name} {ask.replicas} × {ask.resources[resource]:g}" for ask in wanting
+    )
+    return f"{total:g} ({stages})" if total else ""
 
 
 def live_nodes() -> list[dict[str, float]]:
@@ -39,14 +79,10 @@ def live_nodes() -> list[dict[str, float]]:
 def _missing_totals(asks: Sequence[StageAsk], nodes: Sequence[Mapping[str, float]]) -> list[str]:
     problems: list[str] = []
     for resource in sorted({name for ask in asks for name in ask.resources}):
-        wanting = [ask for ask in asks if resource in ask.resources]
-        asked = sum(ask.replicas * ask.resources[resource] for ask in wanting)
+        total = sum(ask.replicas * ask.resources.get(resource, 0.0) for ask in asks)
         present = sum(node.get(resource, 0.0) for node in nodes)
-        if asked > present + EPSILON:
-            stages = ", ".join(
-                f"{ask.name} {ask.replicas} × {ask.resources[resource]:g}" for ask in wanting
-            )
-            problems.append(f"{resource}: asked {asked:g} ({stages}), present {present:g}")
+        if total > present + EPSILON:
+            problems.append(f"{resource}: asked {_asked(asks, resource)}, present {present:g}")
     return problems
 
 

@@ -16,10 +16,12 @@ from typing import Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from deployments.named_things import unknown_names
 from deployments.settings import Settings, StageShare, load_settings
 from pipeline.contracts import BASE_VARIANT
 from pipeline.errors import ConfigError
 
+MAX_PORT = 65_535
 CONTROL_CALLS = 4  # room that grants and status calls need beside streams in max_ongoing_requests
 
 
@@ -34,8 +36,9 @@ class StageAsk:
 
 @dataclass(frozen=True, slots=True)
 class ServeConfig:
-    """A linted serve config. asks: one per stage. document: the file as read."""
+    """A linted serve config. name: of its file. asks: one per stage. document: the file as read."""
 
+    name: str
     settings: Settings
     asks: tuple[StageAsk, ...]
     document: Mapping[str, Any]
@@ -47,8 +50,10 @@ def read_serve_config(path: Path) -> ServeConfig:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read the serve config {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{path} does not hold a mapping")
     problems = lint(document)
@@ -57,24 +62,47 @@ def read_serve_config(path: Path) -> ServeConfig:
     application = document["applications"][0]
     settings = load_settings(application.get("args", {}))
     asks = tuple(_ask_of(deployment) for deployment in application["deployments"])
-    return ServeConfig(settings, asks, document)
+    return ServeConfig(path.name, settings, asks, document)
 
 
 def lint(document: Mapping[str, Any]) -> list[str]:
     """Every problem of a serve config, as sentences; empty when it is good."""
     from ray.serve.schema import ServeDeploySchema
 
-    problems = list(_unknown_keys(document, ServeDeploySchema, ""))
+    problems = [*_unknown_keys(document, ServeDeploySchema, ""), *_not_mappings(document)]
+    problems = problems or _wrong_values(document, ServeDeploySchema, "")
     if problems:
         return problems
-    try:
-        ServeDeploySchema.model_validate(document)
-    except ValidationError as error:
-        return [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
     applications = document.get("applications", [])
     if len(applications) != 1:
         return [f"one application is expected, found {len(applications)}"]
-    return _lint_application(applications[0])
+    return [*_lint_port(document), *_lint_application(applications[0])]
+
+
+def _wrong_values(node: object, schema: type[BaseModel], path: str) -> list[str]:
+    try:
+        schema.model_validate(node)
+    except ValidationError as error:
+        found = error.errors()
+        return [f"{'.'.join([*path.split(), *map(str, e['loc'])])}: {e['msg']}" for e in found]
+    return []
+
+
+def _not_mappings(document: Mapping[str, Any]) -> list[str]:
+    """Ray's own models fail on these without saying where."""
+    problems: list[str] = []
+    for name in ("applications", "deployments"):
+        parents = [document] if name == "applications" else document.get("applications", [])
+        for parent in parents:
+            items = parent.get(name, [])
+            if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+                return [f"{name}: a list of mappings is expected"]
+    return problems
+
+
+def _lint_port(document: Mapping[str, Any]) -> list[str]:
+    port = int(document.get("http_options", {}).get("port", 0))
+    return [] if 0 <= port <= MAX_PORT else [f"http_options.port is {port}, above {MAX_PORT}"]
 
 
 def _unknown_keys(node: object, schema: object, path: str) -> Sequence[str]:
@@ -107,24 +135,30 @@ def _model_in(schema: object) -> type[BaseModel] | None:
 
 
 def _lint_application(application: Mapping[str, Any]) -> list[str]:
+    from ray.serve.config import AutoscalingConfig
+
     try:
         settings = load_settings(application.get("args", {}))
     except ConfigError as error:
         return [f"args: {error.message}"]
+    problems = [f"args.{problem}" for problem in unknown_names(settings)]
     deployments = {d["name"]: d for d in application.get("deployments", [])}
     stages = ("Router", "Tokenizer", *settings.llm_deployments.values(), "Vocoder")
-    problems = [
+    problems += [
         f"deployments: no stage is named {name!r}; stages: {', '.join(stages)}"
-        for name in deployments.keys() - set(stages)
+        for name in sorted(deployments.keys() - set(stages))
     ]
     for name in stages:
         if name not in deployments:
             problems.append(f"deployments: {name} is missing; every stage states its resources")
-        elif "autoscaling_config" not in deployments[name]:
+        elif (scaling := deployments[name].get("autoscaling_config")) is None:
             problems.append(
                 f"deployments.{name}: autoscaling_config is missing; adding one later restarts "
                 "every replica, so pin with min_replicas = max_replicas instead"
             )
+        else:
+            where = f"deployments.{name}.autoscaling_config"
+            problems += _wrong_values(scaling, AutoscalingConfig, where)
     if not problems:
         problems += _lint_room(deployments, settings)
         problems += _lint_shares(deployments, settings)
@@ -180,8 +214,9 @@ def _ask_of(deployment: Mapping[str, Any]) -> StageAsk:
     scaling = deployment["autoscaling_config"]
     replicas = scaling.get("initial_replicas") or scaling.get("min_replicas", 1)
     options = deployment.get("ray_actor_options", {})
+    num_cpus = options.get("num_cpus")
     resources = {
-        "CPU": float(options.get("num_cpus", 1)),
+        "CPU": 1.0 if num_cpus is None else float(num_cpus),
         "GPU": float(options.get("num_gpus") or 0),
     }
     resources |= {name: float(amount) for name, amount in options.get("resources", {}).items()}

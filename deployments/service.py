@@ -5,32 +5,41 @@ It runs Ray's own `serve run` with the config given; nothing here is needed in p
 
 from __future__ import annotations
 
-import json
-import os
+import fcntl
+import math
 import re
-import signal
-import socket
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
+import psutil
 import yaml
+from pydantic import Field, TypeAdapter, ValidationError
 
-from deployments.serve_config import ServeConfig, read_serve_config
-from pipeline.errors import ConfigError, SetupError
+from deployments.cores import usable_cores
+from deployments.local_address import find_free_port, listen_address, url_of
+from deployments.local_process import end_session, find_process, session_listens, spawn
+from deployments.preflight import EPSILON, REFUSAL
+from deployments.serve_config import StageAsk, read_serve_config
+from pipeline.errors import SetupError
 
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 40.0
 POLL_S = 0.25
-FAILED_MARKS = ("DEPLOY_FAILED", "Deploying app 'timbre' failed")
+FAILED_MARKS = (
+    "DEPLOY_FAILED",
+    "Deploying app 'timbre' failed",
+    "RuntimeError: Failed to bind to address",  # taken since we looked
+)
 LOG_TAIL_LINES = 25
-OUR_ERROR = re.compile(r"pipeline\.errors\.\w+Error: (.+)")
+CAUSE = re.compile(
+    rf"(?:{REFUSAL}|pipeline\.errors\.\w+Error: |RuntimeError: (?=Failed to bind))(.+)"
+)
 
 Progress = Callable[[str], None]
 
@@ -39,17 +48,23 @@ Progress = Callable[[str], None]
 class RunningService:
     """What is known of a service that was started.
 
-    Kept in `state_dir/service.json` until it is stopped.
+    Kept in `state_dir/service.json` until it is stopped. pid: of `serve run`, whose session holds
+    every process of the service. started_unix_s: when it was started; another process may have its
+    number one day.
     """
 
-    pid: int
+    pid: Annotated[int, Field(gt=1)]
+    started_unix_s: float
     host: str
     port: int
     log: str
 
     @property
     def url(self) -> str:
-        return f"http://{self.host}:{self.port}"
+        return url_of(self.host, self.port)
+
+
+STATE = TypeAdapter(RunningService)
 
 
 class LocalService:
@@ -59,13 +74,35 @@ class LocalService:
         self._state_dir = state_dir
         self._state_file = state_dir / "service.json"
 
+    @contextmanager
+    def sole(self) -> Iterator[None]:
+        """While nobody else starts a service from this directory.
+
+        Raises SetupError when somebody does, or when the directory cannot be written.
+        """
+        try:
+            self._state_dir.mkdir(parents=True, exist_ok=True)
+            lock = (self._state_dir / "service.lock").open("w")
+        except OSError as error:
+            raise SetupError(
+                f"cannot keep the service's state in {self._state_dir}: {error.strerror}"
+            ) from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise SetupError(
+                    f"another timbre is starting a service in {self._state_dir}; wait for it, "
+                    "or give another --state-dir"
+                ) from error
+            yield
+
     def running(self) -> RunningService | None:
         """The service started from this directory, if its process still lives."""
-        try:
-            service = RunningService(**json.loads(self._state_file.read_text()))
-        except (FileNotFoundError, json.JSONDecodeError, TypeError):
+        service = self._known()
+        if service is None or find_process(service.pid, service.started_unix_s) is None:
             return None
-        return service if _is_alive(service.pid) else None
+        return service
 
     def start(
         self,
@@ -80,21 +117,26 @@ class LocalService:
         Raises SetupError with the end of the log when it fails.
         """
         config = read_serve_config(config_path)
-        self._state_dir.mkdir(parents=True, exist_ok=True)
-        host, port = _listen_address(config)
+        host, port = listen_address(config.document.get("http_options", {}))
         free_port = find_free_port(host, port)
         if free_port != port:
             notice(f"port {port} is in use by another program, taking {free_port}")
+        n_cpus = _cpus_to_share(config.asks, notice)
+        self.stop(drain_s=0.0)  # what a service that was killed has left
+        self._state_dir.mkdir(parents=True, exist_ok=True)
         path = self._state_dir / "serve_config.running.yaml"
-        path.write_text(yaml.safe_dump(_with_port(config.document, free_port), sort_keys=False))
+        document = _pinned(config.document, host, free_port, config_path)
+        path.write_text(yaml.safe_dump(document, sort_keys=False))
         log = self._state_dir / "serve.log"
-        process = _spawn(path, log, environment)
-        service = RunningService(process.pid, host, free_port, str(log))
-        self._state_file.write_text(json.dumps(asdict(service)))
+        process = spawn(path, log, environment, n_cpus)
+        started_unix_s = psutil.Process(process.pid).create_time()
+        service = RunningService(process.pid, started_unix_s, host, free_port, str(log))
         try:
+            self._keep(service)
             self._wait_until_ready(service, process, progress)
         except BaseException:
-            self.stop(drain_s=0.0)
+            end_session(service.pid, service.started_unix_s, drain_s=0.0)
+            self._state_file.unlink(missing_ok=True)
             raise
         finally:
             process.returncode = 0  # it outlives this object on purpose; `stop` goes by its pid
@@ -105,24 +147,42 @@ class LocalService:
 
         drain_s: how long streams may still run before everything is killed.
         """
-        service = self.running()
-        if service is not None:
-            _stop_group(service.pid, drain_s)
+        service = self._known()
+        if service is None:
+            return False
+        had_any = end_session(service.pid, service.started_unix_s, drain_s)
         self._state_file.unlink(missing_ok=True)
-        return service is not None
+        return had_any
+
+    def _known(self) -> RunningService | None:
+        """What the state file says; None where it is missing, damaged, or of another version."""
+        try:
+            return STATE.validate_json(self._state_file.read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
+        except OSError as error:
+            raise SetupError(f"cannot read {self._state_file}: {error.strerror}") from error
+
+    def _keep(self, service: RunningService) -> None:
+        """Written whole or not at all: `stop` goes by it."""
+        draft = self._state_file.with_suffix(".new")
+        draft.write_bytes(STATE.dump_json(service))
+        draft.replace(self._state_file)
 
     def _wait_until_ready(
         self, service: RunningService, process: subprocess.Popen[bytes], progress: Progress
     ) -> None:
         deadline_s = time.monotonic() + START_TIMEOUT_S
         log = ""
-        with httpx.Client(base_url=service.url, timeout=5.0) as client:
+        with httpx.Client(base_url=service.url, timeout=5.0, trust_env=False) as client:
             while time.monotonic() < deadline_s:
                 log = _read(service.log)
                 if process.poll() is not None or any(mark in log for mark in FAILED_MARKS):
                     raise SetupError(f"the service did not start: {_cause(log)} ({service.log})")
                 progress(_stage_line(client))
-                if _is_ready(client):
+                if _is_ready(client) and session_listens(
+                    service.pid, service.started_unix_s, service.port
+                ):
                     return
                 time.sleep(POLL_S)
         raise SetupError(
@@ -130,78 +190,23 @@ class LocalService:
         )
 
 
-def find_free_port(host: str, port: int) -> int:
-    """`port` if nothing listens there, else one that the system picks."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+def _pinned(
+    document: Mapping[str, Any], host: str, port: int, config_path: Path
+) -> Mapping[str, Any]:
+    """The config at this address, compared at start with the very file that was given."""
+    (application,) = document["applications"]
+    args = {**application.get("args", {}), "config_file": str(config_path.resolve())}
+    options = {**document.get("http_options", {}), "host": host, "port": port}
+    return {**document, "http_options": options, "applications": [{**application, "args": args}]}
 
 
-def _listen_address(config: ServeConfig) -> tuple[str, int]:
-    options = config.document.get("http_options", {})
-    host = options.get("host", "127.0.0.1")
-    if host == "0.0.0.0":  # noqa: S104 - compared, not bound
-        raise ConfigError("timbre up serves this machine only: set http_options.host to 127.0.0.1")
-    return host, int(options.get("port", 8000))
-
-
-def _with_port(document: Mapping[str, Any], port: int) -> dict[str, Any]:
-    options = {**document.get("http_options", {}), "port": port}
-    return {**document, "http_options": options}
-
-
-def _spawn(config: Path, log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """`serve run` in a session of its own, so that one signal reaches Ray's processes too."""
-    serve_command = Path(sys.executable).with_name("serve")
-    variables = {
-        "RAY_worker_niceness": "0",  # Ray's 15 lets any other program starve the stages
-        **os.environ,
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_DEDUP_LOGS": "0",
-        **environment,
-    }
-    with log.open("wb") as output, _interruptible_children():
-        return subprocess.Popen(  # noqa: S603 - our own command line
-            [str(serve_command), "run", "--address", "local", str(config)],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            env=variables,
-            start_new_session=True,
-        )
-
-
-@contextmanager
-def _interruptible_children() -> Iterator[None]:
-    """Children stop on SIGINT even where we ignore it, as a shell's background job does."""
-    previous = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
-def _stop_group(pid: int, drain_s: float) -> None:
-    os.kill(pid, signal.SIGINT)
-    deadline_s = time.monotonic() + drain_s
-    while _is_alive(pid) and time.monotonic() < deadline_s:
-        time.sleep(POLL_S)
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError, IndexError):
-        return False
-    return state != "Z"
+def _cpus_to_share(asks: Sequence[StageAsk], notice: Progress) -> int:
+    """What Ray is told to have: the usable cores, or as many as the stages at start ask for."""
+    cores = usable_cores()
+    asked = sum(ask.replicas * ask.resources.get("CPU", 0.0) for ask in asks)
+    if asked > cores:
+        notice(f"the stages ask for {asked:g} cores and share the {cores} that may be used here")
+    return max(cores, math.ceil(asked - EPSILON))
 
 
 def _is_ready(client: httpx.Client) -> bool:
@@ -225,6 +230,6 @@ def _read(path: str) -> str:
 
 
 def _cause(log: str) -> str:
-    """Our own error where the log has one, else its last lines."""
-    causes = OUR_ERROR.findall(log)
+    """What is known to stop a start, where the log has it, else its last lines."""
+    causes = CAUSE.findall(log)
     return causes[-1] if causes else "\n".join(["", *log.splitlines()[-LOG_TAIL_LINES:]])

@@ -22,15 +22,13 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
 from cache_store.settings import CacheSettings
+from deployments import environment
 from pipeline.contracts import BASE_VARIANT
 from pipeline.errors import ConfigError
-
-ENV_PREFIX = "TIMBRE_"
-ENV_DELIMITER = "__"
-ENV_OUTSIDE_TREE = {"TIMBRE_HOME", "TIMBRE_SHARED"}  # checkpoint home; golden data of the tests
 
 CUDA_BATCH = 8  # chunks of streams together on a GPU, where small ones leave it idle
 
@@ -208,8 +206,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         extra="forbid",
         frozen=True,
-        env_prefix=ENV_PREFIX,
-        env_nested_delimiter=ENV_DELIMITER,
+        env_prefix=environment.PREFIX,
+        env_nested_delimiter=environment.DELIMITER,
         nested_model_default_partial_update=True,
     )
 
@@ -266,27 +264,16 @@ class Settings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_unknown_environment(cls, data: Any) -> Any:
-        unknown = sorted(name for name in os.environ if not _names_a_setting(cls, name))
-        if unknown:
+    def _refuse_mistakes_in_the_environment(cls, data: Any) -> Any:
+        found = environment.mistakes(cls, os.environ)
+        if found:
             raise ValueError(
-                f"unknown settings in the environment: {', '.join(unknown)}; "
-                f"names are {ENV_PREFIX}<KEY> or {ENV_PREFIX}<SECTION>{ENV_DELIMITER}<KEY>, "
+                f"unknown settings in the environment: {'; '.join(found)}; names are "
+                f"{environment.PREFIX}<KEY> or "
+                f"{environment.PREFIX}<SECTION>{environment.DELIMITER}<KEY>, "
                 f"sections and keys: {', '.join(cls.model_fields)}"
             )
         return data
-
-
-def _names_a_setting(tree: type[BaseModel], name: str) -> bool:
-    if not name.startswith(ENV_PREFIX) or name in ENV_OUTSIDE_TREE:
-        return True
-    path = name.removeprefix(ENV_PREFIX).lower().split(ENV_DELIMITER.lower())
-    node: type[BaseModel] | None = tree
-    for key in path:
-        if node is None or key not in node.model_fields:
-            return False
-        node = _section(node.model_fields[key].annotation)
-    return True
 
 
 def load_settings(args: dict[str, Any]) -> Settings:
@@ -298,6 +285,8 @@ def load_settings(args: dict[str, Any]) -> Settings:
         return Settings(**args)
     except ValidationError as error:
         raise ConfigError(explain(error)) from error
+    except SettingsError as error:  # a whole section in one variable
+        raise ConfigError(f"invalid settings: {error}: it is not valid JSON") from error
 
 
 def explain(error: ValidationError) -> str:

@@ -29,7 +29,8 @@ import numpy as np
 import torch
 import yaml
 
-from deployments.service import LocalService, find_free_port
+from deployments.local_address import find_free_port
+from deployments.service import LocalService
 from load_tests.provenance import provenance
 from load_tests.report import Row, median_s, percentile, publish
 from pipeline.audio.decode import decode_clip
@@ -288,7 +289,8 @@ def listen(url: str, seed: int) -> tuple[Continuity, float]:
     body = {"input": TEXT, "voice": "aria", "seed": seed, "response_format": "pcm"}
     started_s = time.perf_counter()
     meter = PlaybackMeter(started_s)
-    with httpx.stream("POST", f"{url}/v1/audio/speech", json=body, timeout=120) as reply:
+    speech = f"{url}/v1/audio/speech"
+    with httpx.stream("POST", speech, json=body, timeout=120, trust_env=False) as reply:
         assert reply.status_code == httpx.codes.OK, reply.status_code
         for piece in reply.iter_raw():
             samples = len(piece) / BYTES_PER_SAMPLE

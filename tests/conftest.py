@@ -15,6 +15,9 @@ import pytest
 from tests.cache_helpers import S3Server, make_bucket, ministack
 
 ROOT = Path(__file__).resolve().parents[1]
+# Tests talk to this machine alone: a proxy of the environment is nothing to them or their children.
+for variable in [name for name in os.environ if name.lower().endswith("_proxy")]:
+    del os.environ[variable]
 hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )

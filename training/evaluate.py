@@ -172,7 +172,7 @@ def http_speak(url: str) -> Speak:
     """Speak through a running service."""
     import httpx
 
-    client = httpx.Client(timeout=120)
+    client = httpx.Client(timeout=120, trust_env=False)
 
     def speak(
         upload: bytes, transcript: str, text: str, seed: int

@@ -85,7 +85,7 @@ def phone_ids(text: str) -> list[int]:
     return ids
 
 
-def errors(heard: Sequence[int], said: Sequence[int]) -> int:
+def errors(heard: Sequence[object], said: Sequence[object]) -> int:
     """Edit distance."""
     row = list(range(len(said) + 1))
     for i, a in enumerate(heard, 1):

@@ -185,9 +185,8 @@ def download_checkpoint(
         Wanted(TOKENIZER_REPOSITORY, place.tokenizer_revision, TOKENIZER_PATTERNS),
         Wanted(NAMES[name], revision or place.default_revision, EDITX_PATTERNS),
     )
-    timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
     try:
-        with httpx.Client(timeout=timeout, follow_redirects=True) as client:
+        with _client() as client:
             fetch = _Fetch(client, place, root, progress or NoProgress())
             listed = [(wanted, fetch.listing(wanted)) for wanted in repositories]
             fetch.check_space([file for _, files in listed for file in files])
@@ -199,6 +198,14 @@ def download_checkpoint(
     except OSError as error:
         raise DownloadError(f"cannot write to {root}: {error}") from error
     return root
+
+
+def _client() -> httpx.Client:
+    timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
+    try:
+        return httpx.Client(timeout=timeout, follow_redirects=True)
+    except (ImportError, ValueError) as error:  # SOCKS without its package; no scheme that there is
+        raise DownloadError(f"the proxy in the environment cannot be used: {error}") from error
 
 
 class _Fetch:

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-import unicodedata
+import functools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, TextError
+from pipeline.text import chinese, english
+from pipeline.text.markup import without_markup
 from pipeline.text.phonemes import FRONT_END_NAME, espeak_phonemes
+from pipeline.text.scripts import Spoken, latinised
+from pipeline.text.signs import outside_tags, without_drawings, without_signs
+from pipeline.text.unicode_forms import composed
 
-_JOINERS = "\u200c\u200d"  # format characters that scripts and emoji need
-_INVISIBLE = ("Cc", "Cf")  # control and format characters
+_EAST_ASIAN_SCRIPTS = frozenset({"Chinese", "Japanese", "Korean", "Bopomofo"})
+PLAIN_SPOKEN = Spoken(
+    _EAST_ASIAN_SCRIPTS | {"Latin"}, "English, Chinese, Japanese and Korean"
+)  # what the released checkpoint was trained on
+ESPEAK_SPOKEN = Spoken(frozenset({"Latin", "Chinese"}), "English and Chinese")
+
+_IDEOGRAPH = re.compile("[\u3400-\u4dbf\u4e00-\u9fff]")
+_KANA_OR_HANGUL = re.compile("[\u3041-\u30fa\u30fc-\u30ff\uac00-\ud7a3]")
+_NO_BEGINNING = " ,;:，；：、"  # left of a table or an emoji; espeak says "colon"
+_LATIN_WORD = re.compile("[A-Za-z\u00c0-\u024f]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,26 +39,65 @@ class FrontEnd:
     prompt: Callable[[str], str]
 
 
-def plain(text: str) -> str:
-    """White space becomes single spaces, ends are stripped, control and format characters go."""
-    spaced = " ".join(text.split())
-    return "".join(
-        c for c in spaced if c in _JOINERS or unicodedata.category(c) not in _INVISIBLE
-    ).strip()
+def plain_words(text: str) -> str:
+    """For a checkpoint that reads text: one line of words, letters as they are.
+
+    Nothing but white space and invisible characters gives "". Raises TextError: nothing that can be
+    spoken, or a script that is not.
+    """
+    return _words(text, PLAIN_SPOKEN)
+
+
+def espeak_words(text: str) -> str:
+    """As `plain_words`, of English and Chinese; a few letters of other scripts become Latin."""
+    return latinised(_words(text, ESPEAK_SPOKEN), ESPEAK_SPOKEN)
+
+
+def _words(text: str, spoken: Spoken) -> str:
+    text = composed(text)
+    if not text.strip():
+        return ""
+    text = outside_tags(without_drawings, without_markup(text))
+    spoken.require(text)
+    text = " ".join(text.split())
+    if written := _written_forms(text):
+        text = outside_tags(written, text)
+    text = " ".join(outside_tags(without_signs, text).split()).lstrip(_NO_BEGINNING)
+    if not any(character.isalnum() for character in text):
+        raise TextError("the text holds nothing that can be spoken")
+    return text
+
+
+def _written_forms(text: str) -> Callable[[str], str] | None:
+    """The reader of numbers and their like for the language of most words; Japanese has none."""
+    n_latin = len(_LATIN_WORD.findall(text))
+    if len(_KANA_OR_HANGUL.findall(text)) > n_latin:
+        return None
+    if len(_IDEOGRAPH.findall(text)) > n_latin:
+        return chinese.with_words
+    return english.with_words
 
 
 _FRONT_ENDS: dict[str | None, FrontEnd] = {
-    None: FrontEnd(words=plain, prompt=str),
-    FRONT_END_NAME: FrontEnd(words=plain, prompt=espeak_phonemes),
+    None: FrontEnd(words=plain_words, prompt=str),
+    FRONT_END_NAME: FrontEnd(words=espeak_words, prompt=espeak_phonemes),
 }
 
 
 def front_end(name: str | None) -> FrontEnd:
-    """The front end that a checkpoint names; None is plain text.
+    """The front end that a checkpoint names; None is plain text. Loads what it reads with.
 
     Raises ConfigError listing the known names.
     """
     if name not in _FRONT_ENDS:
         known = ", ".join("none" if known is None else known for known in _FRONT_ENDS)
         raise ConfigError(f"unknown text front end {name!r}, known: {known}", param="front_end")
+    _warm()
     return _FRONT_ENDS[name]
+
+
+@functools.cache
+def _warm() -> None:
+    """Libraries load with the front end, not with the first request."""
+    chinese.warm()
+    espeak_words("“Ready” *now*, \u0645 and more.")

@@ -129,7 +129,7 @@ def test_a_gpu_that_is_not_there_is_a_message_within_seconds(tmp_path: Path):
             deployment["ray_actor_options"]["num_gpus"] = 0.5
     config.write_text(yaml.safe_dump(raw))
     began_s = time.monotonic()
-    said = r"did not start: .*GPU: asked 0.5 \(LLM 1 × 0.5\), present 0"
+    said = r"did not start: there is no GPU here, and .* asks for 0.5 \(LLM 1 × 0.5\); without one"
     with pytest.raises(SetupError, match=said):
         with running(tmp_path, config):
             pass

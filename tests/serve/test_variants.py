@@ -24,6 +24,7 @@ def two_variants(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceCl
     config = yaml.safe_load(path.read_text())
     deployments = config["applications"][0]["deployments"]
     llm = next(deployment for deployment in deployments if deployment["name"] == "LLM")
+    llm["ray_actor_options"]["num_cpus"] = 0.3  # with another of it, all stages fit two cores
     deployments.append({**copy.deepcopy(llm), "name": "LLM-int8"})
     path.write_text(yaml.safe_dump(config))
     with running(directory, path) as client:

@@ -295,6 +295,21 @@ def test_warm_posts_every_clip(tmp_path):
     assert one.exit_code == 0
 
 
+def test_warm_reaches_this_machine_past_a_proxy(tmp_path, monkeypatch):
+    (tmp_path / "a.wav").write_bytes(b"yes")
+    for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with HTTPServer(("127.0.0.1", 0), Service) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for host in ("127.0.0.1", "localhost"):
+            url = f"http://{host}:{server.server_port}"
+            result = CliRunner().invoke(app, ["warm", str(tmp_path), "--server", url])
+            assert result.exit_code == 0, result.output
+        server.shutdown()
+
+
 def test_filters():
     path = parse_path(voice("a").path)
     assert Filter().matches(path)

@@ -258,3 +258,10 @@ def test_unknown_names_are_refused_with_the_known_ones():
         download_checkpoint("step-audio")
     with pytest.raises(ConfigError, match="modelscope"):
         download_checkpoint(NAME, source="ftp")
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "carrier://127.0.0.1:9"])
+def test_a_proxy_that_cannot_be_used_is_one_sentence(tmp_path, monkeypatch, proxy):
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with pytest.raises(DownloadError, match="the proxy in the environment cannot be used: "):
+        download_checkpoint("step-audio-editx", directory=tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,82 @@ def test_what_would_fail_later_is_refused_now(change, message):
     assert any(message in problem for problem in lint(config)), lint(config)
 
 
+def places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every place in a document, the outer ones first."""
+    items = list(node.items()) if isinstance(node, dict) else []
+    items = list(enumerate(node)) if isinstance(node, list) else items
+    for key, value in items:
+        yield (*path, key)
+        yield from places(value, (*path, key))
+
+
+def refusals(path: Path) -> list[str]:
+    try:
+        read_serve_config(path)
+    except ConfigError as error:
+        return [error.message]
+    return []
+
+
+@pytest.mark.parametrize("value", [None, "x", -1, {"a": 1}], ids=repr)
+def test_a_wrong_value_anywhere_is_sentences(value, tmp_path):
+    """Either the place may have that value, or the lint says so: it never fails itself."""
+    refused: list[str] = []
+    for path in places(document()):
+        config = document()
+        node: Any = config
+        for part in path[:-1]:
+            node = node[part]
+        node[path[-1]] = copy.deepcopy(value)
+        refused += refusals(written(config, tmp_path))
+    assert len(refused) > 50
+    assert not any("\n" in message for message in refused)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"applications: [", "not valid YAML: "),
+        (b"a: b: c", "not valid YAML: "),
+        (b"\xff\xfe\x00", "is not UTF-8"),
+        (b"", "does not hold a mapping"),
+        (b"- 1", "does not hold a mapping"),
+        (b"{}", "applications"),
+        (b"applications: []", "one application is expected"),
+    ],
+)
+def test_a_file_that_is_no_config_is_one_sentence(content, says, tmp_path):
+    path = tmp_path / "serve_config.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=says) as caught:
+        read_serve_config(path)
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("scaling", "says"),
+    [
+        ({"min_replicas": 3, "max_replicas": 2}, "max_replicas"),
+        ({"min_replicas": "many"}, "min_replicas: Input should be a valid integer"),
+        ({"max_replicas": 0}, "max_replicas: Input should be greater than 0"),
+        (None, "autoscaling_config is missing"),
+    ],
+)
+def test_what_ray_checks_only_while_deploying_is_refused_now(scaling, says):
+    config = document()
+    deployment(config, "LLM")["autoscaling_config"] = scaling
+    (problem,) = lint(config)
+    assert problem.startswith("deployments.LLM")
+    assert says in problem
+
+
+@pytest.mark.parametrize("port", [-1, 65_536])
+def test_a_port_that_there_is_not_is_refused(port):
+    config = document()
+    config["http_options"]["port"] = port
+    assert any("http_options.port is" in problem for problem in lint(config))
+
+
 def with_variant(**deployed: Any) -> dict[str, Any]:
     """A second LLM, in 4 bits, with the first one's deployment options changed by `deployed`."""
     config = document()
@@ -124,10 +201,27 @@ def test_each_variant_of_the_llm_is_a_stage():
     assert any("args.llm_variants.awq.gpu_memory_gib is 20" in problem for problem in lint(small))
 
 
-def test_a_missing_gpu_is_a_message(tmp_path):
+def test_a_missing_gpu_is_one_sentence_with_what_runs_instead(tmp_path):
     config = read_serve_config(written(document(), tmp_path))
-    with pytest.raises(ConfigError, match=r"GPU: asked 1.65 \(.*LLM 2 × 0.5.*present 0"):
-        check_cluster(config, [{"CPU": 64.0}])
+    with pytest.raises(ConfigError) as caught:
+        check_cluster(config, [{"CPU": 2.0}])
+    assert caught.value.message == (
+        "there is no GPU here, and serve_config.yaml asks for 1.65 (Tokenizer 1 × 0.15, "
+        "LLM 2 × 0.5, Vocoder 2 × 0.25); without one, serve_config.cpu.yaml runs "
+        "(serve run serve_config.cpu.yaml, or timbre up)"
+    )
+
+
+def test_too_few_gpus_are_a_message(tmp_path):
+    config = read_serve_config(written(document(), tmp_path))
+    with pytest.raises(ConfigError, match=r"GPU: asked 1.65 \(.*LLM 2 × 0.5.*present 1"):
+        check_cluster(config, [{"CPU": 64.0}, L40S])
+
+
+def test_too_few_cores_are_a_message(tmp_path):
+    config = read_serve_config(written(document("serve_config.cpu.yaml"), tmp_path))
+    with pytest.raises(ConfigError, match=r"CPU: asked 1.7 \(.*present 1.*timbre up lets stages"):
+        check_cluster(config, [{"CPU": 1.0}])
 
 
 def test_the_machines_of_cluster_yaml_are_enough(tmp_path):

@@ -1,0 +1,169 @@
+"""Dates and times of day as English words.
+
+A date of numbers alone is month first where both orders are possible; "2026-11-26" has one order.
+"""
+
+from __future__ import annotations
+
+import re
+
+from pipeline.text.numerals import cardinal, ordinal, plural, year
+
+_MONTHS = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September",
+    "October", "November", "December",
+)  # fmt: skip
+_NAMES = {name[:n]: name for name in _MONTHS for n in (3, len(name))} | {"Sept": "September"}
+_MONTH = rf"(?P<month>{'|'.join(sorted(_NAMES, key=len, reverse=True))})(?![A-Za-z])\.?"
+_DAY = r"(?P<day>[0-3]?\d)(?:st|nd|rd|th)?"
+_YEAR = r"(?P<year>(?:1\d|20)\d\d)(?![\d:]|[.,]\d)"
+_ALONE = r"(?<![\w.,/:-])"  # not in the middle of a longer number
+_ENDS = r"(?![\w/]|[-.,:]\d)"
+
+_ISO = re.compile(
+    rf"{_ALONE}(?P<year>\d{{4}})(?P<gap>[-/.])(?P<month>\d\d?)(?P=gap)(?P<day>\d\d?)"
+    rf"(?:[T ](?P<time>\d\d:\d\d)(?::\d\d(?:\.\d+)?)?(?P<zone>Z|[+-]\d\d:?\d\d)?)?{_ENDS}"
+)
+_NUMERIC = re.compile(
+    rf"{_ALONE}(?P<first>\d\d?)(?P<gap>[-/.])(?P<second>\d\d?)(?P=gap)(?P<year>\d{{4}}|\d\d){_ENDS}"
+)
+# A fraction is seldom of such days: "11/26".
+_MONTH_AND_DAY = re.compile(
+    r"(?<![\w.,/:$€£-])(?P<month>1[0-2]|0?[1-9])/(?P<day>2[1-9]|3[01])(?![\w/%]|[-.,:]\d)"
+)
+_MONTH_FIRST = re.compile(
+    rf"\b{_MONTH}[ ]{_DAY}(?:[ ]?[-–][ ]?(?P<last>[0-3]?\d)(?:st|nd|rd|th)?)?"
+    rf"(?:,?[ ]{_YEAR})?{_ENDS}"
+)
+_DAY_FIRST = re.compile(
+    rf"(?P<the>\b[Tt]he[ ])?{_ALONE}{_DAY}[ ](?:of[ ])?{_MONTH}(?:,?[ ]{_YEAR})?"
+)
+_MONTH_YEAR = re.compile(rf"\b{_MONTH},?[ ]{_YEAR}")
+_DECADE = re.compile(
+    r"(?<![\w.,$€£])(?P<century>1[1-9]|20)(?P<decade>\d0)['’]?s(?!\w)"
+    r"|\b(?P<of>(?:the|my|his|her|their|our|early|mid|late)[ -])(?P<short>[1-9]0)['’]?s(?!\w)"
+)
+_SHORT_DECADE = re.compile(r"(?<!\w)['’](?P<decade>[1-9]0)s(?!\w)")
+
+_HALF = r"(?:[ ]?(?P<half>[AaPp])\.?[Mm]\b(?P<stop>\.)?)"
+_CLOCK = re.compile(
+    r"(?<![\w:.,])(?P<hour>[01]?\d|2[0-4]):(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d))?"
+    rf"{_HALF}?(?![\w:]|\.\d)"
+)
+_HOUR = re.compile(rf"(?<![\w:.,])(?P<hour>1[0-2]|0?[1-9]){_HALF}(?!\w)")
+_HOURS = re.compile(
+    r"(?<![\w:.,])(\d\d?(?::\d\d)?(?:[ ]?[AaPp]\.?[Mm]\.?)?)[ ]?[-–—][ ]?"
+    r"(?=\d\d?(?::\d\d|[ ]?[AaPp]\.?[Mm]\b))"
+)
+_NOON = 12
+_FIRST_TEN = 10
+_AHEAD = 3  # characters in which a next sentence begins
+_CENTURY_TURN = 50  # "49" is 2049, "50" is 1950
+
+
+def with_dates(text: str) -> str:
+    """Text with its dates, years of a month and decades as words."""
+    text = _ISO.sub(_iso, text)
+    text = _NUMERIC.sub(_numeric, text)
+    text = _MONTH_AND_DAY.sub(
+        lambda found: f"{_MONTHS[int(found['month']) - 1]} {_nth(found['day'])}", text
+    )
+    text = _MONTH_FIRST.sub(_month_first, text)
+    text = _DAY_FIRST.sub(_day_first, text)
+    text = _MONTH_YEAR.sub(lambda found: f"{_NAMES[found['month']]} {year(found['year'])}", text)
+    text = _SHORT_DECADE.sub(lambda found: plural(cardinal(found["decade"])), text)
+    return _DECADE.sub(_decade, text)
+
+
+def with_times(text: str) -> str:
+    """Text with its times of day as words: "nine oh five AM", "fourteen thirty"."""
+    text = _HOURS.sub(r"\1 to ", text)
+    return _HOUR.sub(_hour, _CLOCK.sub(_clock, text))
+
+
+def _iso(found: re.Match[str]) -> str:
+    date = _date(found["month"], found["day"], found["year"])
+    if not date:
+        return found[0]
+    time = f" at {found['time']}" if found["time"] else ""
+    return date + time + (" UTC" if found["zone"] == "Z" else "")
+
+
+def _numeric(found: re.Match[str]) -> str:
+    month, day = found["first"], found["second"]
+    if int(month) > len(_MONTHS) or found["gap"] == ".":  # "26.11.2026" has the day first
+        month, day = day, month
+    full = found["year"]
+    if len(full) == len("26"):
+        full = ("20" if int(full) < _CENTURY_TURN else "19") + full
+    return _date(month, day, full) or found[0]
+
+
+def _date(month: str, day: str, full_year: str) -> str:
+    """ "November twenty-sixth, twenty twenty-six"; empty where there is no such month or day."""
+    if not 1 <= int(month) <= len(_MONTHS) or not _is_day(day):
+        return ""
+    return f"{_MONTHS[int(month) - 1]} {_nth(day)}, {year(full_year)}"
+
+
+def _month_first(found: re.Match[str]) -> str:
+    if not _is_day(found["day"]):
+        return found[0]
+    last = f" to {_nth(found['last'])}" if found["last"] else ""
+    return f"{_NAMES[found['month']]} {_nth(found['day'])}{last}{_of_year(found)}"
+
+
+def _day_first(found: re.Match[str]) -> str:
+    if not _is_day(found["day"]):
+        return found[0]
+    the = found["the"] or "the "
+    return f"{the}{_nth(found['day'])} of {_NAMES[found['month']]}" + _of_year(found)
+
+
+def _nth(day: str) -> str:
+    return ordinal(str(int(day)))
+
+
+def _of_year(found: re.Match[str]) -> str:
+    return f", {year(found['year'])}" if found["year"] else ""
+
+
+def _is_day(day: str) -> bool:
+    return 1 <= int(day) <= 31  # noqa: PLR2004 - a month has no more
+
+
+def _decade(found: re.Match[str]) -> str:
+    century, decade = found["century"], found["decade"]
+    if not century:  # "30s" alone may be seconds
+        return found["of"] + plural(cardinal(found["short"]))
+    if decade == "00":
+        return "two thousands" if century == "20" else f"{cardinal(century)} hundreds"
+    return f"{cardinal(century)} {plural(cardinal(decade))}"
+
+
+def _clock(found: re.Match[str]) -> str:
+    hour, minute, second = int(found["hour"]), int(found["minute"]), found["second"]
+    words = cardinal(str(hour))
+    if minute:
+        words += f"{' oh' if minute < _FIRST_TEN else ''} {cardinal(str(minute))}"
+    elif not found["half"] and not second:
+        if hour in (0, 24):
+            words = "midnight"
+        else:
+            words += " o'clock" if hour <= _NOON else " hundred"
+    if second and int(second):
+        words += f" and {cardinal(str(int(second)))} seconds"
+    return words + _half(found)
+
+
+def _hour(found: re.Match[str]) -> str:
+    return cardinal(str(int(found["hour"]))) + _half(found)
+
+
+def _half(found: re.Match[str]) -> str:
+    """ " AM" or " PM"; the stop of "a.m." ends the sentence where nothing or a capital follows."""
+    if not found["half"]:
+        return ""
+    after = found.string[found.end() : found.end() + _AHEAD].lstrip()[:1]
+    stop = "." if found["stop"] and (not after or after.isupper()) else ""
+    return f" {found['half'].upper()}M{stop}"

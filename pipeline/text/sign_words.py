@@ -1,0 +1,75 @@
+"""Signs of arithmetic and their like as English words, where they stand for words."""
+
+from __future__ import annotations
+
+import re
+
+from pipeline.text.amounts import NUMBER
+from pipeline.text.numerals import decimal
+
+_OPERAND = r"[\w(√$€£-]"
+_TIMES = re.compile(rf"(?<![\w.,])({NUMBER})[x×](?!\w|\.\d)")
+_OPERATORS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern), words)
+    for pattern, words in (
+        (r"(?<=\b[CF])#(?!\w)", " sharp"),
+        (r"(?<![\w#])#[ ]?(?=\d)", "number "),
+        (r"(?<!\S)#(?=\w)", ""),
+        (rf"[ ]?(?:≤|<=)[ ]?(?={_OPERAND})", " less than or equal to "),
+        (rf"[ ]?(?:≥|>=)[ ]?(?={_OPERAND})", " greater than or equal to "),
+        (rf"[ ]?(?:≠|!=)[ ]?(?={_OPERAND})", " not equal to "),
+        (rf"(?<=[\w)]) < (?={_OPERAND})|(?<![\w<])<[ ]?(?=[\d$€£])|(?<=\d)<(?=\d)", " less than "),
+        (
+            rf"(?<=[\w)]) > (?={_OPERAND})|(?<![\w>])>[ ]?(?=[\d$€£])|(?<=\d)>(?=\d)",
+            " greater than ",
+        ),
+        (rf"(?<=[\w)%])[ ]?={{1,2}}[ ]?(?={_OPERAND})", " equals "),
+        (r"[ ]?(?:±|\+/-)[ ]?", " plus or minus "),
+        (r"[ ]?÷[ ]?", " divided by "),
+        (r"(?<![\w~])[~≈∼][ ]?(?=[\d$€£])", "about "),
+        (r"[ ]?[≈≅][ ]?", " approximately equals "),
+        (r"√[ ]?", "square root of "),
+        ("∞", "infinity"),
+        (r"§§?[ ]?(?=\d)", "section "),
+        ("©[ ]?", "copyright "),
+        (r"(?<=\d)[ ]?[x×][ ]?(?=\d)|(?<=[\w)])[ ]?×[ ]?(?=[\w(])", " times "),
+        (r"(?<=\d)[ ]?\+[ ]?(?=\d)", " plus "),
+        (r"(?<=\d)\+(?![\w+])", " plus"),
+        (r"(?<=\d) - (?=\d+(?: equals|\?))", " minus "),
+    )
+)
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
+_RAISED = "[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+"
+_FOOTNOTE = re.compile(rf"(?<=[A-Za-z]{{3}}){_RAISED}|(?<=[.,;:!?”\"]){_RAISED}")
+_POWER = re.compile(rf"(?<=[\w)])(?:\^\{{?([-+]?(?:\d+|[a-z]))\}}?(?!\w)|({_RAISED}))")
+_POWER_NAMES = {"2": "squared", "3": "cubed"}
+_SLASH = re.compile(
+    r"(?<=[^\W\d_])[ ]?/[ ]?(?=[^\W\d_])|(?<![\w)])/++(?=[\w\s]|$)|(?<=\w)/++(?=[\w\s]|$)"
+)
+
+
+def with_operators(text: str) -> str:
+    """Text with signs that belong to numbers as words; the numbers stay: "<5" → "less than 5"."""
+    text = _TIMES.sub(lambda found: f"{found[1]} times", text)
+    for pattern, words in _OPERATORS:
+        text = pattern.sub(words, text)
+    return text
+
+
+def with_powers(text: str) -> str:
+    """Text with powers as words and without footnote marks; a base of digits stays."""
+    return _POWER.sub(_power, _FOOTNOTE.sub("", text))
+
+
+def with_slashes(text: str) -> str:
+    """Text with a space for "/" between words."""
+    return _SLASH.sub(" ", text)
+
+
+def _power(found: re.Match[str]) -> str:
+    exponent = (found[1] or found[2]).translate(_SUPERSCRIPTS)
+    if exponent in _POWER_NAMES:
+        return f" {_POWER_NAMES[exponent]}"
+    sign = "minus " if exponent[0] == "-" else ""
+    digits = exponent.lstrip("+-")
+    return f" to the power of {sign}{decimal(digits) if digits.isdecimal() else digits}"

@@ -1,0 +1,85 @@
+"""What the user's own `serve run CONFIG` shows of a config that cannot run: one sentence, last."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from deployments.local_process import end_session, spawn
+from tests.cache_helpers import free_port
+from tests.conftest import ROOT
+from tests.serve.conftest import ENVIRONMENT, START_TIMEOUT_S
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.serve
+REFUSAL = "timbre cannot start: "
+QUIET_S = 3.0  # in which Serve, were it to try again, would have said so
+
+Document = dict[str, Any]
+
+
+def no_gpu(document: Document) -> None:
+    """As shipped."""
+
+
+def unknown_key_of_a_deployment(document: Document) -> None:
+    document["applications"][0]["deployments"][0]["max_ongoing_request"] = 8
+
+
+def unknown_setting(document: Document) -> None:
+    document["applications"][0]["args"]["llm"]["slotz"] = 8
+
+
+def wrong_value(document: Document) -> None:
+    document["applications"][0]["args"]["llm"]["slots"] = "many"
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "says"),
+    [
+        (
+            "serve_config.yaml",
+            no_gpu,
+            "there is no GPU here, .*serve run serve_config.cpu.yaml, or",
+        ),
+        (
+            "serve_config.cpu.yaml",
+            unknown_key_of_a_deployment,
+            r"deployments\[0\].max_ongoing_request: unknown key; valid here: .*max_queued",
+        ),
+        (
+            "serve_config.cpu.yaml",
+            unknown_setting,
+            "llm.slotz: unknown key; valid here: .*slots",
+        ),
+        ("serve_config.cpu.yaml", wrong_value, "llm.slots: Input should be a valid integer"),
+    ],
+)
+def test_the_terminal_ends_with_one_sentence(
+    name: str, change: Callable[[Document], None], says: str, tmp_path: Path
+) -> None:
+    document = yaml.safe_load((ROOT / name).read_text())
+    document["http_options"] |= {"host": "127.0.0.1", "port": free_port()}
+    config, log = tmp_path / name, tmp_path / "terminal.log"
+    document["applications"][0]["args"]["config_file"] = str(config)
+    change(document)
+    config.write_text(yaml.safe_dump(document))
+    process = spawn(config, log, ENVIRONMENT, n_cpus=2)
+    started_unix_s = psutil.Process(process.pid).create_time()
+    try:
+        wait_until(lambda: REFUSAL in log.read_text(), START_TIMEOUT_S)
+        time.sleep(QUIET_S)
+        shown = log.read_text()
+    finally:
+        end_session(process.pid, started_unix_s, drain_s=0.0)
+        process.wait()
+    assert "Traceback" not in shown
+    assert shown.count(REFUSAL) == 1
+    assert re.search(f"{REFUSAL}.*{says}", shown.splitlines()[-1])
