@@ -31,12 +31,13 @@ from pipeline.contracts import (
     VoicePrompt,
     WaveDecoder,
 )
-from pipeline.errors import StageError
+from pipeline.errors import CapacityError, StageError
 from pipeline.guardrail import GOOD, Quality, TokenGuard, Verdict
 from pipeline.stepaudio.tokens import deinterleave
 
 SPEAKER_DIGITS = 16  # hex digits of the clip's digest in a speaker name
 _OTHER_SEED = 0x9E3779B97F4A7C15  # any fixed pattern: the second answer follows from the first seed
+_TRIES, _TRY_AGAIN_S = 60, 0.5  # of a passage behind the first, while the LLM is full
 _SEED_STEP = 0x2545F4914F6CDD1D  # any odd number: every passage's seed follows from the request's
 
 
@@ -160,14 +161,11 @@ class ChainedSpeaker:
         edited, seed = await self._edited(request, voice, account)
         scripts = self._prompts.scripts(request, edited)
         script = await asyncio.to_thread(next, scripts, None)
-        left_tokens, first_rows, follows = (
-            request.sampling.max_tokens,
-            request.first_chunk_rows,
-            False,
-        )
+        left_tokens, first_rows = request.sampling.max_tokens, request.first_chunk_rows
+        is_begun = False
         while script is not None:
-            take = _Take(script, seed, request.may_reseed, left_tokens)
-            script, is_joint = None, follows
+            take = _Take(script, seed, request.may_reseed, left_tokens, is_begun)
+            script, is_joint = None, is_begun
             decode = partial(self._decoder.stream, voice=voice, first_chunk_rows=first_rows)
             async with aclosing(self._answer(take, decode, account)) as chunks:
                 async for chunk in chunks:
@@ -178,7 +176,7 @@ class ChainedSpeaker:
                     is_joint = is_joint and not len(samples)
                     yield account.chunk(samples, last=chunk.last and not is_followed)
             left_tokens -= account.answer_tokens
-            seed, first_rows, follows = _next_seed(seed), None, True
+            seed, first_rows, is_begun = _next_seed(seed), None, True
 
     async def _edited(
         self, request: SpeechRequest, voice: VoicePrompt, account: _Account
@@ -208,7 +206,9 @@ class ChainedSpeaker:
             guard = take.guard()
             may_retry = take.may_reseed and not is_retried
             sampling = take.sampling(is_retried=is_retried)
-            pieces = self._attempt(take.script.prompt_ids, sampling, guard, decode, account)
+            stream = partial(self._lm.stream, take.script.prompt_ids, sampling)
+            chunks = _patient(stream) if take.is_begun else stream()
+            pieces = self._attempt(chunks, guard, decode, account)
             async with aclosing(pieces):
                 async for piece in pieces:
                     if may_retry and guard.verdict is not Verdict.OK:
@@ -221,16 +221,14 @@ class ChainedSpeaker:
 
     async def _attempt(
         self,
-        prompt_ids: Int32Array,
-        sampling: Sampling,
+        chunks: AsyncGenerator[TokenChunk],
         guard: TokenGuard,
         decode: _Decode[_Piece],
         account: _Account,
     ) -> AsyncGenerator[_Piece]:
         """One answer; pieces without content come at its end alone."""
         lm_s, vocoder_s = account.llm_s, account.vocoder_s
-        stream = self._lm.stream(prompt_ids, sampling)
-        async with aclosing(_WatchedTokens(stream, guard)) as tokens:
+        async with aclosing(_WatchedTokens(chunks, guard)) as tokens:
             async with aclosing(decode(tokens)) as pieces:
                 busy_s = 0.0
                 resumed_s = time.perf_counter()
@@ -242,6 +240,23 @@ class ChainedSpeaker:
                     resumed_s = time.perf_counter()
 
 
+async def _patient(stream: Callable[[], AsyncGenerator[TokenChunk]]) -> AsyncGenerator[TokenChunk]:
+    """A stream of a speech that is being heard: while the LLM is full it is asked again."""
+    for tries_left in range(_TRIES - 1, -1, -1):
+        is_given = False
+        try:
+            async with aclosing(stream()) as chunks:
+                async for chunk in chunks:
+                    is_given = True
+                    yield chunk
+        except CapacityError:
+            if is_given or not tries_left:
+                raise
+            await asyncio.sleep(_TRY_AGAIN_S)
+        else:
+            return
+
+
 async def _whole_answer(tokens: AsyncIterator[TokenChunk]) -> AsyncGenerator[TokenChunk]:
     """All tokens as one chunk."""
     ids = [chunk.ids async for chunk in tokens]
@@ -250,12 +265,16 @@ async def _whole_answer(tokens: AsyncIterator[TokenChunk]) -> AsyncGenerator[Tok
 
 @dataclass(frozen=True, slots=True)
 class _Take:
-    """One passage's answer as it is to be drawn. left_tokens: what the request still allows."""
+    """One passage's answer as it is to be drawn.
+
+    left_tokens: what the request still allows. is_begun: earlier passages are being heard.
+    """
 
     script: Script
     seed: int
     may_reseed: bool
     left_tokens: int
+    is_begun: bool = False
 
     def sampling(self, *, is_retried: bool) -> Sampling:
         seed = self.seed ^ _OTHER_SEED if is_retried else self.seed

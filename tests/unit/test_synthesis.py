@@ -24,7 +24,7 @@ from pipeline.contracts import (
     TokenChunk,
     VoicePrompt,
 )
-from pipeline.errors import StageError
+from pipeline.errors import CapacityError, StageError
 from pipeline.stepaudio.tokens import interleave
 from pipeline.synthesis import (
     ChainedSpeaker,
@@ -223,6 +223,41 @@ async def test_leaving_between_passages_frees_every_stage():
         await anext(speech)
         await anext(speech)
     assert (lm.open_streams, decoder.open_streams) == (0, 0)
+
+
+class FullLM(FakeLM):
+    """Refuses the calls of these numbers."""
+
+    def __init__(self, refused: range) -> None:
+        super().__init__(1)
+        self.calls = 0
+        self._refused = refused
+
+    async def stream(
+        self, prompt_ids: Int32Array, sampling: Sampling
+    ) -> AsyncGenerator[TokenChunk]:
+        self.calls += 1
+        if self.calls - 1 in self._refused:
+            raise CapacityError("full")
+        async for chunk in super().stream(prompt_ids, sampling):
+            yield chunk
+
+
+@pytest.mark.usefixtures("virtual_time")
+async def test_a_speech_that_is_being_heard_waits_for_room():
+    lm = FullLM(refused=range(1, 4))
+    chunks = await chunks_of(lm, THREE)
+    assert lm.calls == 6
+    assert len(joined(chunks)) == 3 * SAMPLES_PER_GROUP
+
+
+@pytest.mark.usefixtures("virtual_time")
+async def test_a_full_lm_refuses_a_speech_that_has_not_begun_and_at_last_any():
+    first, second = FullLM(refused=range(1)), FullLM(refused=range(1, 10_000))
+    for lm, calls in ((first, 1), (second, 61)):
+        with pytest.raises(CapacityError):
+            await chunks_of(lm, THREE)
+        assert lm.calls == calls
 
 
 async def test_writing_prompts_leaves_the_event_loop_free():
