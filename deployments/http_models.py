@@ -27,7 +27,7 @@ from deployments.body_fields import (
 )
 from deployments.clip_text import clip_bytes
 from deployments.settings import Limits
-from pipeline.contracts import BASE_VARIANT, Mode, Sampling, SpeechRequest
+from pipeline.contracts import BASE_VARIANT, NO_LIMIT_TOKENS, Mode, Sampling, SpeechRequest
 from pipeline.edit_values import EDIT_VALUES, SAME_WORDS
 from pipeline.errors import InputError, TextError, UnsupportedError
 
@@ -117,10 +117,18 @@ class SpeechBody(Lenient):
     seed: Annotated[Annotated[int, Field(ge=0, lt=2**63)] | None, ANY_SEED] = Field(
         None, description="Same request and seed, same bytes; random when left out or -1"
     )
-    temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.7
-    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    top_k: Annotated[int, Field(ge=0, le=5120), OFF] = Field(0, description="0 or -1: off")
-    max_new_tokens: Annotated[int, Field(ge=5, le=8192)] = 8192
+    temperature: Annotated[float, Field(ge=0.0, le=2.0)] | None = Field(
+        None, description="0 is greedy; the checkpoint's own (0.7 as released) when left out"
+    )
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] | None = Field(
+        None, description="1 is off; the checkpoint's own (1 as released) when left out"
+    )
+    top_k: Annotated[Annotated[int, Field(ge=0, le=5120)] | None, OFF] = Field(
+        None, description="0 or -1 is off; the checkpoint's own (50 as released) when left out"
+    )
+    max_new_tokens: Annotated[int, Field(ge=5, le=8192)] | None = Field(
+        None, description="Audio tokens of the whole answer, 41.7 a second; no limit when left out"
+    )
     initial_codec_chunk_frames: Annotated[int, Field(ge=0, le=250)] | None = Field(
         None,
         description="Frames (40 ms) of the first audio: fewer for sound sooner; 0 as usual",
@@ -210,7 +218,7 @@ def _sampling_of(body: SpeechBody) -> Sampling:
     return Sampling(
         temperature=body.temperature,
         seed=secrets.randbits(63) if body.seed is None else body.seed,
-        max_tokens=body.max_new_tokens,
+        max_tokens=NO_LIMIT_TOKENS if body.max_new_tokens is None else body.max_new_tokens,
         top_p=body.top_p,
         top_k=body.top_k,
     )

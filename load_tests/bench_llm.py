@@ -37,7 +37,7 @@ from pipeline.stepaudio.tokens import AUDIO_TOKENS, GROUP_TOKENS
 PROMPT_TOKENS = 200
 PREFIX_TOKENS = 600
 JOINING_TOKENS = 1500
-WARP: dict[str, Any] = {"do_sample": True, "temperature": 0.7, "top_k": 0, "top_p": 1.0}
+WARP: dict[str, Any] = {"do_sample": True, "temperature": 0.7, "top_k": 50, "top_p": 1.0}
 SECTIONS = ("decode", "prefix", "quantization", "join", "arrivals")
 GENERATE, STATIC, BATCHING, OURS = "generate, dynamic", "generate, static", "cont. batching", "ours"
 PREFILL_CHUNK_TOKENS = {"cpu": 32, "cuda": 128}  # as the serve configs

@@ -7,7 +7,7 @@ they cross process borders as they are.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
@@ -18,6 +18,7 @@ OUTPUT_SAMPLE_RATE_HZ = 24_000  # what the vocoder produces, mono
 GROUP_TOKENS = 5  # 2 vq02 + 3 vq06 codes
 GROUP_S = 0.12  # seconds of audio a group covers
 BASE_VARIANT = "base"  # the language model that speaks unless a request names another
+NO_LIMIT_TOKENS = 2**31 - 1  # more than any answer has
 VOICE_PROMPT_SCHEMA = 1  # raise when VoicePrompt's fields change: older records are not read
 
 Int16Array = NDArray[np.int16]
@@ -81,23 +82,58 @@ class VoicePrompt:
 
 
 @dataclass(frozen=True, slots=True)
-class Sampling:
-    """How the LLM draws audio tokens.
+class Warping:
+    """What is done to the model's probabilities before a draw.
 
-    temperature: 0 means greedy. seed: same prompt and seed, same tokens. max_tokens: upper bound of
-    audio tokens; generation stops at the group that would exceed it. top_p, top_k: nucleus and
-    top-k truncation; 1.0 and 0 switch them off. grammar: restrict each position to its codebook and
-    stops to group borders; off reproduces the reference. repetition_window: the last token is
-    banned as the next one when it occurs more than once in this many tokens.
+    A checkpoint states its own in generation_config.json; the defaults are what the released code
+    samples with. temperature: 0 means greedy. top_p, top_k: nucleus and top-k truncation; 1.0 and 0
+    switch them off.
     """
 
     temperature: float = 0.7
-    seed: int = 0
-    max_tokens: int = 8192
     top_p: float = 1.0
-    top_k: int = 0
+    top_k: int = 50
+
+
+RELEASED_WARPING = Warping()
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the LLM draws audio tokens.
+
+    temperature, top_p, top_k: see Warping; None is as the checkpoint says. seed: same prompt and
+    seed, same tokens. max_tokens: upper bound of audio tokens; generation stops at the group that
+    would exceed it. grammar: restrict each position to its codebook and stops to group borders; off
+    reproduces the reference. repetition_window: the last token is banned as the next one when it
+    occurs more than once in this many tokens.
+    """
+
+    temperature: float | None = None
+    seed: int = 0
+    max_tokens: int = NO_LIMIT_TOKENS
+    top_p: float | None = None
+    top_k: int | None = None
     grammar: bool = True
     repetition_window: int = 10
+
+    def warping(self, default: Warping = RELEASED_WARPING) -> Warping:
+        """What is asked for, over `default`."""
+        return Warping(
+            temperature=default.temperature if self.temperature is None else self.temperature,
+            top_p=default.top_p if self.top_p is None else self.top_p,
+            top_k=default.top_k if self.top_k is None else self.top_k,
+        )
+
+    def over(self, default: Warping) -> Sampling:
+        """The same with nothing left open."""
+        warping = self.warping(default)
+        return replace(
+            self,
+            temperature=warping.temperature,
+            top_p=warping.top_p,
+            top_k=warping.top_k,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +147,8 @@ class SpeechRequest:
     factor, pitch kept; 1.0 is as generated. may_reseed: the caller gave no seed, so that a bad
     answer may be drawn once more with another. first_chunk_rows: token rows (40 ms) of the first
     piece of audio; None as configured. is_adaptive: the stage may choose them by its load.
-    variant: which of the deployed language models speaks. iterations: how often an edit is applied,
-    each to the result of the one before.
+    variant: which of the deployed language models speaks. iterations: how many times an edit is
+    applied, each time to the tokens that the last one gave; a clone is made once.
     """
 
     text: str

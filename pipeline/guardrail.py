@@ -19,7 +19,7 @@ _KEPT_GROUPS = max(LOOP_GROUPS, LOOP_PERIODS_GROUPS[-1] * _LEAST_REPEATS)
 
 
 class Verdict(StrEnum):
-    """What is wrong with an answer, if anything."""
+    """What is wrong with an answer, if anything; the later, the worse."""
 
     OK = "ok"
     SHORT = "short"  # stopped before the text can have been said
@@ -27,12 +27,23 @@ class Verdict(StrEnum):
     ENDLESS = "endless"  # ran into its bound without a stop
 
 
+_SEVERITY = tuple(Verdict)
+
+
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """The verdict on an answer so far, and whether it is the second one that was drawn."""
+    """The verdict on an answer so far, and whether it is the second one that was drawn.
+
+    Of several answers in a row: the worst verdict, and whether any is a second one.
+    """
 
     verdict: Verdict = Verdict.OK
     is_retried: bool = False
+
+    def merged(self, other: Quality) -> Quality:
+        """Of this answer and another."""
+        worse = max(self.verdict, other.verdict, key=_SEVERITY.index)
+        return Quality(worse, self.is_retried or other.is_retried)
 
     def __str__(self) -> str:
         return f"{self.verdict}; retried" if self.is_retried else str(self.verdict)
@@ -45,12 +56,12 @@ class TokenGuard:
     """Watches one answer.
 
     least_tokens: what its text needs at least. most_tokens: the bound that its text set, None where
-    the caller set a lower one.
+    the caller set a lower one. `n_tokens` and `verdict` are of what came so far.
     """
 
     def __init__(self, least_tokens: int, most_tokens: int | None) -> None:
         self._least_tokens, self._most_tokens = least_tokens, most_tokens
-        self._n_tokens = 0
+        self.n_tokens = 0
         self._recent: deque[bytes] = deque(maxlen=_KEPT_GROUPS)
         self.verdict = Verdict.OK
 
@@ -60,14 +71,14 @@ class TokenGuard:
             self._recent.append(group.tobytes())
             if self.verdict is Verdict.OK and goes_in_circles(self._recent):
                 self.verdict = Verdict.LOOP
-        self._n_tokens += len(chunk.ids)
+        self.n_tokens += len(chunk.ids)
         if chunk.last and self.verdict is Verdict.OK:
             self.verdict = self._at_end()
 
     def _at_end(self) -> Verdict:
-        if self._n_tokens < self._least_tokens:
+        if self.n_tokens < self._least_tokens:
             return Verdict.SHORT
-        if self._most_tokens is not None and self._n_tokens + GROUP_TOKENS > self._most_tokens:
+        if self._most_tokens is not None and self.n_tokens + GROUP_TOKENS > self._most_tokens:
             return Verdict.ENDLESS
         return Verdict.OK
 

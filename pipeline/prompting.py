@@ -1,56 +1,156 @@
 """What the LLM is asked, for a given checkpoint.
 
-Its text front end, its prompt and the bound of its answer.
+Its text front end, its prompts, how long it speaks in one go and how it samples.
 """
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
-from pipeline.contracts import Int32Array, Sampling, SpeechRequest, VoicePrompt
-from pipeline.errors import CheckpointError
-from pipeline.stepaudio.prompt import PromptBuilder
+from pipeline.contracts import RELEASED_WARPING, Mode, SpeechRequest, VoicePrompt, Warping
+from pipeline.edit_values import DIALECT_TAGS, SAME_WORDS
+from pipeline.errors import CheckpointError, TextError
+from pipeline.stepaudio.prompt import (
+    TEXT_PARAM,
+    TRANSCRIPT_PARAM,
+    PromptBuilder,
+    expected_s,
+)
+from pipeline.stepaudio.sampling import warping_limits
+from pipeline.synthesis import Script
 from pipeline.text.front_end import front_end
+from pipeline.text.segment import passages
 
-FRONT_END_KEY = "text_front_end"  # in the LLM's config.json; the real checkpoint has none
+# Our keys in the LLM's config.json; the real checkpoint has none.
+FRONT_END_KEY = "text_front_end"
+PASSAGE_KEY = "longest_passage_s"
+PASSAGE_S = 30.0  # what the real model says in one go
+_LEADING_TAGS = re.compile(rf"(?:(?:{'|'.join(map(re.escape, DIALECT_TAGS))})\s*)+")
 
 
 class CheckpointPrompts:
-    """A synthesis.PromptWriter for an LLM directory (`config.json`, `tokenizer.model`)."""
+    """A synthesis.PromptWriter for an LLM directory.
+
+    It reads `config.json`, `tokenizer.model` and, where there is one, `generation_config.json`.
+    """
 
     def __init__(self, lm_dir: Path) -> None:
         """Raises CheckpointError or ConfigError when tokenizer or front end cannot be used."""
+        config = _read_object(lm_dir / "config.json")
+        name = cast("str | None", config.get(FRONT_END_KEY))
         self._builder = PromptBuilder(lm_dir / "tokenizer.model")
-        self._front_end = front_end(_front_end_name(lm_dir / "config.json"))
+        self._front_end = front_end(name)
+        self._holds_words = name is None
+        self._passage_s = _passage_s(lm_dir / "config.json", config)
+        self._warping = read_warping(lm_dir / "generation_config.json")
 
-    def build(self, request: SpeechRequest, voice: VoicePrompt) -> Int32Array:
-        """Prompt ids, int32 (n,). Raises InputError when the request cannot be written."""
-        spoken = replace(
-            request,
-            text=self._read(request.text),
-            transcript=self._read(request.transcript),
+    def scripts(self, request: SpeechRequest, voice: VoicePrompt) -> Iterator[Script]:
+        """See synthesis.PromptWriter. A clone's text is cut in passages, an edit's is not."""
+        said = self._in_words(request)
+        if self._holds_words:  # a fault far into the text is told before anything is spoken
+            self._builder.check(said)
+        transcript = _about(TRANSCRIPT_PARAM, self._front_end.prompt, said.transcript)
+        for text in self._written(self._passages(said, voice)):
+            yield self._script(replace(said, text=text, transcript=transcript), voice)
+
+    def _in_words(self, request: SpeechRequest) -> SpeechRequest:
+        """The request with the words that will be said; a text that nobody hears is left out."""
+        words = self._front_end.words
+        transcript = _about(TRANSCRIPT_PARAM, words, request.transcript)
+        is_heard = request.mode not in SAME_WORDS or not transcript
+        text = _about(TEXT_PARAM, words, request.text) if is_heard else ""
+        return replace(request, text=text, transcript=transcript)
+
+    def _passages(self, said: SpeechRequest, voice: VoicePrompt) -> list[str]:
+        if said.mode is not Mode.CLONE:
+            return [said.text]
+        tags = _LEADING_TAGS.match(said.text) if self._holds_words else None
+        lead = tags.group() if tags else ""
+        parts = passages(
+            said.text[len(lead) :],
+            lambda text: expected_s(text, said.transcript, voice),
+            self._passage_s,
         )
-        return self._builder.build(spoken, voice)
+        return [lead + part for part in parts]
 
-    def _read(self, text: str) -> str:
-        return self._front_end.prompt(self._front_end.words(text))
+    def _written(self, texts: Sequence[str]) -> Iterator[str]:
+        """What the prompt holds of each text; one of several that holds no speech is passed over.
 
-    def bounded(self, request: SpeechRequest, voice: VoicePrompt) -> Sampling:
-        """The sampling with `max_tokens` at most what the text can need.
-
-        A missing stop cannot run on.
+        Raises TextError when none holds any.
         """
-        return self._builder.bounded(request, voice)
+        fault: TextError | None = None
+        is_empty = True
+        for text in texts:
+            try:
+                written = _about(TEXT_PARAM, self._front_end.prompt, text)
+            except TextError as error:
+                fault = error
+                continue
+            is_empty = False
+            yield written
+        if is_empty and fault is not None:
+            raise fault
 
-    def least_tokens(self, request: SpeechRequest, voice: VoicePrompt) -> int:
-        """Audio tokens below which an answer cannot hold its text."""
-        return self._builder.least_tokens(request, voice)
+    def _script(self, spoken: SpeechRequest, voice: VoicePrompt) -> Script:
+        return Script(
+            prompt_ids=self._builder.build(spoken, voice),
+            sampling=spoken.sampling.over(self._warping),
+            least_tokens=self._builder.least_tokens(spoken, voice),
+            most_tokens=self._builder.most_tokens(spoken, voice),
+        )
 
 
-def _front_end_name(config: Path) -> str | None:
+def _about(param: str, step: Callable[[str], str], text: str) -> str:
+    """A step of the front end; its errors name the caller's field. Nothing stays nothing."""
+    if not text:
+        return ""
     try:
-        return json.loads(config.read_text(encoding="utf-8")).get(FRONT_END_KEY)
+        return step(text)
+    except TextError as error:
+        raise error.about(param) from error
+
+
+def read_warping(path: Path) -> Warping:
+    """How a checkpoint wants to be sampled: `generation_config.json`, else as released.
+
+    Raises CheckpointError for a file that cannot be read, or values outside their ranges.
+    """
+    config = _read_object(path) if path.is_file() else {}
+
+    def number(name: str, released: float) -> float:
+        value = config.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float | None):
+            raise CheckpointError(f"{path}: {name} is {value!r}, a number is needed")
+        return released if value is None else value
+
+    warping = Warping(
+        temperature=number("temperature", RELEASED_WARPING.temperature),
+        top_p=number("top_p", RELEASED_WARPING.top_p),
+        top_k=int(number("top_k", RELEASED_WARPING.top_k)),
+    )
+    for name, value, is_allowed, allowed in warping_limits(warping):
+        if not is_allowed:
+            raise CheckpointError(f"{path}: {name} is {value}, allowed: {allowed}")
+    return warping
+
+
+def _passage_s(path: Path, config: dict[str, object]) -> float:
+    value = config.get(PASSAGE_KEY, PASSAGE_S)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        raise CheckpointError(f"{path}: {PASSAGE_KEY} is {value!r}, seconds above 0 are needed")
+    return float(value)
+
+
+def _read_object(path: Path) -> dict[str, object]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{config} cannot be read: {error}") from error
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} holds no JSON object")
+    return cast("dict[str, object]", value)

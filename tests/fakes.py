@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
 import numpy as np
 
 from pipeline.contracts import (
+    NO_LIMIT_TOKENS,
     AudioChunk,
     Int32Array,
     ReferenceClip,
@@ -15,8 +16,9 @@ from pipeline.contracts import (
     SpeechRequest,
     TokenChunk,
     VoicePrompt,
+    Warping,
 )
-from pipeline.synthesis import ResolvedVoice, SpeechChunk
+from pipeline.synthesis import ResolvedVoice, Script, SpeechChunk
 
 SAMPLES_PER_GROUP = 2880  # 120 ms at 24 kHz
 
@@ -62,19 +64,14 @@ class FakeVoices:
 
 
 class FakePrompts:
-    """The prompt is the text's code points."""
+    """A prompt is the speaker's and the passage's code points; a passage ends at a full stop."""
 
-    def build(self, request: SpeechRequest, voice: VoicePrompt) -> Int32Array:
+    def scripts(self, request: SpeechRequest, voice: VoicePrompt) -> Iterator[Script]:
         del voice
-        return np.array([ord(c) for c in request.speaker + request.text], np.int32)
-
-    def bounded(self, request: SpeechRequest, voice: VoicePrompt) -> Sampling:
-        del voice
-        return request.sampling
-
-    def least_tokens(self, request: SpeechRequest, voice: VoicePrompt) -> int:
-        del request, voice
-        return 10
+        for passage in request.text.split(".") if "." in request.text else [request.text]:
+            if passage:
+                ids = np.array([ord(c) for c in request.speaker + passage], np.int32)
+                yield Script(ids, request.sampling.over(Warping()), 10, NO_LIMIT_TOKENS)
 
 
 class FakeLM:

@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from pipeline.prompting import FRONT_END_KEY, PASSAGE_KEY
 from pipeline.stepaudio.checkpoint_digests import write_manifest
 from pipeline.stepaudio.layout import SINGLE_SHARD, CheckpointLayout
+from pipeline.stepaudio.loader_files import write_loader_files
 from pipeline.stepaudio.tiny_configs import lm_config
 from pipeline.stepaudio.tokens import VQ02_CODES
 from pipeline.text.phonemes import FRONT_END_NAME
@@ -25,6 +27,7 @@ from training.sizes import SIZES, cosyvoice_yaml
 from training.speaker_encoder import export_speaker, load_speaker
 from training.text_tokenizer import tokenizer_model
 
+LONGEST_PASSAGE_S = 8.0  # about the longest that the LLM was trained to say, see training.lm
 FAR = 1e4  # where codebook rows lie that no frame is near to
 
 
@@ -65,7 +68,8 @@ def export_llm(recipe: Recipe) -> None:
     layout, model = export_layout(recipe), load_llm(recipe)
     layout.text_tokenizer.write_bytes(tokenizer_model())
     config = json.loads(lm_config(SIZES, model.config.vocab_size))
-    config["text_front_end"] = FRONT_END_NAME
+    config[FRONT_END_KEY] = FRONT_END_NAME
+    config[PASSAGE_KEY] = LONGEST_PASSAGE_S
     layout.lm_config.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     weights = {name: w.to(torch.bfloat16).contiguous() for name, w in model.state_dict().items()}
     save_file(weights, layout.editx / SINGLE_SHARD, metadata={"format": "pt"})
@@ -89,5 +93,6 @@ def export_all(recipe: Recipe) -> Path:
     export_speaker_model(recipe)
     export_llm(recipe)
     export_vocoder(recipe)
+    write_loader_files(layout)
     write_manifest(layout, "tiny", recipe.seed)
     return layout.root

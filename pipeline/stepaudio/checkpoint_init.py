@@ -26,6 +26,7 @@ from pipeline.stepaudio.checkpoint_shapes import Shapes, flow_shapes, hift_shape
 from pipeline.stepaudio.config import VocoderConfig
 from pipeline.stepaudio.layout import CheckpointLayout
 from pipeline.stepaudio.linguistic_shapes import encoder_shapes
+from pipeline.stepaudio.loader_files import write_loader_files
 from pipeline.stepaudio.parity import value
 from pipeline.stepaudio.tiny_configs import SIZES, Sizes
 from pipeline.stepaudio.tiny_tokenizer import tokenizer_model
@@ -69,6 +70,7 @@ def init_checkpoint(directory: Path | str, size: str = "tiny", seed: int = 0) ->
         _write_tokenizers(layout, sizes, seed)
         _write_lm(layout, sizes, seed)
         _write_vocoder(layout, sizes, seed)
+        write_loader_files(layout)
         write_manifest(layout, size, seed)
     except OSError as error:
         raise CheckpointError(f"cannot write a checkpoint to {layout.root}: {error}") from error

@@ -28,7 +28,7 @@ TINY = "tiny"
 DOWNLOADABLE = ("step-audio-editx", "step-audio-editx-awq")
 HOME_VARIABLE = "TIMBRE_HOME"
 TINY_REVISION = (
-    1  # raise when `init_checkpoint` writes something else, so that no stale copy is used
+    2  # raise when `init_checkpoint` writes something else, so that no stale copy is used
 )
 PACKAGED_TINY = Path(__file__).resolve().parents[1] / "checkpoints" / TINY
 
@@ -104,6 +104,11 @@ class CheckpointLayout:
     @property
     def lm_config(self) -> Path:
         return self.editx / "config.json"
+
+    @property
+    def generation_config(self) -> Path:
+        """How the LLM is sampled; a checkpoint may do without."""
+        return self.editx / "generation_config.json"
 
     @property
     def text_tokenizer(self) -> Path:

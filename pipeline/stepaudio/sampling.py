@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.contracts import Int32Array, Sampling
+from pipeline.contracts import Int32Array, Sampling, Warping
 from pipeline.errors import UnsupportedError
 from pipeline.stepaudio.tokens import AUDIO_TOKENS, GROUP_TOKENS, VQ02_CODES, is_vq02_position
 
@@ -75,9 +75,7 @@ class DrawRow:
 def require_valid(sampling: Sampling) -> None:
     """Raises UnsupportedError naming the field, its value and the allowed range."""
     limits = (
-        ("temperature", sampling.temperature, 0.0 <= sampling.temperature < np.inf, "0 or more"),
-        ("top_p", sampling.top_p, 0.0 < sampling.top_p <= 1.0, "above 0, at most 1"),
-        ("top_k", sampling.top_k, sampling.top_k >= 0, "0 (off) or more"),
+        *warping_limits(sampling.warping()),
         (
             "max_tokens",
             sampling.max_tokens,
@@ -96,6 +94,16 @@ def require_valid(sampling: Sampling) -> None:
             raise UnsupportedError(f"{name} is {value}, allowed: {words}", param=name)
 
 
+def warping_limits(warping: Warping) -> tuple[tuple[str, float, bool, str], ...]:
+    """(name, value, whether it is allowed, what is allowed) of each field."""
+    w = warping
+    return (
+        ("temperature", w.temperature, 0.0 <= w.temperature < np.inf, "0 or more"),
+        ("top_p", w.top_p, 0.0 < w.top_p <= 1.0, "above 0, at most 1"),
+        ("top_k", w.top_k, w.top_k >= 0, "0 (off) or more"),
+    )
+
+
 class DrawState:
     """One request's history and random numbers.
 
@@ -104,6 +112,7 @@ class DrawState:
 
     def __init__(self, sampling: Sampling, vocabulary: AudioVocabulary, prompt: Int32Array) -> None:
         self._sampling, self._vocabulary = sampling, vocabulary
+        self._warping = sampling.warping()
         window = sampling.repetition_window
         self._recent: deque[int] = deque(prompt[-window:].tolist() if window else [], window)
         self._random = np.random.Generator(np.random.Philox(sampling.seed & _SEED_MASK))
@@ -114,9 +123,9 @@ class DrawState:
         """How to draw the next token. Takes one random number, whatever the temperature."""
         if not self._uniforms:
             self._uniforms = self._random.random(_UNIFORMS_PER_BLOCK).tolist()[::-1]
-        s = self._sampling
+        w = self._warping
         return DrawRow(
-            s.temperature, s.top_p, s.top_k, self._uniforms.pop(), self._mask(), self._banned()
+            w.temperature, w.top_p, w.top_k, self._uniforms.pop(), self._mask(), self._banned()
         )
 
     def accept(self, choice: int) -> None:

@@ -139,7 +139,15 @@ class Espeak:
         return 0
 
 
-@functools.cache
+_making = threading.Lock()  # two first callers must not make one each
+
+
 def default_espeak() -> Espeak:
-    """The process's instance with the package's own data; made at the first call."""
+    """The process's instance with the package's own data; made at the first call, of any thread."""
+    with _making:
+        return _made_espeak()
+
+
+@functools.cache
+def _made_espeak() -> Espeak:
     return Espeak()

@@ -51,9 +51,14 @@ def test_another_seed_changes_every_file_of_weights(tiny: CheckpointLayout, tmp_
     assert same == {
         "config.json",
         "config.yaml",
+        "configuration.json",
         "cosyvoice.yaml",
-        "tokenizer.model",
+        "generation_config.json",
         "model.safetensors.index.json",
+        "tokenizer.json",
+        "tokenizer.model",
+        "tokenizer_config.json",
+        "tokens.json",
     }
 
 

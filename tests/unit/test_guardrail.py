@@ -10,6 +10,7 @@ import pytest
 from pipeline.contracts import (
     AudioChunk,
     Int32Array,
+    Mode,
     Sampling,
     SpeechRequest,
     TokenChunk,
@@ -104,10 +105,15 @@ class WholeDecoder(FakeDecoder):
 
 
 async def spoken(
-    lm: ScriptedLM, decoder: FakeDecoder, *, may_reseed: bool, max_tokens: int = 8192
+    lm: ScriptedLM,
+    decoder: FakeDecoder,
+    *,
+    may_reseed: bool,
+    max_tokens: int = 8192,
+    text: str = "hello",
 ) -> list[SpeechChunk]:
     request = SpeechRequest(
-        text="hello",
+        text=text,
         transcript="hi",
         speaker="",
         sampling=Sampling(seed=5, max_tokens=max_tokens),
@@ -162,3 +168,38 @@ async def test_once_audio_is_out_there_is_no_retry() -> None:
 async def test_a_callers_own_limit_is_no_fault() -> None:
     chunks = await spoken(ScriptedLM(1), WholeDecoder(), may_reseed=True, max_tokens=5)
     assert chunks[-1].quality == Quality()
+
+
+async def test_a_bad_passage_is_drawn_once_more_wherever_it_stands() -> None:
+    lm = ScriptedLM(4, 1, 5, 3)
+    chunks = await spoken(lm, WholeDecoder(), may_reseed=True, text="one.two.three")
+    assert [len(c.samples) // 2880 for c in chunks] == [4, 5, 3]
+    assert [str(c.quality) for c in chunks] == ["ok", "ok; retried", "ok; retried"]
+    assert [c.last for c in chunks] == [False, False, True]
+    assert len(set(lm.seeds)) == 4
+
+
+async def test_the_worst_passage_is_the_answers_quality() -> None:
+    lm = ScriptedLM(4, 1, 1, 5)
+    chunks = await spoken(lm, WholeDecoder(), may_reseed=True, text="one.two.three")
+    assert [str(c.quality) for c in chunks] == ["ok", "short; retried", "short; retried"]
+    kept = await spoken(ScriptedLM(1, 4), WholeDecoder(), may_reseed=False, text="one.two")
+    assert [str(c.quality) for c in kept] == ["short", "short"]
+
+
+def test_of_several_verdicts_the_worst_counts() -> None:
+    good, bad = Quality(Verdict.SHORT, is_retried=True), Quality(Verdict.ENDLESS)
+    for merged in (good.merged(bad), bad.merged(good)):
+        assert merged == Quality(Verdict.ENDLESS, is_retried=True)
+    assert Quality().merged(Quality(Verdict.LOOP)) == Quality(Verdict.LOOP)
+
+
+async def test_a_bad_pass_of_a_repeated_edit_is_drawn_once_more() -> None:
+    lm = ScriptedLM(1, 4, 5)
+    request = SpeechRequest(
+        "x", "hi", "", mode=Mode.EMOTION, info="sad", iterations=2, may_reseed=True
+    )
+    speaker = ChainedSpeaker(FakePrompts(), lm, WholeDecoder())
+    (chunk,) = [chunk async for chunk in speaker.speak(request, voice_prompt())]
+    assert len(chunk.samples) == 5 * 2880
+    assert chunk.quality == Quality(Verdict.OK, is_retried=True)

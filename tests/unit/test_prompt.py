@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.contracts import Mode, Sampling, SpeechRequest, VoicePrompt
+from pipeline.contracts import Mode, SpeechRequest, VoicePrompt
 from pipeline.edit_values import EDIT_VALUES, PARALINGUISTIC_TAGS
 from pipeline.errors import CheckpointError, ConfigError, TextError, UnsupportedError
 from pipeline.stepaudio.prompt import (
     PromptBuilder,
     audio_token_string,
+    least_audio_tokens,
     max_audio_tokens,
 )
 from pipeline.text.front_end import front_end
@@ -141,13 +142,59 @@ def test_an_edit_is_bounded_by_its_input_audio() -> None:
         assert max_audio_tokens(text, "same words", voice(200)) >= 2 * 200 * 5
 
 
-def test_bounded_lowers_max_tokens_only(builder: PromptBuilder) -> None:
-    request_ = SpeechRequest("hi", "x", "s", sampling=Sampling(seed=5))
-    bounded = builder.bounded(request_, voice())
-    assert bounded.max_tokens == max_audio_tokens("hi", "x", voice())
-    assert bounded.seed == 5
-    low = SpeechRequest("hi", "x", "s", sampling=Sampling(max_tokens=10))
-    assert builder.bounded(low, voice()).max_tokens == 10
+def test_what_is_not_spoken_asks_for_nothing() -> None:
+    """Rules, leaders and repeated marks are no words, and emoji need not be."""
+    least = least_audio_tokens("No, good bye then.", "hello there", voice())
+    for unspoken in ("." * 100, "-" * 200, "!" * 150, "|" * 80, "\U0001f44f\U0001f3fd\ufe0f" * 30):
+        text = f"No, good {unspoken} bye then."
+        assert least_audio_tokens(text, "hello there", voice()) == least
+        assert max_audio_tokens(text, "hello there", voice()) >= max_audio_tokens(
+            "No, good bye then.", "hello there", voice()
+        )
+    # Unspoken marks in the transcript make the reference no faster than it is.
+    marked = max_audio_tokens("good bye", "hello there" + "." * 100, voice())
+    assert marked == max_audio_tokens("good bye", "hello there", voice())
+
+
+@pytest.mark.parametrize(
+    ("text", "spoken"),
+    [
+        ("$9,999,999.99", "nine million nine hundred ninety-nine thousand nine hundred ninety-nine "
+         "dollars and ninety-nine cents"),
+        ("77% & 88%", "seventy-seven percent and eighty-eight percent"),
+        ("1777", "seventeen seventy-seven"),
+        ("\U0001f389" * 9, "party popper " * 9),
+        ("1000000000", "a billion"),
+    ],
+)  # fmt: skip
+def test_the_bounds_cover_what_a_text_is_spoken_as(text: str, spoken: str) -> None:
+    reference = "it is a truth universally acknowledged that"
+    spoken_tokens = 5 / 0.12 * len(spoken) * 3 / len(reference)  # at the reference's own rate
+    assert least_audio_tokens(text, reference, voice()) < spoken_tokens
+    assert max_audio_tokens(text, reference, voice()) > spoken_tokens
+
+
+def test_an_edit_says_the_words_of_its_input(builder: PromptBuilder) -> None:
+    """Whatever `text` holds: it is not in the prompt."""
+    for text in ("x", "so it is", "so it is " * 100):
+        request = edit(Mode.EMOTION, "sad", text=text)
+        assert builder.most_tokens(request, voice(200)) >= 2 * 200 * 5
+        assert builder.least_tokens(request, voice()) == least_audio_tokens(
+            "so it is", "so it is", voice()
+        )
+
+
+def test_a_fault_names_the_field_it_is_in(builder: PromptBuilder) -> None:
+    def param(request: SpeechRequest) -> str | None:
+        with pytest.raises((TextError, UnsupportedError)) as caught:
+            builder.build(request, voice())
+        return caught.value.param
+
+    for bad in ("<|EOT|>", "<audio_3>", "\ud800"):
+        assert param(SpeechRequest(f"a {bad}", "x", "s")) == "input"
+        assert param(SpeechRequest("a", f"x {bad}", "s")) == "prompt_text"
+    assert param(edit(Mode.EMOTION, "whisper")) == "step_audio.edit_info"
+    assert param(edit(Mode.PARALINGUISTIC, text="so [Sneeze]")) == "input"
 
 
 def test_the_plain_front_end_normalises_space_and_control_characters() -> None:

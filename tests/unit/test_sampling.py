@@ -155,6 +155,29 @@ def test_top_k_and_top_p_cut_the_tail(sampler: Sampler) -> None:
     assert together == [expected for _, expected in cases]
 
 
+def test_unless_told_otherwise_it_draws_as_the_released_code(sampler: Sampler) -> None:
+    """Temperature 0.7 and the 50 likeliest, as transformers' warpers leave them."""
+    n_draws = 3_000
+    logits = random_logits(1)
+    best = (logits / 0.7).topk(50)
+    expected = torch.zeros(N_CHOICES).scatter_(0, best.indices[0], best.values[0].softmax(0))
+
+    def drawn(sampling: Sampling) -> torch.Tensor:
+        draws = state(replace(sampling, grammar=False))
+        rows = [draws.row() for _ in range(n_draws)]
+        choices = sampler.draw(logits.repeat(n_draws, 1), rows)
+        return torch.bincount(torch.tensor(choices), minlength=N_CHOICES)
+
+    counts = drawn(Sampling(seed=7))
+    assert not counts[expected == 0].any()
+    often = expected * n_draws >= 5  # where the statistic holds
+    deviations = (counts - expected * n_draws)[often] ** 2 / (expected * n_draws)[often]
+    degrees = int(often.sum()) - 1
+    assert deviations.sum() < degrees + 4 * (2 * degrees) ** 0.5
+    assert torch.equal(counts, drawn(Sampling(seed=7, temperature=0.7, top_p=1.0, top_k=50)))
+    assert drawn(Sampling(seed=7, top_k=0))[expected == 0].any()
+
+
 def test_a_row_does_not_depend_on_the_rows_beside_it(sampler: Sampler) -> None:
     options = [{}, {"top_k": 40}, {"top_p": 0.7}, {"temperature": 0.0}, {"banned": 5}, {"mask": 1}]
     rows = [free_row(0.1 + 0.15 * i, **option) for i, option in enumerate(options)]

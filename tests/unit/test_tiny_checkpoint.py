@@ -5,12 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from pipeline.contracts import GROUP_TOKENS, OUTPUT_SAMPLE_RATE_HZ, Sampling, SpeechRequest
+from pipeline.audio.joints import FADE_SAMPLES
+from pipeline.contracts import (
+    GROUP_TOKENS,
+    OUTPUT_SAMPLE_RATE_HZ,
+    Mode,
+    Sampling,
+    SpeechRequest,
+)
 from pipeline.local import LocalPipeline, _say
 from pipeline.prompting import FRONT_END_KEY
 from pipeline.stepaudio.checkpoint_verify import verify_checkpoint
@@ -25,6 +33,11 @@ pytestmark = pytest.mark.unit
 
 MAX_BYTES = 40_000_000
 TEXT = "The children opened the garden gate."
+SENTENCES = (
+    "The morning train was late again, but nobody on the platform seemed to mind.",
+    "Every good story needs a beginning, a middle, and someone who listens.",
+    "She opened the window, and the smell of fresh bread filled the whole kitchen.",
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +46,12 @@ def speaking() -> Iterator[LocalPipeline]:
         yield pipeline
 
 
-def spoken(pipeline: LocalPipeline, voice: str, seed: int) -> np.ndarray:
+def spoken(
+    pipeline: LocalPipeline, voice: str, seed: int, text: str = TEXT, **fields: Any
+) -> np.ndarray:
     listed = load_voices()[voice]
-    request = SpeechRequest(
-        text=TEXT, transcript=listed.transcript, speaker="", sampling=Sampling(seed=seed)
-    )
+    asked = {"speaker": "", "sampling": Sampling(seed=seed), **fields}
+    request = SpeechRequest(text=text, transcript=listed.transcript, **asked)
     return asyncio.run(_say(pipeline, listed.path.read_bytes(), request))[0]
 
 
@@ -81,6 +95,30 @@ def _pitch_hz(samples: np.ndarray) -> float:
         lags = np.arange(rate // 400, rate // 70)
         pitches.append(rate / lags[correlation[lags].argmax()])
     return float(np.median(pitches))
+
+
+def test_a_long_text_is_said_whole_and_without_a_click(speaking: LocalPipeline) -> None:
+    """As long as its sentences one by one, which meet in silence."""
+    apart = [spoken(speaking, "bruno", 3, text) for text in SENTENCES]
+    whole = spoken(speaking, "bruno", 3, " ".join(SENTENCES))
+    assert 0.9 < len(whole) / sum(map(len, apart)) < 1.1
+    joint = len(apart[0])
+    np.testing.assert_array_equal(whole[: joint - FADE_SAMPLES], apart[0][:-FADE_SAMPLES])
+    beside = whole[joint - FADE_SAMPLES : joint + FADE_SAMPLES // 2]
+    assert np.abs(np.diff(beside)).max() < 0.005
+    quiet = np.abs(whole) < 1e-4
+    silences = np.diff(np.flatnonzero(np.diff(quiet.astype(np.int8), prepend=0, append=0)))[::2]
+    assert (silences > OUTPUT_SAMPLE_RATE_HZ // 50).sum() >= len(SENTENCES) - 1
+
+
+def test_an_edit_can_be_applied_again(speaking: LocalPipeline) -> None:
+    """The model was trained on no edits: only that tokens go round, in the clip's voice."""
+    edit = {"mode": Mode.EMOTION, "info": "happy", "sampling": Sampling(seed=3, max_tokens=50)}
+    once, twice, again = (spoken(speaking, "elena", 3, iterations=n, **edit) for n in (1, 2, 2))
+    assert len(once) > 0
+    assert len(twice) > 0
+    assert not np.array_equal(once, twice)
+    assert np.array_equal(twice, again)
 
 
 async def test_its_greedy_answer_is_the_plain_forms_alone_and_in_a_full_batch() -> None:

@@ -1,0 +1,150 @@
+"""A long text as passages that a model says in one go, cut where a speaker would pause.
+
+Knows no model: what a text costs to say, and how much is too much, comes from the caller.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+# Marks that end a sentence before white space, and those that need none.
+_END = re.compile(r"[.!?…।॥؟۔]+[\"'”’)\]»]*\s+|[。！？；｡]+[\"'”’)\]»」』）】》]*\s*|\n\s*")
+_PAUSE = re.compile(r"[,;:،؛]+[\"'”’)\]»]*\s+|\s[-–—]+\s+|—+|[，、：]+[」』）】》]*\s*")
+_SPACE = re.compile(r"\s+")
+_LAST_WORD = re.compile(r"(?:^|[\s(\[\"'“‘])([^\W\d_][\w.]*)\.$")
+_NUMBER = re.compile(r"\s*[(\[]?\d+\.")  # of a list's item
+_TITLES = frozenset(
+    {
+        "Adm", "Capt", "Cmdr", "Col", "Dr", "Gen", "Gov", "Hon", "Lt", "Maj", "Messrs", "Mr", "Mrs",
+        "Ms", "Mt", "Pres", "Prof", "Rep", "Rev", "Sen", "Sgt", "St",
+    }
+)  # fmt: skip
+_CONNECTIVES = frozenset({"approx", "cf", "eg", "ie", "vs"})
+_BEFORE_NUMBERS = frozenset({"art", "ch", "fig", "no", "nos", "nr", "p", "pp", "vol"})
+# What a cut costs beside the emptiness of the passages it makes, by the kind of border.
+_CUT_COSTS = (0.0, 0.5, 2.0, 4.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """text: with the white space behind it. cost: of saying it. cut: what a cut behind it costs."""
+
+    text: str
+    cost: float
+    cut: float
+
+
+def passages(text: str, cost: Callable[[str], float], limit: float) -> list[str]:
+    """`text` in parts that cost at most `limit` each, in order, white space at the ends gone.
+
+    cost: additive over parts, 0 for what is not spoken. Cut at ends of sentences; inside a sentence
+    only where it costs more than `limit`, at its pauses, else between words, else between
+    characters. Passages are filled evenly. A text within the limit stays as it is.
+    """
+    if cost(text) <= limit:
+        return [text]
+    pieces = list(_pieces(text, cost, limit, level=0, cut=0.0))
+    parts, start = [], 0
+    for end in _ends(pieces, limit):
+        parts.append("".join(piece.text for piece in pieces[start:end]).strip())
+        start = end
+    return parts
+
+
+def _ends(pieces: list[_Piece], limit: float) -> list[int]:
+    """Where passages end, as indices behind pieces: the least cuts and emptiness in all."""
+    best, previous = [0.0], [0]
+    for end in range(1, len(pieces) + 1):
+        total, least, start = 0.0, float("inf"), end - 1
+        for index in range(end - 1, -1, -1):
+            total += pieces[index].cost
+            if total > limit and index < end - 1:
+                break
+            made = best[index] + (1 - total / limit) ** 2 + (pieces[index - 1].cut if index else 0)
+            if made <= least:
+                least, start = made, index
+        best.append(least)
+        previous.append(start)
+    ends, end = [], len(pieces)
+    while end:
+        ends.append(end)
+        end = previous[end]
+    return ends[::-1]
+
+
+def _pieces(
+    text: str, cost: Callable[[str], float], limit: float, level: int, cut: float
+) -> Iterator[_Piece]:
+    """`text` at the borders of `level`, and what is still too much at the next level's.
+
+    cut: what a cut behind the whole of it costs.
+    """
+    parts = _cut_at(text, _BORDERS[level](text))
+    for number, part in enumerate(parts, 1):
+        behind = cut if number == len(parts) else _CUT_COSTS[level]
+        part_cost = cost(part)
+        if part_cost > limit and level + 1 < len(_BORDERS):
+            yield from _pieces(part, cost, limit, level + 1, behind)
+        else:
+            yield _Piece(part, part_cost, behind)
+
+
+def _cut_at(text: str, borders: Iterator[int]) -> list[str]:
+    parts, start = [], 0
+    for border in borders:
+        if start < border < len(text):
+            parts.append(text[start:border])
+            start = border
+    return [*parts, text[start:]]
+
+
+def _sentence_ends(text: str) -> Iterator[int]:
+    start = 0
+    for mark in _END.finditer(text):
+        if _ends_sentence(text[start : mark.start() + 1], mark.group(), text[mark.end() :][:1]):
+            start = mark.end()
+            yield start
+
+
+def _ends_sentence(sentence: str, mark: str, following: str) -> bool:
+    """Whether `mark`, the last character of `sentence` and what is behind it, ends a sentence."""
+    if following.islower():
+        return False
+    if mark.rstrip() != ".":
+        return True
+    if _NUMBER.fullmatch(sentence):
+        return False
+    found = _LAST_WORD.search(sentence)
+    if found is None:
+        return True
+    word = found.group(1)
+    if word.lower() in _BEFORE_NUMBERS and following.isdecimal():
+        return False
+    is_initial = len(word) == 1 and word.isupper() and word != "I"
+    return not (is_initial or "." in word or word in _TITLES or word.lower() in _CONNECTIVES)
+
+
+def _pauses(text: str) -> Iterator[int]:
+    return (mark.end() for mark in _PAUSE.finditer(text))
+
+
+def _spaces(text: str) -> Iterator[int]:
+    return (space.end() for space in _SPACE.finditer(text))
+
+
+def _characters(text: str) -> Iterator[int]:
+    """Before every character that does not belong to the one in front of it."""
+    for index, character in enumerate(text):
+        if not unicodedata.category(character).startswith(("M", "C")):
+            yield index
+
+
+_BORDERS: tuple[Callable[[str], Iterator[int]], ...] = (
+    _sentence_ends,
+    _pauses,
+    _spaces,
+    _characters,
+)
