@@ -23,7 +23,7 @@ from starlette.exceptions import HTTPException
 
 from deployments.cache_routes import add_cache_routes
 from deployments.http_edge import Edge
-from deployments.http_errors import error_body, retry_headers, status_of
+from deployments.http_errors import answer_error, error_body
 from deployments.http_models import SpeechBody, explain_validation, read_order
 from deployments.readiness import Readiness
 from deployments.remote import RemoteEncoder, RemoteSpeaker, stage_errors
@@ -60,7 +60,9 @@ class Router:
         names = settings.llm_deployments
         stages = {names[variant].lower(): llm for variant, llm in llms.items()}
         self._readiness = Readiness(
-            {"tokenizer": tokenizer, **stages, "vocoder": vocoder}, self._voices
+            {"tokenizer": tokenizer, **stages, "vocoder": vocoder},
+            self._voices,
+            spared=frozenset({"tokenizer"}),  # cached voices need none
         )
 
     async def forget(self, clip: str) -> None:
@@ -84,7 +86,13 @@ class Router:
             swagger_ui_oauth2_redirect_url=None,
             lifespan=self._lifespan,
         )
-        app.add_middleware(Edge, max_body_bytes=self._settings.limits.max_body_bytes)
+        limits = self._settings.limits
+        app.add_middleware(
+            Edge,
+            max_body_bytes=limits.max_body_bytes,
+            max_requests=limits.max_requests,
+            has_proxy=True,
+        )
         patch_fastapi(app)  # Swagger UI from the package: the docs work without internet
         add_error_handlers(app)
         app.post("/v1/audio/speech", **SPEECH_DOC)(self._speech)
@@ -170,7 +178,10 @@ class Router:
         return {"status": "ok"}
 
     async def _readyz(self) -> Response:
-        """Whether every stage answers, with their gauges; 503 when one does not."""
+        """Whether every stage answers, with their gauges; 503 when one does not.
+
+        A tokenizer that answered before may be busy or away: cached voices are served meanwhile.
+        """
         report = await self._readiness.report()
         return JSONResponse(report, status_code=200 if report["ready"] else 503)
 
@@ -206,15 +217,11 @@ SPEECH_DOC: dict[str, Any] = {
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Every error leaves in OpenAI's shape."""
+    """Every error leaves in OpenAI's shape; those that nobody foresaw, at the edge."""
 
     @app.exception_handler(TimbreError)
     async def _ours(request: Request, error: TimbreError) -> JSONResponse:
-        status = status_of(error)
-        if status >= 500:  # noqa: PLR2004
-            logger.error("request %s failed", request.state.request_id, exc_info=error)
-        body = error_body(error.message, status, code=error.code, param=error.param)
-        return JSONResponse(body, status, headers=retry_headers(status))
+        return answer_error(error, request.state.request_id)
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -225,12 +232,3 @@ def add_error_handlers(app: FastAPI) -> None:
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
         body = error_body(str(error.detail), error.status_code, code="http_error")
         return JSONResponse(body, error.status_code, headers=error.headers)
-
-    @app.exception_handler(Exception)
-    async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
-        request_id = request.state.request_id
-        logger.error("request %s failed", request_id, exc_info=error)
-        body = error_body(
-            f"something went wrong inside; request id {request_id}", 500, code="internal_error"
-        )
-        return JSONResponse(body, 500)
