@@ -183,7 +183,7 @@ class FakeResponse:
     def __await__(self) -> Generator[Any, None, object]:
         try:
             return (yield from self._call.__await__())
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - as Ray does
             raise as_ray_raises(error) from None
 
 
@@ -202,7 +202,7 @@ class FakeStream:
             return await anext(self._answers)
         except StopAsyncIteration:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - as Ray does
             raise as_ray_raises(error) from None
 
     def cancel(self) -> None:

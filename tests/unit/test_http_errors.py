@@ -23,7 +23,7 @@ from pipeline.errors import (
 
 pytestmark = pytest.mark.unit
 
-SECRET = "OSError('s3://bucket/key at http://10.0.0.7:9000 refused: /srv/models/llm.safetensors')"
+INSIDE = "OSError('s3://bucket/key at http://10.0.0.7:9000 refused: /srv/models/llm.safetensors')"
 
 STATUSES = {
     "TimbreError": 500,
@@ -78,14 +78,14 @@ def test_the_table_holds_nothing_else() -> None:
 @pytest.mark.parametrize(
     "error",
     [
-        StageError("the vocoder failed", detail=SECRET),
-        StageUnavailableError("a cache tier kept the record", detail=SECRET),
-        StageTimeoutError("the LLM did not answer in time", detail=SECRET),
-        errors.CheckpointError(SECRET),
-        errors.ConfigError(SECRET),
-        TimbreError(SECRET),
-        OSError(SECRET),
-        KeyError(SECRET),
+        StageError("the vocoder failed", detail=INSIDE),
+        StageUnavailableError("a cache tier kept the record", detail=INSIDE),
+        StageTimeoutError("the LLM did not answer in time", detail=INSIDE),
+        errors.CheckpointError(INSIDE),
+        errors.ConfigError(INSIDE),
+        TimbreError(INSIDE),
+        OSError(INSIDE),
+        KeyError(INSIDE),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -115,8 +115,8 @@ def test_refusals_leave_no_traceback(error: TimbreError, caplog: pytest.LogCaptu
 
 
 def test_a_stages_error_travels_with_its_detail() -> None:
-    error = StageUnavailableError("the LLM's replica went away", detail=SECRET)
+    error = StageUnavailableError("the LLM's replica went away", detail=INSIDE)
     there = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
     assert type(there) is StageUnavailableError
-    assert (there.message, there.detail, str(there)) == (error.message, SECRET, str(error))
+    assert (there.message, there.detail, str(there)) == (error.message, INSIDE, str(error))
     assert PublicError.of(there, "id").status == 503

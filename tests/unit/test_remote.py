@@ -49,7 +49,7 @@ pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("virtual_time")]
 LIMITS = Limits(encode_timeout_s=5, first_audio_timeout_s=7, chunk_timeout_s=3)
 CLIP = ReferenceClip(np.zeros(100, np.float32), 16_000, "0" * 64)
 REQUEST = SpeechRequest("Hello.", "Hi.", "someone")
-SECRET = "/srv/models at 10.0.0.7"
+INSIDE = "/srv/models at 10.0.0.7"
 DEPLOYMENT = DeploymentID(name="LLM", app_name="timbre")
 
 
@@ -68,25 +68,25 @@ def gone() -> Exception:
 RAY_ERRORS: list[tuple[Exception, type[Exception], str]] = [
     (as_ray_raises(TextError("empty", param="input")), TextError, "empty"),
     (as_ray_raises(CapacityError("all busy")), CapacityError, "all busy"),
-    (as_ray_raises(StageError("it broke", detail=SECRET)), StageError, "it broke"),
-    (as_ray_raises(ValueError(SECRET)), StageError, "the LLM failed"),
+    (as_ray_raises(StageError("it broke", detail=INSIDE)), StageError, "it broke"),
+    (as_ray_raises(ValueError(INSIDE)), StageError, "the LLM failed"),
     (ray.exceptions.ActorDiedError(), StageUnavailableError, "replica went away"),
     (
-        ray.exceptions.ActorUnavailableError(SECRET, None),
+        ray.exceptions.ActorUnavailableError(INSIDE, None),
         StageUnavailableError,
         "replica went away",
     ),
-    (ray.exceptions.NodeDiedError(SECRET), StageUnavailableError, "replica went away"),
+    (ray.exceptions.NodeDiedError(INSIDE), StageUnavailableError, "replica went away"),
     (ray.exceptions.WorkerCrashedError(), StageUnavailableError, "replica went away"),
-    (ray.exceptions.OutOfMemoryError(SECRET), StageUnavailableError, "replica went away"),
+    (ray.exceptions.OutOfMemoryError(INSIDE), StageUnavailableError, "replica went away"),
     (ray.exceptions.OwnerDiedError("0" * 56, None, ""), StageUnavailableError, "replica went away"),
     (DeploymentUnavailableError(DEPLOYMENT), StageUnavailableError, "replica went away"),
-    (ReplicaUnavailableError(SECRET), StageUnavailableError, "replica went away"),
+    (ReplicaUnavailableError(INSIDE), StageUnavailableError, "replica went away"),
     (BackPressureError(3, 3), CapacityError, "queue is full"),
-    (TimeoutError(SECRET), StageTimeoutError, "did not answer in time"),
-    (ray.exceptions.GetTimeoutError(SECRET), StageTimeoutError, "did not answer in time"),
+    (TimeoutError(INSIDE), StageTimeoutError, "did not answer in time"),
+    (ray.exceptions.GetTimeoutError(INSIDE), StageTimeoutError, "did not answer in time"),
     (ray.exceptions.ObjectLostError("0" * 56, None, ""), StageError, "the LLM failed"),
-    (ray.exceptions.RaySystemError(SECRET), StageError, "the LLM failed"),
+    (ray.exceptions.RaySystemError(INSIDE), StageError, "the LLM failed"),
     (RequestCancelledError("an-id"), StageError, "the LLM failed"),
 ]
 
@@ -99,7 +99,7 @@ def test_what_ray_raises_becomes_ours(raised: Exception, kind: type, says: str) 
         raise raised
     assert type(caught.value) is kind
     assert says in caught.value.message
-    assert SECRET not in caught.value.message
+    assert INSIDE not in caught.value.message
     assert caught.value.__cause__ is raised
 
 
