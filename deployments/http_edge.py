@@ -5,9 +5,7 @@ Knows no route.
 
 from __future__ import annotations
 
-import string
 import time
-import uuid
 from http import HTTPStatus
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -15,12 +13,11 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.http_errors import answer_error
+from deployments.request_id import REQUEST_ID_HEADER, request_id_of
 from deployments.room import Room
 from pipeline.errors import InputError, TooLargeError
 
-REQUEST_ID_HEADER = "x-request-id"
-REQUEST_ID_CHARS = 128
-_ID_ALPHABET = frozenset(string.ascii_letters + string.digits + "-_.:/+=@")
+DISCARD_BODIES = 4  # so many times the limit is read and dropped: who still sends hears no answer
 _METHODS_THAT_LOOK = frozenset({"GET", "HEAD", "OPTIONS"})
 _DENIAL = "websocket.http.response"  # ASGI's extension for refusing a WebSocket with a reply
 _STARTS = frozenset({"http.response.start", f"{_DENIAL}.start"})
@@ -58,19 +55,22 @@ class Edge:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        request_id = request_id_of(headers.get(REQUEST_ID_HEADER))
+        given = headers.get(REQUEST_ID_HEADER)
+        request_id = request_id_of(given)
         scope.setdefault("state", {})["request_id"] = request_id
         if scope["type"] == "websocket":
             socket = _Socket(scope, send, request_id)
             await self._app(scope, receive, socket.send)
             return
-        reply = _Reply(send, None if self._has_proxy else request_id)
+        is_echoed = self._has_proxy and given is not None
+        reply = _Reply(send, None if is_echoed else request_id)
         try:
             await self._serve(scope, headers, receive, reply)
         except _BodyTooLargeError:
+            await _discard(receive, DISCARD_BODIES * self._max_body_bytes)
             limit = f"the request body is over the limit of {self._max_body_bytes} bytes"
             refusal = answer_error(TooLargeError(limit, param="body"), request_id)
-            refusal.headers["connection"] = "close"  # the rest of the body is not read
+            refusal.headers["connection"] = "close"  # a body longer still is not read to its end
             await refusal(scope, receive, reply.send)
         except ClientDisconnect:
             return  # nobody is left to read a reply
@@ -89,12 +89,6 @@ class Edge:
             return
         with self._room.taken():
             await self._app(scope, body.receive, reply.send)
-
-
-def request_id_of(given: str | None) -> str:
-    """A caller's request id without what has no business in a log; a new one where none is left."""
-    kept = "".join(char for char in given or "" if char in _ID_ALPHABET)
-    return kept[:REQUEST_ID_CHARS] or uuid.uuid4().hex
 
 
 class _Reply:
@@ -154,6 +148,15 @@ class _BodyTooLargeError(BaseException):
 
     BaseException: no handler may eat it.
     """
+
+
+async def _discard(receive: Receive, most_bytes: int) -> None:
+    """Read the rest of a body, up to so many bytes."""
+    has_more = True
+    while has_more and most_bytes > 0:
+        message = await receive()
+        most_bytes -= len(message.get("body", b""))
+        has_more = message.get("more_body", False)
 
 
 class _CountedBody:

@@ -13,8 +13,9 @@ from fastapi import FastAPI, Request, WebSocket
 from fastapi.responses import StreamingResponse
 from starlette.types import Message, Scope
 
-from deployments.http_edge import Edge, request_id_of
+from deployments.http_edge import Edge
 from deployments.ingress import add_error_handlers
+from deployments.request_id import CleanRequestId, request_id_of
 from pipeline.errors import CapacityError, StageError, TextError
 
 pytestmark = pytest.mark.unit
@@ -119,6 +120,35 @@ async def test_a_body_over_the_limit_has_them_too() -> None:
         assert all(header in reply.headers for header in HEADERS)
 
 
+@pytest.mark.parametrize("is_declared", [True, False])
+@pytest.mark.parametrize(("n_pieces", "n_read"), [(6, 6), (100, 9)])
+async def test_a_client_may_finish_sending_what_is_refused(
+    is_declared: bool, n_pieces: int, n_read: int
+) -> None:
+    """Cut off while it sends, it would see a broken connection and no reason."""
+    piece, read, sent = b"x" * (LIMIT_BYTES // 2), [0], []
+
+    async def receive() -> Message:
+        read[0] += 1
+        return {"type": "http.request", "body": piece, "more_body": read[0] < n_pieces}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    length = str(len(piece) * n_pieces).encode()
+    scope: Scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/echo",
+        "raw_path": b"/echo",
+        "query_string": b"",
+        "headers": [(b"content-length", length)] if is_declared else [],
+    }
+    await make_app()(scope, receive, send)
+    assert sent[0]["status"] == 413
+    assert n_read - 1 <= read[0] <= n_read + 2
+
+
 async def test_what_nobody_foresaw_is_hidden_logged_and_does_not_escape(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -161,11 +191,24 @@ def test_where_nothing_is_left_there_is_a_new_id(given: str | None) -> None:
     assert all(len(one) == 32 for one in ids)
 
 
+async def test_a_proxy_hears_of_clean_ids_only() -> None:
+    """CleanRequestId outside of what echoes ids as they came, as Serve's proxy does."""
+    echo = CleanRequestId(make_app())
+    transport = httpx.ASGITransport(echo)
+    async with httpx.AsyncClient(transport=transport, base_url="http://proxy") as client:
+        odd = await client.get("/ok", headers={"X-Request-ID": "an id; " + "y" * 999})
+        none = await client.get("/ok")
+    assert odd.headers["x-request-id"] == odd.json() == "anid" + "y" * 124
+    assert len(none.headers["x-request-id"]) == 32
+
+
 async def test_serves_proxy_echoes_the_id_itself() -> None:
     async with client_of(make_app(has_proxy=True)) as client:
         reply = await client.get("/ok", headers={"x-request-id": "proxied"})
+        bare = await client.get("/ok")
     assert reply.json() == "proxied"
     assert "x-request-id" not in reply.headers
+    assert bare.headers["x-request-id"] == bare.json()
 
 
 async def test_a_full_router_refuses_work_and_still_answers_probes() -> None:
