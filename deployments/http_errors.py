@@ -1,8 +1,15 @@
-"""The one table from our error tree to HTTP, and the shape errors travel in (OpenAI's)."""
+"""The one table from our error tree to HTTP, and the shape errors travel in (OpenAI's).
+
+What a client reads says what it did wrong or which stage failed; causes are for the log.
+"""
 
 from __future__ import annotations
 
+import logging
+from dataclasses import dataclass
 from typing import Any
+
+from fastapi.responses import JSONResponse
 
 from pipeline.errors import (
     AudioError,
@@ -19,7 +26,10 @@ from pipeline.errors import (
     UnknownVoiceError,
 )
 
+logger = logging.getLogger(__name__)
+
 RETRY_AFTER_S = 1
+SERVER_FAULT = 500
 
 # The first entry that matches an error's class or one of its bases, most specific first, decides.
 STATUS_OF: dict[type[TimbreError], int] = {
@@ -46,9 +56,51 @@ def status_of(error: TimbreError) -> int:
     return STATUS_OF[TimbreError]
 
 
+@dataclass(frozen=True, slots=True)
+class PublicError:
+    """An error as a client may read it.
+
+    status: of a reply that has not begun. message, code, param: of the body.
+    """
+
+    status: int
+    message: str
+    code: str
+    param: str | None = None
+
+    @classmethod
+    def of(cls, error: Exception, request_id: str) -> PublicError:
+        """What may be said of an error.
+
+        Callers' mistakes and a full service in full, of a failed stage its sentence, of anything
+        else nothing; the last two with the request id, which finds the cause in the log.
+        """
+        if isinstance(error, InputError | CapacityError):
+            return cls(status_of(error), error.message, error.code, error.param)
+        if isinstance(error, StageError):
+            message = f"{error.message}; request id {request_id}"
+            return cls(status_of(error), message, error.code, error.param)
+        message = f"something went wrong inside; request id {request_id}"
+        return cls(SERVER_FAULT, message, TimbreError.code)
+
+    def body(self) -> dict[str, Any]:
+        """For JSON; see `error_body`."""
+        return error_body(self.message, self.status, code=self.code, param=self.param)
+
+
+def answer_error(error: Exception, request_id: str) -> JSONResponse:
+    """The reply to a request that failed before anything was sent; the cause goes to the log."""
+    public = PublicError.of(error, request_id)
+    if isinstance(error, CapacityError):
+        logger.warning("request %s refused: %s", request_id, error)
+    elif public.status >= SERVER_FAULT:
+        logger.error("request %s failed: %s", request_id, error, exc_info=error)
+    return JSONResponse(public.body(), public.status, headers=retry_headers(public.status))
+
+
 def error_body(message: str, status: int, *, code: str, param: str | None = None) -> dict[str, Any]:
     """`{"error": {"message", "type", "param", "code"}}` as OpenAI's clients read it."""
-    kind = "invalid_request_error" if status < 500 else "server_error"  # noqa: PLR2004
+    kind = "invalid_request_error" if status < SERVER_FAULT else "server_error"
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 

@@ -25,7 +25,7 @@ from deployments.api_pages import DESCRIPTION, ERROR_DOC, describe_bodies
 from deployments.body_fields import explain_validation
 from deployments.cache_routes import add_cache_routes
 from deployments.http_edge import Edge
-from deployments.http_errors import error_body, retry_headers, status_of
+from deployments.http_errors import answer_error, error_body
 from deployments.http_head import HeadAsGet
 from deployments.readiness import Readiness
 from deployments.remote import RemoteEncoder, RemoteSpeaker, stage_errors
@@ -61,7 +61,9 @@ class Router:
         names = settings.llm_deployments
         stages = {names[variant].lower(): llm for variant, llm in llms.items()}
         self._readiness = Readiness(
-            {"tokenizer": tokenizer, **stages, "vocoder": vocoder}, self._voices
+            {"tokenizer": tokenizer, **stages, "vocoder": vocoder},
+            self._voices,
+            spared=frozenset({"tokenizer"}),  # cached voices need none
         )
 
     async def forget(self, clip: str) -> None:
@@ -110,7 +112,13 @@ def make_app(settings: Settings, routes: Routes, lifespan: Lifespan[FastAPI] | N
         lifespan=lifespan,
     )
     app.add_middleware(HeadAsGet)
-    app.add_middleware(Edge, max_body_bytes=settings.limits.max_body_bytes)
+    limits = settings.limits
+    app.add_middleware(
+        Edge,
+        max_body_bytes=limits.max_body_bytes,
+        max_requests=limits.max_requests,
+        has_proxy=True,
+    )
     if settings.http.cors_origins:  # outermost: a refusal by the edge is for the page's eyes too
         app.add_middleware(
             CORSMiddleware,
@@ -127,15 +135,11 @@ def make_app(settings: Settings, routes: Routes, lifespan: Lifespan[FastAPI] | N
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Every error leaves in OpenAI's shape."""
+    """Every error leaves in OpenAI's shape; those that nobody foresaw, at the edge."""
 
     @app.exception_handler(TimbreError)
     async def _ours(request: Request, error: TimbreError) -> JSONResponse:
-        status = status_of(error)
-        if status >= 500:  # noqa: PLR2004
-            logger.error("request %s failed", request.state.request_id, exc_info=error)
-        body = error_body(error.message, status, code=error.code, param=error.param)
-        return JSONResponse(body, status, headers=retry_headers(status))
+        return answer_error(error, request.state.request_id)
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -146,12 +150,3 @@ def add_error_handlers(app: FastAPI) -> None:
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
         body = error_body(str(error.detail), error.status_code, code="http_error")
         return JSONResponse(body, error.status_code, headers=error.headers)
-
-    @app.exception_handler(Exception)
-    async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
-        request_id = request.state.request_id
-        logger.error("request %s failed", request_id, exc_info=error)
-        body = error_body(
-            f"something went wrong inside; request id {request_id}", 500, code="internal_error"
-        )
-        return JSONResponse(body, 500)

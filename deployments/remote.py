@@ -13,10 +13,19 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from typing import Any, cast
 
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import (
+    NodeDiedError,
+    OutOfMemoryError,
+    OwnerDiedError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+    WorkerCrashedError,
+)
 from ray.serve.exceptions import (
     BackPressureError,
     DeploymentUnavailableError,
+    RayServeException,
     ReplicaUnavailableError,
 )
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
@@ -44,29 +53,39 @@ ATTEMPTS = 3  # per request and stage, before the first audio only
 RETRY_DELAY_S = 0.25
 GRANT_TIMEOUT_S = 5.0
 SIGN_OF_LIFE_S = 2.0  # a consumer grants at least this often; see LEASE_S in llm.py
-STATUS_TIMEOUT_S = 3.0
+STATUS_TIMEOUT_S = 2.0
+
+_REPLICA_IS_GONE = (
+    RayActorError,
+    NodeDiedError,
+    OutOfMemoryError,  # Ray killed its process to save the machine
+    OwnerDiedError,
+    WorkerCrashedError,
+    DeploymentUnavailableError,
+    ReplicaUnavailableError,
+)
 
 
 @contextlib.contextmanager
 def stage_errors(stage: str) -> Iterator[None]:
     """Turn what Ray raises for a call into `stage` into our tree.
 
-    Our own errors come back as they were.
+    Our own errors come back as they were. What anything else says stays out of the message.
     """
     try:
         yield
     except RayTaskError as error:
         if isinstance(error.cause, TimbreError):
             raise error.cause from error
-        raise StageError(f"the {stage} failed: {error.cause!r}") from error
-    except (RayActorError, DeploymentUnavailableError, ReplicaUnavailableError) as error:
+        raise StageError(f"the {stage} failed", detail=repr(error.cause)) from error
+    except _REPLICA_IS_GONE as error:
         raise StageUnavailableError(f"the {stage}'s replica went away") from error
     except BackPressureError as error:
         raise CapacityError(f"the {stage}'s queue is full; retry in a moment") from error
     except TimeoutError as error:
         raise StageTimeoutError(f"the {stage} did not answer in time") from error
-    except RayError as error:
-        raise StageError(f"the {stage} failed: {error!r}") from error
+    except (RayError, RayServeException) as error:
+        raise StageError(f"the {stage} failed", detail=repr(error)) from error
 
 
 class RemoteEncoder:
@@ -229,13 +248,29 @@ def _opened(response: object) -> DeploymentResponseGenerator[Any]:
     return cast("DeploymentResponseGenerator[Any]", response)
 
 
-async def replica_statuses(stage: str, handle: DeploymentHandle) -> list[dict[str, Any]]:
-    """Gauges of every replica of a stage. Raises StageError when none answers in time."""
-    with stage_errors(stage):
-        answers = await handle.broadcast("status").results_async(
-            timeout_s=STATUS_TIMEOUT_S, return_exceptions=True
-        )
-    statuses = [answer for answer in answers if isinstance(answer, dict)]
-    if not statuses:
-        raise StageUnavailableError(f"no replica of the {stage} answered")
-    return statuses
+class RemoteStatus:
+    """Gauges of a stage's replicas."""
+
+    def __init__(self, stage: str, handle: DeploymentHandle) -> None:
+        self._stage = stage
+        self._handle = handle
+        self._any = handle.options(method_name="status")
+
+    async def replicas(self) -> list[dict[str, Any]]:
+        """Of every replica; of one of them when others keep all waiting.
+
+        Raises StageUnavailableError when there is none, StageTimeoutError when none answers in
+        time.
+        """
+        with stage_errors(self._stage):
+            try:
+                answers = await self._handle.broadcast("status").results_async(
+                    timeout_s=STATUS_TIMEOUT_S, return_exceptions=True
+                )
+            except TimeoutError:
+                async with asyncio.timeout(STATUS_TIMEOUT_S):
+                    answers = [await self._any.remote()]
+        statuses = [answer for answer in answers if isinstance(answer, dict)]
+        if not statuses:
+            raise StageUnavailableError(f"no replica of the {self._stage} answered")
+        return statuses

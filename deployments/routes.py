@@ -135,7 +135,10 @@ class Routes:
         return {"status": "ok"}
 
     async def _readyz(self) -> Response:
-        """Whether every stage answers, with their gauges; 503 when one does not."""
+        """Whether every stage answers, with their gauges; 503 when one does not.
+
+        A tokenizer that answered before may be busy or away: cached voices are served meanwhile.
+        """
         report = await self._readiness()
         return JSONResponse(report, status_code=200 if report["ready"] else 503)
 

@@ -22,7 +22,7 @@ from pipeline.contracts import BASE_VARIANT
 from pipeline.errors import ConfigError
 
 MAX_PORT = 65_535
-CONTROL_CALLS = 4  # room that grants and status calls need beside streams in max_ongoing_requests
+CONTROL_CALLS = 4  # room in max_ongoing_requests for what must get through when a stage is full
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,14 +166,22 @@ def _lint_application(application: Mapping[str, Any]) -> list[str]:
 
 
 def _lint_room(deployments: Mapping[str, Any], settings: Settings) -> list[str]:
-    """Grants and status calls must find room beside the streams, or a full replica deadlocks."""
-    needed = {"Vocoder": settings.vocoder.max_streams + CONTROL_CALLS}
+    """Control calls (grants, status, forget) must find room beside the most work a replica takes.
+
+    Without it a full replica deadlocks, or looks dead.
+    """
+    vocoder = settings.vocoder
+    needed = {
+        "Router": settings.limits.max_requests + CONTROL_CALLS,
+        "Tokenizer": settings.tokenizer.max_clips + CONTROL_CALLS,
+        "Vocoder": vocoder.max_streams + vocoder.queue_size + CONTROL_CALLS,
+    }
     for variant, name in settings.llm_deployments.items():
         _, llm = settings.llm_of(variant)
         needed[name] = llm.slots + llm.queue_size + CONTROL_CALLS
     return [
         f"deployments.{name}.max_ongoing_requests is {found}; "
-        f"streams and control calls need at least {least}"
+        f"its work and control calls need at least {least}"
         for name, least in needed.items()
         if (found := deployments[name].get("max_ongoing_requests", 0)) < least
     ]

@@ -49,10 +49,12 @@ class Strict(BaseModel):
 class Limits(Strict):
     """What the HTTP surface accepts, and how long the router waits.
 
+    max_requests: how many a router works on at a time, those that only look aside; more get 503.
     max_inflight_body_bytes: bodies that one router holds at a time, each from its first byte until
     a voice was made of its clip; a body beyond that gets 503.
     """
 
+    max_requests: Positive = 60
     max_body_bytes: Positive = 25 * 2**20
     max_inflight_body_bytes: Positive = 256 * 2**20
     min_clip_s: Seconds = 0.5
@@ -106,11 +108,13 @@ class TokenizerSettings(StageShare):
 
     batch_s: clips that wait in a replica are encoded together, up to so many seconds of audio in
     all, those of about the same length first; a longer clip goes alone, and with 0 every clip does.
+    max_clips: how many a replica holds, those at work and those that wait; more get 503.
     tensorrt_cache: run the ONNX models on TensorRT and keep its engines in this directory; start-up
     stops where ONNX Runtime has no TensorRT.
     """
 
     batch_s: Annotated[float, Field(ge=0)] = 0.0
+    max_clips: Positive = 64
     tensorrt_cache: str | None = None
 
 
@@ -162,7 +166,8 @@ class VocoderSettings(StageShare):
     """Streaming schedule of the vocoder.
 
     chunk_rows: rows (40 ms) of the first, second and every later chunk. steps: Euler steps of the
-    flow. max_streams: utterances decoded at a time by one replica; more wait. On cuda a stream also
+    flow. max_streams: utterances decoded at a time by one replica. queue_size: how many more may
+    wait, for as long as llm.queue_timeout_s; others get 503. On cuda a stream also
     waits until its caches fit beside the others in gpu_memory_gib: at the released sizes 1.3 MB for
     every frame of the prompt (50 a second) and some 200 more. A cap that cannot hold one stream in
     the voice of a clip of limits.max_clip_s stops start-up.
@@ -178,6 +183,7 @@ class VocoderSettings(StageShare):
     chunk_rows: Annotated[tuple[Positive, ...], Field(min_length=1)] = (15, 24, 48)
     steps: Annotated[int, Field(gt=0, le=64)] = 10
     max_streams: Positive = 16
+    queue_size: Annotated[int, Field(ge=0)] = 16
     max_batch: Positive | None = None
     prompt_memory_mib: Annotated[int, Field(ge=0)] = 64
     quiet_first_rows: Positive = 10

@@ -1,7 +1,8 @@
 """One speech reply: runs the main path, encodes audio as it comes, and keeps the account.
 
 Knows no route. The reply starts when the first audio is at hand, so that every earlier fault is
-still a status code; after the first byte a fault can only cut the stream, and its cause is logged.
+still a status code. After the first byte a fault is the last event of an event stream, and cuts a
+stream of plain audio; its cause is logged.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from typing import Any
 from fastapi.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from deployments.http_errors import PublicError
 from deployments.http_models import SpeechOrder
+from deployments.reply_codec import ReplyCodec
 from deployments.telemetry import RequestMetrics
 from deployments.voices import SpeechVoices
-from pipeline.audio.encode import make_encoder
-from pipeline.audio.speed import SpeedChanger
 from pipeline.continuity import PlaybackMeter
-from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, StageTimes
+from pipeline.contracts import StageTimes
 from pipeline.errors import AudioError, InputError, StageError, TooLargeError
 from pipeline.synthesis import Speaker, SpeechChunk, StopWatch, stage_line, synthesize
 
@@ -54,17 +55,21 @@ class SpeechReply:
         self._request_id = request_id
         self._watch = StopWatch()
         self._playback = PlaybackMeter(time.perf_counter())
-        self._encoder = make_encoder(order.response_format)
+        frame = _audio_event if order.is_sse else None
+        self._codec = ReplyCodec(order.response_format, order.request.speed, frame)
+        self._has_begun = False
 
     async def start(self) -> Response:
         """Wait for the first bytes, then answer with a stream of them and the rest."""
         payload = self._payload()
+        if self._order.is_sse:
+            payload = self._telling(payload)
         try:
             first = await anext(payload)
         except BaseException:
             await payload.aclose()
             raise
-        media_type = SSE_MEDIA_TYPE if self._order.is_sse else self._encoder.media_type
+        media_type = SSE_MEDIA_TYPE if self._order.is_sse else self._codec.media_type
         times = self._watch.times()
         headers = {
             "Server-Timing": server_timing(times),
@@ -81,11 +86,11 @@ class SpeechReply:
         outcome = "error"
         try:
             with self._metrics.running() as heard:
-                made = self._events() if self._order.is_sse else self._audio()
-                async with aclosing(made) as pieces:
+                async with aclosing(self._pieces()) as pieces:
                     async for piece in pieces:
                         heard()
                         yield piece
+                        self._has_begun = True
             outcome = "ok"
         except (asyncio.CancelledError, GeneratorExit):
             outcome = "cancelled"
@@ -96,48 +101,59 @@ class SpeechReply:
         finally:
             self._account(outcome)
 
-    async def _audio(self) -> AsyncGenerator[bytes]:
-        """Encoded audio, in chunks as they are made; every one is non-empty."""
-        speed = SpeedChanger(self._order.request.speed)
+    async def _telling(self, payload: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+        """`payload`, and where it breaks off after its first event, a last one that says so."""
+        async with aclosing(payload):
+            try:
+                async for event in payload:
+                    yield event
+            except Exception as error:
+                if not self._has_begun:
+                    raise  # still a status code
+                told = PublicError.of(error, self._request_id).body()["error"]
+                told["partial_audio"] = True
+                yield _event({"type": "speech.audio.error", "error": told})
+
+    async def _pieces(self) -> AsyncGenerator[bytes]:
+        """Audio in chunks as they are made, as events or plain; every piece is non-empty.
+
+        The last event carries the stage times.
+        """
         source = self._voices.source(self._order)
         self._order = self._order.without_upload()
         speech = synthesize(source.upload, source.request, self._voices, self._speaker, self._watch)
         del source  # from here on the clip lives as long as `synthesize` wants it, no longer
         async with aclosing(_naming(self._order.clip_param, speech)) as chunks:
             async for chunk in chunks:
-                samples = speed.process(chunk.samples)
-                self._playback.sent(len(samples) / OUTPUT_SAMPLE_RATE_HZ, time.perf_counter())
-                if piece := self._encoder.encode(samples):
-                    yield piece
+                if not len(chunk.samples):
+                    continue  # a header alone would be a first byte without audio
+                piece = await self._codec.encode(chunk.samples)
+                self._playback.sent(piece.audio_s, time.perf_counter())
+                if piece.data:
+                    yield piece.data
         if not self._watch.times().audio_s:
             raise StageError("the model produced no audio for this request; try another seed")
-        rest = speed.finish()
-        self._playback.sent(len(rest) / OUTPUT_SAMPLE_RATE_HZ, time.perf_counter())
-        if tail := self._encoder.encode(rest) + self._encoder.finish():
-            yield tail
-
-    async def _events(self) -> AsyncGenerator[bytes]:
-        """OpenAI's server-sent events, audio in base64; the last one carries the stage times."""
-        async with aclosing(self._audio()) as pieces:
-            async for piece in pieces:
-                audio = base64.b64encode(piece).decode()
-                yield _event({"type": "speech.audio.delta", "audio": audio})
-        times = self._watch.times()
-        report = {**stage_report(times), "quality": str(self._watch.quality)}
-        yield _event({"type": "speech.audio.done", "timbre": report})
+        rest = await self._codec.finish()
+        self._playback.sent(rest.audio_s, time.perf_counter())
+        if rest.data:
+            yield rest.data
+        if self._order.is_sse:
+            report = stage_report(self._watch.times())
+            report["quality"] = str(self._watch.quality)
+            yield _event({"type": "speech.audio.done", "timbre": report})
 
     def _account(self, outcome: str) -> None:
         times = self._watch.times()
         quality = self._watch.quality
         self._metrics.finished(times, self._playback.account(), outcome, quality)
-        level = logging.ERROR if outcome == "error" else logging.INFO
+        is_error = outcome == "error"
         logger.log(
-            level,
+            logging.ERROR if is_error else logging.INFO,
             "speech %s %s %s",
             self._request_id,
             outcome,
             stage_line(times),
-            exc_info=outcome == "error",
+            exc_info=is_error and self._has_begun,  # before that, whoever answers logs the cause
         )
 
 
@@ -172,6 +188,10 @@ async def _chained(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[
         yield first
         async for piece in rest:
             yield piece
+
+
+def _audio_event(audio: bytes) -> bytes:
+    return _event({"type": "speech.audio.delta", "audio": base64.b64encode(audio).decode()})
 
 
 def _event(data: dict[str, Any]) -> bytes:

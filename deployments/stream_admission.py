@@ -9,17 +9,21 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass
 
-from pipeline.errors import CapacityError
+from pipeline.errors import CapacityError, TooLargeError
 
 
 class StreamAdmission:
     """Places for streams. Use it from one event loop.
 
-    max_bytes: of all that stream at a time; None leaves it open.
+    max_bytes: of all that stream at a time; None leaves it open. max_waiting: how many may wait;
+    None leaves it open.
     """
 
-    def __init__(self, max_streams: int, max_bytes: int | None = None) -> None:
+    def __init__(
+        self, max_streams: int, max_bytes: int | None = None, max_waiting: int | None = None
+    ) -> None:
         self._free_streams = max_streams
+        self._max_waiting = max_waiting
         self._max_bytes = max_bytes
         self._used_bytes = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
@@ -32,20 +36,31 @@ class StreamAdmission:
     def place(self, size_bytes: int) -> Place:
         """A place to acquire for a stream of so many bytes.
 
-        Raises CapacityError for a stream that would not even fit alone.
+        Raises TooLargeError for a stream that would not even fit alone.
         """
-        if self._max_bytes is not None and size_bytes > self._max_bytes:
-            raise CapacityError(
-                f"the stream would take {size_bytes} bytes of the device and {self._max_bytes} "
-                "are there for streams; a shorter reference clip takes fewer"
+        if not self.can_hold(size_bytes):
+            raise TooLargeError(
+                f"the stream would take {size_bytes} bytes of the device and {self._max_bytes} are "
+                "there for streams; a shorter reference clip and a lower "
+                "initial_codec_chunk_frames take fewer"
             )
         return Place(self, size_bytes)
 
+    def can_hold(self, size_bytes: int) -> bool:
+        """Whether a stream of so many bytes fits at all, be it alone."""
+        return self._max_bytes is None or size_bytes <= self._max_bytes
+
     async def acquire(self, size_bytes: int) -> None:
-        """Wait for a place; nobody overtakes. See `place`."""
+        """Wait for a place; nobody overtakes. See `place`.
+
+        Raises CapacityError at once when `max_waiting` wait already.
+        """
         if not self._waiting and self._has_room(size_bytes):
             self._enter(size_bytes)
             return
+        n_waiting = sum(not turn.cancelled() for _, turn in self._waiting)
+        if self._max_waiting is not None and n_waiting >= self._max_waiting:
+            raise CapacityError(f"{n_waiting} streams wait already; retry in a moment")
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((size_bytes, turn))
         try:

@@ -15,6 +15,7 @@ from ray.serve import metrics
 
 from cache_store.stats import CacheStats
 from deployments.kept_gauges import keep_published
+from deployments.refusal_log import ONE_LINE_REFUSALS
 from deployments.stage_metrics import StageLoad, StageSeconds
 from pipeline.continuity import Continuity
 from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, StageTimes
@@ -33,8 +34,12 @@ RTF_BUCKETS = [0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0]
 
 
 def adopt_serve_logging() -> None:
-    """Send our loggers where Serve's own go (replica log file and driver), request id included."""
+    """Send our loggers where Serve's own go (replica log file and driver), request id included.
+
+    What Serve says of a refused request becomes one line.
+    """
     serve_logger = logging.getLogger("ray.serve")
+    serve_logger.addFilter(ONE_LINE_REFUSALS)
     for name in OUR_LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers = list(serve_logger.handlers)

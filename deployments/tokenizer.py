@@ -11,6 +11,7 @@ from typing import Any
 from ray.serve import metrics
 
 from deployments.devices import ARENA_PART, arena_limit_bytes, claim_device
+from deployments.room import Room
 from deployments.settings import Settings
 from deployments.stage_metrics import StageLoad, Stamped, stamped
 from deployments.telemetry import adopt_serve_logging
@@ -43,6 +44,7 @@ class TokenizerReplica:
         )
         warm_up(encode_once(self._encoder))
         self._load = StageLoad("tokenizer")
+        self._room = Room("tokenizer", share.max_clips)
         self._encodes = 0
         self._counter = metrics.Counter(
             "timbre_encodes", description="Reference clips encoded by this replica."
@@ -53,12 +55,21 @@ class TokenizerReplica:
         return self._encoder.fingerprint
 
     async def encode(self, clip: ReferenceClip) -> Stamped[VoicePrompt]:
-        """Raises AudioError for a clip that cannot be encoded."""
-        self._encodes += 1
-        self._counter.inc()
-        voice = await self._load.waited(self._encoder.begin(clip))
-        with self._load.counted(running=1):
-            return stamped(await voice)
+        """Raises AudioError for a clip that cannot be encoded, CapacityError when all is full.
+
+        Not more than `max_clips` are here at a time: the rest of what Serve lets in is room for
+        calls that must get through.
+        """
+        with self._room.taken():
+            self._encodes += 1
+            self._counter.inc()
+            voice = await self._load.waited(self._encoder.begin(clip))
+            with self._load.counted(running=1):
+                return stamped(await voice)
+
+    async def check_health(self) -> None:
+        """Called by Serve; an encoder whose threads or device are gone makes it unhealthy."""
+        self._encoder.check_health()
 
     async def status(self) -> dict[str, Any]:
         """Gauges of this replica."""

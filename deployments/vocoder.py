@@ -16,11 +16,11 @@ from deployments.devices import GIB, cap_bytes, claim_device
 from deployments.remote import RemoteLM
 from deployments.settings import Settings, VocoderSettings
 from deployments.stage_metrics import StageLoad, Stamped, Transfers, stamped
-from deployments.stream_admission import StreamAdmission
+from deployments.stream_admission import Place, StreamAdmission
 from deployments.telemetry import StageGauge, adopt_serve_logging
 from deployments.warm_up import decode_once, warm_up
 from pipeline.contracts import GROUP_S, SpeechRequest, VoicePrompt
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, TooLargeError
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
 from pipeline.stepaudio.tokens import GROUP_ROWS
 from pipeline.stepaudio.vocoder_memory import VocoderMemory
@@ -67,7 +67,7 @@ class VocoderReplica:
             for variant, llm in llms.items()
         }
         self._load = StageLoad("vocoder")
-        self._admission = StreamAdmission(share.max_streams, budget_bytes)
+        self._admission = StreamAdmission(share.max_streams, budget_bytes, share.queue_size)
         self._share = share
         self._queue_timeout_s = settings.llm.queue_timeout_s
         self._active = StageGauge(
@@ -86,12 +86,11 @@ class VocoderReplica:
     ) -> AsyncGenerator[Stamped[SpeechChunk]]:
         """Speech in chunks.
 
-        Raises CapacityError when no place, or not enough memory, becomes free in time.
+        Raises CapacityError when no place, or not enough memory, becomes free in time, and
+        TooLargeError for a stream that there is never enough memory for.
         """
         voice = self._transfers.received("router_vocoder", sent)
-        prompt_rows = voice.n_groups * GROUP_ROWS
-        size_bytes = self._decoder.memory.stream_bytes(prompt_rows, request.first_chunk_rows)
-        place = self._admission.place(size_bytes)
+        place = place_for(request, voice, self._decoder.memory, self._admission)
         try:
             async with self._load.turn(place, self._queue_timeout_s):
                 adapted = adapt_first_chunk(request, self._share, self._decoder.active_streams)
@@ -105,6 +104,10 @@ class VocoderReplica:
             self._active.publish()
             self._cached.publish()
 
+    async def check_health(self) -> None:
+        """Called by Serve; a decoder whose worker or device is gone makes the replica unhealthy."""
+        self._decoder.check_health()
+
     async def status(self) -> dict[str, Any]:
         """Gauges of this replica."""
         return {
@@ -112,6 +115,22 @@ class VocoderReplica:
             "cache_bytes": self._decoder.cache_bytes,
             "admitted_bytes": self._admission.used_bytes,
         }
+
+
+def place_for(
+    request: SpeechRequest, voice: VoicePrompt, memory: VocoderMemory, admission: StreamAdmission
+) -> Place:
+    """A place for a request's stream.
+
+    Raises TooLargeError for one that never fits; `param` is the first chunk where that is why.
+    """
+    prompt_rows = voice.n_groups * GROUP_ROWS
+    try:
+        return admission.place(memory.stream_bytes(prompt_rows, request.first_chunk_rows))
+    except TooLargeError as error:
+        if admission.can_hold(memory.stream_bytes(prompt_rows)):
+            raise error.about("initial_codec_chunk_frames") from error
+        raise
 
 
 def stream_budget_bytes(

@@ -44,6 +44,7 @@ logger = logging.getLogger(__name__)
 HASH_INLINE_BYTES = 2**20  # a larger upload is hashed off the event loop (0.25 ms per MiB)
 ENCODER_POLL_S = 10.0  # how long a replaced tokenizer may go unnoticed by cached voices
 ENCODER_CHANGES = 3  # resolving restarts this often when encoders are replaced meanwhile
+SET_ASIDE = "does not answer; served without it (see the log, or: timbre cache doctor)"
 LENGTH_SLACK = 0.25  # code counts against the duration; trimming makes them fewer
 
 
@@ -180,7 +181,9 @@ class VoiceLibrary:
         try:
             await self._cache.discard(key)
         except StoreError as error:
-            raise StageUnavailableError(f"a cache tier kept the record: {error}") from error
+            raise StageUnavailableError(
+                "a cache tier kept the record", detail=str(error)
+            ) from error
 
     async def _find(self, upload: bytes, *, is_durable: bool) -> tuple[Alias, CacheResult]:
         for _ in range(ENCODER_CHANGES):
@@ -201,11 +204,14 @@ class VoiceLibrary:
         return self._cache.ailments()
 
     async def cache_report(self) -> dict[str, Any]:
-        """Counters of this process and of the cluster's index, and what is set aside."""
+        """Counters of this process and of the cluster's index, and what is set aside.
+
+        Anybody may read it: why a tier is set aside names addresses and is in the log.
+        """
         return {
             **self._cache.stats().as_dict(),
             "index": await self._cache.cluster_stats(),
-            "set_aside": self.cache_ailments(),
+            "set_aside": dict.fromkeys(self.cache_ailments(), SET_ASIDE),
         }
 
     async def _find_encoded_by(

@@ -31,7 +31,7 @@ def one_line_errors(command: Callable[Parameters, Result]) -> Callable[Parameter
         try:
             return command(*args, **kwargs)
         except TimbreError as error:
-            typer.echo(f"timbre: {error.message}", err=True)
+            typer.echo(f"timbre: {error}", err=True)
             raise typer.Exit(EXIT_ERROR) from error
 
     return guarded

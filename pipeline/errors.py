@@ -129,9 +129,29 @@ class CapacityError(TimbreError):
 
 
 class StageError(TimbreError):
-    """A stage failed while it worked on the request."""
+    """A stage failed while it worked on the request.
+
+    `message` is for whoever asked; `detail`, the cause, is for logs and local tools alone.
+    """
 
     code = "stage_failed"
+
+    def __init__(self, message: str, *, param: str | None = None, detail: str = "") -> None:
+        super().__init__(message, param=param)
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.message}: {self.detail}" if self.detail else self.message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """As the base, with `detail`."""
+        return _rebuild_stage_error, (type(self), self.message, self.param, self.detail)
+
+
+def _rebuild_stage_error(
+    cls: type[StageError], message: str, param: str | None, detail: str
+) -> StageError:
+    return cls(message, param=param, detail=detail)
 
 
 class StageUnavailableError(StageError):

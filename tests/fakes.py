@@ -1,11 +1,18 @@
-"""The three stages without torch or Ray: small, deterministic, and honest about their contracts."""
+"""The three stages without torch, and a deployment handle without a cluster.
+
+Small, deterministic, and honest about their contracts.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+import itertools
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Generator, Iterator
+from typing import Any, Self
 
 import numpy as np
+from ray.exceptions import RayError, RayTaskError
+from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
 
 from pipeline.contracts import (
     NO_LIMIT_TOKENS,
@@ -140,3 +147,98 @@ class FakeSpeaker:
         yield SpeechChunk(samples, last=False, llm_s=0.0, vocoder_s=0.0)
         await self.go.wait()
         yield SpeechChunk(samples, last=True, llm_s=0.0, vocoder_s=0.0)
+
+
+class FakeHandle:
+    """What clients use of Serve's DeploymentHandle, on plain objects: each is a replica.
+
+    Calls go to the replicas in turn. Errors of Ray that a replica raises reach the caller as they
+    are, any other as what Ray makes of it. calls: (method, arguments) of all.
+    """
+
+    def __init__(self, *replicas: object) -> None:
+        self.replicas = list(replicas)
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+        self.cancelled = 0
+        self._turns = itertools.count()
+        self._method, self._is_stream = "__call__", False
+        self._origin: FakeHandle = self
+
+    def options(self, *, method_name: str, stream: bool = False) -> Self:
+        """See DeploymentHandle."""
+        made = type(self)()
+        made._method, made._is_stream, made._origin = method_name, stream, self._origin
+        return made
+
+    def remote(self, *args: object) -> FakeResponse | FakeStream:
+        """See DeploymentHandle."""
+        origin = self._origin
+        origin.calls.append((self._method, args))
+        replica = origin.replicas[next(origin._turns) % len(origin.replicas)]
+        call = getattr(replica, self._method)(*args)
+        return FakeStream(call, origin) if self._is_stream else FakeResponse(call)
+
+    def broadcast(self, method: str, *args: object) -> FakeBroadcast:
+        """See DeploymentHandle."""
+        origin = self._origin
+        origin.calls.append((method, args))
+        return FakeBroadcast([getattr(replica, method)(*args) for replica in origin.replicas])
+
+
+def as_ray_raises(error: Exception) -> Exception:
+    """An error of a replica as its caller gets it."""
+    if isinstance(error, RayError | RayServeException | TimeoutError):
+        return error
+    return RayTaskError("ServeReplica.handle_request", "remote traceback", error)
+
+
+class FakeResponse:
+    """A call's answer; see DeploymentResponse."""
+
+    def __init__(self, call: Awaitable[object]) -> None:
+        self._call = call
+
+    def __await__(self) -> Generator[Any, None, object]:
+        try:
+            return (yield from self._call.__await__())
+        except Exception as error:  # noqa: BLE001 - as Ray does
+            raise as_ray_raises(error) from None
+
+
+class FakeStream:
+    """A stream of answers; see DeploymentResponseGenerator."""
+
+    def __init__(self, answers: AsyncGenerator[object], handle: FakeHandle) -> None:
+        self._answers = answers
+        self._handle = handle
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> object:
+        try:
+            return await anext(self._answers)
+        except StopAsyncIteration:
+            raise
+        except Exception as error:  # noqa: BLE001 - as Ray does
+            raise as_ray_raises(error) from None
+
+    def cancel(self) -> None:
+        """Tell the replica that nobody reads on."""
+        self._handle.cancelled += 1
+
+
+class FakeBroadcast:
+    """The answers of all replicas; see DeploymentBroadcastResponse."""
+
+    def __init__(self, calls: list[Awaitable[object]]) -> None:
+        self._calls = [FakeResponse(call) for call in calls]
+
+    async def results_async(
+        self, *, timeout_s: float | None = None, return_exceptions: bool = False
+    ) -> list[object]:
+        """One answer a replica, or its error where the caller wants them all."""
+        if not self._calls:
+            raise DeploymentUnavailableError("fake")
+        async with asyncio.timeout(timeout_s):
+            return await asyncio.gather(*self._calls, return_exceptions=return_exceptions)

@@ -12,6 +12,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from pipeline.stepaudio.health import StageHealth, check_pool
+
 Result = TypeVar("Result")
 
 
@@ -33,6 +35,7 @@ class DecodeWorker(Generic[Result]):
 
     together: does the jobs of these members at once, one result each, in order. max_together: how
     many at most; 1 switches it off. begin: runs first on the thread.
+    health: what model calls met, of jobs and of whoever else counts them there.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class DecodeWorker(Generic[Result]):
         self._lock = threading.Lock()
         self._waiting: deque[tuple[Job[Result], Future[Result]]] = deque()
         self._thread = ThreadPoolExecutor(1, "vocoder", begin)
+        self.health = StageHealth("vocoder")
 
     def submit(self, job: Job[Result]) -> Future[Result]:
         """The future of `job`; cancelling it before its turn drops it."""
@@ -54,6 +58,11 @@ class DecodeWorker(Generic[Result]):
             self._waiting.append((job, future))
         self._thread.submit(self._turn)
         return future
+
+    def check_health(self) -> None:
+        """Raises StageError when the thread or its device is gone, or a job hangs."""
+        check_pool(self._thread, "vocoder")
+        self.health.check()
 
     def close(self) -> None:
         """Stop once the current job is done; what waits is cancelled."""
@@ -67,7 +76,8 @@ class DecodeWorker(Generic[Result]):
         if not taken:
             return
         try:
-            results = self._results([job for job, _ in taken])
+            with self.health.watching():
+                results = self._results([job for job, _ in taken])
         except BaseException as error:  # noqa: BLE001 - whoever waits for the job gets it
             for entry in taken:
                 entry[1].set_exception(error)

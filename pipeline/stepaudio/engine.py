@@ -31,6 +31,7 @@ from pipeline.errors import (
     TimbreError,
 )
 from pipeline.stepaudio.credit import TokenCredit
+from pipeline.stepaudio.health import StageHealth
 from pipeline.stepaudio.pace import PrefillPace
 from pipeline.stepaudio.prefix import PrefixCache, prefix_length
 from pipeline.stepaudio.runner import Step1Runner
@@ -137,6 +138,7 @@ class Engine:
         self._slots: list[Slot | None] = [None] * slots
         self._admitted_total = self._tokens_generated_total = self._cancelled_total = 0
         self._failures_in_a_row = 0
+        self._health = StageHealth("language model")
         self._waits_s: deque[float] = deque(maxlen=_MAX_WAITS)
         self._call_started_s: float | None = None
         self._closed = False
@@ -203,7 +205,8 @@ class Engine:
         return waits_s
 
     def check_health(self) -> None:
-        """Raises StageError when the worker is gone, hangs in a model call, or keeps failing."""
+        """Raises StageError when worker or device is gone, a model call hangs or keeps failing."""
+        self._health.check()
         started = self._call_started_s
         if self._closed or not self._worker.is_alive():
             raise StageUnavailableError("the language model's worker is not running")
@@ -458,8 +461,9 @@ class Engine:
     def _fail(self, slot: Slot, error: Exception) -> None:
         logger.error("a language model call failed", exc_info=error)
         self._failures_in_a_row += 1
+        self._health.saw(error)
         self._free(slot)
-        failure = StageError(f"the language model failed: {type(error).__name__}: {error}")
+        failure = StageError("the language model failed", detail=f"{type(error).__name__}: {error}")
         failure.__cause__ = error
         self._send(slot.request, failure)
         self._runner.clear(slot.index)  # its numbers may not be finite, and masked keys must be

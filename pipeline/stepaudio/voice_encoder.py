@@ -34,6 +34,7 @@ from pipeline.stepaudio.features import (
     clip_speaker_fbank,
     clip_tokenizer_wav,
 )
+from pipeline.stepaudio.health import StageHealth, check_pool
 from pipeline.stepaudio.layout import PARAFORMER
 from pipeline.stepaudio.linguistic import ClipFrames, LinguisticTokenizer
 from pipeline.stepaudio.semantic import SemanticTokenizer
@@ -102,6 +103,7 @@ class StepVoiceEncoder:
         # two pools: batches wait for branches, branches for nothing, so no clip waits for itself
         self._batches = ThreadPoolExecutor(concurrent_batches, "encode-batch")
         self._branches = ThreadPoolExecutor(concurrent_batches * BRANCHES, "encode-branch")
+        self._health = StageHealth("tokenizer")
         self._queue = ClipQueue(self._encode_in_pool, concurrent_batches, batch_s)
 
     @property
@@ -135,13 +137,14 @@ class StepVoiceEncoder:
 
     def _encode_batch(self, clips: Sequence[ReferenceClip]) -> list[Future[VoicePrompt]]:
         """Prompts of several clips, done or failed each by itself; their vq02 take one pass."""
-        begun = [self._branches.submit(self._begin_branches, clip) for clip in clips]
-        wait(begun)
-        heard = [parts.result() for parts in begun if not parts.exception()]
-        codes = self._linguistic.encode_frames([parts.frames for parts in heard])
-        for parts, vq02 in zip(heard, codes, strict=True):
-            parts.vq02.set_result(vq02)
-        return [self._finished(parts) for parts in begun]
+        with self._health.watching():
+            begun = [self._branches.submit(self._begin_branches, clip) for clip in clips]
+            wait(begun)
+            heard = [parts.result() for parts in begun if not parts.exception()]
+            codes = self._linguistic.encode_frames([parts.frames for parts in heard])
+            for parts, vq02 in zip(heard, codes, strict=True):
+                parts.vq02.set_result(vq02)
+            return [self._finished(parts) for parts in begun]
 
     def _begin_branches(self, clip: ReferenceClip) -> _Parts:
         """Itself a branch, and the one that starts the others."""
@@ -158,6 +161,7 @@ class StepVoiceEncoder:
         try:
             finished.set_result(self._voice(begun.result()))
         except Exception as error:  # noqa: BLE001 - this clip's caller gets it
+            self._health.saw(error)
             finished.set_exception(error)
         return finished
 
@@ -176,6 +180,12 @@ class StepVoiceEncoder:
                 f"codes; at least 2 + 3 ({GROUP_S} s of sound) are needed"
             )
         return voice
+
+    def check_health(self) -> None:
+        """Raises StageError when threads or device are gone, or a batch hangs."""
+        for pool in (self._batches, self._branches):
+            check_pool(pool, "tokenizer")
+        self._health.check()
 
     def close(self) -> None:
         """Wait for running clips and end the threads; no encode may follow."""

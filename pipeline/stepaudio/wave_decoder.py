@@ -31,10 +31,7 @@ from pipeline.stepaudio.flow import (
     FlowCache,
     StepCaches,
 )
-from pipeline.stepaudio.flow_batch import (
-    StreamChunk,
-    inference_chunks,
-)
+from pipeline.stepaudio.flow_batch import StreamChunk, inference_chunks
 from pipeline.stepaudio.hift_stream import HiftState, decode_chunk
 from pipeline.stepaudio.prompt_memory import PromptMemory, voice_key
 from pipeline.stepaudio.vocoder_memory import VocoderMemory
@@ -120,6 +117,10 @@ class StepWaveDecoder:
         """Bytes of estimator caches held now, those kept for the next streams included."""
         return self._slabs.held_bytes
 
+    def check_health(self) -> None:
+        """Raises StageError when worker or device is gone, or a model call hangs."""
+        self._worker.check_health()
+
     def close(self) -> None:
         """Stop the worker once its current job is done; what waits is dropped."""
         self._worker.close()
@@ -164,12 +165,10 @@ class StepWaveDecoder:
         self._active += 1
         utterance: _Utterance | None = None
         try:
-            schedule = chunk_schedule(self._chunk_rows, first_chunk_rows)
-            utterance = _Utterance(
-                self._model, voice, schedule, self.memory, self._prompt_memory, self._slabs
-            )
+            utterance = self._begun(voice, first_chunk_rows)
             async for chunk in tokens:
-                utterance.add(chunk.ids)
+                with self._worker.health.watching():
+                    utterance.add(chunk.ids)
                 while (work := utterance.next_work()) is not None:
                     samples = await self._run(work, utterance.stopped)
                     if len(samples):
@@ -187,6 +186,12 @@ class StepWaveDecoder:
             close = getattr(tokens, "aclose", None)
             if close is not None:
                 await close()
+
+    def _begun(self, voice: VoicePrompt, first_chunk_rows: int | None) -> _Utterance:
+        schedule = chunk_schedule(self._chunk_rows, first_chunk_rows)
+        shared = (self.memory, self._prompt_memory, self._slabs)
+        with self._worker.health.watching():
+            return _Utterance(self._model, voice, schedule, *shared)
 
     async def _run(self, work: Job[Float32Array], stopped: threading.Event) -> Float32Array:
         """`work` on the worker thread.
@@ -226,7 +231,7 @@ def _guarded(work: Callable[[], _Result]) -> _Result:
             return work()
     except RuntimeError as error:  # torch raises nothing more specific, out of memory included
         reason = str(error).strip().partition("\n")[0]
-        raise StageError(f"the vocoder failed: {reason}") from error
+        raise StageError("the vocoder failed", detail=reason) from error
 
 
 class _StoppedError(Exception):

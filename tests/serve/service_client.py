@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,7 +47,13 @@ class ServiceClient:
             yield reply
 
     def ready(self) -> dict[str, Any]:
-        return self.http.get("/readyz").json()
+        """What /readyz says of a moment after the call: those who ask at once share a report."""
+        asked_s = time.monotonic()
+        while True:
+            report = self.http.get("/readyz").json()
+            if report["age_s"] < time.monotonic() - asked_s:
+                return report
+            time.sleep(0.1)
 
     def gauge(self, stage: str, name: str) -> int:
         """A gauge summed over the stage's replicas, as soon as one of them answers."""

@@ -414,6 +414,23 @@ async def test_an_engine_that_only_fails_is_unhealthy(
     engine.check_health()
 
 
+async def test_an_engine_whose_device_is_lost_is_unhealthy_at_once(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine()
+
+    def broken(*_: object, **__: object) -> torch.Tensor:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Step1Runner, "step", broken)
+        with pytest.raises(StageError, match="the language model failed") as caught:
+            await collect(engine.stream(*request(1)))
+        assert "CUDA" not in caught.value.message
+    with pytest.raises(StageError, match="lost its device"):
+        engine.check_health()
+
+
 @pytest.mark.parametrize(
     "n_requests",
     [500, pytest.param(10_000, marks=[pytest.mark.chaos, pytest.mark.timeout(3600)])],

@@ -14,7 +14,8 @@ import uvicorn
 import yaml
 from uvicorn.config import HTTP_PROTOCOLS
 
-from deployments.proxy import decline_upgrades
+from deployments.proxy import set_up_proxy
+from deployments.request_id import CleanRequestId
 from tests.cache_helpers import free_port
 from tests.waiting import GIVE_UP_S, until
 
@@ -61,7 +62,7 @@ async def serving() -> AsyncIterator[int]:
 @pytest.mark.parametrize("size", [0, 20, 300_000])
 async def test_an_offer_to_upgrade_is_passed_over(monkeypatch, offer: str, size: int):
     monkeypatch.setitem(HTTP_PROTOCOLS, "auto", HTTP_PROTOCOLS["auto"])
-    assert decline_upgrades() == []
+    assert [middleware.cls for middleware in set_up_proxy()] == [CleanRequestId]
     body = b"x" * size
     head = f"POST / HTTP/1.1\r\nHost: a\r\n{offer}Content-Length: {size}\r\n\r\n".encode()
     async with serving() as port, asyncio.timeout(GIVE_UP_S):
@@ -82,4 +83,4 @@ def test_the_shipped_configs_tell_the_proxy(name: str):
     variables = config["controller_options"]["runtime_env"]["env_vars"]
     path = variables["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"]
     module, _, name = path.partition(":")
-    assert getattr(importlib.import_module(module), name) is decline_upgrades
+    assert getattr(importlib.import_module(module), name) is set_up_proxy

@@ -180,6 +180,25 @@ def test_a_port_that_there_is_not_is_refused(port):
     assert any("http_options.port is" in problem for problem in lint(config))
 
 
+@pytest.mark.parametrize(
+    ("stage", "section", "key"),
+    [
+        ("Router", "limits", "max_requests"),
+        ("Tokenizer", "tokenizer", "max_clips"),
+        ("Vocoder", "vocoder", "max_streams"),
+        ("Vocoder", "vocoder", "queue_size"),
+        ("LLM", "llm", "queue_size"),
+    ],
+)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_stage_keeps_room_for_control_calls(name, stage, section, key):
+    """As much work as a stage takes never fills its replica."""
+    config = document(name)
+    room = deployment(config, stage)["max_ongoing_requests"]
+    config["applications"][0]["args"][section][key] = room
+    assert any(f"{stage}.max_ongoing_requests is {room}" in problem for problem in lint(config))
+
+
 def with_variant(**deployed: Any) -> dict[str, Any]:
     """A second LLM, in 4 bits, with the first one's deployment options changed by `deployed`."""
     config = document()

@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from deployments.http_errors import status_of
 from deployments.settings import VocoderSettings
 from deployments.stream_admission import Place, StreamAdmission
-from deployments.vocoder import stream_budget_bytes
-from pipeline.errors import CapacityError, ConfigError
+from deployments.vocoder import place_for, stream_budget_bytes
+from pipeline.contracts import SpeechRequest
+from pipeline.errors import CapacityError, ConfigError, TooLargeError
 from pipeline.stepaudio.config import VocoderConfig
+from pipeline.stepaudio.tokens import GROUP_ROWS
 from pipeline.stepaudio.vocoder_memory import VocoderMemory
+from tests.fakes import voice_prompt
 from tests.vocoder_files import SMALL_YAML
 
 pytestmark = pytest.mark.unit
@@ -92,8 +96,45 @@ async def test_a_place_left_before_a_cancelled_one_has_noticed_is_not_lost() -> 
 
 
 def test_a_stream_that_would_never_fit_is_refused_at_once() -> None:
-    with pytest.raises(CapacityError, match=r"take 101 bytes .* 100 are there"):
+    with pytest.raises(TooLargeError, match=r"take 101 bytes .* 100 are there"):
         StreamAdmission(10, 100).place(101)
+
+
+async def test_only_so_many_wait_and_those_who_left_do_not_count() -> None:
+    admission = StreamAdmission(1, max_waiting=2)
+    await admission.acquire(1)
+    waiting = [asyncio.create_task(admission.acquire(1)) for _ in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(CapacityError, match="2 streams wait already"):
+        await admission.acquire(1)
+    waiting[0].cancel()
+    later = asyncio.create_task(admission.acquire(1))
+    await asyncio.sleep(0)
+    admission.release(1)
+    await asyncio.wait_for(waiting[1], 60)
+    admission.release(1)
+    await asyncio.wait_for(later, 60)
+    nobody = StreamAdmission(1, max_waiting=0)
+    await nobody.acquire(1)
+    with pytest.raises(CapacityError):
+        await nobody.acquire(1)
+
+
+def test_what_can_never_fit_is_the_callers_to_change(tmp_path: Path) -> None:
+    """A permanent mistake is no 503: retrying would not cure it."""
+    full, voice = memory(tmp_path), voice_prompt(n_groups=50)
+    request = SpeechRequest("Hello.", "Hi.", "", first_chunk_rows=250)
+    rows = voice.n_groups * GROUP_ROWS
+    for budget_bytes, param in (
+        (full.stream_bytes(rows), "initial_codec_chunk_frames"),
+        (full.stream_bytes(rows) - 1, None),
+    ):
+        with pytest.raises(TooLargeError, match="take fewer") as caught:
+            place_for(request, voice, full, StreamAdmission(10, budget_bytes))
+        assert caught.value.param == param
+        assert 400 <= status_of(caught.value) < 500
+    fits = full.stream_bytes(rows, 250)
+    assert place_for(request, voice, full, StreamAdmission(10, fits)).size_bytes == fits
 
 
 def memory(tmp_path: Path, max_batch: int = 8, kept_bytes: int = 0) -> VocoderMemory:

@@ -15,6 +15,7 @@ import torch
 from pipeline.contracts import AudioChunk, TokenChunk, VoicePrompt
 from pipeline.errors import AudioError, CheckpointError, ConfigError, StageError
 from pipeline.stepaudio import wave_decoder
+from pipeline.stepaudio.health import StageHealth
 from pipeline.stepaudio.wave_decoder import StepWaveDecoder
 from tests.vocoder_files import join, make_ids, make_voice, token_stream, write_vocoder
 from tests.waiting import GIVE_UP_S, until
@@ -185,6 +186,37 @@ async def test_failing_model_is_a_stage_error(
     with pytest.raises(StageError, match=r"the vocoder failed: out of memory$"):
         await collect(decoder, make_ids(3), make_voice())
     assert decoder.active_streams == 0
+
+
+@pytest.mark.parametrize("where", ["decode_chunk", "_Utterance"])
+async def test_a_device_that_is_lost_makes_the_decoder_unhealthy(
+    decoder: StepWaveDecoder, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """On the worker, or on the event loop, where a stream begins."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+    decoder.check_health()
+    monkeypatch.setattr(decoder._worker, "health", StageHealth("vocoder"))
+    monkeypatch.setattr(wave_decoder, where, fail)
+    with pytest.raises((StageError, RuntimeError)):
+        await collect(decoder, make_ids(3), make_voice())
+    with pytest.raises(StageError, match="lost its device"):
+        decoder.check_health()
+
+
+async def test_tokens_that_fail_leave_the_decoder_well(decoder: StepWaveDecoder) -> None:
+    """The language model's device is not the decoder's."""
+
+    async def tokens() -> AsyncIterator[TokenChunk]:
+        yield TokenChunk(make_ids(1), last=False)
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    with pytest.raises(RuntimeError):
+        async for _ in decoder.stream(tokens(), make_voice()):
+            pass
+    decoder.check_health()
 
 
 async def test_closing_between_chunks_frees_everything(

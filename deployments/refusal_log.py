@@ -1,0 +1,30 @@
+"""How refusals look in a replica's log: one line each.
+
+Serve logs whatever a replica raises as an error with its traceback. A caller's mistake, or a full
+stage, is neither an error nor news.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from pipeline.errors import CapacityError, InputError
+
+
+class OneLineRefusals(logging.Filter):
+    """Drops the traceback and the level of records about refusals; passes all records on."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """The words are the error's code: its message may quote the caller."""
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, InputError | CapacityError):
+            return True
+        is_full = isinstance(error, CapacityError)
+        record.levelno = logging.WARNING if is_full else logging.INFO
+        record.levelname = logging.getLevelName(record.levelno)
+        record.msg, record.args = "Request refused: %s (%s).", (error.code, error.param or "-")
+        record.exc_info = record.exc_text = None
+        return True
+
+
+ONE_LINE_REFUSALS = OneLineRefusals()

@@ -1,0 +1,91 @@
+"""What speech becomes on its way to one client: its speed, its format, its frame in a stream.
+
+Codecs take tens of milliseconds a chunk, so they run on a thread; the event loop serves the other
+streams meanwhile. Knows no HTTP and no stage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pipeline.audio.encode import make_encoder
+from pipeline.audio.speed import SpeedChanger
+from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, Float32Array
+
+CHEAP_FORMATS = frozenset({"wav", "pcm"})  # well below a millisecond a chunk: a thread costs more
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A piece of a reply. data: its bytes, may be empty. audio_s: how long it sounds, seconds."""
+
+    data: bytes
+    audio_s: float
+
+
+class ReplyCodec:
+    """One stream. Await each call before the next: order in is order out, one thread at a time.
+
+    frame: what the bytes of a piece become, on the same thread; None leaves them as they are.
+    Raises UnsupportedError for an unknown format or a speed out of range.
+    """
+
+    def __init__(
+        self, audio_format: str, speed: float, frame: Callable[[bytes], bytes] | None = None
+    ) -> None:
+        self._encoder = make_encoder(audio_format)
+        self._speed = SpeedChanger(speed)
+        self._frame = frame
+        self._is_cheap = audio_format in CHEAP_FORMATS and speed == 1 and frame is None
+
+    @property
+    def media_type(self) -> str:
+        """Of the bytes without a frame."""
+        return self._encoder.media_type
+
+    async def encode(self, samples: Float32Array) -> Encoded:
+        """samples: float32 (n,), 24 kHz mono. A call that is cancelled ends after its thread."""
+        return await self._run(lambda: self._encode(samples))
+
+    async def finish(self) -> Encoded:
+        """The rest of the stream, its container's end included. Nothing may follow."""
+        return await self._run(self._finish)
+
+    def _encode(self, samples: Float32Array) -> Encoded:
+        spoken = self._speed.process(samples)
+        return self._framed(self._encoder.encode(spoken), len(spoken))
+
+    def _finish(self) -> Encoded:
+        rest = self._speed.finish()
+        return self._framed(self._encoder.encode(rest) + self._encoder.finish(), len(rest))
+
+    def _framed(self, data: bytes, n_samples: int) -> Encoded:
+        if data and self._frame is not None:
+            data = self._frame(data)
+        return Encoded(data, n_samples / OUTPUT_SAMPLE_RATE_HZ)
+
+    async def _run(self, work: Callable[[], Encoded]) -> Encoded:
+        return work() if self._is_cheap else await _on_thread(work)
+
+
+async def _on_thread(work: Callable[[], Result]) -> Result:
+    """What `work` gives on a thread.
+
+    Cancelled, it ends only after the thread: whoever closes or reuses what `work` touches then is
+    alone with it.
+    """
+    job = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(job)
+    finally:
+        while not job.done():
+            with contextlib.suppress(asyncio.CancelledError):  # already on its way to the caller
+                await asyncio.wait([job])
+        if not job.cancelled():
+            job.exception()  # nobody may be left to hear of it

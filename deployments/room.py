@@ -1,0 +1,35 @@
+"""How much work a replica takes at a time, so that calls which must get through find room.
+
+Nothing waits here. Knows no Serve: the lint of the serve config keeps the limit below what Serve
+lets into a replica.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pipeline.errors import CapacityError
+
+
+class Room:
+    """At most `limit` pieces of work. Use it from one event loop. stage: its name for people."""
+
+    def __init__(self, stage: str, limit: int) -> None:
+        self._stage = stage
+        self._limit = limit
+        self._taken = 0
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """One piece for as long as the context lasts. Raises CapacityError when all are taken."""
+        if self._taken >= self._limit:
+            raise CapacityError(
+                f"the {self._stage} is at work on {self._taken} requests, allowed: {self._limit}; "
+                "retry in a moment"
+            )
+        self._taken += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1

@@ -1,0 +1,162 @@
+"""One look a second for any number of probes; busy is not away; nothing told to strangers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import json
+from typing import Any
+
+import pytest
+
+from cache_store.settings import CacheSettings
+from deployments import readiness
+from deployments.readiness import Readiness
+from deployments.settings import Settings
+from deployments.voices import VoiceLibrary
+from tests.fakes import FakeHandle
+
+pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("virtual_time")]
+
+INSIDE = "s3://bucket at http://10.0.0.7:9000"
+
+
+class Replica:
+    """Answers, fails or is silent, as told; counts."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self.is_silent = False
+        self.asked = 0
+
+    async def status(self) -> dict[str, Any]:
+        self.asked += 1
+        if self.is_silent:
+            await asyncio.sleep(1000)
+        if self.error is not None:
+            raise self.error
+        return {"asked": self.asked}
+
+
+class Voices:
+    async def cache_report(self) -> dict[str, Any]:
+        return {"set_aside": {}}
+
+
+class Service:
+    def __init__(self) -> None:
+        self.replicas = {name: Replica() for name in ("tokenizer", "llm", "vocoder")}
+        handles = {name: FakeHandle(replica) for name, replica in self.replicas.items()}
+        self.handles = handles
+        self.readiness = Readiness(
+            handles,  # type: ignore[arg-type]
+            Voices(),  # type: ignore[arg-type]
+            spared=frozenset({"tokenizer"}),
+        )
+
+    async def report(self) -> dict[str, Any]:
+        """A report that no earlier one stands for."""
+        await asyncio.sleep(readiness.REPORT_S + 0.01)
+        return await self.readiness.report()
+
+
+async def test_all_is_well() -> None:
+    report = await Service().report()
+    assert report["ready"]
+    assert report["stages"]["llm"] == {"state": "ok", "replicas": [{"asked": 1}]}
+    assert report["cache"] == {"set_aside": {}}
+
+
+async def test_probes_share_one_look() -> None:
+    service = Service()
+    for replica in service.replicas.values():
+        replica.is_silent = True  # nobody answers before all have asked
+    await asyncio.gather(*(service.readiness.report() for _ in range(50)))
+    assert len(service.handles["llm"].calls) == 2  # all of them, and any one
+    for replica in service.replicas.values():
+        replica.is_silent = False
+    ages = []
+    await service.report()
+    for _ in range(10):
+        await asyncio.sleep(0.09)
+        ages.append((await service.readiness.report())["age_s"])
+    assert ages == sorted(ages)
+    assert ages[0] == pytest.approx(0.09, abs=0.01)
+    assert service.replicas["llm"].asked == 3
+    await asyncio.sleep(0.2)
+    assert (await service.readiness.report())["age_s"] < 0.01
+    assert service.replicas["llm"].asked == 4
+
+
+async def test_a_probe_that_leaves_takes_no_other_with_it() -> None:
+    service = Service()
+    service.replicas["llm"].is_silent = True
+    first, second = (asyncio.create_task(service.readiness.report()) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    report = await second
+    assert first.cancelled()
+    assert report["stages"]["llm"]["state"] == "unavailable"
+
+
+async def test_a_look_belongs_to_no_request() -> None:
+    """Serve cancels the calls that a request made when its client leaves."""
+    context = contextvars.ContextVar("request", default="nobody")
+    seen: list[str] = []
+
+    class Asking(Replica):
+        async def status(self) -> dict[str, Any]:
+            seen.append(context.get())
+            return {}
+
+    service = Service()
+    service.handles["llm"].replicas[:] = [Asking()]
+    context.set("a request")
+    await service.report()
+    assert seen == ["nobody"]
+
+
+@pytest.mark.parametrize("how", ["silent", "gone", "none"])
+@pytest.mark.parametrize("stage", ["tokenizer", "llm", "vocoder"])
+async def test_a_stage_that_does_not_answer(stage: str, how: str) -> None:
+    """Cached voices need no tokenizer, once there was one."""
+    fresh, serving = Service(), Service()
+    await serving.report()
+    for service in (fresh, serving):
+        replica = service.replicas[stage]
+        replica.is_silent = how == "silent"
+        replica.error = OSError(INSIDE) if how == "gone" else None
+        if how == "none":
+            service.handles[stage].replicas.clear()
+    assert not (await fresh.report())["ready"]
+    report = await serving.report()
+    assert report["ready"] == (stage == "tokenizer")
+    said = report["stages"][stage]
+    assert said == {"state": "unavailable", "error": f"no replica of the {stage} answered"}
+    for service in (fresh, serving):
+        service.replicas[stage].is_silent = False
+        service.replicas[stage].error = None
+        service.handles[stage].replicas[:] = [service.replicas[stage]]
+        assert (await service.report())["ready"]
+
+
+async def test_a_failing_look_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = Service()
+
+    async def broken() -> dict[str, Any]:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Voices, "cache_report", lambda _: broken())
+        with pytest.raises(ZeroDivisionError):
+            await service.readiness.report()
+    assert (await service.readiness.report())["ready"]
+
+
+async def test_a_tier_set_aside_names_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(cache=CacheSettings(url="none"))
+    library = VoiceLibrary(settings, None)  # type: ignore[arg-type]
+    monkeypatch.setattr(library._cache, "ailments", lambda: {"l3 reading": INSIDE})
+    report = await library.cache_report()
+    assert set(report["set_aside"]) == {"l3 reading"}
+    assert "10.0.0.7" not in json.dumps(report, default=str)

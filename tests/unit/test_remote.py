@@ -1,0 +1,345 @@
+"""The stages across the border, on a handle without a cluster: retries, errors, time, credit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+
+import numpy as np
+import pytest
+import ray.exceptions
+from ray.serve._private.common import DeploymentID
+from ray.serve.exceptions import (
+    BackPressureError,
+    DeploymentUnavailableError,
+    ReplicaUnavailableError,
+    RequestCancelledError,
+)
+
+from deployments import remote
+from deployments.remote import (
+    ATTEMPTS,
+    RemoteEncoder,
+    RemoteLM,
+    RemoteSpeaker,
+    RemoteStatus,
+    stage_errors,
+)
+from deployments.settings import Limits
+from deployments.stage_metrics import Stamped, stamped
+from pipeline.contracts import (
+    ReferenceClip,
+    Sampling,
+    SpeechRequest,
+    TokenChunk,
+    VoicePrompt,
+)
+from pipeline.errors import (
+    CapacityError,
+    StageError,
+    StageTimeoutError,
+    StageUnavailableError,
+    TextError,
+)
+from pipeline.synthesis import SpeechChunk
+from tests.fakes import FakeHandle, as_ray_raises, voice_prompt
+
+pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("virtual_time")]
+
+LIMITS = Limits(encode_timeout_s=5, first_audio_timeout_s=7, chunk_timeout_s=3)
+CLIP = ReferenceClip(np.zeros(100, np.float32), 16_000, "0" * 64)
+REQUEST = SpeechRequest("Hello.", "Hi.", "someone")
+INSIDE = "/srv/models at 10.0.0.7"
+DEPLOYMENT = DeploymentID(name="LLM", app_name="timbre")
+
+
+class Uncounted:
+    """Transfers that only unwrap."""
+
+    def received(self, hop: str, record: Stamped) -> object:
+        del hop
+        return record.value
+
+
+def gone() -> Exception:
+    return ray.exceptions.ActorDiedError()
+
+
+RAY_ERRORS: list[tuple[Exception, type[Exception], str]] = [
+    (as_ray_raises(TextError("empty", param="input")), TextError, "empty"),
+    (as_ray_raises(CapacityError("all busy")), CapacityError, "all busy"),
+    (as_ray_raises(StageError("it broke", detail=INSIDE)), StageError, "it broke"),
+    (as_ray_raises(ValueError(INSIDE)), StageError, "the LLM failed"),
+    (ray.exceptions.ActorDiedError(), StageUnavailableError, "replica went away"),
+    (
+        ray.exceptions.ActorUnavailableError(INSIDE, None),
+        StageUnavailableError,
+        "replica went away",
+    ),
+    (ray.exceptions.NodeDiedError(INSIDE), StageUnavailableError, "replica went away"),
+    (ray.exceptions.WorkerCrashedError(), StageUnavailableError, "replica went away"),
+    (ray.exceptions.OutOfMemoryError(INSIDE), StageUnavailableError, "replica went away"),
+    (ray.exceptions.OwnerDiedError("0" * 56, None, ""), StageUnavailableError, "replica went away"),
+    (DeploymentUnavailableError(DEPLOYMENT), StageUnavailableError, "replica went away"),
+    (ReplicaUnavailableError(INSIDE), StageUnavailableError, "replica went away"),
+    (BackPressureError(3, 3), CapacityError, "queue is full"),
+    (TimeoutError(INSIDE), StageTimeoutError, "did not answer in time"),
+    (ray.exceptions.GetTimeoutError(INSIDE), StageTimeoutError, "did not answer in time"),
+    (ray.exceptions.ObjectLostError("0" * 56, None, ""), StageError, "the LLM failed"),
+    (ray.exceptions.RaySystemError(INSIDE), StageError, "the LLM failed"),
+    (RequestCancelledError("an-id"), StageError, "the LLM failed"),
+]
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind", "says"), RAY_ERRORS, ids=[type(row[0]).__name__ for row in RAY_ERRORS]
+)
+def test_what_ray_raises_becomes_ours(raised: Exception, kind: type, says: str) -> None:
+    with pytest.raises(kind) as caught, stage_errors("LLM"):
+        raise raised
+    assert type(caught.value) is kind
+    assert says in caught.value.message
+    assert INSIDE not in caught.value.message
+    assert caught.value.__cause__ is raised
+
+
+def test_what_nobody_knows_passes() -> None:
+    with pytest.raises(ZeroDivisionError), stage_errors("LLM"):
+        raise ZeroDivisionError
+
+
+class Tokenizer:
+    """Fails as often as told, then encodes."""
+
+    def __init__(self, failures: int, error: Callable[[], Exception] = gone) -> None:
+        self.left, self.error, self.encodes = failures, error, 0
+
+    async def encode(self, clip: ReferenceClip) -> Stamped[VoicePrompt]:
+        del clip
+        self.encodes += 1
+        if self.encodes <= self.left:
+            raise self.error()
+        return stamped(voice_prompt())
+
+    async def fingerprint(self) -> str:
+        await asyncio.sleep(60)
+        return "never"
+
+
+def encoder_of(tokenizer: Tokenizer) -> RemoteEncoder:
+    return RemoteEncoder(FakeHandle(tokenizer), LIMITS, Uncounted())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("failures", range(ATTEMPTS))
+async def test_an_encode_survives_lost_replicas(failures: int) -> None:
+    tokenizer = Tokenizer(failures)
+    voice = await encoder_of(tokenizer).encode(CLIP)
+    assert voice.n_groups == 4
+    assert tokenizer.encodes == failures + 1
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "encodes"),
+    [
+        (gone, StageUnavailableError, ATTEMPTS),
+        (lambda: TextError("no"), TextError, 1),
+        (lambda: BackPressureError(1, 1), CapacityError, 1),
+        (lambda: ValueError("no"), StageError, 1),
+    ],
+    ids=["gone", "refused", "full", "failed"],
+)
+async def test_an_encode_gives_up(
+    error: Callable[[], Exception], kind: type[Exception], encodes: int
+) -> None:
+    tokenizer = Tokenizer(99, error)
+    with pytest.raises(kind):
+        await encoder_of(tokenizer).encode(CLIP)
+    assert tokenizer.encodes == encodes
+
+
+async def test_a_tokenizer_that_is_silent_is_a_timeout() -> None:
+    began_s = asyncio.get_running_loop().time()
+    with pytest.raises(StageTimeoutError, match="tokenizer did not answer in time"):
+        await encoder_of(Tokenizer(0)).fingerprint()
+    waited_s = asyncio.get_running_loop().time() - began_s
+    assert waited_s == pytest.approx(LIMITS.encode_timeout_s)
+
+
+def spoken(last: bool = False, n_samples: int = 10) -> Stamped[SpeechChunk]:
+    return stamped(SpeechChunk(np.zeros(n_samples, np.float32), last, 0.0, 0.0))
+
+
+class Vocoder:
+    """Each attempt follows its script: chunks, and errors or seconds of silence between them."""
+
+    def __init__(self, *scripts: list[Stamped[SpeechChunk] | Exception | float]) -> None:
+        self.scripts, self.attempts = list(scripts), 0
+
+    async def speak(
+        self, request: SpeechRequest, voice: Stamped[VoicePrompt]
+    ) -> AsyncGenerator[Stamped[SpeechChunk]]:
+        del request, voice
+        script = self.scripts[self.attempts]
+        self.attempts += 1
+        for event in script:
+            if isinstance(event, Exception):
+                raise event
+            if isinstance(event, float):
+                await asyncio.sleep(event)
+            else:
+                yield event
+
+
+async def heard(vocoder: Vocoder) -> tuple[int, FakeHandle]:
+    handle = FakeHandle(vocoder)
+    speaker = RemoteSpeaker(handle, LIMITS, Uncounted())  # type: ignore[arg-type]
+    chunks = [chunk async for chunk in speaker.speak(REQUEST, voice_prompt())]
+    assert chunks[-1].last
+    return len(chunks), handle
+
+
+async def test_a_replica_lost_before_the_first_audio_is_replaced() -> None:
+    silent = spoken(n_samples=0)
+    vocoder = Vocoder([gone()], [silent, gone()], [silent, spoken(), spoken(last=True)])
+    n_chunks, handle = await heard(vocoder)
+    assert vocoder.attempts == ATTEMPTS
+    assert n_chunks == 4  # what made no sound may come twice
+    assert handle.cancelled == ATTEMPTS
+
+
+@pytest.mark.parametrize(
+    ("scripts", "kind", "attempts"),
+    [
+        ([[gone()]] * ATTEMPTS, StageUnavailableError, ATTEMPTS),
+        ([[spoken(), gone()]], StageUnavailableError, 1),
+        ([[ValueError("no")]], StageError, 1),
+        ([[CapacityError("full")]], CapacityError, 1),
+        ([[spoken()]], StageError, 1),
+        ([[8.0, spoken(last=True)]], StageTimeoutError, 1),
+        ([[6.0, spoken(), 4.0, spoken(last=True)]], StageTimeoutError, 1),
+    ],
+    ids=["never", "after audio", "failed", "full", "no end", "first is late", "next is late"],
+)
+async def test_a_stream_that_cannot_be_had(scripts: list, kind: type, attempts: int) -> None:
+    vocoder = Vocoder(*scripts)
+    with pytest.raises(kind):
+        await heard(vocoder)
+    assert vocoder.attempts == attempts
+
+
+async def test_whoever_leaves_tells_the_replica() -> None:
+    handle = FakeHandle(Vocoder([spoken(), 100.0, spoken(last=True)]))
+    speaker = RemoteSpeaker(handle, LIMITS, Uncounted())  # type: ignore[arg-type]
+    chunks = speaker.speak(REQUEST, voice_prompt())
+    await anext(chunks)
+    await chunks.aclose()
+    assert handle.cancelled == 1
+
+
+class LLM:
+    """Yields groups as far as it is allowed, as the engine does."""
+
+    def __init__(self, n_groups: int) -> None:
+        self.n_groups, self.produced, self.limit = n_groups, 0, 0
+        self.most_ahead = 0
+        self.grown = asyncio.Event()
+        self.consumed: Callable[[], int] = lambda: 0
+
+    async def stream(
+        self, prompt_ids: np.ndarray, sampling: Sampling, stream_id: str, credit_tokens: int
+    ) -> AsyncGenerator[Stamped[TokenChunk]]:
+        del prompt_ids, sampling
+        self.stream_id, self.limit = stream_id, credit_tokens
+        for index in range(self.n_groups):
+            while self.produced + 5 > self.limit:
+                self.grown.clear()
+                await self.grown.wait()
+            self.produced += 5
+            self.most_ahead = max(self.most_ahead, self.produced - self.consumed())
+            last = index == self.n_groups - 1
+            yield stamped(TokenChunk(np.zeros(5, np.int32), last))
+
+    async def grant(self, stream_id: str, total_tokens: int) -> bool:
+        if stream_id != self.stream_id:
+            return False
+        self.limit = max(self.limit, total_tokens)
+        self.grown.set()
+        return True
+
+
+def lm_of(handle: FakeHandle, credit_tokens: int = 20) -> RemoteLM:
+    return RemoteLM(handle, credit_tokens, LIMITS, Uncounted())  # type: ignore[arg-type]
+
+
+async def test_credit_grows_with_what_was_consumed() -> None:
+    llm, consumed = LLM(n_groups=40), [0]
+    llm.consumed = lambda: consumed[0]
+    handle = FakeHandle(llm)
+    async for chunk in lm_of(handle).stream(np.zeros(3, np.int32), Sampling()):
+        consumed[0] += len(chunk.ids)
+    assert consumed == [200]
+    assert llm.most_ahead <= 20
+    grants = [args[1] for method, args in handle.calls if method == "grant"]
+    assert grants == sorted(grants)
+    assert handle.cancelled == 1
+
+
+async def test_a_slow_consumer_gives_signs_of_life() -> None:
+    handle = FakeHandle(LLM(n_groups=10))
+    chunks = lm_of(handle).stream(np.zeros(3, np.int32), Sampling())
+    await anext(chunks)
+    await asyncio.sleep(5 * remote.SIGN_OF_LIFE_S + 0.1)
+    await chunks.aclose()
+    n_grants = sum(method == "grant" for method, _ in handle.calls)
+    await asyncio.sleep(5 * remote.SIGN_OF_LIFE_S)
+    assert n_grants >= 5
+    assert sum(method == "grant" for method, _ in handle.calls) == n_grants, "nobody grants on"
+
+
+class BrokenLLM(LLM):
+    async def stream(self, *args: object) -> AsyncGenerator[Stamped[TokenChunk]]:
+        del args
+        yield stamped(TokenChunk(np.zeros(5, np.int32), last=False))
+
+
+async def test_tokens_without_an_end_are_an_error() -> None:
+    with pytest.raises(StageError, match="without its last chunk"):
+        async for _ in lm_of(FakeHandle(BrokenLLM(1))).stream(np.zeros(3, np.int32), Sampling()):
+            pass
+
+
+class Replica:
+    def __init__(self, answer: dict[str, int] | Exception | float) -> None:
+        self.answer = answer
+
+    async def status(self) -> dict[str, int]:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        if isinstance(self.answer, float):
+            await asyncio.sleep(self.answer)
+            return {}
+        return self.answer
+
+
+async def test_gauges_of_those_that_answer() -> None:
+    status = RemoteStatus("LLM", FakeHandle(Replica({"n": 1}), Replica(gone())))  # type: ignore[arg-type]
+    assert await status.replicas() == [{"n": 1}]
+
+
+async def test_one_replica_that_hangs_does_not_hide_the_others() -> None:
+    handle = FakeHandle(Replica({"n": 1}), Replica(99.0))
+    assert await RemoteStatus("LLM", handle).replicas() == [{"n": 1}]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("replicas", "kind"),
+    [
+        ([], StageUnavailableError),
+        ([Replica(gone())], StageUnavailableError),
+        ([Replica(99.0), Replica(99.0)], StageTimeoutError),
+    ],
+    ids=["none", "gone", "silent"],
+)
+async def test_no_gauges(replicas: list[Replica], kind: type[Exception]) -> None:
+    with pytest.raises(kind):
+        await RemoteStatus("LLM", FakeHandle(*replicas)).replicas()  # type: ignore[arg-type]
