@@ -6,10 +6,10 @@ Holds no state of a stream beyond its own frame. The FastAPI application is buil
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import FastAPI, File, Form, Request, UploadFile
@@ -17,16 +17,17 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi_swagger import patch_fastapi
 from pydantic import ValidationError
-from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.exceptions import HTTPException
 
+from deployments.background import watched
 from deployments.cache_routes import add_cache_routes
 from deployments.http_edge import Edge
 from deployments.http_errors import error_body, retry_headers, status_of
 from deployments.http_models import SpeechBody, explain_validation, read_order
 from deployments.readiness import Readiness
-from deployments.remote import RemoteEncoder, RemoteSpeaker, stage_errors
+from deployments.remote import RemoteEncoder, RemoteSpeaker
+from deployments.removal import Removal
 from deployments.settings import Settings
 from deployments.speech_reply import SpeechReply
 from deployments.stage_metrics import Transfers
@@ -36,7 +37,6 @@ from pipeline.errors import InputError, TimbreError, UnsupportedError
 
 logger = logging.getLogger(__name__)
 
-FORGET_TIMEOUT_S = 10.0
 OPENAI_MODELS = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")  # accepted, so that clients work unchanged
 
 
@@ -59,6 +59,7 @@ class Router:
         self._metrics = RequestMetrics()
         names = settings.llm_deployments
         stages = {names[variant].lower(): llm for variant, llm in llms.items()}
+        self._removal = Removal({**stages, "vocoder": vocoder})
         self._readiness = Readiness(
             {"tokenizer": tokenizer, **stages, "vocoder": vocoder}, self._voices
         )
@@ -66,12 +67,6 @@ class Router:
     async def forget(self, clip: str) -> None:
         """Called on every router by the one that was asked to remove a clip."""
         await self._voices.forget(clip)
-
-    async def _forget_everywhere(self, clip: str) -> None:
-        context = serve.get_replica_context()
-        routers = serve.get_deployment_handle(context.deployment, context.app_name)
-        with stage_errors("router"):
-            await routers.broadcast("forget", clip).results_async(timeout_s=FORGET_TIMEOUT_S)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve in the replica."""
@@ -92,7 +87,7 @@ class Router:
         app.get("/v1/models")(self._models)
         app.get("/v1/voices")(self._list_voices)
         app.get("/v1/audio/voices")(self._list_voices)
-        add_cache_routes(app, self._voices, self._forget_everywhere)
+        add_cache_routes(app, self._voices, self._removal.everywhere)
         app.get("/healthz")(self._healthz)
         app.get("/readyz")(self._readyz)
         return app
@@ -178,8 +173,9 @@ class Router:
     async def _lifespan(self, _app: FastAPI) -> AsyncGenerator[None]:
         """Serve runs it in the replica; at a graceful stop, writes still queued reach the cache."""
         await self._voices.start()
-        sampling = asyncio.create_task(CacheMetrics().sample(self._voices.cache_stats))
-        following = asyncio.create_task(self._voices.follow_encoder())
+        metrics = CacheMetrics()
+        sampling = watched("cache metrics", partial(metrics.sample, self._voices.cache_stats))
+        following = watched("following the tokenizer", self._voices.follow_encoder)
         try:
             yield
         finally:

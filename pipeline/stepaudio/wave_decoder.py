@@ -36,7 +36,7 @@ from pipeline.stepaudio.flow_batch import (
     inference_chunks,
 )
 from pipeline.stepaudio.hift_stream import HiftState, decode_chunk
-from pipeline.stepaudio.prompt_memory import PromptMemory, voice_key
+from pipeline.stepaudio.prompt_memory import OwnedMemory, PromptMemory, voice_key
 from pipeline.stepaudio.vocoder_memory import VocoderMemory
 from pipeline.stepaudio.vocoder_model import SILENCE, VocoderModel, to_audio
 
@@ -120,6 +120,10 @@ class StepWaveDecoder:
         """Bytes of estimator caches held now, those kept for the next streams included."""
         return self._slabs.held_bytes
 
+    def forget(self, owner: str) -> None:
+        """Keep nothing of a voice for later streams. Safe from any thread."""
+        self._prompt_memory.forget(owner)
+
     def close(self) -> None:
         """Stop the worker once its current job is done; what waits is dropped."""
         self._worker.close()
@@ -153,8 +157,9 @@ class StepWaveDecoder:
         tokens: AsyncIterator[TokenChunk],
         voice: VoicePrompt,
         first_chunk_rows: int | None = None,
+        owner: str = "",
     ) -> AsyncGenerator[AudioChunk]:
-        """Audio as soon as its tokens are there; see `contracts.WaveDecoder`.
+        """Audio as soon as its tokens are there; see `contracts.WaveDecoder`. owner: for `forget`.
 
         A chunk is cut when its rows and the lookahead after it are there, whether or not more
         follow: borders depend on token counts and `first_chunk_rows` alone. Errors of `tokens` pass
@@ -165,9 +170,8 @@ class StepWaveDecoder:
         utterance: _Utterance | None = None
         try:
             schedule = chunk_schedule(self._chunk_rows, first_chunk_rows)
-            utterance = _Utterance(
-                self._model, voice, schedule, self.memory, self._prompt_memory, self._slabs
-            )
+            kept = OwnedMemory(self._prompt_memory, owner)
+            utterance = _Utterance(self._model, voice, schedule, self.memory, kept, self._slabs)
             async for chunk in tokens:
                 utterance.add(chunk.ids)
                 while (work := utterance.next_work()) is not None:
@@ -245,7 +249,7 @@ class _Utterance:
         voice: VoicePrompt,
         chunk_rows: tuple[int, ...],
         plan: VocoderMemory,
-        memory: PromptMemory,
+        memory: OwnedMemory,
         slabs: SlabPool,
     ) -> None:
         self.stopped = threading.Event()
