@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from cache_store.codec import FieldSpec, Record, RecordCodec, RecordSchema
+from cache_store.erasures import Erasures, Watch
 from cache_store.errors import RecordError
 from cache_store.flight import SingleFlight
 from cache_store.keys import AliasKey
 from cache_store.memory import MemoryStats, MemoryTier
+from cache_store.notes import CLIP
 from cache_store.reading import EntryReader
 from cache_store.stats import Tally
 from cache_store.tier import Tier
@@ -33,7 +35,7 @@ ALIAS_SCHEMA = RecordSchema(
     ),
     check=_check_warnings,
 )
-_MEMORY_BYTES = 400  # what an Alias costs in memory, with its strings and map slots
+_MEMORY_BYTES = 520  # what an Alias costs in memory, with its strings and map slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +54,17 @@ class AliasBook:
     """Aliases by key. The entry that an alias leads to is verified like any other."""
 
     def __init__(
-        self, codec: RecordCodec, tiers: Sequence[Tier], tally: Tally, max_bytes: int
+        self,
+        codec: RecordCodec,
+        tiers: Sequence[Tier],
+        tally: Tally,
+        erasures: Erasures,
+        max_bytes: int,
     ) -> None:
         self._codec = codec
         self._tiers = tiers
         self._tally = tally
+        self._erasures = erasures
         self._reader = EntryReader(codec, tally)
         self._memory = MemoryTier[Alias](max_bytes)
         self._flight = SingleFlight[Alias | None]()
@@ -68,30 +76,41 @@ class AliasBook:
             alias, _ = await self._flight.run(key.digest, lambda: self._from_tiers(key))
         return alias
 
-    def publish(self, key: AliasKey, alias: Alias) -> None:
-        self._memory.put(key.digest, alias, _MEMORY_BYTES)
+    def publish(self, key: AliasKey, alias: Alias, watch: Watch) -> None:
+        """Keep the alias here and in the tiers, unless its clip was removed under the watch."""
+        key = key.leading_to(alias.clip)
+        if not watch.allows(key.owner):
+            return
+        self._memory.put(key.digest, alias, _MEMORY_BYTES, key.owner)
         arrays = {
             "clip": np.frombuffer(bytes.fromhex(alias.clip), np.uint8),
             "duration_s": np.array([alias.duration_s], np.float64),
         }
-        metadata = {_WARNINGS: ",".join(alias.warnings)}
+        metadata = {CLIP: alias.clip, _WARNINGS: ",".join(alias.warnings)}
         data = self._codec.encode(Record(arrays, metadata), key.digest)
         for tier in self._tiers:
             tier.offer(key, data)
+
+    def discard_of(self, owner: str) -> None:
+        """Forget, here, what leads to the owner's clip."""
+        self._memory.discard_of(owner)
 
     def stats(self) -> MemoryStats:
         return self._memory.stats()
 
     async def _from_tiers(self, key: AliasKey) -> Alias | None:
-        for position, tier in enumerate(self._tiers):
-            entry = await self._reader.read(tier, key)
-            if entry is None or entry.data is None:
-                continue
-            alias = _to_alias(entry.record)
-            self._memory.put(key.digest, alias, _MEMORY_BYTES)
-            for nearer in self._tiers[:position]:
-                nearer.offer(key, entry.data)
-            return alias
+        with self._erasures.watch() as watch:
+            for position, tier in enumerate(self._tiers):
+                entry = await self._reader.read(tier, key)
+                if entry is None or entry.data is None:
+                    continue
+                alias = _to_alias(entry.record)
+                key = key.leading_to(alias.clip)
+                if watch.allows(key.owner):
+                    self._memory.put(key.digest, alias, _MEMORY_BYTES, key.owner)
+                    for nearer in self._tiers[:position]:
+                        nearer.offer(key, entry.data)
+                return alias
         return None
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import logging
 import random
 import time
@@ -13,6 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
+from cache_store.background import spawn
 from cache_store.errors import StoreDenied, StoreError, StoreSkipped
 
 logger = logging.getLogger(__name__)
@@ -114,8 +114,7 @@ class Breaker:
         self.openings += 1
         self._closed.clear()
         logger.warning("%s is set aside until it answers again: %s", self._name, reason)
-        loop = asyncio.get_running_loop()
-        self._prober = loop.create_task(self._probe_until_well(), context=contextvars.Context())
+        self._prober = spawn(f"probing {self._name}", self._probe_until_well())
 
     async def _probe_until_well(self) -> None:
         pause_s = self._policy.first_probe_s
@@ -125,9 +124,11 @@ class Breaker:
                 await self._probe()
             except StoreError as error:
                 logger.info("%s still fails: %s", self._name, error)
-                pause_s = min(2 * pause_s, self._policy.longest_probe_s)
+            except Exception:  # a probe that gave up for good would leave this open for good
+                logger.exception("%s cannot be probed", self._name)
             else:
                 break
+            pause_s = min(2 * pause_s, self._policy.longest_probe_s)
         self._recent.clear()
         self._in_a_row = 0
         self._closed.set()

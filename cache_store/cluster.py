@@ -6,7 +6,6 @@ The only module that knows Ray. An object dies with the process that put it, hen
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import importlib
 import logging
 import sys
@@ -16,11 +15,12 @@ from typing import Any, cast
 
 import numpy as np
 
+from cache_store.background import spawn
 from cache_store.breaker import Breaker, BreakerPolicy
 from cache_store.claims import Claim
 from cache_store.errors import StoreError, StoreTimeout
-from cache_store.index import PARTS, SMALL_BYTES, Header, Held, Index
-from cache_store.keys import EntryKey
+from cache_store.index import PARTS, SMALL_BYTES, Header, Held, Index, Origin
+from cache_store.keys import ClipKey, EntryKey
 from cache_store.settings import CacheSettings
 
 logger = logging.getLogger(__name__)
@@ -30,6 +30,8 @@ STORE_SHARE = 0.3  # of a node's object store; beyond its capacity Ray spills to
 START_DEADLINE_S = 30.0
 PROBE_DEADLINE_S = 2.0
 BACKGROUND_BYTES = 32 * 2**20  # entries on their way to the index; more are not offered
+FORGET_DEADLINE_S = 2.0  # no request waits for it, so it may take its time
+INTERFACE = 2  # of the index's methods: raised with them, since index actors outlive releases
 CONCURRENCY = 4000  # calls that wait in one index at once
 
 
@@ -50,21 +52,21 @@ class IndexActor(Index):
 class RayLease:
     """A lease that renews itself until it ends."""
 
-    def __init__(self, tier: ClusterTier, digest: str, fence: int) -> None:
+    def __init__(self, tier: ClusterTier, digest: str, fence: int, origin: Origin) -> None:
         self._tier = tier
         self._digest = digest
         self._fence = fence
+        self._origin = origin
         self._renewal = tier.spawn(self._renew())
 
     def publish(self, entry: bytes) -> None:
         self._renewal.cancel()
-        self._tier.spawn(self._tier.send(self._digest, entry))
+        self._tier.spawn(self._tier.send(self._digest, entry, self._origin))
 
     def release(self, failure: bytes = b"") -> None:
         self._renewal.cancel()
-        self._tier.spawn(
-            self._tier.tell("release", self._digest, self._tier.holder, self._fence, failure)
-        )
+        word = (self._tier.holder, self._fence, failure, self._origin)
+        self._tier.spawn(self._tier.tell("release", self._digest, *word))
 
     async def _renew(self) -> None:
         ttl_s = self._tier.lease_s
@@ -72,13 +74,13 @@ class RayLease:
             await asyncio.sleep(ttl_s / 3)
             try:
                 fence = await self._tier.call(
-                    "renew", self._digest, self._tier.holder, self._fence, ttl_s
+                    "renew", self._digest, self._tier.holder, self._fence, ttl_s, self._origin
                 )
             except StoreError as error:
                 logger.info("could not renew a lease, trying again: %s", error)
                 continue
             if fence is None:
-                return  # another one took over; equal content, so both may finish
+                return  # another one took over (equal content, both may finish), or it is removed
             self._fence = fence
 
 
@@ -99,6 +101,7 @@ class ClusterTier:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._background_bytes = 0
         self._dropped = 0
+        self._removals = 0
         self._incarnations: dict[int, str] = {}
         self._restarts = 0
 
@@ -116,30 +119,37 @@ class ClusterTier:
         return await self._entry(header, parts) if header.kind == "hit" else None
 
     async def claim(self, key: EntryKey, wait_s: float) -> Claim:
-        header, parts = await self._ask(
-            key.digest, wait_s, "claim", key.digest, self.holder, self.lease_s, wait_s
-        )
+        origin = self._origin(key.owner)
+        args = (key.digest, self.holder, self.lease_s, wait_s, key.owner)
+        header, parts = await self._ask(key.digest, wait_s, "claim", *args)
         match header.kind:
             case "hit":
                 return Claim(entry=await self._entry(header, parts))
             case "lease":
-                return Claim(lease=RayLease(self, key.digest, header.fence))
+                return Claim(lease=RayLease(self, key.digest, header.fence, origin))
             case "failure":
                 return Claim(failure=header.failure)
             case _:
                 return Claim(is_busy=True)
 
     def offer(self, key: EntryKey, entry: bytes) -> None:
-        self.spawn(self.send(key.digest, entry))
+        self.spawn(self.send(key.digest, entry, self._origin(key.owner)))
 
     async def put(self, key: EntryKey, entry: bytes) -> None:
-        await self.call("publish", key.digest, np.frombuffer(entry, np.uint8))
+        origin = self._origin(key.owner)
+        await self.call("publish", key.digest, np.frombuffer(entry, np.uint8), origin)
 
     def reject(self, key: EntryKey, entry: bytes) -> None:
-        self.spawn(self.tell("forget", key.digest))
+        self.spawn(self.tell("drop", key.digest))
 
-    async def delete(self, key: EntryKey) -> None:
-        await self.call("forget", key.digest)
+    async def forget(self, clip: ClipKey) -> None:
+        """Outside the breaker: an index that is set aside is asked all the same."""
+        self._removals += 1
+        origin = self._origin(clip.owner)
+        shards = range(self._settings.l2_shards)
+        await asyncio.gather(
+            *(self._invoke(shard, FORGET_DEADLINE_S, "forget", origin) for shard in shards)
+        )
 
     async def close(self, deadline_s: float) -> None:
         if self._tasks:
@@ -166,19 +176,19 @@ class ClusterTier:
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run `work` in the background, out of reach of the request that started it."""
-        task = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
+        task = spawn("work for the cluster's cache index", work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def send(self, digest: str, entry: bytes) -> None:
+    async def send(self, digest: str, entry: bytes, origin: Origin) -> None:
         """Publish an entry; one that cannot be is dropped and counted."""
         if self._background_bytes + len(entry) > BACKGROUND_BYTES:
             self._dropped += 1
             return
         self._background_bytes += len(entry)
         try:
-            await self.call("publish", digest, np.frombuffer(entry, np.uint8))
+            await self.call("publish", digest, np.frombuffer(entry, np.uint8), origin)
         except StoreError as error:
             self._dropped += 1
             logger.info("could not publish %s to the cluster: %s", digest, error)
@@ -196,6 +206,9 @@ class ClusterTier:
         """Call the digest's shard. Raises StoreError."""
         async with self._breaker.guard():
             return await self._invoke(self._shard(digest), 0.0, method, digest, *args)
+
+    def _origin(self, owner: str) -> Origin:
+        return Origin(owner, self.holder, self._removals)
 
     async def _ask(
         self, digest: str, wait_s: float, method: str, *args: object
@@ -305,7 +318,7 @@ def _get_index(settings: CacheSettings, shard: int) -> Any:
 
 
 def _actor_name(settings: CacheSettings, shard: int) -> str:
-    return f"{settings.l2_name}-{shard}of{settings.l2_shards}"
+    return f"{settings.l2_name}-{shard}of{settings.l2_shards}-i{INTERFACE}"
 
 
 def _store_budget_bytes() -> int:

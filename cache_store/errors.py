@@ -8,7 +8,8 @@ CacheError
 ├── StoreError            a backend did not do what it was asked
 │   ├── StoreTimeout      no answer within the deadline
 │   ├── StoreSkipped      not asked: its breaker is open
-│   └── StoreDenied       credentials or policy refuse (an operator must act)
+│   ├── StoreDenied       credentials or policy refuse (an operator must act)
+│   └── StoreForgotten    not written: its clip was removed meanwhile
 └── CacheClosed           the cache is shutting down
 """
 
@@ -57,6 +58,10 @@ class StoreSkipped(StoreError):
 
 class StoreDenied(StoreError):
     """A backend refused the credentials or the operation."""
+
+
+class StoreForgotten(StoreError):
+    """An entry was not written because its clip was removed while it was on its way."""
 
 
 class CacheClosed(CacheError):

@@ -46,9 +46,10 @@ class FailureMemory:
             return None
         return found.failure if found else None
 
-    def put(self, digest: str, failure: bytes) -> None:
+    def put(self, digest: str, failure: bytes, owner: str) -> None:
         until_s = time.monotonic() + REMEMBERED_S
-        self._memory.put(digest, _Remembered(failure, until_s), 200 + len(failure))
+        self._memory.put(digest, _Remembered(failure, until_s), 200 + len(failure), owner)
 
-    def discard(self, digest: str) -> None:
-        self._memory.discard(digest)
+    def discard_of(self, owner: str) -> None:
+        """Forget what failed with the owner's clip."""
+        self._memory.discard_of(owner)

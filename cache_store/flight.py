@@ -20,14 +20,18 @@ class SingleFlight(Generic[T]):
     """
 
     def __init__(self) -> None:
-        self._tasks: dict[str, asyncio.Task[T]] = {}
+        self._tasks: dict[str, asyncio.Task[T]] = {}  # those that callers may still join
+        self._owners: dict[asyncio.Task[T], str] = {}  # all that run
 
     def __len__(self) -> int:
-        return len(self._tasks)
+        return len(self._owners)
 
-    async def run(self, digest: str, work: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, bool]:
+    async def run(
+        self, digest: str, work: Callable[[], Coroutine[Any, Any, T]], owner: str = ""
+    ) -> tuple[T, bool]:
         """The value of the running task, or of a new one; True when the caller joined.
 
+        owner: what `detach` finds the task by.
         Raises what `work` raised, in every caller; CacheClosed when the task itself was cancelled.
         """
         task = self._tasks.get(digest)
@@ -36,6 +40,7 @@ class SingleFlight(Generic[T]):
             loop = asyncio.get_running_loop()
             task = loop.create_task(work(), context=contextvars.Context())
             self._tasks[digest] = task
+            self._owners[task] = owner
             task.add_done_callback(lambda done: self._forget(digest, done))
         try:
             return await asyncio.shield(task), joined
@@ -45,9 +50,15 @@ class SingleFlight(Generic[T]):
                 raise CacheClosed("the shared computation was cancelled") from None
             raise
 
+    def detach(self, owner: str) -> None:
+        """Whoever asks from now on joins none of the owner's tasks; who waits is still answered."""
+        for digest, task in list(self._tasks.items()):
+            if self._owners[task] == owner:
+                del self._tasks[digest]
+
     async def close(self, deadline_s: float) -> None:
         """Wait for running tasks, then cancel what is left."""
-        tasks = list(self._tasks.values())
+        tasks = list(self._owners)
         if not tasks:
             return
         _, late = await asyncio.wait(tasks, timeout=deadline_s)
@@ -57,6 +68,7 @@ class SingleFlight(Generic[T]):
             await asyncio.wait(late)
 
     def _forget(self, digest: str, task: asyncio.Task[T]) -> None:
+        del self._owners[task]
         if self._tasks.get(digest) is task:
             del self._tasks[digest]
         if not task.cancelled():

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 import random
 
-from cache_store.errors import StoreError
+from cache_store.background import spawn
 from cache_store.maintenance import GcPolicy, collect, plan_collection
 from cache_store.persistent import BlobStore
 
@@ -30,8 +29,7 @@ class Housekeeper:
     def start(self) -> None:
         """Begin, on the running loop; the first round comes after an interval."""
         if self._task is None:
-            loop = asyncio.get_running_loop()
-            self._task = loop.create_task(self._run(), context=contextvars.Context())
+            self._task = spawn("looking after the cache's directory", self._run())
 
     async def close(self) -> None:
         if self._task is not None:
@@ -44,8 +42,8 @@ class Housekeeper:
             await asyncio.sleep(share * self._interval_s)
             try:
                 self.deleted += await asyncio.to_thread(self._tidy)
-            except (StoreError, OSError) as error:
-                logger.warning("could not look after the cache's directory: %s", error)
+            except Exception:  # whatever went wrong with one round, the next one may pass
+                logger.exception("could not look after the cache's directory")
 
     def _tidy(self) -> int:
         doomed = plan_collection(self._store, self._policy)

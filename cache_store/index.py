@@ -19,6 +19,7 @@ PARTS = 4
 SMALL_BYTES = 16_000  # kept in the index itself; an object would cost more than it holds
 FAILURES_BYTES = 4_000_000
 FAILURE_S = 60.0
+FENCES_BYTES = 1_000_000  # some thousand removals; what was sent before one is long dead by then
 
 Kind = Literal["hit", "absent", "lease", "busy", "failure"]
 
@@ -38,6 +39,21 @@ class Header(NamedTuple):
 
 
 Reply = tuple[Any, ...]  # Header, then PARTS times bytes
+
+
+class Origin(NamedTuple):
+    """Whose an entry is, and where it comes from.
+
+    owner: of its clip, empty when not known. holder: the process that sends it. number: how many
+    removals that process had told the index of when it began to send.
+    """
+
+    owner: str = ""
+    holder: str = ""
+    number: int = 0
+
+
+NOBODY = Origin()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,6 +76,7 @@ class Index:
         self._entries = MemoryTier[Held](max_bytes)
         self._failures = MemoryTier[tuple[bytes, float]](FAILURES_BYTES)
         self._leases = LeaseTable()
+        self._fences = MemoryTier[int](FENCES_BYTES)
         self._hits = 0
         self._misses = 0
 
@@ -67,14 +84,16 @@ class Index:
         """The entry or failure, if there is one; takes no lease."""
         return self._known(digest) or self._reply("absent")
 
-    async def claim(self, digest: str, holder: str, ttl_s: float, wait_s: float) -> Reply:
+    async def claim(
+        self, digest: str, holder: str, ttl_s: float, wait_s: float, owner: str = ""
+    ) -> Reply:
         """The entry, the failure, or a lease to compute it; busy when neither within wait_s."""
         give_up_s = time.monotonic() + wait_s
         while True:
             known = self._known(digest)
             if known is not None:
                 return known
-            fence = self._leases.claim(digest, holder, ttl_s)
+            fence = self._leases.claim(digest, holder, ttl_s, owner)
             if fence is not None:
                 return self._reply("lease", fence=fence)
             left_s = give_up_s - time.monotonic()
@@ -82,28 +101,52 @@ class Index:
                 return self._reply("busy")
             await self._leases.wait(digest, left_s)
 
-    async def renew(self, digest: str, holder: str, fence: int, ttl_s: float) -> int | None:
-        """The fence to go on with, or None when another one took over."""
-        return self._leases.renew(digest, holder, fence, ttl_s)
+    async def renew(
+        self, digest: str, holder: str, fence: int, ttl_s: float, origin: Origin = NOBODY
+    ) -> int | None:
+        """The fence to go on with; None when another one took over or the clip was removed."""
+        if self._is_fenced(origin):
+            return None
+        return self._leases.renew(digest, holder, fence, ttl_s, origin.owner)
 
-    async def release(self, digest: str, holder: str, fence: int, failure: bytes) -> None:
+    async def release(
+        self, digest: str, holder: str, fence: int, failure: bytes, origin: Origin = NOBODY
+    ) -> None:
         """The holder gives up: with a failure for good, or (empty) so that another one may try."""
-        if failure:
-            self._failures.put(digest, (failure, time.monotonic() + FAILURE_S), len(failure) + 200)
+        if failure and not self._is_fenced(origin):
+            remembered = (failure, time.monotonic() + FAILURE_S)
+            self._failures.put(digest, remembered, len(failure) + 200, origin.owner)
         self._leases.release(digest, holder, fence)
 
-    async def publish(self, digest: str, data: Any) -> None:
-        """Keep an entry (uint8 array) and give it to all who wait."""
+    async def publish(self, digest: str, data: Any, origin: Origin = NOBODY) -> None:
+        """Keep an entry (uint8 array) and give it to all who wait.
+
+        One that its sender sent before it removed the clip changes nothing.
+        """
+        if self._is_fenced(origin):
+            return
         try:
             if self._entries.get(digest) is None:
-                self._entries.put(digest, await self._store(data), data.nbytes)
+                held = await self._store(data)
+                if not self._is_fenced(origin):
+                    self._entries.put(digest, held, data.nbytes, origin.owner)
         finally:
-            self._leases.settle(digest)
+            if not self._is_fenced(origin):
+                self._leases.settle(digest)
 
-    async def forget(self, digest: str) -> None:
-        """Drop an entry and its failure."""
+    async def drop(self, digest: str) -> None:
+        """Forget one entry, which turned out damaged."""
         self._entries.discard(digest)
-        self._failures.discard(digest)
+
+    async def forget(self, origin: Origin) -> None:
+        """Drop the owner's entries and failures, and end its leases.
+
+        What the same process sent before, with a lower number, no longer counts.
+        """
+        self._fences.put(_fence(origin), origin.number, 300)
+        self._entries.discard_of(origin.owner)
+        self._failures.discard_of(origin.owner)
+        self._leases.settle_of(origin.owner)
 
     async def stats(self) -> dict[str, Any]:
         return {
@@ -113,6 +156,9 @@ class Index:
             **asdict(self._entries.stats()),
             **self._leases.stats(),
         }
+
+    def _is_fenced(self, origin: Origin) -> bool:
+        return origin.number < (self._fences.get(_fence(origin)) or 0)
 
     def _known(self, digest: str) -> Reply | None:
         held = self._entries.get(digest)
@@ -140,3 +186,7 @@ class Index:
         self, kind: Kind, *, fence: int = 0, failure: bytes = b"", refs: tuple[Any, ...] = ()
     ) -> Reply:
         return (Header(kind, self.incarnation, fence, failure, refs), *[b""] * PARTS)
+
+
+def _fence(origin: Origin) -> str:
+    return f"{origin.owner}/{origin.holder}"

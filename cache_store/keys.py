@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from blake3 import blake3
@@ -60,6 +60,30 @@ class EntryKey(Protocol):
         """Object path below the store's root, `/`-separated."""
         ...
 
+    @property
+    def owner(self) -> str:
+        """The `owner` of the ClipKey that the entry is removed with; empty when not known."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ClipKey:
+    """Names all that is kept of one clip, whatever made it: what a removal removes.
+
+    namespace, clip: as in VoiceKey. Raises ValueError when a part is malformed.
+    """
+
+    namespace: str
+    clip: str
+
+    def __post_init__(self) -> None:
+        _check(self.namespace, clip=self.clip)
+
+    @property
+    def owner(self) -> str:
+        """Hex, 64 characters; the same for every entry of the clip."""
+        return _owner(self.namespace, self.clip)
+
 
 @dataclass(frozen=True, slots=True)
 class VoiceKey:
@@ -87,6 +111,10 @@ class VoiceKey:
         """`v1/{fingerprint}/{namespace}/{shard}/{digest}.sva`: a fingerprint is a prefix."""
         return _path(self.encoder_fingerprint[:16], self.namespace, self.digest)
 
+    @property
+    def owner(self) -> str:
+        return _owner(self.namespace, self.clip)
+
 
 @dataclass(frozen=True, slots=True)
 class AliasKey:
@@ -94,6 +122,7 @@ class AliasKey:
 
     namespace: as in VoiceKey. raw: hex digest of the upload, from `raw_key`.
     decode_fingerprint: hex digest of the decoder's version and parameters.
+    clip: what the upload decodes to; empty while that is not known, and no part of the identity.
     Raises ValueError when a part is malformed.
     """
 
@@ -101,16 +130,27 @@ class AliasKey:
     raw: str
     decode_fingerprint: str
     digest: str = field(init=False)
+    clip: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         _check(self.namespace, raw=self.raw, decode_fingerprint=self.decode_fingerprint)
+        if self.clip:
+            _check(self.namespace, clip=self.clip)
         fields = (self.namespace, self.raw, self.decode_fingerprint)
         object.__setattr__(self, "digest", digest("alias", *(f.encode() for f in fields)))
 
     @property
     def path(self) -> str:
         """`v1/alias/{decode fingerprint}/{namespace}/{shard}/{digest}.sva`."""
-        return _path(f"alias/{self.decode_fingerprint[:16]}", self.namespace, self.digest)
+        return alias_path(self.decode_fingerprint[:16], self.namespace, self.digest)
+
+    @property
+    def owner(self) -> str:
+        return _owner(self.namespace, self.clip) if self.clip else ""
+
+    def leading_to(self, clip: str) -> AliasKey:
+        """The same key, with what the upload decodes to."""
+        return replace(self, clip=clip)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +180,15 @@ def check_namespace(namespace: str) -> str:
             "and start with a letter or digit"
         )
     return namespace
+
+
+def alias_path(fingerprint: str, namespace: str, entry_digest: str) -> str:
+    """Where an alias lies. fingerprint: the first 16 digits of the decoder's."""
+    return _path(f"alias/{fingerprint}", namespace, entry_digest)
+
+
+def _owner(namespace: str, clip: str) -> str:
+    return digest("clip", namespace.encode(), clip.encode())
 
 
 def _check(namespace: str, **digests: str) -> None:

@@ -24,6 +24,7 @@ class _Lease:
     holder: str
     fence: int
     until_s: float
+    owner: str
     released: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -38,8 +39,11 @@ class LeaseTable:
         self._fence = 0
         self._stats = LeaseStats()
 
-    def claim(self, digest: str, holder: str, ttl_s: float) -> int | None:
-        """A fence if nobody holds the digest (now `holder` does), else None."""
+    def claim(self, digest: str, holder: str, ttl_s: float, owner: str = "") -> int | None:
+        """A fence if nobody holds the digest (now `holder` does), else None.
+
+        owner: what `settle_of` finds the lease by.
+        """
         now_s = time.monotonic()
         lease = self._leases.get(digest)
         if lease is not None and lease.until_s > now_s:
@@ -51,10 +55,12 @@ class LeaseTable:
             self._sweep(now_s)
         self._fence += 1
         self._stats.granted += 1
-        self._leases[digest] = _Lease(holder, self._fence, now_s + ttl_s)
+        self._leases[digest] = _Lease(holder, self._fence, now_s + ttl_s, owner)
         return self._fence
 
-    def renew(self, digest: str, holder: str, fence: int, ttl_s: float) -> int | None:
+    def renew(
+        self, digest: str, holder: str, fence: int, ttl_s: float, owner: str = ""
+    ) -> int | None:
         """The fence to go on with; None when another one took over.
 
         Also grants a digest that nobody holds: after a restart the table is empty, and the one who
@@ -64,7 +70,7 @@ class LeaseTable:
         if lease is not None and lease.holder == holder and lease.fence == fence:
             lease.until_s = time.monotonic() + ttl_s
             return fence
-        again = self.claim(digest, holder, ttl_s)
+        again = self.claim(digest, holder, ttl_s, owner)
         self._stats.fenced += again is None
         return again
 
@@ -83,6 +89,11 @@ class LeaseTable:
         lease = self._leases.pop(digest, None)
         if lease is not None:
             lease.released.set()
+
+    def settle_of(self, owner: str) -> None:
+        """End every lease of an owner; who waits, or asks from now on, may claim."""
+        for digest in [d for d, lease in self._leases.items() if lease.owner == owner]:
+            self.settle(digest)
 
     async def wait(self, digest: str, timeout_s: float) -> None:
         """Return when the digest's lease is released or lapses, or after the timeout."""

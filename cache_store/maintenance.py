@@ -15,6 +15,7 @@ from cache_store.codec import EntryInfo, describe
 from cache_store.errors import CorruptEntry, EntryError, StoreError
 from cache_store.keyring import Keyring
 from cache_store.keys import LAYOUT, EntryPath, parse_path
+from cache_store.notes import CLIP, NOTES, alias_of_note, note_of_path
 from cache_store.persistent import QUARANTINE, TMP, BlobInfo, BlobStore
 
 HOUR_S = 3600.0
@@ -54,7 +55,7 @@ class GcPolicy:
     max_bytes: least recently used entries go until 0.8 of it remain. max_age_s: unused for longer.
     keep_fingerprints: voice records of any other encoder go once unused for dead_after_s.
     min_age_s: younger entries stay whatever the rules say. debris_after_s: age at which files of
-    interrupted writes and quarantined objects go.
+    interrupted writes, quarantined objects and notes of aliases that went go.
     """
 
     max_bytes: int | None = None
@@ -129,6 +130,13 @@ def plan_collection(
             kept.append(stored)
         else:
             doomed.append(Doomed(stored.blob, reason))
+    there = {stored.blob.path for stored in kept}
+    doomed += [
+        Doomed(blob, "debris")
+        for blob in store.list(NOTES)
+        if now_s - blob.modified_unix_s > policy.debris_after_s
+        and alias_of_note(blob.path) not in there
+    ]
     return doomed + _over_budget(kept, policy, now_s)
 
 
@@ -188,12 +196,17 @@ def import_entries(
                 continue
             data = file.read()
             try:
-                is_ours = describe(data, keyring, max_bytes).key == path.digest
+                info = describe(data, keyring, max_bytes)
             except EntryError:
-                is_ours = False
-            if not is_ours:
                 refused += 1
-            elif store.create(member.name, data):
+                continue
+            if info.key != path.digest:
+                refused += 1
+                continue
+            note = note_of_path(path, info.metadata.get(CLIP, ""))
+            if note is not None:
+                store.create(note, b"")
+            if store.create(member.name, data):
                 new += 1
             else:
                 known += 1
@@ -224,10 +237,14 @@ def examine(store: BlobStore, keyring: Keyring) -> Iterator[Finding]:
     yield _try(
         "list",
         lambda: [blob.path for blob in store.list(f"{LAYOUT}/.doctor")] == [path],
-        "the object is listed (stats, verify and gc need it; replicas do not)",
+        "the object is listed (stats, verify, gc and removing a clip need it)",
     )
     yield _try("clock", lambda: _clock_agrees(store), "its clock agrees with ours within a minute")
-    yield _try("delete", lambda: store.delete(path) is None, "and can be removed (gc needs it)")
+    yield _try(
+        "delete",
+        lambda: store.delete(path) is None,
+        "and can be removed (gc and removing a clip need it)",
+    )
     says = (
         "forged records are refused" if keyring.is_secret else "no secret: forgery goes unnoticed"
     )

@@ -30,7 +30,7 @@ class MemoryTier(Generic[V]):
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._entries: OrderedDict[str, tuple[V, int]] = OrderedDict()
+        self._entries: OrderedDict[str, tuple[V, int, str]] = OrderedDict()
         self._bytes = 0
         self._evictions = 0
         self._refusals = 0
@@ -45,8 +45,11 @@ class MemoryTier(Generic[V]):
             self._entries.move_to_end(digest)
             return entry[0]
 
-    def put(self, digest: str, value: V, size_bytes: int) -> None:
-        """Keep `value`, dropping the least recently used ones to make room."""
+    def put(self, digest: str, value: V, size_bytes: int, owner: str = "") -> None:
+        """Keep `value`, dropping the least recently used ones to make room.
+
+        owner: what `discard_of` finds it by.
+        """
         with self._lock:
             if size_bytes > self._max_bytes:
                 self._refusals += 1
@@ -54,10 +57,10 @@ class MemoryTier(Generic[V]):
             previous = self._entries.pop(digest, None)
             if previous is not None:
                 self._bytes -= previous[1]
-            self._entries[digest] = (value, size_bytes)
+            self._entries[digest] = (value, size_bytes, owner)
             self._bytes += size_bytes
             while self._bytes > self._max_bytes:
-                _, (_, evicted_bytes) = self._entries.popitem(last=False)
+                _, (_, evicted_bytes, _) = self._entries.popitem(last=False)
                 self._bytes -= evicted_bytes
                 self._evictions += 1
 
@@ -68,6 +71,14 @@ class MemoryTier(Generic[V]):
             if entry is not None:
                 self._bytes -= entry[1]
             return entry is not None
+
+    def discard_of(self, owner: str) -> int:
+        """Forget every value of an owner; the number held. Looks at all, O(n)."""
+        with self._lock:
+            theirs = [digest for digest, (_, _, whose) in self._entries.items() if whose == owner]
+            for digest in theirs:
+                self._bytes -= self._entries.pop(digest)[1]
+            return len(theirs)
 
     def clear(self) -> None:
         """Forget everything."""

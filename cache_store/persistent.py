@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import time
 import uuid
@@ -15,9 +16,12 @@ from typing import Protocol
 from cache_store.errors import StoreDenied, StoreError
 from cache_store.settings import CacheSettings
 
+logger = logging.getLogger(__name__)
+
 TMP = "tmp"
 QUARANTINE = "quarantine"
 TOUCH_AFTER_S = 86_400  # a file's time of last use is exact to a day, and costs no write per read
+REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS}  # an operator must act
 MAX_QUARANTINED = 100  # kept per process for inspection; further damaged objects are only deleted
 
 
@@ -57,6 +61,10 @@ class BlobStore(Protocol):
         """Objects below a directory prefix, in no order."""
         ...
 
+    def names(self, prefix: str) -> list[str]:
+        """Names right below a directory prefix, of objects and directories, in no order."""
+        ...
+
 
 class LocalStore:
     """Objects as files below a directory. Readers see whole files; the first writer wins."""
@@ -65,28 +73,32 @@ class LocalStore:
         self._root = Path(root).expanduser().resolve()
         self._fsync = fsync
         self._quarantined = 0
+        self._keeps_times = True
 
     def get(self, path: str, max_bytes: int) -> bytes | None:
         target = self._resolve(path)
         try:
             with target.open("rb") as file:
-                if time.time() - os.fstat(file.fileno()).st_mtime > TOUCH_AFTER_S:
-                    os.utime(target)  # the collector takes the longest unused first
-                return file.read(max_bytes + 1)
+                data = file.read(max_bytes + 1)
+                is_stale = time.time() - os.fstat(file.fileno()).st_mtime > TOUCH_AFTER_S
         except FileNotFoundError:
             return None
         except OSError as error:
             raise _translated(f"read {path}", error) from error
+        if is_stale:
+            self._touch(target)
+        return data
 
     def create(self, path: str, data: bytes) -> bool:
         target = self._resolve(path)
-        staged = self._root / TMP / f"{os.getpid()}-{uuid.uuid4().hex}"
+        staged = self._root / TMP / aside_name(path)
         try:
             self._write(staged, data)
             try:
                 return self._publish(staged, target)
             finally:
-                staged.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # the collector takes what stays behind
+                    staged.unlink()
         except OSError as error:
             raise _translated(f"create {path}", error) from error
 
@@ -102,14 +114,15 @@ class LocalStore:
             self.delete(path)
             return
         self._quarantined += 1
-        target = self._root / QUARANTINE / _flat_name(path)
+        target = self._root / QUARANTINE / aside_name(path)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             self._resolve(path).replace(target)
         except FileNotFoundError:
             return  # another reader was faster
         except OSError as error:
-            raise _translated(f"quarantine {path}", error) from error
+            logger.warning("no copy of the damaged %s is kept: %s", path, error)
+            self.delete(path)
 
     def list(self, prefix: str) -> Iterator[BlobInfo]:
         top = self._resolve(prefix)
@@ -120,6 +133,23 @@ class LocalStore:
                     status = file.stat()
                     relative = file.relative_to(self._root).as_posix()
                     yield BlobInfo(relative, status.st_size, status.st_mtime)
+
+    def names(self, prefix: str) -> list[str]:
+        try:
+            return os.listdir(self._resolve(prefix))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise _translated(f"list {prefix}", error) from error
+
+    def _touch(self, target: Path) -> None:
+        """Note the use: the collector takes the longest unused first. No read depends on it."""
+        try:
+            os.utime(target)
+        except OSError as error:
+            if self._keeps_times:
+                self._keeps_times = False
+                logger.warning("%s keeps no times of use: %s", self._root, error)
 
     def _resolve(self, path: str) -> Path:
         target = (self._root / path).absolute()
@@ -172,13 +202,20 @@ def open_store(settings: CacheSettings) -> BlobStore | None:
     return FsspecStore(url, settings)
 
 
-def _translated(action: str, error: OSError) -> StoreError:
-    kind = StoreDenied if isinstance(error, PermissionError) else StoreError
-    return kind(f"{action}: {error}")
-
-
-def _flat_name(path: str) -> str:
+def aside_name(path: str) -> str:
+    """A fresh name for a copy of the object in TMP or QUARANTINE."""
     return f"{path.replace('/', '_')}.{uuid.uuid4().hex[:8]}"
+
+
+def is_aside(name: str, path: str) -> bool:
+    """Whether `aside_name` may have made the name for this object."""
+    return name.rpartition(".")[0] == path.replace("/", "_")
+
+
+def _translated(action: str, error: OSError) -> StoreError:
+    is_refused = isinstance(error, PermissionError) or error.errno in REFUSALS
+    kind = StoreDenied if is_refused else StoreError
+    return kind(f"{action}: {error}")
 
 
 def _fsync_directory(directory: Path) -> None:

@@ -6,17 +6,18 @@ AWS_ENDPOINT_URL).
 
 from __future__ import annotations
 
-import errno
 import importlib
+import logging
 import threading
-import uuid
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, cast
 
 from cache_store.errors import StoreDenied, StoreError
-from cache_store.persistent import MAX_QUARANTINED, QUARANTINE, BlobInfo
+from cache_store.persistent import MAX_QUARANTINED, QUARANTINE, REFUSALS, BlobInfo, aside_name
 from cache_store.settings import CacheSettings
+
+logger = logging.getLogger(__name__)
 
 _EXISTS_CODES = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
 _S3_SCHEMES = {"s3", "s3a"}
@@ -73,7 +74,10 @@ class FsspecStore:
     def quarantine(self, path: str, data: bytes) -> None:
         if self._quarantined < MAX_QUARANTINED:
             self._quarantined += 1
-            self.create(f"{QUARANTINE}/{path.replace('/', '_')}.{uuid.uuid4().hex[:8]}", data)
+            try:
+                self.create(f"{QUARANTINE}/{aside_name(path)}", data)
+            except StoreError as error:
+                logger.warning("no copy of the damaged %s is kept: %s", path, error)
         self.delete(path)
 
     def list(self, prefix: str) -> Iterator[BlobInfo]:
@@ -87,6 +91,18 @@ class FsspecStore:
         for name, info in cast("Mapping[str, Mapping[str, Any]]", found).items():
             relative = name.removeprefix(self._root).lstrip("/")
             yield BlobInfo(relative, int(info.get("size") or 0), _modified_unix_s(info))
+
+    def names(self, prefix: str) -> list[str]:
+        fs, full = self._locate(prefix)
+        try:
+            found = cast("list[str]", fs.ls(full, detail=False))
+        except FileNotFoundError as error:
+            if _server_code(error) == "NoSuchBucket":
+                raise StoreError(f"list {prefix}: {error}") from error
+            return []
+        except Exception as error:  # as above
+            raise _translated(f"list {prefix}", error) from error
+        return [name.rstrip("/").rpartition("/")[2] for name in found]
 
     def _locate(self, path: str) -> tuple[Any, str]:
         """The file system, and `path` as it names it."""
@@ -152,7 +168,7 @@ def _says_exists(error: Exception) -> bool:
 
 def _translated(action: str, error: Exception) -> StoreError:
     denied = isinstance(error, PermissionError) or (
-        isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM)
+        isinstance(error, OSError) and error.errno in REFUSALS
     )
     kind = StoreDenied if denied or type(error).__name__ == "NoCredentialsError" else StoreError
     return kind(f"{action}: {type(error).__name__}: {error}")

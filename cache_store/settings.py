@@ -29,8 +29,7 @@ class CacheSettings(BaseModel):
     computes goes unnoticed. claim_wait_s: longest wait for another process's computation.
     l3_max_bytes: budget of a local directory, kept by deleting what was not used for longest,
     looked after every gc_interval_s; None: unbounded. A bucket is bounded by `timbre cache gc` or
-    by its own
-    lifecycle rules: replicas need no right to delete.
+    by its own lifecycle rules: replicas need the rights to list and delete for removing clips only.
     fsync: a local record survives power loss, at several times the cost.
     """
 

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Protocol, TypeVar
+from typing import Protocol
 
+from cache_store.background import spawn
 from cache_store.breaker import Breaker, BreakerPolicy
-from cache_store.errors import StoreError, StoreTimeout
+from cache_store.erasing import ClipEraser
+from cache_store.erasures import Erasures, Watch
+from cache_store.errors import StoreError, StoreForgotten
 from cache_store.housekeeping import Housekeeper
-from cache_store.keys import EntryKey
-from cache_store.persistent import BlobStore
+from cache_store.keyring import Keyring
+from cache_store.keys import ClipKey, EntryKey
+from cache_store.maintenance import GcPolicy
+from cache_store.notes import note_path
+from cache_store.persistent import BlobStore, LocalStore, open_store
 from cache_store.settings import CacheSettings
+from cache_store.threads import StoreThreads
 from cache_store.writeback import WriteBack
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
+ERASING_THREADS = 2  # of their own: what writes hang in must not keep a removal waiting
 WARM_UP_DEADLINE_S = 10.0  # importing an S3 client takes over a second on a busy machine
 MASS_REJECTIONS = 20  # a bad deploy looks like this too: then nothing is moved away
 _ABSENT = "v1/.absent"
@@ -65,8 +70,11 @@ class Tier(Protocol):
         """The entry turned out damaged: take it out of the way, before any later put of the key."""
         ...
 
-    async def delete(self, key: EntryKey) -> None:
-        """Remove; absent is fine."""
+    async def forget(self, clip: ClipKey) -> None:
+        """Remove every entry of the clip, offered and half-written ones too; none comes back.
+
+        Raises StoreError when one may be left or may still come.
+        """
         ...
 
     async def close(self, deadline_s: float) -> None:
@@ -98,14 +106,18 @@ class PersistentTier:
         settings: CacheSettings,
         policy: BreakerPolicy | None = None,
         housekeeper: Housekeeper | None = None,
+        keyring: Keyring | None = None,
     ) -> None:
         self._store = store
         self._housekeeper = housekeeper
         self._max_bytes = settings.max_record_bytes
         self._read_deadline_s = settings.l3_read_deadline_s
         self._write_deadline_s = settings.l3_write_deadline_s
-        self._readers = ThreadPoolExecutor(settings.io_threads, "cache-read")
-        self._writers = ThreadPoolExecutor(settings.writeback_workers, "cache-write")
+        self._readers = StoreThreads(settings.io_threads, "cache-read")
+        self._writers = StoreThreads(settings.writeback_workers, "cache-write")
+        self._erasers = StoreThreads(ERASING_THREADS, "cache-erase")
+        self._eraser = ClipEraser(store, keyring or Keyring(), settings.max_record_bytes)
+        self._erasures = Erasures()
         self._reading = Breaker("reading from the cache's store", self._probe_read, policy)
         self._writing = Breaker("writing to the cache's store", self._probe_write, policy)
         self._rejections: dict[str, asyncio.Task[None]] = {}
@@ -123,7 +135,7 @@ class PersistentTier:
     async def start(self) -> None:
         """Import and connect the client; a backend that is down is reported, not raised."""
         try:
-            await self._run(self._readers, WARM_UP_DEADLINE_S, lambda: self._store.get(_ABSENT, 0))
+            await self._readers.run(WARM_UP_DEADLINE_S, lambda: self._store.get(_ABSENT, 0))
         except StoreError as error:
             logger.warning("the cache's store does not answer, going on without it: %s", error)
         if self._housekeeper is not None:
@@ -131,23 +143,27 @@ class PersistentTier:
 
     async def get(self, key: EntryKey) -> bytes | None:
         path = key.path
+        self._eraser.see(key)
         async with self._reading.guard():
-            return await self._run(
-                self._readers, self._read_deadline_s, lambda: self._store.get(path, self._max_bytes)
+            return await self._readers.run(
+                self._read_deadline_s, lambda: self._store.get(path, self._max_bytes)
             )
 
     def offer(self, key: EntryKey, entry: bytes) -> None:
         self._writeback.offer(key, entry)
 
     async def put(self, key: EntryKey, entry: bytes) -> None:
-        path = key.path
-        rejection = self._rejections.get(key.digest)
-        if rejection is not None:
-            await asyncio.wait([rejection])  # else the damaged object would keep its name
-        async with self._writing.guard():
-            await self._run(
-                self._writers, self._write_deadline_s, lambda: self._store.create(path, entry)
-            )
+        self._eraser.see(key)
+        with self._erasures.watch() as watch:
+            rejection = self._rejections.get(key.digest)
+            if rejection is not None:
+                await asyncio.wait([rejection])  # else the damaged object would keep its name
+            async with self._writing.guard():
+                is_written = await self._writers.run(
+                    self._write_deadline_s, lambda: self._create(key, entry, watch), key.owner
+                )
+        if not is_written:
+            raise StoreForgotten(f"the clip of {key.path} was removed meanwhile")
 
     def reject(self, key: EntryKey, entry: bytes) -> None:
         now_s = time.monotonic()
@@ -157,14 +173,19 @@ class PersistentTier:
             return
         if key.digest in self._rejections:
             return
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(self._quarantine(key, entry), context=contextvars.Context())
+        task = spawn("setting a damaged record aside", self._quarantine(key, entry))
         self._rejections[key.digest] = task
         task.add_done_callback(lambda _: self._rejections.pop(key.digest))
 
-    async def delete(self, key: EntryKey) -> None:
-        path = key.path
-        await self._run(self._writers, self._write_deadline_s, lambda: self._store.delete(path))
+    async def forget(self, clip: ClipKey) -> None:
+        """Outside the breakers: a store that is set aside is asked all the same."""
+        owner = clip.owner
+        self._erasures.erase(owner)
+        self._writeback.forget(owner)
+        if self._rejections:
+            await asyncio.wait(set(self._rejections.values()))
+        await self._writers.settle(owner, self._write_deadline_s)
+        await self._erasers.run(self._write_deadline_s, lambda: self._eraser.erase(clip))
 
     async def close(self, deadline_s: float) -> None:
         lost = await self._writeback.close(deadline_s)
@@ -174,8 +195,8 @@ class PersistentTier:
             await self._housekeeper.close()
         await self._reading.close()
         await self._writing.close()
-        self._readers.shutdown(wait=False, cancel_futures=True)
-        self._writers.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._readers, self._writers, self._erasers):
+            threads.shutdown()
 
     def stats(self) -> Mapping[str, float]:
         queue = asdict(self._writeback.stats())
@@ -192,12 +213,22 @@ class PersistentTier:
         breakers = {"l3 reading": self._reading, "l3 writing": self._writing}
         return {name: one.reason for name, one in breakers.items() if one.state}
 
+    def _create(self, key: EntryKey, entry: bytes, watch: Watch) -> bool:
+        """In a thread; False, and nothing written, when the clip was removed before."""
+        if not watch.allows(key.owner):
+            return False
+        note = note_path(key)
+        if note is not None:
+            self._store.create(note, b"")
+        self._store.create(key.path, entry)
+        return True
+
     async def _quarantine(self, key: EntryKey, entry: bytes) -> None:
         """Outside the breaker: a replica that may not delete may still write."""
         path = key.path
         try:
-            await self._run(
-                self._writers, self._write_deadline_s, lambda: self._store.quarantine(path, entry)
+            await self._writers.run(
+                self._write_deadline_s, lambda: self._store.quarantine(path, entry), key.owner
             )
         except StoreError as error:
             logger.warning("could not quarantine %s: %s", path, error)
@@ -205,19 +236,19 @@ class PersistentTier:
             self._quarantined += 1
 
     async def _probe_read(self) -> None:
-        await self._run(self._readers, self._read_deadline_s, lambda: self._store.get(_ABSENT, 0))
+        await self._readers.run(self._read_deadline_s, lambda: self._store.get(_ABSENT, 0))
 
     async def _probe_write(self) -> None:
-        await self._run(
-            self._writers, self._write_deadline_s, lambda: self._store.create(_PROBE, b"")
-        )
+        await self._writers.run(self._write_deadline_s, lambda: self._store.create(_PROBE, b""))
 
-    async def _run(self, pool: ThreadPoolExecutor, deadline_s: float, call: Callable[[], T]) -> T:
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(deadline_s):
-                return await loop.run_in_executor(pool, call)
-        except TimeoutError as error:
-            raise StoreTimeout(f"no answer within {deadline_s} s") from error
-        except RuntimeError as error:  # the pool is shut down
-            raise StoreError(str(error)) from error
+
+def open_tiers(settings: CacheSettings, keyring: Keyring) -> list[Tier]:
+    """The tier of the store that the settings name; none for `url: none`."""
+    store = open_store(settings)
+    if store is None:
+        return []
+    housekeeper = None
+    if isinstance(store, LocalStore) and settings.l3_max_bytes is not None:
+        policy = GcPolicy(max_bytes=settings.l3_max_bytes)
+        housekeeper = Housekeeper(store, policy, settings.gc_interval_s)
+    return [PersistentTier(store, settings, housekeeper=housekeeper, keyring=keyring)]

@@ -6,29 +6,30 @@ Nothing that goes wrong in here fails a request or delays it beyond the tiers' d
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from cache_store.aliases import ALIAS_SCHEMA, Alias, AliasBook
 from cache_store.claims import Claim, Coordinator, Lease
 from cache_store.codec import Record, RecordCodec, RecordSchema
-from cache_store.errors import EntryError, RecordError, StoreError, StoreSkipped
+from cache_store.erasures import Erasures, Watch
+from cache_store.errors import StoreError, StoreSkipped
 from cache_store.failures import FailureCodec, FailureMemory
 from cache_store.flight import SingleFlight
-from cache_store.housekeeping import Housekeeper
 from cache_store.keyring import Keyring
-from cache_store.keys import AliasKey, VoiceKey
-from cache_store.maintenance import GcPolicy
+from cache_store.keys import AliasKey, ClipKey, VoiceKey
 from cache_store.memory import MemoryTier
-from cache_store.persistent import LocalStore, open_store
 from cache_store.reading import Entry, EntryReader
+from cache_store.sealing import EntrySealer, compute_s
 from cache_store.settings import CacheSettings
 from cache_store.stats import CacheStats, Tally
-from cache_store.tier import PersistentTier, Tier
+from cache_store.tier import Tier, open_tiers
 
 __all__ = ["Alias", "CacheResult", "CacheStats", "VoiceCache", "open_cache"]
 
@@ -37,10 +38,6 @@ logger = logging.getLogger(__name__)
 TierName = Literal["l1", "l2", "l3", "miss"]
 Compute = Callable[[], Awaitable[Record]]
 
-COMPUTE_S = "cache.compute_s"  # metadata: seconds the computation took, hence what a hit saves
-CREATED_UNIX_S = "cache.created_unix_s"  # metadata: when it was computed
-NAMESPACE = "cache.namespace"  # metadata, for inspection: the key covers it
-FINGERPRINT = "cache.encoder_fingerprint"  # metadata, as above
 ENTRY_OVERHEAD_BYTES = 3_000  # of an entry's objects in memory, measured
 POLL_S = 0.2  # between looks at the tiers while whoever computes cannot be asked about
 
@@ -87,12 +84,16 @@ class VoiceCache:
         self._lower = tuple(tiers)
         self._tiers: tuple[Tier, ...] = self._lower if shared is None else (shared, *tiers)
         self._tally = Tally()
-        self._codec = RecordCodec(schema, ring, max_bytes=settings.max_record_bytes)
-        self._reader = EntryReader(self._codec, self._tally)
+        codec = RecordCodec(schema, ring, max_bytes=settings.max_record_bytes)
+        self._reader = EntryReader(codec, self._tally)
+        self._sealer = EntrySealer(codec, self._tally)
         self._l1 = MemoryTier[Entry](settings.l1_bytes)
         self._flight = SingleFlight[tuple[Entry, TierName]]()
-        notes = RecordCodec(ALIAS_SCHEMA, ring, max_bytes=settings.max_record_bytes)
-        self._aliases = AliasBook(notes, self._tiers, self._tally, settings.alias_bytes)
+        self._erasures = Erasures()
+        aliases = RecordCodec(ALIAS_SCHEMA, ring, max_bytes=settings.max_record_bytes)
+        self._aliases = AliasBook(
+            aliases, self._tiers, self._tally, self._erasures, settings.alias_bytes
+        )
         self._failure_codec = failures
         self._failures = FailureMemory()
 
@@ -111,13 +112,26 @@ class VoiceCache:
         entry = self._from_memory(key)
         if entry is not None:
             return CacheResult(entry.record, "l1")
-        found = await self._from_tiers(key, self._tiers)
+        with self._erasures.watch() as watch:
+            found = await self._from_tiers(key, self._tiers, watch)
         if found is None:
             return None
         return CacheResult(found[0].record, found[1], is_durable=self._is_durable(found[1]))
 
+    def watch(self) -> AbstractContextManager[Watch]:
+        """For the length of a request: what `forget` removes meanwhile, it does not bring back.
+
+        Without one the calls that take it watch over their own length.
+        """
+        return self._erasures.watch()
+
     async def get_or_compute(
-        self, key: VoiceKey, compute: Compute, *, durable: bool = False
+        self,
+        key: VoiceKey,
+        compute: Compute,
+        *,
+        durable: bool = False,
+        watch: Watch | None = None,
     ) -> CacheResult:
         """The record from the nearest tier, or from one `compute` shared by all who ask meanwhile.
 
@@ -128,17 +142,19 @@ class VoiceCache:
         Raises what `compute` raises, or raised within the last minute when the failure is for good;
         the cache itself raises nothing but CacheClosed, while it closes.
         """
-        entry, tier, joined = self._from_memory(key), "l1", False
-        if entry is None:
-            self._raise_if_failed(key)
-            (entry, tier), joined = await self._flight.run(
-                key.digest, lambda: self._find_or_compute(key, compute)
-            )
-            self._tally.events["joined"] += joined
-        is_durable = self._is_durable(tier)
-        if durable and not is_durable and entry.data is not None:
-            is_durable = await self._persist(key, entry.data)
-        return CacheResult(entry.record, tier, joined, is_durable)
+        with self._erasures.watch() as own:
+            watch = watch or own
+            entry, tier, joined = self._from_memory(key), "l1", False
+            if entry is None:
+                self._raise_if_failed(key)
+                (entry, tier), joined = await self._in_flight(key, compute, watch)
+                self._tally.events["joined"] += joined
+            if not watch.allows(key.owner):
+                return CacheResult(entry.record, tier, joined)
+            is_durable = self._is_durable(tier)
+            if durable and not is_durable and entry.data is not None:
+                is_durable = await self._persist(key, entry.data)
+            return CacheResult(entry.record, tier, joined, is_durable)
 
     async def find_alias(self, key: AliasKey) -> Alias | None:
         """What this upload decodes to, if it was seen before.
@@ -148,9 +164,9 @@ class VoiceCache:
         self._raise_if_failed(key)
         return await self._aliases.find(key)
 
-    def publish_alias(self, key: AliasKey, alias: Alias) -> None:
+    def publish_alias(self, key: AliasKey, alias: Alias, watch: Watch | None = None) -> None:
         """Remember what this upload decodes to, here at once and elsewhere soon."""
-        self._aliases.publish(key, alias)
+        self._aliases.publish(key, alias, watch or Watch())
 
     def remember_failure(self, key: AliasKey | VoiceKey, error: Exception) -> bytes:
         """Remember, in this process and for a minute, a failure that is the input's own fault.
@@ -159,15 +175,26 @@ class VoiceCache:
         """
         failure = self._failure_codec.encode(error) if self._failure_codec else None
         if failure:
-            self._failures.put(key.digest, failure)
+            self._failures.put(key.digest, failure, key.owner)
         return failure or b""
 
-    async def discard(self, key: VoiceKey) -> None:
-        """Remove the record here and in the tiers below. Raises StoreError when a tier kept it."""
-        self._l1.discard(key.digest)
-        self._failures.discard(key.digest)
-        for tier in self._tiers:
-            await tier.delete(key)
+    async def forget(self, clip: ClipKey) -> None:
+        """Remove the clip's records of every encoder, and its aliases, here and in the tiers below.
+
+        Requests under way are answered and keep nothing; other processes are to be told by the
+        caller. Raises StoreError when a tier may have kept something; each was asked.
+        """
+        failed: list[StoreError] = []
+        for tier in reversed(self._tiers):  # the farthest first: none refills a nearer one then
+            self._forget_here(clip.owner)
+            try:
+                await tier.forget(clip)
+            except StoreError as error:
+                logger.warning("%s may have kept a removed clip: %s", tier.name, error)
+                failed.append(error)
+        self._forget_here(clip.owner)
+        if failed:
+            raise failed[0]
 
     def stats(self) -> CacheStats:
         events = self._tally.events
@@ -197,28 +224,53 @@ class VoiceCache:
             logger.info("the cluster's index does not tell its counts: %s", error)
             return []
 
-    async def _find_or_compute(self, key: VoiceKey, compute: Compute) -> tuple[Entry, TierName]:
-        found, lease = await self._find_or_lease(key)
-        if found is not None:
+    def _forget_here(self, owner: str) -> None:
+        """What is under way keeps nothing of the owner's, and no new caller joins it."""
+        self._erasures.erase(owner)
+        self._flight.detach(owner)
+        self._l1.discard_of(owner)
+        self._failures.discard_of(owner)
+        self._aliases.discard_of(owner)
+
+    async def _in_flight(
+        self, key: VoiceKey, compute: Compute, watch: Watch
+    ) -> tuple[tuple[Entry, TierName], bool]:
+        """One computation for all who may keep it, another for those whose clip was removed."""
+        if watch.allows(key.owner):
+            work = functools.partial(self._find_or_compute, key, compute, watch)
+            return await self._flight.run(key.digest, work, key.owner)
+        work = functools.partial(self._compute, key, compute, watch)
+        return await self._flight.run(f"{key.digest}/not kept", work)
+
+    async def _find_or_compute(
+        self, key: VoiceKey, compute: Compute, before: Watch
+    ) -> tuple[Entry, TierName]:
+        """before: of the first caller, from before this runs."""
+        with self._erasures.watch(before) as watch:
+            found, lease = await self._find_or_lease(key, watch)
+            if found is not None:
+                return found
+            try:
+                found = await self._from_tiers(key, self._lower, watch)
+                found = found or await self._compute(key, compute, watch)
+            except BaseException as error:
+                failure = b""
+                if isinstance(error, Exception) and watch.allows(key.owner):
+                    failure = self.remember_failure(key, error)
+                if lease is not None:
+                    lease.release(failure)
+                raise
+            data = found[0].data if watch.allows(key.owner) else None
+            if lease is not None and data is not None:
+                lease.publish(data)
+            elif lease is not None:
+                lease.release()
+            elif data is not None and self._shared is not None:
+                self._shared.offer(key, data)
             return found
-        try:
-            found = await self._from_tiers(key, self._lower) or await self._compute(key, compute)
-        except BaseException as error:
-            failure = self.remember_failure(key, error) if isinstance(error, Exception) else b""
-            if lease is not None:
-                lease.release(failure)
-            raise
-        data = found[0].data
-        if lease is not None and data is not None:
-            lease.publish(data)
-        elif lease is not None:
-            lease.release()
-        elif data is not None and self._shared is not None:
-            self._shared.offer(key, data)
-        return found
 
     async def _find_or_lease(
-        self, key: VoiceKey
+        self, key: VoiceKey, watch: Watch
     ) -> tuple[tuple[Entry, TierName] | None, Lease | None]:
         """The record from the cluster's memory, or the lease to compute it, or neither.
 
@@ -232,11 +284,11 @@ class VoiceCache:
         while True:
             claim = await self._claim(self._shared, key, POLL_S if is_waiting else 0.0)
             if claim is not None and not claim.is_busy:
-                return self._settled(self._shared, key, claim)
+                return self._settled(self._shared, key, claim, watch)
             if time.monotonic() >= give_up_s or (claim is None and not is_waiting):
                 return None, None
             if claim is None:
-                found = await self._from_tiers(key, self._lower)
+                found = await self._from_tiers(key, self._lower, watch)
                 if found is not None:
                     return found, None
                 await asyncio.sleep(POLL_S)
@@ -255,19 +307,22 @@ class VoiceCache:
         return None
 
     def _settled(
-        self, shared: SharedTier, key: VoiceKey, claim: Claim
+        self, shared: SharedTier, key: VoiceKey, claim: Claim, watch: Watch
     ) -> tuple[tuple[Entry, TierName] | None, Lease | None]:
-        if claim.failure is not None:
+        if claim.failure is not None and self._failure_codec is not None:
             self._tally.look_up(key, shared.name, "negative")
-            self._failures.put(key.digest, claim.failure)
-            self._raise_if_failed(key)
+            if watch.allows(key.owner):
+                self._failures.put(key.digest, claim.failure, key.owner)
+            raise self._failure_codec.decode(claim.failure)
         if claim.entry is None:
             self._tally.look_up(key, shared.name, "miss")
             return None, claim.lease
         entry = self._reader.verify(shared, key, claim.entry)
-        return (None if entry is None else self._keep(key, entry, "l2")), None
+        return (None if entry is None else self._keep(key, entry, "l2", watch)), None
 
-    async def _compute(self, key: VoiceKey, compute: Compute) -> tuple[Entry, TierName]:
+    async def _compute(
+        self, key: VoiceKey, compute: Compute, watch: Watch
+    ) -> tuple[Entry, TierName]:
         self._tally.events["computes"] += 1
         started_s = time.perf_counter()
         try:
@@ -275,9 +330,9 @@ class VoiceCache:
         except BaseException:
             self._tally.events["compute_failures"] += 1
             raise
-        entry = self._seal(key, record, time.perf_counter() - started_s)
-        if entry.data is not None:
-            self._l1.put(key.digest, entry, len(entry.data) + ENTRY_OVERHEAD_BYTES)
+        entry = self._sealer.seal(key, record, time.perf_counter() - started_s)
+        if entry.data is not None and watch.allows(key.owner):
+            self._l1.put(key.digest, entry, len(entry.data) + ENTRY_OVERHEAD_BYTES, key.owner)
             for tier in self._lower:
                 tier.offer(key, entry.data)
         return entry, "miss"
@@ -286,24 +341,29 @@ class VoiceCache:
         entry = self._l1.get(key.digest)
         self._tally.look_up(key, "l1", "miss" if entry is None else "hit")
         if entry is not None:
-            self._tally.saved_s += _compute_s(entry.record)
+            self._tally.saved_s += compute_s(entry.record)
         return entry
 
     async def _from_tiers(
-        self, key: VoiceKey, tiers: Sequence[Tier]
+        self, key: VoiceKey, tiers: Sequence[Tier], watch: Watch
     ) -> tuple[Entry, TierName] | None:
         for position, tier in enumerate(tiers):
             entry = await self._reader.read(tier, key)
             if entry is None or entry.data is None:
                 continue
-            for nearer in tiers[:position]:
-                nearer.offer(key, entry.data)
-            return self._keep(key, entry, "l2" if tier.name == "l2" else "l3")
+            if watch.allows(key.owner):
+                for nearer in tiers[:position]:
+                    nearer.offer(key, entry.data)
+            return self._keep(key, entry, "l2" if tier.name == "l2" else "l3", watch)
         return None
 
-    def _keep(self, key: VoiceKey, entry: Entry, tier: TierName) -> tuple[Entry, TierName]:
-        self._tally.saved_s += _compute_s(entry.record)
-        self._l1.put(key.digest, entry, len(entry.data or b"") + ENTRY_OVERHEAD_BYTES)
+    def _keep(
+        self, key: VoiceKey, entry: Entry, tier: TierName, watch: Watch
+    ) -> tuple[Entry, TierName]:
+        self._tally.saved_s += compute_s(entry.record)
+        if watch.allows(key.owner):
+            size_bytes = len(entry.data or b"") + ENTRY_OVERHEAD_BYTES
+            self._l1.put(key.digest, entry, size_bytes, key.owner)
         return entry, tier
 
     def _raise_if_failed(self, key: AliasKey | VoiceKey) -> None:
@@ -311,23 +371,6 @@ class VoiceCache:
         if failure is not None and self._failure_codec is not None:
             self._tally.look_up(key, "l1", "negative")
             raise self._failure_codec.decode(failure)
-
-    def _seal(self, key: VoiceKey, record: Record, compute_s: float) -> Entry:
-        """Encode and read back: what this process serves is what every other one will read."""
-        metadata = {
-            **record.metadata,
-            COMPUTE_S: f"{compute_s:.6f}",
-            CREATED_UNIX_S: f"{time.time():.0f}",
-            NAMESPACE: key.namespace,
-            FINGERPRINT: key.encoder_fingerprint,
-        }
-        try:
-            data = self._codec.encode(Record(record.arrays, metadata), key.digest)
-            return Entry(self._codec.decode(data, key.digest), data)
-        except (RecordError, EntryError):
-            logger.exception("the computed record for %s is not stored", key.path)
-            self._tally.events["refused_records"] += 1
-            return Entry(record, None)
 
     async def _persist(self, key: VoiceKey, data: bytes) -> bool:
         done = False
@@ -355,22 +398,7 @@ def open_cache(
     from cache_store.cluster import ClusterTier, is_connected
 
     keyring = Keyring.load(file=settings.mac_keys_file, env=settings.mac_keys_env)
-    tiers = _open_tiers(settings)
+    tiers = open_tiers(settings, keyring)
     in_cluster = settings.l2 == "on" or (settings.l2 == "auto" and is_connected())
     shared = ClusterTier(settings) if in_cluster else None
     return VoiceCache(schema, tiers, settings, keyring, shared=shared, failures=failures)
-
-
-def _open_tiers(settings: CacheSettings) -> list[Tier]:
-    store = open_store(settings)
-    if store is None:
-        return []
-    housekeeper = None
-    if isinstance(store, LocalStore) and settings.l3_max_bytes is not None:
-        policy = GcPolicy(max_bytes=settings.l3_max_bytes)
-        housekeeper = Housekeeper(store, policy, settings.gc_interval_s)
-    return [PersistentTier(store, settings, housekeeper=housekeeper)]
-
-
-def _compute_s(record: Record) -> float:
-    return float(record.metadata.get(COMPUTE_S, "0"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 import random
 import time
@@ -11,7 +10,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from cache_store.errors import StoreDenied, StoreError, StoreSkipped
+from cache_store.background import spawn
+from cache_store.errors import StoreDenied, StoreError, StoreForgotten, StoreSkipped
 from cache_store.keys import EntryKey
 
 logger = logging.getLogger(__name__)
@@ -85,11 +85,16 @@ class WriteBack:
         self._waiting.append(pending)
         self._bytes += len(entry)
         if len(self._workers) < self._max_workers:
-            loop = asyncio.get_running_loop()
-            worker = loop.create_task(self._work(), context=contextvars.Context())
+            worker = spawn("writing back", self._work())
             self._workers.add(worker)
             worker.add_done_callback(self._workers.discard)
         return True
+
+    def forget(self, owner: str) -> None:
+        """Drop the owner's entries; what is being written now is not tried once more."""
+        for pending in [one for one in self._pending.values() if one.key.owner == owner]:
+            self._let_go(pending)
+        self._waiting = deque(one for one in self._waiting if self._is_wanted(one))
 
     async def close(self, deadline_s: float) -> int:
         """Wait until all is written or the deadline passes; the number of entries dropped then."""
@@ -125,19 +130,33 @@ class WriteBack:
             is_written = False
             try:
                 is_written = await self._write_with_retries(pending)
+            except Exception:  # a bug in a store must not stop what waits behind it
+                logger.exception("write-back of %s", pending.key.path)
             finally:
                 self._written += is_written
-                self._dropped += not is_written
-                if self._pending.pop(pending.key.digest, None) is not None:
-                    self._bytes -= len(pending.entry)
+                if self._is_wanted(pending):
+                    self._dropped += not is_written
+                    self._let_go(pending)
+
+    def _is_wanted(self, pending: _Pending) -> bool:
+        """It was not forgotten; a later offer of the same key is another one."""
+        return self._pending.get(pending.key.digest) is pending
+
+    def _let_go(self, pending: _Pending) -> None:
+        del self._pending[pending.key.digest]
+        self._bytes -= len(pending.entry)
 
     async def _write_with_retries(self, pending: _Pending) -> bool:
         failures = 0
         while True:
             if self._ready is not None:
                 await self._ready()
+            if not self._is_wanted(pending):
+                return False
             try:
                 await self._write(pending.key, pending.entry)
+            except StoreForgotten:
+                return False
             except (StoreSkipped, StoreDenied) as error:
                 if self._ready is None:
                     logger.warning("write-back of %s refused: %s", pending.key.path, error)

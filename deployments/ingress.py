@@ -6,29 +6,30 @@ Holds no state of a stream beyond its own frame. The FastAPI application is buil
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 from fastapi_swagger import patch_fastapi
-from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.exceptions import HTTPException
 from starlette.types import Lifespan
 
 from deployments.api_pages import DESCRIPTION, ERROR_DOC, describe_bodies
+from deployments.background import watched
 from deployments.body_fields import explain_validation
 from deployments.cache_routes import add_cache_routes
 from deployments.http_edge import Edge
 from deployments.http_errors import answer_error, error_body
 from deployments.http_head import HeadAsGet
 from deployments.readiness import Readiness
-from deployments.remote import RemoteEncoder, RemoteSpeaker, stage_errors
+from deployments.remote import RemoteEncoder, RemoteSpeaker
+from deployments.removal import Removal
 from deployments.routes import Routes
 from deployments.settings import Settings
 from deployments.stage_metrics import Transfers
@@ -37,8 +38,6 @@ from deployments.voices import VoiceLibrary
 from pipeline.errors import TimbreError
 
 logger = logging.getLogger(__name__)
-
-FORGET_TIMEOUT_S = 10.0
 
 
 class Router:
@@ -60,6 +59,7 @@ class Router:
         self._metrics = RequestMetrics()
         names = settings.llm_deployments
         stages = {names[variant].lower(): llm for variant, llm in llms.items()}
+        self._removal = Removal({**stages, "vocoder": vocoder})
         self._readiness = Readiness(
             {"tokenizer": tokenizer, **stages, "vocoder": vocoder},
             self._voices,
@@ -70,27 +70,22 @@ class Router:
         """Called on every router by the one that was asked to remove a clip."""
         await self._voices.forget(clip)
 
-    async def _forget_everywhere(self, clip: str) -> None:
-        context = serve.get_replica_context()
-        routers = serve.get_deployment_handle(context.deployment, context.app_name)
-        with stage_errors("router"):
-            await routers.broadcast("forget", clip).results_async(timeout_s=FORGET_TIMEOUT_S)
-
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve in the replica."""
         routes = Routes(
             self._settings, self._voices, self._speaker, self._metrics, self._readiness.report
         )
         app = make_app(self._settings, routes, self._lifespan)
-        add_cache_routes(app, self._voices, routes.budget, self._forget_everywhere)
+        add_cache_routes(app, self._voices, routes.budget, self._removal.everywhere)
         return app
 
     @asynccontextmanager
     async def _lifespan(self, _app: FastAPI) -> AsyncGenerator[None]:
         """Serve runs it in the replica; at a graceful stop, writes still queued reach the cache."""
         await self._voices.start()
-        sampling = asyncio.create_task(CacheMetrics().sample(self._voices.cache_stats))
-        following = asyncio.create_task(self._voices.follow_encoder())
+        metrics = CacheMetrics()
+        sampling = watched("cache metrics", partial(metrics.sample, self._voices.cache_stats))
+        following = watched("following the tokenizer", self._voices.follow_encoder)
         try:
             yield
         finally:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import weakref
 from typing import Protocol
+
+logger = logging.getLogger(__name__)
 
 PUBLISH_S = 4.0  # Ray's processes report every ten seconds
 
@@ -31,5 +34,8 @@ def _publish_while_held(held: weakref.ref[Published], every_s: float) -> None:
         gauge = held()
         if gauge is None:
             return
-        gauge.publish()
+        try:
+            gauge.publish()
+        except Exception:  # one value that cannot be read must not end all that follow
+            logger.exception("a gauge could not be published")
         del gauge

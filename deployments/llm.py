@@ -96,14 +96,23 @@ class LLMReplica:
         self._log_start(variant)
 
     async def stream(
-        self, prompt_ids: Int32Array, sampling: Sampling, stream_id: str, credit_tokens: int
+        self,
+        prompt_ids: Int32Array,
+        sampling: Sampling,
+        stream_id: str,
+        credit_tokens: int,
+        voice: str,
     ) -> AsyncGenerator[Stamped[TokenChunk]]:
-        """Token chunks; pauses `credit_tokens` ahead of what `grant` last allowed."""
+        """Token chunks; pauses `credit_tokens` ahead of what `grant` last allowed.
+
+        voice: whose prompt it is, for `forget`.
+        """
         lease = _Lease(TokenCredit(credit_tokens))
         self._leases[stream_id] = lease
         self._publish()
         try:
-            async with aclosing(self._engine.stream(prompt_ids, sampling, lease.credit)) as chunks:
+            stream = self._engine.stream(prompt_ids, sampling, lease.credit, voice)
+            async with aclosing(stream) as chunks:
                 while True:
                     chunk = await lease.hold(anext(chunks))
                     yield stamped(chunk)
@@ -124,6 +133,10 @@ class LLMReplica:
         lease.credit.grant(total_tokens)
         lease.renew()
         return True
+
+    async def forget(self, voice: str) -> None:
+        """Called on every replica when a clip is removed."""
+        self._engine.forget(voice)
 
     async def status(self) -> dict[str, Any]:
         """Gauges of this replica, its cap on the GPU, and what parts of its start took."""

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import uuid
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from typing import Any, cast
+from functools import partial
+from typing import Any, Self, cast
 
 from ray.exceptions import (
     NodeDiedError,
@@ -30,6 +32,7 @@ from ray.serve.exceptions import (
 )
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
+from deployments.background import watched
 from deployments.settings import Limits
 from deployments.stage_metrics import Stamped, Transfers, stamped
 from pipeline.contracts import (
@@ -141,6 +144,13 @@ class RemoteLM:
         self._stream = handle.options(method_name="stream", stream=True)
         self._credit_tokens = credit_tokens
         self._chunk_timeout_s = limits.chunk_timeout_s
+        self._voice = ""
+
+    def of(self, voice: str) -> Self:
+        """The same LM, for the prompts of one voice: what the replica's `forget` finds by name."""
+        one = copy.copy(self)
+        one._voice = voice
+        return one
 
     async def stream(
         self, prompt_ids: Int32Array, sampling: Sampling
@@ -148,9 +158,11 @@ class RemoteLM:
         """See contracts.SpeechLM."""
         window = _Window(uuid.uuid4().hex, self._credit_tokens)
         chunks = _opened(
-            self._stream.remote(prompt_ids, sampling, window.stream_id, window.limit_tokens)
+            self._stream.remote(
+                prompt_ids, sampling, window.stream_id, window.limit_tokens, self._voice
+            )
         )
-        grants = asyncio.create_task(self._keep_granting(window))
+        grants = watched("granting credit", partial(self._keep_granting, window))
         try:
             while True:
                 with stage_errors("LLM"):

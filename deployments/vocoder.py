@@ -5,10 +5,10 @@ Holds a stream's whole state in one frame.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from ray.serve.handle import DeploymentHandle
 
@@ -19,12 +19,15 @@ from deployments.stage_metrics import StageLoad, Stamped, Transfers, stamped
 from deployments.stream_admission import Place, StreamAdmission
 from deployments.telemetry import StageGauge, adopt_serve_logging
 from deployments.warm_up import decode_once, warm_up
-from pipeline.contracts import GROUP_S, SpeechRequest, VoicePrompt
+from pipeline.contracts import GROUP_S, AudioChunk, SpeechRequest, TokenChunk, VoicePrompt
 from pipeline.errors import ConfigError, TooLargeError
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
 from pipeline.stepaudio.tokens import GROUP_ROWS
 from pipeline.stepaudio.vocoder_memory import VocoderMemory
 from pipeline.synthesis import ChainedSpeaker, SpeechChunk
+
+if TYPE_CHECKING:
+    from pipeline.stepaudio.wave_decoder import StepWaveDecoder
 
 QUIET_SHARE = 0.25  # of max_streams
 
@@ -57,13 +60,10 @@ class VocoderReplica:
         budget_bytes = stream_budget_bytes(share, memory, settings.limits.max_clip_s)
         warm_up(decode_once(self._decoder))
         self._transfers = Transfers()
-        prompts, credit_tokens = CheckpointPrompts(layout.editx), settings.llm.credit_tokens
-        self._speakers = {
-            variant: ChainedSpeaker(
-                prompts,
-                RemoteLM(llm, credit_tokens, settings.limits, self._transfers),
-                self._decoder,
-            )
+        self._prompts = CheckpointPrompts(layout.editx)
+        credit_tokens = settings.llm.credit_tokens
+        self._lms = {
+            variant: RemoteLM(llm, credit_tokens, settings.limits, self._transfers)
             for variant, llm in llms.items()
         }
         self._load = StageLoad("vocoder")
@@ -94,7 +94,9 @@ class VocoderReplica:
         try:
             async with self._load.turn(place, self._queue_timeout_s):
                 adapted = adapt_first_chunk(request, self._share, self._decoder.active_streams)
-                speaker = self._speakers[request.variant]
+                lm = self._lms[request.variant].of(request.speaker)
+                decoder = _OwnedDecoder(self._decoder, request.speaker)
+                speaker = ChainedSpeaker(self._prompts, lm, decoder)
                 async with aclosing(speaker.speak(adapted, voice)) as speech:
                     async for chunk in speech:
                         self._active.publish()
@@ -107,6 +109,10 @@ class VocoderReplica:
     async def check_health(self) -> None:
         """Called by Serve; a decoder whose worker or device is gone makes the replica unhealthy."""
         self._decoder.check_health()
+
+    async def forget(self, voice: str) -> None:
+        """Called on every replica when a clip is removed. voice: `SpeechRequest.speaker`."""
+        self._decoder.forget(voice)
 
     async def status(self) -> dict[str, Any]:
         """Gauges of this replica."""
@@ -131,6 +137,23 @@ def place_for(
         if admission.can_hold(memory.stream_bytes(prompt_rows)):
             raise error.about("initial_codec_chunk_frames") from error
         raise
+
+
+@dataclass(frozen=True, slots=True)
+class _OwnedDecoder:
+    """The decoder, for the streams of one voice: what it keeps of them is found by its name."""
+
+    decoder: StepWaveDecoder
+    owner: str
+
+    def stream(
+        self,
+        tokens: AsyncIterator[TokenChunk],
+        voice: VoicePrompt,
+        first_chunk_rows: int | None = None,
+    ) -> AsyncGenerator[AudioChunk]:
+        """See contracts.WaveDecoder."""
+        return self.decoder.stream(tokens, voice, first_chunk_rows, self.owner)
 
 
 def stream_budget_bytes(

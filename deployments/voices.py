@@ -7,7 +7,6 @@ prompt and the single path from an upload to a prompt. Knows no tier and no mode
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
@@ -16,8 +15,9 @@ import numpy as np
 
 from cache_store.aliases import Alias
 from cache_store.codec import FieldSpec, Record, RecordSchema
+from cache_store.erasures import Watch
 from cache_store.errors import RecordError, StoreError
-from cache_store.keys import AliasKey, VoiceKey, fingerprint, raw_key
+from cache_store.keys import AliasKey, ClipKey, VoiceKey, fingerprint, raw_key
 from cache_store.stats import CacheStats
 from cache_store.tiered import CacheResult, VoiceCache, open_cache
 from deployments.body_fields import MAX_FOUND
@@ -127,12 +127,22 @@ class VoiceLibrary:
     async def follow_encoder(self) -> None:
         """Notice a replaced tokenizer until cancelled: hits alone would never ask for it.
 
-        While none answers, cached voices are served as before.
+        While none answers, cached voices are served as before; the log tells when that begins and
+        ends.
         """
+        is_silent = False
         while True:
             await asyncio.sleep(ENCODER_POLL_S)
-            with contextlib.suppress(TimbreError):
+            try:
                 self._fingerprint = await self._encoder.fingerprint()
+            except TimbreError as error:
+                if not is_silent:
+                    logger.warning("the tokenizer does not tell its fingerprint: %s", error.message)
+                is_silent = True
+            else:
+                if is_silent:
+                    logger.info("the tokenizer tells its fingerprint again")
+                is_silent = False
 
     async def close(self) -> None:
         """Write what is queued for the tiers below."""
@@ -176,23 +186,28 @@ class VoiceLibrary:
         }
 
     async def forget(self, clip: str) -> None:
-        """Remove a clip's record from every tier. Raises StageError when a tier kept it."""
-        key = VoiceKey(self._namespace, clip, await self._current_fingerprint())
+        """Remove a clip's records of every encoder, and its aliases, from every tier.
+
+        Raises StageUnavailableError when a tier may have kept something, and names no tier.
+        """
         try:
-            await self._cache.discard(key)
+            await self._cache.forget(ClipKey(self._namespace, clip))
         except StoreError as error:
             raise StageUnavailableError(
-                "a cache tier kept the record", detail=str(error)
+                "the clip could not be removed from the cache", detail=str(error)
             ) from error
 
     async def _find(self, upload: bytes, *, is_durable: bool) -> tuple[Alias, CacheResult]:
-        for _ in range(ENCODER_CHANGES):
-            encoder = await self._current_fingerprint()
-            try:
-                return await self._find_encoded_by(encoder, upload, is_durable=is_durable)
-            except EncoderChangedError:
-                logger.info("the tokenizer was replaced; asking for its new fingerprint")
-                self._fingerprint = None
+        with self._cache.watch() as watch:
+            for _ in range(ENCODER_CHANGES):
+                encoder = await self._current_fingerprint()
+                try:
+                    return await self._find_encoded_by(
+                        encoder, upload, watch, is_durable=is_durable
+                    )
+                except EncoderChangedError:
+                    logger.info("the tokenizer was replaced; asking for its new fingerprint")
+                    self._fingerprint = None
         raise StageError("the tokenizer keeps changing its fingerprint")
 
     def cache_stats(self) -> CacheStats:
@@ -215,7 +230,7 @@ class VoiceLibrary:
         }
 
     async def _find_encoded_by(
-        self, encoder_fingerprint: str, upload: bytes, *, is_durable: bool
+        self, encoder_fingerprint: str, upload: bytes, watch: Watch, *, is_durable: bool
     ) -> tuple[Alias, CacheResult]:
         alias_key = AliasKey(self._namespace, await _digest(upload), self._decode_fingerprint)
         alias = await self._cache.find_alias(alias_key)
@@ -223,7 +238,7 @@ class VoiceLibrary:
         if alias is None:
             read = await self._read(upload, alias_key)
             alias = Alias(read.clip.digest, read.clip.duration_s, read.warnings)
-            self._cache.publish_alias(alias_key, alias)
+            self._cache.publish_alias(alias_key, alias, watch)
 
         async def encode() -> Record:
             reference = read or await self._read(upload, alias_key)
@@ -233,7 +248,8 @@ class VoiceLibrary:
             return to_record(prompt)
 
         key = VoiceKey(self._namespace, alias.clip, encoder_fingerprint)
-        return alias, await self._cache.get_or_compute(key, encode, durable=is_durable)
+        result = await self._cache.get_or_compute(key, encode, durable=is_durable, watch=watch)
+        return alias, result
 
     async def _read(self, upload: bytes, alias_key: AliasKey) -> Reference:
         try:

@@ -128,11 +128,16 @@ async def synthesize(
     voice = await voices.resolve(upload)
     del upload  # a stream may last minutes; what it needs of the clip is in the voice
     watch.voice_resolved(voice.tier, voice.warnings)
-    named = replace(request, speaker=f"clone_{voice.clip_digest[:SPEAKER_DIGITS]}")
+    named = replace(request, speaker=speaker_name(voice.clip_digest))
     async with aclosing(speaker.speak(named, voice.prompt)) as speech:
         async for chunk in speech:
             watch.audio_made(chunk)
             yield chunk
+
+
+def speaker_name(clip_digest: str) -> str:
+    """What the stages call the voice of a clip."""
+    return f"clone_{clip_digest[:SPEAKER_DIGITS]}"
 
 
 _Piece = TypeVar("_Piece", AudioChunk, TokenChunk)

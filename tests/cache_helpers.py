@@ -20,7 +20,7 @@ import numpy as np
 
 from cache_store.codec import FieldSpec, Record, RecordSchema
 from cache_store.errors import StoreError
-from cache_store.keys import EntryKey, VoiceKey
+from cache_store.keys import ClipKey, EntryKey, VoiceKey
 from tests.waiting import wait_until
 
 FINGERPRINT = "ab" * 32
@@ -64,6 +64,7 @@ class ScriptedTier:
     name: str = "l3"
     is_durable: bool = True
     entries: dict[str, bytes] = field(default_factory=dict)
+    owners: dict[str, str] = field(default_factory=dict)
     rejected: list[str] = field(default_factory=list)
     fails: bool = False
     delay_s: float = 0.0
@@ -83,19 +84,24 @@ class ScriptedTier:
 
     def offer(self, key: EntryKey, entry: bytes) -> None:
         if not self.fails:
-            self.entries.setdefault(key.path, entry)
+            self._keep(key, entry)
 
     async def put(self, key: EntryKey, entry: bytes) -> None:
         await self._act()
+        self._keep(key, entry)
+
+    def _keep(self, key: EntryKey, entry: bytes) -> None:
         self.entries.setdefault(key.path, entry)
+        self.owners[key.path] = key.owner
 
     def reject(self, key: EntryKey, entry: bytes) -> None:
         self.rejected.append(key.path)
         self.entries.pop(key.path, None)
 
-    async def delete(self, key: EntryKey) -> None:
+    async def forget(self, clip: ClipKey) -> None:
         await self._act()
-        self.entries.pop(key.path, None)
+        for path in [path for path, owner in self.owners.items() if owner == clip.owner]:
+            self.entries.pop(path, None)
 
     async def close(self, deadline_s: float) -> None: ...
 

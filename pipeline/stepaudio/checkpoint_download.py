@@ -28,6 +28,7 @@ from pipeline.stepaudio.layout import (
     VOCODER,
     download_directory,
 )
+from pipeline.stepaudio.mirror_paths import check_distinct, check_paths, check_place
 
 OWNER = "stepfun-ai"
 NAMES = dict(zip(("step-audio-editx", "step-audio-editx-awq"), EDITX_REPOSITORIES, strict=True))
@@ -71,6 +72,13 @@ class RemoteFile:
     size_bytes: int
     sha256: str | None = None
     git_oid: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises TypeError or ValueError for what no list of files may hold."""
+        if not isinstance(self.path, str) or not isinstance(self.size_bytes, int):
+            raise TypeError(f"a path and a size are {self.path!r} and {self.size_bytes!r}")
+        if self.size_bytes < 0:
+            raise ValueError(f"the size of {self.path!r} is {self.size_bytes}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +236,7 @@ class _Fetch:
             raise DownloadError(
                 f"the list of files of {repository} is not in a form we know: {error!r}"
             ) from error
+        check_paths((file.path for file in files), repository)
         lacking = [
             pattern
             for pattern in wanted.patterns
@@ -238,7 +247,9 @@ class _Fetch:
                 f"{repository} at revision {wanted.revision} lacks {', '.join(lacking)}"
             )
         patterns = wanted.patterns + OPTIONAL_PATTERNS
-        return [file for file in files if any(fnmatch(file.path, pat) for pat in patterns)]
+        needed = [file for file in files if any(fnmatch(file.path, pat) for pat in patterns)]
+        check_distinct((file.path for file in needed), repository)
+        return needed
 
     def check_space(self, files: list[RemoteFile]) -> None:
         """DownloadError when the disk cannot hold what is listed and not there yet."""
@@ -254,10 +265,13 @@ class _Fetch:
 
     def file(self, wanted: Wanted, remote: RemoteFile) -> None:
         """Bring one file. It appears under its name only when complete and checked."""
-        target = self._root / wanted.repository / remote.path
+        directory = self._root / wanted.repository
+        target = directory / remote.path
         if target.is_file() and target.stat().st_size == remote.size_bytes:
             return
         partial = target.with_name(target.name + PARTIAL)
+        for path in (target, partial):
+            check_place(directory, path)
         partial.parent.mkdir(parents=True, exist_ok=True)
         url = self._source.url(f"{OWNER}/{wanted.repository}", wanted.revision, remote.path)
         done = partial.stat().st_size if partial.is_file() else 0

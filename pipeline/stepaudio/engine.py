@@ -151,18 +151,22 @@ class Engine:
         return self._runner.context_tokens
 
     async def stream(
-        self, prompt_ids: Int32Array, sampling: Sampling, credit: TokenCredit | None = None
+        self,
+        prompt_ids: Int32Array,
+        sampling: Sampling,
+        credit: TokenCredit | None = None,
+        voice: str = "",
     ) -> AsyncGenerator[TokenChunk]:
         """Draw audio tokens for int32 (n,) prompt ids.
 
-        Chunks of whole groups; the last one may be empty.
+        Chunks of whole groups; the last one may be empty. voice: what `forget` finds by its name.
 
         A chunk holds `chunk_tokens`, fewer at the end and where the credit ends. Without the
         grammar a partial group at the stop is dropped. Raises TextError (prompt too long),
         UnsupportedError (sampling), CapacityError (no slot in time), StageError. Closing the
         iterator or cancelling its task frees the slot at the next step.
         """
-        request = self._submit(prompt_ids, sampling, credit)
+        request = self._submit(prompt_ids, sampling, credit, voice)
         deadline = request.loop.call_later(self._queue_timeout_s, self._expire, request)
         try:
             while True:
@@ -175,6 +179,13 @@ class Engine:
         finally:
             deadline.cancel()
             self._release(request)
+
+    def forget(self, voice: str) -> None:
+        """Keep nothing of a voice: its prefixes go, and streams under way leave none.
+
+        Safe from any thread.
+        """
+        self._prefixes.forget(voice)
 
     def gauges(self) -> EngineGauges:
         """Safe from any thread."""
@@ -225,7 +236,7 @@ class Engine:
     # Called by streams, on their event loops.
 
     def _submit(
-        self, prompt_ids: Int32Array, sampling: Sampling, credit: TokenCredit | None
+        self, prompt_ids: Int32Array, sampling: Sampling, credit: TokenCredit | None, voice: str
     ) -> EngineRequest:
         require_valid(sampling)
         prompt = np.array(prompt_ids, np.int32)
@@ -246,6 +257,7 @@ class Engine:
             loop=asyncio.get_running_loop(),
             events=asyncio.Queue(),
             submitted_s=time.monotonic(),
+            voice=voice,
         )
         if credit is not None:
             credit.on_grant(self._wake)
@@ -442,11 +454,11 @@ class Engine:
 
     def _keep_prefix(self, slot: Slot) -> None:
         """Keep the prefix of a slot that drew its first token: its numbers proved finite."""
-        n, prompt = slot.prefix_tokens, slot.request.prompt
-        if not n or not self._prefixes.wants(prompt[:n], n * self._runner.token_bytes):
+        n, prompt, voice = slot.prefix_tokens, slot.request.prompt, slot.request.voice
+        if not n or not self._prefixes.wants(prompt[:n], n * self._runner.token_bytes, voice):
             return
         try:
-            self._prefixes.put(prompt[:n], self._runner.saved(slot.index, n))
+            self._prefixes.put(prompt[:n], self._runner.saved(slot.index, n), voice)
         except torch.OutOfMemoryError as error:  # the stream itself is well
             logger.warning("no device memory left to keep a prefix", exc_info=error)
 

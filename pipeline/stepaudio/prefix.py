@@ -7,12 +7,15 @@ what was computed for the same token ids is right, bit for bit, wherever it is c
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
+from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
 
 from pipeline.contracts import Int32Array
+from pipeline.forgotten import Forgotten
 
 
 def prefix_length(prompt: Int32Array, stop_id: int) -> int:
@@ -24,38 +27,60 @@ def prefix_length(prompt: Int32Array, stop_id: int) -> int:
     return int(ends[0]) + 1 if len(ends) else 0
 
 
-class PrefixCache:
-    """Least recently used prefixes go first.
+@dataclass(frozen=True, slots=True, eq=False)
+class _Kept:
+    tensor: Tensor
+    voice: str
 
-    Owned by the engine's worker; the counters may be read from any thread.
-    """
+
+class PrefixCache:
+    """Least recently used prefixes go first. For any thread."""
 
     def __init__(self, max_bytes: int) -> None:
         """`max_bytes` 0 keeps nothing."""
         self._max_bytes = max_bytes
-        self._kept: OrderedDict[bytes, Tensor] = OrderedDict()
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
+        self._forgotten = Forgotten()
         self.n_bytes = self.hits_total = self.misses_total = 0
 
     def get(self, ids: Int32Array) -> Tensor | None:
         """What `put` was given for exactly these ids."""
-        kept = self._kept.get(ids.tobytes())
-        if kept is None:
-            self.misses_total += 1
-            return None
-        self._kept.move_to_end(ids.tobytes())
-        self.hits_total += 1
-        return kept
+        with self._lock:
+            kept = self._kept.get(ids.tobytes())
+            if kept is None:
+                self.misses_total += 1
+                return None
+            self._kept.move_to_end(ids.tobytes())
+            self.hits_total += 1
+            return kept.tensor
 
-    def wants(self, ids: Int32Array, n_bytes: int) -> bool:
+    def wants(self, ids: Int32Array, n_bytes: int, voice: str = "") -> bool:
         """Whether `put` would keep something new for these ids."""
-        return n_bytes <= self._max_bytes and ids.tobytes() not in self._kept
+        with self._lock:
+            return self._wants(ids, n_bytes, voice)
 
-    def put(self, ids: Int32Array, kept: Tensor) -> None:
-        """Keep a tensor that is wanted; the least recently used make room."""
-        if not self.wants(ids, kept.nbytes):
-            return
-        self._kept[ids.tobytes()] = kept
-        self.n_bytes += kept.nbytes
-        while self.n_bytes > self._max_bytes:
-            _, oldest = self._kept.popitem(last=False)
-            self.n_bytes -= oldest.nbytes
+    def put(self, ids: Int32Array, kept: Tensor, voice: str = "") -> None:
+        """Keep a tensor that is wanted; the least recently used make room.
+
+        voice: whose it is, for `forget`.
+        """
+        with self._lock:
+            if not self._wants(ids, kept.nbytes, voice):
+                return
+            self._kept[ids.tobytes()] = _Kept(kept, voice)
+            self.n_bytes += kept.nbytes
+            while self.n_bytes > self._max_bytes:
+                _, oldest = self._kept.popitem(last=False)
+                self.n_bytes -= oldest.tensor.nbytes
+
+    def forget(self, voice: str) -> None:
+        """Drop what is kept of a voice, and keep nothing that requests under way bring of it."""
+        with self._lock:
+            self._forgotten.add(voice)
+            for ids in [ids for ids, kept in self._kept.items() if kept.voice == voice]:
+                self.n_bytes -= self._kept.pop(ids).tensor.nbytes
+
+    def _wants(self, ids: Int32Array, n_bytes: int, voice: str) -> bool:
+        is_new = n_bytes <= self._max_bytes and ids.tobytes() not in self._kept
+        return is_new and voice not in self._forgotten

@@ -10,15 +10,23 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, TypeVar
 
 from blake3 import blake3
 from torch import Tensor
 
 from pipeline.contracts import VoicePrompt
+from pipeline.forgotten import Forgotten
 
 Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Kept:
+    value: Any
+    size_bytes: int
+    owner: str
 
 
 class PromptMemory:
@@ -30,7 +38,8 @@ class PromptMemory:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
-        self._entries: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self._entries: OrderedDict[Hashable, _Kept] = OrderedDict()
+        self._forgotten = Forgotten()
         self.used_bytes = 0
         self.hits = 0
 
@@ -38,28 +47,56 @@ class PromptMemory:
         """Whether a value of this size would be kept at all."""
         return size_bytes <= self._max_bytes
 
-    def get_or_make(self, key: Hashable, make: Callable[[], Value]) -> Value:
-        """The value kept for `key`, else what `make` gives. What `make` raises passes through."""
+    def get_or_make(self, key: Hashable, make: Callable[[], Value], owner: str = "") -> Value:
+        """The value kept for `key`, else what `make` gives. What `make` raises passes through.
+
+        owner: whose it is, for `forget`.
+        """
         with self._lock:
             if key in self._entries:
                 self._entries.move_to_end(key)
                 self.hits += 1
-                return self._entries[key][0]
+                return self._entries[key].value
         value = make()
-        self._keep(key, value, tensor_bytes(value))
+        self._keep(key, _Kept(value, tensor_bytes(value), owner))
         return value
 
-    def _keep(self, key: Hashable, value: object, size_bytes: int) -> None:
-        if not self.may_keep(size_bytes):
+    def forget(self, owner: str) -> None:
+        """Drop the owner's values, and keep none that is being made."""
+        with self._lock:
+            self._forgotten.add(owner)
+            for key in [key for key, kept in self._entries.items() if kept.owner == owner]:
+                self.used_bytes -= self._entries.pop(key).size_bytes
+
+    def _keep(self, key: Hashable, made: _Kept) -> None:
+        if not self.may_keep(made.size_bytes):
             return
         with self._lock:
             if key in self._entries:  # made twice at the same time: equal values
                 return
-            self._entries[key] = (value, size_bytes)
-            self.used_bytes += size_bytes
+            if made.owner in self._forgotten:
+                return
+            self._entries[key] = made
+            self.used_bytes += made.size_bytes
             while self.used_bytes > self._max_bytes:
-                _, (_, dropped_bytes) = self._entries.popitem(last=False)
-                self.used_bytes -= dropped_bytes
+                _, oldest = self._entries.popitem(last=False)
+                self.used_bytes -= oldest.size_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedMemory:
+    """A PromptMemory for the values of one owner."""
+
+    memory: PromptMemory
+    owner: str
+
+    def may_keep(self, size_bytes: int) -> bool:
+        """See PromptMemory."""
+        return self.memory.may_keep(size_bytes)
+
+    def get_or_make(self, key: Hashable, make: Callable[[], Value]) -> Value:
+        """See PromptMemory."""
+        return self.memory.get_or_make(key, make, self.owner)
 
 
 def voice_key(voice: VoicePrompt) -> bytes:

@@ -20,7 +20,7 @@ from pipeline.stepaudio.tokens import GROUP_TOKENS
 class EngineRequest:
     """A caller's stream. `cancelled` and `finished` change under the engine's condition only.
 
-    submitted_s: monotonic clock.
+    submitted_s: monotonic clock. voice: whose prompt it is, as `Engine.forget` names it.
     """
 
     prompt: Int32Array
@@ -30,6 +30,7 @@ class EngineRequest:
     loop: asyncio.AbstractEventLoop
     events: asyncio.Queue[TokenChunk | TimbreError]
     submitted_s: float
+    voice: str
     cancelled: bool = False
     finished: bool = False
 

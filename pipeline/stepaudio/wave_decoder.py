@@ -33,7 +33,7 @@ from pipeline.stepaudio.flow import (
 )
 from pipeline.stepaudio.flow_batch import StreamChunk, inference_chunks
 from pipeline.stepaudio.hift_stream import HiftState, decode_chunk
-from pipeline.stepaudio.prompt_memory import PromptMemory, voice_key
+from pipeline.stepaudio.prompt_memory import OwnedMemory, PromptMemory, voice_key
 from pipeline.stepaudio.vocoder_memory import VocoderMemory
 from pipeline.stepaudio.vocoder_model import SILENCE, VocoderModel, to_audio
 
@@ -121,6 +121,10 @@ class StepWaveDecoder:
         """Raises StageError when worker or device is gone, or a model call hangs."""
         self._worker.check_health()
 
+    def forget(self, owner: str) -> None:
+        """Keep nothing of a voice for later streams. Safe from any thread."""
+        self._prompt_memory.forget(owner)
+
     def close(self) -> None:
         """Stop the worker once its current job is done; what waits is dropped."""
         self._worker.close()
@@ -154,8 +158,9 @@ class StepWaveDecoder:
         tokens: AsyncIterator[TokenChunk],
         voice: VoicePrompt,
         first_chunk_rows: int | None = None,
+        owner: str = "",
     ) -> AsyncGenerator[AudioChunk]:
-        """Audio as soon as its tokens are there; see `contracts.WaveDecoder`.
+        """Audio as soon as its tokens are there; see `contracts.WaveDecoder`. owner: for `forget`.
 
         A chunk is cut when its rows and the lookahead after it are there, whether or not more
         follow: borders depend on token counts and `first_chunk_rows` alone. Errors of `tokens` pass
@@ -165,7 +170,7 @@ class StepWaveDecoder:
         self._active += 1
         utterance: _Utterance | None = None
         try:
-            utterance = self._begun(voice, first_chunk_rows)
+            utterance = self._begun(voice, first_chunk_rows, owner)
             async for chunk in tokens:
                 with self._worker.health.watching():
                     utterance.add(chunk.ids)
@@ -187,9 +192,9 @@ class StepWaveDecoder:
             if close is not None:
                 await close()
 
-    def _begun(self, voice: VoicePrompt, first_chunk_rows: int | None) -> _Utterance:
+    def _begun(self, voice: VoicePrompt, first_chunk_rows: int | None, owner: str) -> _Utterance:
         schedule = chunk_schedule(self._chunk_rows, first_chunk_rows)
-        shared = (self.memory, self._prompt_memory, self._slabs)
+        shared = (self.memory, OwnedMemory(self._prompt_memory, owner), self._slabs)
         with self._worker.health.watching():
             return _Utterance(self._model, voice, schedule, *shared)
 
@@ -250,7 +255,7 @@ class _Utterance:
         voice: VoicePrompt,
         chunk_rows: tuple[int, ...],
         plan: VocoderMemory,
-        memory: PromptMemory,
+        memory: OwnedMemory,
         slabs: SlabPool,
     ) -> None:
         self.stopped = threading.Event()

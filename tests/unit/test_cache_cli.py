@@ -16,10 +16,14 @@ from typer.testing import CliRunner
 from cache_store import maintenance
 from cache_store.cli import app
 from cache_store.codec import RecordCodec
+from cache_store.erasing import ClipEraser
 from cache_store.keyring import Keyring
-from cache_store.keys import AliasKey, VoiceKey, parse_path
+from cache_store.keys import AliasKey, ClipKey, VoiceKey, parse_path, raw_key
 from cache_store.maintenance import DAY_S, HOUR_S, Filter, GcPolicy
+from cache_store.notes import note_path
 from cache_store.persistent import LocalStore
+from cache_store.settings import CacheSettings
+from cache_store.tiered import Alias, open_cache
 from tests.cache_helpers import FINGERPRINT, SCHEMA, make_key, make_record
 
 pytestmark = pytest.mark.unit
@@ -112,6 +116,18 @@ def test_debris_goes_after_a_day(store):
     assert {one.blob.path for one in doomed} == {"tmp/1-a", "quarantine/x"}
 
 
+def test_a_note_lives_as_long_as_its_alias(store):
+    clips = {name: make_key(name).clip for name in ("kept", "gone")}
+    for name, clip in clips.items():
+        key = AliasKey("shared", raw_key(name.encode()), "01" * 32).leading_to(clip)
+        store.create(note_path(key), b"")
+        os.utime(store._root / note_path(key), (time.time() - 40 * DAY_S,) * 2)
+        if name == "kept":
+            add(store, key, age_s=2 * DAY_S)
+    doomed = maintenance.plan_collection(store, GcPolicy(max_age_s=30 * DAY_S))
+    assert [clips["gone"] in one.blob.path for one in doomed] == [True]
+
+
 def test_gc_changes_nothing_without_apply(store, run):
     add(store, voice("old"), age_s=40 * DAY_S)
     shown = run("gc", "--max-age-days", "30", "--json")
@@ -197,6 +213,19 @@ def test_export_and_import(store, run, tmp_path):
     shown = run("import", str(archive), "--json")
     assert shown == {"imported": 1, "known": 1, "refused": 0}
     assert run("verify", "--json")["good"] == 2
+
+
+async def test_an_imported_alias_is_removed_with_its_clip(store, run, tmp_path):
+    key, clip = AliasKey("shared", "ab" * 32, "cd" * 32), ClipKey("shared", make_key().clip)
+    settings = CacheSettings(url=str(tmp_path / "elsewhere"))
+    cache = open_cache(settings, SCHEMA)
+    cache.publish_alias(key, Alias(clip.clip, 1.0))
+    await cache.close()
+    elsewhere, archive = LocalStore(tmp_path / "elsewhere"), tmp_path / "aliases.tar"
+    maintenance.export_entries(elsewhere, maintenance.scan(elsewhere), archive, 10**6)
+    assert run("import", str(archive), "--json") == {"imported": 1, "known": 0, "refused": 0}
+    ClipEraser(store, Keyring(), 10**6).erase(clip)
+    assert list(store.list("")) == []
 
 
 def test_import_refuses_what_is_not_a_good_entry(store, run, tmp_path):

@@ -12,7 +12,7 @@ from cache_store.claims import Claim
 from cache_store.cluster import START_DEADLINE_S, ClusterTier
 from cache_store.codec import Record
 from cache_store.errors import StoreError, StoreTimeout
-from cache_store.index import PART_BYTES, PARTS, Held, Index
+from cache_store.index import PART_BYTES, PARTS, Held, Index, Origin
 from cache_store.keys import AliasKey
 from cache_store.leases import LeaseTable
 from cache_store.settings import CacheSettings
@@ -125,25 +125,27 @@ async def test_a_publication_that_fails_still_ends_the_lease():
 class DirectLease:
     """What RayLease is over Ray, over an index in this process."""
 
-    def __init__(self, tier: DirectTier, digest: str, fence: int) -> None:
-        self.tier, self.digest, self.fence = tier, digest, fence
+    def __init__(self, tier: DirectTier, digest: str, fence: int, origin: Origin) -> None:
+        self.tier, self.digest, self.fence, self.origin = tier, digest, fence, origin
         self.renewal = asyncio.create_task(self._renew())
 
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(self.tier.ttl_s / 3)
             fence = await self.tier.index.renew(
-                self.digest, self.tier.holder, self.fence, self.tier.ttl_s
+                self.digest, self.tier.holder, self.fence, self.tier.ttl_s, self.origin
             )
             self.fence = fence or self.fence
 
     def publish(self, entry: bytes) -> None:
         self.renewal.cancel()
-        self.tier.later(self.tier.index.publish(self.digest, np.frombuffer(entry, np.uint8)))
+        data = np.frombuffer(entry, np.uint8)
+        self.tier.later(self.tier.index.publish(self.digest, data, self.origin))
 
     def release(self, failure: bytes = b"") -> None:
         self.renewal.cancel()
-        self.tier.later(self.tier.index.release(self.digest, self.tier.holder, self.fence, failure))
+        word = (self.digest, self.tier.holder, self.fence, failure, self.origin)
+        self.tier.later(self.tier.index.release(*word))
 
 
 class DirectTier(ScriptedTier):
@@ -154,6 +156,7 @@ class DirectTier(ScriptedTier):
     def __init__(self, index: Index, holder: str) -> None:
         super().__init__("l2", is_durable=False)
         self.index, self.holder = index, holder
+        self.removals = 0
         self.tasks: set[asyncio.Task] = set()
 
     def later(self, work) -> None:
@@ -164,19 +167,26 @@ class DirectTier(ScriptedTier):
     async def claim(self, key, wait_s):
         if self.fails:
             raise StoreError("told to fail")
-        header, *parts = await self.index.claim(key.digest, self.holder, self.ttl_s, wait_s)
+        origin = self.origin(key.owner)
+        header, *parts = await self.index.claim(
+            key.digest, self.holder, self.ttl_s, wait_s, key.owner
+        )
         match header.kind:
             case "hit":
                 return Claim(entry=b"".join(parts))
             case "lease":
-                return Claim(lease=DirectLease(self, key.digest, header.fence))
+                return Claim(lease=DirectLease(self, key.digest, header.fence, origin))
             case "failure":
                 return Claim(failure=header.failure)
             case _:
                 return Claim(is_busy=True)
 
     def offer(self, key, entry):
-        self.later(self.index.publish(key.digest, np.frombuffer(entry, np.uint8)))
+        data = np.frombuffer(entry, np.uint8)
+        self.later(self.index.publish(key.digest, data, self.origin(key.owner)))
+
+    def origin(self, owner: str) -> Origin:
+        return Origin(owner, self.holder, self.removals)
 
     async def get(self, key):
         header, *parts = await self.index.find(key.digest)
@@ -184,10 +194,11 @@ class DirectTier(ScriptedTier):
 
     def reject(self, key, entry):
         self.rejected.append(key.path)
-        self.later(self.index.forget(key.digest))
+        self.later(self.index.drop(key.digest))
 
-    async def delete(self, key):
-        await self.index.forget(key.digest)
+    async def forget(self, clip):
+        self.removals += 1
+        await self.index.forget(self.origin(clip.owner))
 
     async def index_stats(self):
         if self.fails:

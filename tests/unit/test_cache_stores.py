@@ -5,6 +5,8 @@ Raw reads and writes in here bypass the store, so that it is not asked to vouch 
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 import uuid
 from pathlib import Path
@@ -94,6 +96,30 @@ class StoreContract:
         assert all(info.modified_unix_s > 1.6e9 for info in found)
         assert list(store.list("v1/none")) == []
 
+    def test_names_are_those_right_below(self, store):
+        for path in ("v1/abcd/shared/00/a.sva", "v1/abcd/shared/01/b.sva", "v1/.probe"):
+            store.create(path, b"x")
+        assert sorted(store.names("v1")) == [".probe", "abcd"]
+        assert sorted(store.names("v1/abcd/shared")) == ["00", "01"]
+        assert store.names("v1/abcd/shared/00") == ["a.sva"]
+        assert store.names("v1/abc") == store.names("none/at/all") == []
+
+    def test_a_damaged_object_goes_even_where_no_copy_can_be_kept(self, store, monkeypatch):
+        self.raw_put(PATH, b"damaged")
+        with monkeypatch.context() as patch:
+            self.refuse_copies(patch, store)
+            store.quarantine(PATH, b"damaged")
+        assert self.raw_get(PATH) is None
+        assert store.create(PATH, b"good") is True
+
+    def refuse_copies(self, patch, store) -> None:
+        """Let nothing be written into the quarantine."""
+
+        def refuse(*_: object) -> None:
+            raise StoreDenied("403")
+
+        patch.setattr(store, "create", refuse)
+
     def test_one_of_many_concurrent_writers_wins(self, store):
         results: list[bool] = []
         barrier = threading.Barrier(8)
@@ -136,6 +162,42 @@ class TestLocalStore(StoreContract):
 
     def raw_list(self):
         return {f.relative_to(self.root).as_posix() for f in self.root.rglob("*") if f.is_file()}
+
+    def refuse_copies(self, patch, store):
+        def refuse(*_: object, **__: object) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        patch.setattr(Path, "replace", refuse)
+
+    @pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSYS])
+    def test_a_file_whose_times_cannot_be_set_is_read(self, store, monkeypatch, caplog, code):
+        self.raw_put(PATH, b"record")
+        os.utime(self.root / PATH, (1e9, 1e9))
+
+        def refuse(*_: object) -> None:
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr("cache_store.persistent.os.utime", refuse)
+        assert [store.get(PATH, LIMIT) for _ in range(3)] == [b"record"] * 3
+        assert caplog.text.count("keeps no times of use") == 1
+
+    def test_a_staged_file_that_cannot_be_removed_does_not_undo_the_write(self, store, monkeypatch):
+        def refuse(*_: object, **__: object) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(Path, "unlink", refuse)
+        assert store.create(PATH, b"record") is True
+        assert store.create(PATH, b"record") is False
+        assert self.raw_get(PATH) == b"record"
+
+    @pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.EROFS])
+    def test_a_directory_that_takes_no_writes_is_a_refusal(self, store, monkeypatch, code):
+        def refuse(*_: object, **__: object) -> None:
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(Path, "mkdir", refuse)
+        with pytest.raises(StoreDenied):
+            store.create(PATH, b"record")
 
     def test_nothing_but_the_object_is_left(self, store):
         store.create(PATH, b"record")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -310,15 +312,6 @@ async def test_the_memory_budget_holds():
     assert stats.entries + stats.evictions == 50
 
 
-async def test_discard_removes_from_every_tier():
-    tier, encode = ScriptedTier(), Encoder()
-    cache = make_cache(tier)
-    await cache.get_or_compute(make_key(), encode)
-    await cache.discard(make_key())
-    assert tier.entries == {}
-    assert (await cache.get_or_compute(make_key(), encode)).tier == "miss"
-
-
 async def test_stats_are_counted_at_look_up_and_are_json():
     tier = ScriptedTier()
     cache = make_cache(tier)
@@ -391,6 +384,39 @@ async def test_a_damaged_file_is_quarantined_and_replaced(tmp_path):
     assert (await third.get_or_compute(make_key(), encode)).tier == "l3"
     assert encode.calls == 1
     await third.close()
+
+
+async def test_a_read_only_directory_is_read_and_says_so(tmp_path, monkeypatch, caplog):
+    settings = CacheSettings(url=str(tmp_path), l3_read_deadline_s=PATIENT_S, flush_deadline_s=0)
+    first, encode = open_cache(settings, SCHEMA), Encoder()
+    for name in "ab":
+        await first.get_or_compute(make_key(name), encode, durable=True)
+    await first.close()
+    for file in tmp_path.rglob("*.sva"):
+        os.utime(file, (time.time() - 7 * 86_400,) * 2)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    for name in ("utime", "link", "mkdir", "unlink", "rename", "replace"):
+        monkeypatch.setattr(f"cache_store.persistent.os.{name}", refuse)
+    opened = Path.open
+
+    def open_to_read(path, mode="r", *args, **kwargs):
+        return opened(path, mode, *args, **kwargs) if mode == "rb" else refuse()
+
+    monkeypatch.setattr(Path, "open", open_to_read)
+    second = open_cache(settings, SCHEMA)
+    await second.start()
+    assert [(await second.get_or_compute(make_key(n), encode)).tier for n in "ab"] == ["l3"] * 2
+    result = await second.get_or_compute(make_key("c"), encode, durable=True)
+    assert (result.tier, result.is_durable) == ("miss", False)
+    assert list(second.ailments()) == ["l3 writing"]
+    assert "Read-only" in second.ailments()["l3 writing"]
+    for _ in range(9):
+        assert (await second.get_or_compute(make_key("c"), encode)).tier == "l1"
+    assert "try 1 of" not in caplog.text
+    await second.close()
 
 
 async def test_a_running_cache_keeps_its_directory_within_its_budget(tmp_path):

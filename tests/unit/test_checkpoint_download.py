@@ -240,6 +240,100 @@ def test_missing_files_and_repositories_are_named(hub: Hub, tmp_path: Path):
         download_checkpoint(NAME, directory=tmp_path, endpoint=hub.url)
 
 
+HOSTILE = (
+    "model/../../x.safetensors",
+    "model/../../../x.safetensors",
+    "../model.safetensors",
+    "/model.safetensors",
+    "//host/model.safetensors",
+    "model\\..\\..\\x.safetensors",
+    "C:model.safetensors",
+    "C:/model.safetensors",
+    "model/./x.safetensors",
+    "model//x.safetensors",
+    "model/.. /x.safetensors",
+    "model\0.safetensors",
+    "model\n.safetensors",
+    "model/",
+    "",
+    "model" + "x" * 300 + ".safetensors",
+)
+
+
+@pytest.mark.parametrize("path", HOSTILE)
+@pytest.mark.parametrize("source", ["huggingface", "modelscope"])
+def test_a_path_that_leaves_its_place_is_refused_before_anything_is_fetched(
+    hub: Hub, tmp_path: Path, path: str, source: str
+):
+    hub.files["stepfun-ai/Step-Audio-EditX"][path] = _content("x")
+    root = tmp_path / "a" / "b" / "root"
+    with pytest.raises(DownloadError, match="refused"):
+        download_checkpoint(NAME, source=source, directory=root, endpoint=hub.url)
+    assert hub.asked == []
+    assert not [file for file in tmp_path.rglob("*") if file.is_file()]
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ("model-x.safetensors", "model-X.safetensors"),
+        ("model-\u00e9.safetensors", "model-e\u0301.safetensors"),
+        ("model-y.safetensors", "model-y.safetensors/model-z.safetensors"),
+    ],
+)
+def test_paths_that_are_one_file_somewhere_are_refused(
+    hub: Hub, tmp_path: Path, paths: tuple[str, ...]
+):
+    hub.files["stepfun-ai/Step-Audio-EditX"].update({path: _content(path) for path in paths})
+    with pytest.raises(DownloadError, match="refused"):
+        download_checkpoint(NAME, directory=tmp_path, endpoint=hub.url)
+    assert hub.asked == []
+
+
+def test_a_path_listed_twice_is_refused(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    listed = checkpoint_download.HuggingFace.files
+
+    def twice(*args: object) -> Iterator[checkpoint_download.RemoteFile]:
+        yield from listed(*args)
+        yield from listed(*args)
+
+    monkeypatch.setattr(checkpoint_download.HuggingFace, "files", twice)
+    with pytest.raises(DownloadError, match="refused"):
+        download_checkpoint(NAME, directory=tmp_path, endpoint=hub.url)
+
+
+def test_a_link_that_leaves_a_repository_is_not_followed_and_a_linked_repository_is(
+    hub: Hub, tmp_path: Path
+):
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    for directory in (root, elsewhere, tmp_path / "disk"):
+        directory.mkdir()
+    repository = root / "Step-Audio-EditX"
+    repository.symlink_to(tmp_path / "disk")
+    link = repository / LARGE.partition("/")[0]
+    link.symlink_to(elsewhere)
+    with pytest.raises(DownloadError, match="behind a link"):
+        download_checkpoint(NAME, directory=root, endpoint=hub.url)
+    assert list(elsewhere.iterdir()) == []
+    link.unlink()
+    download_checkpoint(NAME, directory=root, endpoint=hub.url)
+    assert (tmp_path / "disk" / LARGE).is_file()
+
+
+@pytest.mark.parametrize(
+    ("path", "size"), [(None, 1), (["x"], 1), ("x", None), ("x", "1"), ("x", -1)]
+)
+def test_a_list_of_another_form_is_refused(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: object, size: object
+):
+    entry = {"type": "file", "path": path, "size": size, "oid": "0"}
+    monkeypatch.setattr(
+        Handler, "_json", lambda self, _: self._send(200, json.dumps([entry]).encode())
+    )
+    with pytest.raises(DownloadError, match="not in a form we know"):
+        download_checkpoint(NAME, directory=tmp_path, endpoint=hub.url)
+
+
 def test_offline_fails_at_once_and_says_what_to_do(tmp_path: Path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -175,3 +175,40 @@ def test_lru_order_and_refusal_of_what_is_too_large() -> None:
 )
 def test_a_prefix_is_the_first_turn(ids: list[int], length: int) -> None:
     assert prefix_length(np.array(ids, np.int32), STOP) == length
+
+
+async def test_a_forgotten_voice_leaves_no_prefix_and_others_keep_theirs(
+    model: Step1ForCausalLM,
+) -> None:
+    engine = make_engine(model, 2**24)
+    sampling = Sampling(temperature=1.2, max_tokens=40)
+    try:
+
+        async def speak(voice: np.ndarray, name: str, forget: bool = False) -> None:
+            async for _ in engine.stream(prompt(voice, 1), sampling, voice=name):
+                if forget:
+                    engine.forget(name)
+
+        await speak(VOICE_A, "clone_a")
+        await speak(VOICE_B, "clone_b")
+        both = engine.gauges().prefix_bytes
+        engine.forget("clone_a")
+        assert engine.gauges().prefix_bytes == both // 2
+        await speak(VOICE_A, "clone_a")  # was under way, for all that the engine can tell
+        await speak(VOICE_B, "clone_b")
+        gauges = engine.gauges()
+        assert (gauges.prefix_bytes, gauges.prefix_hits_total) == (both // 2, 1)
+        await speak(VOICE_B, "clone_b", forget=True)
+        assert engine.gauges().prefix_bytes == 0
+    finally:
+        engine.close()
+
+
+async def test_a_voice_is_kept_again_once_requests_of_before_are_over(
+    model: Step1ForCausalLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.forgotten.HOLD_S", 0.0)
+    cache, ids = PrefixCache(100), np.array([1], np.int32)
+    cache.forget("clone_a")
+    cache.put(ids, torch.zeros(40, dtype=torch.uint8), "clone_a")
+    assert cache.n_bytes == 40

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.stepaudio.prompt_memory import PromptMemory, tensor_bytes, voice_key
+from pipeline.forgotten import HOLD_S, Forgotten
+from pipeline.stepaudio.prompt_memory import OwnedMemory, PromptMemory, tensor_bytes, voice_key
 from tests.vocoder_files import make_voice
 
 pytestmark = pytest.mark.unit
@@ -60,3 +61,33 @@ def test_every_part_of_a_voice_counts() -> None:
     ]
     assert len({voice_key(one) for one in [voice, *changed]}) == 5
     assert voice_key(voice) == voice_key(make_voice())
+
+
+def test_what_is_forgotten_goes_and_what_was_being_made_does_not_come_back() -> None:
+    memory = PromptMemory(1_000)
+    mine, theirs = OwnedMemory(memory, "mine"), OwnedMemory(memory, "theirs")
+    mine.get_or_make("a", lambda: torch.zeros(10))
+    theirs.get_or_make("b", lambda: torch.zeros(10))
+
+    def made_while_forgetting() -> torch.Tensor:
+        memory.forget("mine")
+        return torch.zeros(10)
+
+    assert len(mine.get_or_make("c", made_while_forgetting)) == 10
+    mine.get_or_make("a", lambda: torch.ones(10))
+    assert (memory.used_bytes, memory.hits) == (40, 0)
+    theirs.get_or_make("b", lambda: torch.ones(10))
+    assert memory.hits == 1
+
+
+def test_names_are_let_go_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 100.0
+    monkeypatch.setattr("pipeline.forgotten.time.monotonic", lambda: now_s)
+    forgotten = Forgotten()
+    forgotten.add("a")
+    assert "a" in forgotten
+    assert "b" not in forgotten
+    now_s += HOLD_S
+    assert "a" not in forgotten
+    forgotten.add("b")
+    assert list(forgotten._until_s) == ["b"]

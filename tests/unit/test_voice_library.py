@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from cache_store.errors import StoreError
+from cache_store.keys import ClipKey
 from deployments import voices
 from deployments.settings import load_settings
 from deployments.speech_reply import audio_warning
@@ -24,9 +28,11 @@ CLIP = load_voices(VOICES_DIR)["aria"].path.read_bytes()
 
 
 class ReplaceableEncoder:
-    """A tokenizer that can be redeployed with other weights, or die."""
+    """A tokenizer that can be redeployed with other weights, die, or take its time."""
 
     def __init__(self) -> None:
+        self.may_go_on = asyncio.Event()
+        self.may_go_on.set()
         self.weights = "a" * 64
         self.is_dead = False
         self.encodes = 0
@@ -45,6 +51,7 @@ class ReplaceableEncoder:
 
     async def encode(self, clip: ReferenceClip) -> VoicePrompt:
         self.encodes += 1
+        await self.may_go_on.wait()
         mel = np.zeros((round(clip.duration_s * 50), 80), np.float32)
         return replace(
             voice_prompt(),
@@ -139,3 +146,88 @@ def test_an_unknown_conditioning_stops_start_up():
 def test_the_header_is_there_when_there_is_something_to_say():
     assert audio_warning(()) == {}
     assert audio_warning(("quiet", "noisy")) == {"X-Audio-Warning": "quiet, noisy"}
+
+
+async def test_a_removed_clip_is_encoded_again_under_every_encoder(library):
+    voice_library, encoder = library
+    clip = (await voice_library.resolve(CLIP)).clip_digest
+    encoder.weights = "b" * 64
+    await encoder.asked_again()
+    await voice_library.resolve(CLIP)
+    await voice_library.forget(clip)
+    tiers = [(await voice_library.resolve(CLIP)).tier]
+    encoder.weights = "a" * 64
+    await encoder.asked_again()
+    tiers.append((await voice_library.resolve(CLIP)).tier)
+    assert tiers == ["miss", "miss"]
+
+
+async def test_a_removal_needs_no_tokenizer(library):
+    voice_library, encoder = library
+    clip = (await voice_library.resolve(CLIP)).clip_digest
+    encoder.is_dead = True
+    await encoder.asked_again()
+    await voice_library.forget(clip)
+    encoder.is_dead = False
+    assert (await voice_library.resolve(CLIP)).tier == "miss"
+
+
+async def test_a_clip_removed_while_it_is_encoded_is_spoken_and_not_kept(library):
+    voice_library, encoder = library
+    clip = (await voice_library.resolve(CLIP)).clip_digest
+    await voice_library.forget(clip)
+    encoder.may_go_on.clear()
+    asked = asyncio.create_task(voice_library.resolve(CLIP))
+    await until(lambda: encoder.encodes == 2)
+    await voice_library.forget(clip)
+    encoder.may_go_on.set()
+    assert (await asked).clip_digest == clip
+    assert (await voice_library.resolve(CLIP)).tier == "miss"
+    assert encoder.encodes == 3
+
+
+async def test_a_clip_removed_while_it_is_decoded_is_not_kept(library, monkeypatch):
+    voice_library, _ = library
+    clip = (await voice_library.resolve(CLIP)).clip_digest
+    await voice_library.forget(clip)
+    decoding, may_go_on = threading.Event(), threading.Event()
+    decode = voices.decode_clip
+
+    def slowly(*args: object) -> ReferenceClip:
+        decoding.set()
+        assert may_go_on.wait(60)
+        return decode(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(voices, "decode_clip", slowly)
+        asked = asyncio.create_task(voice_library.warm(CLIP, is_durable=True))
+        await until(decoding.is_set)
+        await voice_library.forget(clip)
+        may_go_on.set()
+        assert (await asked)["tier"] == "miss"
+    assert (await voice_library.resolve(CLIP)).tier == "miss"
+
+
+async def test_a_tier_that_kept_a_clip_is_told_without_its_address(library, monkeypatch):
+    voice_library, _ = library
+
+    async def keep(clip: ClipKey) -> None:
+        raise StoreError("s3://secret-bucket is down")
+
+    monkeypatch.setattr(voice_library._cache, "forget", keep)
+    with pytest.raises(StageUnavailableError) as raised:
+        await voice_library.forget("ab" * 32)
+    assert "secret" not in raised.value.message
+
+
+async def test_a_tokenizer_that_does_not_answer_is_logged_once_and_so_is_its_return(
+    library, caplog
+):
+    caplog.set_level(logging.INFO)
+    _, encoder = library
+    for is_dead in (True, False, True):
+        encoder.is_dead = is_dead
+        await encoder.asked_again()
+        await encoder.asked_again()
+    assert caplog.text.count("does not tell its fingerprint") == 2
+    assert caplog.text.count("tells its fingerprint again") == 1

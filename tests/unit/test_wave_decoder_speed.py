@@ -140,6 +140,29 @@ async def test_a_kept_prompt_gives_the_same_bytes(
     decoder.close()
 
 
+async def test_a_forgotten_voice_leaves_nothing_even_when_it_is_being_spoken(
+    plain: StepWaveDecoder, vocoder_dir: Path
+) -> None:
+    decoder = StepWaveDecoder(vocoder_dir, threads=1, steps=3, prompt_memory_bytes=10**7)
+    voice, other, ids = make_voice(), make_voice(5, 1), make_ids(9)
+
+    async def speak(voice: VoicePrompt, owner: str, *, forget: bool = False) -> np.ndarray:
+        stream = decoder.stream(token_stream(ids, 1), voice, owner=owner)
+        if forget:
+            decoder.forget(owner)
+        return join([chunk.samples async for chunk in stream])
+
+    await speak(other, "clone_b")
+    kept_bytes = decoder._prompt_memory.used_bytes
+    await speak(voice, "clone_a")
+    decoder.forget("clone_a")
+    assert decoder._prompt_memory.used_bytes == kept_bytes > 0
+    again = await speak(voice, "clone_a", forget=True)
+    assert decoder._prompt_memory.used_bytes == kept_bytes
+    assert np.array_equal(again, join(await pieces(plain, ids, voice)))
+    decoder.close()
+
+
 @pytest.mark.parametrize(
     ("first", "expected"),
     [

@@ -1,0 +1,52 @@
+"""Making an entry of what was computed: encoded, and read back as every other process will.
+
+Knows no tier.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from cache_store.codec import Record, RecordCodec
+from cache_store.erasing import FINGERPRINT
+from cache_store.errors import EntryError, RecordError
+from cache_store.keys import VoiceKey
+from cache_store.reading import Entry
+from cache_store.stats import Tally
+
+logger = logging.getLogger(__name__)
+
+COMPUTE_S = "cache.compute_s"  # metadata: seconds the computation took, hence what a hit saves
+CREATED_UNIX_S = "cache.created_unix_s"  # metadata: when it was computed
+NAMESPACE = "cache.namespace"  # metadata, for inspection: the key covers it
+
+
+class EntrySealer:
+    """Entries of one schema. A record that its schema refuses is counted, and has no bytes."""
+
+    def __init__(self, codec: RecordCodec, tally: Tally) -> None:
+        self._codec = codec
+        self._tally = tally
+
+    def seal(self, key: VoiceKey, record: Record, took_s: float) -> Entry:
+        """What this process serves is what every other one will read."""
+        metadata = {
+            **record.metadata,
+            COMPUTE_S: f"{took_s:.6f}",
+            CREATED_UNIX_S: f"{time.time():.0f}",
+            NAMESPACE: key.namespace,
+            FINGERPRINT: key.encoder_fingerprint,
+        }
+        try:
+            data = self._codec.encode(Record(record.arrays, metadata), key.digest)
+            return Entry(self._codec.decode(data, key.digest), data)
+        except (RecordError, EntryError):
+            logger.exception("the computed record for %s is not stored", key.path)
+            self._tally.events["refused_records"] += 1
+            return Entry(record, None)
+
+
+def compute_s(record: Record) -> float:
+    """Seconds that computing the record took."""
+    return float(record.metadata.get(COMPUTE_S, "0"))

@@ -1,0 +1,55 @@
+"""Threads for blocking calls: a deadline on every wait, and which still run. Knows no store."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any, TypeVar
+
+from cache_store.errors import StoreError, StoreTimeout
+
+T = TypeVar("T")
+
+
+class StoreThreads:
+    """Runs blocking calls; one that outlasts its deadline goes on unseen, but not unknown."""
+
+    def __init__(self, count: int, name: str) -> None:
+        self._pool = ThreadPoolExecutor(count, name)
+        self._lock = threading.Lock()
+        self._running: dict[Future[Any], str] = {}
+
+    async def run(self, deadline_s: float, call: Callable[[], T], owner: str = "") -> T:
+        """The value of `call`. Raises what it raises, or StoreTimeout.
+
+        owner: what `settle` waits for.
+        """
+        try:
+            future = self._pool.submit(call)
+        except RuntimeError as error:  # the pool is shut down
+            raise StoreError(str(error)) from error
+        with self._lock:
+            self._running[future] = owner
+        future.add_done_callback(self._ended)
+        try:
+            async with asyncio.timeout(deadline_s):
+                return await asyncio.wrap_future(future)
+        except TimeoutError as error:
+            raise StoreTimeout(f"no answer within {deadline_s} s") from error
+
+    async def settle(self, owner: str, deadline_s: float) -> None:
+        """Return when no call of the owner runs any more. Raises StoreTimeout."""
+        with self._lock:
+            theirs = [future for future, whose in self._running.items() if whose == owner]
+        if theirs and (await asyncio.to_thread(wait, theirs, deadline_s)).not_done:
+            raise StoreTimeout(f"a call still runs after {deadline_s} s")
+
+    def shutdown(self) -> None:
+        """Start nothing new, and wait for nothing."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _ended(self, future: Future[Any]) -> None:
+        with self._lock:
+            self._running.pop(future, None)

@@ -1,0 +1,581 @@
+"""A removed clip stays removed: every queue, flight, refill, tier and older encoder."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from cache_store.aliases import Alias
+from cache_store.breaker import BreakerPolicy
+from cache_store.codec import Record
+from cache_store.errors import StoreDenied, StoreError
+from cache_store.keyring import Keyring
+from cache_store.keys import AliasKey, ClipKey, VoiceKey
+from cache_store.persistent import QUARANTINE, BlobStore, LocalStore, open_store
+from cache_store.settings import CacheSettings
+from cache_store.tier import PersistentTier
+from cache_store.tiered import VoiceCache, open_cache
+from tests.cache_helpers import (
+    FINGERPRINT,
+    SCHEMA,
+    S3Server,
+    ScriptedTier,
+    make_key,
+    make_record,
+)
+from tests.unit.test_cache_index import Codec, Replicas, hold
+from tests.waiting import until
+
+pytestmark = pytest.mark.unit
+
+CLIP = ClipKey("shared", make_key().clip)
+OTHER_ENCODER = VoiceKey("shared", CLIP.clip, "cd" * 32)
+ALIAS_KEY = AliasKey("shared", "ef" * 32, "01" * 32)
+PATIENT_S = 60.0
+
+
+async def encode() -> Record:
+    return make_record()
+
+
+class Gate:
+    """Holds calls of a store's method until it is opened."""
+
+    def __init__(self, store: BlobStore, method: str, patch: pytest.MonkeyPatch) -> None:
+        self.opened = threading.Event()
+        self.held: list[str] = []
+        self.done: list[str] = []
+        real = getattr(store, method)
+
+        def gated(path: str, *args: object) -> object:
+            self.held.append(path)
+            assert self.opened.wait(PATIENT_S)
+            result = real(path, *args)
+            self.done.append(path)
+            return result
+
+        patch.setattr(store, method, gated)
+
+
+class World:
+    """A cache over a local directory, whose files tell what is kept."""
+
+    def __init__(self, root, **settings) -> None:
+        patient = {"l3_read_deadline_s": PATIENT_S, "l3_write_deadline_s": PATIENT_S}
+        self.settings = CacheSettings(url=str(root), **{**patient, **settings})
+        self.root = root
+        self.store = LocalStore(root)
+        policy = BreakerPolicy(first_probe_s=0.01, longest_probe_s=0.02)
+        self.tier = PersistentTier(self.store, self.settings, policy)
+        self.cache = VoiceCache(SCHEMA, [self.tier], self.settings, failures=Codec())
+
+    def files(self) -> set[str]:
+        ours = (file for file in self.root.rglob("*") if file.is_file())
+        names = {file.relative_to(self.root).as_posix() for file in ours}
+        return {name for name in names if not name.endswith(".probe")}
+
+
+@pytest.fixture
+async def world(tmp_path):
+    made = World(tmp_path)
+    yield made
+    await made.cache.close()
+
+
+@pytest.fixture
+def gate(world, monkeypatch):
+    """Of the store's writes."""
+    made = Gate(world.store, "create", monkeypatch)
+    yield made
+    made.opened.set()
+
+
+async def started(world: World, *names: str) -> None:
+    for name in names:
+        await world.cache.get_or_compute(make_key(name), encode)
+
+
+async def test_what_waits_in_the_queue_is_not_written(world, gate):
+    """Four writers hold on to other clips; the removed one stands behind them."""
+    await started(world, "1", "2", "3", "4")
+    await until(lambda: len(gate.held) == 4)
+    await world.cache.get_or_compute(make_key(), encode)
+    await world.cache.forget(CLIP)
+    gate.opened.set()
+    await until(lambda: world.cache.stats().tiers["l3"]["writeback_entries"] == 0)
+    assert make_key().path not in world.files()
+    assert len(world.files()) == 4
+    assert await world.cache.get(make_key()) is None
+
+
+async def test_a_removal_waits_for_the_write_under_way_and_undoes_it(world, gate):
+    await world.cache.get_or_compute(make_key(), encode)
+    await until(lambda: gate.held == [make_key().path])
+    removal = asyncio.create_task(world.cache.forget(CLIP))
+    await asyncio.sleep(0.05)
+    assert not removal.done()
+    gate.opened.set()
+    await removal
+    assert gate.done == [make_key().path]
+    assert world.files() == set()
+    assert await world.cache.get(make_key()) is None
+
+
+async def test_a_write_that_does_not_end_makes_the_removal_fail(tmp_path, monkeypatch):
+    world = World(tmp_path, l3_write_deadline_s=0.1, writeback_tries=1)
+    gate = Gate(world.store, "create", monkeypatch)
+    await world.cache.get_or_compute(make_key(), encode)
+    await until(lambda: len(gate.held) == 1)
+    with pytest.raises(StoreError, match="still runs"):
+        await world.cache.forget(CLIP)
+    gate.opened.set()
+    await until(lambda: world.files() == {make_key().path})
+    await world.cache.forget(CLIP)  # asked again, as the caller of a failed removal has to
+    assert world.files() == set()
+    await world.cache.close()
+
+
+async def test_a_failed_write_is_not_tried_again_after_a_removal(world, monkeypatch):
+    monkeypatch.setattr("cache_store.writeback.FIRST_RETRY_S", 0.01)
+    real, tries = world.store.create, []
+
+    def fails_once(path: str, data: bytes) -> bool:
+        tries.append(path)
+        if len(tries) == 1:
+            raise StoreError("down")
+        return real(path, data)
+
+    monkeypatch.setattr(world.store, "create", fails_once)
+    await world.cache.get_or_compute(make_key(), encode)
+    await until(lambda: len(tries) == 1)
+    await world.cache.forget(CLIP)
+    await until(lambda: world.cache.stats().tiers["l3"]["writeback_entries"] == 0)
+    await asyncio.sleep(0.05)
+    assert tries == [make_key().path]
+    assert world.files() == set()
+
+
+async def test_while_writing_is_set_aside_the_queue_is_emptied_and_stays_so(world, monkeypatch):
+    real, is_down = world.store.create, threading.Event()
+    is_down.set()
+
+    def create(path: str, data: bytes) -> bool:
+        if is_down.is_set():
+            raise StoreDenied("403")
+        return real(path, data)
+
+    monkeypatch.setattr(world.store, "create", create)
+    await world.cache.get_or_compute(make_key(), encode)
+    await until(lambda: world.cache.stats().tiers["l3"]["write_breaker"] == 1)
+    await world.cache.forget(CLIP)
+    is_down.clear()
+    await until(lambda: world.cache.stats().tiers["l3"]["write_breaker"] == 0)
+    await world.cache.get_or_compute(make_key("later"), encode, durable=True)
+    assert world.files() == {make_key("later").path}
+    assert await world.cache.get(make_key()) is None
+
+
+async def test_a_store_that_cannot_be_reached_makes_the_removal_fail(world, monkeypatch):
+    await world.cache.get_or_compute(make_key(), encode, durable=True)
+
+    def down(*_: object) -> None:
+        raise StoreError("down")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.store, "names", down)
+        with pytest.raises(StoreError):
+            await world.cache.forget(CLIP)
+        patch.undo()
+        patch.setattr(world.store, "delete", down)
+        with pytest.raises(StoreError):
+            await world.cache.forget(CLIP)
+    await world.cache.forget(CLIP)
+    assert world.files() == set()
+
+
+async def test_a_tier_that_fails_does_not_keep_the_others_from_forgetting():
+    near, far = ScriptedTier("l2", is_durable=False), ScriptedTier("l3")
+    cache = VoiceCache(SCHEMA, [near, far], CacheSettings())
+    await cache.get_or_compute(make_key(), encode)
+    far.fails = True
+    with pytest.raises(StoreError):
+        await cache.forget(CLIP)
+    assert near.entries == {}
+    assert len(far.entries) == 1
+
+
+class Held:
+    """A computation that ends when it is let go."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.begun, self.may_end = asyncio.Event(), asyncio.Event()
+        self.calls = 0
+        self._error = error
+
+    async def __call__(self) -> Record:
+        self.calls += 1
+        self.begun.set()
+        await self.may_end.wait()
+        if self._error is not None:
+            raise self._error
+        return make_record()
+
+
+async def test_a_computation_under_way_answers_and_keeps_nothing(world):
+    held = Held()
+    asked = asyncio.create_task(world.cache.get_or_compute(make_key(), held, durable=True))
+    await held.begun.wait()
+    await world.cache.forget(CLIP)
+    held.may_end.set()
+    result = await asked
+    assert (result.tier, result.is_durable) == ("miss", False)
+    assert world.cache.stats().tiers["l3"]["writeback_entries"] == 0
+    assert world.files() == set()
+    assert await world.cache.get(make_key()) is None
+
+
+async def test_a_computation_whose_caller_is_gone_keeps_nothing_either(world):
+    held = Held()
+    asked = asyncio.create_task(world.cache.get_or_compute(make_key(), held))
+    await held.begun.wait()
+    asked.cancel()
+    await world.cache.forget(CLIP)
+    held.may_end.set()
+    await until(lambda: world.cache.stats().in_flight == 0)
+    assert await world.cache.get(make_key()) is None
+
+
+@pytest.mark.usefixtures("virtual_time")
+async def test_a_removal_between_the_call_and_its_task_counts():
+    class Slow(ScriptedTier):
+        async def forget(self, clip: ClipKey) -> None:
+            await super().forget(clip)
+            await asyncio.sleep(1)
+
+    tier = Slow()
+    cache = VoiceCache(SCHEMA, [tier], CacheSettings())
+    asked = asyncio.create_task(cache.get_or_compute(make_key(), encode))
+    await asyncio.sleep(0)
+    assert cache.stats().in_flight == 1
+    await cache.forget(CLIP)
+    await asked
+    assert tier.entries == {}
+
+
+async def test_who_asks_after_the_removal_starts_anew_and_is_kept(world):
+    held = Held()
+    before = asyncio.create_task(world.cache.get_or_compute(make_key(), held))
+    await held.begun.wait()
+    await world.cache.forget(CLIP)
+    after = await world.cache.get_or_compute(make_key(), encode, durable=True)
+    assert (after.joined, after.is_durable) == (False, True)
+    held.may_end.set()
+    await before
+    assert (await world.cache.get(make_key())).tier == "l1"
+    assert world.files() == {make_key().path}
+
+
+async def test_a_request_that_was_decoding_when_the_removal_came_keeps_nothing(world):
+    with world.cache.watch() as watch:
+        await world.cache.forget(CLIP)
+        world.cache.publish_alias(ALIAS_KEY, Alias(CLIP.clip, 1.0), watch)
+        result = await world.cache.get_or_compute(make_key(), encode, durable=True, watch=watch)
+    assert (result.tier, result.is_durable) == ("miss", False)
+    assert await world.cache.find_alias(ALIAS_KEY) is None
+    assert await world.cache.get(make_key()) is None
+    await world.cache.close()
+    assert world.files() == set()
+
+
+async def test_other_clips_and_other_namespaces_are_left_alone(world):
+    theirs = VoiceKey("team-1", CLIP.clip, FINGERPRINT)
+    keys = [make_key("other"), theirs]
+    for key in [make_key(), *keys]:
+        await world.cache.get_or_compute(key, encode, durable=True)
+    held = Held()
+    asked = asyncio.create_task(world.cache.get_or_compute(make_key("running"), held))
+    await held.begun.wait()
+    await world.cache.forget(CLIP)
+    held.may_end.set()
+    await asked
+    for key in [*keys, make_key("running")]:
+        assert (await world.cache.get(key)).tier == "l1"
+    await world.cache.close()
+    assert world.files() == {key.path for key in [*keys, make_key("running")]}
+
+
+async def test_a_failure_is_forgotten_and_not_remembered_afterwards(world):
+    with pytest.raises(ValueError, match="silence"):
+        await world.cache.get_or_compute(make_key(), raising(ValueError("silence")))
+    await world.cache.forget(CLIP)
+    held = Held(ValueError("too short"))
+    asked = asyncio.create_task(world.cache.get_or_compute(make_key(), held))
+    await held.begun.wait()
+    await world.cache.forget(CLIP)
+    held.may_end.set()
+    with pytest.raises(ValueError, match="too short"):
+        await asked
+    assert (await world.cache.get_or_compute(make_key(), encode)).tier == "miss"
+
+
+def raising(error: Exception) -> Callable:
+    async def fail() -> Record:
+        raise error
+
+    return fail
+
+
+async def test_a_reader_under_way_refills_nothing(tmp_path, monkeypatch):
+    writer = World(tmp_path)
+    await writer.cache.get_or_compute(make_key(), encode, durable=True)
+    writer.cache.publish_alias(ALIAS_KEY, Alias(CLIP.clip, 1.0))
+    await writer.cache.close()
+    world, near = World(tmp_path), ScriptedTier("l2", is_durable=False)
+    cache = VoiceCache(SCHEMA, [near, world.tier], world.settings)
+    bytes_read = {path: world.store.get(path, 10**6) for path in world.files()}
+    may_go_on, reading = threading.Event(), []
+
+    def slow(path: str, max_bytes: int) -> bytes | None:
+        reading.append(path)
+        assert may_go_on.wait(PATIENT_S)
+        return bytes_read.get(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.store, "get", slow)
+        readers = [
+            asyncio.create_task(cache.get(make_key())),
+            asyncio.create_task(cache.get_or_compute(make_key(), encode)),
+            asyncio.create_task(cache.find_alias(ALIAS_KEY)),
+        ]
+        await until(lambda: len(reading) == 3)
+        world.tier._eraser.see(make_key())
+        await cache.forget(CLIP)
+        may_go_on.set()
+        found, computed, alias = await asyncio.gather(*readers)
+    assert (found.tier, computed.tier, alias.clip) == ("l3", "l3", CLIP.clip)
+    assert near.entries == {}
+    assert await cache.get(make_key()) is None
+    assert await cache.find_alias(ALIAS_KEY) is None
+    await cache.close()
+    assert world.files() == set()
+
+
+async def test_a_reader_that_begins_while_the_store_still_has_it_keeps_nothing(world, monkeypatch):
+    await world.cache.get_or_compute(make_key(), encode, durable=True)
+    gate = Gate(world.store, "delete", monkeypatch)
+    removal = asyncio.create_task(world.cache.forget(CLIP))
+    await until(lambda: gate.held == [make_key().path])
+    assert (await world.cache.get(make_key())).tier == "l3"
+    gate.opened.set()
+    await removal
+    assert await world.cache.get(make_key()) is None
+
+
+@pytest.mark.parametrize("keyring", [Keyring(), Keyring({"k1": "a secret of length"})])
+async def test_records_of_every_encoder_and_all_aliases_go(tmp_path, keyring):
+    """A new process: it has seen none of the keys."""
+    settings = CacheSettings(url=str(tmp_path), l3_read_deadline_s=PATIENT_S)
+
+    def opened() -> VoiceCache:
+        tier = PersistentTier(LocalStore(tmp_path), settings, keyring=keyring)
+        return VoiceCache(SCHEMA, [tier], settings, keyring)
+
+    old = opened()
+    others = [make_key("other"), VoiceKey("team-1", CLIP.clip, "ee" * 32)]
+    for key in [make_key(), OTHER_ENCODER, *others]:
+        await old.get_or_compute(key, encode, durable=True)
+    uploads = [AliasKey("shared", digit * 64, "01" * 32) for digit in "abc"]
+    for upload in uploads[:2]:
+        old.publish_alias(upload, Alias(CLIP.clip, 1.0))
+    old.publish_alias(uploads[2], Alias(make_key("other").clip, 1.0))
+    await old.close()
+    files = {file.name for file in tmp_path.rglob("*") if CLIP.clip in file.name}
+    assert len(files) == 2  # notes that the aliases lead to the clip
+
+    fresh = opened()
+    await fresh.forget(CLIP)
+    for key in (make_key(), OTHER_ENCODER):
+        assert await fresh.get(key) is None
+    assert [await fresh.find_alias(upload) is None for upload in uploads] == [True, True, False]
+    assert [(await fresh.get(key)).tier for key in others] == ["l3", "l3"]
+    await fresh.close()
+    assert not [file for file in tmp_path.rglob("*") if CLIP.clip in file.name]
+
+
+async def test_set_aside_and_half_written_copies_go_too(world):
+    path = make_key().path
+    world.store.create(path, b"damaged")
+    for directory, name in (("tmp", path), (QUARANTINE, make_key("other").path)):
+        world.store.create(f"{directory}/{name.replace('/', '_')}.0123abcd", b"")
+    assert (await world.cache.get_or_compute(make_key(), encode)).tier == "miss"
+    await until(lambda: world.cache.stats().tiers["l3"]["quarantined"] == 1)
+    await world.cache.forget(CLIP)
+    assert [name.partition("/")[0] for name in world.files()] == [QUARANTINE]
+    assert make_key("other").digest in next(iter(world.files()))
+
+
+async def test_a_removal_waits_for_a_damaged_record_to_be_set_aside(world, monkeypatch):
+    gate = Gate(world.store, "quarantine", monkeypatch)
+    world.store.create(make_key().path, b"damaged")
+    assert await world.cache.get(make_key()) is None
+    removal = asyncio.create_task(world.cache.forget(CLIP))
+    await until(lambda: len(gate.held) == 1)
+    await asyncio.sleep(0.05)
+    gate.opened.set()
+    await removal
+    assert world.files() == set()
+
+
+async def test_an_encoder_of_which_only_damage_is_left_is_passed_over(world):
+    world.store.create(OTHER_ENCODER.path, b"garbage")
+    await world.cache.get_or_compute(make_key(), encode, durable=True)
+    await world.cache.forget(CLIP)
+    assert await world.cache.get(make_key()) is None
+
+
+async def test_records_under_unknown_keys_are_not_said_to_be_removed(world):
+    theirs = VoiceCache(
+        SCHEMA, [world.tier], world.settings, Keyring({"k9": "quite another secret"})
+    )
+    await theirs.get_or_compute(OTHER_ENCODER, encode, durable=True)
+    fresh = World(world.root)
+    with pytest.raises(StoreError, match="sealed under keys"):
+        await fresh.cache.forget(CLIP)
+    await fresh.cache.get(OTHER_ENCODER)  # now the encoder is known
+    await fresh.cache.forget(CLIP)
+    assert fresh.files() == set()
+    await fresh.cache.close()
+
+
+async def test_on_s3(s3_server: S3Server):
+    settings = CacheSettings(
+        url=f"s3://{s3_server.bucket}/forget",
+        storage_options=s3_server.storage_options,
+        l3_read_deadline_s=PATIENT_S,
+        connect_timeout_s=PATIENT_S,
+        read_timeout_s=PATIENT_S,
+    )
+    old = open_cache(settings, SCHEMA)
+    for key in (make_key(), OTHER_ENCODER, make_key("other")):
+        await old.get_or_compute(key, encode, durable=True)
+    old.publish_alias(ALIAS_KEY, Alias(CLIP.clip, 1.0))
+    await old.close()
+    store = open_store(settings)
+    assert len(list(store.list("v1"))) == 5
+    fresh = open_cache(settings, SCHEMA)
+    await fresh.forget(CLIP)
+    await fresh.forget(CLIP)  # nothing is left: fine
+    assert [blob.path for blob in store.list("v1")] == [make_key("other").path]
+    await fresh.close()
+
+
+async def test_an_empty_store_and_no_store_have_nothing_to_forget(tmp_path):
+    for url in (str(tmp_path / "absent"), "none"):
+        cache = open_cache(CacheSettings(url=url), SCHEMA)
+        await cache.forget(CLIP)
+        await cache.close()
+
+
+@pytest.mark.usefixtures("virtual_time")
+class TestCluster:
+    """Several processes over one index."""
+
+    async def test_what_the_index_holds_goes_under_every_encoder(self):
+        replicas = Replicas(2)
+        for key in (make_key(), OTHER_ENCODER, make_key("other")):
+            await replicas.caches[0].get_or_compute(key, encode)
+        replicas.caches[0].publish_alias(ALIAS_KEY, Alias(CLIP.clip, 1.0))
+        await asyncio.sleep(0.01)
+        assert (await replicas.index.stats())["entries"] == 4
+        for cache in reversed(replicas.caches):
+            await cache.forget(CLIP)
+        assert (await replicas.index.stats())["entries"] == 1
+        assert [await cache.get(make_key()) for cache in replicas.caches] == [None, None]
+
+    async def test_a_computation_of_another_process_publishes_nothing(self):
+        replicas, held = Replicas(3), Held()
+        [asked] = replicas.ask(replicas.caches[:1], held)
+        await held.begun.wait()
+        for cache in reversed(replicas.caches):
+            await cache.forget(CLIP)
+        await asyncio.sleep(1)  # some renewals long
+        assert (await replicas.index.stats())["leases"] == 0
+        held.may_end.set()
+        assert (await asked).tier == "miss"
+        await asyncio.sleep(1)
+        assert [await cache.get(make_key()) for cache in replicas.caches] == [None] * 3
+        assert replicas.l3.entries == {}
+        stats = await replicas.index.stats()
+        assert (stats["entries"], stats["leases"]) == (0, 0)
+
+    async def test_its_lease_holds_nobody_up(self):
+        replicas, held = Replicas(2), Held()
+        [asked] = replicas.ask(replicas.caches[:1], held)
+        await held.begun.wait()
+        for cache in replicas.caches:
+            await cache.forget(CLIP)
+        async with asyncio.timeout(0.1):
+            result = await replicas.caches[1].get_or_compute(make_key(), encode)
+        await asyncio.sleep(1)
+        held.may_end.set()
+        await asked
+        assert result.tier == "miss"
+        assert (await replicas.caches[1].get(make_key())).tier == "l1"
+        assert (await replicas.caches[0].get(make_key())).tier == "l2"
+
+    async def test_who_waits_for_a_removed_computation_computes_and_keeps_nothing(self):
+        replicas, held = Replicas(2), Held()
+        asked = replicas.ask(replicas.caches[:1], held)
+        await held.begun.wait()
+        asked += replicas.ask(replicas.caches[1:], held)
+        await asyncio.sleep(0.05)
+        for cache in replicas.caches:
+            await cache.forget(CLIP)
+        held.may_end.set()
+        assert [result.tier for result in await asyncio.gather(*asked)] == ["miss", "miss"]
+        await asyncio.sleep(1)
+        assert [await cache.get(make_key()) for cache in replicas.caches] == [None, None]
+
+    async def test_a_failure_of_a_removed_clip_is_not_remembered(self):
+        replicas, held = Replicas(2, failures=Codec()), Held(ValueError("silence"))
+        [asked] = replicas.ask(replicas.caches[:1], held)
+        await held.begun.wait()
+        for cache in replicas.caches:
+            await cache.forget(CLIP)
+        held.may_end.set()
+        with pytest.raises(ValueError, match="silence"):
+            await asked
+        await asyncio.sleep(0.1)
+        for cache in replicas.caches:
+            assert (await cache.get_or_compute(make_key(), encode)).tier in {"miss", "l2"}
+
+    async def test_a_publication_that_is_late_is_refused_by_the_index(self, monkeypatch):
+        """Sent before the removal, taken in after it: messages may overtake each other."""
+        replicas = Replicas(1)
+        tier, data = replicas.tiers[0], np.zeros(10, np.uint8)
+        sent = tier.origin(CLIP.owner)
+        await tier.forget(CLIP)
+        await replicas.index.publish(make_key().digest, data, sent)
+        assert (await replicas.index.find(make_key().digest))[0].kind == "absent"
+        await replicas.index.publish(make_key().digest, data, tier.origin(CLIP.owner))
+        assert (await replicas.index.find(make_key().digest))[0].kind == "hit"
+
+    async def test_a_publication_that_is_being_stored_is_dropped(self, monkeypatch):
+        replicas, storing, may_go_on = Replicas(1), asyncio.Event(), asyncio.Event()
+
+        async def slowly(data):
+            storing.set()
+            await may_go_on.wait()
+            return await hold(data)
+
+        monkeypatch.setattr(replicas.index, "_store", slowly)
+        await replicas.caches[0].get_or_compute(make_key(), encode)
+        await storing.wait()
+        await replicas.caches[0].forget(CLIP)
+        may_go_on.set()
+        await asyncio.sleep(0.01)
+        assert (await replicas.index.find(make_key().digest))[0].kind == "absent"

@@ -1,0 +1,82 @@
+"""A clip is removed everywhere, or the caller hears that it was not."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+from ray.exceptions import RayActorError
+from ray.serve.exceptions import DeploymentUnavailableError
+
+from deployments import removal
+from deployments.removal import Removal
+from pipeline.errors import StageUnavailableError
+from pipeline.synthesis import speaker_name
+
+pytestmark = pytest.mark.unit
+CLIP = "ab" * 32
+
+
+class Handle:
+    """A deployment of two replicas, which answer or fail."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.told: list[tuple[str, ...]] = []
+        self._error = error
+
+    def broadcast(self, *call: str) -> Handle:
+        self.told.append(call)
+        return self
+
+    async def results_async(self, *, timeout_s: float) -> list[None]:
+        assert timeout_s > 0
+        await asyncio.sleep(0)
+        if self._error is not None:
+            raise self._error
+        return [None, None]
+
+
+@pytest.fixture
+def routers(monkeypatch: pytest.MonkeyPatch):
+    handle = Handle()
+
+    def get_handle(name: str, app: str) -> Handle:
+        assert (name, app) == ("Router", "timbre")
+        return handle
+
+    context = SimpleNamespace(deployment="Router", app_name="timbre")
+    monkeypatch.setattr(removal.serve, "get_replica_context", lambda: context)
+    monkeypatch.setattr(removal.serve, "get_deployment_handle", get_handle)
+    return handle
+
+
+async def test_routers_and_every_stage_are_told(routers):
+    stages = {name: Handle() for name in ("llm", "llm-int4", "vocoder")}
+    await Removal(stages).everywhere(CLIP)
+    assert routers.told == [("forget", CLIP)]
+    for handle in stages.values():
+        assert handle.told == [("forget", speaker_name(CLIP))]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        StageUnavailableError("s3://secret-bucket does not answer"),
+        RayActorError(),
+        DeploymentUnavailableError(None),
+        TimeoutError(),
+    ],
+)
+@pytest.mark.parametrize("where", ["router", "llm", "vocoder"])
+async def test_one_that_may_have_kept_it_fails_the_removal_but_not_the_others(
+    routers, error, where
+):
+    stages = {name: Handle(error if name == where else None) for name in ("llm", "vocoder")}
+    if where == "router":
+        routers._error = error
+    with pytest.raises(StageUnavailableError) as raised:
+        await Removal(stages).everywhere(CLIP)
+    assert "everywhere" in raised.value.message
+    assert not {"bucket", "router", "llm", "vocoder"} & set(raised.value.message.split())
+    assert all(handle.told for handle in [routers, *stages.values()])
