@@ -11,7 +11,7 @@ import ray
 
 from cache_store import cluster
 from cache_store.errors import StoreError
-from cache_store.keys import AliasKey
+from cache_store.keys import AliasKey, ClipKey
 from cache_store.settings import CacheSettings
 from cache_store.tiered import Alias, open_cache
 from tests.cache_helpers import SCHEMA, make_key, make_record, same
@@ -76,6 +76,9 @@ class Replica:
 
     async def publish_alias(self) -> None:
         self.cache.publish_alias(ALIAS_KEY, Alias("ef" * 32, 2.5))
+
+    async def forget(self, name: str) -> None:
+        await self.cache.forget(ClipKey("shared", make_key(name).clip))
 
     async def stats(self) -> dict:
         return self.cache.stats().as_dict()

@@ -8,6 +8,7 @@ import pytest
 import ray
 
 from cache_store import cluster
+from cache_store.errors import StoreError
 from tests.cache_fleet import STORE_BYTES, Fleet, start_cluster, stop_cluster
 from tests.waiting import wait_until
 
@@ -84,12 +85,38 @@ def test_what_a_dead_replica_made_is_still_there(make_fleet):
     ray.get(fleet.request("clip", replicas=fleet.replicas[:1]))
     ray.get(fleet.replicas[0].publish_alias.remote())
     wait_until(lambda: fleet.index_stats()[0]["entries"] == 2)
-    dead = fleet.replicas.pop(0)
-    ray.kill(dead)
-    with pytest.raises(ray.exceptions.RayActorError):
-        ray.get(dead.find_alias.remote())
+    doomed = fleet.replicas.pop(0)
+    ray.kill(doomed)
+    wait_until(lambda: is_dead(doomed))
     assert ray.get(fleet.request("clip"))[0][0] == "l2"
     assert ray.get(fleet.replicas[0].find_alias.remote()).duration_s == 2.5
+
+
+def test_a_clip_forgotten_while_one_replica_computes_and_others_wait_is_gone(make_fleet):
+    fleet = make_fleet(3, l2_shards=2)
+    ray.get(fleet.request("other"))
+    fleet.hold("clip")
+    holder, *others = fleet.replicas
+    requests = fleet.request("clip", replicas=[holder])
+    wait_until(lambda: fleet.computed("clip") == 1)
+    requests += fleet.request("clip", replicas=others)
+    wait_until(lambda: fleet.waited() >= len(others))
+    ray.get([replica.forget.remote("clip") for replica in fleet.replicas])
+    fleet.let_go("clip")
+    assert "miss" in {tier for tier, _, _ in ray.get(requests)}
+    before = fleet.computed("clip")
+    assert ray.get(fleet.request("clip", replicas=others[:1]))[0][0] == "miss"
+    assert fleet.computed("clip") == before + 1
+    assert {tier for tier, _, _ in ray.get(fleet.request("other"))} == {"l1"}
+
+
+def is_dead(replica) -> bool:
+    """A kill takes a moment: calls that reach the process before it are still answered."""
+    try:
+        ray.get(replica.find_alias.remote())
+    except ray.exceptions.RayActorError:
+        return True
+    return False
 
 
 def test_an_encoder_killed_in_the_middle_is_replaced(make_fleet):
@@ -137,8 +164,19 @@ def compute_while(fleet: Fleet, harm, *, ends_first: bool) -> None:
 @pytest.mark.parametrize("for_good", [False, True])
 def test_the_index_killed_during_a_computation(make_fleet, for_good, ends_first):
     fleet = make_fleet(6)
-    index = fleet.index()
-    compute_while(fleet, lambda: ray.kill(index, no_restart=for_good), ends_first=ends_first)
+    index, before = fleet.index(), fleet.index_stats()[0]["incarnation"]
+
+    def is_gone() -> bool:
+        try:
+            return fleet.index_stats()[0]["incarnation"] != before
+        except StoreError:
+            return True
+
+    def kill() -> None:
+        ray.kill(index, no_restart=for_good)
+        wait_until(is_gone)
+
+    compute_while(fleet, kill, ends_first=ends_first)
     fleet.wait_for_index()
     ray.get(fleet.request("later"))
     assert fleet.computed("later") == 1

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
 
+from pipeline.audio.decode import decode_clip
 from tests.serve.service_client import ServiceClient, cloned, listed_clip
 from tests.serve.test_limits import wav
-from tests.waiting import eventually
+from tests.waiting import eventually, wait_until
 
 pytestmark = pytest.mark.serve
 
@@ -39,6 +42,35 @@ def test_a_forgotten_clip_is_encoded_again(client: ServiceClient):
     assert gone.json() == {"clip": warmed["clip"], "deleted": True}
     assert client.http.post("/v1/cache/warm", content=clip).json()["tier"] == "miss"
     assert client.encodes() == before + 1
+
+
+def test_a_forgotten_clip_leaves_nothing_behind(client: ServiceClient):
+    """Neither in the cache's directory nor in the language model's memory."""
+    clip = wav(1.75)
+    spoken = client.http.post("/v1/audio/speech", json=cloned(clip, "a tone"))
+    assert spoken.status_code == 200
+    digest = decode_clip(clip).digest
+    voices = Path(client.service.log).parent / "voices"
+    before = client.gauge("llm", "prefix_bytes")
+    stored = {file for file in voices.rglob("*") if file.is_file()}
+    assert any(digest in file.name for file in stored)  # the note beside the upload's alias
+    gone = client.http.delete(f"/v1/cache/{digest}")
+    assert gone.json() == {"clip": digest, "deleted": True}
+    assert len(stored - {file for file in voices.rglob("*") if file.is_file()}) == 3
+    assert not [file for file in voices.rglob("*") if digest in file.name]
+    assert client.gauge("llm", "prefix_bytes") < before
+    assert client.http.post("/v1/cache/warm", content=clip).json()["tier"] == "miss"
+
+
+def test_a_clip_forgotten_while_it_is_encoded_is_answered_and_not_kept(client: ServiceClient):
+    clip = wav(29.0)
+    digest, before = decode_clip(clip).digest, client.encodes()
+    with ThreadPoolExecutor(1) as pool:
+        warming = pool.submit(client.http.post, "/v1/cache/warm", content=clip)
+        wait_until(lambda: client.encodes() > before)
+        assert client.http.delete(f"/v1/cache/{digest}").json()["deleted"]
+        assert warming.result().json()["clip"] == digest
+    assert client.http.post("/v1/cache/warm", content=clip).json()["tier"] == "miss"
 
 
 def test_warming_takes_json_too(client: ServiceClient):
