@@ -246,9 +246,15 @@ class LLM:
         self.consumed: Callable[[], int] = lambda: 0
 
     async def stream(
-        self, prompt_ids: np.ndarray, sampling: Sampling, stream_id: str, credit_tokens: int
+        self,
+        prompt_ids: np.ndarray,
+        sampling: Sampling,
+        stream_id: str,
+        credit_tokens: int,
+        voice: str,
     ) -> AsyncGenerator[Stamped[TokenChunk]]:
         del prompt_ids, sampling
+        self.voice = voice
         self.stream_id, self.limit = stream_id, credit_tokens
         for index in range(self.n_groups):
             while self.produced + 5 > self.limit:
@@ -275,9 +281,11 @@ async def test_credit_grows_with_what_was_consumed() -> None:
     llm, consumed = LLM(n_groups=40), [0]
     llm.consumed = lambda: consumed[0]
     handle = FakeHandle(llm)
-    async for chunk in lm_of(handle).stream(np.zeros(3, np.int32), Sampling()):
+    lm = lm_of(handle).of("clone_a")
+    async for chunk in lm.stream(np.zeros(3, np.int32), Sampling()):
         consumed[0] += len(chunk.ids)
     assert consumed == [200]
+    assert llm.voice == "clone_a"
     assert llm.most_ahead <= 20
     grants = [args[1] for method, args in handle.calls if method == "grant"]
     assert grants == sorted(grants)

@@ -16,6 +16,7 @@ from deployments import voices
 from deployments.settings import load_settings
 from deployments.speech_reply import audio_warning
 from pipeline.audio.decode import decode_clip
+from pipeline.audio.reference import Reference
 from pipeline.contracts import ReferenceClip, VoicePrompt
 from pipeline.errors import ConfigError, StageUnavailableError
 from pipeline.voice_list import VOICES_DIR, load_voices
@@ -191,15 +192,15 @@ async def test_a_clip_removed_while_it_is_decoded_is_not_kept(library, monkeypat
     clip = (await voice_library.resolve(CLIP)).clip_digest
     await voice_library.forget(clip)
     decoding, may_go_on = threading.Event(), threading.Event()
-    decode = voices.decode_clip
+    read = voices.read_reference
 
-    def slowly(*args: object) -> ReferenceClip:
+    def slowly(*args: object) -> Reference:
         decoding.set()
         assert may_go_on.wait(60)
-        return decode(*args)
+        return read(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(voices, "decode_clip", slowly)
+        patch.setattr(voices, "read_reference", slowly)
         asked = asyncio.create_task(voice_library.warm(CLIP, is_durable=True))
         await until(decoding.is_set)
         await voice_library.forget(clip)
