@@ -40,7 +40,7 @@ format: setup ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 
 test: setup ## every tier: unit, parity, serve, chaos
-	$(PYTEST) -m "not serve and not chaos"
+	$(PYTEST) -n 2 --dist worksteal -m "not serve and not chaos"
 	$(PYTEST) -m "serve or chaos"
 
 # What pip calls torch's CPU build (+cpu) is left out: other indexes offer the same version under its bare number.

@@ -34,5 +34,5 @@ def test_a_smaller_first_chunk_speaks_as_long_and_repeats_in_a_crowd(client: Ser
 
 def test_impossible_frames_are_refused(client: ServiceClient) -> None:
     reply = client.speak(initial_codec_chunk_frames=-1)
-    assert reply.status_code == httpx.codes.UNPROCESSABLE_ENTITY
+    assert reply.status_code == httpx.codes.BAD_REQUEST
     assert reply.json()["error"]["param"] == "initial_codec_chunk_frames"

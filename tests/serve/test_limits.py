@@ -41,7 +41,8 @@ CLIPS = [
     (wav(31.0), 422, "clip_duration", "30"),
     (wav(2.0, level=0.0), 422, "silent_audio", "sil"),
     (wav(2.0, rate_hz=4_000), 422, "sample_rate", "8000"),
-    (b"RIFF but not really", 415, "undecodable_audio", "damaged wav"),
+    (b"RIFF but not really", 415, "undecodable_audio", "no wav"),
+    (b"RIFF\x24\0\0\0WAVEfmt ", 415, "undecodable_audio", "damaged wav"),
     (b"", 415, "undecodable_audio", "empty"),
     (wav(2.0)[:60], 422, "clip_duration", "0.5"),
 ]

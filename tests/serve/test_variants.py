@@ -70,12 +70,18 @@ def test_each_replica_tells_its_memory_and_what_its_start_took(two_variants: Ser
     assert eventually(lambda: "language model int8 is ready: load" in two_variants.log())
 
 
+def test_a_name_of_the_predecessor_means_what_is_deployed(two_variants: ServiceClient) -> None:
+    assert speak(two_variants, model_variant="bnb").content == (
+        speak(two_variants, model_variant="int8").content
+    )
+
+
 def test_what_is_not_deployed_is_refused_with_what_is(two_variants: ServiceClient) -> None:
-    reply = speak(two_variants, model_variant="bnb")
-    assert reply.status_code == httpx.codes.UNPROCESSABLE_ENTITY
+    reply = speak(two_variants, model_variant="awq")
+    assert reply.status_code == httpx.codes.BAD_REQUEST
     error = reply.json()["error"]
     assert error["param"] == "step_audio.model_variant"
-    assert "'bnb'" in error["message"]
+    assert "'awq'" in error["message"]
     assert "deployed: base, int8" in error["message"]
 
 
