@@ -12,11 +12,11 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.exceptions import RayServeException
 
-from deployments.ingress import Router
-from deployments.llm import LLMReplica
-from deployments.preflight import REFUSAL, checked_settings
-from deployments.tokenizer import TokenizerReplica
-from deployments.vocoder import VocoderReplica
+from deployments.config.preflight import REFUSAL, checked_settings
+from deployments.http.ingress import Router
+from deployments.stages.llm import LLMReplica
+from deployments.stages.tokenizer import TokenizerReplica
+from deployments.stages.vocoder import VocoderReplica
 from pipeline.errors import SetupError
 
 

@@ -32,7 +32,7 @@ StateDir = Annotated[Path, typer.Option(help="Where logs and the state of the se
 @one_line_errors
 def lint(config: Path) -> None:
     """Check a serve config: unknown keys, missing blocks, shares that overcommit a device."""
-    from deployments.serve_config import read_serve_config
+    from deployments.config.serve_config import read_serve_config
 
     asks = read_serve_config(config).asks
     for ask in asks:
@@ -45,7 +45,7 @@ def lint(config: Path) -> None:
 @one_line_errors
 def up(config: Config = CPU_CONFIG, state_dir: StateDir = STATE_DIR) -> None:
     """Start the service in the background and wait until it is ready."""
-    from deployments.service import LocalService
+    from deployments.local.service import LocalService
 
     local = LocalService(state_dir)
     with local.sole():
@@ -61,7 +61,7 @@ def up(config: Config = CPU_CONFIG, state_dir: StateDir = STATE_DIR) -> None:
 @one_line_errors
 def down(state_dir: StateDir = STATE_DIR) -> None:
     """Stop the service that `timbre up` or `timbre demo` started."""
-    from deployments.service import LocalService
+    from deployments.local.service import LocalService
 
     stopped = LocalService(state_dir).stop()
     _say("stopped" if stopped else "nothing was running")
@@ -71,8 +71,8 @@ def down(state_dir: StateDir = STATE_DIR) -> None:
 @one_line_errors
 def demo(config: Config = CPU_CONFIG, state_dir: StateDir = STATE_DIR, voice: str = "aria") -> None:
     """Start the service with an empty cache, clone a voice twice, and show what each take cost."""
-    from deployments.demo import speak_once, write_wav
-    from deployments.service import LocalService
+    from deployments.local.demo import speak_once, write_wav
+    from deployments.local.service import LocalService
     from pipeline.voice_list import load_voices
 
     if voice not in (listed := load_voices()):

@@ -28,10 +28,10 @@ from load_tests.llm_arrivals import measure_arrivals
 from load_tests.llm_baselines import Prompts, TransformersStep1, generate, generate_batch
 from load_tests.provenance import provenance
 from pipeline.contracts import Sampling
-from pipeline.stepaudio.engine import AudioVocabulary, Engine
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
-from pipeline.stepaudio.prompt import PromptBuilder
-from pipeline.stepaudio.step1 import Step1Config, Step1ForCausalLM, load_step1
+from pipeline.stepaudio.llm.engine import AudioVocabulary, Engine
+from pipeline.stepaudio.llm.prompt import PromptBuilder
+from pipeline.stepaudio.llm.step1 import Step1Config, Step1ForCausalLM, load_step1
 from pipeline.stepaudio.tokens import AUDIO_TOKENS, GROUP_TOKENS
 
 PROMPT_TOKENS = 200

@@ -29,8 +29,8 @@ from load_tests.report import Row, median_s, publish
 from pipeline.contracts import ReferenceClip, VoicePrompt
 from pipeline.stepaudio.config import TOKENIZER_RATE_HZ
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
-from pipeline.stepaudio.linguistic import LinguisticEncoder, nearest_codes
-from pipeline.stepaudio.voice_encoder import StepVoiceEncoder
+from pipeline.stepaudio.tokenizer.linguistic import LinguisticEncoder, nearest_codes
+from pipeline.stepaudio.tokenizer.voice_encoder import StepVoiceEncoder
 from tests.encoder_files import chunk_loop, make_encoder
 
 CLIP_S = 6.0

@@ -29,21 +29,21 @@ import numpy as np
 import torch
 import yaml
 
-from deployments.local_address import find_free_port
-from deployments.service import LocalService
+from deployments.local.address import find_free_port
+from deployments.local.service import LocalService
 from load_tests.provenance import provenance
 from load_tests.report import Row, median_s, percentile, publish
 from pipeline.audio.decode import decode_clip
 from pipeline.continuity import Continuity, PlaybackMeter
 from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, TokenChunk, VoicePrompt
 from pipeline.stepaudio import tokens
+from pipeline.stepaudio.checkpoint.tiny_configs import SIZES, vocoder_config
 from pipeline.stepaudio.config import VocoderConfig
-from pipeline.stepaudio.flow import Flow
-from pipeline.stepaudio.hift import Hift
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
-from pipeline.stepaudio.tiny_configs import SIZES, vocoder_config
-from pipeline.stepaudio.voice_encoder import StepVoiceEncoder
-from pipeline.stepaudio.wave_decoder import StepWaveDecoder
+from pipeline.stepaudio.tokenizer.voice_encoder import StepVoiceEncoder
+from pipeline.stepaudio.vocoder.flow import Flow
+from pipeline.stepaudio.vocoder.hift import Hift
+from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
 from pipeline.voice_list import load_voices
 from tests.vocoder_files import make_ids, make_voice, token_stream
 

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from pipeline.stepaudio.voice_encoder import SPEAKER_MODEL, SPEECH_TOKENIZER
+from pipeline.stepaudio.tokenizer.voice_encoder import SPEAKER_MODEL, SPEECH_TOKENIZER
 from tests.encoder_files import VQ06_CODES, write_encoder_files
 
 N_MELS = 128

@@ -14,7 +14,7 @@ from pipeline.stepaudio.tokens import GROUP_TOKENS
 
 if TYPE_CHECKING:
     from load_tests.bench_llm import Bench
-    from pipeline.stepaudio.engine import Engine
+    from pipeline.stepaudio.llm.engine import Engine
 
 SLOTS = 8
 LOAD = 0.7  # of the rate at which the engine, always full, finished a sample of the requests

@@ -17,7 +17,7 @@ from transformers.generation.configuration_utils import ContinuousBatchingConfig
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from pipeline.stepaudio.step1 import Step1Config, Step1ForCausalLM, Step1Layer, alibi_slopes
+from pipeline.stepaudio.llm.step1 import Step1Config, Step1ForCausalLM, Step1Layer, alibi_slopes
 
 Prompts = list[list[int]]
 

@@ -48,7 +48,7 @@ def parity(
     from rich.markup import escape
     from rich.table import Table
 
-    from pipeline.stepaudio.parity import run_parity
+    from pipeline.stepaudio.parity.run import run_parity
 
     console = Console()
     table = Table("file", "check", "largest error", "tolerance", "")
@@ -111,7 +111,7 @@ def init(
     seed: Annotated[int, typer.Option(help="The same seed writes the same bytes.")] = 0,
 ) -> None:
     """Write a complete checkpoint with random weights in the official layout."""
-    from pipeline.stepaudio.checkpoint_init import init_checkpoint
+    from pipeline.stepaudio.checkpoint.random_init import init_checkpoint
 
     layout = init_checkpoint(directory, size=size, seed=seed)
     typer.echo(f"wrote the {size} checkpoint (seed {seed}) to {layout.root}")
@@ -124,8 +124,8 @@ def verify(
     digests: Annotated[bool, typer.Option(help="Also hash the files.")] = True,
 ) -> None:
     """Say what is wrong with a checkpoint; exit code 1 if anything is."""
-    from pipeline.stepaudio.byte_progress import BarProgress
-    from pipeline.stepaudio.checkpoint_verify import verify_checkpoint
+    from pipeline.stepaudio.checkpoint.progress import BarProgress
+    from pipeline.stepaudio.checkpoint.verify import verify_checkpoint
 
     with BarProgress() as progress:
         report = verify_checkpoint(directory, digests=digests, progress=progress)
@@ -153,9 +153,9 @@ def download(
 ) -> None:
     """Fetch a published checkpoint; run it again to go on after a cut connection."""
     from pipeline.errors import DownloadError
-    from pipeline.stepaudio.byte_progress import BarProgress
-    from pipeline.stepaudio.checkpoint_download import download_checkpoint
-    from pipeline.stepaudio.checkpoint_verify import verify_checkpoint
+    from pipeline.stepaudio.checkpoint.download import download_checkpoint
+    from pipeline.stepaudio.checkpoint.progress import BarProgress
+    from pipeline.stepaudio.checkpoint.verify import verify_checkpoint
 
     with BarProgress() as progress:
         root = download_checkpoint(

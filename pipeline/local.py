@@ -26,7 +26,7 @@ THREADS = 2
 
 @dataclass(frozen=True, slots=True)
 class OneStream:
-    """Engine settings for a single stream in this process; see pipeline.stepaudio.engine."""
+    """Engine settings for a single stream in this process; see pipeline.stepaudio.llm.engine."""
 
     device: str
     threads: int = THREADS
@@ -68,10 +68,10 @@ class LocalPipeline:
 
     def __init__(self, model: str, device: str = "cpu") -> None:
         """Raises CheckpointError when the checkpoint cannot be used."""
-        from pipeline.stepaudio.engine_loading import load_engine
         from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
-        from pipeline.stepaudio.voice_encoder import StepVoiceEncoder
-        from pipeline.stepaudio.wave_decoder import StepWaveDecoder
+        from pipeline.stepaudio.llm.loading import load_engine
+        from pipeline.stepaudio.tokenizer.voice_encoder import StepVoiceEncoder
+        from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
 
         layout = CheckpointLayout.at(resolve_model(model))
         self._encoder = StepVoiceEncoder(

@@ -15,13 +15,13 @@ from typing import cast
 from pipeline.contracts import RELEASED_WARPING, Mode, SpeechRequest, VoicePrompt, Warping
 from pipeline.edit_values import DIALECT_TAGS, SAME_WORDS
 from pipeline.errors import CheckpointError, TextError
-from pipeline.stepaudio.prompt import (
+from pipeline.stepaudio.llm.prompt import (
     TEXT_PARAM,
     TRANSCRIPT_PARAM,
     PromptBuilder,
     expected_s,
 )
-from pipeline.stepaudio.sampling import warping_limits
+from pipeline.stepaudio.llm.sampling import warping_limits
 from pipeline.synthesis import Script
 from pipeline.text.front_end import front_end
 from pipeline.text.segment import passages

@@ -14,9 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from pipeline.stepaudio.layout import PARAFORMER
-from pipeline.stepaudio.linguistic import ChunkSize, LinguisticEncoder
-from pipeline.stepaudio.parity import fill, value
-from pipeline.stepaudio.voice_encoder import CODEBOOK, SPEAKER_MODEL, SPEECH_TOKENIZER
+from pipeline.stepaudio.parity.run import fill, value
+from pipeline.stepaudio.tokenizer.linguistic import ChunkSize, LinguisticEncoder
+from pipeline.stepaudio.tokenizer.voice_encoder import CODEBOOK, SPEAKER_MODEL, SPEECH_TOKENIZER
 from tests.vocoder_files import SMALL_YAML
 
 FRONTEND_CONF = {

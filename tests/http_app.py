@@ -11,12 +11,12 @@ import httpx
 import numpy as np
 from fastapi import FastAPI
 
-from deployments.cache_routes import add_cache_routes
-from deployments.ingress import make_app
-from deployments.routes import Routes
-from deployments.settings import load_settings
-from deployments.telemetry import RequestMetrics
-from deployments.voices import VoiceLibrary
+from deployments.config.settings import load_settings
+from deployments.http.ingress import make_app
+from deployments.http.routes.cache import add_cache_routes
+from deployments.http.routes.speech import Routes
+from deployments.telemetry.metrics import RequestMetrics
+from deployments.voices.resolver import VoiceLibrary
 from pipeline.contracts import ReferenceClip, SpeechRequest, VoicePrompt
 from pipeline.voice_list import VOICES_DIR, load_voices
 from tests.fakes import FakeSpeaker, voice_prompt

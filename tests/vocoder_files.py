@@ -13,9 +13,9 @@ import yaml
 from pipeline.contracts import TokenChunk, VoicePrompt
 from pipeline.stepaudio import tokens
 from pipeline.stepaudio.config import VocoderConfig
-from pipeline.stepaudio.flow import Flow
-from pipeline.stepaudio.hift import Hift
-from pipeline.stepaudio.parity import fill
+from pipeline.stepaudio.parity.run import fill
+from pipeline.stepaudio.vocoder.flow import Flow
+from pipeline.stepaudio.vocoder.hift import Hift
 
 SMALL_YAML = """\
 # as the official file: classes named by tags, values by reference

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.stepaudio.config import VocoderConfig
-from pipeline.stepaudio.features import slaney_filters
-from pipeline.stepaudio.hift import Hift, source_noise
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
+from pipeline.stepaudio.tokenizer.features import slaney_filters
+from pipeline.stepaudio.vocoder.hift import Hift, source_noise
 from pipeline.stepaudio.weights import load_strict, read_torch
 from training.config import Recipe
 from training.corpus import HOP_SAMPLES, RATE_HZ, TOKENIZER_RATE_HZ, load_corpus

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.stepaudio.waveform import (
+from pipeline.stepaudio.tokenizer.waveform import (
     KEEP_LEFT_S,
     KEEP_RIGHT_S,
     _loud_span,  # the very rule that serving trims by

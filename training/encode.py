@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.stepaudio.features import clip_speaker_fbank
-from pipeline.stepaudio.linguistic import LinguisticTokenizer
-from pipeline.stepaudio.semantic import SemanticTokenizer
-from pipeline.stepaudio.speaker import SpeakerEncoder
+from pipeline.stepaudio.tokenizer.features import clip_speaker_fbank
+from pipeline.stepaudio.tokenizer.linguistic import LinguisticTokenizer
+from pipeline.stepaudio.tokenizer.semantic import SemanticTokenizer
+from pipeline.stepaudio.tokenizer.speaker import SpeakerEncoder
 from pipeline.stepaudio.tokens import interleave
 from training.config import Recipe
 from training.corpus import TOKENIZER_RATE_HZ, Clip, load_corpus

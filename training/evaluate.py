@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from pipeline.contracts import Sampling, SpeechRequest
 from pipeline.local import LocalPipeline, _say
-from pipeline.stepaudio.waveform import resample
+from pipeline.stepaudio.tokenizer.waveform import resample
 from training.config import DEFAULT_CONFIG, Recipe, load_recipe
 from training.corpus import RATE_HZ, TOKENIZER_RATE_HZ, Clip, Corpus, f0_of, load_corpus
 from training.judge import Judge, errors, load_judge, phone_ids

@@ -14,10 +14,10 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline.prompting import FRONT_END_KEY, PASSAGE_KEY
-from pipeline.stepaudio.checkpoint_digests import write_manifest
+from pipeline.stepaudio.checkpoint.digests import write_manifest
+from pipeline.stepaudio.checkpoint.loader_files import write_loader_files
+from pipeline.stepaudio.checkpoint.tiny_configs import lm_config
 from pipeline.stepaudio.layout import SINGLE_SHARD, CheckpointLayout
-from pipeline.stepaudio.loader_files import write_loader_files
-from pipeline.stepaudio.tiny_configs import lm_config
 from pipeline.stepaudio.tokens import VQ02_CODES
 from pipeline.text.phonemes import FRONT_END_NAME
 from training.config import Recipe

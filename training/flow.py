@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.stepaudio.flow import Flow
 from pipeline.stepaudio.tokens import GROUP_ROWS, to_rows
-from pipeline.stepaudio.wave_decoder import CHUNK_ROWS, RECENT_FRAMES
+from pipeline.stepaudio.vocoder.flow import Flow
+from pipeline.stepaudio.vocoder.wave_decoder import CHUNK_ROWS, RECENT_FRAMES
 from training.config import Recipe
 from training.corpus import Corpus, load_corpus
 from training.encode import Encoded, load_embeddings, load_tokens

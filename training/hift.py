@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.stepaudio.config import VocoderConfig
-from pipeline.stepaudio.features import slaney_filters
-from pipeline.stepaudio.hift import F0Predictor, Hift
+from pipeline.stepaudio.tokenizer.features import slaney_filters
+from pipeline.stepaudio.vocoder.hift import F0Predictor, Hift
 from training.config import Recipe
 from training.corpus import HOP_SAMPLES, RATE_HZ, Clip, Corpus, load_corpus
 from training.loop import Schedule, load_trained, train

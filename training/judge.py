@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.stepaudio.features import kaldi_fbank
+from pipeline.stepaudio.tokenizer.features import kaldi_fbank
 from pipeline.text.phonemes import PAUSE, PHONES, WORD_BORDER
 from training.config import Recipe
 from training.corpus import CLASS_ID, CLASSES, Clip, load_corpus

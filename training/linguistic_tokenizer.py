@@ -18,8 +18,8 @@ import yaml
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.stepaudio.linguistic import LinguisticEncoder
-from pipeline.stepaudio.tiny_configs import EXPANDED_MELS, linguistic_config
+from pipeline.stepaudio.checkpoint.tiny_configs import EXPANDED_MELS, linguistic_config
+from pipeline.stepaudio.tokenizer.linguistic import LinguisticEncoder
 from training.config import Recipe
 from training.corpus import CLASSES, Corpus, load_corpus
 from training.loop import Schedule, load_trained, train

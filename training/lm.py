@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.contracts import SpeechRequest, VoicePrompt
-from pipeline.stepaudio.prompt import PromptBuilder
-from pipeline.stepaudio.step1 import Step1Config, Step1ForCausalLM, alibi_slopes
-from pipeline.stepaudio.tiny_configs import lm_config
+from pipeline.stepaudio.checkpoint.tiny_configs import lm_config
+from pipeline.stepaudio.llm.prompt import PromptBuilder
+from pipeline.stepaudio.llm.step1 import Step1Config, Step1ForCausalLM, alibi_slopes
 from pipeline.stepaudio.tokens import AUDIO_TOKENS, GROUP_TOKENS, VQ02_CODES, deinterleave
 from pipeline.text.phonemes import PAUSE
 from training.config import Recipe

@@ -15,13 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.stepaudio.conformer import (
+from pipeline.stepaudio.vocoder.conformer import (
     ConformerEncoder,
     RelativeAttention,
     _distance_to_key,
     relative_positions,
 )
-from pipeline.stepaudio.dit import Attention, Estimator, Modulation, _modulate
+from pipeline.stepaudio.vocoder.dit import Attention, Estimator, Modulation, _modulate
 
 
 def block_mask(

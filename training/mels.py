@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.stepaudio.config import MelConfig
-from pipeline.stepaudio.features import prompt_mel
+from pipeline.stepaudio.tokenizer.features import prompt_mel
 
 SPEC = MelConfig()
 GAIN_DB = (-14.0, 4.0)

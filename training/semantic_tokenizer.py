@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.stepaudio.features import whisper_mel
+from pipeline.stepaudio.tokenizer.features import whisper_mel
 from training.config import Recipe
 from training.corpus import CLASSES, load_corpus
 from training.loop import Schedule, load_trained, train

@@ -6,9 +6,9 @@ import functools
 import tempfile
 from pathlib import Path
 
+from pipeline.stepaudio.checkpoint.tiny_configs import Sizes
+from pipeline.stepaudio.checkpoint.tiny_configs import vocoder_config as vocoder_yaml
 from pipeline.stepaudio.config import VocoderConfig
-from pipeline.stepaudio.tiny_configs import Sizes
-from pipeline.stepaudio.tiny_configs import vocoder_config as vocoder_yaml
 
 # What differs from the random tiny checkpoint: a wider DiT, and a HiFT with fewer and shorter
 # kernels, for speed.

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.stepaudio.features import FBANK_MELS, speaker_fbank
-from pipeline.stepaudio.waveform import limit_peak
+from pipeline.stepaudio.tokenizer.features import FBANK_MELS, speaker_fbank
+from pipeline.stepaudio.tokenizer.waveform import limit_peak
 from training.config import Recipe
 from training.corpus import TOKENIZER_RATE_HZ, load_corpus
 from training.linguistic_tokenizer import voice_medians_hz

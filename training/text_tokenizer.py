@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from pipeline.stepaudio import prompt
+from pipeline.stepaudio.llm import prompt
 from pipeline.stepaudio.tokens import AUDIO_TOKENS
 from pipeline.text.phonemes import PAUSE, PHONES
 

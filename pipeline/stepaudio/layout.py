@@ -227,7 +227,7 @@ def _generated_tiny() -> Path:
 
     Several processes may try at once: the first to publish wins.
     """
-    from pipeline.stepaudio.checkpoint_init import init_checkpoint
+    from pipeline.stepaudio.checkpoint.random_init import init_checkpoint
 
     final = home_directory() / "checkpoints" / f"{TINY}-{TINY_REVISION}"
     if final.is_dir():

@@ -10,7 +10,7 @@ import threading
 import httpx
 import pytest
 
-from deployments.llm import LEASE_S
+from deployments.stages.llm import LEASE_S
 from tests.serve.service_client import TEXT, TIMEOUT_S, ServiceClient, body
 from tests.waiting import eventually
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.stepaudio.features import clip_tokenizer_wav
-from pipeline.stepaudio.linguistic import LinguisticEncoder, nearest_codes
-from pipeline.stepaudio.parity import fill
-from pipeline.stepaudio.parity_frontend import FRONTEND_CONF, check_frontend, check_vq02
+from pipeline.stepaudio.parity.frontend import FRONTEND_CONF, check_frontend, check_vq02
+from pipeline.stepaudio.parity.run import fill
+from pipeline.stepaudio.tokenizer.features import clip_tokenizer_wav
+from pipeline.stepaudio.tokenizer.linguistic import LinguisticEncoder, nearest_codes
 from tests.encoder_files import chunk_loop
 
 pytestmark = pytest.mark.parity

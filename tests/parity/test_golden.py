@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli import app
-from pipeline.stepaudio import parity
-from pipeline.stepaudio.parity import Check, golden_files, run_parity
+from pipeline.stepaudio.parity import run as parity
+from pipeline.stepaudio.parity.run import Check, golden_files, run_parity
 
 pytestmark = pytest.mark.parity
 

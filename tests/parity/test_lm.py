@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from pipeline.contracts import Sampling
-from pipeline.stepaudio.engine import Engine
-from pipeline.stepaudio.parity_lm import check_lm, check_prompts, golden_model
-from pipeline.stepaudio.sampling import AudioVocabulary
+from pipeline.stepaudio.llm.engine import Engine
+from pipeline.stepaudio.llm.sampling import AudioVocabulary
+from pipeline.stepaudio.parity.lm import check_lm, check_prompts, golden_model
 
 pytestmark = pytest.mark.parity
 

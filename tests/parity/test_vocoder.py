@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from pipeline.stepaudio.config import VocoderConfig
-from pipeline.stepaudio.hift import Hift
-from pipeline.stepaudio.parity import fill
-from pipeline.stepaudio.parity_vocoder import check_vocoder, largest_difference
+from pipeline.stepaudio.parity.run import fill
+from pipeline.stepaudio.parity.vocoder import check_vocoder, largest_difference
+from pipeline.stepaudio.vocoder.hift import Hift
 
 pytestmark = pytest.mark.parity
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from deployments import service
-from deployments.service import LocalService
+from deployments.local import service
+from deployments.local.service import LocalService
 from tests.cache_helpers import free_port
 from tests.conftest import ROOT
 from tests.serve.service_client import ServiceClient

@@ -19,7 +19,7 @@ import httpx
 import numpy as np
 import psutil
 
-from deployments.service import RunningService
+from deployments.local.service import RunningService
 from pipeline.voice_list import VOICES_DIR, load_voices
 from tests.waiting import wait_until
 

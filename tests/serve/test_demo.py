@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from faster_whisper.audio import decode_audio
 
-from deployments.demo import TEXT, speak_once, write_wav
+from deployments.local.demo import TEXT, speak_once, write_wav
 from tests.serve.service_client import ServiceClient
 from training.strangers import RATE_HZ, Strangers
 

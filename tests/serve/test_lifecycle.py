@@ -16,7 +16,7 @@ import httpx
 import pytest
 import yaml
 
-from deployments.llm import LEASE_S
+from deployments.stages.llm import LEASE_S
 from pipeline.errors import SetupError
 from tests.cache_helpers import S3Server
 from tests.serve.conftest import START_TIMEOUT_S, running, write_config

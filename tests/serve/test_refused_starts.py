@@ -12,7 +12,7 @@ import psutil
 import pytest
 import yaml
 
-from deployments.local_process import end_session, spawn
+from deployments.local.process import end_session, spawn
 from tests.cache_helpers import free_port
 from tests.conftest import ROOT
 from tests.serve.conftest import ENVIRONMENT, START_TIMEOUT_S

@@ -15,8 +15,9 @@ from cache_store.errors import StoreError
 from cache_store.housekeeping import Housekeeper
 from cache_store.maintenance import GcPolicy
 from cache_store.writeback import WriteBack
-from deployments import background, kept_gauges
+from deployments import background
 from deployments.background import watched
+from deployments.telemetry import gauges as kept_gauges
 from tests.cache_helpers import make_key
 from tests.waiting import until, wait_until
 

@@ -15,10 +15,10 @@ import httpx
 import pytest
 from fastapi import Request
 
-from deployments import routes
-from deployments.body_budget import BodyBudget
-from deployments.read_body import INLINE_BYTES, receive_body
-from deployments.settings import load_settings
+from deployments.config.settings import load_settings
+from deployments.http.bodies.budget import BodyBudget
+from deployments.http.bodies.read import INLINE_BYTES, receive_body
+from deployments.http.routes import speech as routes
 from pipeline.errors import CapacityError, ConfigError, InputError
 from tests.http_app import CLIP, SAID, HttpApp, error_of, http_app
 from tests.waiting import GIVE_UP_S, until

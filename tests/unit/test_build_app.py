@@ -9,8 +9,8 @@ import pytest
 import yaml
 from ray.serve.exceptions import RayServeException
 
-from deployments import preflight
 from deployments.app import build_app
+from deployments.config import preflight
 
 pytestmark = pytest.mark.unit
 ROOT = Path(__file__).resolve().parents[2]

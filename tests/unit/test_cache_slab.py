@@ -14,18 +14,19 @@ import torch
 
 from pipeline.contracts import VoicePrompt
 from pipeline.errors import StageError
-from pipeline.stepaudio import tokens, wave_decoder
-from pipeline.stepaudio.cache_slab import (
+from pipeline.stepaudio import tokens
+from pipeline.stepaudio.config import VocoderConfig
+from pipeline.stepaudio.vocoder import wave_decoder
+from pipeline.stepaudio.vocoder.flow import Flow, FlowCache, stretch_mel
+from pipeline.stepaudio.vocoder.memory_plan import SLAB_FRAMES, SlabShape
+from pipeline.stepaudio.vocoder.prompt_memory import tensor_bytes
+from pipeline.stepaudio.vocoder.slab import (
     SlabBlock,
     SlabPool,
     copied_into,
     empty_caches,
 )
-from pipeline.stepaudio.config import VocoderConfig
-from pipeline.stepaudio.flow import Flow, FlowCache, stretch_mel
-from pipeline.stepaudio.prompt_memory import tensor_bytes
-from pipeline.stepaudio.vocoder_memory import SLAB_FRAMES, SlabShape
-from pipeline.stepaudio.wave_decoder import StepWaveDecoder
+from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
 from tests.vocoder_files import join, make_ids, make_voice, small_modules, token_stream
 from tests.vocoder_files import write_vocoder as write
 

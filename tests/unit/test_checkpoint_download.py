@@ -15,8 +15,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 
 from pipeline.errors import ConfigError, DownloadError
-from pipeline.stepaudio import checkpoint_digests, checkpoint_download
-from pipeline.stepaudio.checkpoint_download import download_checkpoint
+from pipeline.stepaudio.checkpoint import digests as checkpoint_digests
+from pipeline.stepaudio.checkpoint import download as checkpoint_download
+from pipeline.stepaudio.checkpoint.download import download_checkpoint
 
 pytestmark = pytest.mark.unit
 

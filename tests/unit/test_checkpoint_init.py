@@ -15,7 +15,7 @@ from safetensors import safe_open
 from sentencepiece import SentencePieceProcessor
 
 from pipeline.errors import CheckpointError, ConfigError
-from pipeline.stepaudio.checkpoint_init import init_checkpoint
+from pipeline.stepaudio.checkpoint.random_init import init_checkpoint
 from pipeline.stepaudio.layout import CheckpointLayout
 from pipeline.stepaudio.tokens import AUDIO_TOKENS
 

@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from pipeline.contracts import ReferenceClip, Sampling, SpeechRequest, VoicePrompt
-from pipeline.stepaudio.checkpoint_init import init_checkpoint
-from pipeline.stepaudio.engine import Engine
+from pipeline.stepaudio.checkpoint.random_init import init_checkpoint
 from pipeline.stepaudio.layout import CheckpointLayout
-from pipeline.stepaudio.prompt import PromptBuilder
-from pipeline.stepaudio.step1 import load_step1
-from pipeline.stepaudio.voice_encoder import StepVoiceEncoder
-from pipeline.stepaudio.wave_decoder import StepWaveDecoder
+from pipeline.stepaudio.llm.engine import Engine
+from pipeline.stepaudio.llm.prompt import PromptBuilder
+from pipeline.stepaudio.llm.step1 import load_step1
+from pipeline.stepaudio.tokenizer.voice_encoder import StepVoiceEncoder
+from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
 
 pytestmark = pytest.mark.unit
 

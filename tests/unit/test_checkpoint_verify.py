@@ -16,10 +16,10 @@ import yaml
 from safetensors.torch import load_file, save_file
 from sentencepiece import sentencepiece_model_pb2
 
-from pipeline.stepaudio import checkpoint_digests
-from pipeline.stepaudio.checkpoint_digests import OFFICIAL, Expected
-from pipeline.stepaudio.checkpoint_init import init_checkpoint
-from pipeline.stepaudio.checkpoint_verify import verify_checkpoint
+from pipeline.stepaudio.checkpoint import digests as checkpoint_digests
+from pipeline.stepaudio.checkpoint.digests import OFFICIAL, Expected
+from pipeline.stepaudio.checkpoint.random_init import init_checkpoint
+from pipeline.stepaudio.checkpoint.verify import verify_checkpoint
 from pipeline.stepaudio.layout import CheckpointLayout
 
 pytestmark = pytest.mark.unit

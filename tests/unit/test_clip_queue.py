@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.contracts import ReferenceClip
-from pipeline.stepaudio.clip_queue import ClipQueue
+from pipeline.stepaudio.tokenizer.clip_queue import ClipQueue
 
 pytestmark = pytest.mark.unit
 

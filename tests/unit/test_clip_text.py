@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments import clip_text
-from deployments.clip_text import clip_bytes
+from deployments.http.bodies import clip_text
+from deployments.http.bodies.clip_text import clip_bytes
 from pipeline.errors import InputError, UnsupportedError
 
 pytestmark = pytest.mark.unit

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psutil
 import pytest
 
-from deployments import cores
+from deployments.local import cores
 
 pytestmark = pytest.mark.unit
 

@@ -8,7 +8,7 @@ from concurrent.futures import CancelledError
 
 import pytest
 
-from pipeline.stepaudio.decode_worker import DecodeWorker, Job
+from pipeline.stepaudio.vocoder.decode_worker import DecodeWorker, Job
 from tests.waiting import GIVE_UP_S, wait_until
 
 pytestmark = pytest.mark.unit

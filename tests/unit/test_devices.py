@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from deployments.devices import (
+from deployments.config.settings import TokenizerSettings
+from deployments.stages.limits import (
     ARENA_PART,
     ARENAS,
     GIB,
@@ -16,7 +17,6 @@ from deployments.devices import (
     cap_bytes,
     claim_device,
 )
-from deployments.settings import TokenizerSettings
 from pipeline.errors import ConfigError
 
 pytestmark = pytest.mark.unit

@@ -20,12 +20,12 @@ from pipeline.errors import (
     TextError,
     UnsupportedError,
 )
-from pipeline.stepaudio.credit import TokenCredit
-from pipeline.stepaudio.engine import Engine
-from pipeline.stepaudio.parity import fill
-from pipeline.stepaudio.runner import Step1Runner
-from pipeline.stepaudio.sampling import AudioVocabulary
-from pipeline.stepaudio.step1 import Step1Config, Step1ForCausalLM
+from pipeline.stepaudio.llm.credit import TokenCredit
+from pipeline.stepaudio.llm.engine import Engine
+from pipeline.stepaudio.llm.runner import Step1Runner
+from pipeline.stepaudio.llm.sampling import AudioVocabulary
+from pipeline.stepaudio.llm.step1 import Step1Config, Step1ForCausalLM
+from pipeline.stepaudio.parity.run import fill
 from pipeline.stepaudio.tokens import deinterleave
 from tests.waiting import GIVE_UP_S, until
 

@@ -9,9 +9,9 @@ import pytest
 import typer.main
 from typer.core import TyperGroup
 
-from deployments import environment
 from deployments.cli import app
-from deployments.settings import Settings, load_settings
+from deployments.config import environment
+from deployments.config.settings import Settings, load_settings
 from pipeline.errors import ConfigError
 
 pytestmark = pytest.mark.unit

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline.stepaudio.config import MelConfig
-from pipeline.stepaudio.features import (
+from pipeline.stepaudio.tokenizer.features import (
     clip_prompt_mel,
     clip_tokenizer_wav,
     kaldi_fbank,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from deployments.http_models import SpeechBody, read_order
-from deployments.settings import Limits, VocoderSettings
-from deployments.vocoder import adapt_first_chunk
+from deployments.config.settings import Limits, VocoderSettings
+from deployments.http.dialects.openai import SpeechBody, read_order
+from deployments.stages.vocoder import adapt_first_chunk
 from pipeline.contracts import SpeechRequest
 
 pytestmark = pytest.mark.unit

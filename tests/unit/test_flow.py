@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from pipeline.stepaudio import tokens
-from pipeline.stepaudio.dit import Retention
-from pipeline.stepaudio.flow import NOISE_FRAMES, Flow, FlowCache, Schedule, stretch_mel
+from pipeline.stepaudio.vocoder.dit import Retention
+from pipeline.stepaudio.vocoder.flow import NOISE_FRAMES, Flow, FlowCache, Schedule, stretch_mel
 from tests.vocoder_files import make_ids, make_voice, small_modules, write_vocoder
 
 pytestmark = pytest.mark.unit

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from pipeline.stepaudio import tokens
-from pipeline.stepaudio.flow import Flow, FlowCache, Schedule, stretch_mel
-from pipeline.stepaudio.flow_batch import (
+from pipeline.stepaudio.parity.vocoder import MEL_TOLERANCE
+from pipeline.stepaudio.vocoder.flow import Flow, FlowCache, Schedule, stretch_mel
+from pipeline.stepaudio.vocoder.flow_batch import (
     StreamChunk,
     WholeUtterance,
     inference_batch,
     inference_chunks,
 )
-from pipeline.stepaudio.parity_vocoder import MEL_TOLERANCE
 from tests.vocoder_files import make_ids, make_voice, small_modules, write_vocoder
 
 pytestmark = pytest.mark.unit

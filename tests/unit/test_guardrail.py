@@ -17,7 +17,7 @@ from pipeline.contracts import (
     VoicePrompt,
 )
 from pipeline.guardrail import LOOP_GROUPS, Quality, TokenGuard, Verdict
-from pipeline.stepaudio.prompt import least_audio_tokens, max_audio_tokens
+from pipeline.stepaudio.llm.prompt import least_audio_tokens, max_audio_tokens
 from pipeline.synthesis import ChainedSpeaker, SpeechChunk
 from tests.fakes import FakeDecoder, FakePrompts, voice_prompt
 

@@ -14,9 +14,9 @@ import torch
 from pipeline.contracts import ReferenceClip
 from pipeline.errors import SampleRateError, StageError, StageUnavailableError
 from pipeline.stepaudio import health
-from pipeline.stepaudio.decode_worker import DecodeWorker, Job
 from pipeline.stepaudio.health import StageHealth, is_device_lost
-from pipeline.stepaudio.voice_encoder import StepVoiceEncoder
+from pipeline.stepaudio.tokenizer.voice_encoder import StepVoiceEncoder
+from pipeline.stepaudio.vocoder.decode_worker import DecodeWorker, Job
 from tests.encoder_files import write_encoder_files
 from tests.waiting import GIVE_UP_S, wait_until
 

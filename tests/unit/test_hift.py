@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.stepaudio.hift import HarmonicSource, Hift, source_noise
-from pipeline.stepaudio.hift_stream import HiftState, cross_fade, decode_chunk
+from pipeline.stepaudio.vocoder.hift import HarmonicSource, Hift, source_noise
+from pipeline.stepaudio.vocoder.hift_stream import HiftState, cross_fade, decode_chunk
 from tests.vocoder_files import small_modules, write_vocoder
 
 pytestmark = pytest.mark.unit

@@ -13,9 +13,9 @@ from fastapi import FastAPI, Request, WebSocket
 from fastapi.responses import StreamingResponse
 from starlette.types import Message, Scope
 
-from deployments.http_edge import Edge
-from deployments.ingress import add_error_handlers
-from deployments.request_id import CleanRequestId, request_id_of
+from deployments.http.edge import Edge
+from deployments.http.ingress import add_error_handlers
+from deployments.http.request_id import CleanRequestId, request_id_of
 from pipeline.errors import CapacityError, StageError, TextError
 
 pytestmark = pytest.mark.unit

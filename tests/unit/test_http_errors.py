@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from deployments.http_errors import STATUS_OF, PublicError, answer_error, status_of
+from deployments.http.errors import STATUS_OF, PublicError, answer_error, status_of
 from pipeline import errors
 from pipeline.errors import (
     CapacityError,

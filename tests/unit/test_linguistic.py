@@ -13,13 +13,13 @@ import yaml
 
 from pipeline.errors import CheckpointError
 from pipeline.stepaudio.layout import PARAFORMER
-from pipeline.stepaudio.linguistic import (
+from pipeline.stepaudio.tokenizer.linguistic import (
     ChunkSize,
     ClipFrames,
     LinguisticTokenizer,
     nearest_codes,
 )
-from pipeline.stepaudio.voice_encoder import CODEBOOK
+from pipeline.stepaudio.tokenizer.voice_encoder import CODEBOOK
 from tests.encoder_files import chunk_loop, make_encoder, write_cmvn, write_encoder_files
 
 pytestmark = pytest.mark.unit
@@ -249,7 +249,7 @@ def test_funasr_is_not_left_half_imported() -> None:
     """In a process of its own, since other tests may import funasr."""
     script = (
         "import sys\n"
-        "from pipeline.stepaudio.funasr_parts import funasr_classes\n"
+        "from pipeline.stepaudio.tokenizer.funasr_parts import funasr_classes\n"
         "assert not [m for m in sys.modules if m.startswith('funasr')]\n"
         "first = funasr_classes()\n"
         "assert first is funasr_classes()\n"

@@ -10,11 +10,11 @@ from sentencepiece import SentencePieceProcessor
 from transformers import AutoTokenizer, GenerationConfig
 
 from pipeline.prompting import read_warping
-from pipeline.stepaudio import prompt
-from pipeline.stepaudio.checkpoint_init import init_checkpoint
-from pipeline.stepaudio.checkpoint_verify import verify_checkpoint
+from pipeline.stepaudio.checkpoint.random_init import init_checkpoint
+from pipeline.stepaudio.checkpoint.verify import verify_checkpoint
 from pipeline.stepaudio.layout import PACKAGED_TINY, CheckpointLayout
-from pipeline.stepaudio.step1 import Step1Config
+from pipeline.stepaudio.llm import prompt
+from pipeline.stepaudio.llm.step1 import Step1Config
 from pipeline.stepaudio.weights import read_torch
 from pipeline.voice_list import load_voices
 

@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from deployments.local_address import find_free_port, listen_address, past_proxies, url_of
+from deployments.local.address import find_free_port, listen_address, past_proxies, url_of
 from pipeline.errors import ConfigError
 
 pytestmark = pytest.mark.unit

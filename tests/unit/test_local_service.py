@@ -19,10 +19,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from deployments import local_process, service
 from deployments.cli import app
-from deployments.local_process import end_session, find_process
-from deployments.service import LocalService, RunningService
+from deployments.local import process as local_process
+from deployments.local import service
+from deployments.local.process import end_session, find_process
+from deployments.local.service import LocalService, RunningService
 from pipeline.errors import ConfigError, SetupError
 from tests.cache_helpers import free_port
 from tests.conftest import ROOT

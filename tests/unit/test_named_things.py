@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deployments.named_things import missing_here, unknown_names
-from deployments.serve_config import lint
-from deployments.settings import load_settings
+from deployments.config.named_things import missing_here, unknown_names
+from deployments.config.serve_config import lint
+from deployments.config.settings import load_settings
 
 pytestmark = pytest.mark.unit
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from pipeline.errors import CheckpointError, ConfigError, StageError
-from pipeline.stepaudio.features import speaker_fbank
-from pipeline.stepaudio.onnx_session import open_session
-from pipeline.stepaudio.semantic import SemanticTokenizer
-from pipeline.stepaudio.speaker import SpeakerEncoder
+from pipeline.stepaudio.tokenizer.features import speaker_fbank
+from pipeline.stepaudio.tokenizer.onnx_session import open_session
+from pipeline.stepaudio.tokenizer.semantic import SemanticTokenizer
+from pipeline.stepaudio.tokenizer.speaker import SpeakerEncoder
 from tests.encoder_files import write_speaker_model, write_speech_tokenizer
 
 pytestmark = pytest.mark.unit

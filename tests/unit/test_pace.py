@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.stepaudio.pace import STRETCH, PrefillPace
+from pipeline.stepaudio.llm.pace import STRETCH, PrefillPace
 
 pytestmark = pytest.mark.unit
 

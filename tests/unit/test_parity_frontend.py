@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.stepaudio.linguistic import nearest_codes
-from pipeline.stepaudio.parity_frontend import check_vq02
+from pipeline.stepaudio.parity.frontend import check_vq02
+from pipeline.stepaudio.tokenizer.linguistic import nearest_codes
 from tests.encoder_files import chunk_loop, encoder_conf, make_encoder
 
 pytestmark = pytest.mark.unit

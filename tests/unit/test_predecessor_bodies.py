@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from deployments.model_names import ModelNames
-from deployments.settings import load_settings
+from deployments.config.settings import load_settings
+from deployments.http.model_names import ModelNames
 from pipeline.contracts import Mode
 from pipeline.errors import UnsupportedError
 from tests.http_app import CLIP, SAID, HttpApp, error_of, http_app

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from pipeline.contracts import Sampling
-from pipeline.stepaudio.engine import Engine
-from pipeline.stepaudio.parity import fill
-from pipeline.stepaudio.prefix import PrefixCache, prefix_length
-from pipeline.stepaudio.runner import Step1Runner
-from pipeline.stepaudio.sampling import AudioVocabulary
-from pipeline.stepaudio.step1 import Step1Config, Step1ForCausalLM
+from pipeline.stepaudio.llm.engine import Engine
+from pipeline.stepaudio.llm.prefix import PrefixCache, prefix_length
+from pipeline.stepaudio.llm.runner import Step1Runner
+from pipeline.stepaudio.llm.sampling import AudioVocabulary
+from pipeline.stepaudio.llm.step1 import Step1Config, Step1ForCausalLM
+from pipeline.stepaudio.parity.run import fill
 
 pytestmark = pytest.mark.unit
 

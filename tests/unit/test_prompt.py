@@ -10,7 +10,7 @@ import pytest
 from pipeline.contracts import Mode, SpeechRequest, VoicePrompt
 from pipeline.edit_values import EDIT_VALUES, PARALINGUISTIC_TAGS
 from pipeline.errors import CheckpointError, ConfigError, TextError, UnsupportedError
-from pipeline.stepaudio.prompt import (
+from pipeline.stepaudio.llm.prompt import (
     PromptBuilder,
     audio_token_string,
     least_audio_tokens,

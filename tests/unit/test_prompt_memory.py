@@ -9,7 +9,12 @@ import pytest
 import torch
 
 from pipeline.forgotten import HOLD_S, Forgotten
-from pipeline.stepaudio.prompt_memory import OwnedMemory, PromptMemory, tensor_bytes, voice_key
+from pipeline.stepaudio.vocoder.prompt_memory import (
+    OwnedMemory,
+    PromptMemory,
+    tensor_bytes,
+    voice_key,
+)
 from tests.vocoder_files import make_voice
 
 pytestmark = pytest.mark.unit

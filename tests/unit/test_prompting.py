@@ -14,7 +14,7 @@ from pipeline.contracts import Mode, Sampling, SpeechRequest, Warping
 from pipeline.errors import CheckpointError, TextError
 from pipeline.prompting import CheckpointPrompts, read_warping
 from pipeline.stepaudio.layout import PACKAGED_TINY, CheckpointLayout
-from pipeline.stepaudio.prompt import DIALECT_TAGS, PromptBuilder
+from pipeline.stepaudio.llm.prompt import DIALECT_TAGS, PromptBuilder
 from pipeline.synthesis import Script
 from pipeline.text.front_end import FrontEnd
 from tests.fakes import voice_prompt

@@ -14,8 +14,8 @@ import uvicorn
 import yaml
 from uvicorn.config import HTTP_PROTOCOLS
 
-from deployments.proxy import set_up_proxy
-from deployments.request_id import CleanRequestId
+from deployments.http.proxy import set_up_proxy
+from deployments.http.request_id import CleanRequestId
 from tests.cache_helpers import free_port
 from tests.waiting import GIVE_UP_S, until
 

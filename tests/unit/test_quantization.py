@@ -12,8 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline.errors import CheckpointError
-from pipeline.stepaudio.parity import fill
-from pipeline.stepaudio.quantization import (
+from pipeline.stepaudio.llm.quantization import (
     int8_wide,
     pack_int4,
     pack_int8,
@@ -22,9 +21,10 @@ from pipeline.stepaudio.quantization import (
     quantize_int8,
     unpack_words,
 )
-from pipeline.stepaudio.runner import Step1Runner
-from pipeline.stepaudio.sampling import AudioVocabulary
-from pipeline.stepaudio.step1 import Step1Config, Step1ForCausalLM, load_step1
+from pipeline.stepaudio.llm.runner import Step1Runner
+from pipeline.stepaudio.llm.sampling import AudioVocabulary
+from pipeline.stepaudio.llm.step1 import Step1Config, Step1ForCausalLM, load_step1
+from pipeline.stepaudio.parity.run import fill
 
 pytestmark = pytest.mark.unit
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from cache_store.settings import CacheSettings
-from deployments import readiness
-from deployments.readiness import Readiness
-from deployments.settings import Settings
-from deployments.voices import VoiceLibrary
+from deployments.config.settings import Settings
+from deployments.stages import health as readiness
+from deployments.stages.health import Readiness
+from deployments.voices.resolver import VoiceLibrary
 from tests.fakes import FakeHandle
 
 pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("virtual_time")]

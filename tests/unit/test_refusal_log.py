@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from deployments import telemetry
+from deployments.telemetry import metrics as telemetry
 from pipeline import errors
 from pipeline.errors import CapacityError, StageError, TextError
 

@@ -16,8 +16,9 @@ from ray.serve.exceptions import (
     RequestCancelledError,
 )
 
-from deployments import remote
-from deployments.remote import (
+from deployments.config.settings import Limits
+from deployments.stages import clients as remote
+from deployments.stages.clients import (
     ATTEMPTS,
     RemoteEncoder,
     RemoteLM,
@@ -25,8 +26,7 @@ from deployments.remote import (
     RemoteStatus,
     stage_errors,
 )
-from deployments.settings import Limits
-from deployments.stage_metrics import Stamped, stamped
+from deployments.telemetry.stage_metrics import Stamped, stamped
 from pipeline.contracts import (
     ReferenceClip,
     Sampling,

@@ -9,8 +9,8 @@ import pytest
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import DeploymentUnavailableError
 
-from deployments import removal
-from deployments.removal import Removal
+from deployments.stages import removal
+from deployments.stages.removal import Removal
 from pipeline.errors import StageUnavailableError
 from pipeline.synthesis import speaker_name
 

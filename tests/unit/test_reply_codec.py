@@ -8,8 +8,8 @@ import threading
 import numpy as np
 import pytest
 
-from deployments import reply_codec
-from deployments.reply_codec import CHEAP_FORMATS, ReplyCodec
+from deployments.http import reply_codec
+from deployments.http.reply_codec import CHEAP_FORMATS, ReplyCodec
 from pipeline.audio.encode import AUDIO_FORMATS, make_encoder
 from pipeline.audio.speed import SpeedChanger
 from pipeline.contracts import Float32Array

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from pipeline.errors import CheckpointError
-from pipeline.stepaudio.exactness import exact_batch, exact_chunks, keys_may_be_cut
-from pipeline.stepaudio.parity import fill
-from pipeline.stepaudio.projection import Projection, _has_fbgemm, pack
-from pipeline.stepaudio.runner import Step1Runner
-from pipeline.stepaudio.sampling import AudioVocabulary
-from pipeline.stepaudio.step1 import Step1Config, Step1ForCausalLM, alibi_slopes, load_step1
-from pipeline.stepaudio.step_graphs import Replay
+from pipeline.stepaudio.llm.exactness import exact_batch, exact_chunks, keys_may_be_cut
+from pipeline.stepaudio.llm.projection import Projection, _has_fbgemm, pack
+from pipeline.stepaudio.llm.runner import Step1Runner
+from pipeline.stepaudio.llm.sampling import AudioVocabulary
+from pipeline.stepaudio.llm.step1 import Step1Config, Step1ForCausalLM, alibi_slopes, load_step1
+from pipeline.stepaudio.llm.step_graphs import Replay
+from pipeline.stepaudio.parity.run import fill
 
 pytestmark = pytest.mark.unit
 
@@ -121,7 +121,7 @@ def test_batches_too_small_to_be_exact_are_widened(
             lambda x: project(x) + (1e-3 / len(x) if len(x) < dependent_below else 0.0), 0
         )
 
-    monkeypatch.setattr("pipeline.stepaudio.runner.pack", pack_with_dependence)
+    monkeypatch.setattr("pipeline.stepaudio.llm.runner.pack", pack_with_dependence)
     model = small_model("tiny", layers=1)
     runner = Step1Runner(model, audio_vocabulary(model), slots=4, max_context_tokens=256)
     assert runner.window(1, 2) == window

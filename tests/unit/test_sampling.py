@@ -10,7 +10,7 @@ import torch
 
 from pipeline.contracts import Sampling
 from pipeline.errors import UnsupportedError
-from pipeline.stepaudio.sampling import (
+from pipeline.stepaudio.llm.sampling import (
     AudioVocabulary,
     DrawRow,
     DrawState,

@@ -13,8 +13,8 @@ import pytest
 import ray
 import yaml
 
-from deployments.preflight import check_cluster
-from deployments.serve_config import lint, read_serve_config
+from deployments.config.preflight import check_cluster
+from deployments.config.serve_config import lint, read_serve_config
 from pipeline.errors import ConfigError
 
 pytestmark = pytest.mark.unit

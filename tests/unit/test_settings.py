@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deployments.settings import Settings, load_settings
+from deployments.config.settings import Settings, load_settings
 from pipeline.errors import ConfigError
 
 pytestmark = pytest.mark.unit

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from fastapi import FastAPI, Request, Response
 
-from deployments.http_edge import Edge
-from deployments.http_models import SpeechOrder
-from deployments.ingress import add_error_handlers
-from deployments.speech_reply import SpeechReply
-from deployments.voices import VoiceSource
+from deployments.http.dialects.openai import SpeechOrder
+from deployments.http.edge import Edge
+from deployments.http.ingress import add_error_handlers
+from deployments.http.reply import SpeechReply
+from deployments.voices.resolver import VoiceSource
 from pipeline.contracts import SpeechRequest, VoicePrompt
 from pipeline.errors import (
     AudioError,

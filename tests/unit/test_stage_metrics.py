@@ -13,12 +13,12 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from deployments import stage_metrics
-from deployments.kept_gauges import keep_published
-from deployments.stage_metrics import LoadGauges, StageLoad, Stamped, Transfers, stamped
+from deployments.telemetry import stage_metrics
+from deployments.telemetry.gauges import keep_published
+from deployments.telemetry.stage_metrics import LoadGauges, StageLoad, Stamped, Transfers, stamped
 from pipeline.contracts import TokenChunk
 from pipeline.errors import CapacityError
-from pipeline.stepaudio.clip_queue import ClipQueue
+from pipeline.stepaudio.tokenizer.clip_queue import ClipQueue
 from tests.unit.test_clip_queue import Encoder, clip, settle
 from tests.vocoder_files import make_voice
 from tests.waiting import GIVE_UP_S, wait_until

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from deployments.http_errors import status_of
-from deployments.settings import VocoderSettings
-from deployments.stream_admission import Place, StreamAdmission
-from deployments.vocoder import place_for, stream_budget_bytes
+from deployments.config.settings import VocoderSettings
+from deployments.http.errors import status_of
+from deployments.stages.admission import Place, StreamAdmission
+from deployments.stages.vocoder import place_for, stream_budget_bytes
 from pipeline.contracts import SpeechRequest
 from pipeline.errors import CapacityError, ConfigError, TooLargeError
 from pipeline.stepaudio.config import VocoderConfig
 from pipeline.stepaudio.tokens import GROUP_ROWS
-from pipeline.stepaudio.vocoder_memory import VocoderMemory
+from pipeline.stepaudio.vocoder.memory_plan import VocoderMemory
 from tests.fakes import voice_prompt
 from tests.vocoder_files import SMALL_YAML
 

@@ -20,11 +20,12 @@ import torch
 
 from pipeline.audio.decode import decode_clip
 from pipeline.contracts import VoicePrompt
-from pipeline.stepaudio import tokens, wave_decoder
-from pipeline.stepaudio.hift import source_noise
+from pipeline.stepaudio import tokens
 from pipeline.stepaudio.layout import PACKAGED_TINY, CheckpointLayout
-from pipeline.stepaudio.voice_encoder import StepVoiceEncoder
-from pipeline.stepaudio.wave_decoder import StepWaveDecoder
+from pipeline.stepaudio.tokenizer.voice_encoder import StepVoiceEncoder
+from pipeline.stepaudio.vocoder import wave_decoder
+from pipeline.stepaudio.vocoder.hift import source_noise
+from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
 from pipeline.voice_list import load_voices
 from tests.vocoder_files import golden_yaml, make_ids, make_voice, token_stream, write_vocoder
 

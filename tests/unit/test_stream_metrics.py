@@ -6,8 +6,8 @@ from collections import defaultdict
 
 import pytest
 
-from deployments import telemetry
-from deployments.telemetry import StreamMetrics
+from deployments.telemetry import metrics as telemetry
+from deployments.telemetry.metrics import StreamMetrics
 from pipeline.continuity import Continuity
 from pipeline.contracts import StageTimes
 

@@ -21,11 +21,11 @@ from pipeline.contracts import (
 )
 from pipeline.local import LocalPipeline, _say
 from pipeline.prompting import FRONT_END_KEY
-from pipeline.stepaudio.checkpoint_verify import verify_checkpoint
-from pipeline.stepaudio.engine import Engine
+from pipeline.stepaudio.checkpoint.verify import verify_checkpoint
 from pipeline.stepaudio.layout import PACKAGED_TINY, CheckpointLayout
-from pipeline.stepaudio.prompt import PromptBuilder
-from pipeline.stepaudio.step1 import load_step1
+from pipeline.stepaudio.llm.engine import Engine
+from pipeline.stepaudio.llm.prompt import PromptBuilder
+from pipeline.stepaudio.llm.step1 import load_step1
 from pipeline.text.phonemes import FRONT_END_NAME
 from pipeline.voice_list import load_voices
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from ray.serve import metrics
 
-from deployments import tokenizer
-from deployments.settings import Settings, TokenizerSettings
-from deployments.tokenizer import TokenizerReplica
+from deployments.config.settings import Settings, TokenizerSettings
+from deployments.stages import tokenizer
+from deployments.stages.tokenizer import TokenizerReplica
 from pipeline.contracts import ReferenceClip, VoicePrompt
 from pipeline.errors import AudioError, CapacityError, StageUnavailableError
-from pipeline.stepaudio import voice_encoder
+from pipeline.stepaudio.tokenizer import voice_encoder
 from tests.fakes import voice_prompt
 
 pytestmark = pytest.mark.unit

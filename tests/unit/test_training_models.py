@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.stepaudio.dit import Retention
-from pipeline.stepaudio.flow import Flow
+from pipeline.stepaudio.vocoder.dit import Retention
+from pipeline.stepaudio.vocoder.flow import Flow
 from training.config import Recipe
 from training.corpus import Clip, Corpus, _write
 from training.encode import Encoded

@@ -9,7 +9,7 @@ import pytest
 import sentencepiece
 
 from pipeline.errors import ConfigError, TextError
-from pipeline.stepaudio import prompt
+from pipeline.stepaudio.llm import prompt
 from pipeline.text.espeak import PhoneEvent, VoiceSettings, default_espeak
 from pipeline.text.front_end import front_end
 from pipeline.text.phonemes import PHONES, Phone, espeak_phonemes, phones_of, written

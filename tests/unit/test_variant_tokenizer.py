@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.llm import check_same_tokenizer
+from deployments.stages.llm import check_same_tokenizer
 from pipeline.errors import CheckpointError
 from pipeline.stepaudio.layout import PACKAGED_TINY, CheckpointLayout
 

@@ -13,11 +13,11 @@ import torch
 
 from pipeline.contracts import ReferenceClip, VoiceEncoder, VoicePrompt
 from pipeline.errors import AudioError, CheckpointError, ClipDurationError, SampleRateError
-from pipeline.stepaudio import voice_encoder
 from pipeline.stepaudio.config import MelConfig
 from pipeline.stepaudio.layout import PACKAGED_TINY, PARAFORMER, CheckpointLayout
-from pipeline.stepaudio.linguistic import ClipFrames
-from pipeline.stepaudio.voice_encoder import StepVoiceEncoder
+from pipeline.stepaudio.tokenizer import voice_encoder
+from pipeline.stepaudio.tokenizer.linguistic import ClipFrames
+from pipeline.stepaudio.tokenizer.voice_encoder import StepVoiceEncoder
 from tests.encoder_files import write_encoder_files, write_speech_tokenizer
 from tests.waiting import GIVE_UP_S
 

@@ -12,9 +12,9 @@ import pytest
 
 from cache_store.errors import StoreError
 from cache_store.keys import ClipKey
-from deployments import voices
-from deployments.settings import load_settings
-from deployments.speech_reply import audio_warning
+from deployments.config.settings import load_settings
+from deployments.http.reply import audio_warning
+from deployments.voices import resolver as voices
 from pipeline.audio.decode import decode_clip
 from pipeline.audio.reference import Reference
 from pipeline.contracts import ReferenceClip, VoicePrompt

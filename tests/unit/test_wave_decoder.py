@@ -14,9 +14,9 @@ import torch
 
 from pipeline.contracts import AudioChunk, TokenChunk, VoicePrompt
 from pipeline.errors import AudioError, CheckpointError, ConfigError, StageError
-from pipeline.stepaudio import wave_decoder
 from pipeline.stepaudio.health import StageHealth
-from pipeline.stepaudio.wave_decoder import StepWaveDecoder
+from pipeline.stepaudio.vocoder import wave_decoder
+from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
 from tests.vocoder_files import join, make_ids, make_voice, token_stream, write_vocoder
 from tests.waiting import GIVE_UP_S, until
 

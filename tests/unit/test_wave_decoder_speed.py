@@ -13,8 +13,8 @@ import pytest
 
 from pipeline.contracts import VoicePrompt
 from pipeline.errors import ConfigError, StageError
-from pipeline.stepaudio import wave_decoder
-from pipeline.stepaudio.wave_decoder import StepWaveDecoder, chunk_schedule
+from pipeline.stepaudio.vocoder import wave_decoder
+from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder, chunk_schedule
 from tests.vocoder_files import join, make_ids, make_voice, token_stream, write_vocoder
 from tests.waiting import GIVE_UP_S
 

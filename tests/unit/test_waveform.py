@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.stepaudio import waveform as wave
+from pipeline.stepaudio.tokenizer import waveform as wave
 
 pytestmark = pytest.mark.unit
 

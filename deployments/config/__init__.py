@@ -1,0 +1,1 @@
+"""Settings, serve configs, and the checks before start-up."""

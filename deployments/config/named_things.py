@@ -1,0 +1,75 @@
+"""Settings that name something: voices, stores, checkpoints, keys. Checks that it is there.
+
+Loads none of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import fsspec
+
+from cache_store.keyring import Keyring
+from deployments.config.settings import Settings
+from pipeline.errors import CheckpointError
+from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
+from pipeline.voice_list import load_voices
+
+
+def unknown_names(settings: Settings) -> list[str]:
+    """Names that mean nothing on any machine, as sentences: where, what, and which names exist."""
+    return [*_unknown_voices(settings), *_unknown_stores(settings)]
+
+
+def missing_here(settings: Settings) -> list[str]:
+    """What the settings name and this machine lacks, as sentences.
+
+    For where every replica runs here: a checkpoint need be only where its stage is.
+    """
+    return [*_missing_checkpoints(settings), *_missing_keys(settings)]
+
+
+def _unknown_voices(settings: Settings) -> Iterator[str]:
+    listed, voices = load_voices(), settings.voices
+    known = f"listed voices: {', '.join(listed)}"
+    for alias, name in voices.aliases.items():
+        if name not in listed:
+            yield f"voices.aliases.{alias}: no voice is named {name!r}; {known}"
+        if alias != alias.lower():
+            yield f"voices.aliases.{alias}: requests are compared in lower case; so write it"
+    default = voices.default.lower()
+    if voices.aliases.get(default, default) not in listed:
+        yield f"voices.default: no voice is named {voices.default!r}; {known}"
+
+
+def _unknown_stores(settings: Settings) -> Iterator[str]:
+    url = settings.cache.url
+    scheme, separator, _ = url.partition("://")
+    schemes = fsspec.available_protocols()
+    for part in scheme.split("::") if separator else ():
+        if part not in schemes:
+            yield (
+                f"cache.url: {url!r} has the scheme {part!r}, which no store speaks; give none, a "
+                f"directory, or a URL such as s3://bucket/prefix"
+            )
+
+
+def _missing_checkpoints(settings: Settings) -> Iterator[str]:
+    models = {"model": settings.model} | {
+        f"llm_variants.{name}.model": variant.model
+        for name, variant in settings.llm_variants.items()
+        if variant.model is not None
+    }
+    for where, model in models.items():
+        try:
+            CheckpointLayout.at(resolve_model(model))
+        except CheckpointError as error:
+            yield f"{where}: {error.message}"
+
+
+def _missing_keys(settings: Settings) -> Iterator[str]:
+    cache = settings.cache
+    try:
+        Keyring.load(file=cache.mac_keys_file, env=cache.mac_keys_env)
+    except (OSError, ValueError) as error:
+        yield f"cache.mac_keys: {error}"

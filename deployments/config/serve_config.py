@@ -1,0 +1,246 @@
+"""Reads a serve config and refuses what Ray Serve would silently ignore.
+
+Knows the file, not the cluster.
+Ray drops unknown keys under applications, deployments and http_options without a word; a misspelt
+`max_ongoing_request` is then a service with the default of 5. This lint walks Ray's own models.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from deployments.config.named_things import unknown_names
+from deployments.config.settings import Settings, StageShare, load_settings
+from pipeline.contracts import BASE_VARIANT
+from pipeline.errors import ConfigError
+
+MAX_PORT = 65_535
+CONTROL_CALLS = 4  # room in max_ongoing_requests for what must get through when a stage is full
+
+
+@dataclass(frozen=True, slots=True)
+class StageAsk:
+    """What one stage asks of the cluster: its replicas at start, and the resources of each."""
+
+    name: str
+    replicas: int
+    resources: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ServeConfig:
+    """A linted serve config. name: of its file. asks: one per stage. document: the file as read."""
+
+    name: str
+    settings: Settings
+    asks: tuple[StageAsk, ...]
+    document: Mapping[str, Any]
+
+
+def read_serve_config(path: Path) -> ServeConfig:
+    """Read and lint. Raises ConfigError that lists every problem, with the valid names."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the serve config {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path} does not hold a mapping")
+    problems = lint(document)
+    if problems:
+        raise ConfigError(f"{path.name}: " + "; ".join(problems))
+    application = document["applications"][0]
+    settings = load_settings(application.get("args", {}))
+    asks = tuple(_ask_of(deployment) for deployment in application["deployments"])
+    return ServeConfig(path.name, settings, asks, document)
+
+
+def lint(document: Mapping[str, Any]) -> list[str]:
+    """Every problem of a serve config, as sentences; empty when it is good."""
+    from ray.serve.schema import ServeDeploySchema
+
+    problems = [*_unknown_keys(document, ServeDeploySchema, ""), *_not_mappings(document)]
+    problems = problems or _wrong_values(document, ServeDeploySchema, "")
+    if problems:
+        return problems
+    applications = document.get("applications", [])
+    if len(applications) != 1:
+        return [f"one application is expected, found {len(applications)}"]
+    return [*_lint_port(document), *_lint_application(applications[0])]
+
+
+def _wrong_values(node: object, schema: type[BaseModel], path: str) -> list[str]:
+    try:
+        schema.model_validate(node)
+    except ValidationError as error:
+        found = error.errors()
+        return [f"{'.'.join([*path.split(), *map(str, e['loc'])])}: {e['msg']}" for e in found]
+    return []
+
+
+def _not_mappings(document: Mapping[str, Any]) -> list[str]:
+    """Ray's own models fail on these without saying where."""
+    problems: list[str] = []
+    for name in ("applications", "deployments"):
+        parents = [document] if name == "applications" else document.get("applications", [])
+        for parent in parents:
+            items = parent.get(name, [])
+            if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+                return [f"{name}: a list of mappings is expected"]
+    return problems
+
+
+def _lint_port(document: Mapping[str, Any]) -> list[str]:
+    port = int(document.get("http_options", {}).get("port", 0))
+    return [] if 0 <= port <= MAX_PORT else [f"http_options.port is {port}, above {MAX_PORT}"]
+
+
+def _unknown_keys(node: object, schema: object, path: str) -> Sequence[str]:
+    model = _model_in(schema)
+    if isinstance(node, list):
+        item = next(iter(get_args(schema)), None)
+        return [p for i, v in enumerate(node) for p in _unknown_keys(v, item, f"{path}[{i}]")]
+    if model is None or not isinstance(node, Mapping):
+        return []
+    problems: list[str] = []
+    for key, value in node.items():
+        where = f"{path}.{key}".lstrip(".")
+        if key not in model.model_fields:
+            valid = ", ".join(sorted(model.model_fields))
+            problems.append(f"{where}: unknown key; valid here: {valid}")
+        elif key != "args":
+            problems += _unknown_keys(value, model.model_fields[key].annotation, where)
+    return problems
+
+
+def _model_in(schema: object) -> type[BaseModel] | None:
+    """The pydantic model behind an annotation such as `Model | dict | None`."""
+    if isinstance(schema, type) and issubclass(schema, BaseModel):
+        return schema
+    if get_origin(schema) in {Union, types.UnionType}:
+        for option in get_args(schema):
+            if isinstance(option, type) and issubclass(option, BaseModel):
+                return option
+    return None
+
+
+def _lint_application(application: Mapping[str, Any]) -> list[str]:
+    from ray.serve.config import AutoscalingConfig
+
+    try:
+        settings = load_settings(application.get("args", {}))
+    except ConfigError as error:
+        return [f"args: {error.message}"]
+    problems = [f"args.{problem}" for problem in unknown_names(settings)]
+    deployments = {d["name"]: d for d in application.get("deployments", [])}
+    stages = ("Router", "Tokenizer", *settings.llm_deployments.values(), "Vocoder")
+    problems += [
+        f"deployments: no stage is named {name!r}; stages: {', '.join(stages)}"
+        for name in sorted(deployments.keys() - set(stages))
+    ]
+    for name in stages:
+        if name not in deployments:
+            problems.append(f"deployments: {name} is missing; every stage states its resources")
+        elif (scaling := deployments[name].get("autoscaling_config")) is None:
+            problems.append(
+                f"deployments.{name}: autoscaling_config is missing; adding one later restarts "
+                "every replica, so pin with min_replicas = max_replicas instead"
+            )
+        else:
+            where = f"deployments.{name}.autoscaling_config"
+            problems += _wrong_values(scaling, AutoscalingConfig, where)
+    if not problems:
+        problems += _lint_room(deployments, settings)
+        problems += _lint_shares(deployments, settings)
+    return problems
+
+
+def _lint_room(deployments: Mapping[str, Any], settings: Settings) -> list[str]:
+    """Control calls (grants, status, forget) must find room beside the most work a replica takes.
+
+    Without it a full replica deadlocks, or looks dead.
+    """
+    vocoder = settings.vocoder
+    needed = {
+        "Router": settings.limits.max_requests + CONTROL_CALLS,
+        "Tokenizer": settings.tokenizer.max_clips + CONTROL_CALLS,
+        "Vocoder": vocoder.max_streams + vocoder.queue_size + CONTROL_CALLS,
+    }
+    for variant, name in settings.llm_deployments.items():
+        _, llm = settings.llm_of(variant)
+        needed[name] = llm.slots + llm.queue_size + CONTROL_CALLS
+    return [
+        f"deployments.{name}.max_ongoing_requests is {found}; "
+        f"its work and control calls need at least {least}"
+        for name, least in needed.items()
+        if (found := deployments[name].get("max_ongoing_requests", 0)) < least
+    ]
+
+
+def _lint_shares(deployments: Mapping[str, Any], settings: Settings) -> list[str]:
+    """No packing of replicas may overcommit a device.
+
+    A replica's memory cap fits its fraction of it.
+    """
+    problems: list[str] = []
+    device_gib = settings.cluster.gpu_device_gib
+    shares: dict[str, tuple[str, StageShare]] = {
+        "Tokenizer": ("tokenizer", settings.tokenizer),
+        "Vocoder": ("vocoder", settings.vocoder),
+    }
+    for variant, name in settings.llm_deployments.items():
+        key = "llm" if variant == BASE_VARIANT else f"llm_variants.{variant}"
+        shares[name] = key, settings.llm_of(variant)[1]
+    for name, (key, share) in shares.items():
+        num_gpus = float(deployments[name].get("ray_actor_options", {}).get("num_gpus") or 0)
+        where = f"deployments.{name}.ray_actor_options.num_gpus"
+        if share.device == "cuda" and not num_gpus:
+            problems.append(f"{where} is 0, but args say that the stage runs on cuda")
+        if share.device == "cpu" and num_gpus:
+            problems.append(f"{where} is {num_gpus}, but args say that the stage runs on the CPU")
+        allowed_gib = num_gpus * device_gib
+        if share.device == "cuda" and num_gpus and (share.gpu_memory_gib or 0) > allowed_gib:
+            problems.append(
+                f"args.{key}.gpu_memory_gib is {share.gpu_memory_gib}, but {num_gpus} "
+                f"of a device with {device_gib} GiB is {allowed_gib:.1f} GiB: "
+                "replicas sharing it would overcommit its memory"
+            )
+    return problems
+
+
+def _ask_of(deployment: Mapping[str, Any]) -> StageAsk:
+    scaling = deployment["autoscaling_config"]
+    replicas = scaling.get("initial_replicas") or scaling.get("min_replicas", 1)
+    options = deployment.get("ray_actor_options", {})
+    num_cpus = options.get("num_cpus")
+    resources = {
+        "CPU": 1.0 if num_cpus is None else float(num_cpus),
+        "GPU": float(options.get("num_gpus") or 0),
+    }
+    resources |= {name: float(amount) for name, amount in options.get("resources", {}).items()}
+    if accelerator := options.get("accelerator_type"):
+        resources[f"accelerator_type:{accelerator}"] = 0.001  # what Ray itself reserves per replica
+    used = {name: amount for name, amount in resources.items() if amount}
+    return StageAsk(deployment["name"], int(replicas), used)
+
+
+def find_config_file(name: str) -> Path:
+    """The config file that `args.config_file` names: as given, or beside the installed packages."""
+    root = Path(__file__).resolve().parents[2]
+    for candidate in (Path(name), root / name):
+        if candidate.is_file():
+            return candidate
+    raise ConfigError(
+        f"args.config_file names {name}, which is not on this machine; give a path that the head "
+        "can read, or leave the key out to skip the comparison with the cluster"
+    )

@@ -1,0 +1,352 @@
+"""The one settings tree.
+
+`args:` of serve_config.yaml, TIMBRE_* in the environment, and what tests build. Every key is used;
+an unknown one stops start-up and lists the valid names. Knows no Ray and no model.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import PurePath
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from cache_store.settings import CacheSettings
+from deployments.config import environment
+from pipeline.audio.condition import Conditioning
+from pipeline.contracts import BASE_VARIANT
+from pipeline.errors import ConfigError
+
+CUDA_BATCH = 8  # chunks of streams together on a GPU, where small ones leave it idle
+
+Positive = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0)]
+Device = Literal["cpu", "cuda"]
+Quantization = Literal["none", "int8", "int4"]
+VariantName = Annotated[str, Field(pattern="^[a-z0-9]+$")]
+
+
+class Strict(BaseModel):
+    """Frozen, and unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Limits(Strict):
+    """What the HTTP surface accepts, and how long the router waits.
+
+    max_requests: how many a router works on at a time, those that only look aside; more get 503.
+    max_inflight_body_bytes: bodies that one router holds at a time, each from its first byte until
+    a voice was made of its clip; a body beyond that gets 503.
+    """
+
+    max_requests: Positive = 60
+    max_body_bytes: Positive = 25 * 2**20
+    max_inflight_body_bytes: Positive = 256 * 2**20
+    min_clip_s: Seconds = 0.5
+    max_clip_s: Seconds = 30.0
+    min_sample_rate_hz: Positive = 8_000
+    max_sample_rate_hz: Positive = 192_000
+    max_text_chars: Positive = 4_096
+    max_transcript_chars: Positive = 1_000
+    encode_timeout_s: Seconds = 60.0
+    first_audio_timeout_s: Seconds = 60.0
+    chunk_timeout_s: Seconds = 60.0
+
+    @model_validator(mode="after")
+    def _one_body_fits(self) -> Limits:
+        if self.max_inflight_body_bytes < self.max_body_bytes:
+            raise ValueError("max_inflight_body_bytes must be at least max_body_bytes")
+        return self
+
+
+class HttpSettings(Strict):
+    """The HTTP surface beside its limits.
+
+    cors_origins: web pages that a browser lets call the service, such as "https://app.example", or
+    "*" for all; none by default.
+    """
+
+    cors_origins: tuple[str, ...] = ()
+
+
+class StageShare(Strict):
+    """Where a stage runs and what it may take.
+
+    threads: CPU threads of one replica. gpu_memory_gib: the cap of one replica on a GPU, enforced
+    in torch and ONNX Runtime; start-up refuses a cap larger than the replica's fraction of the
+    device (`gpu_device_gib`).
+    """
+
+    device: Device = "cpu"
+    threads: Positive = 1
+    gpu_memory_gib: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _cuda_needs_a_cap(self) -> StageShare:
+        if self.device == "cuda" and self.gpu_memory_gib is None:
+            raise ValueError("a stage on cuda needs gpu_memory_gib, its cap on the device")
+        return self
+
+
+class TokenizerSettings(StageShare):
+    """The reference encoder.
+
+    batch_s: clips that wait in a replica are encoded together, up to so many seconds of audio in
+    all, those of about the same length first; a longer clip goes alone, and with 0 every clip does.
+    max_clips: how many a replica holds, those at work and those that wait; more get 503.
+    tensorrt_cache: run the ONNX models on TensorRT and keep its engines in this directory; start-up
+    stops where ONNX Runtime has no TensorRT.
+    """
+
+    batch_s: Annotated[float, Field(ge=0)] = 0.0
+    max_clips: Positive = 64
+    tensorrt_cache: str | None = None
+
+
+class LLMSettings(StageShare):
+    """The engine of one LLM replica.
+
+    slots: requests decoded together. queue_size, queue_timeout_s: how many wait for a slot, and how
+    long. max_context_tokens: prompt plus audio tokens of one request. prefill_chunk_tokens: prompt
+    tokens between two decode steps, at most. chunk_tokens: audio tokens per chunk sent, whole
+    groups of five. credit_tokens: how far the LLM may run ahead of the vocoder. dtype: of weights
+    and KV cache. prefix_cache_bytes: how much of voices' prompt prefixes (keys and values, on the
+    device) a replica keeps for their next request; 0 switches reuse off. quantization: of the
+    layers' weights; none leaves them as the checkpoint has them, so that a 4-bit one stays in 4
+    bits.
+    """
+
+    slots: Positive = 8
+    queue_size: Annotated[int, Field(ge=0)] = 16
+    queue_timeout_s: Seconds = 30.0
+    max_context_tokens: Annotated[int, Field(gt=64)] = 8_192
+    prefill_chunk_tokens: Positive = 512
+    chunk_tokens: Annotated[int, Field(gt=0, multiple_of=5)] = 15
+    credit_tokens: Annotated[int, Field(gt=0, multiple_of=5)] = 300
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    prefix_cache_bytes: Annotated[int, Field(ge=0)] = 256 * 2**20
+    quantization: Quantization = "none"
+
+    @model_validator(mode="after")
+    def _credit_covers_a_chunk(self) -> LLMSettings:
+        if self.credit_tokens < self.chunk_tokens:
+            raise ValueError("credit_tokens must be at least chunk_tokens")
+        return self
+
+
+class LLMVariant(Strict):
+    """Another LLM beside `llm`, which requests choose by its name.
+
+    What is left out is as in `llm`. model: the checkpoint, as the top-level `model`; a replica
+    whose text tokenizer is another does not start.
+    """
+
+    model: str | None = None
+    quantization: Quantization = "none"
+    slots: Positive | None = None
+    gpu_memory_gib: Annotated[float, Field(gt=0)] | None = None
+
+
+class VocoderSettings(StageShare):
+    """Streaming schedule of the vocoder.
+
+    chunk_rows: rows (40 ms) of the first, second and every later chunk. steps: Euler steps of the
+    flow. max_streams: utterances decoded at a time by one replica. queue_size: how many more may
+    wait, for as long as llm.queue_timeout_s; others get 503. On cuda a stream also
+    waits until its caches fit beside the others in gpu_memory_gib: at the released sizes 1.3 MB for
+    every frame of the prompt (50 a second) and some 200 more. A cap that cannot hold one stream in
+    the voice of a clip of limits.max_clip_s stops start-up.
+    max_batch: chunks of different streams computed together; above 1 the last bits of a reply
+    depend on what runs beside it. Left out: 8 on cuda, 1 on a CPU. prompt_memory_mib: what a
+    replica keeps of voices between requests, part of gpu_memory_gib. The default holds every small
+    thing; of a voice's first caches, 1.3 MB a frame at the released sizes, it keeps none, which
+    costs a pass over the prompt when the very same request comes again. quiet_first_rows: first
+    chunk of a request that fixes neither seed nor borders while at most a quarter of max_streams
+    is in use.
+    """
+
+    chunk_rows: Annotated[tuple[Positive, ...], Field(min_length=1)] = (15, 24, 48)
+    steps: Annotated[int, Field(gt=0, le=64)] = 10
+    max_streams: Positive = 16
+    queue_size: Annotated[int, Field(ge=0)] = 16
+    max_batch: Positive | None = None
+    prompt_memory_mib: Annotated[int, Field(ge=0)] = 64
+    quiet_first_rows: Positive = 10
+
+    @property
+    def together(self) -> int:
+        """`max_batch`, or what suits the device."""
+        if self.max_batch is not None:
+            return self.max_batch
+        return CUDA_BATCH if self.device == "cuda" else 1
+
+
+class VoiceSettings(Strict):
+    """Named voices.
+
+    aliases: other names for them, so that clients which send OpenAI's names, or those of the
+    predecessor's presets, work unchanged.
+    conditioning: of every reference clip before the encoder sees it; see
+    pipeline.audio.condition.
+    """
+
+    default: str = "aria"
+    aliases: dict[str, str] = {
+        "alloy": "aria", "ash": "bruno", "ballad": "bruno", "coral": "aria", "echo": "bruno",
+        "fable": "bruno", "nova": "aria", "onyx": "bruno", "sage": "aria", "shimmer": "aria",
+        "verse": "bruno", "marin": "aria", "cedar": "bruno",
+        "happy_en": "aria", "fear_female": "elena",
+    }  # fmt: skip
+    conditioning: Conditioning = Conditioning.SPEECH
+
+
+class ClusterSettings(Strict):
+    """What start-up compares with the cluster.
+
+    gpu_device_gib: memory of one GPU that replicas may share out (an L40S has 44.4 GiB usable).
+    may_grow: the cluster autoscaler can still add machines, so missing resources do not stop
+    start-up.
+    """
+
+    gpu_device_gib: Annotated[float, Field(gt=0)] = 44.0
+    may_grow: bool = False
+
+
+class Settings(BaseSettings):
+    """Everything `build_app` takes.
+
+    The environment wins over YAML: TIMBRE_CACHE__URL sets `cache.url`. model: `tiny` (embedded),
+    `step-audio-editx` (downloaded), or a checkpoint directory. config_file: the serve config that
+    holds these args; linted and compared with the cluster at start. llm_variants: further LLMs,
+    each a deployment of its own; `llm` itself is the variant `base`.
+    """
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        env_prefix=environment.PREFIX,
+        env_nested_delimiter=environment.DELIMITER,
+        nested_model_default_partial_update=True,
+    )
+
+    model: str = "tiny"
+    config_file: str | None = None
+    limits: Limits = Limits()
+    http: HttpSettings = HttpSettings()
+    cache: CacheSettings = CacheSettings()
+    tokenizer: TokenizerSettings = TokenizerSettings()
+    llm: LLMSettings = LLMSettings()
+    llm_variants: dict[VariantName, LLMVariant] = {}
+    vocoder: VocoderSettings = VocoderSettings()
+    voices: VoiceSettings = VoiceSettings()
+    cluster: ClusterSettings = ClusterSettings()
+
+    @property
+    def model_name(self) -> str:
+        """The model as clients name it: a checkpoint directory's own name."""
+        return PurePath(self.model).name
+
+    @property
+    def llm_deployments(self) -> dict[str, str]:
+        """Variants of the LLM, `base` first, and the deployments that run them."""
+        return {BASE_VARIANT: "LLM", **{name: f"LLM-{name}" for name in self.llm_variants}}
+
+    def llm_of(self, variant: str) -> tuple[str, LLMSettings]:
+        """The checkpoint of a variant, and the settings of its replicas."""
+        if variant == BASE_VARIANT:
+            return self.model, self.llm
+        changed = self.llm_variants[variant].model_dump(exclude_none=True)
+        model = changed.pop("model", self.model)
+        return model, self.llm.model_copy(update=changed)
+
+    @field_validator("llm_variants")
+    @classmethod
+    def _base_is_taken(cls, variants: dict[str, LLMVariant]) -> dict[str, LLMVariant]:
+        if BASE_VARIANT in variants:
+            raise ValueError(
+                f"{BASE_VARIANT!r} is the LLM that `llm` describes; choose other names"
+            )
+        return variants
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment first, then YAML; no dotenv, no secret files."""
+        del dotenv_settings, file_secret_settings
+        return env_settings, init_settings
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_mistakes_in_the_environment(cls, data: Any) -> Any:
+        found = environment.mistakes(cls, os.environ)
+        if found:
+            raise ValueError(
+                f"unknown settings in the environment: {'; '.join(found)}; names are "
+                f"{environment.PREFIX}<KEY> or "
+                f"{environment.PREFIX}<SECTION>{environment.DELIMITER}<KEY>, "
+                f"sections and keys: {', '.join(cls.model_fields)}"
+            )
+        return data
+
+
+def load_settings(args: dict[str, Any]) -> Settings:
+    """Settings from `args` of a serve config.
+
+    Raises ConfigError that lists every mistake and the valid names.
+    """
+    try:
+        return Settings(**args)
+    except ValidationError as error:
+        raise ConfigError(explain(error)) from error
+    except SettingsError as error:  # a whole section in one variable
+        raise ConfigError(f"invalid settings: {error}: it is not valid JSON") from error
+
+
+def explain(error: ValidationError) -> str:
+    """Pydantic's report as sentences: where, what was wrong, and for an unknown key what exists."""
+    lines: list[str] = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"]) or "settings"
+        if problem["type"] == "extra_forbidden":
+            valid = ", ".join(_siblings(problem["loc"]))
+            lines.append(f"{where}: unknown key; valid here: {valid}")
+        else:
+            lines.append(f"{where}: {problem['msg']}")
+    return "invalid settings: " + "; ".join(lines)
+
+
+def _siblings(location: tuple[int | str, ...]) -> list[str]:
+    node: Any = Settings
+    for part in location[:-1]:
+        if get_origin(node) is dict:
+            node = get_args(node)[1]
+        elif section := _section(node):
+            node = section.model_fields[str(part)].annotation
+    section = _section(node)
+    return sorted(section.model_fields) if section else []
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    is_section = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return annotation if is_section else None

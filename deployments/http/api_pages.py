@@ -1,0 +1,95 @@
+"""What the API's own pages (/docs, /openapi.json) say that FastAPI cannot read from the handlers.
+
+Bodies are read from their bytes, so their fields are described here, from the same models.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import Response
+from pydantic.json_schema import models_json_schema
+
+from deployments.http.dialects.openai import SpeechBody
+
+SCHEMAS = "#/components/schemas/{model}"
+DESCRIPTION = (
+    "Voice cloning and editing with Step-Audio-EditX. `/v1/audio/speech` speaks OpenAI's API; "
+    "a reference clip travels in `step_audio.prompt_audio_base64` with `step_audio.prompt_text`, "
+    "or as a file part of a form. Both speech routes take JSON and forms."
+)
+_TEXT = {"type": "string"}
+_MAYBE_TEXT = {"type": ["string", "null"]}
+_ERROR_SHAPE = {
+    "type": "object",
+    "properties": {
+        "error": {
+            "type": "object",
+            "properties": {
+                "message": _TEXT,
+                "type": {"enum": ["invalid_request_error", "server_error"]},
+                "param": _MAYBE_TEXT,
+                "code": _TEXT,
+            },
+        }
+    },
+}
+_FILE = {"type": "string", "format": "binary"}
+_FORM = {
+    "type": "object",
+    "properties": {
+        "payload": {"type": "string", "description": "The JSON body"},
+        "prompt_audio_file": {**_FILE, "description": "The reference clip"},
+        "input_audio_file": {**_FILE, "description": "Another name for the clip, for edits"},
+    },
+}
+
+
+def _refusal(description: str) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": _ERROR_SHAPE}}}
+
+
+ERROR_DOC: dict[int | str, dict[str, Any]] = {"default": _refusal("What went wrong")}
+SPEECH_DOC: dict[str, Any] = {
+    "response_class": Response,
+    "responses": {
+        200: {
+            "description": "Audio, sent in chunks as it is made",
+            "content": {"audio/mpeg": {}, "audio/wav": {}, "text/event-stream": {}},
+        },
+        400: _refusal("A mistake in the body or one of its fields"),
+        404: _refusal("No voice has this name"),
+        413: _refusal("The body is too large"),
+        415: _refusal("The clip cannot be decoded"),
+        422: _refusal("The clip or the text cannot be used"),
+        503: _refusal("The service is full; retry later"),
+    },
+    "openapi_extra": {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": {"$ref": SCHEMAS.format(model="SpeechBody")}},
+                "multipart/form-data": {"schema": _FORM},
+            },
+        }
+    },
+}
+
+
+def describe_bodies(app: FastAPI) -> None:
+    """Let the API's description have the schemas that its request bodies refer to."""
+    app.openapi = partial(_described, app)
+
+
+def _described(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        page = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes
+        )
+        _, bodies = models_json_schema([(SpeechBody, "validation")], ref_template=SCHEMAS)
+        page.setdefault("components", {}).setdefault("schemas", {}).update(bodies["$defs"])
+        app.openapi_schema = page
+    return app.openapi_schema

@@ -1,0 +1,1 @@
+"""From the bytes of a request body to its fields."""

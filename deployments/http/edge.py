@@ -1,0 +1,172 @@
+"""The ASGI edge of the router: limits, request id, the headers of every reply, and what escapes.
+
+Knows no route.
+"""
+
+from __future__ import annotations
+
+import time
+from http import HTTPStatus
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from deployments.http.errors import answer_error
+from deployments.http.request_id import REQUEST_ID_HEADER, request_id_of
+from deployments.stages.room import Room
+from pipeline.errors import InputError, TooLargeError
+
+DISCARD_BODIES = 4  # so many times the limit is read and dropped: who still sends hears no answer
+_METHODS_THAT_LOOK = frozenset({"GET", "HEAD", "OPTIONS"})
+_DENIAL = "websocket.http.response"  # ASGI's extension for refusing a WebSocket with a reply
+_STARTS = frozenset({"http.response.start", f"{_DENIAL}.start"})
+_NORMAL_CLOSURE = 1000
+
+
+class Edge:
+    """Pure ASGI middleware.
+
+    Adds no task and no buffer, so cancellation and streaming pass through untouched.
+    max_body_bytes: of a request. max_requests: at work at a time, those that only look aside: they
+    always get through; None leaves it open. has_proxy: Serve's proxy stands in front, which gives
+    every request an id and puts it into the reply itself.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        max_body_bytes: int,
+        max_requests: int | None = None,
+        has_proxy: bool = False,
+    ) -> None:
+        self._app = app
+        self._max_body_bytes = max_body_bytes
+        self._room = None if max_requests is None else Room("router", max_requests)
+        self._has_proxy = has_proxy
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve's proxy buffers a whole body before it gets here.
+
+        Cap it at the load balancer as well.
+        """
+        if scope["type"] not in {"http", "websocket"}:
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = headers.get(REQUEST_ID_HEADER)
+        request_id = request_id_of(given)
+        scope.setdefault("state", {})["request_id"] = request_id
+        if scope["type"] == "websocket":
+            socket = _Socket(scope, send, request_id)
+            await self._app(scope, receive, socket.send)
+            return
+        is_echoed = self._has_proxy and given is not None
+        reply = _Reply(send, None if is_echoed else request_id)
+        try:
+            await self._serve(scope, headers, receive, reply)
+        except _BodyTooLargeError:
+            await _discard(receive, DISCARD_BODIES * self._max_body_bytes)
+            limit = f"the request body is over the limit of {self._max_body_bytes} bytes"
+            refusal = answer_error(TooLargeError(limit, param="body"), request_id)
+            refusal.headers["connection"] = "close"  # a body longer still is not read to its end
+            await refusal(scope, receive, reply.send)
+        except ClientDisconnect:
+            return  # nobody is left to read a reply
+        except Exception as error:
+            if reply.has_started:
+                raise  # cuts the stream, which is all that can be told now
+            await answer_error(error, request_id)(scope, receive, reply.send)
+
+    async def _serve(self, scope: Scope, headers: Headers, receive: Receive, reply: _Reply) -> None:
+        body = _CountedBody(receive, self._max_body_bytes)
+        declared = headers.get("content-length", "0")
+        if declared.isdecimal() and int(declared) > self._max_body_bytes:
+            raise _BodyTooLargeError
+        if self._room is None or scope["method"] in _METHODS_THAT_LOOK:
+            await self._app(scope, body.receive, reply.send)
+            return
+        with self._room.taken():
+            await self._app(scope, body.receive, reply.send)
+
+
+class _Reply:
+    """Sends a reply with the headers that all have. request_id: None leaves that one out."""
+
+    def __init__(self, send: Send, request_id: str | None) -> None:
+        self._send = send
+        self._request_id = request_id
+        self._started_s = time.perf_counter()
+        self.has_started = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] in _STARTS:
+            self.has_started = True
+            headers = MutableHeaders(scope=message)
+            if self._request_id is not None:
+                headers[REQUEST_ID_HEADER] = self._request_id
+            headers.setdefault("x-cache", "none")
+            total_ms = (time.perf_counter() - self._started_s) * 1e3
+            headers.setdefault("server-timing", f"total;dur={total_ms:.1f}")
+        await self._send(message)
+
+
+class _Socket:
+    """A WebSocket's messages; one that is refused before it was accepted gets a reply, as HTTP."""
+
+    def __init__(self, scope: Scope, send: Send, request_id: str) -> None:
+        self._scope = scope
+        self._send = send
+        self._request_id = request_id
+        self._is_open = False
+
+    async def send(self, message: Message) -> None:
+        kind = message["type"]
+        if kind == "websocket.accept":
+            self._is_open = True
+            named = (REQUEST_ID_HEADER.encode(), self._request_id.encode())
+            message = {**message, "headers": [*message.get("headers", ()), named]}
+        can_deny = _DENIAL in self._scope.get("extensions", {})
+        if kind != "websocket.close" or self._is_open or not can_deny:
+            await self._send(message)
+            return
+        refusal = InputError(message.get("reason") or "no WebSocket is served here")
+        is_unknown = message.get("code", _NORMAL_CLOSURE) == _NORMAL_CLOSURE
+        response = answer_error(refusal, self._request_id)
+        response.status_code = HTTPStatus.NOT_FOUND if is_unknown else HTTPStatus.FORBIDDEN
+        reply = _Reply(self._send, self._request_id)
+        await response(self._scope, _nothing_to_receive, reply.send)
+
+
+async def _nothing_to_receive() -> Message:
+    return {"type": "websocket.disconnect"}
+
+
+class _BodyTooLargeError(BaseException):
+    """Unwinds the application while it reads a body without a declared length.
+
+    BaseException: no handler may eat it.
+    """
+
+
+async def _discard(receive: Receive, most_bytes: int) -> None:
+    """Read the rest of a body, up to so many bytes."""
+    has_more = True
+    while has_more and most_bytes > 0:
+        message = await receive()
+        most_bytes -= len(message.get("body", b""))
+        has_more = message.get("more_body", False)
+
+
+class _CountedBody:
+    def __init__(self, receive: Receive, limit_bytes: int) -> None:
+        self._receive = receive
+        self._left_bytes = limit_bytes
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._left_bytes -= len(message.get("body", b""))
+        if self._left_bytes < 0:
+            raise _BodyTooLargeError
+        return message

@@ -1,0 +1,147 @@
+"""The router: HTTP in, the chain of stages behind it, audio out; and the application around routes.
+
+Holds no state of a stream beyond its own frame. The FastAPI application is built inside the replica
+(`__serve_build_asgi_app__`), after the handles exist.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import JSONResponse
+from fastapi_swagger import patch_fastapi
+from ray.serve.handle import DeploymentHandle
+from starlette.exceptions import HTTPException
+from starlette.types import Lifespan
+
+from deployments.background import watched
+from deployments.config.settings import Settings
+from deployments.http.api_pages import DESCRIPTION, ERROR_DOC, describe_bodies
+from deployments.http.bodies.fields import explain_validation
+from deployments.http.edge import Edge
+from deployments.http.errors import answer_error, error_body
+from deployments.http.head import HeadAsGet
+from deployments.http.routes.cache import add_cache_routes
+from deployments.http.routes.speech import Routes
+from deployments.stages.clients import RemoteEncoder, RemoteSpeaker
+from deployments.stages.health import Readiness
+from deployments.stages.removal import Removal
+from deployments.telemetry.metrics import CacheMetrics, RequestMetrics, adopt_serve_logging
+from deployments.telemetry.stage_metrics import Transfers
+from deployments.voices.resolver import VoiceLibrary
+from pipeline.errors import TimbreError
+
+logger = logging.getLogger(__name__)
+
+
+class Router:
+    """The ingress deployment."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        tokenizer: DeploymentHandle,
+        llms: Mapping[str, DeploymentHandle],
+        vocoder: DeploymentHandle,
+    ) -> None:
+        adopt_serve_logging()
+        self._settings = settings
+        transfers = Transfers()
+        encoder = RemoteEncoder(tokenizer, settings.limits, transfers)
+        self._voices = VoiceLibrary(settings, encoder)
+        self._speaker = RemoteSpeaker(vocoder, settings.limits, transfers)
+        self._metrics = RequestMetrics()
+        names = settings.llm_deployments
+        stages = {names[variant].lower(): llm for variant, llm in llms.items()}
+        self._removal = Removal({**stages, "vocoder": vocoder})
+        self._readiness = Readiness(
+            {"tokenizer": tokenizer, **stages, "vocoder": vocoder},
+            self._voices,
+            spared=frozenset({"tokenizer"}),  # cached voices need none
+        )
+
+    async def forget(self, clip: str) -> None:
+        """Called on every router by the one that was asked to remove a clip."""
+        await self._voices.forget(clip)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """Called by Serve in the replica."""
+        routes = Routes(
+            self._settings, self._voices, self._speaker, self._metrics, self._readiness.report
+        )
+        app = make_app(self._settings, routes, self._lifespan)
+        add_cache_routes(app, self._voices, routes.budget, self._removal.everywhere)
+        return app
+
+    @asynccontextmanager
+    async def _lifespan(self, _app: FastAPI) -> AsyncGenerator[None]:
+        """Serve runs it in the replica; at a graceful stop, writes still queued reach the cache."""
+        await self._voices.start()
+        metrics = CacheMetrics()
+        sampling = watched("cache metrics", partial(metrics.sample, self._voices.cache_stats))
+        following = watched("following the tokenizer", self._voices.follow_encoder)
+        try:
+            yield
+        finally:
+            sampling.cancel()
+            following.cancel()
+            await self._voices.close()
+
+
+def make_app(settings: Settings, routes: Routes, lifespan: Lifespan[FastAPI] | None) -> FastAPI:
+    """The application around `routes`: its edge, its pages, the shape of its errors."""
+    app = FastAPI(
+        title="timbre",
+        description=DESCRIPTION,
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+        responses=ERROR_DOC,
+        lifespan=lifespan,
+    )
+    app.add_middleware(HeadAsGet)
+    limits = settings.limits
+    app.add_middleware(
+        Edge,
+        max_body_bytes=limits.max_body_bytes,
+        max_requests=limits.max_requests,
+        has_proxy=True,
+    )
+    if settings.http.cors_origins:  # outermost: a refusal by the edge is for the page's eyes too
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.http.cors_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["*"],
+        )
+    patch_fastapi(app)  # Swagger UI from the package: the docs work without internet
+    describe_bodies(app)
+    add_error_handlers(app)
+    routes.add_to(app)
+    return app
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Every error leaves in OpenAI's shape; those that nobody foresaw, at the edge."""
+
+    @app.exception_handler(TimbreError)
+    async def _ours(request: Request, error: TimbreError) -> JSONResponse:
+        return answer_error(error, request.state.request_id)
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        message, param = explain_validation(error.errors())
+        return JSONResponse(error_body(message, 400, code="invalid_request", param=param), 400)
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> JSONResponse:
+        body = error_body(str(error.detail), error.status_code, code="http_error")
+        return JSONResponse(body, error.status_code, headers=error.headers)

@@ -1,0 +1,84 @@
+"""Which names of a model requests may say, and which deployed variant they mean. Knows no HTTP."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import PurePath
+
+from deployments.config.settings import Settings
+from deployments.http.bodies.fields import MAX_FOUND
+from pipeline.errors import UnsupportedError
+
+# Accepted whatever checkpoint is loaded, so that clients work unchanged.
+OWN_NAMES = ("step-audio-editx", "stepfun-ai/Step-Audio-EditX")
+OPENAI_NAMES = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
+_DATED = re.compile(r"-(?:\d{4}|\d{4}-\d{2}-\d{2})$")  # tts-1-1106, gpt-4o-mini-tts-2025-12-15
+# What the predecessor and others call variants, and the quantizations that they may mean here.
+_BITS = {
+    "bnb": ("int4", "int8"),
+    "awq": ("int4",),
+    "awq-4bit": ("int4",),
+    "int4": ("int4",),
+    "int8": ("int8",),
+}
+
+
+class ModelNames:
+    """The names of one service."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        names = (settings.model_name, *OWN_NAMES, *OPENAI_NAMES)
+        self._known = {name.lower(): name for name in reversed(names)}
+
+    @property
+    def listed(self) -> Sequence[str]:
+        """Every name, the loaded checkpoint's first."""
+        return tuple(reversed(self._known.values()))
+
+    @property
+    def variants(self) -> Sequence[str]:
+        return tuple(self._settings.llm_deployments)
+
+    def find(self, name: str) -> str | None:
+        """The listed name meant, or a dated one as it was asked for; None when there is none.
+
+        White space, case and a slash at its end do not count.
+        """
+        asked = name.strip(" \t\r\n/").lower()
+        if asked in self._known:
+            return self._known[asked]
+        return asked if _DATED.sub("", asked) in OPENAI_NAMES else None
+
+    def unknown(self, name: str) -> str:
+        """What is said of a name that `find` does not find: the names there are."""
+        return f"no model is named {name[:MAX_FOUND]!r}; known: {', '.join(self.listed)}"
+
+    def check(self, name: str) -> None:
+        """Raises UnsupportedError for the model of a request that there is none of."""
+        if self.find(name) is None:
+            raise UnsupportedError(self.unknown(name), param="model")
+
+    def variant(self, name: str) -> str:
+        """The deployed variant meant by `name`: its own name, or that of its quantization.
+
+        Raises UnsupportedError with those deployed.
+        """
+        if name in self.variants:
+            return name
+        for bits in _BITS.get(name, ()):
+            for variant in self.variants:
+                if self._bits_of(variant) == bits:
+                    return variant
+        raise UnsupportedError(
+            f"step_audio.model_variant: no variant {name[:MAX_FOUND]!r} of the model is deployed; "
+            f"deployed: {', '.join(self.variants)}",
+            param="step_audio.model_variant",
+        )
+
+    def _bits_of(self, variant: str) -> str:
+        model, llm = self._settings.llm_of(variant)
+        if llm.quantization == "none" and "awq" in PurePath(model).name.lower():
+            return "int4"
+        return llm.quantization

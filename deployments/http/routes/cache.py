@@ -1,0 +1,97 @@
+"""The cache over HTTP: look at it, encode ahead, remove a voice. Knows no tier."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from fastapi import FastAPI, Request
+from pydantic import ConfigDict
+
+from deployments.http.bodies.budget import BodyBudget
+from deployments.http.bodies.clip_text import clip_bytes
+from deployments.http.bodies.fields import NAME, Lenient, validated
+from deployments.http.bodies.forms import is_multipart, read_multipart
+from deployments.http.bodies.json_text import read_json
+from deployments.http.bodies.read import RawBody, is_json, only_clip, read_off_loop, receive_body
+from deployments.voices.resolver import VoiceLibrary
+from pipeline.errors import AudioError, InputError, TooLargeError
+
+CLIP_DIGITS = 64
+
+
+class WarmBody(Lenient):
+    """`POST /v1/cache/warm` as JSON."""
+
+    model_config = ConfigDict(extra="forbid")
+    keeps_empty = frozenset({"audio"})
+
+    audio: str
+    durability: Annotated[Literal["writethrough", "writeback"], NAME] = "writethrough"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WarmOrder:
+    """A clip to encode ahead.
+
+    is_durable: answer only when its record is. param: the field that the clip came in.
+    """
+
+    clip: bytes
+    is_durable: bool
+    param: str
+
+
+def add_cache_routes(
+    app: FastAPI,
+    voices: VoiceLibrary,
+    budget: BodyBudget,
+    forget_everywhere: Callable[[str], Awaitable[None]],
+) -> None:
+    """GET and DELETE /v1/cache, POST /v1/cache/warm.
+
+    budget: of the bodies held. forget_everywhere: removes a clip in every router's memory and in
+    the tiers below.
+    """
+
+    @app.get("/v1/cache")
+    async def cache_state() -> dict[str, Any]:
+        """Counters of this router's cache and of the cluster's index, and what is set aside."""
+        return await voices.cache_report()
+
+    @app.post("/v1/cache/warm")
+    async def warm(request: Request) -> dict[str, Any]:
+        """Encode a clip ahead of its first use.
+
+        Its bytes as the body, a form with it as a file part, or JSON with `audio` in base64.
+        Answers after a durable tier has the record, unless `durability` is writeback.
+        """
+        with budget.hold() as hold:
+            order = await read_off_loop(_warm_order, await receive_body(request, hold))
+            try:
+                return await voices.warm(order.clip, is_durable=order.is_durable)
+            except (AudioError, TooLargeError) as error:
+                raise error.about(order.param) from error
+
+    @app.delete("/v1/cache/{clip}")
+    async def forget(clip: str) -> dict[str, Any]:
+        """Remove a clip's record from every tier, by the `clip` that warming it answered with."""
+        clip = clip.strip().lower()
+        if len(clip) != CLIP_DIGITS or set(clip) - set("0123456789abcdef"):
+            raise InputError(f"clip must be {CLIP_DIGITS} hex digits", param="clip")
+        await forget_everywhere(clip)
+        return {"clip": clip, "deleted": True}
+
+
+def _warm_order(raw: RawBody) -> WarmOrder:
+    if is_json(raw.content):
+        tree = read_json(raw.content, raw.label.charset)
+        body = validated(WarmBody, tree, tuple(WarmBody.model_fields))
+        return WarmOrder(
+            clip_bytes(body.audio, "audio"), body.durability == "writethrough", "audio"
+        )
+    if is_multipart(raw.content, raw.label):
+        clip, param = only_clip(read_multipart(raw.content, raw.label))
+        return WarmOrder(clip, is_durable=True, param=param)
+    return WarmOrder(raw.content, is_durable=True, param="body")

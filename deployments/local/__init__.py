@@ -1,0 +1,1 @@
+"""A service on this machine, for `timbre up` and `timbre demo`."""

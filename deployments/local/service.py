@@ -1,0 +1,235 @@
+"""Starts and stops a local service in the background, for `timbre up` and `timbre demo`.
+
+It runs Ray's own `serve run` with the config given; nothing here is needed in production.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import math
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import psutil
+import yaml
+from pydantic import Field, TypeAdapter, ValidationError
+
+from deployments.config.preflight import EPSILON, REFUSAL
+from deployments.config.serve_config import StageAsk, read_serve_config
+from deployments.local.address import find_free_port, listen_address, url_of
+from deployments.local.cores import usable_cores
+from deployments.local.process import end_session, find_process, session_listens, spawn
+from pipeline.errors import SetupError
+
+START_TIMEOUT_S = 180.0
+STOP_TIMEOUT_S = 40.0
+POLL_S = 0.25
+FAILED_MARKS = (
+    "DEPLOY_FAILED",
+    "Deploying app 'timbre' failed",
+    "RuntimeError: Failed to bind to address",  # taken since we looked
+)
+LOG_TAIL_LINES = 25
+CAUSE = re.compile(
+    rf"(?:{REFUSAL}|pipeline\.errors\.\w+Error: |RuntimeError: (?=Failed to bind))(.+)"
+)
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RunningService:
+    """What is known of a service that was started.
+
+    Kept in `state_dir/service.json` until it is stopped. pid: of `serve run`, whose session holds
+    every process of the service. started_unix_s: when it was started; another process may have its
+    number one day.
+    """
+
+    pid: Annotated[int, Field(gt=1)]
+    started_unix_s: float
+    host: str
+    port: int
+    log: str
+
+    @property
+    def url(self) -> str:
+        return url_of(self.host, self.port)
+
+
+STATE = TypeAdapter(RunningService)
+
+
+class LocalService:
+    """One background service per state directory."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._state_dir = state_dir
+        self._state_file = state_dir / "service.json"
+
+    @contextmanager
+    def sole(self) -> Iterator[None]:
+        """While nobody else starts a service from this directory.
+
+        Raises SetupError when somebody does, or when the directory cannot be written.
+        """
+        try:
+            self._state_dir.mkdir(parents=True, exist_ok=True)
+            lock = (self._state_dir / "service.lock").open("w")
+        except OSError as error:
+            raise SetupError(
+                f"cannot keep the service's state in {self._state_dir}: {error.strerror}"
+            ) from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise SetupError(
+                    f"another timbre is starting a service in {self._state_dir}; wait for it, "
+                    "or give another --state-dir"
+                ) from error
+            yield
+
+    def running(self) -> RunningService | None:
+        """The service started from this directory, if its process still lives."""
+        service = self._known()
+        if service is None or find_process(service.pid, service.started_unix_s) is None:
+            return None
+        return service
+
+    def start(
+        self,
+        config_path: Path,
+        environment: Mapping[str, str],
+        progress: Progress,
+        notice: Progress,
+    ) -> RunningService:
+        """Start and wait until every stage answers.
+
+        progress: told what is waited for, again and again. notice: told what the user must know.
+        Raises SetupError with the end of the log when it fails.
+        """
+        config = read_serve_config(config_path)
+        host, port = listen_address(config.document.get("http_options", {}))
+        free_port = find_free_port(host, port)
+        if free_port != port:
+            notice(f"port {port} is in use by another program, taking {free_port}")
+        n_cpus = _cpus_to_share(config.asks, notice)
+        self.stop(drain_s=0.0)  # what a service that was killed has left
+        self._state_dir.mkdir(parents=True, exist_ok=True)
+        path = self._state_dir / "serve_config.running.yaml"
+        document = _pinned(config.document, host, free_port, config_path)
+        path.write_text(yaml.safe_dump(document, sort_keys=False))
+        log = self._state_dir / "serve.log"
+        process = spawn(path, log, environment, n_cpus)
+        started_unix_s = psutil.Process(process.pid).create_time()
+        service = RunningService(process.pid, started_unix_s, host, free_port, str(log))
+        try:
+            self._keep(service)
+            self._wait_until_ready(service, process, progress)
+        except BaseException:
+            end_session(service.pid, service.started_unix_s, drain_s=0.0)
+            self._state_file.unlink(missing_ok=True)
+            raise
+        finally:
+            process.returncode = 0  # it outlives this object on purpose; `stop` goes by its pid
+        return service
+
+    def stop(self, drain_s: float = STOP_TIMEOUT_S) -> bool:
+        """Stop the service and its Ray processes; False when none was running.
+
+        drain_s: how long streams may still run before everything is killed.
+        """
+        service = self._known()
+        if service is None:
+            return False
+        had_any = end_session(service.pid, service.started_unix_s, drain_s)
+        self._state_file.unlink(missing_ok=True)
+        return had_any
+
+    def _known(self) -> RunningService | None:
+        """What the state file says; None where it is missing, damaged, or of another version."""
+        try:
+            return STATE.validate_json(self._state_file.read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
+        except OSError as error:
+            raise SetupError(f"cannot read {self._state_file}: {error.strerror}") from error
+
+    def _keep(self, service: RunningService) -> None:
+        """Written whole or not at all: `stop` goes by it."""
+        draft = self._state_file.with_suffix(".new")
+        draft.write_bytes(STATE.dump_json(service))
+        draft.replace(self._state_file)
+
+    def _wait_until_ready(
+        self, service: RunningService, process: subprocess.Popen[bytes], progress: Progress
+    ) -> None:
+        deadline_s = time.monotonic() + START_TIMEOUT_S
+        log = ""
+        with httpx.Client(base_url=service.url, timeout=5.0, trust_env=False) as client:
+            while time.monotonic() < deadline_s:
+                log = _read(service.log)
+                if process.poll() is not None or any(mark in log for mark in FAILED_MARKS):
+                    raise SetupError(f"the service did not start: {_cause(log)} ({service.log})")
+                progress(_stage_line(client))
+                if _is_ready(client) and session_listens(
+                    service.pid, service.started_unix_s, service.port
+                ):
+                    return
+                time.sleep(POLL_S)
+        raise SetupError(
+            f"the service was not ready in {START_TIMEOUT_S:.0f} s: {_cause(log)} ({service.log})"
+        )
+
+
+def _pinned(
+    document: Mapping[str, Any], host: str, port: int, config_path: Path
+) -> Mapping[str, Any]:
+    """The config at this address, compared at start with the very file that was given."""
+    (application,) = document["applications"]
+    args = {**application.get("args", {}), "config_file": str(config_path.resolve())}
+    options = {**document.get("http_options", {}), "host": host, "port": port}
+    return {**document, "http_options": options, "applications": [{**application, "args": args}]}
+
+
+def _cpus_to_share(asks: Sequence[StageAsk], notice: Progress) -> int:
+    """What Ray is told to have: the usable cores, or as many as the stages at start ask for."""
+    cores = usable_cores()
+    asked = sum(ask.replicas * ask.resources.get("CPU", 0.0) for ask in asks)
+    if asked > cores:
+        notice(f"the stages ask for {asked:g} cores and share the {cores} that may be used here")
+    return max(cores, math.ceil(asked - EPSILON))
+
+
+def _is_ready(client: httpx.Client) -> bool:
+    try:
+        return client.get("/readyz").status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
+
+
+def _stage_line(client: httpx.Client) -> str:
+    try:
+        stages = client.get("/readyz").json()["stages"]
+    except (httpx.TransportError, ValueError, KeyError):
+        return "starting Ray and the router"
+    waiting = [name for name, stage in stages.items() if "error" in stage]
+    return f"loading: {', '.join(waiting)}" if waiting else "ready"
+
+
+def _read(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8", errors="replace")
+
+
+def _cause(log: str) -> str:
+    """What is known to stop a start, where the log has it, else its last lines."""
+    causes = CAUSE.findall(log)
+    return causes[-1] if causes else "\n".join(["", *log.splitlines()[-LOG_TAIL_LINES:]])

@@ -1,0 +1,288 @@
+"""The stages as seen across the Ray border.
+
+Handles become the pipeline's Protocols, Ray's errors become ours. Owns retries (only before the
+first audio), timeouts and the LLM's credit. Knows no HTTP and no model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import uuid
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from functools import partial
+from typing import Any, Self, cast
+
+from ray.exceptions import (
+    NodeDiedError,
+    OutOfMemoryError,
+    OwnerDiedError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+    WorkerCrashedError,
+)
+from ray.serve.exceptions import (
+    BackPressureError,
+    DeploymentUnavailableError,
+    RayServeException,
+    ReplicaUnavailableError,
+)
+from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
+
+from deployments.background import watched
+from deployments.config.settings import Limits
+from deployments.telemetry.stage_metrics import Stamped, Transfers, stamped
+from pipeline.contracts import (
+    Int32Array,
+    ReferenceClip,
+    Sampling,
+    SpeechRequest,
+    TokenChunk,
+    VoicePrompt,
+)
+from pipeline.errors import (
+    CapacityError,
+    StageError,
+    StageTimeoutError,
+    StageUnavailableError,
+    TimbreError,
+)
+from pipeline.synthesis import SpeechChunk
+
+ATTEMPTS = 3  # per request and stage, before the first audio only
+RETRY_DELAY_S = 0.25
+GRANT_TIMEOUT_S = 5.0
+SIGN_OF_LIFE_S = 2.0  # a consumer grants at least this often; see LEASE_S in llm.py
+STATUS_TIMEOUT_S = 2.0
+
+_REPLICA_IS_GONE = (
+    RayActorError,
+    NodeDiedError,
+    OutOfMemoryError,  # Ray killed its process to save the machine
+    OwnerDiedError,
+    WorkerCrashedError,
+    DeploymentUnavailableError,
+    ReplicaUnavailableError,
+)
+
+
+@contextlib.contextmanager
+def stage_errors(stage: str) -> Iterator[None]:
+    """Turn what Ray raises for a call into `stage` into our tree.
+
+    Our own errors come back as they were. What anything else says stays out of the message.
+    """
+    try:
+        yield
+    except RayTaskError as error:
+        if isinstance(error.cause, TimbreError):
+            raise error.cause from error
+        raise StageError(f"the {stage} failed", detail=repr(error.cause)) from error
+    except _REPLICA_IS_GONE as error:
+        raise StageUnavailableError(f"the {stage}'s replica went away") from error
+    except BackPressureError as error:
+        raise CapacityError(f"the {stage}'s queue is full; retry in a moment") from error
+    except TimeoutError as error:
+        raise StageTimeoutError(f"the {stage} did not answer in time") from error
+    except (RayError, RayServeException) as error:
+        raise StageError(f"the {stage} failed", detail=repr(error)) from error
+
+
+class RemoteEncoder:
+    """The tokenizer deployment as a voice encoder."""
+
+    def __init__(self, handle: DeploymentHandle, limits: Limits, transfers: Transfers) -> None:
+        self._transfers = transfers
+        self._encode = handle.options(method_name="encode")
+        self._identity = handle.options(method_name="fingerprint")
+        self._timeout_s = limits.encode_timeout_s
+
+    async def fingerprint(self) -> str:
+        """The fingerprint of the encoder that runs now."""
+        return await self._retrying(self._identity)
+
+    async def encode(self, clip: ReferenceClip) -> VoicePrompt:
+        """Encoding is idempotent, so a lost replica is retried on another."""
+        return self._transfers.received(
+            "tokenizer_router", await self._retrying(self._encode, clip)
+        )
+
+    async def _retrying(self, method: DeploymentHandle, *args: object) -> Any:
+        attempt = 1
+        while True:
+            try:
+                with stage_errors("tokenizer"):
+                    async with asyncio.timeout(self._timeout_s):
+                        return await method.remote(*args)
+            except StageUnavailableError:
+                if attempt == ATTEMPTS:
+                    raise
+                await asyncio.sleep(RETRY_DELAY_S * attempt)
+                attempt += 1
+
+
+class RemoteLM:
+    """The LLM deployment as a SpeechLM, with a credit window.
+
+    Ray streams have no flow control, so the engine stops a stream that is `credit_tokens` ahead of
+    its consumer. A grant goes to every LLM replica (`broadcast`); the one that runs the stream
+    answers True. See docs/decisions/0001-credit-by-broadcast.md.
+    """
+
+    def __init__(
+        self,
+        handle: DeploymentHandle,
+        credit_tokens: int,
+        limits: Limits,
+        transfers: Transfers,
+    ) -> None:
+        self._handle = handle
+        self._transfers = transfers
+        self._stream = handle.options(method_name="stream", stream=True)
+        self._credit_tokens = credit_tokens
+        self._chunk_timeout_s = limits.chunk_timeout_s
+        self._voice = ""
+
+    def of(self, voice: str) -> Self:
+        """The same LM, for the prompts of one voice: what the replica's `forget` finds by name."""
+        one = copy.copy(self)
+        one._voice = voice
+        return one
+
+    async def stream(
+        self, prompt_ids: Int32Array, sampling: Sampling
+    ) -> AsyncGenerator[TokenChunk]:
+        """See contracts.SpeechLM."""
+        window = _Window(uuid.uuid4().hex, self._credit_tokens)
+        chunks = _opened(
+            self._stream.remote(
+                prompt_ids, sampling, window.stream_id, window.limit_tokens, self._voice
+            )
+        )
+        grants = watched("granting credit", partial(self._keep_granting, window))
+        try:
+            while True:
+                with stage_errors("LLM"):
+                    async with asyncio.timeout(self._chunk_timeout_s):
+                        sent: Stamped[TokenChunk] = await anext(chunks)
+                chunk = self._transfers.received("llm_vocoder", sent)
+                yield chunk
+                if chunk.last:
+                    return
+                window.consumed(len(chunk.ids))
+        except StopAsyncIteration as error:
+            raise StageError("the LLM ended a stream without its last chunk") from error
+        finally:
+            grants.cancel()
+            chunks.cancel()
+
+    async def _keep_granting(self, window: _Window) -> None:
+        """Send the limit whenever it grew, and as a sign of life, so a lost grant is sent again."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SIGN_OF_LIFE_S):
+                    await window.grown.wait()
+            window.grown.clear()
+            answers = self._handle.broadcast("grant", window.stream_id, window.limit_tokens)
+            with contextlib.suppress(TimeoutError, RayError, DeploymentUnavailableError):
+                await answers.results_async(timeout_s=GRANT_TIMEOUT_S, return_exceptions=True)
+
+
+class _Window:
+    """How far a stream may run: a window ahead of its consumer, raised by half windows."""
+
+    def __init__(self, stream_id: str, size_tokens: int) -> None:
+        self.stream_id = stream_id
+        self.limit_tokens = size_tokens
+        self.grown = asyncio.Event()
+        self._size_tokens = size_tokens
+        self._consumed_tokens = 0
+
+    def consumed(self, n_tokens: int) -> None:
+        self._consumed_tokens += n_tokens
+        if self.limit_tokens - self._consumed_tokens <= self._size_tokens // 2:
+            self.limit_tokens = self._consumed_tokens + self._size_tokens
+            self.grown.set()
+
+
+class RemoteSpeaker:
+    """The vocoder deployment (which pulls from the LLM) as a Speaker."""
+
+    def __init__(self, handle: DeploymentHandle, limits: Limits, transfers: Transfers) -> None:
+        self._transfers = transfers
+        self._speak = handle.options(method_name="speak", stream=True)
+        self._limits = limits
+
+    async def speak(
+        self, request: SpeechRequest, voice: VoicePrompt
+    ) -> AsyncGenerator[SpeechChunk]:
+        """Retries a lost replica, but only while nothing has been heard."""
+        for attempt in range(1, ATTEMPTS + 1):
+            heard = False
+            try:
+                async with aclosing(self._once(request, voice)) as chunks:
+                    async for chunk in chunks:
+                        heard = heard or len(chunk.samples) > 0
+                        yield chunk
+            except StageUnavailableError:
+                if heard or attempt == ATTEMPTS:
+                    raise
+                await asyncio.sleep(RETRY_DELAY_S * attempt)
+            else:
+                return
+
+    async def _once(
+        self, request: SpeechRequest, voice: VoicePrompt
+    ) -> AsyncGenerator[SpeechChunk]:
+        chunks = _opened(self._speak.remote(request, stamped(voice)))
+        timeout_s = self._limits.first_audio_timeout_s
+        try:
+            while True:
+                with stage_errors("vocoder"):
+                    async with asyncio.timeout(timeout_s):
+                        sent: Stamped[SpeechChunk] = await anext(chunks)
+                chunk = self._transfers.received("vocoder_router", sent)
+                yield chunk
+                if chunk.last:
+                    return
+                timeout_s = self._limits.chunk_timeout_s
+        except StopAsyncIteration as error:
+            raise StageError("the vocoder ended a stream without its last chunk") from error
+        finally:
+            chunks.cancel()
+
+
+def _opened(response: object) -> DeploymentResponseGenerator[Any]:
+    """The stream that a handle with `stream=True` returns; its type does not say so."""
+    return cast("DeploymentResponseGenerator[Any]", response)
+
+
+class RemoteStatus:
+    """Gauges of a stage's replicas."""
+
+    def __init__(self, stage: str, handle: DeploymentHandle) -> None:
+        self._stage = stage
+        self._handle = handle
+        self._any = handle.options(method_name="status")
+
+    async def replicas(self) -> list[dict[str, Any]]:
+        """Of every replica; of one of them when others keep all waiting.
+
+        Raises StageUnavailableError when there is none, StageTimeoutError when none answers in
+        time.
+        """
+        with stage_errors(self._stage):
+            try:
+                answers = await self._handle.broadcast("status").results_async(
+                    timeout_s=STATUS_TIMEOUT_S, return_exceptions=True
+                )
+            except TimeoutError:
+                async with asyncio.timeout(STATUS_TIMEOUT_S):
+                    answers = [await self._any.remote()]
+        statuses = [answer for answer in answers if isinstance(answer, dict)]
+        if not statuses:
+            raise StageUnavailableError(f"no replica of the {self._stage} answered")
+        return statuses

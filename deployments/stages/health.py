@@ -1,0 +1,86 @@
+"""Whether the service can serve: asks every stage, reports their gauges and the cache's state.
+
+Knows no route. A report is for anybody to read: states and numbers, causes are in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from ray.serve.handle import DeploymentHandle
+
+from deployments.stages.clients import RemoteStatus
+from deployments.voices.resolver import VoiceLibrary
+from pipeline.errors import TimbreError
+
+logger = logging.getLogger(__name__)
+
+REPORT_S = 1.0  # how long a report is good: probes of any number cost one look a second
+
+
+class Readiness:
+    """Composes the report of /readyz. Use it from one event loop.
+
+    spared: stages that ready requests can do without once they have answered.
+    """
+
+    def __init__(
+        self,
+        stages: Mapping[str, DeploymentHandle],
+        voices: VoiceLibrary,
+        spared: frozenset[str] = frozenset(),
+    ) -> None:
+        self._stages = {name: RemoteStatus(name, handle) for name, handle in stages.items()}
+        self._voices = voices
+        self._spared = spared
+        self._seen: set[str] = set()
+        self._away: set[str] = set()
+        self._looking: asyncio.Task[dict[str, Any]] | None = None
+        self._looked_s = 0.0
+
+    async def report(self) -> dict[str, Any]:
+        """`ready`, per stage its state and the gauges of each replica, and the cache's.
+
+        A cache tier that is set aside does not make the service unready: it serves without it.
+        age_s: how long ago all that was so; those who ask within a second share one look.
+        """
+        if self._looking is None or self._is_stale(self._looking):
+            self._looked_s = time.monotonic()
+            # no request's context: Serve would cancel the calls with the first one that leaves
+            self._looking = asyncio.create_task(self._look(), context=contextvars.Context())
+        looking, looked_s = self._looking, self._looked_s
+        seen = await asyncio.shield(looking)
+        return {**seen, "age_s": round(time.monotonic() - looked_s, 3)}
+
+    def _is_stale(self, look: asyncio.Task[dict[str, Any]]) -> bool:
+        is_old = time.monotonic() - self._looked_s > REPORT_S
+        return look.done() and (is_old or look.cancelled() or look.exception() is not None)
+
+    async def _look(self) -> dict[str, Any]:
+        names = list(self._stages)
+        answers = await asyncio.gather(*(self._stage(name) for name in names))
+        stages = dict(zip(names, answers, strict=True))
+        ready = all(self._is_enough(name, stage["state"]) for name, stage in stages.items())
+        return {"ready": ready, "stages": stages, "cache": await self._voices.cache_report()}
+
+    async def _stage(self, name: str) -> dict[str, Any]:
+        try:
+            replicas = await self._stages[name].replicas()
+        except TimbreError as error:
+            if name not in self._away:
+                logger.warning("the %s does not answer: %s (%r)", name, error, error.__cause__)
+            self._away.add(name)
+            return {"state": "unavailable", "error": f"no replica of the {name} answered"}
+        if name in self._away:
+            logger.info("the %s answers", name)
+        self._away.discard(name)
+        self._seen.add(name)
+        return {"state": "ok", "replicas": replicas}
+
+    def _is_enough(self, name: str, state: str) -> bool:
+        return state == "ok" or (name in self._spared and name in self._seen)

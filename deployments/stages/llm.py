@@ -1,0 +1,186 @@
+"""The LLM replica: hosts the engine and the leases of its streams. Knows no audio."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import aclosing
+from dataclasses import asdict
+from typing import Any
+
+from deployments.config.settings import Settings
+from deployments.stages.limits import cap_bytes, claim_device
+from deployments.stages.warm_up import draw_once, warm_up
+from deployments.telemetry.metrics import PartsGauge, StageGauge, adopt_serve_logging
+from deployments.telemetry.stage_metrics import LoadGauges, QueueSeconds, Stamped, stamped
+from pipeline.contracts import Int32Array, Sampling, TokenChunk
+from pipeline.errors import CheckpointError, StageTimeoutError
+from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
+from pipeline.stepaudio.llm.credit import TokenCredit
+
+logger = logging.getLogger(__name__)
+
+MIB = 2**20
+LEASE_S = 10.0  # without a grant for so long, the consumer is dead: Ray tells no stream of it
+
+
+class _Lease:
+    """A stream's credit, and how long its consumer counts as alive."""
+
+    def __init__(self, credit: TokenCredit) -> None:
+        self.credit = credit
+        self._deadline_s = asyncio.get_running_loop().time() + LEASE_S
+        self._waiting: asyncio.Timeout | None = None
+
+    def renew(self) -> None:
+        """The consumer gave a sign of life."""
+        self._deadline_s = asyncio.get_running_loop().time() + LEASE_S
+        if self._waiting is not None:
+            self._waiting.reschedule(self._deadline_s)
+
+    async def hold(self, chunk: Awaitable[TokenChunk]) -> TokenChunk:
+        """Wait for a chunk while the lease holds. Raises StageTimeoutError when it ends."""
+        try:
+            async with asyncio.timeout_at(self._deadline_s) as self._waiting:
+                return await chunk
+        except TimeoutError as error:
+            raise StageTimeoutError("the consumer of a token stream went away") from error
+        finally:
+            self._waiting = None
+
+
+class LLMReplica:
+    """Draws audio tokens, continuous batching inside.
+
+    Loads and warms the model before it is ready.
+    """
+
+    def __init__(self, settings: Settings, variant: str) -> None:
+        from pipeline.stepaudio.llm.loading import load_engine
+
+        adopt_serve_logging()
+        model, share = settings.llm_of(variant)
+        claim_device(share, allow_tf32=True)
+        started_s = time.monotonic()
+        layout = CheckpointLayout.at(resolve_model(model))
+        if model != settings.model:
+            check_same_tokenizer(CheckpointLayout.at(resolve_model(settings.model)), layout)
+        self._engine = load_engine(layout, share)
+        loaded_s = time.monotonic()
+        warm_up(draw_once(self._engine))
+        self._engine.take_waits()  # the warm-up is nobody's request
+        self._limit_bytes = cap_bytes(share) or 0
+        self._leases: dict[str, _Lease] = {}
+        self._active = StageGauge(
+            "timbre_llm_streams", "Token streams open on this replica.", lambda: len(self._leases)
+        )
+        self._load = LoadGauges("llm", self._running_and_waiting)
+        self._queue = QueueSeconds("llm")
+        self._bytes = PartsGauge(
+            "timbre_llm_bytes",
+            "Memory of this replica: weights, cache (keys and values of all slots), prefixes, and"
+            " on a GPU device (all that the process holds there) and limit (its cap).",
+            self._parts,
+        )
+        self._start_s = {
+            "load": loaded_s - started_s - self._engine.gauges().recording_s,
+            "record": self._engine.gauges().recording_s,
+            "warm_up": time.monotonic() - loaded_s,
+        }
+        self._start = PartsGauge(
+            "timbre_llm_start_s", "Seconds that parts of the start took.", lambda: self._start_s
+        )
+        self._publish()
+        self._log_start(variant)
+
+    async def stream(
+        self,
+        prompt_ids: Int32Array,
+        sampling: Sampling,
+        stream_id: str,
+        credit_tokens: int,
+        voice: str,
+    ) -> AsyncGenerator[Stamped[TokenChunk]]:
+        """Token chunks; pauses `credit_tokens` ahead of what `grant` last allowed.
+
+        voice: whose prompt it is, for `forget`.
+        """
+        lease = _Lease(TokenCredit(credit_tokens))
+        self._leases[stream_id] = lease
+        self._publish()
+        try:
+            stream = self._engine.stream(prompt_ids, sampling, lease.credit, voice)
+            async with aclosing(stream) as chunks:
+                while True:
+                    chunk = await lease.hold(anext(chunks))
+                    yield stamped(chunk)
+                    if chunk.last:
+                        return
+        finally:
+            del self._leases[stream_id]
+            self._publish()
+
+    async def grant(self, stream_id: str, total_tokens: int) -> bool:
+        """Allow a stream to produce up to `total_tokens` in all.
+
+        False when it does not run here.
+        """
+        lease = self._leases.get(stream_id)
+        if lease is None:
+            return False
+        lease.credit.grant(total_tokens)
+        lease.renew()
+        return True
+
+    async def forget(self, voice: str) -> None:
+        """Called on every replica when a clip is removed."""
+        self._engine.forget(voice)
+
+    async def status(self) -> dict[str, Any]:
+        """Gauges of this replica, its cap on the GPU, and what parts of its start took."""
+        gauges = asdict(self._engine.gauges())
+        return {**gauges, "limit_bytes": self._limit_bytes, "start_s": self._start_s}
+
+    def _publish(self) -> None:
+        for gauge in (self._active, self._bytes, self._load):
+            gauge.publish()
+        for wait_s in self._engine.take_waits():
+            self._queue.observe(wait_s)
+
+    def _running_and_waiting(self) -> tuple[int, int]:
+        gauges = self._engine.gauges()
+        return gauges.slots_active, gauges.queued
+
+    def _parts(self) -> dict[str, float]:
+        gauges = self._engine.gauges()
+        parts: dict[str, float] = {
+            "weights": gauges.weight_bytes,
+            "cache": gauges.cache_bytes,
+            "prefixes": gauges.prefix_bytes,
+        }
+        if self._limit_bytes:
+            parts |= {"device": gauges.device_bytes, "limit": self._limit_bytes}
+        return parts
+
+    def _log_start(self, variant: str) -> None:
+        sizes = ", ".join(f"{part} {n / MIB:.1f} MiB" for part, n in self._parts().items())
+        times = ", ".join(f"{part} {s:.1f} s" for part, s in self._start_s.items())
+        logger.info("language model %s is ready: %s; %s", variant, times, sizes)
+
+    async def check_health(self) -> None:
+        """Called by Serve; an engine whose worker died makes the replica unhealthy."""
+        self._engine.check_health()
+
+
+def check_same_tokenizer(base: CheckpointLayout, variant: CheckpointLayout) -> None:
+    """Prompts are written with the base's text tokenizer, whichever variant reads them.
+
+    Raises CheckpointError when the variant's is another.
+    """
+    if base.text_tokenizer.read_bytes() != variant.text_tokenizer.read_bytes():
+        raise CheckpointError(
+            f"{variant.text_tokenizer} differs from {base.text_tokenizer}: a variant of the "
+            "language model must have the same text tokenizer"
+        )

@@ -1,0 +1,80 @@
+"""The tokenizer replica: hosts the reference encoder.
+
+Knows no cache; a call here is by definition a miss.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ray.serve import metrics
+
+from deployments.config.settings import Settings
+from deployments.stages.limits import ARENA_PART, arena_limit_bytes, claim_device
+from deployments.stages.room import Room
+from deployments.stages.warm_up import encode_once, warm_up
+from deployments.telemetry.metrics import adopt_serve_logging
+from deployments.telemetry.stage_metrics import StageLoad, Stamped, stamped
+from pipeline.contracts import ReferenceClip, VoicePrompt
+from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
+
+CONCURRENT_BATCHES = 2  # per replica; each uses several threads
+
+
+class TokenizerReplica:
+    """Encodes reference clips. Loads the encoder before it is ready."""
+
+    def __init__(self, settings: Settings) -> None:
+        from pipeline.stepaudio.tokenizer.voice_encoder import StepVoiceEncoder
+
+        adopt_serve_logging()
+        share = settings.tokenizer
+        claim_device(share, allow_tf32=False, torch_part=1 - ARENA_PART)  # codes must be exact
+        layout = CheckpointLayout.at(resolve_model(settings.model))
+        self._encoder = StepVoiceEncoder(
+            layout.tokenizer,
+            layout.vocoder,
+            device=share.device,
+            threads=share.threads,
+            arena_limit_bytes=arena_limit_bytes(share),
+            concurrent_batches=CONCURRENT_BATCHES,
+            batch_s=share.batch_s,
+            tensorrt_cache=_directory(share.tensorrt_cache),
+        )
+        warm_up(encode_once(self._encoder))
+        self._load = StageLoad("tokenizer")
+        self._room = Room("tokenizer", share.max_clips)
+        self._encodes = 0
+        self._counter = metrics.Counter(
+            "timbre_encodes", description="Reference clips encoded by this replica."
+        )
+
+    async def fingerprint(self) -> str:
+        """The encoder's fingerprint, part of every cache key."""
+        return self._encoder.fingerprint
+
+    async def encode(self, clip: ReferenceClip) -> Stamped[VoicePrompt]:
+        """Raises AudioError for a clip that cannot be encoded, CapacityError when all is full.
+
+        Not more than `max_clips` are here at a time: the rest of what Serve lets in is room for
+        calls that must get through.
+        """
+        with self._room.taken():
+            self._encodes += 1
+            self._counter.inc()
+            voice = await self._load.waited(self._encoder.begin(clip))
+            with self._load.counted(running=1):
+                return stamped(await voice)
+
+    async def check_health(self) -> None:
+        """Called by Serve; an encoder whose threads or device are gone makes it unhealthy."""
+        self._encoder.check_health()
+
+    async def status(self) -> dict[str, Any]:
+        """Gauges of this replica."""
+        return {"encodes": self._encodes, "fingerprint": self._encoder.fingerprint}
+
+
+def _directory(name: str | None) -> Path | None:
+    return None if name is None else Path(name).expanduser()

@@ -1,0 +1,191 @@
+"""The vocoder replica: pulls tokens from the LLM and turns them into audio.
+
+Holds a stream's whole state in one frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from ray.serve.handle import DeploymentHandle
+
+from deployments.config.settings import Settings, VocoderSettings
+from deployments.stages.admission import Place, StreamAdmission
+from deployments.stages.clients import RemoteLM
+from deployments.stages.limits import GIB, cap_bytes, claim_device
+from deployments.stages.warm_up import decode_once, warm_up
+from deployments.telemetry.metrics import StageGauge, adopt_serve_logging
+from deployments.telemetry.stage_metrics import StageLoad, Stamped, Transfers, stamped
+from pipeline.contracts import GROUP_S, AudioChunk, SpeechRequest, TokenChunk, VoicePrompt
+from pipeline.errors import ConfigError, TooLargeError
+from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
+from pipeline.stepaudio.tokens import GROUP_ROWS
+from pipeline.stepaudio.vocoder.memory_plan import VocoderMemory
+from pipeline.synthesis import ChainedSpeaker, SpeechChunk
+
+if TYPE_CHECKING:
+    from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
+
+QUIET_SHARE = 0.25  # of max_streams
+
+
+class VocoderReplica:
+    """Speaks requests: prompt → LLM's tokens → audio.
+
+    Loads and warms the decoder before it is ready.
+    """
+
+    def __init__(self, settings: Settings, llms: Mapping[str, DeploymentHandle]) -> None:
+        from pipeline.prompting import CheckpointPrompts
+        from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
+
+        adopt_serve_logging()
+        share = settings.vocoder
+        claim_device(share, allow_tf32=True)
+        layout = CheckpointLayout.at(resolve_model(settings.model))
+        self._decoder = StepWaveDecoder(
+            layout.vocoder,
+            device=share.device,
+            threads=share.threads,
+            chunk_rows=share.chunk_rows,
+            steps=share.steps,
+            max_batch=share.together,
+            prompt_memory_bytes=share.prompt_memory_mib * 2**20,
+            device_bytes=cap_bytes(share),
+        )
+        memory = self._decoder.memory
+        budget_bytes = stream_budget_bytes(share, memory, settings.limits.max_clip_s)
+        warm_up(decode_once(self._decoder))
+        self._transfers = Transfers()
+        self._prompts = CheckpointPrompts(layout.editx)
+        credit_tokens = settings.llm.credit_tokens
+        self._lms = {
+            variant: RemoteLM(llm, credit_tokens, settings.limits, self._transfers)
+            for variant, llm in llms.items()
+        }
+        self._load = StageLoad("vocoder")
+        self._admission = StreamAdmission(share.max_streams, budget_bytes, share.queue_size)
+        self._share = share
+        self._queue_timeout_s = settings.llm.queue_timeout_s
+        self._active = StageGauge(
+            "timbre_vocoder_streams",
+            "Audio streams open on this replica.",
+            lambda: self._decoder.active_streams,
+        )
+        self._cached = StageGauge(
+            "timbre_vocoder_cache_bytes",
+            "Bytes of streams' caches held, those kept for the next streams included.",
+            lambda: self._decoder.cache_bytes,
+        )
+
+    async def speak(
+        self, request: SpeechRequest, sent: Stamped[VoicePrompt]
+    ) -> AsyncGenerator[Stamped[SpeechChunk]]:
+        """Speech in chunks.
+
+        Raises CapacityError when no place, or not enough memory, becomes free in time, and
+        TooLargeError for a stream that there is never enough memory for.
+        """
+        voice = self._transfers.received("router_vocoder", sent)
+        place = place_for(request, voice, self._decoder.memory, self._admission)
+        try:
+            async with self._load.turn(place, self._queue_timeout_s):
+                adapted = adapt_first_chunk(request, self._share, self._decoder.active_streams)
+                lm = self._lms[request.variant].of(request.speaker)
+                decoder = _OwnedDecoder(self._decoder, request.speaker)
+                speaker = ChainedSpeaker(self._prompts, lm, decoder)
+                async with aclosing(speaker.speak(adapted, voice)) as speech:
+                    async for chunk in speech:
+                        self._active.publish()
+                        self._cached.publish()
+                        yield stamped(chunk)
+        finally:
+            self._active.publish()
+            self._cached.publish()
+
+    async def check_health(self) -> None:
+        """Called by Serve; a decoder whose worker or device is gone makes the replica unhealthy."""
+        self._decoder.check_health()
+
+    async def forget(self, voice: str) -> None:
+        """Called on every replica when a clip is removed. voice: `SpeechRequest.speaker`."""
+        self._decoder.forget(voice)
+
+    async def status(self) -> dict[str, Any]:
+        """Gauges of this replica."""
+        return {
+            "streams_active": self._decoder.active_streams,
+            "cache_bytes": self._decoder.cache_bytes,
+            "admitted_bytes": self._admission.used_bytes,
+        }
+
+
+def place_for(
+    request: SpeechRequest, voice: VoicePrompt, memory: VocoderMemory, admission: StreamAdmission
+) -> Place:
+    """A place for a request's stream.
+
+    Raises TooLargeError for one that never fits; `param` is the first chunk where that is why.
+    """
+    prompt_rows = voice.n_groups * GROUP_ROWS
+    try:
+        return admission.place(memory.stream_bytes(prompt_rows, request.first_chunk_rows))
+    except TooLargeError as error:
+        if admission.can_hold(memory.stream_bytes(prompt_rows)):
+            raise error.about("initial_codec_chunk_frames") from error
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class _OwnedDecoder:
+    """The decoder, for the streams of one voice: what it keeps of them is found by its name."""
+
+    decoder: StepWaveDecoder
+    owner: str
+
+    def stream(
+        self,
+        tokens: AsyncIterator[TokenChunk],
+        voice: VoicePrompt,
+        first_chunk_rows: int | None = None,
+    ) -> AsyncGenerator[AudioChunk]:
+        """See contracts.WaveDecoder."""
+        return self.decoder.stream(tokens, voice, first_chunk_rows, self.owner)
+
+
+def stream_budget_bytes(
+    share: VocoderSettings, memory: VocoderMemory, max_clip_s: float
+) -> int | None:
+    """What the streams of a replica may take together; None on a CPU, which has no cap.
+
+    Raises ConfigError when the cap cannot hold one stream in the voice of the longest clip.
+    """
+    device_bytes = cap_bytes(share)
+    if device_bytes is None:
+        return None
+    budget_bytes = device_bytes - memory.shared_bytes
+    longest_bytes = memory.stream_bytes(int(max_clip_s / GROUP_S) * GROUP_ROWS)
+    if longest_bytes > budget_bytes:
+        raise ConfigError(
+            f"vocoder.gpu_memory_gib is {device_bytes / GIB:g}: {memory.shared_bytes / GIB:.1f} "
+            f"go to weights, kept prompts and workspace, and a stream in the voice of a "
+            f"{max_clip_s:g} s clip takes {longest_bytes / GIB:.1f}; raise it or lower "
+            "limits.max_clip_s, vocoder.prompt_memory_mib or vocoder.max_batch"
+        )
+    return budget_bytes
+
+
+def adapt_first_chunk(
+    request: SpeechRequest, settings: VocoderSettings, active_streams: int
+) -> SpeechRequest:
+    """`request` with a smaller first chunk while the replica has little to do.
+
+    Only where the caller may not compare replies: otherwise borders, and with them the last bits,
+    would depend on load.
+    """
+    if not request.is_adaptive or active_streams > settings.max_streams * QUIET_SHARE:
+        return request
+    return replace(request, first_chunk_rows=settings.quiet_first_rows)

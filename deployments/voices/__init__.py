@@ -1,0 +1,1 @@
+"""Voices: from a reference to a voice prompt, through the cache."""

@@ -1,0 +1,1 @@
+"""The language model: a prompt becomes audio tokens."""

@@ -1,0 +1,407 @@
+# pyright: basic
+"""Step1 over fixed slots: static key/value cache, prefill in chunks, one fused step for all.
+
+Knows no request and no sampling. A row's logits depend on its own tokens alone, not on the other
+slots or its place among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.contracts import Int32Array
+from pipeline.errors import CheckpointError
+from pipeline.stepaudio.llm.exactness import exact_batch, exact_chunks, keys_may_be_cut
+from pipeline.stepaudio.llm.packed import (
+    held_weight,
+    release_held,
+    required_quantization,
+)
+from pipeline.stepaudio.llm.projection import Projection, pack
+from pipeline.stepaudio.llm.quantization import pack_quantized
+from pipeline.stepaudio.llm.sampling import AudioVocabulary
+from pipeline.stepaudio.llm.step1 import Step1ForCausalLM, Step1Layer, alibi_slopes
+from pipeline.stepaudio.llm.step_graphs import CudaRecorder, Recorder, StepGraphs
+
+# The weighted sum of values is taken in blocks of this many tokens, so that its order of additions,
+# and with it the last bit, does not depend on how long the longest stream in the batch is.
+KEY_BLOCK_TOKENS = 256
+# Behind the first block keys are read in whole steps of this many, where that changes no bit.
+KEY_STEP_TOKENS = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Layer:
+    """One block: packed products, norm gains, and its part of the cache as rows of one head.
+
+    index: which layer of the cache it is. qkv, gate_up: products whose scale the gains hold.
+    """
+
+    index: int
+    qkv: Callable[[Tensor], Tensor]
+    out: Projection
+    gate_up: Callable[[Tensor], Tensor]
+    down: Projection
+    input_gain: Tensor
+    post_gain: Tensor
+    rows: Tensor
+
+
+class Step1Runner:
+    """Runs the model over `slots` slots of `context_tokens` each.
+
+    Single-threaded: one caller at a time.
+
+    Stale cache beyond a slot's length is masked to weight 0, so it must only be finite: `clear` a
+    slot whose numbers may not be.
+    """
+
+    def __init__(
+        self,
+        model: Step1ForCausalLM,
+        vocabulary: AudioVocabulary,
+        *,
+        slots: int,
+        max_context_tokens: int,
+        quantization: str = "none",
+        takes_weights: bool = False,
+    ) -> None:
+        """`quantization` of the layers' weights: none (as the checkpoint has them), int8, int4.
+
+        takes_weights: out of `model`, which is of no use after that, so that none is held twice.
+        Raises CheckpointError where model, vocabulary and quantization do not fit.
+        """
+        config = model.config
+        self._quantization = required_quantization(model, quantization)
+        self._takes_weights = takes_weights
+        if vocabulary.audio_base + vocabulary.audio_tokens > config.vocab_size:
+            raise CheckpointError(
+                f"the model has {config.vocab_size} tokens, the tokenizer's audio tokens end at"
+                f" {vocabulary.audio_base + vocabulary.audio_tokens}"
+            )
+        self.slots = slots
+        self.context_tokens = min(max_context_tokens, config.max_seq_len)
+        self._n_groups, self._head_size = config.num_attention_groups, config.head_size
+        self._eps = config.rms_norm_eps
+        self._norm_eps: Tensor | None = None  # √(D·ε) where gains hold √D
+        self.vocabulary_tokens = config.vocab_size
+        self._embedding = model.model.embed_tokens.weight
+        self.device, self.dtype = self._embedding.device, self._embedding.dtype
+        if self.device.type == "cpu" and self.dtype == torch.float32:
+            self._norm_eps = torch.tensor(config.hidden_size * config.rms_norm_eps).sqrt()
+        first, n_audio = vocabulary.audio_base, vocabulary.audio_tokens
+        head = model.lm_head.weight
+        head = pack(torch.cat([head[first : first + n_audio], head[vocabulary.stop_id, None]]))
+        self._head, self._final_gain = head.product, self._gain(model.model.norm, head)
+        self._weight_bytes = head.n_bytes + self._embedding.nbytes
+        if takes_weights:
+            _empty(model.lm_head)
+        self._capacity = _whole(self.context_tokens, KEY_BLOCK_TOKENS)
+        sizes = (2, slots, self._n_groups, self._capacity, self._head_size)  # 2: key, value
+        self._cache = torch.zeros(
+            len(model.model.layers), *sizes, dtype=self.dtype, device=self.device
+        )
+        self._layers = [
+            self._prepare(index, cast("Step1Layer", layer))
+            for index, layer in enumerate(model.model.layers)
+        ]
+        # Entry capacity − 1 + j − p is −slope·√(p − j), key j seen from query p; −∞ for the future.
+        past = torch.arange(self._capacity - 1, -1, -1, device=self.device).float().sqrt()
+        distances = torch.cat([past, torch.full_like(past, torch.inf)])
+        slopes = -alibi_slopes(config.num_attention_heads).to(self.device)
+        self._biases = (slopes[:, None] * distances).unflatten(0, (self._n_groups, -1))
+        # Row of the flat cache where (slot, kind, group) starts, kind being key or value:
+        # ((kind · S + slot) · G + group) · capacity
+        heads = torch.arange(2 * slots * self._n_groups, device=self.device) * self._capacity
+        self._first_rows = heads.view(2, slots, self._n_groups).transpose(0, 1).unsqueeze(1)
+        self._graphs: StepGraphs | None = None
+        self._key_step, self._least_slots = KEY_BLOCK_TOKENS, slots
+        self._exact_chunks: tuple[int, ...] = ()
+        self._measure_exactness()
+        if self.device.type == "cuda":
+            self.record_steps(CudaRecorder())
+
+    @torch.inference_mode()
+    def record_steps(self, record: Recorder) -> None:
+        """From now on steps are replayed from records. No slot may be in use."""
+        self._graphs = StepGraphs(
+            self._logits,
+            record,
+            self.device,
+            slots=range(self._least_slots, self.slots + 1),
+            blocks=self._capacity // KEY_BLOCK_TOKENS,
+            block_tokens=KEY_BLOCK_TOKENS,
+        )
+
+    def window(self, first: int, last: int) -> range:
+        """The slots to run for slots first … last, so that no row depends on the batch size."""
+        if self._graphs is not None:
+            return self._graphs.window(last)
+        start = min(first, self.slots - self._least_slots)
+        return range(start, max(last + 1, start + self._least_slots))
+
+    @property
+    def has_free_borders(self) -> bool:
+        """Whether prefill may be cut anywhere into chunks that `chunk_tokens` gives."""
+        return len(self._exact_chunks) > 1
+
+    def chunk_tokens(self, most: int) -> int:
+        """The largest chunk of prefill, of at most `most` tokens, that changes no bit."""
+        return max(n for n in self._exact_chunks if n <= most)
+
+    @torch.inference_mode()
+    def prefill(self, slot: int, ids: Int32Array, start: int) -> None:
+        """Write keys and values of ids (n,) at positions start … start + n − 1 of a slot."""
+        tokens = torch.as_tensor(ids, dtype=torch.int64).to(self.device)
+        positions = torch.arange(start, start + len(ids), device=self.device)
+        window, n_keys = range(slot, slot + 1), self._n_keys(start + len(ids))
+        x, written = self._run(self._layers[:-1], tokens, positions, window, n_keys)
+        last = self._layers[-1]  # nothing reads its output: keys and values are all that stays
+        self._write(last, last.qkv(self._norm(x, last.input_gain)), written)
+
+    @torch.inference_mode()
+    def step(
+        self, window: range, tokens: Sequence[int], positions: Sequence[int], longest: int
+    ) -> Tensor:
+        """One token for each slot of `window`, n in all → logits float32 (n, audio + stop).
+
+        A slot of the window that has no token to run gives any token at its next free position:
+        what is written there is overwritten when its turn comes. `longest`: the largest position
+        that counts; larger ones give nonsense.
+        """
+        rows = torch.tensor([tokens, positions])
+        if self._graphs is not None:
+            return self._graphs.run(window, rows, longest + 1)
+        ids, places = rows.to(self.device)
+        return self._logits(ids, places, window, self._n_keys(longest + 1))
+
+    @torch.inference_mode()
+    def clear(self, slot: int) -> None:
+        """Zero a slot's cache."""
+        self._cache[:, :, slot].zero_()
+
+    @torch.inference_mode()
+    def saved(self, slot: int, n_tokens: int) -> Tensor:
+        """A copy of a slot's first n keys and values: [layers, 2, G, n, head]."""
+        return self._cache[:, :, slot, :, :n_tokens].clone(memory_format=torch.contiguous_format)
+
+    @torch.inference_mode()
+    def restore(self, slot: int, saved: Tensor) -> None:
+        """Put what `saved` gave at the start of a slot."""
+        self._cache[:, :, slot, :, : saved.shape[3]] = saved
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights that steps read, the embedding included."""
+        return self._weight_bytes
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of all slots' keys and values."""
+        return self._cache.nbytes
+
+    @property
+    def device_bytes(self) -> int:
+        """What this process holds of the GPU, 0 on a CPU."""
+        return torch.cuda.memory_reserved() if self.device.type == "cuda" else 0
+
+    @property
+    def recording_s(self) -> float:
+        """How long recording the steps took, 0 where none are recorded."""
+        return 0.0 if self._graphs is None else self._graphs.recording_s
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of one token's keys and values."""
+        layer = 2 * self._n_groups * self._head_size * self.dtype.itemsize
+        return layer * len(self._layers)
+
+    def _prepare(self, index: int, layer: Step1Layer) -> _Layer:
+        attention, mlp = layer.self_attn, layer.mlp
+        return _Layer(
+            index=index,
+            qkv=(qkv := self._packed(attention.q_proj, attention.k_proj, attention.v_proj)).product,
+            out=self._packed(attention.o_proj),
+            gate_up=(gate_up := self._packed(mlp.gate_proj, mlp.up_proj)).product,
+            down=self._packed(mlp.down_proj),
+            input_gain=self._gain(layer.input_layernorm, qkv),
+            post_gain=self._gain(layer.post_attention_layernorm, gate_up),
+            rows=self._cache[index].view(-1, self._head_size),
+        )
+
+    def _gain(self, norm: nn.Module, following: Projection) -> Tensor:
+        """What a norm multiplies with, the scale of the product behind it included."""
+        gain = cast("Tensor", norm.weight) * following.scale
+        return gain if self._norm_eps is None else gain * len(gain) ** 0.5
+
+    def _packed(self, *projections: nn.Linear) -> Projection:
+        weights = [held_weight(projection) for projection in projections]
+        if self._quantization == "none":
+            packed = pack(torch.cat(cast("list[Tensor]", weights)))
+        else:
+            packed = pack_quantized(weights, self._quantization)
+        self._weight_bytes += packed.n_bytes
+        if self._takes_weights:
+            for projection in projections:
+                _empty(projection)
+        return packed
+
+    def _n_keys(self, n_tokens: int) -> int:
+        """How many keys to read of streams of up to n tokens."""
+        return max(KEY_BLOCK_TOKENS, _whole(n_tokens, self._key_step))
+
+    def _logits(self, tokens: Tensor, positions: Tensor, window: range, n_keys: int) -> Tensor:
+        return self._head(self._hidden(tokens, positions, window, n_keys)).float()
+
+    def _hidden(self, tokens: Tensor, positions: Tensor, window: range, n_keys: int) -> Tensor:
+        """T rows of each slot of `window` [B·T] → hidden states [B·T, D]; fills the cache."""
+        x, _ = self._run(self._layers, tokens, positions, window, n_keys)
+        return self._norm(x, self._final_gain)
+
+    def _run(
+        self,
+        layers: Sequence[_Layer],
+        tokens: Tensor,
+        positions: Tensor,
+        window: range,
+        n_keys: int,
+    ) -> tuple[Tensor, Tensor]:
+        """The residual stream [B·T, D] after `layers`, and the cache rows that it fills."""
+        written = self._cache_rows(positions, window)
+        bias = self._bias(positions, len(window), n_keys)
+        keys, values = self._views(window, n_keys)
+        x = functional.embedding(tokens, self._embedding)
+        for layer in layers:
+            qkv = layer.qkv(self._norm(x, layer.input_gain))
+            self._write(layer, qkv, written)
+            at, out, down = layer.index, layer.out, layer.down
+            attended = self._attend(qkv, keys[at], [block[at] for block in values], bias)
+            x = torch.add(x, out.product(attended), alpha=out.scale)
+            gate, up = layer.gate_up(self._norm(x, layer.post_gain)).chunk(2, -1)
+            x = torch.add(x, down.product(functional.silu(gate).mul_(up)), alpha=down.scale)
+        return x, written
+
+    def _write(self, layer: _Layer, qkv: Tensor, written: Tensor) -> None:
+        """Keys and values of qkv [B·T, (heads + 2 · G) · head] into rows of the cache."""
+        kept = qkv[:, -2 * self._n_groups * self._head_size :]
+        layer.rows.index_copy_(0, written, kept.reshape(-1, self._head_size))
+
+    def _views(
+        self, window: range, n_keys: int
+    ) -> tuple[Sequence[Tensor], Sequence[Sequence[Tensor]]]:
+        """Each layer's keys [B·G, head, keys], and blocks of each layer's values [B·G, ≤256, head].
+
+        Of some slots, the first `n_keys`.
+        """
+        part = self._cache[:, :, window.start : window.stop, :, :n_keys]
+        keys, values = part.flatten(2, 3).unbind(1)
+        blocks = values.split(KEY_BLOCK_TOKENS, 2)
+        return keys.transpose(2, 3).unbind(), [block.unbind() for block in blocks]
+
+    def _attend(self, qkv: Tensor, keys: Tensor, values: Sequence[Tensor], bias: Tensor) -> Tensor:
+        """Queries of qkv [B·T, …] over keys and values as `_views` gives them → [B·T, D].
+
+        bias float32 [B·G, T·R, keys]. A group's heads are rows against its one key head.
+        """
+        size, batch = self._head_size, len(keys) // self._n_groups
+        width = qkv.shape[-1] - 2 * self._n_groups * size
+        q = qkv[:, :width]
+        if len(qkv) > batch:  # one token a slot needs no reordering
+            n_heads = width // size // self._n_groups
+            q = q.reshape(batch, -1, self._n_groups, n_heads, size).transpose(1, 2)
+        q = q.reshape(batch * self._n_groups, -1, size)
+        weights = _scores(q, keys, bias).softmax(-1).to(qkv.dtype).split(KEY_BLOCK_TOKENS, -1)
+        out = torch.bmm(weights[0], values[0])
+        for weight, value in zip(weights[1:], values[1:], strict=True):
+            out = torch.baddbmm(out, weight, value)
+        if len(qkv) > batch:
+            out = out.view(batch, self._n_groups, len(qkv) // batch, -1).transpose(1, 2)
+        return out.reshape(len(qkv), width)
+
+    def _bias(self, positions: Tensor, batch: int, n_keys: int) -> Tensor:
+        """The one additive mask: −slope·√distance, −∞ for the future.
+
+        positions [B·T] → float32 [B·G, T·R, keys].
+        """
+        starts = self._capacity - 1 - positions
+        found = self._biases.unfold(2, n_keys, 1).transpose(1, 2)[:, starts]  # [G, B·T, R, keys]
+        if batch > 1:
+            found = found.unflatten(1, (batch, -1)).transpose(0, 1)
+        return found.reshape(batch * self._n_groups, -1, n_keys)
+
+    def _cache_rows(self, positions: Tensor, window: range) -> Tensor:
+        """Rows of the flat cache where each row's keys, then values, go: int64 (B·T · 2 · G,)."""
+        rows = self._first_rows[window.start : window.stop]  # [B, 1, 2, G]
+        return (rows + positions.view(len(window), -1, 1, 1)).flatten()
+
+    def _norm(self, x: Tensor, gain: Tensor) -> Tensor:
+        """RMS norm. On a CPU in float32 by √(‖x‖² + D·ε) as a hypotenuse: half as many calls."""
+        if self._norm_eps is None:
+            return functional.rms_norm(x, (x.shape[-1],), gain, self._eps)
+        size = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        return (x / torch.hypot(size, self._norm_eps)).mul_(gain)
+
+    @torch.inference_mode()
+    def _measure_exactness(self) -> None:
+        """Find the shapes that give the same bits, on layers that stand for all.
+
+        Kernels are chosen by shape, not by value, so random caches and tokens will do.
+        """
+        layers = self._layers
+        self._layers = list({_kernels(layer): layer for layer in reversed(layers)}.values())
+        generator = torch.Generator().manual_seed(0)
+        longest = min(self._capacity, 2 * KEY_BLOCK_TOKENS) - 1
+        for layer in self._layers:
+            filled = self._cache[layer.index, ..., : longest + 1, :]
+            filled.copy_(torch.randn(filled.shape, generator=generator))
+        tokens = torch.randint(len(self._embedding), (longest + 1,), generator=generator)
+        positions = torch.randint(longest + 1, (self.slots,), generator=generator)
+
+        def batch(window: range) -> Tensor:
+            part = slice(window.start, window.stop)
+            return self.step(window, tokens[part].tolist(), positions[part].tolist(), longest)
+
+        def keys(position: int, n_keys: int) -> Tensor:
+            rows = torch.stack([tokens[:1], torch.tensor([position])]).to(self.device)
+            return self._logits(rows[0], rows[1], range(1), n_keys)
+
+        def chunk(part: range) -> Tensor:
+            rows = torch.stack([tokens[part.start : part.stop], torch.tensor(part)])
+            return self._hidden(rows[0], rows[1], range(1), self._n_keys(part.stop))
+
+        self._least_slots = exact_batch(batch, self.slots)
+        if self.device.type == "cpu":  # a GPU's kernels do depend on sizes
+            if keys_may_be_cut(keys, longest + 1, KEY_STEP_TOKENS):
+                self._key_step = KEY_STEP_TOKENS
+            self._exact_chunks = exact_chunks(chunk, longest + 1)
+        self._cache.zero_()
+        self._layers = layers
+
+
+def _empty(projection: nn.Linear) -> None:
+    release_held(projection)
+    projection.weight = nn.Parameter(projection.weight.new_empty(0), requires_grad=False)
+
+
+def _kernels(layer: _Layer) -> tuple[str, ...]:
+    """Names of the functions that compute a layer's products."""
+    products = (layer.qkv, layer.out.product, layer.gate_up, layer.down.product)
+    return tuple(product.__qualname__ for product in products)
+
+
+def _scores(q: Tensor, keys: Tensor, bias: Tensor) -> Tensor:
+    """Biased float32 scores: q [N, rows, head], keys [N, head, keys], bias [N, rows, keys]."""
+    scale = q.shape[-1] ** -0.5
+    if q.dtype == torch.float32:
+        return torch.baddbmm(bias, q, keys, alpha=scale)
+    return torch.add(bias, torch.bmm(q, keys), alpha=scale)  # sums in float32
+
+
+def _whole(n_tokens: int, step: int) -> int:
+    return -(-n_tokens // step) * step

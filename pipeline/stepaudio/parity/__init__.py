@@ -1,0 +1,1 @@
+"""Comparison of every stage with golden data of the reference implementation."""

@@ -1,0 +1,1 @@
+"""The tokenizer's model: a reference clip becomes a voice prompt."""

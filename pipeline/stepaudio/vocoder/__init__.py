@@ -1,0 +1,1 @@
+"""The vocoder's model: audio tokens become a waveform."""

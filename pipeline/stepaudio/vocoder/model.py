@@ -1,0 +1,146 @@
+# pyright: basic
+"""The loaded vocoder: flow and HiFT, and voices and tokens as they read them.
+
+Knows no stream and no thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.contracts import Float32Array, VoicePrompt
+from pipeline.errors import AudioError, CheckpointError, StageError
+from pipeline.stepaudio import tokens as audio_tokens
+from pipeline.stepaudio.config import MEL_PER_ROW, MEL_RATE_HZ, OUTPUT_RATE_HZ, VocoderConfig
+from pipeline.stepaudio.vocoder.flow import Flow, stretch_mel
+from pipeline.stepaudio.vocoder.flow_batch import WholeUtterance, inference_batch
+from pipeline.stepaudio.vocoder.hift import Hift, source_noise
+from pipeline.stepaudio.weights import load_strict, read_torch
+
+SILENCE = np.zeros(0, np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Speaker:
+    """A voice prompt on the device.
+
+    rows: int64 [1, P, 2]; mel: [1, P * frames_per_row, M]; embedding: [1, 192].
+    """
+
+    rows: Tensor
+    mel: Tensor
+    embedding: Tensor
+
+
+class VocoderModel:
+    """The loaded modules and what follows from weights and settings alone.
+
+    Never changes after loading.
+    """
+
+    def __init__(
+        self,
+        config: VocoderConfig,
+        flow: Flow,
+        hift: Hift,
+        device: torch.device,
+        steps: int,
+        seed: int,
+    ) -> None:
+        self.config, self.flow, self.hift = config, flow, hift
+        self.device, self.seed = device, seed
+        with torch.inference_mode():
+            self.schedule = flow.schedule(steps)
+
+    @classmethod
+    def load(cls, vocoder_dir: Path, device: torch.device, steps: int, seed: int) -> VocoderModel:
+        """Raises CheckpointError for files that do not fit."""
+        config = VocoderConfig.load(vocoder_dir)
+        _check_rates(config)
+        flow = Flow(config, seed)
+        hift = Hift(config.hift, config.f0_predictor)
+        for module, name in ((flow, "flow.pt"), (hift, "hift.pt")):
+            load_strict(module, read_torch(vocoder_dir / name), str(vocoder_dir / name))
+            module.to(device).eval().requires_grad_(False)
+        hift.fuse_weight_norm()
+        return cls(config, flow, hift, device, steps, seed)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all parameters and buffers."""
+        tensors = [t for m in (self.flow, self.hift) for t in (*m.parameters(), *m.buffers())]
+        return sum(tensor.nbytes for tensor in tensors)
+
+    def speaker(self, voice: VoicePrompt) -> Speaker:
+        """Raises AudioError when prompt mel or embedding do not fit the model."""
+        mel, embedding = np.asarray(voice.prompt_mel), np.asarray(voice.speaker_embedding)
+        width = self.flow.spk_embed_affine_layer.in_features
+        if mel.shape != (len(mel), self.flow.n_mels) or embedding.shape != (width,):
+            raise AudioError(
+                f"voice prompt has mel {mel.shape} and embedding {embedding.shape}, "
+                f"expected (frames, {self.flow.n_mels}) and ({width},)"
+            )
+        rows = self.rows(audio_tokens.interleave(voice.vq02, voice.vq06))
+        n_frames = rows.shape[1] * self.flow.frames_per_row
+        if n_frames and not len(mel):
+            raise AudioError("voice prompt has tokens but no mel frames")
+        mel = torch.tensor(mel, dtype=torch.float32, device=self.device)[None]
+        mel = stretch_mel(mel, n_frames) if n_frames else mel[:, :0]
+        return Speaker(
+            rows, mel, torch.tensor(embedding, dtype=torch.float32, device=self.device)[None]
+        )
+
+    def rows(self, ids: NDArray[np.integer]) -> Tensor:
+        """Audio tokens (5k,) → int64 [1, 3k, 2].
+
+        Raises StageError when they are not whole, well-formed groups.
+        """
+        try:
+            audio_tokens.deinterleave(ids)
+        except ValueError as error:
+            raise StageError(f"the language model's tokens are broken: {error}") from error
+        return torch.from_numpy(audio_tokens.to_rows(ids))[None].to(self.device)
+
+    def decode(
+        self, utterances: Sequence[tuple[NDArray[np.integer], VoicePrompt]]
+    ) -> list[Float32Array]:
+        """The flow takes all utterances at once, HiFT one by one.
+
+        HiFT looks both ways in time: padding would be heard.
+        """
+        inputs = [(self.rows(ids), self.speaker(voice)) for ids, voice in utterances]
+        spoken = [
+            WholeUtterance(rows, speaker.rows, speaker.mel, speaker.embedding)
+            for rows, speaker in inputs
+            if rows.shape[1]
+        ]
+        mels = iter(inference_batch(self.flow, spoken, self.schedule) if spoken else ())
+        return [self._wave(next(mels)) if rows.shape[1] else SILENCE for rows, _ in inputs]
+
+    def _wave(self, mel: Tensor) -> Float32Array:
+        source = self.hift.m_source
+        noise = source_noise(self.seed, 0, mel.shape[2], source.samples_per_frame, source.n_sines)
+        return to_audio(self.hift(mel, noise.to(self.device)))
+
+
+def to_audio(samples: Tensor) -> Float32Array:
+    """[1, L] on any device → float32 (L,), |x| ≤ 1."""
+    return samples[0].clamp(-1, 1).cpu().numpy()
+
+
+def _check_rates(config: VocoderConfig) -> None:
+    """Raises CheckpointError unless rows, frames and samples make the rate that clients get."""
+    hop = config.hift.samples_per_frame
+    actual = (config.encoder.up_stride, config.hift.sampling_rate, hop * MEL_RATE_HZ)
+    expected = (MEL_PER_ROW, OUTPUT_RATE_HZ, OUTPUT_RATE_HZ)
+    if actual != expected:
+        raise CheckpointError(
+            f"frames per row, sample rate and samples per second are {actual}, expected {expected}"
+        )

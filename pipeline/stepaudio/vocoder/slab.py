@@ -1,0 +1,154 @@
+# pyright: basic
+"""Memory of the estimator's caches: one slab per stream, taken from a pool and given back.
+
+A chunk's keys and values are written in place behind those of its past; nothing as large as the
+cache is allocated per chunk. Knows no stream's life.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline.stepaudio.vocoder.dit import CONV_KERNEL, BlockCache, Retention
+from pipeline.stepaudio.vocoder.flow import FlowCache, StepCaches
+from pipeline.stepaudio.vocoder.memory_plan import GUIDANCE_ROWS, KEYS_AND_VALUES, SlabShape
+
+
+class SlabPool:
+    """Slabs in use, and free ones kept for the next stream. For any thread.
+
+    max_bytes: free ones are kept while all slabs together stay below; the oldest go first.
+    """
+
+    def __init__(self, shape: SlabShape, device: torch.device, max_bytes: int) -> None:
+        self.shape = shape
+        self._device = device
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._free: list[Tensor] = []
+        self._used_bytes = 0
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of the slabs that streams hold."""
+        return self._used_bytes
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of all slabs, free ones included."""
+        with self._lock:
+            return self._held_bytes()
+
+    def take(self, n_frames: int) -> Tensor:
+        """A slab for at least `n_frames`, its content undefined.
+
+        float32 [steps, blocks, 2, 2, H, capacity, C]: keys and values, guided and unguided row.
+        """
+        capacity = self.shape.capacity_frames(n_frames)
+        with self._lock:
+            fitting = (i for i, slab in enumerate(self._free) if slab.shape[5] == capacity)
+            i = next(fitting, None)
+            slab = None if i is None else self._free.pop(i)
+            if slab is None:
+                self._make_room(self.shape.slab_bytes(capacity))
+        slab = self._made(capacity) if slab is None else slab
+        with self._lock:
+            self._used_bytes += slab.nbytes
+        return slab
+
+    def give(self, slab: Tensor) -> None:
+        """Take a slab back; nothing may look at it any more."""
+        with self._lock:
+            self._used_bytes -= slab.nbytes
+            self._free.append(slab)
+            self._make_room(0)
+
+    def _made(self, capacity: int) -> Tensor:
+        shape = self.shape
+        sizes = (shape.steps, shape.blocks, KEYS_AND_VALUES, GUIDANCE_ROWS, shape.heads, capacity)
+        try:
+            return torch.empty(*sizes, shape.head_width, device=self._device)
+        except RuntimeError:  # out of memory: free ones of other sizes may be in the way
+            with self._lock:
+                self._free.clear()
+            return torch.empty(*sizes, shape.head_width, device=self._device)
+
+    def _make_room(self, size_bytes: int) -> None:
+        while self._free and self._held_bytes() + size_bytes > self._max_bytes:
+            self._free.pop(0)
+
+    def _held_bytes(self) -> int:
+        return self._used_bytes + sum(slab.nbytes for slab in self._free)
+
+
+@dataclass(frozen=True, slots=True)
+class SlabBlock(BlockCache):
+    """A block's past whose keys and values are the start of rooms in a slab.
+
+    key_room, value_room: [2, H, capacity, C].
+    """
+
+    key_room: Tensor
+    value_room: Tensor
+
+    def extended(
+        self, keys: Tensor, values: Tensor, retention: Retention | None
+    ) -> tuple[Tensor, Tensor]:
+        """Writes into the rooms: what this cache held before is gone."""
+        return (
+            _extended(self.key_room, self.keys, keys, retention),
+            _extended(self.value_room, self.values, values, retention),
+        )
+
+    def followed_by(
+        self, keys: Tensor, values: Tensor, conv_in: Tensor, conv_out: Tensor
+    ) -> BlockCache:
+        if keys.data_ptr() != self.key_room.data_ptr():  # it outgrew its room
+            return BlockCache(keys, values, conv_in, conv_out)
+        return SlabBlock(keys, values, conv_in, conv_out, self.key_room, self.value_room)
+
+
+def _extended(room: Tensor, cached: Tensor, new: Tensor, retention: Retention | None) -> Tensor:
+    """`cached`, the start of `room`, trimmed and followed by `new`, in place.
+
+    A copy where the room is too small.
+    """
+    n_kept = cached.shape[2]
+    if retention is not None:
+        *_, recent = parts = retention.select(cached)
+        if len(parts) > 1:
+            n_kept = sum(part.shape[2] for part in parts)
+            room[:, :, n_kept - recent.shape[2] : n_kept] = recent.clone()  # the two may overlap
+    end = n_kept + new.shape[2]
+    if end > room.shape[2]:
+        return torch.cat((room[:, :, :n_kept], new), dim=2)
+    room[:, :, n_kept:end] = new
+    return room[:, :, :end]
+
+
+def empty_caches(slab: Tensor, width: int) -> StepCaches:
+    """Caches of no frames yet in `slab`; width: of the estimator's hidden states."""
+    past = slab.new_zeros(GUIDANCE_ROWS, width, CONV_KERNEL - 1)  # as before an utterance's start
+    return tuple(
+        tuple(SlabBlock(k[:, :, :0], v[:, :, :0], past, past, k, v) for k, v in step)
+        for step in slab
+    )
+
+
+def copied_into(slab: Tensor, cache: FlowCache) -> FlowCache:
+    """`cache`, which others may share, with its estimator's keys and values copied into `slab`."""
+    rooms = empty_caches(slab, cache.estimator[0][0].conv_in.shape[1])
+    steps = tuple(
+        tuple(
+            room.followed_by(
+                *room.extended(block.keys, block.values, None), block.conv_in, block.conv_out
+            )
+            for room, block in zip(step_rooms, step, strict=True)
+        )
+        for step_rooms, step in zip(rooms, cache.estimator, strict=True)
+    )
+    return FlowCache(cache.encoder, steps, cache.n_frames, cache.prompt_frames)

@@ -1,0 +1,405 @@
+# pyright: basic
+"""The vocoder as a stage: audio tokens in, 24 kHz audio out, whole or streamed.
+
+Knows no request, Ray or cache. All model work runs on one worker thread per decoder; a stream's
+state lives in its generator's frame alone. What many streams may share is in `prompt_memory`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+from typing import TypeVar, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.contracts import AudioChunk, Float32Array, TokenChunk, VoicePrompt
+from pipeline.errors import ConfigError, StageError
+from pipeline.stepaudio.vocoder.decode_worker import DecodeWorker, Job
+from pipeline.stepaudio.vocoder.flow import (
+    DEFAULT_SEED,
+    DEFAULT_STEPS,
+    FlowCache,
+    StepCaches,
+)
+from pipeline.stepaudio.vocoder.flow_batch import StreamChunk, inference_chunks
+from pipeline.stepaudio.vocoder.hift_stream import HiftState, decode_chunk
+from pipeline.stepaudio.vocoder.memory_plan import VocoderMemory
+from pipeline.stepaudio.vocoder.model import SILENCE, VocoderModel, to_audio
+from pipeline.stepaudio.vocoder.prompt_memory import OwnedMemory, PromptMemory, voice_key
+from pipeline.stepaudio.vocoder.schedule import CHUNK_ROWS, chunk_schedule
+from pipeline.stepaudio.vocoder.slab import SlabPool, copied_into, empty_caches
+
+RECENT_FRAMES = 96  # the estimator sees the prompt and the last 1.92 s before a chunk
+SLAB_BYTES = 2**27  # finished streams' caches are kept for the next ones up to this
+SLAB_SHARE = 0.75  # on a device with a cap: of what streams may take, the rest is the encoder's
+
+
+class StepWaveDecoder:
+    """Implements `contracts.WaveDecoder` with flow and HiFT.
+
+    vocoder_dir: holds cosyvoice.yaml, flow.pt and hift.pt.
+    threads: of torch on the worker; None leaves them as they are.
+    chunk_rows: rows of the first chunks; the last entry repeats.
+    steps: Euler steps.
+    seed: of flow and source noise, the same for every request: equal tokens and voice give equal
+    bytes.
+    recent_frames: how far back the estimator looks beyond the prompt; None keeps everything, and
+    memory grows with the utterance.
+    max_batch: chunks of different streams computed together, at most. Above 1 a stream's last bits
+    depend on what runs beside it; 1 keeps the same request the same bytes.
+    prompt_memory_bytes: what may be kept of voices between streams; 0 keeps nothing.
+    device_bytes: the decoder's cap on its device, None where it has none.
+    `memory` says what streams take of the device.
+    Raises CheckpointError for files that do not fit, ConfigError for impossible settings.
+    """
+
+    def __init__(  # noqa: PLR0913 - settings, by keyword
+        self,
+        vocoder_dir: Path,
+        device: str | torch.device = "cpu",
+        *,
+        threads: int | None = None,
+        chunk_rows: Sequence[int] = CHUNK_ROWS,
+        steps: int = DEFAULT_STEPS,
+        seed: int = DEFAULT_SEED,
+        recent_frames: int | None = RECENT_FRAMES,
+        max_batch: int = 1,
+        prompt_memory_bytes: int = 0,
+        device_bytes: int | None = None,
+    ) -> None:
+        if not chunk_rows or min(chunk_rows) < 1 or steps < 1 or (threads or 1) < 1:
+            raise ConfigError(
+                f"chunk_rows {list(chunk_rows)}, steps {steps} and threads {threads} "
+                "must all be positive"
+            )
+        if recent_frames is not None and recent_frames < 0:
+            raise ConfigError(f"recent_frames is {recent_frames}, must not be negative")
+        if max_batch < 1 or prompt_memory_bytes < 0:
+            raise ConfigError(
+                f"max_batch is {max_batch}, must be positive; prompt_memory_bytes is "
+                f"{prompt_memory_bytes}, must not be negative"
+            )
+        self._model = VocoderModel.load(Path(vocoder_dir), torch.device(device), steps, seed)
+        self._prompt_memory = PromptMemory(prompt_memory_bytes)
+        self._chunk_rows = tuple(chunk_rows)
+        self.memory = VocoderMemory.of(
+            self._model.config,
+            steps,
+            recent_frames,
+            self._chunk_rows,
+            max_batch=max_batch,
+            kept_bytes=self._model.weight_bytes + prompt_memory_bytes,
+        )
+        slab_bytes = SLAB_BYTES
+        if device_bytes is not None:
+            slab_bytes = int(SLAB_SHARE * (device_bytes - self.memory.shared_bytes))
+        self._slabs = SlabPool(self.memory.slab, self._model.device, slab_bytes)
+        self._active = 0  # changes on the event loop only
+        self._worker = DecodeWorker[Float32Array](
+            _next_chunks, max_batch, partial(_set_threads, threads)
+        )
+
+    @property
+    def active_streams(self) -> int:
+        """Streams that hold state now."""
+        return self._active
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of estimator caches held now, those kept for the next streams included."""
+        return self._slabs.held_bytes
+
+    def check_health(self) -> None:
+        """Raises StageError when worker or device is gone, or a model call hangs."""
+        self._worker.check_health()
+
+    def forget(self, owner: str) -> None:
+        """Keep nothing of a voice for later streams. Safe from any thread."""
+        self._prompt_memory.forget(owner)
+
+    def close(self) -> None:
+        """Stop the worker once its current job is done; what waits is dropped."""
+        self._worker.close()
+
+    def decode(self, ids: NDArray[np.integer], voice: VoicePrompt) -> Float32Array:
+        """A whole utterance at once: audio tokens (5k,) → float32 (k * 2880,).
+
+        Blocks: call it off the event loop.
+        Raises StageError for broken tokens or a failing model, AudioError for an unusable voice.
+        """
+        return self.decode_batch([(ids, voice)])[0]
+
+    def decode_batch(
+        self, utterances: Sequence[tuple[NDArray[np.integer], VoicePrompt]]
+    ) -> list[Float32Array]:
+        """Whole utterances of any lengths at once; see `decode`.
+
+        Equal to one at a time within rounding.
+        """
+        audio: list[Float32Array] = []
+
+        def work() -> Float32Array:
+            audio.extend(self._model.decode(utterances))
+            return SILENCE
+
+        self._worker.submit(Job(partial(_guarded, work))).result()
+        return audio
+
+    async def stream(
+        self,
+        tokens: AsyncIterator[TokenChunk],
+        voice: VoicePrompt,
+        first_chunk_rows: int | None = None,
+        owner: str = "",
+    ) -> AsyncGenerator[AudioChunk]:
+        """Audio as soon as its tokens are there; see `contracts.WaveDecoder`. owner: for `forget`.
+
+        A chunk is cut when its rows and the lookahead after it are there, whether or not more
+        follow: borders depend on token counts and `first_chunk_rows` alone. Errors of `tokens` pass
+        through. Ends with `tokens` closed and no state left.
+        Raises StageError for broken tokens or a failing model, AudioError for an unusable voice.
+        """
+        self._active += 1
+        utterance: _Utterance | None = None
+        try:
+            utterance = self._begun(voice, first_chunk_rows, owner)
+            async for chunk in tokens:
+                with self._worker.health.watching():
+                    utterance.add(chunk.ids)
+                while (work := utterance.next_work()) is not None:
+                    samples = await self._run(work, utterance.stopped)
+                    if len(samples):
+                        yield AudioChunk(samples, last=False)
+                if chunk.last:
+                    yield AudioChunk(
+                        await self._run(Job(utterance.finish), utterance.stopped), last=True
+                    )
+                    return
+            raise StageError("the token stream ended without a last chunk")
+        finally:
+            self._active -= 1
+            if utterance is not None:
+                utterance.release()
+            close = getattr(tokens, "aclose", None)
+            if close is not None:
+                await close()
+
+    def _begun(self, voice: VoicePrompt, first_chunk_rows: int | None, owner: str) -> _Utterance:
+        schedule = chunk_schedule(self._chunk_rows, first_chunk_rows)
+        shared = (self.memory, OwnedMemory(self._prompt_memory, owner), self._slabs)
+        with self._worker.health.watching():
+            return _Utterance(self._model, voice, schedule, *shared)
+
+    async def _run(self, work: Job[Float32Array], stopped: threading.Event) -> Float32Array:
+        """`work` on the worker thread.
+
+        When the caller goes away, waits for the worker to let go of the state.
+        """
+        job = self._worker.submit(Job(partial(_guarded, work.run), work.kind, work.member))
+        try:
+            return await asyncio.wrap_future(job)
+        finally:
+            if not job.done():
+                stopped.set()
+                job.cancel()
+                await _settled(job)
+
+
+def _set_threads(threads: int | None) -> None:
+    """Runs on the worker itself: OpenMP keeps its thread count per thread."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+async def _settled(job: Future[Float32Array]) -> None:
+    waiter = asyncio.wrap_future(job)
+    await asyncio.wait((waiter,))
+    if not waiter.cancelled():
+        waiter.exception()  # nobody waits for the result any more
+
+
+_Result = TypeVar("_Result")
+
+
+def _guarded(work: Callable[[], _Result]) -> _Result:
+    """Run `work` without gradients; torch's own failures become StageError."""
+    try:
+        with torch.inference_mode():
+            return work()
+    except RuntimeError as error:  # torch raises nothing more specific, out of memory included
+        reason = str(error).strip().partition("\n")[0]
+        raise StageError("the vocoder failed", detail=reason) from error
+
+
+class _StoppedError(Exception):
+    """The stream's consumer is gone; unwinds the worker between two Euler steps."""
+
+
+class _Utterance:
+    """One stream's state: rows that wait, caches of flow and HiFT.
+
+    Methods that compute run on the worker.
+    """
+
+    def __init__(
+        self,
+        model: VocoderModel,
+        voice: VoicePrompt,
+        chunk_rows: tuple[int, ...],
+        plan: VocoderMemory,
+        memory: OwnedMemory,
+        slabs: SlabPool,
+    ) -> None:
+        self.stopped = threading.Event()
+        self._model = model
+        self._prompt_memory = memory
+        self._slabs = slabs
+        self._slab: Tensor | None = None
+        self._voice_key = voice_key(voice)
+        self._speaker = memory.get_or_make(self._voice_key, lambda: model.speaker(voice))
+        self._chunk_rows = list(chunk_rows)
+        self._recent_frames = plan.recent_frames
+        self._slab_frames = plan.slab_frames(self._speaker.rows.shape[1], chunk_rows)
+        self._waiting = self._speaker.rows[:, :0]
+        self._is_prepared = False
+        self._flow_cache: FlowCache | None = None
+        self._hift_state: HiftState | None = None
+
+    def add(self, ids: NDArray[np.integer]) -> None:
+        """Queue audio tokens of whole groups."""
+        self._waiting = torch.cat((self._waiting, self._model.rows(ids)), dim=1)
+
+    def next_work(self) -> Job[Float32Array] | None:
+        """What can be computed with the rows that wait, or None when more are needed."""
+        n_waiting, n_ahead = self._waiting.shape[1], self._model.flow.lookahead_rows
+        if not self._is_prepared and n_waiting >= n_ahead:
+            return Job(self._prepare)
+        if n_waiting >= self._chunk_rows[0] + n_ahead:
+            kind = None if self._flow_cache is None else self._chunk_rows[0]
+            return Job(self._next_chunk, kind, self)
+        return None
+
+    def finish(self) -> Float32Array:
+        """Everything that is left; empty when no token ever came."""
+        if not self._waiting.shape[1]:
+            return SILENCE
+        if not self._is_prepared:
+            self._prepare()
+        return self._decode(self._waiting, None)
+
+    def release(self) -> None:
+        """Give the slab back; the stream is over and the worker has let go of it."""
+        self._flow_cache = None
+        if self._slab is not None:
+            self._slabs.give(self._slab)
+            self._slab = None
+
+    def _prepare(self) -> Float32Array:
+        """Run the prompt through the flow; makes no sound.
+
+        A voice without whole token groups has nothing to run.
+        """
+        if self._speaker.rows.shape[1]:
+            self._flow_cache = self._prompt_cache()
+        self._is_prepared = True
+        return SILENCE
+
+    def _prompt_cache(self) -> FlowCache:
+        """The flow's first caches: a copy of what is kept of this voice, else made in place."""
+        ahead = self._waiting[:, : self._model.flow.lookahead_rows]
+        if self._recent_frames is None:  # it grows without end: no slab holds it
+            return self._set_up(ahead, None)
+        self._slab = self._slabs.take(self._slab_frames)
+        prompt_bytes = self._speaker.mel.shape[1] * self._slabs.shape.frame_bytes
+        if not self._prompt_memory.may_keep(prompt_bytes):
+            width = self._model.config.estimator.hidden_size
+            return self._set_up(ahead, empty_caches(self._slab, width))
+        key = (self._voice_key, ahead.cpu().numpy().tobytes())
+        kept = self._prompt_memory.get_or_make(key, lambda: self._set_up(ahead, None))
+        return copied_into(self._slab, kept)
+
+    def _set_up(self, ahead: Tensor, into: StepCaches | None) -> FlowCache:
+        speaker, model = self._speaker, self._model
+        return model.flow.setup_cache(
+            speaker.rows,
+            ahead,
+            speaker.mel,
+            speaker.embedding,
+            model.schedule,
+            self._on_step,
+            into,
+        )
+
+    def _next_chunk(self) -> Float32Array:
+        return self._decode(*self._cut())
+
+    def _cut(self) -> tuple[Tensor, Tensor]:
+        """The next chunk's rows, which wait no longer, and those ahead of it, which do."""
+        n_rows = self._chunk_rows.pop(0) if len(self._chunk_rows) > 1 else self._chunk_rows[0]
+        rows, self._waiting = self._waiting[:, :n_rows], self._waiting[:, n_rows:]
+        return rows, self._waiting[:, : self._model.flow.lookahead_rows]
+
+    @staticmethod
+    def next_chunks(utterances: Sequence[_Utterance]) -> list[Float32Array]:
+        """`_next_chunk` of several streams that are past their prompts and at equal sizes.
+
+        Work on a stream whose consumer left goes on until every consumer has.
+        """
+        first = utterances[0]
+        chunks = [u._chunk() for u in utterances]
+
+        def on_step() -> None:
+            if all(u.stopped.is_set() for u in utterances):
+                raise _StoppedError
+
+        results = inference_chunks(
+            first._model.flow, chunks, first._model.schedule, first._recent_frames, on_step
+        )
+        return [
+            u._emit(mel, cache, last=False)
+            for u, (mel, cache) in zip(utterances, results, strict=True)
+        ]
+
+    def _chunk(self) -> StreamChunk:
+        assert self._flow_cache is not None, "streams share a batch only after their prompts"
+        return StreamChunk(*self._cut(), self._speaker.embedding, self._flow_cache)
+
+    def _decode(self, rows: Tensor, ahead: Tensor | None) -> Float32Array:
+        model = self._model
+        mel, cache = model.flow.inference_chunk(
+            rows,
+            ahead,
+            self._speaker.embedding,
+            self._flow_cache,
+            model.schedule,
+            self._recent_frames,
+            self._on_step,
+        )
+        self._on_step()
+        return self._emit(mel, cache, last=ahead is None)
+
+    def _emit(self, mel: Tensor, cache: FlowCache, *, last: bool) -> Float32Array:
+        """The chunk's mel as sound; keeps what the next chunk needs."""
+        self._flow_cache = cache
+        state = self._hift_state or HiftState.start(mel)
+        samples, self._hift_state = decode_chunk(
+            self._model.hift, mel, state, self._model.seed, last=last
+        )
+        return to_audio(samples)
+
+    def _on_step(self) -> None:
+        if self.stopped.is_set():
+            raise _StoppedError
+
+
+def _next_chunks(members: Sequence[object]) -> list[Float32Array]:
+    utterances = cast("Sequence[_Utterance]", members)
+    return _guarded(lambda: _Utterance.next_chunks(utterances))
