@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT
+
 pytestmark = pytest.mark.unit
-ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("pipeline", "deployments", "cache_store")
 MAX_LINES = 500
 

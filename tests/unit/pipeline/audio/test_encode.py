@@ -15,6 +15,7 @@ from pipeline.audio.encode import AUDIO_FORMATS, encode_file, make_encoder, to_p
 from pipeline.errors import UnsupportedError
 from pipeline.voice_list import VOICES_DIR
 from tests.audio_files import decode, tone
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.unit
 
@@ -133,7 +134,7 @@ def test_a_stream_without_sound_ends_well(audio_format: str) -> None:
 @pytest.mark.parametrize("audio_format", AUDIO_FORMATS)
 def test_bytes_are_the_same_in_another_process(audio_format: str) -> None:
     program = (
-        "import sys, hashlib; from tests.unit.test_audio_encode import encoded, speech;"
+        "import sys, hashlib; from tests.unit.pipeline.audio.test_encode import encoded, speech;"
         f"sys.stdout.write(hashlib.sha256(encoded({audio_format!r}, speech())).hexdigest())"
     )
     done = subprocess.run(
@@ -141,7 +142,7 @@ def test_bytes_are_the_same_in_another_process(audio_format: str) -> None:
         capture_output=True,
         check=True,
         text=True,
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
     )
     assert done.stdout == hashlib.sha256(encoded(audio_format, speech())).hexdigest()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 import yaml
@@ -11,9 +10,9 @@ import yaml
 from deployments.config.named_things import missing_here, unknown_names
 from deployments.config.serve_config import lint
 from deployments.config.settings import load_settings
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.unit
-ROOT = Path(__file__).resolve().parents[2]
 LISTED = "listed voices: aria, bruno"
 
 

@@ -27,7 +27,7 @@ from tests.cache_helpers import (
     make_key,
     make_record,
 )
-from tests.unit.test_cache_index import Codec, Replicas, hold
+from tests.unit.cache_store.test_index import Codec, Replicas, hold
 from tests.waiting import until
 
 pytestmark = pytest.mark.unit

@@ -16,9 +16,9 @@ import yaml
 from deployments.config.preflight import check_cluster
 from deployments.config.serve_config import lint, read_serve_config
 from pipeline.errors import ConfigError
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.unit
-ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ("serve_config.yaml", "serve_config.cpu.yaml")
 L40S = {"CPU": 16.0, "GPU": 1.0, "accelerator_type:L40S": 1.0}
 

@@ -17,6 +17,7 @@ from pipeline.audio.decode import ClipLimits, decode_clip
 from pipeline.audio.reference import read_reference
 from pipeline.errors import InputError, UndecodableAudioError
 from tests.audio_files import libav, tone, wav
+from tests.conftest import ROOT
 from tests.hostile_files import ANY, OK, Case, bombs, hostile_cases, wma_claims
 
 pytestmark = pytest.mark.unit
@@ -139,7 +140,7 @@ sys.stdout.write(str(peak() - before))
         capture_output=True,
         check=True,
         text=True,
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
     )
     assert int(done.stdout) < 60_000  # KiB
 

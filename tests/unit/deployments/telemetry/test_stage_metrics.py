@@ -19,7 +19,7 @@ from deployments.telemetry.stage_metrics import LoadGauges, StageLoad, Stamped, 
 from pipeline.contracts import TokenChunk
 from pipeline.errors import CapacityError
 from pipeline.stepaudio.tokenizer.clip_queue import ClipQueue
-from tests.unit.test_clip_queue import Encoder, clip, settle
+from tests.unit.pipeline.stepaudio.tokenizer.test_clip_queue import Encoder, clip, settle
 from tests.vocoder_files import make_voice
 from tests.waiting import GIVE_UP_S, wait_until
 

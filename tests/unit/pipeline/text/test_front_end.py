@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -16,9 +15,10 @@ from hypothesis import strategies as st
 from pipeline.errors import TextError
 from pipeline.text.front_end import front_end
 from pipeline.text.phonemes import FRONT_END_NAME
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.unit
-VOICES = Path(__file__).resolve().parents[2] / "pipeline" / "voices" / "voices.json"
+VOICES = ROOT / "pipeline" / "voices" / "voices.json"
 Words = Callable[[str], str]
 
 

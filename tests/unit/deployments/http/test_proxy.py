@@ -6,7 +6,6 @@ import asyncio
 import importlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,10 +16,10 @@ from uvicorn.config import HTTP_PROTOCOLS
 from deployments.http.proxy import set_up_proxy
 from deployments.http.request_id import CleanRequestId
 from tests.cache_helpers import free_port
+from tests.conftest import ROOT
 from tests.waiting import GIVE_UP_S, until
 
 pytestmark = pytest.mark.unit
-ROOT = Path(__file__).resolve().parents[2]
 OFFERS = {
     "none": "",
     "h2c, as Java's client": (

@@ -11,9 +11,9 @@ from ray.serve.exceptions import RayServeException
 
 from deployments.app import build_app
 from deployments.config import preflight
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.unit
-ROOT = Path(__file__).resolve().parents[2]
 TWO_CORES = [{"CPU": 2.0}]
 
 
