@@ -30,8 +30,9 @@ from cache_store.codec import EntryInfo, describe
 from cache_store.errors import CacheError
 from cache_store.keyring import Keyring
 from cache_store.maintenance import Filter, GcPolicy, Stored
-from cache_store.persistent import BlobStore, open_store
+from cache_store.opening import open_store
 from cache_store.settings import CacheSettings
+from cache_store.store import BlobStore
 
 console = Console(stderr=True)
 

@@ -12,7 +12,7 @@ from cache_store.errors import CorruptEntry, EntryError, StoreError
 from cache_store.keyring import Keyring
 from cache_store.keys import LAYOUT, ClipKey, EntryKey, VoiceKey
 from cache_store.notes import alias_in_note, notes_directory
-from cache_store.persistent import QUARANTINE, TMP, BlobStore, is_aside
+from cache_store.store import QUARANTINE, TMP, BlobStore, is_aside
 
 logger = logging.getLogger(__name__)
 

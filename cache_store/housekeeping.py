@@ -8,7 +8,7 @@ import random
 
 from cache_store.background import spawn
 from cache_store.maintenance import GcPolicy, collect, plan_collection
-from cache_store.persistent import BlobStore
+from cache_store.store import BlobStore
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from cache_store.errors import CorruptEntry, EntryError, StoreError
 from cache_store.keyring import Keyring
 from cache_store.keys import LAYOUT, EntryPath, parse_path
 from cache_store.notes import CLIP, NOTES, alias_of_note, note_of_path
-from cache_store.persistent import QUARANTINE, TMP, BlobInfo, BlobStore
+from cache_store.store import QUARANTINE, TMP, BlobInfo, BlobStore
 
 HOUR_S = 3600.0
 DAY_S = 24 * HOUR_S

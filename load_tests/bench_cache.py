@@ -26,13 +26,14 @@ from pathlib import Path
 
 import numpy as np
 
+from cache_store.aliases import Alias
 from cache_store.codec import Record, RecordCodec
 from cache_store.keyring import Keyring
 from cache_store.keys import AliasKey, VoiceKey, digest, raw_key
+from cache_store.local_store import LocalStore
 from cache_store.memory import MemoryTier
-from cache_store.persistent import LocalStore
+from cache_store.opening import open_cache
 from cache_store.settings import CacheSettings
-from cache_store.tiered import Alias, open_cache
 from tests.cache_helpers import FINGERPRINT, SCHEMA, make_bucket, make_key, make_record, ministack
 
 RECORD = make_record(seconds=10)

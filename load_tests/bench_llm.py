@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ import torch
 from load_tests.energy import Meter, energy_meter
 from load_tests.llm_arrivals import measure_arrivals
 from load_tests.llm_baselines import Prompts, TransformersStep1, generate, generate_batch
+from load_tests.llm_bench import Bench
 from load_tests.provenance import provenance
 from pipeline.contracts import Sampling
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
@@ -56,48 +57,6 @@ class Row:
     @property
     def is_met(self) -> bool:
         return self.bar is None or (self.value <= self.bar) == self.is_lower_better
-
-
-@dataclass(frozen=True)
-class Bench:
-    """A model and what to do with it."""
-
-    model: Step1ForCausalLM
-    vocabulary: AudioVocabulary
-    batches: list[int]
-    n_tokens: int
-    repeats: int
-    prefill_chunk_tokens: int
-    n_arrivals: int
-    is_tiny: bool
-    left_out: list[str] = field(default_factory=list)
-
-    @property
-    def is_cuda(self) -> bool:
-        return self.model.device.type == "cuda"
-
-    @contextmanager
-    def engine(self, slots: int, **options: Any) -> Iterator[Engine]:
-        """An engine that never stops by itself, so that contenders draw equally many tokens."""
-        settings = {
-            "max_context_tokens": 2048,
-            "queue_size": 2000,
-            "queue_timeout_s": 600.0,
-            "prefill_chunk_tokens": self.prefill_chunk_tokens,
-            "chunk_tokens": GROUP_TOKENS,
-        }
-        engine = Engine(self.model, self.vocabulary, slots=slots, **{**settings, **options})
-        engine._sampler._masks[:, self.vocabulary.stop] = -torch.inf
-        try:
-            yield engine
-        finally:
-            engine.close()
-
-    def prompts(self, n: int, length: int) -> Prompts:
-        """Prompts of which none has a prefix in common with another."""
-        rng = np.random.default_rng(n)
-        base = self.vocabulary.audio_base
-        return rng.integers(base, base + AUDIO_TOKENS, (n, length)).tolist()
 
 
 async def draw(engine: Engine, prompt: list[int], n_tokens: int, seed: int = 0) -> None:

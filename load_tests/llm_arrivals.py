@@ -13,7 +13,7 @@ from pipeline.contracts import GROUP_S, Sampling
 from pipeline.stepaudio.tokens import GROUP_TOKENS
 
 if TYPE_CHECKING:
-    from load_tests.bench_llm import Bench
+    from load_tests.llm_bench import Bench
     from pipeline.stepaudio.llm.engine import Engine
 
 SLOTS = 8

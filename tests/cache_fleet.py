@@ -10,10 +10,11 @@ from pathlib import Path
 import ray
 
 from cache_store import cluster
+from cache_store.aliases import Alias
 from cache_store.errors import StoreError
 from cache_store.keys import AliasKey, ClipKey
+from cache_store.opening import open_cache
 from cache_store.settings import CacheSettings
-from cache_store.tiered import Alias, open_cache
 from tests.cache_helpers import SCHEMA, make_key, make_record, same
 from tests.waiting import wait_until
 

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from pipeline.stepaudio.layout import PARAFORMER
-from pipeline.stepaudio.parity.run import fill, value
+from pipeline.stepaudio.parity.golden import fill, value
 from pipeline.stepaudio.tokenizer.linguistic import ChunkSize, LinguisticEncoder
 from pipeline.stepaudio.tokenizer.voice_encoder import CODEBOOK, SPEAKER_MODEL, SPEECH_TOKENIZER
 from tests.vocoder_files import SMALL_YAML

@@ -13,7 +13,7 @@ import yaml
 from pipeline.contracts import TokenChunk, VoicePrompt
 from pipeline.stepaudio import tokens
 from pipeline.stepaudio.config import VocoderConfig
-from pipeline.stepaudio.parity.run import fill
+from pipeline.stepaudio.parity.golden import fill
 from pipeline.stepaudio.vocoder.flow import Flow
 from pipeline.stepaudio.vocoder.hift import Hift
 

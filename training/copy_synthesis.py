@@ -19,7 +19,7 @@ from training.corpus import HOP_SAMPLES, RATE_HZ, TOKENIZER_RATE_HZ, load_corpus
 from training.mels import mel_of, to_float
 
 if TYPE_CHECKING:
-    from training.evaluate import Listener
+    from training.listening import Listener
 
 COPIES = 24  # clips of each split
 GRIFFIN_LIM_ROUNDS = 40
@@ -80,7 +80,7 @@ def _compared(
     from pesq import pesq
     from pystoi import stoi
 
-    from training.evaluate import to_16k
+    from training.listening import to_16k
 
     length = min(len(original), len(made))
     a, b = original[:length], made[:length].astype(np.float32)

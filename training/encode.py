@@ -20,7 +20,7 @@ from pipeline.stepaudio.tokenizer.speaker import SpeakerEncoder
 from pipeline.stepaudio.tokens import interleave
 from training.config import Recipe
 from training.corpus import TOKENIZER_RATE_HZ, Clip, load_corpus
-from training.export import export_speaker_model, export_tokenizers
+from training.export_encoders import export_speaker_model, export_tokenizers
 from training.mels import to_float
 from training.progress import progress
 from training.streams import PEAK

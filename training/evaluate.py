@@ -12,11 +12,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
-import io
 import itertools
 import json
 import time
-import wave
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -28,11 +26,11 @@ from numpy.typing import NDArray
 
 from pipeline.contracts import Sampling, SpeechRequest
 from pipeline.local import LocalPipeline, _say
-from pipeline.stepaudio.tokenizer.waveform import resample
 from training.config import DEFAULT_CONFIG, Recipe, load_recipe
-from training.corpus import RATE_HZ, TOKENIZER_RATE_HZ, Clip, Corpus, f0_of, load_corpus
-from training.judge import Judge, errors, load_judge, phone_ids
+from training.corpus import RATE_HZ, Corpus, load_corpus
+from training.judge import errors, load_judge, phone_ids
 from training.linguistic_tokenizer import voice_medians_hz
+from training.listening import Listener, Trial, audio, read_wav, wav_bytes
 from training.memory import peak_memory
 from training.progress import progress
 
@@ -51,18 +49,6 @@ OTHER_SENTENCES = (
 )
 
 Speak = Callable[[bytes, str, str, int], tuple[NDArray[np.float32], float]]
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One clone: reference clip and its words, what to say, the same sentence by the original.
-
-    Another voice's clip.
-    """
-
-    reference: Clip
-    original: Clip
-    other: Clip
 
 
 @dataclass(slots=True)
@@ -88,68 +74,6 @@ class Outcome:
     mos: float
     original_mos: float
     faults: list[str] = field(default_factory=list)
-
-
-class Listener:
-    """Judge, speaker similarity and pitch on waveforms."""
-
-    def __init__(self, judge: Judge) -> None:
-        from resemblyzer import VoiceEncoder
-
-        self._judge = judge
-        self._voice = VoiceEncoder("cpu", verbose=False)
-
-    def phones(self, samples24: NDArray[np.float32]) -> list[int]:
-        return self._judge.hear(to_16k(samples24))
-
-    def identity(self, samples24: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Resemblyzer's unit vector."""
-        from resemblyzer import normalize_volume
-
-        samples = to_16k(samples24).numpy()
-        return self._voice.embed_utterance(normalize_volume(samples, -30, increase_only=False))
-
-    @staticmethod
-    def pitch_hz(samples24: NDArray[np.float32]) -> float:
-        """Median F0 of the voiced frames, 0 where none is."""
-        f0 = f0_of(samples24)
-        return float(np.median(f0[f0 > 0])) if (f0 > 0).any() else 0.0
-
-    @staticmethod
-    def mos(samples24: NDArray[np.float32]) -> float:
-        """DNSMOS, overall, 1 to 5."""
-        from speechmos import dnsmos
-
-        samples = to_16k(samples24).numpy().clip(-1, 1)
-        return float(dnsmos.run(samples, TOKENIZER_RATE_HZ)["ovrl_mos"])
-
-
-def to_16k(samples24: NDArray[np.float32]) -> torch.Tensor:
-    """24 → 16 kHz."""
-    return resample(torch.from_numpy(np.array(samples24, np.float32)), RATE_HZ, TOKENIZER_RATE_HZ)
-
-
-def audio(clip: Clip) -> NDArray[np.float32]:
-    """A corpus clip as float32 at 24 kHz."""
-    return clip.audio24.astype(np.float32) / 32768
-
-
-def wav_bytes(samples: NDArray[np.float32], rate_hz: int = RATE_HZ) -> bytes:
-    """16-bit mono WAV."""
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate_hz)
-        file.writeframes((samples.clip(-1, 1) * 32767).astype("<i2").tobytes())
-    return buffer.getvalue()
-
-
-def read_wav(data: bytes) -> NDArray[np.float32]:
-    """16-bit mono WAV, whatever length its header claims → float32."""
-    start = data.index(b"data") + 8
-    body = data[start : start + (len(data) - start) // 2 * 2]
-    return np.frombuffer(body, "<i2").astype(np.float32) / 32768
 
 
 def local_speak(pipeline: LocalPipeline) -> Speak:

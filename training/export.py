@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 
@@ -17,54 +16,21 @@ from pipeline.prompting import FRONT_END_KEY, PASSAGE_KEY
 from pipeline.stepaudio.checkpoint.digests import write_manifest
 from pipeline.stepaudio.checkpoint.loader_files import write_loader_files
 from pipeline.stepaudio.checkpoint.tiny_configs import lm_config
-from pipeline.stepaudio.layout import SINGLE_SHARD, CheckpointLayout
-from pipeline.stepaudio.tokens import VQ02_CODES
+from pipeline.stepaudio.layout import SINGLE_SHARD
 from pipeline.text.phonemes import FRONT_END_NAME
 from training.config import Recipe
-from training.linguistic_tokenizer import load_linguistic, paraformer_yaml
-from training.semantic_tokenizer import export_semantic, load_semantic
+from training.export_encoders import export_layout, export_speaker_model, export_tokenizers
+from training.flow import load_flow
+from training.hift import load_hift
+from training.lm import load_llm
 from training.sizes import SIZES, cosyvoice_yaml
-from training.speaker_encoder import export_speaker, load_speaker
 from training.text_tokenizer import tokenizer_model
 
 LONGEST_PASSAGE_S = 8.0  # about the longest that the LLM was trained to say, see training.lm
-FAR = 1e4  # where codebook rows lie that no frame is near to
-
-
-def export_layout(recipe: Recipe) -> CheckpointLayout:
-    """Where the recipe's checkpoint goes, directories made."""
-    layout = CheckpointLayout.expected(recipe.directory("export"))
-    layout.paraformer.mkdir(parents=True, exist_ok=True)
-    layout.vocoder.mkdir(parents=True, exist_ok=True)
-    return layout
-
-
-def export_tokenizers(recipe: Recipe) -> CheckpointLayout:
-    """vq02 and vq06."""
-    layout = export_layout(recipe)
-    export_semantic(load_semantic(recipe), layout.speech_tokenizer)
-    net = load_linguistic(recipe)
-    layout.paraformer_config.write_text(paraformer_yaml(), encoding="utf-8")
-    layout.paraformer_cmvn.write_bytes((recipe.directory("vq02") / "am.mvn").read_bytes())
-    state = {f"encoder.{name}": tensor.clone() for name, tensor in net.encoder.state_dict().items()}
-    torch.save(state, layout.paraformer_weights)
-    codebook = net.quantizer.codebook.numpy()
-    rest = np.full((VQ02_CODES - len(codebook), codebook.shape[1]), FAR, np.float32)
-    np.save(layout.linguistic_codebook, np.concatenate((codebook, rest)))
-    return layout
-
-
-def export_speaker_model(recipe: Recipe) -> Path:
-    """The speaker encoder; returns its file."""
-    path = export_layout(recipe).speaker_encoder
-    export_speaker(load_speaker(recipe), path)
-    return path
 
 
 def export_llm(recipe: Recipe) -> None:
     """Step1 and its text tokenizer."""
-    from training.lm import load_llm
-
     layout, model = export_layout(recipe), load_llm(recipe)
     layout.text_tokenizer.write_bytes(tokenizer_model())
     config = json.loads(lm_config(SIZES, model.config.vocab_size))
@@ -77,9 +43,6 @@ def export_llm(recipe: Recipe) -> None:
 
 def export_vocoder(recipe: Recipe) -> None:
     """Flow, in half precision, and HiFT."""
-    from training.flow import load_flow
-    from training.hift import load_hift
-
     layout = export_layout(recipe)
     layout.vocoder_config.write_text(cosyvoice_yaml(), encoding="utf-8")
     flow = {name: w.half() for name, w in load_flow(recipe).state_dict().items()}

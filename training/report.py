@@ -16,7 +16,7 @@ from training.mels import mel_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from training.evaluate import Trial
+    from training.listening import Trial
 
 CURVES = ("vq06", "vq02", "speaker", "judge", "llm", "f0", "hift", "flow")
 
@@ -156,7 +156,7 @@ def _plot_spectrograms(
     from matplotlib import pyplot as plt
 
     from training.copy_synthesis import copy, load_generator
-    from training.evaluate import audio
+    from training.listening import audio
 
     hift = load_generator(model)
     figure, axes = plt.subplots(len(shown), 4, figsize=(20, 3.2 * len(shown)), squeeze=False)

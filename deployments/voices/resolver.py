@@ -14,12 +14,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from cache_store.aliases import Alias
+from cache_store.cache import CacheResult, VoiceCache
 from cache_store.codec import FieldSpec, Record, RecordSchema
 from cache_store.erasures import Watch
 from cache_store.errors import RecordError, StoreError
 from cache_store.keys import AliasKey, ClipKey, VoiceKey, fingerprint, raw_key
+from cache_store.opening import open_cache
 from cache_store.stats import CacheStats
-from cache_store.tiered import CacheResult, VoiceCache, open_cache
 from deployments.config.settings import Settings
 from deployments.http.bodies.fields import MAX_FOUND
 from deployments.http.dialects.openai import SpeechOrder

@@ -9,8 +9,6 @@ Step-Audio-EditX.
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,9 +25,6 @@ MANIFEST = "timbre.json"
 TINY = "tiny"
 DOWNLOADABLE = ("step-audio-editx", "step-audio-editx-awq")
 HOME_VARIABLE = "TIMBRE_HOME"
-TINY_REVISION = (
-    2  # raise when `init_checkpoint` writes something else, so that no stale copy is used
-)
 PACKAGED_TINY = Path(__file__).resolve().parents[1] / "checkpoints" / TINY
 
 
@@ -199,12 +194,14 @@ def download_directory(name: str) -> Path:
 def resolve_model(name_or_dir: str) -> Path:
     """The checkpoint directory that a `model` setting means.
 
-    "tiny" is the one in the package, or else one that is written once into the user's cache
-    directory; the names of downloadable checkpoints mean their downloads; anything else is a path.
+    "tiny" is the one in the package; the names of downloadable checkpoints mean their downloads;
+    anything else is a path.
     Raises CheckpointError when it is not there, with the command that brings it.
     """
     if name_or_dir == TINY:
-        return PACKAGED_TINY if PACKAGED_TINY.is_dir() else _generated_tiny()
+        if not PACKAGED_TINY.is_dir():
+            raise CheckpointError("this installation lacks the tiny checkpoint: install it again")
+        return PACKAGED_TINY
     if name_or_dir in DOWNLOADABLE:
         directory = download_directory(name_or_dir)
         if not directory.is_dir():
@@ -220,33 +217,3 @@ def resolve_model(name_or_dir: str) -> Path:
             f"no checkpoint directory at {name_or_dir!r}; known names are {names}"
         )
     return directory
-
-
-def _generated_tiny() -> Path:
-    """Write the tiny checkpoint once per user.
-
-    Several processes may try at once: the first to publish wins.
-    """
-    from pipeline.stepaudio.checkpoint.random_init import init_checkpoint
-
-    final = home_directory() / "checkpoints" / f"{TINY}-{TINY_REVISION}"
-    if final.is_dir():
-        return final
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
-    except OSError as error:
-        raise CheckpointError(
-            f"cannot write the tiny checkpoint to {final.parent}: {error}; "
-            f"set {HOME_VARIABLE} to a writable directory"
-        ) from error
-    try:
-        init_checkpoint(work, size=TINY)
-        try:
-            work.rename(final)
-        except OSError:
-            if not final.is_dir():  # anything but "another process was first"
-                raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return final

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from cache_store.cache import VoiceCache
 from cache_store.codec import Record, RecordCodec
 from cache_store.keyring import Keyring
+from cache_store.opening import open_cache
 from cache_store.settings import CacheSettings
-from cache_store.tiered import VoiceCache, open_cache
 from tests.cache_helpers import SCHEMA, S3Server, make_bucket, make_key, make_record, ministack
 from tests.fault_proxy import FaultProxy
 from tests.waiting import until
@@ -235,7 +236,7 @@ WRITER = """
 import asyncio, itertools, os, signal, sys, time
 import pyarrow
 from cache_store.settings import CacheSettings
-from cache_store.tiered import open_cache
+from cache_store.opening import open_cache
 from tests.cache_helpers import SCHEMA, make_key, make_record
 
 async def write(first, told):

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pipeline.stepaudio.parity.frontend import FRONTEND_CONF, check_frontend, check_vq02
-from pipeline.stepaudio.parity.run import fill
+from pipeline.stepaudio.parity.golden import fill
 from pipeline.stepaudio.tokenizer.features import clip_tokenizer_wav
 from pipeline.stepaudio.tokenizer.linguistic import LinguisticEncoder, nearest_codes
 from tests.encoder_files import chunk_loop

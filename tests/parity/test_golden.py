@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from pipeline.cli import app
 from pipeline.stepaudio.parity import run as parity
-from pipeline.stepaudio.parity.run import Check, golden_files, run_parity
+from pipeline.stepaudio.parity.golden import Check
+from pipeline.stepaudio.parity.run import golden_files, run_parity
 
 pytestmark = pytest.mark.parity
 

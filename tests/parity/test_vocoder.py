@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pipeline.stepaudio.config import VocoderConfig
-from pipeline.stepaudio.parity.run import fill
+from pipeline.stepaudio.parity.golden import fill
 from pipeline.stepaudio.parity.vocoder import check_vocoder, largest_difference
 from pipeline.stepaudio.vocoder.hift import Hift
 

@@ -28,7 +28,7 @@ from pipeline.stepaudio.checkpoint.tiny_configs import SIZES, Sizes
 from pipeline.stepaudio.checkpoint.tiny_tokenizer import tokenizer_model
 from pipeline.stepaudio.config import VocoderConfig
 from pipeline.stepaudio.layout import CheckpointLayout
-from pipeline.stepaudio.parity.run import value
+from pipeline.stepaudio.parity.golden import value
 from pipeline.stepaudio.tokenizer.linguistic_shapes import encoder_shapes
 from pipeline.stepaudio.tokens import AUDIO_TOKENS, VQ02_CODES
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.stepaudio.parity.run import value
+from pipeline.stepaudio.parity.golden import value
 from pipeline.stepaudio.tokens import VQ06_CODES
 
 if TYPE_CHECKING:

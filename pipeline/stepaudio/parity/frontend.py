@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.stepaudio.config import MelConfig
-from pipeline.stepaudio.parity.run import Check, fill
+from pipeline.stepaudio.parity.golden import Check, fill
 from pipeline.stepaudio.tokenizer.features import (
     clip_prompt_mel,
     clip_speaker_fbank,

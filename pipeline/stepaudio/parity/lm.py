@@ -15,7 +15,7 @@ from pipeline.stepaudio.llm.prompt import PromptBuilder, audio_token_string
 from pipeline.stepaudio.llm.runner import Step1Runner
 from pipeline.stepaudio.llm.sampling import AudioVocabulary, DrawState, Sampler
 from pipeline.stepaudio.llm.step1 import Step1Config, Step1ForCausalLM
-from pipeline.stepaudio.parity.run import Check, fill
+from pipeline.stepaudio.parity.golden import Check, fill
 from pipeline.stepaudio.tokens import deinterleave, interleave
 
 LOGITS_TOLERANCE = 1e-4

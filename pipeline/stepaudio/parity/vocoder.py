@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pipeline.stepaudio import tokens
 from pipeline.stepaudio.config import VocoderConfig
-from pipeline.stepaudio.parity.run import Check, fill
+from pipeline.stepaudio.parity.golden import Check, fill
 from pipeline.stepaudio.vocoder.flow import DEFAULT_STEPS, Flow, Schedule, stretch_mel
 from pipeline.stepaudio.vocoder.hift import Hift
 

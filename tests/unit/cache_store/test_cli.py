@@ -14,16 +14,17 @@ import pytest
 from typer.testing import CliRunner
 
 from cache_store import maintenance
+from cache_store.aliases import Alias
 from cache_store.cli import app
 from cache_store.codec import RecordCodec
 from cache_store.erasing import ClipEraser
 from cache_store.keyring import Keyring
 from cache_store.keys import AliasKey, ClipKey, VoiceKey, parse_path, raw_key
+from cache_store.local_store import LocalStore
 from cache_store.maintenance import DAY_S, HOUR_S, Filter, GcPolicy
 from cache_store.notes import note_path
-from cache_store.persistent import LocalStore
+from cache_store.opening import open_cache
 from cache_store.settings import CacheSettings
-from cache_store.tiered import Alias, open_cache
 from tests.cache_helpers import FINGERPRINT, SCHEMA, make_key, make_record
 
 pytestmark = pytest.mark.unit

@@ -11,14 +11,16 @@ import pytest
 
 from cache_store.aliases import Alias
 from cache_store.breaker import BreakerPolicy
+from cache_store.cache import VoiceCache
 from cache_store.codec import Record
 from cache_store.errors import StoreDenied, StoreError
 from cache_store.keyring import Keyring
 from cache_store.keys import AliasKey, ClipKey, VoiceKey
-from cache_store.persistent import QUARANTINE, BlobStore, LocalStore, open_store
+from cache_store.local_store import LocalStore
+from cache_store.opening import open_cache, open_store
+from cache_store.persistent_tier import PersistentTier
 from cache_store.settings import CacheSettings
-from cache_store.tier import PersistentTier
-from cache_store.tiered import VoiceCache, open_cache
+from cache_store.store import QUARANTINE, BlobStore
 from tests.cache_helpers import (
     FINGERPRINT,
     SCHEMA,

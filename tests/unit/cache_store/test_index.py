@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 
+from cache_store.cache import VoiceCache
 from cache_store.claims import Claim
 from cache_store.cluster import START_DEADLINE_S, ClusterTier
 from cache_store.codec import Record
@@ -16,7 +17,6 @@ from cache_store.index import PART_BYTES, PARTS, Held, Index, Origin
 from cache_store.keys import AliasKey
 from cache_store.leases import LeaseTable
 from cache_store.settings import CacheSettings
-from cache_store.tiered import VoiceCache
 from tests.cache_helpers import SCHEMA, ScriptedTier, make_key, make_record, same
 
 pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("virtual_time")]

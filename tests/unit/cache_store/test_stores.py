@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from cache_store.errors import StoreDenied, StoreError
-from cache_store.persistent import BlobStore, LocalStore, open_store
-from cache_store.remote import FsspecStore
+from cache_store.fsspec_store import FsspecStore
+from cache_store.local_store import LocalStore
+from cache_store.opening import open_store
 from cache_store.settings import CacheSettings
+from cache_store.store import BlobStore
 from tests.cache_helpers import S3Server
 
 pytestmark = pytest.mark.unit
@@ -177,7 +179,7 @@ class TestLocalStore(StoreContract):
         def refuse(*_: object) -> None:
             raise OSError(code, os.strerror(code))
 
-        monkeypatch.setattr("cache_store.persistent.os.utime", refuse)
+        monkeypatch.setattr("cache_store.local_store.os.utime", refuse)
         assert [store.get(PATH, LIMIT) for _ in range(3)] == [b"record"] * 3
         assert caplog.text.count("keeps no times of use") == 1
 
@@ -208,7 +210,7 @@ class TestLocalStore(StoreContract):
         def refuse(*_: object) -> None:
             raise PermissionError(1, "Operation not permitted")
 
-        monkeypatch.setattr("cache_store.persistent.os.link", refuse)
+        monkeypatch.setattr("cache_store.local_store.os.link", refuse)
         assert store.create(PATH, b"first") is True
         assert store.create(PATH, b"second") is False
         assert self.raw_list() == {PATH}

@@ -14,14 +14,16 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from cache_store.aliases import Alias
+from cache_store.cache import VoiceCache
 from cache_store.codec import Record, RecordCodec
 from cache_store.errors import StoreError
 from cache_store.keyring import Keyring
 from cache_store.keys import AliasKey, VoiceKey
-from cache_store.persistent import LocalStore
+from cache_store.local_store import LocalStore
+from cache_store.opening import open_cache
+from cache_store.persistent_tier import PersistentTier
 from cache_store.settings import CacheSettings
-from cache_store.tier import PersistentTier
-from cache_store.tiered import Alias, VoiceCache, open_cache
 from tests.cache_helpers import FINGERPRINT, SCHEMA, ScriptedTier, make_key, make_record, same
 from tests.waiting import until
 
@@ -399,7 +401,7 @@ async def test_a_read_only_directory_is_read_and_says_so(tmp_path, monkeypatch, 
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     for name in ("utime", "link", "mkdir", "unlink", "rename", "replace"):
-        monkeypatch.setattr(f"cache_store.persistent.os.{name}", refuse)
+        monkeypatch.setattr(f"cache_store.local_store.os.{name}", refuse)
     opened = Path.open
 
     def open_to_read(path, mode="r", *args, **kwargs):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -69,28 +68,8 @@ def test_packaged_tiny_checkpoint_is_preferred(tmp_path: Path, monkeypatch: pyte
     assert resolve_model("tiny") == tmp_path
 
 
-def _resolve_tiny(_: int) -> str:
-    layout_module.PACKAGED_TINY = Path("/nonexistent")  # in this child process only
-    return str(resolve_model("tiny"))
-
-
-def test_several_processes_may_generate_tiny_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setenv("TIMBRE_HOME", str(tmp_path))
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
-        results = set(pool.map(_resolve_tiny, range(2), chunksize=1))
-    (directory,) = results
-    CheckpointLayout.at(directory)
-    assert [path.name for path in Path(directory).parent.iterdir()] == [Path(directory).name]
-
-
-def test_unwritable_home_says_which_variable_to_set(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    blocked = tmp_path / "file"
-    blocked.touch()
-    monkeypatch.setenv("TIMBRE_HOME", str(blocked))
+def test_a_package_without_its_checkpoint_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Noise from random weights would pass for speech."""
     monkeypatch.setattr(layout_module, "PACKAGED_TINY", tmp_path / "none")
-    with pytest.raises(CheckpointError, match="set TIMBRE_HOME to a writable directory"):
+    with pytest.raises(CheckpointError, match="install it again"):
         resolve_model("tiny")

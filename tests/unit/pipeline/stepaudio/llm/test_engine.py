@@ -25,7 +25,7 @@ from pipeline.stepaudio.llm.engine import Engine
 from pipeline.stepaudio.llm.runner import Step1Runner
 from pipeline.stepaudio.llm.sampling import AudioVocabulary
 from pipeline.stepaudio.llm.step1 import Step1Config, Step1ForCausalLM
-from pipeline.stepaudio.parity.run import fill
+from pipeline.stepaudio.parity.golden import fill
 from pipeline.stepaudio.tokens import deinterleave
 from tests.waiting import GIVE_UP_S, until
 

@@ -14,7 +14,7 @@ from pipeline.stepaudio.llm.prefix import PrefixCache, prefix_length
 from pipeline.stepaudio.llm.runner import Step1Runner
 from pipeline.stepaudio.llm.sampling import AudioVocabulary
 from pipeline.stepaudio.llm.step1 import Step1Config, Step1ForCausalLM
-from pipeline.stepaudio.parity.run import fill
+from pipeline.stepaudio.parity.golden import fill
 
 pytestmark = pytest.mark.unit
 

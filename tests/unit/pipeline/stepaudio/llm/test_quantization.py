@@ -24,7 +24,7 @@ from pipeline.stepaudio.llm.quantization import (
 from pipeline.stepaudio.llm.runner import Step1Runner
 from pipeline.stepaudio.llm.sampling import AudioVocabulary
 from pipeline.stepaudio.llm.step1 import Step1Config, Step1ForCausalLM, load_step1
-from pipeline.stepaudio.parity.run import fill
+from pipeline.stepaudio.parity.golden import fill
 
 pytestmark = pytest.mark.unit
 

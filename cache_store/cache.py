@@ -29,9 +29,9 @@ from cache_store.reading import Entry, EntryReader
 from cache_store.sealing import EntrySealer, compute_s
 from cache_store.settings import CacheSettings
 from cache_store.stats import CacheStats, Tally
-from cache_store.tier import Tier, open_tiers
+from cache_store.tier import Tier
 
-__all__ = ["Alias", "CacheResult", "CacheStats", "VoiceCache", "open_cache"]
+__all__ = ["Alias", "CacheResult", "CacheStats", "VoiceCache"]
 
 logger = logging.getLogger(__name__)
 
@@ -386,19 +386,3 @@ class VoiceCache:
 
     def _is_durable(self, tier_name: str) -> bool:
         return any(tier.is_durable for tier in self._tiers if tier.name == tier_name)
-
-
-def open_cache(
-    settings: CacheSettings, schema: RecordSchema, failures: FailureCodec | None = None
-) -> VoiceCache:
-    """The cache that the settings describe. Contacts nothing before `start`.
-
-    Raises ValueError or OSError when the keys of the entry digest cannot be read.
-    """
-    from cache_store.cluster import ClusterTier, is_connected
-
-    keyring = Keyring.load(file=settings.mac_keys_file, env=settings.mac_keys_env)
-    tiers = open_tiers(settings, keyring)
-    in_cluster = settings.l2 == "on" or (settings.l2 == "auto" and is_connected())
-    shared = ClusterTier(settings) if in_cluster else None
-    return VoiceCache(schema, tiers, settings, keyring, shared=shared, failures=failures)

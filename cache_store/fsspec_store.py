@@ -14,8 +14,8 @@ from datetime import datetime
 from typing import Any, cast
 
 from cache_store.errors import StoreDenied, StoreError
-from cache_store.persistent import MAX_QUARANTINED, QUARANTINE, REFUSALS, BlobInfo, aside_name
 from cache_store.settings import CacheSettings
+from cache_store.store import MAX_QUARANTINED, QUARANTINE, REFUSALS, BlobInfo, aside_name
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,58 @@
+"""A model under measurement: engines on it, and prompts for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from load_tests.llm_baselines import Prompts
+from pipeline.stepaudio.llm.engine import AudioVocabulary, Engine
+from pipeline.stepaudio.llm.step1 import Step1ForCausalLM
+from pipeline.stepaudio.tokens import AUDIO_TOKENS, GROUP_TOKENS
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A model and what to do with it."""
+
+    model: Step1ForCausalLM
+    vocabulary: AudioVocabulary
+    batches: list[int]
+    n_tokens: int
+    repeats: int
+    prefill_chunk_tokens: int
+    n_arrivals: int
+    is_tiny: bool
+    left_out: list[str] = field(default_factory=list)
+
+    @property
+    def is_cuda(self) -> bool:
+        return self.model.device.type == "cuda"
+
+    @contextmanager
+    def engine(self, slots: int, **options: Any) -> Iterator[Engine]:
+        """An engine that never stops by itself, so that contenders draw equally many tokens."""
+        settings = {
+            "max_context_tokens": 2048,
+            "queue_size": 2000,
+            "queue_timeout_s": 600.0,
+            "prefill_chunk_tokens": self.prefill_chunk_tokens,
+            "chunk_tokens": GROUP_TOKENS,
+        }
+        engine = Engine(self.model, self.vocabulary, slots=slots, **{**settings, **options})
+        engine._sampler._masks[:, self.vocabulary.stop] = -torch.inf
+        try:
+            yield engine
+        finally:
+            engine.close()
+
+    def prompts(self, n: int, length: int) -> Prompts:
+        """Prompts of which none has a prefix in common with another."""
+        rng = np.random.default_rng(n)
+        base = self.vocabulary.audio_base
+        return rng.integers(base, base + AUDIO_TOKENS, (n, length)).tolist()

@@ -1,0 +1,48 @@
+# pyright: basic
+"""The tokenizers of the checkpoint, written once they are trained: later stages read them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipeline.stepaudio.layout import CheckpointLayout
+from pipeline.stepaudio.tokens import VQ02_CODES
+from training.config import Recipe
+from training.linguistic_tokenizer import load_linguistic, paraformer_yaml
+from training.semantic_tokenizer import export_semantic, load_semantic
+from training.speaker_encoder import export_speaker, load_speaker
+
+FAR = 1e4  # where codebook rows lie that no frame is near to
+
+
+def export_layout(recipe: Recipe) -> CheckpointLayout:
+    """Where the recipe's checkpoint goes, directories made."""
+    layout = CheckpointLayout.expected(recipe.directory("export"))
+    layout.paraformer.mkdir(parents=True, exist_ok=True)
+    layout.vocoder.mkdir(parents=True, exist_ok=True)
+    return layout
+
+
+def export_tokenizers(recipe: Recipe) -> CheckpointLayout:
+    """vq02 and vq06."""
+    layout = export_layout(recipe)
+    export_semantic(load_semantic(recipe), layout.speech_tokenizer)
+    net = load_linguistic(recipe)
+    layout.paraformer_config.write_text(paraformer_yaml(), encoding="utf-8")
+    layout.paraformer_cmvn.write_bytes((recipe.directory("vq02") / "am.mvn").read_bytes())
+    state = {f"encoder.{name}": tensor.clone() for name, tensor in net.encoder.state_dict().items()}
+    torch.save(state, layout.paraformer_weights)
+    codebook = net.quantizer.codebook.numpy()
+    rest = np.full((VQ02_CODES - len(codebook), codebook.shape[1]), FAR, np.float32)
+    np.save(layout.linguistic_codebook, np.concatenate((codebook, rest)))
+    return layout
+
+
+def export_speaker_model(recipe: Recipe) -> Path:
+    """The speaker encoder; returns its file."""
+    path = export_layout(recipe).speaker_encoder
+    export_speaker(load_speaker(recipe), path)
+    return path
