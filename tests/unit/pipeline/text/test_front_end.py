@@ -170,11 +170,16 @@ HOSTILE = (
 
 @pytest.mark.parametrize("part", HOSTILE)
 def test_a_hostile_text_takes_no_long_time(part: str, spoken: Words) -> None:
+    """CPU time, the least of three: the collector, or a library's first use, may fall into one."""
     text = (part * 4096)[:4096]
-    started_s = time.thread_time()
-    with contextlib.suppress(TextError):
-        spoken(text)
-    assert time.thread_time() - started_s < 0.5
+
+    def took_s() -> float:
+        started_s = time.thread_time()
+        with contextlib.suppress(TextError):
+            spoken(text)
+        return time.thread_time() - started_s
+
+    assert min(took_s() for _ in range(3)) < 0.5
 
 
 def test_threads_share_a_front_end(spoken: Words) -> None:
