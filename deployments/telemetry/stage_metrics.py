@@ -11,12 +11,11 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from ray.serve import metrics
 
-from deployments.stages.admission import Place
 from deployments.telemetry.gauges import keep_published
 from pipeline.contracts import StageTimes
 from pipeline.errors import CapacityError
@@ -28,6 +27,18 @@ STAGE_TAG: Any = ("stage",)  # Ray types tag_keys as one tag
 HOP_TAG: Any = ("hop",)
 
 Value = TypeVar("Value")
+
+
+class Permit(Protocol):
+    """What a request waits for before it is at work, as a lock or a semaphore has it."""
+
+    async def acquire(self) -> Any:
+        """Wait for it."""
+        ...
+
+    def release(self) -> None:
+        """Give it back."""
+        ...
 
 
 class LoadGauges:
@@ -118,9 +129,7 @@ class StageLoad:
         return given
 
     @asynccontextmanager
-    async def turn(
-        self, admission: asyncio.Semaphore | Place, timeout_s: float | None = None
-    ) -> AsyncGenerator[None]:
+    async def turn(self, admission: Permit, timeout_s: float | None = None) -> AsyncGenerator[None]:
         """Wait for `admission` as `waited` does, hold it, and count as running meanwhile."""
         await self.waited(admission.acquire(), timeout_s)
         try:
