@@ -10,8 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli import app
-from pipeline.stepaudio.parity import run as parity
-from pipeline.stepaudio.parity.golden import Check
+from pipeline.stepaudio.parity.golden import Check, value
 from pipeline.stepaudio.parity.run import golden_files, run_parity
 
 pytestmark = pytest.mark.parity
@@ -95,7 +94,7 @@ def test_parameters_are_those_of_the_golden_generator(golden: Path):
         "conv.weight": (3, 5, 2),
         "codebook": (4,),
     }.items():
-        assert (parity.value(name, shape, 7) == namespace["value"](name, shape, 7)).all()
+        assert (value(name, shape, 7) == namespace["value"](name, shape, 7)).all()
 
 
 def test_a_check_that_is_no_number_fails():
