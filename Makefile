@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 LOCK := out/lock
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help setup demo stop check format test lock
+.PHONY: help setup demo stop check format fast test lock
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -39,8 +39,10 @@ format: setup ## let ruff rewrite what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: setup ## every tier: unit, parity, serve, chaos
+fast: setup ## the tiers that need no cluster: unit, parity
 	$(PYTEST) -n 2 --dist worksteal -m "not serve and not chaos"
+
+test: fast ## every tier: unit, parity, then serve and chaos on real clusters
 	$(PYTEST) -m "serve or chaos"
 
 # What pip calls torch's CPU build (+cpu) is left out: other indexes offer the same version under its bare number.
