@@ -39,6 +39,18 @@ class Mode(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class VoiceReference:
+    """Which voice is to speak, as a caller names it.
+
+    upload: bytes of a reference clip, or None. name: of a listed voice, or None for the default;
+    counts without an upload.
+    """
+
+    upload: bytes | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ReferenceClip:
     """A decoded reference clip.
 

@@ -26,6 +26,8 @@ from __future__ import annotations
 
 from typing import Self
 
+MAX_FOUND = 80  # characters of a caller's own that a message repeats
+
 
 class TimbreError(Exception):
     """Root of the tree.

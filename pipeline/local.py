@@ -16,8 +16,14 @@ import numpy as np
 from pipeline.audio.encode import encode_file, file_format
 from pipeline.audio.reference import read_reference
 from pipeline.audio.speed import SpeedChanger
-from pipeline.contracts import Float32Array, SpeechRequest, StageTimes, VoiceEncoder
-from pipeline.errors import InputError
+from pipeline.contracts import (
+    Float32Array,
+    SpeechRequest,
+    StageTimes,
+    VoiceEncoder,
+    VoiceReference,
+)
+from pipeline.errors import InputError, UnknownVoiceError
 from pipeline.prompting import CheckpointPrompts
 from pipeline.synthesis import ChainedSpeaker, ResolvedVoice, Speaker, StopWatch, synthesize
 
@@ -50,9 +56,11 @@ class DirectVoices:
     def __init__(self, encoder: VoiceEncoder) -> None:
         self._encoder = encoder
 
-    async def resolve(self, upload: bytes) -> ResolvedVoice:
-        """Raises AudioError for a clip that cannot be used."""
-        read = await asyncio.to_thread(read_reference, upload)
+    async def resolve(self, reference: VoiceReference) -> ResolvedVoice:
+        """Raises AudioError for a clip that cannot be used, UnknownVoiceError for a name."""
+        if reference.upload is None:
+            raise UnknownVoiceError("no voice is listed here: give a clip", param="voice")
+        read = await asyncio.to_thread(read_reference, reference.upload)
         prompt = await self._encoder.encode(read.clip)
         return ResolvedVoice(prompt, read.clip.digest, "miss", read.warnings)
 
@@ -119,8 +127,9 @@ async def _say(
 ) -> tuple[Float32Array, StageTimes]:
     watch = StopWatch()
     speed = SpeedChanger(request.speed)
+    reference = VoiceReference(upload)
     pieces = [
         speed.process(chunk.samples)
-        async for chunk in synthesize(upload, request, pipeline.voices, pipeline.speaker, watch)
+        async for chunk in synthesize(reference, request, pipeline.voices, pipeline.speaker, watch)
     ]
     return np.concatenate([*pieces, speed.finish()]), watch.times()

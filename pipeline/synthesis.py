@@ -29,8 +29,10 @@ from pipeline.contracts import (
     StageTimes,
     TokenChunk,
     VoicePrompt,
+    VoiceReference,
     WaveDecoder,
 )
+from pipeline.edit_values import SAME_WORDS
 from pipeline.errors import CapacityError, StageError
 from pipeline.guardrail import GOOD, Quality, TokenGuard, Verdict
 from pipeline.stepaudio.tokens import deinterleave
@@ -46,13 +48,23 @@ class ResolvedVoice:
     """A voice ready to speak.
 
     prompt: what the stages need of the clip. clip_digest: names the clip. tier: what answered (l1,
-    l2, l3, miss). warnings: what is wrong with the upload, each in a word.
+    l2, l3, miss). warnings: what is wrong with the upload, each in a word. transcript: what a
+    listed voice's clip says; None where the caller sent the clip.
     """
 
     prompt: VoicePrompt
     clip_digest: str
     tier: str
     warnings: tuple[str, ...] = ()
+    transcript: str | None = None
+
+    def completed(self, request: SpeechRequest) -> SpeechRequest:
+        """The request with what only the voice knows: its name, and a listed clip's words."""
+        named = replace(request, speaker=speaker_name(self.clip_digest))
+        if self.transcript is None:
+            return named
+        text = self.transcript if request.mode in SAME_WORDS else request.text
+        return replace(named, transcript=self.transcript, text=text)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,10 +84,13 @@ class SpeechChunk:
 
 
 class VoiceResolver(Protocol):
-    """Finds or makes the voice prompt of an uploaded clip."""
+    """Finds or makes the voice prompt of an uploaded clip or a listed voice."""
 
-    async def resolve(self, upload: bytes) -> ResolvedVoice:
-        """Raises AudioError for an unusable clip, StageError when no encoder could be reached."""
+    async def resolve(self, reference: VoiceReference) -> ResolvedVoice:
+        """Raises AudioError for an unusable clip, StageError when no encoder could be reached.
+
+        And UnknownVoiceError for a name that is not listed.
+        """
         ...
 
 
@@ -115,21 +130,20 @@ class Speaker(Protocol):
 
 
 async def synthesize(
-    upload: bytes,
+    reference: VoiceReference,
     request: SpeechRequest,
     voices: VoiceResolver,
     speaker: Speaker,
     watch: StopWatch,
 ) -> AsyncGenerator[SpeechChunk]:
-    """Speak `request` in the voice of the uploaded clip; `watch` keeps the account.
+    """Speak `request` in the voice that is meant; `watch` keeps the account.
 
     Nothing outlives the generator: closing it closes every stage. Errors pass through as they are.
     """
-    voice = await voices.resolve(upload)
-    del upload  # a stream may last minutes; what it needs of the clip is in the voice
+    voice = await voices.resolve(reference)
+    del reference  # a stream may last minutes; what it needs of the clip is in the voice
     watch.voice_resolved(voice.tier, voice.warnings)
-    named = replace(request, speaker=speaker_name(voice.clip_digest))
-    async with aclosing(speaker.speak(named, voice.prompt)) as speech:
+    async with aclosing(speaker.speak(voice.completed(request), voice.prompt)) as speech:
         async for chunk in speech:
             watch.audio_made(chunk)
             yield chunk

@@ -23,6 +23,7 @@ from pipeline.contracts import (
     SpeechRequest,
     TokenChunk,
     VoicePrompt,
+    VoiceReference,
     Warping,
 )
 from pipeline.synthesis import ResolvedVoice, Script, SpeechChunk
@@ -59,14 +60,14 @@ class FakeEncoder:
 
 
 class FakeVoices:
-    """Resolves every upload to the same prompt."""
+    """Resolves every reference to the same prompt."""
 
     def __init__(self, tier: str = "l1", warnings: tuple[str, ...] = ()) -> None:
         self.tier = tier
         self.warnings = warnings
 
-    async def resolve(self, upload: bytes) -> ResolvedVoice:
-        digest = upload.hex().ljust(64, "0")
+    async def resolve(self, reference: VoiceReference) -> ResolvedVoice:
+        digest = (reference.upload or b"").hex().ljust(64, "0")
         return ResolvedVoice(voice_prompt(), digest, self.tier, self.warnings)
 
 

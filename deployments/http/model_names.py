@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from deployments.config.settings import Settings
-from deployments.http.bodies.fields import MAX_FOUND
-from pipeline.errors import UnsupportedError
+from pipeline.errors import MAX_FOUND, UnsupportedError
 
 # Accepted whatever checkpoint is loaded, so that clients work unchanged.
 OWN_NAMES = ("step-audio-editx", "stepfun-ai/Step-Audio-EditX")

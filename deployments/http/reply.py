@@ -23,11 +23,17 @@ from deployments.http.dialects.openai import SpeechOrder
 from deployments.http.errors import PublicError
 from deployments.http.reply_codec import ReplyCodec
 from deployments.telemetry.metrics import RequestMetrics
-from deployments.voices.resolver import SpeechVoices
 from pipeline.continuity import PlaybackMeter
 from pipeline.contracts import StageTimes
 from pipeline.errors import AudioError, InputError, StageError, TooLargeError
-from pipeline.synthesis import Speaker, SpeechChunk, StopWatch, stage_line, synthesize
+from pipeline.synthesis import (
+    Speaker,
+    SpeechChunk,
+    StopWatch,
+    VoiceResolver,
+    stage_line,
+    synthesize,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +49,7 @@ class SpeechReply:
     def __init__(
         self,
         order: SpeechOrder,
-        voices: SpeechVoices,
+        voices: VoiceResolver,
         speaker: Speaker,
         metrics: RequestMetrics,
         request_id: str,
@@ -119,10 +125,10 @@ class SpeechReply:
 
         The last event carries the stage times.
         """
-        source = self._voices.source(self._order)
-        self._order = self._order.without_upload()
-        speech = synthesize(source.upload, source.request, self._voices, self._speaker, self._watch)
-        del source  # from here on the clip lives as long as `synthesize` wants it, no longer
+        order, self._order = self._order, self._order.without_upload()
+        request = order.request
+        speech = synthesize(order.reference, request, self._voices, self._speaker, self._watch)
+        del order  # from here on the clip lives as long as `synthesize` wants it, no longer
         async with aclosing(_naming(self._order.clip_param, speech)) as chunks:
             async for chunk in chunks:
                 if not len(chunk.samples):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -22,22 +22,20 @@ from cache_store.keys import AliasKey, ClipKey, VoiceKey, fingerprint, raw_key
 from cache_store.opening import open_cache
 from cache_store.stats import CacheStats
 from deployments.config.settings import Settings
-from deployments.http.bodies.fields import MAX_FOUND
-from deployments.http.dialects.openai import SpeechOrder
 from deployments.stages.clients import RemoteEncoder
 from deployments.voices.failures import InputFailures
 from pipeline.audio.decode import DECODER_VERSION, ClipLimits
 from pipeline.audio.reference import Reference, read_reference
-from pipeline.contracts import VOICE_PROMPT_SCHEMA, SpeechRequest, VoicePrompt
-from pipeline.edit_values import SAME_WORDS
+from pipeline.contracts import VOICE_PROMPT_SCHEMA, VoicePrompt, VoiceReference
 from pipeline.errors import (
+    MAX_FOUND,
     AudioError,
     StageError,
     StageUnavailableError,
     TimbreError,
     UnknownVoiceError,
 )
-from pipeline.synthesis import ResolvedVoice, VoiceResolver
+from pipeline.synthesis import ResolvedVoice
 from pipeline.voice_list import VOICES_DIR, ListedVoice, load_voices
 
 logger = logging.getLogger(__name__)
@@ -79,19 +77,17 @@ VOICE_SCHEMA = RecordSchema(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class VoiceSource:
-    """A clip to clone and what to say in its voice. upload: the clip's bytes."""
+class _Upload:
+    """Bytes of a clip, and the digest that its alias is found by."""
 
-    upload: bytes
-    request: SpeechRequest
+    data: bytes
+    digest: str
 
-
-class SpeechVoices(VoiceResolver, Protocol):
-    """What a speech reply needs of the voices."""
-
-    def source(self, order: SpeechOrder) -> VoiceSource:
-        """The clip and request of an order. Raises UnknownVoiceError listing the names."""
-        ...
+    @classmethod
+    async def of(cls, data: bytes) -> _Upload:
+        if len(data) <= HASH_INLINE_BYTES:
+            return cls(data, raw_key(data))
+        return cls(data, await asyncio.to_thread(raw_key, data))
 
 
 class EncoderChangedError(Exception):
@@ -116,7 +112,8 @@ class VoiceLibrary:
         parts["conditioning"] = settings.voices.conditioning.fingerprint
         self._decode_fingerprint = fingerprint("decode", {"version": DECODER_VERSION, **parts})
         self._listed = load_voices(VOICES_DIR)
-        self._uploads = {name: voice.path.read_bytes() for name, voice in self._listed.items()}
+        clips = {name: voice.path.read_bytes() for name, voice in self._listed.items()}
+        self._clips = {name: _Upload(data, raw_key(data)) for name, data in clips.items()}
         self._settings = settings.voices
         self._cache: VoiceCache = open_cache(settings.cache, VOICE_SCHEMA, InputFailures())
         self._fingerprint: str | None = None
@@ -149,16 +146,6 @@ class VoiceLibrary:
         """Write what is queued for the tiers below."""
         await self._cache.close()
 
-    def source(self, order: SpeechOrder) -> VoiceSource:
-        """See SpeechVoices. An edit that changes no words keeps those of a listed voice's clip."""
-        if order.upload is not None:
-            return VoiceSource(order.upload, order.request)
-        voice = self._named(order.voice or self._settings.default)
-        request = replace(order.request, transcript=voice.transcript)
-        if request.mode in SAME_WORDS:
-            request = replace(request, text=voice.transcript)
-        return VoiceSource(self._uploads[voice.name], request)
-
     def describe(self) -> list[dict[str, str]]:
         """Listed voices for clients: id, name, language."""
         return [
@@ -166,17 +153,23 @@ class VoiceLibrary:
             for name, voice in self._listed.items()
         ]
 
-    async def resolve(self, upload: bytes) -> ResolvedVoice:
+    async def resolve(self, reference: VoiceReference) -> ResolvedVoice:
         """See pipeline.synthesis.VoiceResolver. A hit decodes nothing and calls no encoder."""
+        if reference.upload is None:
+            listed = self._named(reference.name or self._settings.default)
+            upload, transcript = self._clips[listed.name], listed.transcript
+        else:
+            upload, transcript = await _Upload.of(reference.upload), None
         alias, result = await self._find(upload, is_durable=False)
-        return ResolvedVoice(to_prompt(result.record), alias.clip, result.tier, alias.warnings)
+        prompt = to_prompt(result.record)
+        return ResolvedVoice(prompt, alias.clip, result.tier, alias.warnings, transcript)
 
     async def warm(self, upload: bytes, *, is_durable: bool) -> dict[str, Any]:
         """Resolve ahead of use.
 
         With `is_durable`, answer only when a restart would find the record.
         """
-        alias, result = await self._find(upload, is_durable=is_durable)
+        alias, result = await self._find(await _Upload.of(upload), is_durable=is_durable)
         prompt = to_prompt(result.record)
         return {
             "clip": alias.clip,
@@ -198,7 +191,7 @@ class VoiceLibrary:
                 "the clip could not be removed from the cache", detail=str(error)
             ) from error
 
-    async def _find(self, upload: bytes, *, is_durable: bool) -> tuple[Alias, CacheResult]:
+    async def _find(self, upload: _Upload, *, is_durable: bool) -> tuple[Alias, CacheResult]:
         with self._cache.watch() as watch:
             for _ in range(ENCODER_CHANGES):
                 encoder = await self._current_fingerprint()
@@ -231,18 +224,18 @@ class VoiceLibrary:
         }
 
     async def _find_encoded_by(
-        self, encoder_fingerprint: str, upload: bytes, watch: Watch, *, is_durable: bool
+        self, encoder_fingerprint: str, upload: _Upload, watch: Watch, *, is_durable: bool
     ) -> tuple[Alias, CacheResult]:
-        alias_key = AliasKey(self._namespace, await _digest(upload), self._decode_fingerprint)
+        alias_key = AliasKey(self._namespace, upload.digest, self._decode_fingerprint)
         alias = await self._cache.find_alias(alias_key)
         read: Reference | None = None
         if alias is None:
-            read = await self._read(upload, alias_key)
+            read = await self._read(upload.data, alias_key)
             alias = Alias(read.clip.digest, read.clip.duration_s, read.warnings)
             self._cache.publish_alias(alias_key, alias, watch)
 
         async def encode() -> Record:
-            reference = read or await self._read(upload, alias_key)
+            reference = read or await self._read(upload.data, alias_key)
             prompt = await self._encoder.encode(reference.clip)
             if prompt.fingerprint != encoder_fingerprint:
                 raise EncoderChangedError
@@ -300,9 +293,3 @@ def to_prompt(record: Record) -> VoicePrompt:
         duration_s=float(arrays["duration_s"][0]),
         fingerprint=record.metadata["fingerprint"],
     )
-
-
-async def _digest(upload: bytes) -> str:
-    if len(upload) <= HASH_INLINE_BYTES:
-        return raw_key(upload)
-    return await asyncio.to_thread(raw_key, upload)

@@ -32,6 +32,7 @@ FORBIDDEN = {
     },
     "deployments.telemetry": {"deployments.http", "deployments.local", "deployments.stages"},
     "deployments.stages": {"deployments.http", "deployments.local", "deployments.app"},
+    "deployments.voices": {"deployments.http", "deployments.local", "deployments.app"},
     "deployments.http": {"deployments.local", "deployments.app"},
     "deployments.local": {"deployments.http", "deployments.stages", "deployments.app"},
     "pipeline.audio": {"pipeline.stepaudio", "pipeline.text"},

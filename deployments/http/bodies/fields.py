@@ -12,11 +12,10 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError, from_json
 
-from pipeline.errors import InputError
+from pipeline.errors import MAX_FOUND, InputError
 
 VOICE_SHAPES = 'a name is expected, or an object with one: {"id": name}'
 VOICE_KEYS = ("id", "name", "voice_id", "voice")
-MAX_FOUND = 80  # characters of a caller's own that a message repeats
 HUGE = 10**30  # an integer beyond what any field takes is not repeated
 
 Body = TypeVar("Body", bound=BaseModel)

@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 
 from deployments.http.bodies.budget import Hold
 from deployments.http.bodies.clip_text import clip_bytes
-from deployments.http.bodies.fields import MAX_FOUND, validated
+from deployments.http.bodies.fields import validated
 from deployments.http.bodies.forms import (
     URLENCODED,
     Label,
@@ -28,7 +28,7 @@ from deployments.http.bodies.forms import (
 )
 from deployments.http.bodies.json_text import read_json
 from deployments.http.dialects.openai import SpeechBody, StepAudio
-from pipeline.errors import InputError
+from pipeline.errors import MAX_FOUND, InputError
 
 PAYLOAD = "payload"  # the part of a form that holds the JSON body
 CLIP_PARTS = (

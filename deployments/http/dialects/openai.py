@@ -19,7 +19,6 @@ from deployments.http.bodies.clip_text import clip_bytes
 from deployments.http.bodies.fields import (
     ANY_SEED,
     ITEMS,
-    MAX_FOUND,
     NAME,
     OBJECT,
     OFF,
@@ -27,9 +26,16 @@ from deployments.http.bodies.fields import (
     VOICE,
     Lenient,
 )
-from pipeline.contracts import BASE_VARIANT, NO_LIMIT_TOKENS, Mode, Sampling, SpeechRequest
+from pipeline.contracts import (
+    BASE_VARIANT,
+    NO_LIMIT_TOKENS,
+    Mode,
+    Sampling,
+    SpeechRequest,
+    VoiceReference,
+)
 from pipeline.edit_values import EDIT_VALUES, SAME_WORDS
-from pipeline.errors import InputError, TextError, UnsupportedError
+from pipeline.errors import MAX_FOUND, InputError, TextError, UnsupportedError
 
 AudioFormat = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
 NEUTRAL_INTENSITY = 1.0
@@ -165,6 +171,11 @@ class SpeechOrder:
     response_format: str
     is_sse: bool
     echo: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def reference(self) -> VoiceReference:
+        """The voice that is meant."""
+        return VoiceReference(self.upload, self.voice)
 
     def without_upload(self) -> SpeechOrder:
         """The order as it lives on once its clip is in other hands."""

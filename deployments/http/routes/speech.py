@@ -21,11 +21,11 @@ from deployments.http.dialects.openai import SpeechOrder, read_order
 from deployments.http.model_names import ModelNames
 from deployments.http.reply import SpeechReply
 from deployments.telemetry.metrics import RequestMetrics
-from deployments.voices.resolver import SpeechVoices, VoiceLibrary, VoiceSource
-from pipeline.contracts import Mode
+from deployments.voices.resolver import VoiceLibrary
+from pipeline.contracts import Mode, VoiceReference
 from pipeline.edit_values import DIALECT_TAGS, EDIT_VALUES, PARALINGUISTIC_TAGS
 from pipeline.errors import InputError, UnknownModelError
-from pipeline.synthesis import ResolvedVoice, Speaker
+from pipeline.synthesis import ResolvedVoice, Speaker, VoiceResolver
 
 Report = Callable[[], Awaitable[dict[str, Any]]]
 
@@ -146,17 +146,13 @@ class Routes:
 class HeldVoices:
     """Voices for one request, whose share of the budget ends as soon as its voice is at hand."""
 
-    def __init__(self, voices: SpeechVoices, hold: Hold) -> None:
+    def __init__(self, voices: VoiceResolver, hold: Hold) -> None:
         self._voices = voices
         self._hold = hold
 
-    def source(self, order: SpeechOrder) -> VoiceSource:
-        """See SpeechVoices."""
-        return self._voices.source(order)
-
-    async def resolve(self, upload: bytes) -> ResolvedVoice:
+    async def resolve(self, reference: VoiceReference) -> ResolvedVoice:
         """See pipeline.synthesis.VoiceResolver."""
         try:
-            return await self._voices.resolve(upload)
+            return await self._voices.resolve(reference)
         finally:
             self._hold.release()

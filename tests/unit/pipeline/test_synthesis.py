@@ -23,6 +23,7 @@ from pipeline.contracts import (
     SpeechRequest,
     TokenChunk,
     VoicePrompt,
+    VoiceReference,
 )
 from pipeline.errors import CapacityError, StageError
 from pipeline.stepaudio.tokens import interleave
@@ -45,6 +46,7 @@ from tests.fakes import (
 from tests.waiting import GIVE_UP_S, until
 
 pytestmark = pytest.mark.unit
+CLIP, ONE, OTHER = (VoiceReference(data) for data in (b"clip", b"\x01", b"\x02"))
 REQUEST = SpeechRequest(text="hello", transcript="hi", speaker="")
 
 
@@ -53,7 +55,7 @@ async def speak(
 ) -> tuple[list[SpeechChunk], StopWatch]:
     watch = StopWatch()
     speaker = ChainedSpeaker(FakePrompts(), lm, decoder)
-    chunks = [c async for c in synthesize(b"clip", request, FakeVoices(), speaker, watch)]
+    chunks = [c async for c in synthesize(CLIP, request, FakeVoices(), speaker, watch)]
     return chunks, watch
 
 
@@ -70,7 +72,7 @@ async def test_warnings_about_the_clip_are_known_at_the_first_chunk():
     watch = StopWatch()
     speaker = ChainedSpeaker(FakePrompts(), FakeLM(3), FakeDecoder())
     voices = FakeVoices(warnings=("quiet",))
-    async with aclosing(synthesize(b"clip", REQUEST, voices, speaker, watch)) as speech:
+    async with aclosing(synthesize(CLIP, REQUEST, voices, speaker, watch)) as speech:
         await anext(speech)
         assert watch.warnings == ("quiet",)
 
@@ -91,8 +93,8 @@ async def test_the_speaker_name_comes_from_the_clip():
     """Two clips with one transcript are two speakers in the prompt."""
     lm, decoder = FakeLM(1), FakeDecoder()
     speaker = ChainedSpeaker(FakePrompts(), lm, decoder)
-    a = [c async for c in synthesize(b"\x01", REQUEST, FakeVoices(), speaker, StopWatch())]
-    b = [c async for c in synthesize(b"\x02", REQUEST, FakeVoices(), speaker, StopWatch())]
+    a = [c async for c in synthesize(ONE, REQUEST, FakeVoices(), speaker, StopWatch())]
+    b = [c async for c in synthesize(OTHER, REQUEST, FakeVoices(), speaker, StopWatch())]
     assert not np.array_equal(a[0].samples, b[0].samples)
 
 
@@ -107,7 +109,9 @@ async def test_waiting_for_tokens_is_the_llms_time():
 async def test_leaving_early_frees_every_stage():
     lm, decoder = FakeLM(100), FakeDecoder()
     speaker = ChainedSpeaker(FakePrompts(), lm, decoder)
-    async with aclosing(speaker.speak(REQUEST, (await FakeVoices().resolve(b"")).prompt)) as speech:
+    async with aclosing(
+        speaker.speak(REQUEST, (await FakeVoices().resolve(CLIP)).prompt)
+    ) as speech:
         await anext(speech)
         assert (lm.open_streams, decoder.open_streams) == (1, 1)
     assert (lm.open_streams, decoder.open_streams) == (0, 0)

@@ -19,7 +19,6 @@ from deployments.http.dialects.openai import SpeechOrder
 from deployments.http.edge import Edge
 from deployments.http.ingress import add_error_handlers
 from deployments.http.reply import SpeechReply
-from deployments.voices.resolver import VoiceSource
 from pipeline.contracts import SpeechRequest, VoicePrompt
 from pipeline.errors import (
     AudioError,
@@ -64,11 +63,6 @@ class Speaker:
             self.is_open = False
 
 
-class Voices(FakeVoices):
-    def source(self, order: SpeechOrder) -> VoiceSource:
-        return VoiceSource(b"clip", order.request)
-
-
 class Metrics:
     def __init__(self) -> None:
         self.outcomes: list[str] = []
@@ -95,7 +89,7 @@ class Service:
     async def _speak(self, request: Request, audio_format: str, is_sse: bool) -> Response:
         order = SpeechOrder(None, "ref_audio", "aria", REQUEST, audio_format, is_sse)
         request_id = request.state.request_id
-        parts: Any = (Voices(), self.speaker, self.metrics, request_id)
+        parts: Any = (FakeVoices(), self.speaker, self.metrics, request_id)
         return await SpeechReply(order, *parts).start()
 
     async def ask(self, audio_format: str = "pcm", *, is_sse: bool = False) -> httpx.Response:
@@ -238,7 +232,7 @@ async def test_a_fault_after_the_first_byte_cuts_plain_audio(
 async def test_a_client_that_leaves_ends_everything(is_sse: bool) -> None:
     service = Service(1, 1, 1, 1)
     order = SpeechOrder(None, "ref_audio", "aria", REQUEST, "mp3", is_sse)
-    parts: Any = (Voices(), service.speaker, service.metrics, "caller-8")
+    parts: Any = (FakeVoices(), service.speaker, service.metrics, "caller-8")
     reply = await SpeechReply(order, *parts).start()
 
     is_sending = asyncio.Event()

@@ -17,7 +17,7 @@ from deployments.http.reply import audio_warning
 from deployments.voices import resolver as voices
 from pipeline.audio.decode import decode_clip
 from pipeline.audio.reference import Reference
-from pipeline.contracts import ReferenceClip, VoicePrompt
+from pipeline.contracts import Mode, ReferenceClip, SpeechRequest, VoicePrompt, VoiceReference
 from pipeline.errors import ConfigError, StageUnavailableError
 from pipeline.voice_list import VOICES_DIR, load_voices
 from tests.audio_files import wav
@@ -26,6 +26,7 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.unit
 CLIP = load_voices(VOICES_DIR)["aria"].path.read_bytes()
+CLIP_REFERENCE = VoiceReference(CLIP)
 
 
 class ReplaceableEncoder:
@@ -77,10 +78,10 @@ async def library(monkeypatch: pytest.MonkeyPatch):
 
 async def test_a_replaced_tokenizer_makes_cached_voices_unreachable(library):
     voice_library, encoder = library
-    tiers = [(await voice_library.resolve(CLIP)).tier for _ in range(2)]
+    tiers = [(await voice_library.resolve(CLIP_REFERENCE)).tier for _ in range(2)]
     encoder.weights = "b" * 64
     await encoder.asked_again()
-    again = await voice_library.resolve(CLIP)
+    again = await voice_library.resolve(CLIP_REFERENCE)
     assert [*tiers, again.tier] == ["miss", "l1", "miss"]
     assert again.prompt.fingerprint == "b" * 64
     assert encoder.encodes == 2
@@ -88,10 +89,10 @@ async def test_a_replaced_tokenizer_makes_cached_voices_unreachable(library):
 
 async def test_a_cached_voice_needs_no_tokenizer(library):
     voice_library, encoder = library
-    await voice_library.resolve(CLIP)
+    await voice_library.resolve(CLIP_REFERENCE)
     encoder.is_dead = True
     await encoder.asked_again()
-    assert (await voice_library.resolve(CLIP)).tier == "l1"
+    assert (await voice_library.resolve(CLIP_REFERENCE)).tier == "l1"
 
 
 def quiet_upload() -> bytes:
@@ -101,12 +102,12 @@ def quiet_upload() -> bytes:
 
 async def test_warnings_come_with_misses_and_hits(library):
     voice_library, _ = library
-    found = [await voice_library.resolve(quiet_upload()) for _ in range(2)]
+    found = [await voice_library.resolve(VoiceReference(quiet_upload())) for _ in range(2)]
     assert [(voice.tier, voice.warnings) for voice in found] == [
         ("miss", ("quiet",)),
         ("l1", ("quiet",)),
     ]
-    assert (await voice_library.resolve(CLIP)).warnings == ()
+    assert (await voice_library.resolve(CLIP_REFERENCE)).warnings == ()
     warmed = await voice_library.warm(quiet_upload(), is_durable=False)
     assert warmed["warnings"] == ["quiet"]
 
@@ -151,45 +152,45 @@ def test_the_header_is_there_when_there_is_something_to_say():
 
 async def test_a_removed_clip_is_encoded_again_under_every_encoder(library):
     voice_library, encoder = library
-    clip = (await voice_library.resolve(CLIP)).clip_digest
+    clip = (await voice_library.resolve(CLIP_REFERENCE)).clip_digest
     encoder.weights = "b" * 64
     await encoder.asked_again()
-    await voice_library.resolve(CLIP)
+    await voice_library.resolve(CLIP_REFERENCE)
     await voice_library.forget(clip)
-    tiers = [(await voice_library.resolve(CLIP)).tier]
+    tiers = [(await voice_library.resolve(CLIP_REFERENCE)).tier]
     encoder.weights = "a" * 64
     await encoder.asked_again()
-    tiers.append((await voice_library.resolve(CLIP)).tier)
+    tiers.append((await voice_library.resolve(CLIP_REFERENCE)).tier)
     assert tiers == ["miss", "miss"]
 
 
 async def test_a_removal_needs_no_tokenizer(library):
     voice_library, encoder = library
-    clip = (await voice_library.resolve(CLIP)).clip_digest
+    clip = (await voice_library.resolve(CLIP_REFERENCE)).clip_digest
     encoder.is_dead = True
     await encoder.asked_again()
     await voice_library.forget(clip)
     encoder.is_dead = False
-    assert (await voice_library.resolve(CLIP)).tier == "miss"
+    assert (await voice_library.resolve(CLIP_REFERENCE)).tier == "miss"
 
 
 async def test_a_clip_removed_while_it_is_encoded_is_spoken_and_not_kept(library):
     voice_library, encoder = library
-    clip = (await voice_library.resolve(CLIP)).clip_digest
+    clip = (await voice_library.resolve(CLIP_REFERENCE)).clip_digest
     await voice_library.forget(clip)
     encoder.may_go_on.clear()
-    asked = asyncio.create_task(voice_library.resolve(CLIP))
+    asked = asyncio.create_task(voice_library.resolve(CLIP_REFERENCE))
     await until(lambda: encoder.encodes == 2)
     await voice_library.forget(clip)
     encoder.may_go_on.set()
     assert (await asked).clip_digest == clip
-    assert (await voice_library.resolve(CLIP)).tier == "miss"
+    assert (await voice_library.resolve(CLIP_REFERENCE)).tier == "miss"
     assert encoder.encodes == 3
 
 
 async def test_a_clip_removed_while_it_is_decoded_is_not_kept(library, monkeypatch):
     voice_library, _ = library
-    clip = (await voice_library.resolve(CLIP)).clip_digest
+    clip = (await voice_library.resolve(CLIP_REFERENCE)).clip_digest
     await voice_library.forget(clip)
     decoding, may_go_on = threading.Event(), threading.Event()
     read = voices.read_reference
@@ -206,7 +207,7 @@ async def test_a_clip_removed_while_it_is_decoded_is_not_kept(library, monkeypat
         await voice_library.forget(clip)
         may_go_on.set()
         assert (await asked)["tier"] == "miss"
-    assert (await voice_library.resolve(CLIP)).tier == "miss"
+    assert (await voice_library.resolve(CLIP_REFERENCE)).tier == "miss"
 
 
 async def test_a_tier_that_kept_a_clip_is_told_without_its_address(library, monkeypatch):
@@ -232,3 +233,20 @@ async def test_a_tokenizer_that_does_not_answer_is_logged_once_and_so_is_its_ret
         await encoder.asked_again()
     assert caplog.text.count("does not tell its fingerprint") == 2
     assert caplog.text.count("tells its fingerprint again") == 1
+
+
+async def test_a_listed_voice_brings_its_own_words(library):
+    voice_library, _ = library
+    said = load_voices(VOICES_DIR)["aria"].transcript
+    voice = await voice_library.resolve(VoiceReference(name=" Alloy "))
+    assert voice.clip_digest == (await voice_library.resolve(CLIP_REFERENCE)).clip_digest
+    edit = voice.completed(SpeechRequest("", "", "", mode=Mode.DENOISE))
+    assert (edit.text, edit.transcript) == (said, said)
+    clone = voice.completed(SpeechRequest("Hello.", "", ""))
+    assert (clone.text, clone.transcript) == ("Hello.", said)
+
+
+async def test_a_listed_clip_is_not_hashed_again(library, monkeypatch):
+    voice_library, _ = library
+    monkeypatch.setattr(voices, "raw_key", None)
+    assert (await voice_library.resolve(VoiceReference(name="bruno"))).tier == "miss"

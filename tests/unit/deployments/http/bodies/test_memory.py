@@ -19,6 +19,7 @@ from deployments.config.settings import load_settings
 from deployments.http.bodies.budget import BodyBudget
 from deployments.http.bodies.read import INLINE_BYTES, receive_body
 from deployments.http.routes import speech as routes
+from pipeline.contracts import VoiceReference
 from pipeline.errors import CapacityError, ConfigError, InputError
 from tests.http_app import CLIP, SAID, HttpApp, error_of, http_app
 from tests.waiting import GIVE_UP_S, until
@@ -104,9 +105,9 @@ async def test_a_body_counts_until_its_voice_is_made(app: HttpApp, monkeypatch):
     content, gate = speech(CLIP), asyncio.Event()
     resolve = app.voices.resolve
 
-    async def wait(clip: bytes):
+    async def wait(reference: VoiceReference):
         await gate.wait()
-        return await resolve(clip)
+        return await resolve(reference)
 
     monkeypatch.setattr(app.voices, "resolve", wait)
     app.speaker.go.clear()
