@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, ParamSpec, TypeVar
 
@@ -21,6 +22,25 @@ Result = TypeVar("Result")
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 checkpoint = typer.Typer(no_args_is_help=True, help="Make, check and fetch checkpoints.")
 app.add_typer(checkpoint, name="checkpoint")
+
+
+def _say_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"timbre {version('timbre')}")
+        raise typer.Exit
+
+
+@app.callback()
+def timbre(
+    is_asked: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_say_version, is_eager=True, help="Say which version this is."
+        ),
+    ] = False,
+) -> None:
+    """Clone and edit voices with Step-Audio-EditX, on Ray Serve or in this process."""
+    del is_asked  # the callback has answered
 
 
 def one_line_errors(command: Callable[Parameters, Result]) -> Callable[Parameters, Result]:

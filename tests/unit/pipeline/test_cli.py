@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,11 @@ from typer.testing import CliRunner
 from pipeline.cli import app
 
 pytestmark = pytest.mark.unit
+
+
+def test_the_version_is_the_packages_own():
+    said = CliRunner().invoke(app, ["--version"])
+    assert (said.exit_code, said.stdout.strip()) == (0, f"timbre {version('timbre')}")
 
 
 def test_init_then_verify_then_damage(tmp_path: Path):
