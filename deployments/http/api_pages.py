@@ -37,6 +37,10 @@ _ERROR_SHAPE = {
         }
     },
 }
+_EXAMPLE = {
+    "input": "Hello there. You only need to hear a voice once to speak with it again.",
+    "voice": "bruno",
+}
 _FILE = {"type": "string", "format": "binary"}
 _FORM = {
     "type": "object",
@@ -71,7 +75,10 @@ SPEECH_DOC: dict[str, Any] = {
         "requestBody": {
             "required": True,
             "content": {
-                "application/json": {"schema": {"$ref": SCHEMAS.format(model="SpeechBody")}},
+                "application/json": {
+                    "schema": {"$ref": SCHEMAS.format(model="SpeechBody")},
+                    "example": _EXAMPLE,
+                },
                 "multipart/form-data": {"schema": _FORM},
             },
         }

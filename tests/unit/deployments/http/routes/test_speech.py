@@ -119,6 +119,8 @@ async def test_the_description_has_the_bodies_and_the_statuses(app: HttpApp):
     assert {"400", "413", "422", "503"} <= set(speech["responses"])
     models = page["paths"]["/v1/models/{name}"]["get"]["responses"]
     assert "422" not in models, "FastAPI's own shape of a refusal is not ours"
+    example = body["application/json"]["example"]
+    assert (await app.spoken(**example)).text == example["input"]
 
 
 class TestCors:
