@@ -73,7 +73,7 @@ class CheckpointPrompts:
         lead = tags.group() if tags else ""
         parts = passages(
             said.text[len(lead) :],
-            lambda text: expected_s(text, said.transcript, voice),
+            expected_s(said.transcript, voice),
             self._passage_s,
         )
         return [lead + part for part in parts]

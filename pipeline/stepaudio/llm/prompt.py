@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -193,9 +193,10 @@ def least_audio_tokens(text: str, transcript: str, voice: VoicePrompt) -> int:
     return max(int(least_s / GROUP_S), 1) * GROUP_TOKENS
 
 
-def expected_s(text: str, transcript: str, voice: VoicePrompt) -> float:
-    """Seconds that a text will take in a voice, by the rate of its reference."""
-    return _weight(text, _LIKELY_UNITS) * _rate(transcript, voice, _LIKELY_UNITS)
+def expected_s(transcript: str, voice: VoicePrompt) -> Callable[[str], float]:
+    """Text → the seconds that it will take in a voice, by the rate of its reference."""
+    rate = _rate(transcript, voice, _LIKELY_UNITS)  # once: the pieces of a text may be thousands
+    return lambda text: _weight(text, _LIKELY_UNITS) * rate
 
 
 def _rate(transcript: str, voice: VoicePrompt, units: Mapping[str, float]) -> float:

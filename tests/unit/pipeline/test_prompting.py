@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pipeline.contracts import Mode, Sampling, SpeechRequest, Warping
 from pipeline.errors import CheckpointError, TextError
 from pipeline.prompting import CheckpointPrompts, read_warping
 from pipeline.stepaudio.layout import PACKAGED_TINY, CheckpointLayout
+from pipeline.stepaudio.llm import prompt
 from pipeline.stepaudio.llm.prompt import DIALECT_TAGS, PromptBuilder
 from pipeline.synthesis import Script
 from pipeline.text.front_end import FrontEnd
@@ -239,3 +241,22 @@ def test_a_generation_config_that_makes_no_sense_is_a_checkpoint_error(
 def test_a_passage_must_have_a_length(tmp_path: Path, value: object) -> None:
     with pytest.raises(CheckpointError, match="longest_passage_s"):
         CheckpointPrompts(checkpoint(tmp_path, longest_passage_s=value))
+
+
+@pytest.mark.parametrize("text", ["你好" * 2000, "a" * 4000, "word " * 800])
+def test_a_long_text_weighs_its_transcript_once(
+    embedded: CheckpointPrompts, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """A text without sentences is cut between characters, of which there may be thousands."""
+    weighed: list[str] = []
+    weight = prompt._weight
+
+    def counting(words: str, units: Mapping[str, float]) -> float:
+        weighed.append(words)
+        return weight(words, units)
+
+    monkeypatch.setattr(prompt, "_weight", counting)
+    next(embedded.scripts(SpeechRequest(text=text, transcript=SAID, speaker="s"), VOICE))
+    n_once = sum(words.startswith(SAID[:9]) for words in weighed)
+    assert n_once == 1
+    assert len(weighed) > 100, "pieces were weighed"
