@@ -74,7 +74,9 @@ def product_rows(section: Section) -> list[Row]:
 def launch_row(section: Section) -> Row:
     """What a small operation costs when nothing waits for it."""
     x = torch.zeros(16, device=section.device)
-    return Row("one small operation", timed_s(lambda: x.add_(1), section.device, LAUNCHES) * 1e6, "us")
+    return Row(
+        "one small operation", timed_s(lambda: x.add_(1), section.device, LAUNCHES) * 1e6, "us"
+    )
 
 
 def _version(name: str) -> str:
