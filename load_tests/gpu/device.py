@@ -15,7 +15,10 @@ from load_tests.gpu.section import Section
 from load_tests.report import Row
 
 PACKAGES = ("torch", "triton", "numpy", "transformers", "onnxruntime", "safetensors")
-QUERY = "name,memory.total,clocks.sm,clocks.mem,clocks.max.sm,clocks.max.mem,power.limit,driver_version,temperature.gpu"
+QUERY = (
+    "name,memory.total,clocks.sm,clocks.mem,clocks.max.sm,clocks.max.mem"
+    ",power.limit,driver_version,temperature.gpu"
+)
 LAUNCHES = 2000
 PRODUCTS = 20
 
@@ -74,7 +77,9 @@ def product_rows(section: Section) -> list[Row]:
 def launch_row(section: Section) -> Row:
     """What a small operation costs when nothing waits for it."""
     x = torch.zeros(16, device=section.device)
-    return Row("one small operation", timed_s(lambda: x.add_(1), section.device, LAUNCHES) * 1e6, "us")
+    return Row(
+        "one small operation", timed_s(lambda: x.add_(1), section.device, LAUNCHES) * 1e6, "us"
+    )
 
 
 def _version(name: str) -> str:

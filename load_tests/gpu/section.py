@@ -1,5 +1,5 @@
 # pyright: basic
-"""One section of the kit: what it measures at, and its results, on disk as soon as they are known."""
+"""One section of the kit: its sizes, and its results, on disk as soon as they are known."""
 
 from __future__ import annotations
 
@@ -70,7 +70,8 @@ class Section:
             print(f"  {what}: no time left", flush=True)
         else:
             try:
-                self.add(*(work() or ()))
+                for row in work() or ():
+                    self.add(row)
             except Exception as error:  # noqa: BLE001 - a part's failure is a result like others
                 self.fail(what, error)
         self.write()
