@@ -38,6 +38,7 @@ PAUSE_S = 0.2  # the mean between two answers of a stream
 ARRIVING_S = 2.0  # in which the streams first come
 TEXT_TOKENS = 40
 TEXTS = 100
+WARM_UP_TOKENS = 25 * GROUP_TOKENS
 MIB = 2**20
 
 
@@ -121,7 +122,8 @@ class Chain:
         n_voices, heard = len(self._voices), Heard()
         for start in range(0, max(n_voices, self._n), self._n):
             turn = range(start, start + self._n)
-            await asyncio.gather(*(self._answer(i % n_voices, i, heard) for i in turn))
+            answers = (self._answer(i % n_voices, i, heard, WARM_UP_TOKENS) for i in turn)
+            await asyncio.gather(*answers)
 
     async def listen(self) -> Heard:
         """All streams until their time is up and the last answers are heard."""
@@ -142,11 +144,14 @@ class Chain:
             turn += 1
             await asyncio.sleep(pauses.exponential(PAUSE_S))
 
-    async def _answer(self, number: int, seed: int, heard: Heard) -> None:
+    async def _answer(
+        self, number: int, seed: int, heard: Heard, n_tokens: int | None = None
+    ) -> None:
         prompt = self._prompts[number % len(self._prompts)]
         voice = self._voices[number % len(self._prompts) % len(self._voices)]
         started_s = time.perf_counter()
-        sampling = Sampling(seed=seed, max_tokens=self._bench.n_tokens)
+        n_tokens = n_tokens or self._bench.n_tokens
+        sampling = Sampling(seed=seed, max_tokens=n_tokens)
         tokens = self._engine.stream(np.array(prompt, np.int32), sampling)
         meter = PlaybackMeter(started_s)
         async for chunk in self._decoder.stream(tokens, voice, self._first_rows):
