@@ -26,7 +26,7 @@ from pipeline.stepaudio.vocoder.model import VocoderModel
 from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
 from tests.vocoder_files import make_ids, make_voice, write_vocoder
 
-BATCHES = (1, 8)  # vocoder.max_batch
+MAX_BATCH = 8  # chunks of so many streams are computed together
 LIVE_TOKENS_PER_S = 200.0
 STEPS_TIMED = 5
 
@@ -38,15 +38,14 @@ def measure(section: Section) -> None:
     with tempfile.TemporaryDirectory() as name:
         vocoder = write_vocoder_files(section, Path(name))
         section.part("one stream", lambda: one_stream_rows(section, vocoder), 15)
-        for max_batch in BATCHES:
-            for n in section.sizes.streams:
-                section.part(
-                    f"{n} streams, batches of {max_batch}",
-                    lambda n=n, m=max_batch: streams_rows(section, vocoder, n, m),
-                    8,
-                )
+        for n in section.sizes.streams:
+            section.part(
+                f"{n} streams", lambda n=n: streams_rows(section, vocoder, n, MAX_BATCH), 8
+            )
         section.part("profile", lambda: profile_chunk(section, vocoder), 15)
         section.part("steps", lambda: steps_rows(section, vocoder), 10)
+        n = min(MAX_BATCH, section.sizes.streams[-1])
+        section.part(f"{n} one by one", lambda: streams_rows(section, vocoder, n, 1), 20)
 
 
 def write_vocoder_files(section: Section, directory: Path) -> Path:
