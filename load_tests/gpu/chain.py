@@ -36,8 +36,9 @@ FEW, QUIET_ROWS = 2, 10  # up to so many streams the first chunk is small, as th
 LISTENED_S = 6.0  # how long streams go on asking
 PAUSE_S = 0.2  # the mean between two answers of a stream
 ARRIVING_S = 2.0  # in which the streams first come
-VOICES = 8
 TEXT_TOKENS = 40
+TEXTS = 100
+WARM_UP_TOKENS = 25 * GROUP_TOKENS
 MIB = 2**20
 
 
@@ -106,21 +107,23 @@ class Chain:
         self, section: Section, bench: Bench, engine: Engine, decoder: StepWaveDecoder, n: int
     ) -> None:
         self._bench, self._engine, self._decoder, self._n = bench, engine, decoder, n
-        self._voices = [make_voice(section.sizes.prompt_groups, i) for i in range(VOICES)]
-        prefixes = bench.prompts(VOICES, section.sizes.prefix_tokens)
+        n_voices = section.sizes.known_voices
+        self._voices = [make_voice(section.sizes.prompt_groups, i) for i in range(n_voices)]
+        prefixes = bench.prompts(n_voices, section.sizes.prefix_tokens)
         for prefix in prefixes:
             prefix[-1] = bench.vocabulary.stop_id
-        texts = bench.prompts(VOICES + 100, TEXT_TOKENS)
-        self._prompts = [prefixes[i % VOICES] + text for i, text in enumerate(texts)]
+        texts = bench.prompts(TEXTS, TEXT_TOKENS)
+        self._prompts = [prefixes[i % n_voices] + text for i, text in enumerate(texts)]
         self._first_rows = QUIET_ROWS if n <= FEW else None
-        self._listened_s = 2.0 if section.sizes.is_rehearsal else LISTENED_S
+        self._listened_s = 1.0 if section.sizes.is_rehearsal else LISTENED_S
 
     async def warm_up(self) -> None:
         """Every voice's prefix, and the shapes of chunks."""
-        await asyncio.gather(*(self._answer(i, i, Heard()) for i in range(min(self._n, VOICES))))
-        if self._n < VOICES:
-            for i in range(self._n, VOICES):
-                await self._answer(i, i, Heard())
+        n_voices, heard = len(self._voices), Heard()
+        for start in range(0, max(n_voices, self._n), self._n):
+            turn = range(start, start + self._n)
+            answers = (self._answer(i % n_voices, i, heard, WARM_UP_TOKENS) for i in turn)
+            await asyncio.gather(*answers)
 
     async def listen(self) -> Heard:
         """All streams until their time is up and the last answers are heard."""
@@ -141,11 +144,14 @@ class Chain:
             turn += 1
             await asyncio.sleep(pauses.exponential(PAUSE_S))
 
-    async def _answer(self, number: int, seed: int, heard: Heard) -> None:
+    async def _answer(
+        self, number: int, seed: int, heard: Heard, n_tokens: int | None = None
+    ) -> None:
         prompt = self._prompts[number % len(self._prompts)]
-        voice = self._voices[number % len(self._prompts) % VOICES]
+        voice = self._voices[number % len(self._prompts) % len(self._voices)]
         started_s = time.perf_counter()
-        sampling = Sampling(seed=seed, max_tokens=self._bench.n_tokens)
+        n_tokens = n_tokens or self._bench.n_tokens
+        sampling = Sampling(seed=seed, max_tokens=n_tokens)
         tokens = self._engine.stream(np.array(prompt, np.int32), sampling)
         meter = PlaybackMeter(started_s)
         async for chunk in self._decoder.stream(tokens, voice, self._first_rows):

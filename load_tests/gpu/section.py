@@ -42,6 +42,13 @@ class Section:
     left_out: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     started_s: float = field(default_factory=time.monotonic)
+    origin: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Note where and of what commit this is."""
+        self.origin = provenance(self.device)
+        if self.commit:
+            self.origin.update(commit=self.commit, dirty=False)
 
     @property
     def is_cuda(self) -> bool:
@@ -95,8 +102,7 @@ class Section:
         document = {
             "section": self.name,
             "rehearsal": self.sizes.is_rehearsal,
-            **provenance(self.device),
-            **({"commit": self.commit, "dirty": False} if self.commit else {}),
+            **self.origin,
             "took_s": round(time.monotonic() - self.started_s, 1),
             **self.facts,
             "rows": [{**asdict(row), "is_met": row.is_met} for row in self.rows],

@@ -57,7 +57,8 @@ def write_vocoder_files(section: Section, directory: Path) -> Path:
 @contextmanager
 def decoder_of(section: Section, vocoder: Path, **options: Any) -> Iterator[StepWaveDecoder]:
     """A decoder as the service has it."""
-    decoder = StepWaveDecoder(vocoder, section.device, threads=2, **options)
+    threads = 2 if section.is_cuda else 1
+    decoder = StepWaveDecoder(vocoder, section.device, threads=threads, **options)
     try:
         yield decoder
     finally:
