@@ -59,7 +59,8 @@ def run_sections(names: Sequence[str], plan: Plan) -> int:
     for name in names:
         limit_s = min(_limit_s(name, plan), ends_s - time.monotonic())
         if limit_s <= 0:
-            outcomes[name] = "no time left"
+            (plan.out / f"gpu_{name}.json").unlink(missing_ok=True)
+            outcomes[name] = _ended(plan.out / f"gpu_{name}.json", name, "no time left")
             continue
         started_s = time.monotonic()
         print(f"{name} (at most {limit_s:.0f} s)", flush=True)
