@@ -22,7 +22,7 @@ from pipeline.stepaudio.vocoder.hift_stream import HiftState, decode_chunk
 from pipeline.stepaudio.vocoder.memory_plan import VocoderMemory
 from pipeline.stepaudio.vocoder.model import SILENCE, VocoderModel, to_audio
 from pipeline.stepaudio.vocoder.prompt_memory import OwnedMemory, voice_key
-from pipeline.stepaudio.vocoder.slab import SlabPool, copied_into, empty_caches
+from pipeline.stepaudio.vocoder.slab import SlabPool, copied_into, detached, empty_caches, gathered
 
 
 class _StoppedError(Exception):
@@ -105,16 +105,17 @@ class Utterance:
             return self._set_up(ahead, None)
         self._slab = self._slabs.take(self._slab_frames)
         prompt_bytes = self._speaker.mel.shape[1] * self._slabs.shape.frame_bytes
+        empty = empty_caches(self._slab, self._model.config.estimator.hidden_size)
         if not self._prompt_memory.may_keep(prompt_bytes):
-            width = self._model.config.estimator.hidden_size
-            return self._set_up(ahead, empty_caches(self._slab, width))
+            return self._set_up(ahead, empty)
         key = (self._voice_key, ahead.cpu().numpy().tobytes())
-        kept = self._prompt_memory.get_or_make(key, lambda: self._set_up(ahead, None))
+        into = None if self._model.records is None else empty  # they know caches in slabs alone
+        kept = self._prompt_memory.get_or_make(key, lambda: detached(self._set_up(ahead, into)))
         return copied_into(self._slab, kept)
 
     def _set_up(self, ahead: Tensor, into: StepCaches | None) -> FlowCache:
         speaker, model = self._speaker, self._model
-        return model.flow.setup_cache(
+        cache = model.flow.setup_cache(
             speaker.rows,
             ahead,
             speaker.mel,
@@ -123,6 +124,11 @@ class Utterance:
             self._on_step,
             into,
         )
+        return self._recordable(cache)
+
+    def _recordable(self, cache: FlowCache) -> FlowCache:
+        """Also after a pass too large to be recorded, what follows it is."""
+        return cache if self._model.records is None else gathered(self._slab, cache)
 
     def _next_chunk(self) -> Float32Array:
         return self._decode(*self._cut())
@@ -174,7 +180,7 @@ class Utterance:
 
     def _emit(self, mel: Tensor, cache: FlowCache, *, last: bool) -> Float32Array:
         """The chunk's mel as sound; keeps what the next chunk needs."""
-        self._flow_cache = cache
+        self._flow_cache = self._recordable(cache)
         state = self._hift_state or HiftState.start(mel)
         samples, self._hift_state = decode_chunk(
             self._model.hift, mel, state, self._model.seed, last=last

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from pipeline.contracts import AudioChunk, Float32Array, TokenChunk, VoicePrompt
 from pipeline.errors import ConfigError, StageError
+from pipeline.stepaudio.recording import CudaRecorder, Recorder
 from pipeline.stepaudio.vocoder.decode_worker import DecodeWorker, Job
 from pipeline.stepaudio.vocoder.flow import DEFAULT_SEED, DEFAULT_STEPS
-from pipeline.stepaudio.vocoder.memory_plan import VocoderMemory
+from pipeline.stepaudio.vocoder.memory_plan import RecordRoom, VocoderMemory
 from pipeline.stepaudio.vocoder.model import SILENCE, VocoderModel
 from pipeline.stepaudio.vocoder.prompt_memory import OwnedMemory, PromptMemory
 from pipeline.stepaudio.vocoder.schedule import CHUNK_ROWS, chunk_schedule
@@ -50,6 +51,7 @@ class StepWaveDecoder:
     depend on what runs beside it; 1 keeps the same request the same bytes.
     prompt_memory_bytes: what may be kept of voices between streams; 0 keeps nothing.
     device_bytes: the decoder's cap on its device, None where it has none.
+    graphs: on CUDA, replay Euler steps of streams from recorded graphs.
     `memory` says what streams take of the device.
     Raises CheckpointError for files that do not fit, ConfigError for impossible settings.
     """
@@ -67,6 +69,7 @@ class StepWaveDecoder:
         max_batch: int = 1,
         prompt_memory_bytes: int = 0,
         device_bytes: int | None = None,
+        graphs: bool = True,
     ) -> None:
         if not chunk_rows or min(chunk_rows) < 1 or steps < 1 or (threads or 1) < 1:
             raise ConfigError(
@@ -83,14 +86,12 @@ class StepWaveDecoder:
         self._model = VocoderModel.load(Path(vocoder_dir), torch.device(device), steps, seed)
         self._prompt_memory = PromptMemory(prompt_memory_bytes)
         self._chunk_rows = tuple(chunk_rows)
-        self.memory = VocoderMemory.of(
-            self._model.config,
-            steps,
-            recent_frames,
-            self._chunk_rows,
-            max_batch=max_batch,
-            kept_bytes=self._model.weight_bytes + prompt_memory_bytes,
-        )
+        self._recent_frames, self._max_batch = recent_frames, max_batch
+        self._prompt_memory_bytes = prompt_memory_bytes
+        self.memory = self._planned(None)
+        is_recorded = graphs and self._model.device.type == "cuda" and recent_frames is not None
+        if is_recorded:
+            self.record_steps(CudaRecorder())
         slab_bytes = SLAB_BYTES
         if device_bytes is not None:
             slab_bytes = int(SLAB_SHARE * (device_bytes - self.memory.shared_bytes))
@@ -99,6 +100,37 @@ class StepWaveDecoder:
         self._worker = DecodeWorker[Float32Array](
             _next_chunks, max_batch, partial(_set_threads, threads)
         )
+        if is_recorded:
+            self._worker.submit(Job(partial(_guarded, self._record_common))).result()
+
+    def record_steps(self, record: Recorder) -> None:
+        """From now on Euler steps are replayed from records. No stream may be open.
+
+        Look-back must be bounded: a past that grows without end has no slab to be read from.
+        """
+        assert self._recent_frames is not None
+        per_row = self._model.config.encoder.up_stride
+        room = RecordRoom.of(per_row, self._recent_frames, self._chunk_rows, self._max_batch)
+        self._model.record_steps(record, room)
+        self.memory = self._planned(room)
+
+    def _planned(self, room: RecordRoom | None) -> VocoderMemory:
+        return VocoderMemory.of(
+            self._model.config,
+            len(self._model.schedule.step_sizes),
+            self._recent_frames,
+            self._chunk_rows,
+            max_batch=self._max_batch,
+            kept_bytes=self._model.weight_bytes + self._prompt_memory_bytes,
+            room=room,
+        )
+
+    def _record_common(self) -> Float32Array:
+        assert self._model.records is not None
+        assert self._recent_frames is not None
+        frames = {rows * self.memory.frames_per_row for rows in self._chunk_rows}
+        self._model.records.record_common(sorted(frames), self._recent_frames)
+        return SILENCE
 
     @property
     def active_streams(self) -> int:
