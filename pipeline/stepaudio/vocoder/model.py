@@ -138,8 +138,10 @@ class VocoderModel:
 
     def _wave(self, mel: Tensor) -> Float32Array:
         source = self.hift.m_source
-        noise = source_noise(self.seed, 0, mel.shape[2], source.samples_per_frame, source.n_sines)
-        return to_audio(self.hift(mel, noise.to(self.device)))
+        noise = source_noise(
+            self.seed, 0, mel.shape[2], source.samples_per_frame, source.n_sines, mel.device
+        )
+        return to_audio(self.hift(mel, noise))
 
 
 def to_audio(samples: Tensor) -> Float32Array:
