@@ -27,7 +27,8 @@ from pipeline.stepaudio.llm.projection import Projection, pack
 from pipeline.stepaudio.llm.quantization import pack_quantized
 from pipeline.stepaudio.llm.sampling import AudioVocabulary
 from pipeline.stepaudio.llm.step1 import Step1ForCausalLM, Step1Layer, alibi_slopes
-from pipeline.stepaudio.llm.step_graphs import CudaRecorder, Recorder, StepGraphs
+from pipeline.stepaudio.llm.step_graphs import StepGraphs
+from pipeline.stepaudio.recording import CudaRecorder, Recorder
 
 # The weighted sum of values is taken in blocks of this many tokens, so that its order of additions,
 # and with it the last bit, does not depend on how long the longest stream in the batch is.

@@ -14,38 +14,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from pipeline.stepaudio.recording import Recorder, Replay
+
 logger = logging.getLogger(__name__)
 
-_WARM_UPS = 2  # runs before recording, so that libraries have chosen their kernels
-
-Replay = Callable[[], Tensor]
-Recorder = Callable[[Replay], Replay]
 Step = Callable[[Tensor, Tensor, range, int], Tensor]  # tokens, positions [n], window, keys
-
-
-class CudaRecorder:
-    """Records into CUDA graphs that share one pool of memory: one result is valid at a time."""
-
-    def __init__(self) -> None:
-        self._pool = torch.cuda.graph_pool_handle()
-
-    def __call__(self, run: Replay) -> Replay:
-        """Record what `run` launches → its replay, which returns the same tensor every time."""
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(_WARM_UPS):
-                run()
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            result = run()
-
-        def replay() -> Tensor:
-            graph.replay()
-            return result
-
-        return replay
 
 
 class StepGraphs:

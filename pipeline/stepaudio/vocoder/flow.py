@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,7 @@ NOISE_FRAMES = 600 * MEL_RATE_HZ  # the fixed noise repeats after ten minutes
 DEFAULT_STEPS = 10
 DEFAULT_SEED = 0
 
-StepCaches = tuple[tuple[BlockCache, ...], ...]  # [step][block]
+StepCaches = Sequence[tuple[BlockCache, ...]]  # [step][block]
 
 
 def no_check() -> None:
@@ -55,6 +56,33 @@ class FlowCache:
     prompt_frames: int
 
 
+@dataclass(frozen=True, slots=True)
+class StreamPast:
+    """One stream before a chunk: its fixed noise's next frame, and its past as the solver sees it.
+
+    caches, retention: see `FlowMatching.forward`.
+    """
+
+    first_frame: int
+    caches: StepCaches
+    retention: Retention | None
+
+
+class RecordedSolver(Protocol):
+    """The solver on static tensors, see `step_records`."""
+
+    def __call__(
+        self,
+        noise: Tensor,
+        condition: Tensor,
+        schedule: Schedule,
+        streams: Sequence[StreamPast],
+        on_step: Callable[[], None],
+    ) -> tuple[Tensor, list[StepCaches]] | None:
+        """See `FlowMatching.replayed`. noise: [B, M, T]."""
+        ...
+
+
 class DualCodebookEmbedding(nn.Module):
     """Rows of two codes → two embeddings from one table, side by side."""
 
@@ -82,6 +110,7 @@ class FlowMatching(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(1, config.out_channels, NOISE_FRAMES, generator=generator)
         self.register_buffer("noise", noise, persistent=False)
+        self.recorded: RecordedSolver | None = None
 
     def schedule(self, n_steps: int) -> Schedule:
         """The grid t = 1 - cos(π s / 2) with n_steps steps.
@@ -133,6 +162,22 @@ class FlowMatching(nn.Module):
             if keep:
                 kept.append(new_caches)
         return x, tuple(kept)
+
+    def replayed(
+        self,
+        condition: Tensor,
+        schedule: Schedule,
+        streams: Sequence[StreamPast],
+        on_step: Callable[[], None] = no_check,
+    ) -> tuple[Tensor, list[StepCaches]] | None:
+        """`forward` for chunks of B streams, from recorded steps: mels and each one's next caches.
+
+        None where none are recorded for such streams; `forward` is to be called then.
+        """
+        if self.recorded is None or not streams:
+            return None
+        noise = torch.cat([self._noise(s.first_frame, condition.shape[2]) for s in streams])
+        return self.recorded(noise, condition, schedule, streams, on_step)
 
     def _noise(self, first_frame: int, n_frames: int) -> Tensor:
         """[1, M, n_frames] of the fixed noise, repeating past its end."""
@@ -211,7 +256,14 @@ class Flow(nn.Module):
         """
         mu, encoder = self.mu(prompt_rows, ahead)
         condition = self.condition(mu, embedding, prompt_mel)
-        _, estimator = self.decoder(condition, schedule, caches=into, keep=True, on_step=on_step)
+        empty = [] if into is None else [StreamPast(0, into, None)]
+        replayed = self.decoder.replayed(condition, schedule, empty, on_step)
+        if replayed is not None:
+            _, (estimator,) = replayed
+        else:
+            _, estimator = self.decoder(
+                condition, schedule, caches=into, keep=True, on_step=on_step
+            )
         return FlowCache(encoder, estimator, mu.shape[1], mu.shape[1])
 
     def inference_chunk(
@@ -234,15 +286,21 @@ class Flow(nn.Module):
         mu, encoder = self.mu(rows, ahead, cache and cache.encoder)
         condition = self.condition(mu, embedding, mu[:, :0])
         done, prompt = (cache.n_frames, cache.prompt_frames) if cache else (0, 0)
-        mel, estimator = self.decoder(
-            condition,
-            schedule,
-            first_frame=done,
-            caches=cache and cache.estimator,
-            keep=True,
-            retention=None if recent_frames is None else Retention(prompt, recent_frames),
-            on_step=on_step,
-        )
+        retention = None if recent_frames is None else Retention(prompt, recent_frames)
+        past = [StreamPast(done, cache.estimator, retention)] if cache else []
+        replayed = self.decoder.replayed(condition, schedule, past, on_step)
+        if replayed is not None:
+            mel, (estimator,) = replayed
+        else:
+            mel, estimator = self.decoder(
+                condition,
+                schedule,
+                first_frame=done,
+                caches=cache and cache.estimator,
+                keep=True,
+                retention=retention,
+                on_step=on_step,
+            )
         return mel, FlowCache(encoder, estimator, done + mu.shape[1], prompt)
 
     def condition(self, mu: Tensor, embedding: Tensor, prompt_mel: Tensor) -> Tensor:

@@ -17,7 +17,14 @@ from torch import Tensor
 
 from pipeline.stepaudio.vocoder.conformer import ConformerCache, KeyValue
 from pipeline.stepaudio.vocoder.dit import BlockCache, Retention
-from pipeline.stepaudio.vocoder.flow import Flow, FlowCache, Schedule, no_check
+from pipeline.stepaudio.vocoder.flow import (
+    Flow,
+    FlowCache,
+    Schedule,
+    StepCaches,
+    StreamPast,
+    no_check,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +102,39 @@ def inference_chunks(
         row_mask,
     )
     condition = flow.condition(mu, torch.cat([chunk.embedding for chunk in chunks]), mu[:, :0])
+    mel, estimators = _solved(flow, condition, schedule, caches, recent_frames, on_step)
+    return [
+        (
+            mel[i : i + 1],
+            FlowCache(
+                _one_encoder(new_encoder, i, widest - cached_rows[i], flow.frames_per_row),
+                estimators[i],
+                cache.n_frames + mu.shape[1],
+                cache.prompt_frames,
+            ),
+        )
+        for i, cache in enumerate(caches)
+    ]
+
+
+def _solved(
+    flow: Flow,
+    condition: Tensor,
+    schedule: Schedule,
+    caches: Sequence[FlowCache],
+    recent_frames: int | None,
+    on_step: Callable[[], None],
+) -> tuple[Tensor, list[StepCaches]]:
+    """Mels [B, M, T] and every stream's next estimator caches."""
     past = _JoinedSteps(caches, recent_frames)
-    n_frames, furthest = mu.shape[1], max(past.n_kept)
+    replayed = flow.decoder.replayed(condition, schedule, past.streams, on_step)
+    if replayed is not None:
+        return replayed
+    n_frames, furthest = condition.shape[2], max(past.n_kept)
     frame_mask = _visible(
         [(furthest - n, furthest + n_frames) for n in past.n_kept],
         furthest + n_frames,
-        chunks[0].rows.device,
+        condition.device,
     )
     mel, steps = flow.decoder(
         condition,
@@ -111,18 +145,8 @@ def inference_chunks(
         visible=frame_mask,
         on_step=on_step,
     )
-    return [
-        (
-            mel[i : i + 1],
-            FlowCache(
-                _one_encoder(new_encoder, i, widest - cached_rows[i], flow.frames_per_row),
-                tuple(tuple(split[i] for split in step) for step in steps),
-                cache.n_frames + n_frames,
-                cache.prompt_frames,
-            ),
-        )
-        for i, cache in enumerate(caches)
-    ]
+    n_streams = range(len(caches))
+    return mel, [tuple(tuple(split[i] for split in step) for step in steps) for i in n_streams]
 
 
 class _JoinedSteps(Sequence[tuple[BlockCache, ...]]):
@@ -139,6 +163,11 @@ class _JoinedSteps(Sequence[tuple[BlockCache, ...]]):
         ]
         firsts = [_kept(c.estimator[0][0].keys, r) for c, r in self._pairs(caches)]
         self.n_kept = [sum(part.shape[2] for part in parts) for parts in firsts]
+
+    @property
+    def streams(self) -> list[StreamPast]:
+        """Each one's own past."""
+        return [StreamPast(c.n_frames, c.estimator, r) for c, r in self._pairs(self._caches)]
 
     def _pairs(self, values: Sequence[FlowCache]) -> Iterator[tuple[FlowCache, Retention | None]]:
         return zip(values, self._retentions, strict=True)

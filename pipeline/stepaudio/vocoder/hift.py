@@ -8,6 +8,7 @@ see `hift_stream`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -24,6 +25,9 @@ F0_KERNEL = 3
 EDGE_KERNEL = 7  # first and last convolution
 MAX_MAGNITUDE = 100.0  # of an STFT bin
 SNAKE_EPS = 1e-9
+CPU = torch.device("cpu")
+NOISE_FRAMES = 64  # noise is made in blocks of so many frames
+NOISE_BLOCKS = 48  # and a minute of it kept, 53 MB: to draw it costs as much as to compute HiFT
 UNVOICED_NOISE = 1 / 3  # noise level of unvoiced samples, in units of the sine amplitude
 
 
@@ -265,15 +269,33 @@ def _source_conv(n_in: int, n_out: int, stride: int) -> nn.Conv1d:
 
 
 def source_noise(
-    seed: int, first_frame: int, n_frames: int, samples_per_frame: int, n_sines: int
+    seed: int,
+    first_frame: int,
+    n_frames: int,
+    samples_per_frame: int,
+    n_sines: int,
+    device: torch.device = CPU,
 ) -> Tensor:
     """Standard normal noise for the source, [1, n_frames * samples_per_frame, n_sines].
 
     A frame's noise depends on seed and frame number alone, so chunks of any size see the same
     noise.
     """
-    frames = np.empty((n_frames, samples_per_frame * n_sines), np.float32)
-    for i in range(n_frames):
+    end, parts = first_frame + n_frames, []
+    for start in range(first_frame // NOISE_FRAMES * NOISE_FRAMES, end, NOISE_FRAMES):
+        block = _noise_block(seed, start, samples_per_frame, n_sines, device)
+        parts.append(block[max(first_frame - start, 0) : end - start])
+    return torch.cat(parts).view(1, n_frames * samples_per_frame, n_sines)
+
+
+@lru_cache(maxsize=NOISE_BLOCKS)
+def _noise_block(
+    seed: int, first_frame: int, samples_per_frame: int, n_sines: int, device: torch.device
+) -> Tensor:
+    """[NOISE_FRAMES, samples_per_frame * n_sines]; every stream of a seed asks for the same."""
+    frames = np.empty((NOISE_FRAMES, samples_per_frame * n_sines), np.float32)
+    for i in range(NOISE_FRAMES):
         bits = np.random.Philox(key=seed, counter=[0, 0, first_frame + i, 0])
         np.random.Generator(bits).standard_normal(dtype=np.float32, out=frames[i])
-    return torch.from_numpy(frames.reshape(1, n_frames * samples_per_frame, n_sines))
+    with torch.inference_mode(mode=False):  # it outlives whoever asks first
+        return torch.from_numpy(frames).to(device)

@@ -52,7 +52,7 @@ def decode_chunk(
     f0 = torch.cat((state.f0, hift.f0_predictor(mel)[:, n_done:]), dim=1)
     source = hift.m_source
     size = source.samples_per_frame
-    noise = source_noise(seed, state.first_frame, n_frames, size, source.n_sines).to(mel.device)
+    noise = source_noise(seed, state.first_frame, n_frames, size, source.n_sines, mel.device)
     samples = hift.decode(mel, source(f0, noise, state.cycles))[:, n_done * size :]
     samples = cross_fade(state.tail, samples)
     n_held = 0 if last else min(HELD_FRAMES, n_frames - n_done)

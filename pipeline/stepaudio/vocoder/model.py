@@ -19,9 +19,12 @@ from pipeline.contracts import Float32Array, VoicePrompt
 from pipeline.errors import AudioError, CheckpointError, StageError
 from pipeline.stepaudio import tokens as audio_tokens
 from pipeline.stepaudio.config import MEL_PER_ROW, MEL_RATE_HZ, OUTPUT_RATE_HZ, VocoderConfig
+from pipeline.stepaudio.recording import Recorder
 from pipeline.stepaudio.vocoder.flow import Flow, stretch_mel
 from pipeline.stepaudio.vocoder.flow_batch import WholeUtterance, inference_batch
 from pipeline.stepaudio.vocoder.hift import Hift, source_noise
+from pipeline.stepaudio.vocoder.memory_plan import RecordRoom, SlabShape
+from pipeline.stepaudio.vocoder.step_records import StepRecords
 from pipeline.stepaudio.weights import load_strict, read_torch
 
 SILENCE = np.zeros(0, np.float32)
@@ -42,7 +45,7 @@ class Speaker:
 class VocoderModel:
     """The loaded modules and what follows from weights and settings alone.
 
-    Never changes after loading.
+    Never changes once it runs.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class VocoderModel:
     ) -> None:
         self.config, self.flow, self.hift = config, flow, hift
         self.device, self.seed = device, seed
+        self.records: StepRecords | None = None
         with torch.inference_mode():
             self.schedule = flow.schedule(steps)
 
@@ -72,11 +76,19 @@ class VocoderModel:
         hift.fuse_weight_norm()
         return cls(config, flow, hift, device, steps, seed)
 
+    @torch.inference_mode()
+    def record_steps(self, record: Recorder, room: RecordRoom) -> None:
+        """From now on the flow's steps are replayed from records, made at their first use."""
+        shape = SlabShape.of(self.config.estimator, len(self.schedule.step_sizes))
+        self.records = StepRecords(self.flow.decoder, self.schedule, shape, room, record)
+        self.flow.decoder.recorded = self.records
+
     @property
     def weight_bytes(self) -> int:
-        """Bytes of all parameters and buffers."""
+        """Bytes of all parameters and buffers, those packed for recorded steps included."""
         tensors = [t for m in (self.flow, self.hift) for t in (*m.parameters(), *m.buffers())]
-        return sum(tensor.nbytes for tensor in tensors)
+        packed_bytes = 0 if self.records is None else self.records.packed_bytes
+        return sum(tensor.nbytes for tensor in tensors) + packed_bytes
 
     def speaker(self, voice: VoicePrompt) -> Speaker:
         """Raises AudioError when prompt mel or embedding do not fit the model."""
@@ -126,8 +138,10 @@ class VocoderModel:
 
     def _wave(self, mel: Tensor) -> Float32Array:
         source = self.hift.m_source
-        noise = source_noise(self.seed, 0, mel.shape[2], source.samples_per_frame, source.n_sines)
-        return to_audio(self.hift(mel, noise.to(self.device)))
+        noise = source_noise(
+            self.seed, 0, mel.shape[2], source.samples_per_frame, source.n_sines, mel.device
+        )
+        return to_audio(self.hift(mel, noise))
 
 
 def to_audio(samples: Tensor) -> Float32Array:

@@ -8,6 +8,7 @@ cache is allocated per chunk. Knows no stream's life.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -130,25 +131,73 @@ def _extended(room: Tensor, cached: Tensor, new: Tensor, retention: Retention | 
     return room[:, :, :end]
 
 
-def empty_caches(slab: Tensor, width: int) -> StepCaches:
+@dataclass(frozen=True, slots=True, eq=False)
+class SlabSteps(Sequence[tuple[BlockCache, ...]]):
+    """The past of all Euler steps in one slab, for whoever takes a step's blocks at once.
+
+    slab: as `SlabPool.take` gives it. conv: [steps, blocks, 2, 2, kernel - 1, D], last inputs of
+    both convolutions, guided and unguided row. n_frames: of the slab, from its start, that count.
+    """
+
+    slab: Tensor
+    conv: Tensor
+    n_frames: int
+
+    def __len__(self) -> int:
+        return len(self.slab)
+
+    def __getitem__(self, step: int) -> tuple[BlockCache, ...]:  # pyright: ignore[reportIncompatibleMethodOverride] the solver takes no slices
+        n = self.n_frames
+        return tuple(
+            SlabBlock(k[:, :, :n], v[:, :, :n], conv_in.mT, conv_out.mT, k, v)
+            for (k, v), (conv_in, conv_out) in zip(self.slab[step], self.conv[step], strict=True)
+        )
+
+
+def empty_caches(slab: Tensor, width: int) -> SlabSteps:
     """Caches of no frames yet in `slab`; width: of the estimator's hidden states."""
-    past = slab.new_zeros(GUIDANCE_ROWS, width, CONV_KERNEL - 1)  # as before an utterance's start
-    return tuple(
-        tuple(SlabBlock(k[:, :, :0], v[:, :, :0], past, past, k, v) for k, v in step)
-        for step in slab
-    )
+    sizes = (*slab.shape[:2], 2, GUIDANCE_ROWS, CONV_KERNEL - 1, width)
+    return SlabSteps(slab, slab.new_zeros(sizes), 0)  # zeros as before an utterance's start
+
+
+def gathered(slab: Tensor | None, cache: FlowCache) -> FlowCache:
+    """`cache` as SlabSteps, where its blocks' rooms are those of `slab`; else as it is."""
+    steps = cache.estimator
+    if isinstance(steps, SlabSteps) or not isinstance(steps[0][0], SlabBlock) or slab is None:
+        return cache
+    pairs = [torch.stack((b.conv_in, b.conv_out)) for step in steps for b in step]
+    conv = torch.stack(pairs).unflatten(0, slab.shape[:2]).mT.contiguous()
+    estimator = SlabSteps(slab, conv, steps[0][0].keys.shape[2])
+    return FlowCache(cache.encoder, estimator, cache.n_frames, cache.prompt_frames)
+
+
+def detached(cache: FlowCache) -> FlowCache:
+    """`cache` without a slab: a copy of SlabSteps that has no room for more, else as it is."""
+    steps = cache.estimator
+    if not isinstance(steps, SlabSteps):
+        return cache
+    frames = steps.slab[..., : steps.n_frames, :].clone(memory_format=torch.contiguous_format)
+    copied = SlabSteps(frames, steps.conv.clone(), steps.n_frames)
+    return FlowCache(cache.encoder, copied, cache.n_frames, cache.prompt_frames)
 
 
 def copied_into(slab: Tensor, cache: FlowCache) -> FlowCache:
     """`cache`, which others may share, with its estimator's keys and values copied into `slab`."""
-    rooms = empty_caches(slab, cache.estimator[0][0].conv_in.shape[1])
-    steps = tuple(
+    steps = _copied(slab, cache.estimator)
+    return FlowCache(cache.encoder, steps, cache.n_frames, cache.prompt_frames)
+
+
+def _copied(slab: Tensor, cached: StepCaches) -> StepCaches:
+    if isinstance(cached, SlabSteps):
+        slab[..., : cached.n_frames, :] = cached.slab[..., : cached.n_frames, :]
+        return SlabSteps(slab, cached.conv.clone(), cached.n_frames)
+    rooms = empty_caches(slab, cached[0][0].conv_in.shape[1])
+    return tuple(
         tuple(
             room.followed_by(
                 *room.extended(block.keys, block.values, None), block.conv_in, block.conv_out
             )
             for room, block in zip(step_rooms, step, strict=True)
         )
-        for step_rooms, step in zip(rooms, cache.estimator, strict=True)
+        for step_rooms, step in zip(rooms, cached, strict=True)
     )
-    return FlowCache(cache.encoder, steps, cache.n_frames, cache.prompt_frames)

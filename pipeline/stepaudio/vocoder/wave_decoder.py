@@ -18,24 +18,18 @@ from typing import TypeVar, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pipeline.contracts import AudioChunk, Float32Array, TokenChunk, VoicePrompt
 from pipeline.errors import ConfigError, StageError
+from pipeline.stepaudio.recording import CudaRecorder, Recorder
 from pipeline.stepaudio.vocoder.decode_worker import DecodeWorker, Job
-from pipeline.stepaudio.vocoder.flow import (
-    DEFAULT_SEED,
-    DEFAULT_STEPS,
-    FlowCache,
-    StepCaches,
-)
-from pipeline.stepaudio.vocoder.flow_batch import StreamChunk, inference_chunks
-from pipeline.stepaudio.vocoder.hift_stream import HiftState, decode_chunk
-from pipeline.stepaudio.vocoder.memory_plan import VocoderMemory
-from pipeline.stepaudio.vocoder.model import SILENCE, VocoderModel, to_audio
-from pipeline.stepaudio.vocoder.prompt_memory import OwnedMemory, PromptMemory, voice_key
+from pipeline.stepaudio.vocoder.flow import DEFAULT_SEED, DEFAULT_STEPS
+from pipeline.stepaudio.vocoder.memory_plan import RecordRoom, VocoderMemory
+from pipeline.stepaudio.vocoder.model import SILENCE, VocoderModel
+from pipeline.stepaudio.vocoder.prompt_memory import OwnedMemory, PromptMemory
 from pipeline.stepaudio.vocoder.schedule import CHUNK_ROWS, chunk_schedule
-from pipeline.stepaudio.vocoder.slab import SlabPool, copied_into, empty_caches
+from pipeline.stepaudio.vocoder.slab import SlabPool
+from pipeline.stepaudio.vocoder.stream import Utterance
 
 RECENT_FRAMES = 96  # the estimator sees the prompt and the last 1.92 s before a chunk
 SLAB_BYTES = 2**27  # finished streams' caches are kept for the next ones up to this
@@ -57,6 +51,7 @@ class StepWaveDecoder:
     depend on what runs beside it; 1 keeps the same request the same bytes.
     prompt_memory_bytes: what may be kept of voices between streams; 0 keeps nothing.
     device_bytes: the decoder's cap on its device, None where it has none.
+    graphs: on CUDA, replay Euler steps of streams from recorded graphs.
     `memory` says what streams take of the device.
     Raises CheckpointError for files that do not fit, ConfigError for impossible settings.
     """
@@ -74,6 +69,7 @@ class StepWaveDecoder:
         max_batch: int = 1,
         prompt_memory_bytes: int = 0,
         device_bytes: int | None = None,
+        graphs: bool = True,
     ) -> None:
         if not chunk_rows or min(chunk_rows) < 1 or steps < 1 or (threads or 1) < 1:
             raise ConfigError(
@@ -90,14 +86,12 @@ class StepWaveDecoder:
         self._model = VocoderModel.load(Path(vocoder_dir), torch.device(device), steps, seed)
         self._prompt_memory = PromptMemory(prompt_memory_bytes)
         self._chunk_rows = tuple(chunk_rows)
-        self.memory = VocoderMemory.of(
-            self._model.config,
-            steps,
-            recent_frames,
-            self._chunk_rows,
-            max_batch=max_batch,
-            kept_bytes=self._model.weight_bytes + prompt_memory_bytes,
-        )
+        self._recent_frames, self._max_batch = recent_frames, max_batch
+        self._prompt_memory_bytes = prompt_memory_bytes
+        self.memory = self._planned(None)
+        is_recorded = graphs and self._model.device.type == "cuda" and recent_frames is not None
+        if is_recorded:
+            self.record_steps(CudaRecorder())
         slab_bytes = SLAB_BYTES
         if device_bytes is not None:
             slab_bytes = int(SLAB_SHARE * (device_bytes - self.memory.shared_bytes))
@@ -106,6 +100,37 @@ class StepWaveDecoder:
         self._worker = DecodeWorker[Float32Array](
             _next_chunks, max_batch, partial(_set_threads, threads)
         )
+        if is_recorded:
+            self._worker.submit(Job(partial(_guarded, self._record_common))).result()
+
+    def record_steps(self, record: Recorder) -> None:
+        """From now on Euler steps are replayed from records. No stream may be open.
+
+        Look-back must be bounded: a past that grows without end has no slab to be read from.
+        """
+        assert self._recent_frames is not None
+        per_row = self._model.config.encoder.up_stride
+        room = RecordRoom.of(per_row, self._recent_frames, self._chunk_rows, self._max_batch)
+        self._model.record_steps(record, room)
+        self.memory = self._planned(room)
+
+    def _planned(self, room: RecordRoom | None) -> VocoderMemory:
+        return VocoderMemory.of(
+            self._model.config,
+            len(self._model.schedule.step_sizes),
+            self._recent_frames,
+            self._chunk_rows,
+            max_batch=self._max_batch,
+            kept_bytes=self._model.weight_bytes + self._prompt_memory_bytes,
+            room=room,
+        )
+
+    def _record_common(self) -> Float32Array:
+        assert self._model.records is not None
+        assert self._recent_frames is not None
+        frames = {rows * self.memory.frames_per_row for rows in self._chunk_rows}
+        self._model.records.record_common(sorted(frames), self._recent_frames)
+        return SILENCE
 
     @property
     def active_streams(self) -> int:
@@ -168,7 +193,7 @@ class StepWaveDecoder:
         Raises StageError for broken tokens or a failing model, AudioError for an unusable voice.
         """
         self._active += 1
-        utterance: _Utterance | None = None
+        utterance: Utterance | None = None
         try:
             utterance = self._begun(voice, first_chunk_rows, owner)
             async for chunk in tokens:
@@ -192,11 +217,11 @@ class StepWaveDecoder:
             if close is not None:
                 await close()
 
-    def _begun(self, voice: VoicePrompt, first_chunk_rows: int | None, owner: str) -> _Utterance:
+    def _begun(self, voice: VoicePrompt, first_chunk_rows: int | None, owner: str) -> Utterance:
         schedule = chunk_schedule(self._chunk_rows, first_chunk_rows)
         shared = (self.memory, OwnedMemory(self._prompt_memory, owner), self._slabs)
         with self._worker.health.watching():
-            return _Utterance(self._model, voice, schedule, *shared)
+            return Utterance(self._model, voice, schedule, *shared)
 
     async def _run(self, work: Job[Float32Array], stopped: threading.Event) -> Float32Array:
         """`work` on the worker thread.
@@ -239,167 +264,6 @@ def _guarded(work: Callable[[], _Result]) -> _Result:
         raise StageError("the vocoder failed", detail=reason) from error
 
 
-class _StoppedError(Exception):
-    """The stream's consumer is gone; unwinds the worker between two Euler steps."""
-
-
-class _Utterance:
-    """One stream's state: rows that wait, caches of flow and HiFT.
-
-    Methods that compute run on the worker.
-    """
-
-    def __init__(
-        self,
-        model: VocoderModel,
-        voice: VoicePrompt,
-        chunk_rows: tuple[int, ...],
-        plan: VocoderMemory,
-        memory: OwnedMemory,
-        slabs: SlabPool,
-    ) -> None:
-        self.stopped = threading.Event()
-        self._model = model
-        self._prompt_memory = memory
-        self._slabs = slabs
-        self._slab: Tensor | None = None
-        self._voice_key = voice_key(voice)
-        self._speaker = memory.get_or_make(self._voice_key, lambda: model.speaker(voice))
-        self._chunk_rows = list(chunk_rows)
-        self._recent_frames = plan.recent_frames
-        self._slab_frames = plan.slab_frames(self._speaker.rows.shape[1], chunk_rows)
-        self._waiting = self._speaker.rows[:, :0]
-        self._is_prepared = False
-        self._flow_cache: FlowCache | None = None
-        self._hift_state: HiftState | None = None
-
-    def add(self, ids: NDArray[np.integer]) -> None:
-        """Queue audio tokens of whole groups."""
-        self._waiting = torch.cat((self._waiting, self._model.rows(ids)), dim=1)
-
-    def next_work(self) -> Job[Float32Array] | None:
-        """What can be computed with the rows that wait, or None when more are needed."""
-        n_waiting, n_ahead = self._waiting.shape[1], self._model.flow.lookahead_rows
-        if not self._is_prepared and n_waiting >= n_ahead:
-            return Job(self._prepare)
-        if n_waiting >= self._chunk_rows[0] + n_ahead:
-            kind = None if self._flow_cache is None else self._chunk_rows[0]
-            return Job(self._next_chunk, kind, self)
-        return None
-
-    def finish(self) -> Float32Array:
-        """Everything that is left; empty when no token ever came."""
-        if not self._waiting.shape[1]:
-            return SILENCE
-        if not self._is_prepared:
-            self._prepare()
-        return self._decode(self._waiting, None)
-
-    def release(self) -> None:
-        """Give the slab back; the stream is over and the worker has let go of it."""
-        self._flow_cache = None
-        if self._slab is not None:
-            self._slabs.give(self._slab)
-            self._slab = None
-
-    def _prepare(self) -> Float32Array:
-        """Run the prompt through the flow; makes no sound.
-
-        A voice without whole token groups has nothing to run.
-        """
-        if self._speaker.rows.shape[1]:
-            self._flow_cache = self._prompt_cache()
-        self._is_prepared = True
-        return SILENCE
-
-    def _prompt_cache(self) -> FlowCache:
-        """The flow's first caches: a copy of what is kept of this voice, else made in place."""
-        ahead = self._waiting[:, : self._model.flow.lookahead_rows]
-        if self._recent_frames is None:  # it grows without end: no slab holds it
-            return self._set_up(ahead, None)
-        self._slab = self._slabs.take(self._slab_frames)
-        prompt_bytes = self._speaker.mel.shape[1] * self._slabs.shape.frame_bytes
-        if not self._prompt_memory.may_keep(prompt_bytes):
-            width = self._model.config.estimator.hidden_size
-            return self._set_up(ahead, empty_caches(self._slab, width))
-        key = (self._voice_key, ahead.cpu().numpy().tobytes())
-        kept = self._prompt_memory.get_or_make(key, lambda: self._set_up(ahead, None))
-        return copied_into(self._slab, kept)
-
-    def _set_up(self, ahead: Tensor, into: StepCaches | None) -> FlowCache:
-        speaker, model = self._speaker, self._model
-        return model.flow.setup_cache(
-            speaker.rows,
-            ahead,
-            speaker.mel,
-            speaker.embedding,
-            model.schedule,
-            self._on_step,
-            into,
-        )
-
-    def _next_chunk(self) -> Float32Array:
-        return self._decode(*self._cut())
-
-    def _cut(self) -> tuple[Tensor, Tensor]:
-        """The next chunk's rows, which wait no longer, and those ahead of it, which do."""
-        n_rows = self._chunk_rows.pop(0) if len(self._chunk_rows) > 1 else self._chunk_rows[0]
-        rows, self._waiting = self._waiting[:, :n_rows], self._waiting[:, n_rows:]
-        return rows, self._waiting[:, : self._model.flow.lookahead_rows]
-
-    @staticmethod
-    def next_chunks(utterances: Sequence[_Utterance]) -> list[Float32Array]:
-        """`_next_chunk` of several streams that are past their prompts and at equal sizes.
-
-        Work on a stream whose consumer left goes on until every consumer has.
-        """
-        first = utterances[0]
-        chunks = [u._chunk() for u in utterances]
-
-        def on_step() -> None:
-            if all(u.stopped.is_set() for u in utterances):
-                raise _StoppedError
-
-        results = inference_chunks(
-            first._model.flow, chunks, first._model.schedule, first._recent_frames, on_step
-        )
-        return [
-            u._emit(mel, cache, last=False)
-            for u, (mel, cache) in zip(utterances, results, strict=True)
-        ]
-
-    def _chunk(self) -> StreamChunk:
-        assert self._flow_cache is not None, "streams share a batch only after their prompts"
-        return StreamChunk(*self._cut(), self._speaker.embedding, self._flow_cache)
-
-    def _decode(self, rows: Tensor, ahead: Tensor | None) -> Float32Array:
-        model = self._model
-        mel, cache = model.flow.inference_chunk(
-            rows,
-            ahead,
-            self._speaker.embedding,
-            self._flow_cache,
-            model.schedule,
-            self._recent_frames,
-            self._on_step,
-        )
-        self._on_step()
-        return self._emit(mel, cache, last=ahead is None)
-
-    def _emit(self, mel: Tensor, cache: FlowCache, *, last: bool) -> Float32Array:
-        """The chunk's mel as sound; keeps what the next chunk needs."""
-        self._flow_cache = cache
-        state = self._hift_state or HiftState.start(mel)
-        samples, self._hift_state = decode_chunk(
-            self._model.hift, mel, state, self._model.seed, last=last
-        )
-        return to_audio(samples)
-
-    def _on_step(self) -> None:
-        if self.stopped.is_set():
-            raise _StoppedError
-
-
 def _next_chunks(members: Sequence[object]) -> list[Float32Array]:
-    utterances = cast("Sequence[_Utterance]", members)
-    return _guarded(lambda: _Utterance.next_chunks(utterances))
+    utterances = cast("Sequence[Utterance]", members)
+    return _guarded(lambda: Utterance.next_chunks(utterances))

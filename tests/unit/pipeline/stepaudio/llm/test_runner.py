@@ -15,8 +15,8 @@ from pipeline.stepaudio.llm.projection import Projection, _has_fbgemm, pack
 from pipeline.stepaudio.llm.runner import Step1Runner
 from pipeline.stepaudio.llm.sampling import AudioVocabulary
 from pipeline.stepaudio.llm.step1 import Step1Config, Step1ForCausalLM, alibi_slopes, load_step1
-from pipeline.stepaudio.llm.step_graphs import Replay
 from pipeline.stepaudio.parity.golden import fill
+from pipeline.stepaudio.recording import Replay
 
 pytestmark = pytest.mark.unit
 

@@ -91,6 +91,22 @@ def test_noise_does_not_depend_on_chunks() -> None:
     assert not torch.equal(once[:, :FRAME], once[:, FRAME : 2 * FRAME])
 
 
+def test_noise_that_is_kept_is_the_noise_of_its_frames() -> None:
+    """Across the borders of what is made at once; and nobody can change what is kept."""
+
+    def frame(n: int) -> torch.Tensor:
+        bits = np.random.Philox(key=3, counter=[0, 0, n, 0])
+        drawn = np.random.Generator(bits).standard_normal(FRAME * 9, dtype=np.float32)
+        return torch.from_numpy(drawn).view(1, FRAME, 9)
+
+    for first, n_frames in ((0, 1), (0, 64), (63, 2), (60, 140), (64, 64), (6000, 3)):
+        expected = torch.cat([frame(n) for n in range(first, first + n_frames)], dim=1)
+        for _ in range(2):
+            noise = source_noise(3, first, n_frames, FRAME, 9)
+            assert torch.equal(noise, expected)
+            noise.zero_()
+
+
 def test_folding_weight_norm_changes_nothing_audible(tmp_path: Path) -> None:
     hift = small_modules(write_vocoder(tmp_path))[1]
     mel = smooth_mel(20)

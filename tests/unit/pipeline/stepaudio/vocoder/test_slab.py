@@ -16,6 +16,7 @@ from pipeline.contracts import VoicePrompt
 from pipeline.errors import StageError
 from pipeline.stepaudio import tokens
 from pipeline.stepaudio.config import VocoderConfig
+from pipeline.stepaudio.vocoder import stream as stream_module
 from pipeline.stepaudio.vocoder import wave_decoder
 from pipeline.stepaudio.vocoder.flow import Flow, FlowCache, stretch_mel
 from pipeline.stepaudio.vocoder.memory_plan import SLAB_FRAMES, SlabShape
@@ -173,7 +174,7 @@ async def test_a_failing_stream_gives_its_slab_back(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(wave_decoder, "decode_chunk", fail)
+    monkeypatch.setattr(stream_module, "decode_chunk", fail)
     with pytest.raises(StageError, match="out of memory"):
         await spoken(decoder, make_ids(30), make_voice(5))
     assert decoder._slabs.used_bytes == 0
@@ -187,7 +188,7 @@ async def test_a_stream_never_holds_more_than_was_planned(
 ) -> None:
     held: list[int] = []
     is_in_slab: list[bool] = []
-    emit = wave_decoder._Utterance._emit
+    emit = stream_module.Utterance._emit
 
     def watched(self: Any, mel: torch.Tensor, cache: FlowCache, *, last: bool) -> Any:
         estimator = cache.estimator
@@ -196,7 +197,7 @@ async def test_a_stream_never_holds_more_than_was_planned(
         is_in_slab.append(isinstance(estimator[0][0], SlabBlock))
         return emit(self, mel, cache, last=last)
 
-    monkeypatch.setattr(wave_decoder._Utterance, "_emit", watched)
+    monkeypatch.setattr(stream_module.Utterance, "_emit", watched)
     await spoken(decoder, make_ids(n_groups), make_voice(5), first)
     assert all(is_in_slab)
     assert max(held) <= decoder.memory.stream_bytes(15, first)

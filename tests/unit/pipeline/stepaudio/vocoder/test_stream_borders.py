@@ -23,7 +23,7 @@ from pipeline.contracts import VoicePrompt
 from pipeline.stepaudio import tokens
 from pipeline.stepaudio.layout import PACKAGED_TINY, CheckpointLayout
 from pipeline.stepaudio.tokenizer.voice_encoder import StepVoiceEncoder
-from pipeline.stepaudio.vocoder import wave_decoder
+from pipeline.stepaudio.vocoder import stream as stream_module
 from pipeline.stepaudio.vocoder.hift import source_noise
 from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
 from pipeline.voice_list import load_voices
@@ -74,13 +74,13 @@ class Listener:
 
     def __init__(self, decoders: Sequence[StepWaveDecoder], patch: pytest.MonkeyPatch) -> None:
         self._mels: list[torch.Tensor] = []
-        real = wave_decoder.decode_chunk
+        real = stream_module.decode_chunk
 
         def watched(hift: Any, mel: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
             self._mels.append(mel)
             return real(hift, mel, *args, **kwargs)
 
-        patch.setattr(wave_decoder, "decode_chunk", watched)
+        patch.setattr(stream_module, "decode_chunk", watched)
         for decoder in decoders:
             hift = decoder._model.hift
             hift.register_forward_pre_hook(lambda _, args: self._mels.append(args[0]))

@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import torch
 from pipeline.contracts import AudioChunk, TokenChunk, VoicePrompt
 from pipeline.errors import AudioError, CheckpointError, ConfigError, StageError
 from pipeline.stepaudio.health import StageHealth
+from pipeline.stepaudio.vocoder import stream as stream_module
 from pipeline.stepaudio.vocoder import wave_decoder
 from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
 from tests.vocoder_files import join, make_ids, make_voice, token_stream, write_vocoder
@@ -182,15 +184,17 @@ async def test_failing_model_is_a_stage_error(
     def fail(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("out of memory\nwith details")
 
-    monkeypatch.setattr(wave_decoder, "decode_chunk", fail)
+    monkeypatch.setattr(stream_module, "decode_chunk", fail)
     with pytest.raises(StageError, match=r"the vocoder failed: out of memory$"):
         await collect(decoder, make_ids(3), make_voice())
     assert decoder.active_streams == 0
 
 
-@pytest.mark.parametrize("where", ["decode_chunk", "_Utterance"])
+@pytest.mark.parametrize(
+    ("module", "where"), [(stream_module, "decode_chunk"), (wave_decoder, "Utterance")]
+)
 async def test_a_device_that_is_lost_makes_the_decoder_unhealthy(
-    decoder: StepWaveDecoder, monkeypatch: pytest.MonkeyPatch, where: str
+    decoder: StepWaveDecoder, monkeypatch: pytest.MonkeyPatch, module: ModuleType, where: str
 ) -> None:
     """On the worker, or on the event loop, where a stream begins."""
 
@@ -199,7 +203,7 @@ async def test_a_device_that_is_lost_makes_the_decoder_unhealthy(
 
     decoder.check_health()
     monkeypatch.setattr(decoder._worker, "health", StageHealth("vocoder"))
-    monkeypatch.setattr(wave_decoder, where, fail)
+    monkeypatch.setattr(module, where, fail)
     with pytest.raises((StageError, RuntimeError)):
         await collect(decoder, make_ids(3), make_voice())
     with pytest.raises(StageError, match="lost its device"):

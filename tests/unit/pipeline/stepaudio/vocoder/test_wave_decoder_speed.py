@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.contracts import VoicePrompt
 from pipeline.errors import ConfigError, StageError
-from pipeline.stepaudio.vocoder import wave_decoder
+from pipeline.stepaudio.vocoder import stream as stream_module
 from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder, chunk_schedule
 from tests.vocoder_files import join, make_ids, make_voice, token_stream, write_vocoder
 from tests.waiting import GIVE_UP_S
@@ -68,13 +68,13 @@ async def test_streams_share_batches_and_sound_the_same(
     jobs = [(make_ids(22, i), make_voice(3 + 2 * i, i)) for i in range(8)]
     alone = [join(await pieces(plain, *job)) for job in jobs]
     sizes: list[int] = []
-    real = wave_decoder.inference_chunks
+    real = stream_module.inference_chunks
 
     def watched(flow: Any, chunks: Any, *args: Any) -> Any:
         sizes.append(len(chunks))
         return real(flow, chunks, *args)
 
-    monkeypatch.setattr(wave_decoder, "inference_chunks", watched)
+    monkeypatch.setattr(stream_module, "inference_chunks", watched)
     together = await asyncio.gather(*(pieces(fast, *job) for job in jobs))
     assert max(sizes) > 1
     for one, parts in zip(alone, together, strict=True):
@@ -85,14 +85,14 @@ async def test_leaving_a_batch_harms_nobody(
     fast: StepWaveDecoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began, may_go_on = threading.Event(), threading.Event()
-    real = wave_decoder.inference_chunks
+    real = stream_module.inference_chunks
 
     def held(*args: Any) -> Any:
         began.set()
         assert may_go_on.wait(GIVE_UP_S)
         return real(*args)
 
-    monkeypatch.setattr(wave_decoder, "inference_chunks", held)
+    monkeypatch.setattr(stream_module, "inference_chunks", held)
     jobs = [(make_ids(40, i), make_voice(4, i)) for i in range(3)]
     tasks = [asyncio.create_task(pieces(fast, *job)) for job in jobs]
     assert await asyncio.to_thread(began.wait, GIVE_UP_S)
@@ -113,7 +113,7 @@ async def test_a_failing_batch_is_a_stage_error(
     def fail(*_: object) -> None:
         raise RuntimeError("out of memory\nwith details")
 
-    monkeypatch.setattr(wave_decoder, "inference_chunks", fail)
+    monkeypatch.setattr(stream_module, "inference_chunks", fail)
     jobs = [(make_ids(20, i), make_voice(4, i)) for i in range(3)]
     results = await asyncio.gather(*(pieces(fast, *j) for j in jobs), return_exceptions=True)
     failures = [result for result in results if isinstance(result, StageError)]

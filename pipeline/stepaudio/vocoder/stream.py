@@ -1,0 +1,192 @@
+# pyright: basic
+"""One stream of the vocoder: rows that wait, caches of flow and HiFT, and the work that is due.
+
+Knows no queue and no thread; what computes is called on the decoder's worker.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.contracts import Float32Array, VoicePrompt
+from pipeline.stepaudio.vocoder.decode_worker import Job
+from pipeline.stepaudio.vocoder.flow import FlowCache, StepCaches
+from pipeline.stepaudio.vocoder.flow_batch import StreamChunk, inference_chunks
+from pipeline.stepaudio.vocoder.hift_stream import HiftState, decode_chunk
+from pipeline.stepaudio.vocoder.memory_plan import VocoderMemory
+from pipeline.stepaudio.vocoder.model import SILENCE, VocoderModel, to_audio
+from pipeline.stepaudio.vocoder.prompt_memory import OwnedMemory, voice_key
+from pipeline.stepaudio.vocoder.slab import SlabPool, copied_into, detached, empty_caches, gathered
+
+
+class _StoppedError(Exception):
+    """The stream's consumer is gone; unwinds the worker between two Euler steps."""
+
+
+class Utterance:
+    """One stream's state: rows that wait, caches of flow and HiFT.
+
+    Methods that compute run on the worker.
+    """
+
+    def __init__(
+        self,
+        model: VocoderModel,
+        voice: VoicePrompt,
+        chunk_rows: tuple[int, ...],
+        plan: VocoderMemory,
+        memory: OwnedMemory,
+        slabs: SlabPool,
+    ) -> None:
+        self.stopped = threading.Event()
+        self._model = model
+        self._prompt_memory = memory
+        self._slabs = slabs
+        self._slab: Tensor | None = None
+        self._voice_key = voice_key(voice)
+        self._speaker = memory.get_or_make(self._voice_key, lambda: model.speaker(voice))
+        self._chunk_rows = list(chunk_rows)
+        self._recent_frames = plan.recent_frames
+        self._slab_frames = plan.slab_frames(self._speaker.rows.shape[1], chunk_rows)
+        self._waiting = self._speaker.rows[:, :0]
+        self._is_prepared = False
+        self._flow_cache: FlowCache | None = None
+        self._hift_state: HiftState | None = None
+
+    def add(self, ids: NDArray[np.integer]) -> None:
+        """Queue audio tokens of whole groups."""
+        self._waiting = torch.cat((self._waiting, self._model.rows(ids)), dim=1)
+
+    def next_work(self) -> Job[Float32Array] | None:
+        """What can be computed with the rows that wait, or None when more are needed."""
+        n_waiting, n_ahead = self._waiting.shape[1], self._model.flow.lookahead_rows
+        if not self._is_prepared and n_waiting >= n_ahead:
+            return Job(self._prepare)
+        if n_waiting >= self._chunk_rows[0] + n_ahead:
+            kind = None if self._flow_cache is None else self._chunk_rows[0]
+            return Job(self._next_chunk, kind, self)
+        return None
+
+    def finish(self) -> Float32Array:
+        """Everything that is left; empty when no token ever came."""
+        if not self._waiting.shape[1]:
+            return SILENCE
+        if not self._is_prepared:
+            self._prepare()
+        return self._decode(self._waiting, None)
+
+    def release(self) -> None:
+        """Give the slab back; the stream is over and the worker has let go of it."""
+        self._flow_cache = None
+        if self._slab is not None:
+            self._slabs.give(self._slab)
+            self._slab = None
+
+    def _prepare(self) -> Float32Array:
+        """Run the prompt through the flow; makes no sound.
+
+        A voice without whole token groups has nothing to run.
+        """
+        if self._speaker.rows.shape[1]:
+            self._flow_cache = self._prompt_cache()
+        self._is_prepared = True
+        return SILENCE
+
+    def _prompt_cache(self) -> FlowCache:
+        """The flow's first caches: a copy of what is kept of this voice, else made in place."""
+        ahead = self._waiting[:, : self._model.flow.lookahead_rows]
+        if self._recent_frames is None:  # it grows without end: no slab holds it
+            return self._set_up(ahead, None)
+        self._slab = self._slabs.take(self._slab_frames)
+        prompt_bytes = self._speaker.mel.shape[1] * self._slabs.shape.frame_bytes
+        empty = empty_caches(self._slab, self._model.config.estimator.hidden_size)
+        if not self._prompt_memory.may_keep(prompt_bytes):
+            return self._set_up(ahead, empty)
+        key = (self._voice_key, ahead.cpu().numpy().tobytes())
+        into = None if self._model.records is None else empty  # they know caches in slabs alone
+        kept = self._prompt_memory.get_or_make(key, lambda: detached(self._set_up(ahead, into)))
+        return copied_into(self._slab, kept)
+
+    def _set_up(self, ahead: Tensor, into: StepCaches | None) -> FlowCache:
+        speaker, model = self._speaker, self._model
+        cache = model.flow.setup_cache(
+            speaker.rows,
+            ahead,
+            speaker.mel,
+            speaker.embedding,
+            model.schedule,
+            self._on_step,
+            into,
+        )
+        return self._recordable(cache)
+
+    def _recordable(self, cache: FlowCache) -> FlowCache:
+        """Also after a pass too large to be recorded, what follows it is."""
+        return cache if self._model.records is None else gathered(self._slab, cache)
+
+    def _next_chunk(self) -> Float32Array:
+        return self._decode(*self._cut())
+
+    def _cut(self) -> tuple[Tensor, Tensor]:
+        """The next chunk's rows, which wait no longer, and those ahead of it, which do."""
+        n_rows = self._chunk_rows.pop(0) if len(self._chunk_rows) > 1 else self._chunk_rows[0]
+        rows, self._waiting = self._waiting[:, :n_rows], self._waiting[:, n_rows:]
+        return rows, self._waiting[:, : self._model.flow.lookahead_rows]
+
+    @staticmethod
+    def next_chunks(utterances: Sequence[Utterance]) -> list[Float32Array]:
+        """`_next_chunk` of several streams that are past their prompts and at equal sizes.
+
+        Work on a stream whose consumer left goes on until every consumer has.
+        """
+        first = utterances[0]
+        chunks = [u._chunk() for u in utterances]
+
+        def on_step() -> None:
+            if all(u.stopped.is_set() for u in utterances):
+                raise _StoppedError
+
+        results = inference_chunks(
+            first._model.flow, chunks, first._model.schedule, first._recent_frames, on_step
+        )
+        return [
+            u._emit(mel, cache, last=False)
+            for u, (mel, cache) in zip(utterances, results, strict=True)
+        ]
+
+    def _chunk(self) -> StreamChunk:
+        assert self._flow_cache is not None, "streams share a batch only after their prompts"
+        return StreamChunk(*self._cut(), self._speaker.embedding, self._flow_cache)
+
+    def _decode(self, rows: Tensor, ahead: Tensor | None) -> Float32Array:
+        model = self._model
+        mel, cache = model.flow.inference_chunk(
+            rows,
+            ahead,
+            self._speaker.embedding,
+            self._flow_cache,
+            model.schedule,
+            self._recent_frames,
+            self._on_step,
+        )
+        self._on_step()
+        return self._emit(mel, cache, last=ahead is None)
+
+    def _emit(self, mel: Tensor, cache: FlowCache, *, last: bool) -> Float32Array:
+        """The chunk's mel as sound; keeps what the next chunk needs."""
+        self._flow_cache = self._recordable(cache)
+        state = self._hift_state or HiftState.start(mel)
+        samples, self._hift_state = decode_chunk(
+            self._model.hift, mel, state, self._model.seed, last=last
+        )
+        return to_audio(samples)
+
+    def _on_step(self) -> None:
+        if self.stopped.is_set():
+            raise _StoppedError
