@@ -87,7 +87,9 @@ def test_the_cards_are_known_by_their_drivers_names() -> None:
     by_name = {card.name: card for card in hardware.cards}
     step = [llm_step(LlmShape(), 1, 0)]
     # one stream is bound by bandwidth on both: 3,350 / 864
-    assert slowdown(step, by_name["H100 SXM"].sheet, by_name["L40S"].sheet) == pytest.approx(3350 / 864)
+    assert slowdown(step, by_name["H100 SXM"].sheet, by_name["L40S"].sheet) == pytest.approx(
+        3350 / 864
+    )
 
 
 def test_the_service_is_the_production_config() -> None:
