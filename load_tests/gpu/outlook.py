@@ -68,7 +68,7 @@ class Outlook:
 
     @cached_property
     def target_rates(self) -> Rates | None:
-        """As measured on the target, else its sheet times the share of it that the source reached."""
+        """As measured there, else its sheet times what share of its own the source reached."""
         if rows := self.target_results.values("device"):
             return measured_rates(self.hardware.target.sheet, rows)
         if self.source is None or self.source_rates is None:

@@ -35,14 +35,15 @@ tokenizer in full float32. In brackets: what binds.
 PROJECTED = """
 Projected, not measured: every row of {card} by the ratio of the two cards' floors, which is the
 ratio of their bandwidths or of their FLOP rates, whichever binds that work on each. It assumes that
-a stage comes as near to its floor there as here. Work that waits for launches slows down by less
-than that, so one stream of the vocoder comes out too slow. Rates are those that the section
-`device` measured; for the other card its data sheet times the share of the sheet that the measured
-card reached. The chain lies between the least and the largest factor of its stages.
+a stage comes as near to its floor there as here. Work that waits for launches changes by less than
+its factor: one stream of the vocoder comes out too slow, one clip of vq02 too fast. Rates are those
+that the section `device` measured; for the other card its data sheet times the share of the sheet
+that the measured card reached. The chain lies between the least and the largest factor of LLM and
+vocoder.
 """
 OPEN = f"""
-A cell with "{NOT_YET}" is open: not measured yet, run
-`load_tests/gpu/run --out load_tests/results/l40s` on an L40S, then `{COMMAND}`.
+Cells with "{NOT_YET}" are open: run `load_tests/gpu/run --out load_tests/results/l40s` on an
+L40S, then `{COMMAND}`.
 """
 PROFILE = ("kernel", "us", "share", "launches")  # columns of a profile
 

@@ -118,7 +118,7 @@ def _beside(
     ours = [("**timbre**", card, of_ours(outlook.measured) or NOT_YET)]
     if outlook.source != target:
         ours += [
-            ("timbre, *projected*", target.name, ends or "needs the row above"),
+            ("timbre, *projected*", target.name, ends or "not projected yet"),
             ("**timbre**", target.name, of_ours(outlook.on_target) or NOT_YET),
         ]
     rows = []
@@ -151,7 +151,7 @@ def _llms(outlook: Outlook, peers: Peers) -> list[str]:
     if outlook.source != target:
         projected, there = outlook.projected(line), outlook.target_value(line)
         rows += [
-            ["timbre, *projected*", target.name, figure(projected, "needs the row above"), "", ""],
+            ["timbre, *projected*", target.name, figure(projected, "not projected yet"), "", ""],
             ["**timbre**", target.name, figure(there, NOT_YET), "", ""],
         ]
     rows += [
@@ -177,7 +177,8 @@ def _cost(outlook: Outlook) -> Iterator[str]:
         name = outlook.hardware.target.name
         said = [f"- What one {name} makes, and what an hour of speech costs on it: {NOT_YET}."]
     yield from said
-    yield ""
+    if not outlook.measured.sections:
+        yield ""
 
 
 def _card_cost(outlook: Outlook) -> Iterator[str]:
@@ -219,11 +220,8 @@ def _incomplete(results: Results) -> Iterator[str]:
     failed = sum(len(section.failures) for section in results.sections.values())
     left_out = sum(len(section.left_out) for section in results.sections.values())
     missing = [name for name in results.names if name not in results.sections and name != "train"]
-    said = [f"{failed} parts failed" if failed else "no part failed"]
-    said.append(f"{left_out} were left out" if left_out else "none was left out")
-    if missing:
-        said.append(f"sections not measured: {', '.join(missing)}")
-    yield f"- Of this run {', '.join(said)}."
+    said = f"- Parts that failed: {failed}; left out: {left_out}; sections not measured: "
+    yield f"{said}{', '.join(missing) or 'none'}."
     yield ""
 
 
