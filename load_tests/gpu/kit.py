@@ -24,6 +24,7 @@ from load_tests.gpu.sizes import FULL, REHEARSAL
 # name → (module of this folder, seconds at most); by worth
 _LIMITS_S = {
     "device": 25,
+    "kernels": 60,
     "llm": 150,
     "vocoder": 110,
     "chain": 110,

@@ -18,6 +18,7 @@ from load_tests.gpu.profile import kernel_table
 from load_tests.gpu.section import Section
 from load_tests.llm_bench import Bench
 from load_tests.report import Row
+from pipeline.contracts import Sampling
 from pipeline.stepaudio.llm.engine import AudioVocabulary, Engine
 from pipeline.stepaudio.llm.packed import release_held
 from pipeline.stepaudio.llm.quantization import quantize_int4
@@ -45,6 +46,7 @@ def measure(section: Section) -> None:
     )
     copied = copy_bandwidth(bench.model.device)
     section.add(Row("copy bandwidth", copied / 1e9, "GB/s", better="higher"))
+    section.part("agreement", lambda: agreement_rows(section, bench), 8)
     for n in bench.batches:
         section.part(f"batch {n}", lambda n=n: decode_rows(section, bench, n, copied), 8)
     section.part("prefix", lambda: prefix_rows(section, bench), 8)
@@ -52,7 +54,7 @@ def measure(section: Section) -> None:
     section.part("profile", lambda: profile_steps(section, bench), 12)
     for name in ("int4", AWQ, "int8"):
         section.part(name, lambda name=name: format_rows(section, bench, name), 12)
-    section.part("without graphs", lambda: eager_rows(section, bench), 12)
+    section.part("without graphs and fused kernels", lambda: plain_rows(section, bench), 15)
 
 
 def random_step1(section: Section) -> Step1ForCausalLM:
@@ -247,11 +249,47 @@ def _drawn(section: Section, engine: Engine, bench: Bench) -> list[dict[str, obj
     )
 
 
-def eager_rows(section: Section, bench: Bench) -> Iterator[Row]:
-    """The same step launched kernel by kernel."""
+def plain_rows(section: Section, bench: Bench) -> Iterator[Row]:
+    """The same with less: separate kernels in graphs, then each launched by itself."""
     for n in sorted({1, min(32, bench.batches[-1])}):
-        with bench.engine(n) as engine:
-            engine._runner._graphs = None
-            took_s = step_alone_s(engine, section, n)
-        yield Row(f"batch {n}: step without graphs", took_s * 1e3, "ms")
+        prompts = bench.prompts(n, section.sizes.prompt_tokens)
+        with bench.engine(n, fused=False) as engine:
+            replay_s = step_alone_s(engine, section, n)
+            whole_s = min(ours(engine, prompts, bench.n_tokens) for _ in range(2))
+            first_s = min(ours(engine, prompts, GROUP_TOKENS) for _ in range(2))
+            engine._runner._graphs = engine._runner._prefill_graphs = None
+            eager_s = step_alone_s(engine, section, n)
+        rate = n * (bench.n_tokens - GROUP_TOKENS) / (whole_s - first_s)
+        yield Row(f"batch {n}: rate, separate kernels", rate, "tok/s", better="higher")
+        yield Row(f"batch {n}: replay, separate kernels", replay_s * 1e3, "ms")
+        yield Row(f"batch {n}: step without graphs", eager_s * 1e3, "ms")
         section.let_go()
+
+
+def agreement_rows(section: Section, bench: Bench) -> Iterator[Row]:
+    """Fused kernels and recorded prefill against the plain path: logits, and greedy answers."""
+    n, n_prompt = 4, 300
+    prompts = [np.array(p, np.int32) for p in bench.prompts(n, n_prompt)]
+    logits, answers = [], []
+    for fused in (False, None):
+        with bench.engine(n, fused=fused) as engine:
+            runner, window = engine._runner, engine._runner.window(0, n - 1)
+            if fused is False:
+                runner._prefill_graphs = None
+            for slot, prompt in enumerate(prompts):
+                for start in range(0, n_prompt - 1, 100):
+                    runner.prefill(slot, prompt[start : min(start + 100, n_prompt - 1)], start)
+            last = [int(prompt[-1]) for prompt in prompts]
+            stepped = runner.step(window, last, [n_prompt - 1] * n, n_prompt - 1)
+            logits.append(stepped.double().cpu())
+            answers.append(asyncio.run(_greedy(engine, prompts[0], bench.n_tokens)))
+        section.let_go()
+    error = (logits[1] - logits[0]).norm() / logits[0].norm()
+    yield Row("logits, fused against separate: relative error", float(error), "", 0.03)
+    same = np.mean(answers[0] == answers[1])
+    yield Row("greedy tokens alike, bfloat16 random weights", 100 * float(same), "%")
+
+
+async def _greedy(engine: Engine, prompt: np.ndarray, n_tokens: int) -> np.ndarray:
+    sampling = Sampling(temperature=0, max_tokens=n_tokens)
+    return np.concatenate([chunk.ids async for chunk in engine.stream(prompt, sampling)])

@@ -38,6 +38,7 @@ def measure(section: Section) -> None:
     with tempfile.TemporaryDirectory() as name:
         vocoder = write_vocoder_files(section, Path(name))
         section.part("one stream", lambda: one_stream_rows(section, vocoder), 15)
+        section.part("agreement", lambda: agreement_rows(section, vocoder), 15)
         for n in section.sizes.streams:
             section.part(
                 f"{n} streams", lambda n=n: streams_rows(section, vocoder, n, MAX_BATCH), 8
@@ -64,12 +65,14 @@ def decoder_of(section: Section, vocoder: Path, **options: Any) -> Iterator[Step
         decoder.close()
 
 
-def one_stream_rows(section: Section, vocoder: Path) -> Iterator[Row]:
+def one_stream_rows(
+    section: Section, vocoder: Path, name: str = "", **options: Any
+) -> Iterator[Row]:
     """Whole, streamed, and the first piece, with all tokens there."""
     sizes = section.sizes
     ids, voice = make_ids(sizes.groups), make_voice(sizes.prompt_groups)
     audio_s = sizes.groups * GROUP_S
-    with decoder_of(section, vocoder) as decoder:
+    with decoder_of(section, vocoder, **options) as decoder:
 
         async def drain(n_pieces: int | None = None) -> None:
             stream = decoder.stream(all_at_once(ids), voice)
@@ -82,11 +85,30 @@ def one_stream_rows(section: Section, vocoder: Path) -> Iterator[Row]:
         whole_s = best_s(lambda: decoder.decode(ids, voice))
         stream_s = best_s(lambda: asyncio.run(drain()))
         first_s = best_s(lambda: asyncio.run(drain(1)))
-    bar = 0.02 if section.is_cuda else None
-    yield Row("offline RTF", whole_s / audio_s, "", bar)
-    yield Row("streaming RTF", stream_s / audio_s, "")
-    yield Row("streaming against offline", stream_s / whole_s, "x", 2.5)
-    yield Row("first piece, all tokens there", first_s * 1e3, "ms")
+    bar = 0.02 if section.is_cuda and not options else None
+    yield Row(f"offline RTF{name}", whole_s / audio_s, "", bar)
+    yield Row(f"streaming RTF{name}", stream_s / audio_s, "")
+    yield Row(f"streaming against offline{name}", stream_s / whole_s, "x", None if options else 2.5)
+    yield Row(f"first piece, all tokens there{name}", first_s * 1e3, "ms")
+
+
+def agreement_rows(section: Section, vocoder: Path) -> Iterator[Row]:
+    """Recorded steps against steps launched one by one: the audio, and what they cost."""
+    sizes = section.sizes
+    ids, voice = make_ids(sizes.groups), make_voice(sizes.prompt_groups)
+    heard = []
+    for options in ({}, {}, {"graphs": False}):
+        with decoder_of(section, vocoder, **options) as decoder:
+
+            async def all_of(decoder: StepWaveDecoder = decoder) -> np.ndarray:
+                pieces = decoder.stream(all_at_once(ids), voice)
+                return np.concatenate([piece.samples async for piece in pieces])
+
+            heard.append(asyncio.run(all_of()).astype(np.float64))
+    error = np.linalg.norm(heard[2] - heard[0]) / np.linalg.norm(heard[2])
+    yield Row("samples, recorded against plain: relative error", float(error), "")
+    yield Row("samples that differ, recorded twice", float(np.sum(heard[0] != heard[1])), "", 0)
+    yield from one_stream_rows(section, vocoder, ", plain", graphs=False)
 
 
 def best_s(work: Any, repeats: int = 4) -> float:
