@@ -18,6 +18,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # Tests talk to this machine alone: a proxy of the environment is nothing to them or their children.
 for variable in [name for name in os.environ if name.lower().endswith("_proxy")]:
     del os.environ[variable]
+# Without a GPU kernels run in Triton's interpreter; it has to be asked for before the import.
+if not Path("/dev/nvidiactl").exists():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )

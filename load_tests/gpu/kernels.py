@@ -76,8 +76,9 @@ def launches(section: Section) -> list[Launch]:
 
 def launch(work: Launch) -> None:
     """Compile a kernel by running it once."""
-    from pipeline.stepaudio.llm.product_kernels import batch_product, row_product
     from triton.runtime.errors import OutOfResources
+
+    from pipeline.stepaudio.llm.product_kernels import batch_product, row_product
 
     def zeros(*sizes: int) -> torch.Tensor:
         return torch.zeros(*sizes, device="cuda", dtype=torch.bfloat16)

@@ -424,9 +424,7 @@ class Engine:
         self._call_started_s = started_s = time.monotonic()
         try:
             logits = self._runner.step(window, tokens, positions, max(s.length for s in ready))
-            if len(places) < len(window):
-                logits = logits[torch.tensor(places, device=logits.device)]
-            choices = self._sampler.draw(logits, rows)
+            choices = self._sampler.draw(logits, rows, places)
             self._pace.step_took(time.monotonic() - started_s)
         finally:
             self._call_started_s = None

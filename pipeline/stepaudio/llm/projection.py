@@ -22,12 +22,13 @@ class Projection:
     """A product of rows with a weight: [M, K] → [M, N], `scale` times what `product` gives.
 
     The scale is a power of two, so a caller may apply it wherever it multiplies anyway. n_bytes:
-    what holds the weight.
+    what holds the weight. weight: itself [N, K], where it is held as it came.
     """
 
     product: Callable[[Tensor], Tensor]
     n_bytes: int
     scale: float = 1.0
+    weight: Tensor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.product(x) * self.scale
@@ -53,7 +54,7 @@ def pack(weight: Tensor) -> Projection:
     def plain(x: Tensor) -> Tensor:
         return functional.linear(x, weight)
 
-    return Projection(plain, weight.nbytes)
+    return Projection(plain, weight.nbytes, weight=weight)
 
 
 def _half_exactly(weight: Tensor) -> tuple[Tensor, float] | None:

@@ -7,9 +7,9 @@ slots or its place among them.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ from torch.nn import functional
 from pipeline.contracts import Int32Array
 from pipeline.errors import CheckpointError
 from pipeline.stepaudio.llm.exactness import exact_batch, exact_chunks, keys_may_be_cut
+from pipeline.stepaudio.llm.fused import has_kernels
+from pipeline.stepaudio.llm.layer import Layer
 from pipeline.stepaudio.llm.packed import (
     held_weight,
     release_held,
@@ -31,6 +33,11 @@ from pipeline.stepaudio.llm.step1 import Step1ForCausalLM, Step1Layer, alibi_slo
 from pipeline.stepaudio.llm.step_graphs import StepGraphs
 from pipeline.stepaudio.recording import CudaRecorder, Recorder
 
+if TYPE_CHECKING:  # it needs Triton
+    from pipeline.stepaudio.llm.fused_step import FusedStep
+
+logger = logging.getLogger(__name__)
+
 # The weighted sum of values is taken in blocks of this many tokens, so that its order of additions,
 # and with it the last bit, does not depend on how long the longest stream in the batch is.
 KEY_BLOCK_TOKENS = 256
@@ -39,23 +46,6 @@ KEY_STEP_TOKENS = 64
 
 # One layer's keys [B·G, head, keys], and its values in blocks [B·G, ≤256, head].
 _Views = tuple[Tensor, Sequence[Tensor]]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Layer:
-    """One block: packed products, norm gains, and its part of the cache as rows of one head.
-
-    index: which layer of the cache it is. qkv, gate_up: products whose scale the gains hold.
-    """
-
-    index: int
-    qkv: Callable[[Tensor], Tensor]
-    out: Projection
-    gate_up: Callable[[Tensor], Tensor]
-    down: Projection
-    input_gain: Tensor
-    post_gain: Tensor
-    rows: Tensor
 
 
 class Step1Runner:
@@ -77,11 +67,13 @@ class Step1Runner:
         quantization: str = "none",
         takes_weights: bool = False,
         prefill_rows: int = 0,
+        fused: bool | None = None,
     ) -> None:
         """`quantization` of the layers' weights: none (as the checkpoint has them), int8, int4.
 
         takes_weights: out of `model`, which is of no use after that, so that none is held twice.
         prefill_rows: chunks of prefill up to so long are recorded where steps are; 0: none are.
+        fused: steps in kernels that do more at once (see FusedStep); where None, if they can run.
         Raises CheckpointError where model, vocabulary and quantization do not fit.
         """
         config = model.config
@@ -122,6 +114,7 @@ class Step1Runner:
         past = torch.arange(self._capacity - 1, -1, -1, device=self.device).float().sqrt()
         distances = torch.cat([past, torch.full_like(past, torch.inf)])
         slopes = -alibi_slopes(config.num_attention_heads).to(self.device)
+        self._fused = self._fused_step(fused, head, -slopes)
         self._biases = (slopes[:, None] * distances).unflatten(0, (self._n_groups, -1))
         # Row of the flat cache where (slot, kind, group) starts, kind being key or value:
         # ((kind · S + slot) · G + group) · capacity
@@ -234,13 +227,31 @@ class Step1Runner:
         layer = 2 * self._n_groups * self._head_size * self.dtype.itemsize
         return layer * len(self._layers)
 
-    def _prepare(self, index: int, layer: Step1Layer) -> _Layer:
+    def _fused_step(
+        self, wanted: bool | None, head: Projection, slopes: Tensor
+    ) -> FusedStep | None:
+        """What runs steps in few kernels, if that is wanted, or can be and nothing is said."""
+        can = has_kernels(self.device) and self.dtype == torch.bfloat16
+        if wanted or (wanted is None and can):
+            from pipeline.stepaudio.llm.fused_step import FusedStep, StepSizes
+
+            groups, size = self._n_groups, self._head_size
+            sizes = StepSizes(self.slots, groups, size, self._capacity, self._eps)
+            if wanted or sizes.fit:
+                logger.info("steps run in fused kernels")
+                tensors = (self._embedding, head, self._final_gain, self._cache, slopes)
+                return FusedStep(self._layers, *tensors, sizes)
+        if self.device.type == "cuda":
+            logger.info("steps run in separate kernels")
+        return None
+
+    def _prepare(self, index: int, layer: Step1Layer) -> Layer:
         attention, mlp = layer.self_attn, layer.mlp
-        return _Layer(
+        return Layer(
             index=index,
-            qkv=(qkv := self._packed(attention.q_proj, attention.k_proj, attention.v_proj)).product,
+            qkv=(qkv := self._packed(attention.q_proj, attention.k_proj, attention.v_proj)),
             out=self._packed(attention.o_proj),
-            gate_up=(gate_up := self._packed(mlp.gate_proj, mlp.up_proj)).product,
+            gate_up=(gate_up := self._packed(mlp.gate_proj, mlp.up_proj)),
             down=self._packed(mlp.down_proj),
             input_gain=self._gain(layer.input_layernorm, qkv),
             post_gain=self._gain(layer.post_attention_layernorm, gate_up),
@@ -269,6 +280,8 @@ class Step1Runner:
         return max(KEY_BLOCK_TOKENS, _whole(n_tokens, self._key_step))
 
     def _logits(self, tokens: Tensor, positions: Tensor, window: range, n_keys: int) -> Tensor:
+        if self._fused is not None:
+            return self._fused.logits(self._layers, tokens, positions, window.start, n_keys)
         return self._head(self._hidden(tokens, positions, window, n_keys)).float()
 
     def _hidden(self, tokens: Tensor, positions: Tensor, window: range, n_keys: int) -> Tensor:
@@ -309,11 +322,11 @@ class Step1Runner:
         bias = self._bias(positions, 1, n_keys)
         x = self._run(self._layers[:-1], tokens, written, bias, views)
         last = self._layers[-1]
-        self._write(last, last.qkv(self._norm(x, last.input_gain)), written)
+        self._write(last, last.qkv.product(self._norm(x, last.input_gain)), written)
 
     def _run(
         self,
-        layers: Sequence[_Layer],
+        layers: Sequence[Layer],
         tokens: Tensor,
         written: Tensor,
         bias: Tensor,
@@ -322,16 +335,16 @@ class Step1Runner:
         """The residual stream [B·T, D] after `layers`, which fill the cache's rows `written`."""
         x = functional.embedding(tokens, self._embedding)
         for layer in layers:
-            qkv = layer.qkv(self._norm(x, layer.input_gain))
+            qkv = layer.qkv.product(self._norm(x, layer.input_gain))
             self._write(layer, qkv, written)
             out, down = layer.out, layer.down
             attended = self._attend(qkv, *views(layer.index), bias)
             x = torch.add(x, out.product(attended), alpha=out.scale)
-            gate, up = layer.gate_up(self._norm(x, layer.post_gain)).chunk(2, -1)
+            gate, up = layer.gate_up.product(self._norm(x, layer.post_gain)).chunk(2, -1)
             x = torch.add(x, down.product(functional.silu(gate).mul_(up)), alpha=down.scale)
         return x
 
-    def _write(self, layer: _Layer, qkv: Tensor, written: Tensor) -> None:
+    def _write(self, layer: Layer, qkv: Tensor, written: Tensor) -> None:
         """Keys and values of qkv [B·T, (heads + 2 · G) · head] into rows of the cache."""
         kept = qkv[:, -2 * self._n_groups * self._head_size :]
         layer.rows.index_copy_(0, written, kept.reshape(-1, self._head_size))
@@ -419,7 +432,7 @@ class Step1Runner:
 
         self._least_slots = exact_batch(batch, self.slots)
         if self.device.type == "cpu":  # a GPU's kernels do depend on sizes
-            if keys_may_be_cut(keys, longest + 1, KEY_STEP_TOKENS):
+            if self._fused is None and keys_may_be_cut(keys, longest + 1, KEY_STEP_TOKENS):
                 self._key_step = KEY_STEP_TOKENS
             self._exact_chunks = exact_chunks(chunk, longest + 1)
         self._cache.zero_()
@@ -431,10 +444,9 @@ def _empty(projection: nn.Linear) -> None:
     projection.weight = nn.Parameter(projection.weight.new_empty(0), requires_grad=False)
 
 
-def _kernels(layer: _Layer) -> tuple[str, ...]:
+def _kernels(layer: Layer) -> tuple[str, ...]:
     """Names of the functions that compute a layer's products."""
-    products = (layer.qkv, layer.out.product, layer.gate_up, layer.down.product)
-    return tuple(product.__qualname__ for product in products)
+    return tuple(projection.product.__qualname__ for projection in layer.products)
 
 
 def _scores(q: Tensor, keys: Tensor, bias: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,11 +17,13 @@ from torch import Tensor
 
 from pipeline.contracts import Int32Array, Sampling, Warping
 from pipeline.errors import UnsupportedError
+from pipeline.stepaudio.llm.fused import has_kernels
 from pipeline.stepaudio.tokens import AUDIO_TOKENS, GROUP_TOKENS, VQ02_CODES, is_vq02_position
 
 _SEED_MASK = 2**64 - 1
 _UNIFORMS_PER_BLOCK = 64
 _NO_BAN = -1
+_MAX_TOP_K = 2**31 - 1  # an int32
 # Rows of the mask table.
 _FREE, _VQ02, _VQ02_OR_STOP, _VQ06 = range(4)
 
@@ -160,7 +162,10 @@ class DrawState:
 class Sampler:
     """Draws for many rows at once on the device of the logits, with one transfer back."""
 
-    def __init__(self, vocabulary: AudioVocabulary, device: torch.device) -> None:
+    def __init__(
+        self, vocabulary: AudioVocabulary, device: torch.device, *, fused: bool | None = None
+    ) -> None:
+        """fused: one kernel for the whole draw; where None, on GPUs that have it."""
         allowed = torch.zeros(4, vocabulary.audio_tokens + 1, dtype=torch.bool)
         allowed[_FREE] = True
         allowed[[_VQ02, _VQ02_OR_STOP], :VQ02_CODES] = True
@@ -168,10 +173,26 @@ class Sampler:
         allowed[_VQ06, VQ02_CODES : vocabulary.audio_tokens] = True
         self._masks = torch.zeros(allowed.shape).masked_fill_(~allowed, -torch.inf).to(device)
         self._device = device
+        self._fused: Callable[[Tensor, Sequence[Sequence[float]]], list[int]] | None = None
+        if has_kernels(device) if fused is None else fused:
+            from pipeline.stepaudio.llm.draw_kernels import DrawKernel
+
+            self._fused = DrawKernel(self._masks)
 
     @torch.inference_mode()
-    def draw(self, logits: Tensor, rows: Sequence[DrawRow]) -> list[int]:
-        """float32 (n, audio + stop) and n rows → n choices; −1 where the logits are not finite."""
+    def draw(
+        self, logits: Tensor, rows: Sequence[DrawRow], places: Sequence[int] | None = None
+    ) -> list[int]:
+        """float32 (n, audio + stop) and n rows → n choices; −1 where the logits are not finite.
+
+        places: where in `logits` each row's are, if there are more logits than rows.
+        """
+        if self._fused is not None:
+            return self._fused(
+                logits, _controls(rows, range(len(rows)) if places is None else places)
+            )
+        if places is not None and len(places) < len(logits):
+            logits = logits[torch.tensor(places, device=logits.device)]
         numbers = [(r.temperature or 1.0, r.uniform) for r in rows]
         controls = torch.tensor(numbers, dtype=torch.float64).to(self._device)
         picks = torch.tensor([(r.mask, max(r.banned, 0), r.banned) for r in rows]).to(self._device)
@@ -211,6 +232,23 @@ class Sampler:
             floor = ordered.masked_fill(before >= top_p, torch.inf).amin(1, keepdim=True)
             probabilities = probabilities.masked_fill((probabilities < floor) & (top_p < 1), 0.0)
         return probabilities
+
+
+def _controls(rows: Sequence[DrawRow], places: Sequence[int]) -> list[tuple[float, ...]]:
+    """Rows as the kernel takes them."""
+    return [
+        (
+            r.temperature or 1.0,
+            r.uniform,
+            r.top_p,
+            min(r.top_k, _MAX_TOP_K),
+            r.mask,
+            r.banned,
+            r.temperature == 0,
+            place,
+        )
+        for r, place in zip(rows, places, strict=True)
+    ]
 
 
 def _chosen(choices: Tensor, certain: Tensor) -> list[int]:

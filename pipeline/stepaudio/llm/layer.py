@@ -1,0 +1,32 @@
+# pyright: basic
+"""A layer of Step1 as steps and prefills run it: packed products, gains, its rows of the cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from pipeline.stepaudio.llm.projection import Projection
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layer:
+    """One block: packed products, norm gains, and its part of the cache as rows of one head.
+
+    index: which layer of the cache it is. qkv, gate_up: products whose scale the gains hold.
+    """
+
+    index: int
+    qkv: Projection
+    out: Projection
+    gate_up: Projection
+    down: Projection
+    input_gain: Tensor
+    post_gain: Tensor
+    rows: Tensor
+
+    @property
+    def products(self) -> tuple[Projection, Projection, Projection, Projection]:
+        """All four, in the order they run in."""
+        return self.qkv, self.out, self.gate_up, self.down
