@@ -40,9 +40,10 @@ format: setup ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 
 fast: setup ## the tiers that need no cluster: unit, parity
-	$(PYTEST) -n 2 --dist worksteal -m "not serve and not chaos"
+	$(PYTEST) -n 2 --dist worksteal -m "not serve and not chaos and not rehearsal"
 
-test: fast ## every tier: unit, parity, then serve and chaos on real clusters
+test: fast ## every tier: unit, parity, then the GPU kit's rehearsal, then serve and chaos on real clusters
+	$(PYTEST) -m rehearsal
 	$(PYTEST) -m "serve or chaos"
 
 # What pip calls torch's CPU build (+cpu) is left out: other indexes offer the same version under its bare number.

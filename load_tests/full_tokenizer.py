@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import torch
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from pipeline.stepaudio.tokenizer.voice_encoder import SPEAKER_MODEL, SPEECH_TOKENIZER
@@ -22,10 +23,16 @@ FBANK_MELS, SPEAKER_WIDTH, SPEAKER_LAYERS, EMBEDDING = 80, 512, 8, 192  # camppl
 
 def write_full_tokenizer(root: Path, vq02_size: dict[str, int]) -> tuple[Path, Path]:
     """A tokenizer and a vocoder directory below `root`, as StepVoiceEncoder reads them."""
-    tokenizer, vocoder = write_encoder_files(root, **vq02_size)
+    torch.manual_seed(0)
+    tokenizer, vocoder = write_encoder_files(root, seed=None, **vq02_size)
+    write_full_onnx(tokenizer, vocoder)
+    return tokenizer, vocoder
+
+
+def write_full_onnx(tokenizer: Path, vocoder: Path) -> None:
+    """vq06 and the speaker model, in place of what is there."""
     onnx.save(_speech_tokenizer(), tokenizer / SPEECH_TOKENIZER)
     onnx.save(_speaker_model(), vocoder / SPEAKER_MODEL)
-    return tokenizer, vocoder
 
 
 class _Graph:
@@ -43,7 +50,7 @@ class _Graph:
 
     def weight(self, *shape: int) -> str:
         scale = 1 / np.sqrt(np.prod(shape[1:]) if len(shape) > 2 else shape[0])
-        return self.const((self._random.standard_normal(shape) * scale).astype(np.float32))
+        return self.const(self._random.standard_normal(shape, np.float32) * np.float32(scale))
 
     def add(self, kind: str, *inputs: str, **attributes: object) -> str:
         name = f"t{len(self.nodes)}"

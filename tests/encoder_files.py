@@ -72,23 +72,28 @@ def write_cmvn(path: Path, n_features: int = 560) -> Path:
 
 def make_encoder(
     directory: Path,
-    seed: int = 3,
+    seed: int | None = 3,
     chunk_size: ChunkSize | None = None,
     frontend: dict[str, Any] | None = None,
     **changes: Any,
 ) -> LinguisticEncoder:
-    """A small encoder with parameters from `fill`."""
+    """A small encoder with parameters from `fill`; seed None: as torch initialises, in no time."""
     conf = {**FRONTEND_CONF, **(frontend or {})}
     cmvn = write_cmvn(directory / "am.mvn", conf["n_mels"] * conf["lfr_m"])
     encoder = LinguisticEncoder(encoder_conf(**changes), conf, cmvn, chunk_size=chunk_size)
-    fill(encoder.encoder, seed)
+    if seed is not None:
+        fill(encoder.encoder, seed)
     return encoder
 
 
 @torch.inference_mode()
 def chunk_loop(encoder: LinguisticEncoder, waveform: Tensor) -> Tensor:
-    """The encoder as the reference runs it: chunk after chunk, through funasr's own caches."""
+    """The encoder as the reference runs it: chunk after chunk, through funasr's own caches.
+
+    On the device that the encoder is on.
+    """
     size, frontend, module = encoder.chunk_size, encoder.frontend, encoder.encoder
+    device = next(module.parameters()).device
     chunk_samples = size.new_frames * frontend.lfr_n * frontend.frame_shift_sample_length
     n_features = frontend.output_size()
     chunks = [0, size.new_frames, size.context_frames]
@@ -97,11 +102,11 @@ def chunk_loop(encoder: LinguisticEncoder, waveform: Tensor) -> Tensor:
         "chunk_size": chunks,
         "encoder_chunk_look_back": size.look_back_chunks,
         "opt": None,
-        "feats": torch.zeros(1, size.context_frames, n_features),
+        "feats": torch.zeros(1, size.context_frames, n_features, device=device),
         "tail_chunk": False,
     }
     frontend_cache: dict[str, Any] = {}
-    outputs = [torch.empty(1, 0, module.output_size())]
+    outputs = [torch.empty(1, 0, module.output_size(), device=device)]
     n_chunks = math.ceil(len(waveform) / chunk_samples)
     for i in range(n_chunks):
         samples = waveform[None, i * chunk_samples : (i + 1) * chunk_samples]
@@ -109,7 +114,7 @@ def chunk_loop(encoder: LinguisticEncoder, waveform: Tensor) -> Tensor:
         lengths = torch.tensor([samples.shape[1]])
         features, n_new = frontend(samples, lengths, cache=frontend_cache, is_final=is_last)
         if features.numel():
-            hidden, _, _ = module.forward_chunk(features, n_new, cache=cache)
+            hidden, _, _ = module.forward_chunk(features.to(device), n_new, cache=cache)
             outputs.append(hidden[:, -int(n_new[0]) :])
     return torch.cat(outputs, dim=1)[0]
 
@@ -154,14 +159,17 @@ def write_speaker_model(path: Path, n_mels: int = 80, width: int = 192) -> None:
     _save(path, nodes, inputs, outputs, weights)
 
 
-def write_encoder_files(root: Path, **changes: Any) -> tuple[Path, Path]:
-    """A tokenizer and a vocoder directory below `root`, laid out as the official ones."""
+def write_encoder_files(root: Path, seed: int | None = 3, **changes: Any) -> tuple[Path, Path]:
+    """A tokenizer and a vocoder directory below `root`, laid out as the official ones.
+
+    seed, changes: as for `make_encoder`.
+    """
     tokenizer, vocoder = root / "tokenizer", root / "vocoder"
     paraformer = tokenizer / PARAFORMER
     paraformer.mkdir(parents=True)
     vocoder.mkdir()
     conf = encoder_conf(**changes)
-    encoder = make_encoder(paraformer, **changes)
+    encoder = make_encoder(paraformer, seed, **changes)
     state = {f"encoder.{k}": v.clone() for k, v in encoder.encoder.state_dict().items()}
     state["decoder.embed.0.weight"] = torch.zeros(3, 4)  # the rest of Paraformer is never loaded
     torch.save(state, paraformer / "model.pt")

@@ -42,18 +42,21 @@ STREAMS = 2  # a step
 class LinguisticNet(nn.Module):
     """The encoder, its two readouts and the codebook."""
 
-    def __init__(self, cmvn: Path, n_codes: int) -> None:
+    def __init__(self, cmvn: Path, n_codes: int, device: torch.device | str = "cpu") -> None:
         super().__init__()
         config = yaml.safe_load(paraformer_yaml())
-        self.linguistic = LinguisticEncoder(config["encoder_conf"], config["frontend_conf"], cmvn)
+        self.linguistic = LinguisticEncoder(
+            config["encoder_conf"], config["frontend_conf"], cmvn, str(device)
+        )
         self.encoder = self.linguistic.encoder  # registers the parameters
         width = config["encoder_conf"]["output_size"]
         self.phones = nn.Linear(width, len(SLOTS_S) * len(CLASSES))
         self.prosody = nn.Linear(width, 3)  # relative log F0, voicing, level
         self.quantizer = Quantizer(n_codes, width)
+        self.to(device)
 
     def forward(self, samples: Tensor) -> Tensor:
-        """16 kHz samples [n] → hidden [T, D]."""
+        """16 kHz samples [n], on the CPU → hidden [T, D]."""
         encode: Any = LinguisticEncoder.encode
         return encode.__wrapped__(self.linguistic, samples)  # without its inference mode
 
@@ -86,13 +89,13 @@ def train_linguistic(recipe: Recipe) -> None:
     corpus, section = load_corpus(recipe, "train"), recipe["vq02"]
     cmvn = _make_cmvn(recipe, corpus)
     medians = voice_medians_hz(corpus)
-    net = LinguisticNet(cmvn, int(section["codes"]))
+    net = LinguisticNet(cmvn, int(section["codes"]), recipe.device)
     steps = recipe.steps("vq02")
 
     def loss_of(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         if step >= QUANTIZE_FROM * steps and not net.quantizer.is_ready:
             _start_codes(net, recipe, corpus)
-        total, shown = torch.zeros(()), np.zeros(3)
+        total, shown = torch.zeros((), device=recipe.device), np.zeros(3)
         for _ in range(STREAMS):
             stream = draw_stream(corpus, rng, float(section["stream_s"]))
             hidden = net(stream.samples)
@@ -131,7 +134,7 @@ def _times_s(n_codes: int) -> NDArray[np.float64]:
 
 
 def _phone_loss(net: LinguisticNet, hidden: Tensor, stream: Stream) -> tuple[Tensor, float]:
-    labels = torch.from_numpy(stream.labels(_times_s(len(hidden))))
+    labels = torch.from_numpy(stream.labels(_times_s(len(hidden)))).to(hidden.device)
     logits = net.phones(hidden).view(-1, len(CLASSES))
     accuracy = float((logits.argmax(1) == labels).float().mean())
     return F.cross_entropy(logits, labels), accuracy
@@ -148,6 +151,7 @@ def _prosody_loss(
     relative = (log * voiced).sum(1) / np.maximum(1, voiced.sum(1)) / PITCH_UNIT
     target = torch.from_numpy(relative.clip(-4, 4).astype(np.float32))
     level = torch.from_numpy(_levels(stream.samples.numpy(), len(hidden)))
+    share, target, level = (x.to(hidden.device) for x in (share, target, level))
     made = net.prosody(hidden)
     pitch = (
         F.smooth_l1_loss(made[:, 0], target, reduction="none") * share
@@ -168,7 +172,8 @@ def _levels(samples: NDArray[np.float32], n_codes: int) -> NDArray[np.float32]:
 def _start_codes(net: LinguisticNet, recipe: Recipe, corpus: Corpus) -> None:
     rng = np.random.default_rng((recipe.seed, 2))
     longest_s = float(recipe["vq02"]["stream_s"])
-    vectors = [net(draw_stream(corpus, rng, longest_s).samples) for _ in range(START_STREAMS)]
+    streams = (draw_stream(corpus, rng, longest_s) for _ in range(START_STREAMS))
+    vectors = [net(stream.samples).cpu() for stream in streams]
     generator = torch.Generator().manual_seed(recipe.seed)
     iterations = int(recipe["vq02"]["clusters_iterations"])
     net.quantizer.start(torch.cat(vectors), iterations, generator)

@@ -93,7 +93,7 @@ def train(
             optimizer.step()
             _follow(average, module, 1 - min(schedule.ema, (step + 1) / (step + 10)))
             if step % LOG_EVERY == 0 or step == schedule.steps - 1:
-                took_s = round(spent_s + time.monotonic() - begun, 1)
+                took_s = round(spent_s + time.monotonic() - begun, 3)
                 line = {
                     "step": step,
                     "s": took_s,

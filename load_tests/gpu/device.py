@@ -15,7 +15,10 @@ from load_tests.gpu.section import Section
 from load_tests.report import Row
 
 PACKAGES = ("torch", "triton", "numpy", "transformers", "onnxruntime", "safetensors")
-QUERY = "name,memory.total,clocks.sm,clocks.mem,clocks.max.sm,clocks.max.mem,power.limit,driver_version,temperature.gpu"
+QUERY = (
+    "name,memory.total,clocks.sm,clocks.mem,clocks.max.sm,clocks.max.mem"
+    ",power.limit,driver_version,temperature.gpu"
+)
 LAUNCHES = 2000
 PRODUCTS = 20
 

@@ -1,5 +1,5 @@
 # pyright: basic
-"""One section of the kit: what it measures at, and its results, on disk as soon as they are known."""
+"""One section of the kit: its sizes, and its results, on disk as soon as they are known."""
 
 from __future__ import annotations
 
@@ -42,6 +42,13 @@ class Section:
     left_out: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     started_s: float = field(default_factory=time.monotonic)
+    origin: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Note where and of what commit this is."""
+        self.origin = provenance(self.device)
+        if self.commit:
+            self.origin.update(commit=self.commit, dirty=False)
 
     @property
     def is_cuda(self) -> bool:
@@ -70,7 +77,8 @@ class Section:
             print(f"  {what}: no time left", flush=True)
         else:
             try:
-                self.add(*(work() or ()))
+                for row in work() or ():
+                    self.add(row)
             except Exception as error:  # noqa: BLE001 - a part's failure is a result like others
                 self.fail(what, error)
         self.write()
@@ -94,8 +102,7 @@ class Section:
         document = {
             "section": self.name,
             "rehearsal": self.sizes.is_rehearsal,
-            **provenance(self.device),
-            **({"commit": self.commit, "dirty": False} if self.commit else {}),
+            **self.origin,
             "took_s": round(time.monotonic() - self.started_s, 1),
             **self.facts,
             "rows": [{**asdict(row), "is_met": row.is_met} for row in self.rows],

@@ -11,7 +11,8 @@ class Sizes:
 
     llm: fields of Step1Config that differ from the 3B model's. batches: streams that the LLM steps
     together. tokens: drawn per stream. streams: of the vocoder. chain_streams: of the whole chain.
-    groups: of 120 ms, spoken by the vocoder; prompt_groups: its prompt. voices: "full" or "tiny"
+    groups: of 120 ms, spoken by the vocoder; prompt_groups: its prompt. known_voices: of the
+    chain. voices: "full" or "tiny"
     sizes of vocoder and encoder. vq02_layers: of the linguistic tokenizer.
     """
 
@@ -28,6 +29,7 @@ class Sizes:
     chain_streams: tuple[int, ...]
     groups: int
     prompt_groups: int
+    known_voices: int
     voices: str
     vq02_layers: int
     copy_mib: int
@@ -48,6 +50,7 @@ FULL = Sizes(
     chain_streams=(1, 8, 32, 64),
     groups=80,
     prompt_groups=50,
+    known_voices=8,
     voices="full",
     vq02_layers=50,
     copy_mib=2048,
@@ -73,8 +76,9 @@ REHEARSAL = Sizes(
     joining_tokens=400,
     streams=(1, 2),
     chain_streams=(1, 2),
-    groups=20,
+    groups=10,
     prompt_groups=10,
+    known_voices=2,
     voices="tiny",
     vq02_layers=2,
     copy_mib=16,

@@ -23,6 +23,7 @@ from pipeline.stepaudio.llm.packed import (
     release_held,
     required_quantization,
 )
+from pipeline.stepaudio.llm.prefill_graphs import PrefillGraphs
 from pipeline.stepaudio.llm.projection import Projection, pack
 from pipeline.stepaudio.llm.quantization import pack_quantized
 from pipeline.stepaudio.llm.sampling import AudioVocabulary
@@ -35,6 +36,9 @@ from pipeline.stepaudio.recording import CudaRecorder, Recorder
 KEY_BLOCK_TOKENS = 256
 # Behind the first block keys are read in whole steps of this many, where that changes no bit.
 KEY_STEP_TOKENS = 64
+
+# One layer's keys [B·G, head, keys], and its values in blocks [B·G, ≤256, head].
+_Views = tuple[Tensor, Sequence[Tensor]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,10 +76,12 @@ class Step1Runner:
         max_context_tokens: int,
         quantization: str = "none",
         takes_weights: bool = False,
+        prefill_rows: int = 0,
     ) -> None:
         """`quantization` of the layers' weights: none (as the checkpoint has them), int8, int4.
 
         takes_weights: out of `model`, which is of no use after that, so that none is held twice.
+        prefill_rows: chunks of prefill up to so long are recorded where steps are; 0: none are.
         Raises CheckpointError where model, vocabulary and quantization do not fit.
         """
         config = model.config
@@ -122,6 +128,8 @@ class Step1Runner:
         heads = torch.arange(2 * slots * self._n_groups, device=self.device) * self._capacity
         self._first_rows = heads.view(2, slots, self._n_groups).transpose(0, 1).unsqueeze(1)
         self._graphs: StepGraphs | None = None
+        self._prefill_graphs: PrefillGraphs | None = None
+        self._prefill_rows = prefill_rows
         self._key_step, self._least_slots = KEY_BLOCK_TOKENS, slots
         self._exact_chunks: tuple[int, ...] = ()
         self._measure_exactness()
@@ -130,15 +138,14 @@ class Step1Runner:
 
     @torch.inference_mode()
     def record_steps(self, record: Recorder) -> None:
-        """From now on steps are replayed from records. No slot may be in use."""
-        self._graphs = StepGraphs(
-            self._logits,
-            record,
-            self.device,
-            slots=range(self._least_slots, self.slots + 1),
-            blocks=self._capacity // KEY_BLOCK_TOKENS,
-            block_tokens=KEY_BLOCK_TOKENS,
-        )
+        """From now on steps and prefill are replayed from records. No slot may be in use."""
+        keys = {"blocks": self._capacity // KEY_BLOCK_TOKENS, "block_tokens": KEY_BLOCK_TOKENS}
+        slots = range(self._least_slots, self.slots + 1)
+        self._graphs = StepGraphs(self._logits, record, self.device, slots=slots, **keys)
+        if self._prefill_rows:
+            self._prefill_graphs = PrefillGraphs(
+                self._prefilled, record, self.device, most_rows=self._prefill_rows, **keys
+            )
 
     def window(self, first: int, last: int) -> range:
         """The slots to run for slots first … last, so that no row depends on the batch size."""
@@ -159,12 +166,15 @@ class Step1Runner:
     @torch.inference_mode()
     def prefill(self, slot: int, ids: Int32Array, start: int) -> None:
         """Write keys and values of ids (n,) at positions start … start + n − 1 of a slot."""
+        recorded = self._prefill_graphs
+        if recorded is not None and len(ids) <= recorded.most_rows:
+            recorded.run(slot, ids, start)
+            return
         tokens = torch.as_tensor(ids, dtype=torch.int64).to(self.device)
         positions = torch.arange(start, start + len(ids), device=self.device)
         window, n_keys = range(slot, slot + 1), self._n_keys(start + len(ids))
-        x, written = self._run(self._layers[:-1], tokens, positions, window, n_keys)
-        last = self._layers[-1]  # nothing reads its output: keys and values are all that stays
-        self._write(last, last.qkv(self._norm(x, last.input_gain)), written)
+        written = self._cache_rows(positions, self._first_rows[slot : slot + 1])
+        self._fill(tokens, positions, written, self._views(window, n_keys), n_keys)
 
     @torch.inference_mode()
     def step(
@@ -215,7 +225,8 @@ class Step1Runner:
     @property
     def recording_s(self) -> float:
         """How long recording the steps took, 0 where none are recorded."""
-        return 0.0 if self._graphs is None else self._graphs.recording_s
+        recorded = (self._graphs, self._prefill_graphs)
+        return sum(graphs.recording_s for graphs in recorded if graphs is not None)
 
     @property
     def token_bytes(self) -> int:
@@ -262,48 +273,76 @@ class Step1Runner:
 
     def _hidden(self, tokens: Tensor, positions: Tensor, window: range, n_keys: int) -> Tensor:
         """T rows of each slot of `window` [B·T] → hidden states [B·T, D]; fills the cache."""
-        x, _ = self._run(self._layers, tokens, positions, window, n_keys)
-        return self._norm(x, self._final_gain)
+        written = self._cache_rows(positions, self._first_rows[window.start : window.stop])
+        bias = self._bias(positions, len(window), n_keys)
+        views = self._views(window, n_keys)
+        return self._norm(self._run(self._layers, tokens, written, bias, views), self._final_gain)
+
+    def _prefilled(self, tokens: Tensor, start: Tensor, slot: Tensor, n_keys: int) -> Tensor:
+        """A chunk of prefill whose place is on the device: start, slot int64 (1,).
+
+        Rows that would stand behind the cache's end go to its last place.
+        """
+        places = torch.arange(len(tokens), device=self.device) + start
+        positions = places.clamp(max=self._capacity - 1)
+        written = self._cache_rows(positions, self._first_rows.index_select(0, slot))
+
+        def views(at: int) -> _Views:
+            keys, values = self._cache[at, :, :, :, :n_keys].index_select(1, slot)[:, 0]
+            return keys.transpose(1, 2), values.split(KEY_BLOCK_TOKENS, 1)
+
+        self._fill(tokens, positions, written, views, n_keys)
+        return written
+
+    def _fill(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        written: Tensor,
+        views: Callable[[int], _Views],
+        n_keys: int,
+    ) -> None:
+        """Run tokens of one slot through all layers, up to the last one's keys and values.
+
+        Nothing reads what would come behind those.
+        """
+        bias = self._bias(positions, 1, n_keys)
+        x = self._run(self._layers[:-1], tokens, written, bias, views)
+        last = self._layers[-1]
+        self._write(last, last.qkv(self._norm(x, last.input_gain)), written)
 
     def _run(
         self,
         layers: Sequence[_Layer],
         tokens: Tensor,
-        positions: Tensor,
-        window: range,
-        n_keys: int,
-    ) -> tuple[Tensor, Tensor]:
-        """The residual stream [B·T, D] after `layers`, and the cache rows that it fills."""
-        written = self._cache_rows(positions, window)
-        bias = self._bias(positions, len(window), n_keys)
-        keys, values = self._views(window, n_keys)
+        written: Tensor,
+        bias: Tensor,
+        views: Callable[[int], _Views],
+    ) -> Tensor:
+        """The residual stream [B·T, D] after `layers`, which fill the cache's rows `written`."""
         x = functional.embedding(tokens, self._embedding)
         for layer in layers:
             qkv = layer.qkv(self._norm(x, layer.input_gain))
             self._write(layer, qkv, written)
-            at, out, down = layer.index, layer.out, layer.down
-            attended = self._attend(qkv, keys[at], [block[at] for block in values], bias)
+            out, down = layer.out, layer.down
+            attended = self._attend(qkv, *views(layer.index), bias)
             x = torch.add(x, out.product(attended), alpha=out.scale)
             gate, up = layer.gate_up(self._norm(x, layer.post_gain)).chunk(2, -1)
             x = torch.add(x, down.product(functional.silu(gate).mul_(up)), alpha=down.scale)
-        return x, written
+        return x
 
     def _write(self, layer: _Layer, qkv: Tensor, written: Tensor) -> None:
         """Keys and values of qkv [B·T, (heads + 2 · G) · head] into rows of the cache."""
         kept = qkv[:, -2 * self._n_groups * self._head_size :]
         layer.rows.index_copy_(0, written, kept.reshape(-1, self._head_size))
 
-    def _views(
-        self, window: range, n_keys: int
-    ) -> tuple[Sequence[Tensor], Sequence[Sequence[Tensor]]]:
-        """Each layer's keys [B·G, head, keys], and blocks of each layer's values [B·G, ≤256, head].
-
-        Of some slots, the first `n_keys`.
-        """
+    def _views(self, window: range, n_keys: int) -> Callable[[int], _Views]:
+        """The first `n_keys` keys and values of some slots, layer by layer."""
         part = self._cache[:, :, window.start : window.stop, :, :n_keys]
         keys, values = part.flatten(2, 3).unbind(1)
-        blocks = values.split(KEY_BLOCK_TOKENS, 2)
-        return keys.transpose(2, 3).unbind(), [block.unbind() for block in blocks]
+        keys = keys.transpose(2, 3).unbind()
+        blocks = [block.unbind() for block in values.split(KEY_BLOCK_TOKENS, 2)]
+        return lambda at: (keys[at], [block[at] for block in blocks])
 
     def _attend(self, qkv: Tensor, keys: Tensor, values: Sequence[Tensor], bias: Tensor) -> Tensor:
         """Queries of qkv [B·T, …] over keys and values as `_views` gives them → [B·T, D].
@@ -336,10 +375,12 @@ class Step1Runner:
             found = found.unflatten(1, (batch, -1)).transpose(0, 1)
         return found.reshape(batch * self._n_groups, -1, n_keys)
 
-    def _cache_rows(self, positions: Tensor, window: range) -> Tensor:
-        """Rows of the flat cache where each row's keys, then values, go: int64 (B·T · 2 · G,)."""
-        rows = self._first_rows[window.start : window.stop]  # [B, 1, 2, G]
-        return (rows + positions.view(len(window), -1, 1, 1)).flatten()
+    def _cache_rows(self, positions: Tensor, first_rows: Tensor) -> Tensor:
+        """Rows of the flat cache where each row's keys, then values, go: int64 (B·T · 2 · G,).
+
+        first_rows: the slots' own [B, 1, 2, G].
+        """
+        return (first_rows + positions.view(len(first_rows), -1, 1, 1)).flatten()
 
     def _norm(self, x: Tensor, gain: Tensor) -> Tensor:
         """RMS norm. On a CPU in float32 by √(‖x‖² + D·ε) as a hypotenuse: half as many calls."""

@@ -39,8 +39,8 @@ class StepGraphs:
         Writes at position 0 of every slot.
         """
         started_s = time.monotonic()
-        self._slots = _buckets(slots.start, slots.stop - 1)
-        self._keys = [n * block_tokens for n in _buckets(1, blocks)]
+        self._slots = buckets(slots.start, slots.stop - 1)
+        self._keys = [n * block_tokens for n in buckets(1, blocks)]
         self._recorded: dict[tuple[int, int], tuple[Tensor, Replay]] = {}
         for n_slots in reversed(self._slots):  # the largest first: the others fit in its memory
             for n_keys in reversed(self._keys):
@@ -65,8 +65,8 @@ class StepGraphs:
         return replay()
 
 
-def _buckets(first: int, last: int) -> list[int]:
-    """first, then its doubles below last, then last."""
+def buckets(first: int, last: int) -> list[int]:
+    """Sizes to record: first, then its doubles below last, then last."""
     found = [first]
     while found[-1] < last:
         found.append(min(2 * found[-1], last))

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import torch
 
 from pipeline.errors import ConfigError
 from pipeline.stepaudio.parity.golden import Check
@@ -36,7 +39,8 @@ def run_parity(directory: Path, device: str = "cpu") -> list[tuple[str, Check]]:
     """Compare with every golden file of a directory: (file name, check) in order.
 
     A comparison that crashes is one failed check with its message; the others still run.
-    Raises ConfigError when there is no directory or it holds nothing to compare with.
+    TF32 is off meanwhile. Raises ConfigError when there is no directory or it holds nothing to
+    compare with.
     """
     if not directory.is_dir():
         raise ConfigError(f"there is no directory {directory}")
@@ -44,15 +48,34 @@ def run_parity(directory: Path, device: str = "cpu") -> list[tuple[str, Check]]:
     if not files:
         patterns = ", ".join(f"{kind}_*{suffix}" for kind, suffix in SUFFIXES.items())
         raise ConfigError(f"{directory} holds no golden file ({patterns}, prompts*.json)")
-    compare = _comparisons()
-    return [
-        (path.name, check) for path, kind in files for check in _run(compare[kind], path, device)
-    ]
+    return [(path.name, check) for path, kind in files for check in _run(path, kind, device)]
 
 
-def _run(compare: Comparison, path: Path, device: str) -> list[Check]:
+def compare_file(
+    path: Path, kind: str, device: str = "cpu", *, allow_tf32: bool = False
+) -> list[Check]:
+    """Compare with one golden file of `golden_files`. What a comparison raises passes on."""
+    with tf32(allow_tf32):
+        return _comparisons()[kind](path, device)
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Whether a GPU may round factors of float32 products to 10 bits: convolutions do, unasked."""
+    places = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [place.allow_tf32 for place in places]
+    for place in places:
+        place.allow_tf32 = allowed
     try:
-        return compare(path, device)
+        yield
+    finally:
+        for place, was in zip(places, before, strict=True):
+            place.allow_tf32 = was
+
+
+def _run(path: Path, kind: str, device: str) -> list[Check]:
+    try:
+        return compare_file(path, kind, device)
     except Exception as error:  # noqa: BLE001 — whatever goes wrong is this file's result, not the run's end
         message = str(error).strip().partition("\n")[0]
         return [Check("crashed", float("inf"), 0.0, f"{type(error).__name__}: {message}")]

@@ -1,0 +1,81 @@
+# pyright: basic
+"""Chunks of prefill recorded once and replayed: a CUDA graph for each bucket of rows and of keys.
+
+Knows no layer. Slot and place are inputs like the tokens, so one record serves every slot. Rows
+behind a chunk's end are run on a token of no meaning; what they write is overwritten in its turn.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from pipeline.contracts import Int32Array
+from pipeline.stepaudio.llm.step_graphs import buckets
+from pipeline.stepaudio.recording import Recorder, Replay
+
+logger = logging.getLogger(__name__)
+
+_LEAST_ROWS = 32  # below, a chunk costs the same: reading the weights
+_PLACE = 2  # inputs behind the tokens: the first one's position, and the slot
+
+Chunk = Callable[[Tensor, Tensor, Tensor, int], Tensor]  # tokens [n], start [1], slot [1], keys
+
+
+class PrefillGraphs:
+    """A recorded chunk per bucket: powers of two of rows, and of blocks of keys.
+
+    Which one a chunk takes depends on its own length and place alone, and so do its bits.
+    """
+
+    def __init__(
+        self,
+        chunk: Chunk,
+        record: Recorder,
+        device: torch.device,
+        *,
+        most_rows: int,
+        blocks: int,
+        block_tokens: int,
+    ) -> None:
+        """Records chunks of up to `most_rows` rows over 1 … `blocks` blocks of keys, in slot 0."""
+        started_s = time.monotonic()
+        self._rows = buckets(min(_LEAST_ROWS, most_rows), most_rows)
+        self._keys = [n * block_tokens for n in buckets(1, blocks)]
+        self._recorded: dict[tuple[int, int], tuple[Tensor, Replay]] = {}
+        for n_rows in reversed(self._rows):  # the largest first: the others fit in its memory
+            inputs = torch.zeros(n_rows + _PLACE, dtype=torch.int64, device=device)
+            tokens, start, slot = inputs.split((n_rows, 1, 1))
+            for n_keys in reversed(self._keys):
+
+                def run(
+                    tokens: Tensor = tokens,
+                    start: Tensor = start,
+                    slot: Tensor = slot,
+                    keys: int = n_keys,
+                ) -> Tensor:
+                    return chunk(tokens, start, slot, keys)
+
+                self._recorded[n_rows, n_keys] = inputs, record(run)
+        self.recording_s = time.monotonic() - started_s
+        logger.info("recorded %d prefill graphs in %.1f s", len(self._recorded), self.recording_s)
+
+    @property
+    def most_rows(self) -> int:
+        """The longest chunk that is recorded."""
+        return self._rows[-1]
+
+    def run(self, slot: int, ids: Int32Array, start: int) -> None:
+        """Run ids (n,), at most `most_rows`, at positions start … start + n − 1 of a slot."""
+        rows = next(n for n in self._rows if n >= len(ids))
+        keys = next(n for n in self._keys if n >= start + len(ids))
+        inputs, replay = self._recorded[rows, keys]
+        values = torch.zeros(rows + _PLACE, dtype=torch.int64)
+        values[: len(ids)] = torch.from_numpy(ids)
+        values[rows], values[rows + 1] = start, slot
+        inputs.copy_(values)
+        replay()
