@@ -32,6 +32,7 @@ from pipeline.stepaudio.vocoder.slab import SlabPool
 from pipeline.stepaudio.vocoder.stream import Utterance
 
 RECENT_FRAMES = 96  # the estimator sees the prompt and the last 1.92 s before a chunk
+RECORDED_ON = "cuda"  # where to launch a kernel takes longer than it runs
 SLAB_BYTES = 2**27  # finished streams' caches are kept for the next ones up to this
 SLAB_SHARE = 0.75  # on a device with a cap: of what streams may take, the rest is the encoder's
 
@@ -88,8 +89,12 @@ class StepWaveDecoder:
         self._chunk_rows = tuple(chunk_rows)
         self._recent_frames, self._max_batch = recent_frames, max_batch
         self._prompt_memory_bytes = prompt_memory_bytes
-        self.memory = self._planned(None)
-        is_recorded = graphs and self._model.device.type == "cuda" and recent_frames is not None
+        is_recorded = (
+            graphs and self._model.device.type == RECORDED_ON and recent_frames is not None
+        )
+        self.memory = self._planned(self._record_room() if is_recorded else None)
+        if device_bytes is not None and device_bytes <= self.memory.shared_bytes:
+            is_recorded = False  # no stream will fit: whoever reads `memory` can say so
         if is_recorded:
             self.record_steps(CudaRecorder())
         slab_bytes = SLAB_BYTES
@@ -108,11 +113,14 @@ class StepWaveDecoder:
 
         Look-back must be bounded: a past that grows without end has no slab to be read from.
         """
-        assert self._recent_frames is not None
-        per_row = self._model.config.encoder.up_stride
-        room = RecordRoom.of(per_row, self._recent_frames, self._chunk_rows, self._max_batch)
+        room = self._record_room()
         self._model.record_steps(record, room)
         self.memory = self._planned(room)
+
+    def _record_room(self) -> RecordRoom:
+        assert self._recent_frames is not None
+        per_row = self._model.config.encoder.up_stride
+        return RecordRoom.of(per_row, self._recent_frames, self._chunk_rows, self._max_batch)
 
     def _planned(self, room: RecordRoom | None) -> VocoderMemory:
         return VocoderMemory.of(

@@ -20,7 +20,7 @@ from pipeline.contracts import VoicePrompt
 from pipeline.stepaudio import tokens
 from pipeline.stepaudio.config import VocoderConfig
 from pipeline.stepaudio.recording import Replay
-from pipeline.stepaudio.vocoder import step_records
+from pipeline.stepaudio.vocoder import step_records, wave_decoder
 from pipeline.stepaudio.vocoder.flow import Flow, FlowCache, Schedule, stretch_mel
 from pipeline.stepaudio.vocoder.flow_batch import StreamChunk, inference_chunks
 from pipeline.stepaudio.vocoder.memory_plan import (
@@ -388,9 +388,12 @@ def test_the_plan_counts_what_records_take(directory: Path) -> None:
     decoder.close()
 
 
-def test_what_most_streams_meet_is_recorded_at_start(directory: Path) -> None:
-    decoder = decoder_of(directory)
-    decoder._record_common()
+def test_on_a_gpu_what_most_streams_meet_is_recorded_at_start(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wave_decoder, "RECORDED_ON", "cpu")
+    monkeypatch.setattr(wave_decoder, "CudaRecorder", lambda: run_again)
+    decoder = StepWaveDecoder(directory, threads=1, steps=STEPS, device_bytes=2**32)
     records = decoder._model.records
     assert records is not None
     common = set(records._recorded)
@@ -399,4 +402,13 @@ def test_what_most_streams_meet_is_recorded_at_start(directory: Path) -> None:
         assert RecordedSize.of(1, 0, prompt) in common
         for past, frames in ((prompt, 20), (prompt, 30), (prompt + 30, 48), (prompt + 96, 96)):
             assert RecordedSize.of(1, past, frames) in common
+    shared_bytes = decoder.memory.shared_bytes
     decoder.close()
+    for settings in (
+        {"graphs": False},
+        {"recent_frames": None},
+        {"device_bytes": shared_bytes // 2},  # start-up is refused by who reads `memory`
+    ):
+        plain = StepWaveDecoder(directory, threads=1, steps=STEPS, **settings)  # type: ignore[arg-type]
+        assert plain._model.records is None
+        plain.close()
