@@ -62,15 +62,13 @@ def compare_file(
 @contextmanager
 def tf32(allowed: bool) -> Iterator[None]:
     """Whether a GPU may round factors of float32 products to 10 bits: convolutions do, unasked."""
-    places = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    before = [place.allow_tf32 for place in places]
-    for place in places:
-        place.allow_tf32 = allowed
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = allowed
     try:
         yield
     finally:
-        for place, was in zip(places, before, strict=True):
-            place.allow_tf32 = was
+        matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
 def _run(path: Path, kind: str, device: str) -> list[Check]:
