@@ -28,8 +28,15 @@ def measure(section: Section) -> None:
         section.facts["note"] = f"no golden files in {directory or 'any of the usual places'}"
         section.left_out.append("every comparison: no golden files")
         section.write()
-    if section.sizes.is_rehearsal:
-        torch.set_num_threads(1)  # as the golden files were made
+    usual_threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the golden files were made
+    try:
+        _compare_all(section, files)
+    finally:
+        torch.set_num_threads(usual_threads)
+
+
+def _compare_all(section: Section, files: list[tuple[Path, str]]) -> None:
     for path, kind in files:
         section.part(path.name, lambda path=path, kind=kind: _compare(section, path, kind), 6)
     for path, kind in files if section.is_cuda else []:
