@@ -73,7 +73,7 @@ def train_f0(recipe: Recipe) -> None:
         edge = F.max_pool1d((target == 0).float(), 3, 1, 1) * (target > 0)
         loss = (error * (1 - 0.7 * edge)).mean()
         relative = (error * F0_UNIT_HZ)[target > 0] / target[target > 0]
-        return loss, {"median_relative": float(relative.median())}
+        return loss, {"median_relative": float(relative.detach().median())}
 
     schedule = Schedule(recipe.cycles("f0"), float(section["lr"]), weight_decay=0.0)
     train(predictor, loss_of, schedule, recipe.directory("f0"), recipe.seed, "f0")

@@ -43,7 +43,9 @@ def main() -> int:
         train_minutes=options.minutes,
         planted=options.plant,
     )
-    return run_sections(names + ["train"] * bool(options.train), plan)
+    if options.train and "train" not in names:
+        names.append("train")
+    return run_sections(names, plan)
 
 
 if __name__ == "__main__":

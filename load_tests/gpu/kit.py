@@ -73,9 +73,9 @@ def run_sections(names: Sequence[str], plan: Plan) -> int:
 
 def _import_all(names: Sequence[str]) -> None:
     """Once for all sections. One that cannot be imported says so itself, in its own results."""
-    for name in names:
-        with suppress(Exception):
-            importlib.import_module(f"load_tests.gpu.{name}")
+    for module in ("torch._inductor", *(f"load_tests.gpu.{name}" for name in names)):
+        with suppress(Exception):  # the profiler imports the first, for some seconds
+            importlib.import_module(module)
     assert not torch.cuda.is_initialized(), "a process that has used the GPU cannot be forked"
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from load_tests.gpu.section import Section
 from load_tests.report import Row
 from pipeline.stepaudio.parity.golden import Check
@@ -26,6 +28,15 @@ def measure(section: Section) -> None:
         section.facts["note"] = f"no golden files in {directory or 'any of the usual places'}"
         section.left_out.append("every comparison: no golden files")
         section.write()
+    usual_threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the golden files were made
+    try:
+        _compare_all(section, files)
+    finally:
+        torch.set_num_threads(usual_threads)
+
+
+def _compare_all(section: Section, files: list[tuple[Path, str]]) -> None:
     for path, kind in files:
         section.part(path.name, lambda path=path, kind=kind: _compare(section, path, kind), 6)
     for path, kind in files if section.is_cuda else []:

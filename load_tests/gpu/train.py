@@ -25,7 +25,7 @@ from training.config import DEFAULT_CONFIG, Recipe, load_recipe
 from training.loop import LOG_EVERY, read_log
 from training.run import run_stage
 
-FULL_CORPUS, REHEARSED_CORPUS = CorpusSize(8, 12), CorpusSize(2, 4)
+FULL_CORPUS, REHEARSED_CORPUS = CorpusSize(8, 6), CorpusSize(2, 4)
 MOST_THREADS = 8
 CPU_STEPS = 12
 TRIAL_STEPS = LOG_EVERY + 1
@@ -107,7 +107,7 @@ class _Subject:
         return read_log(recipe.directory(self.stage))
 
     def speed(self, device: str) -> list[Row]:
-        """Steps a second, the first not counted."""
+        """Steps a second, the first not counted; k-means is, where a stage begins codes by it."""
         if self._section.sizes.is_rehearsal:
             steps = REHEARSED_STEPS
         else:

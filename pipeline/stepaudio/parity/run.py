@@ -62,15 +62,18 @@ def compare_file(
 @contextmanager
 def tf32(allowed: bool) -> Iterator[None]:
     """Whether a GPU may round factors of float32 products to 10 bits: convolutions do, unasked."""
-    places = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    before = [place.allow_tf32 for place in places]
-    for place in places:
-        place.allow_tf32 = allowed
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = bool(products.allow_tf32), bool(convolutions.allow_tf32)
+    _set_tf32(allowed, allowed)
     try:
         yield
     finally:
-        for place, was in zip(places, before, strict=True):
-            place.allow_tf32 = was
+        _set_tf32(*before)
+
+
+def _set_tf32(products: bool, convolutions: bool) -> None:
+    torch.backends.cuda.matmul.allow_tf32 = products
+    torch.backends.cudnn.allow_tf32 = convolutions
 
 
 def _run(path: Path, kind: str, device: str) -> list[Check]:

@@ -7,12 +7,15 @@ import importlib
 import sys
 from functools import lru_cache
 from importlib import util
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pipeline.stepaudio.tokenizer.features import kaldi_fbank
+
+_UNUSED = ("funasr.frontends.eend_ola_feature",)  # for diarization; needs librosa
 
 INT16_SCALE = 1 << 15  # Kaldi features are of int16-sized samples
 MS_PER_S = 1000
@@ -25,13 +28,14 @@ def funasr_classes() -> tuple[Any, Any]:
     `import funasr` itself imports every model it has, which takes seconds and prints; the two
     modules needed take a tenth of a second. So they are imported below a package whose `__init__`
     has not run, and the module table is restored, so that a later `import funasr` finds nothing
-    half-done.
+    half-done. What they import of others and never call with us is an empty module meanwhile.
     """
     spec = util.find_spec("funasr")
     if spec is None:
         raise ImportError("the funasr package is not installed")
     saved = {name: sys.modules.pop(name) for name in list(sys.modules) if _is_funasr(name)}
     sys.modules["funasr"] = util.module_from_spec(spec)
+    sys.modules |= {name: ModuleType(name) for name in _UNUSED}
     try:
         encoder = importlib.import_module("funasr.models.scama.encoder")
         frontend = importlib.import_module("funasr.frontends.wav_frontend")

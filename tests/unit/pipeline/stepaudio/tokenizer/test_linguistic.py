@@ -253,7 +253,7 @@ def test_funasr_is_not_left_half_imported() -> None:
         "assert not [m for m in sys.modules if m.startswith('funasr')]\n"
         "first = funasr_classes()\n"
         "assert first is funasr_classes()\n"
-        "heavy = ('funasr', 'numba', 'torchaudio')\n"
+        "heavy = ('funasr', 'librosa', 'numba', 'torchaudio')\n"
         "left = [m for m in sys.modules if m.partition('.')[0] in heavy]\n"
         "assert not left, left\n"
     )
