@@ -11,6 +11,7 @@ fails, are in DIR/gpu_NAME.json as soon as they are known; no section stops anot
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="load_tests/gpu/run", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--out", type=Path, required=True, help="directory of the JSON files")
-    parser.add_argument("--sections", help=f"some of {','.join(SECTIONS)}; left out: all but train")
+    parser.add_argument("--sections", help=f"some of {','.join(SECTIONS)}, NAME:SECONDS bounds one; left out: all but train"
     parser.add_argument("--rehearse", action="store_true", help="on the CPU, at small sizes")
     parser.add_argument("--budget-s", type=float, default=480, help="of all sections together")
     parser.add_argument("--commit", default="", help="for the JSON, where there is no git")
@@ -30,7 +31,9 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=1.0, help="of --train")
     parser.add_argument("--plant", metavar="SECTION", help="make a section fail, to see the rest")
     options = parser.parse_args()
-    names = options.sections.split(",") if options.sections else list(SECTIONS)
+    wanted = options.sections.split(",") if options.sections else list(SECTIONS)
+    limits_s = {name: float(limit) for name, _, limit in (w.partition(":") for w in wanted) if limit}
+    names = [name.partition(":")[0] for name in wanted]
     if unknown := sorted({*names, *filter(None, [options.plant])} - {*SECTIONS, "train"}):
         parser.error(f"no section is called {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
     plan = Plan(
@@ -42,9 +45,12 @@ def main() -> int:
         train=options.train,
         train_minutes=options.minutes,
         planted=options.plant,
+        limits_s=limits_s,
     )
     if options.train and "train" not in names:
         names.append("train")
+    logging.basicConfig(level=logging.WARNING, format="    %(message)s")
+    logging.getLogger("pipeline").setLevel(logging.INFO)  # which kernels were chosen
     return run_sections(names, plan)
 
 

@@ -11,9 +11,9 @@ import importlib
 import json
 import multiprocessing
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -49,6 +49,7 @@ class Plan:
     train: str | None = None
     train_minutes: float = 1.0
     planted: str | None = None
+    limits_s: Mapping[str, float] = field(default_factory=dict)
 
 
 def run_sections(names: Sequence[str], plan: Plan) -> int:
@@ -80,6 +81,8 @@ def _import_all(names: Sequence[str]) -> None:
 
 
 def _limit_s(name: str, plan: Plan) -> float:
+    if name in plan.limits_s:
+        return plan.limits_s[name]
     if name == "train":
         return 60 * plan.train_minutes + 30
     return _REHEARSAL_S if plan.is_rehearsal else _LIMITS_S[name]
