@@ -22,7 +22,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="load_tests/gpu/run", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--out", type=Path, required=True, help="directory of the JSON files")
-    parser.add_argument("--sections", help=f"some of {','.join(SECTIONS)}, NAME:SECONDS bounds one; left out: all but train"
+    some = f"some of {','.join(SECTIONS)}; NAME:SECONDS bounds one; left out: all but train"
+    parser.add_argument("--sections", help=some)
     parser.add_argument("--rehearse", action="store_true", help="on the CPU, at small sizes")
     parser.add_argument("--budget-s", type=float, default=480, help="of all sections together")
     parser.add_argument("--commit", default="", help="for the JSON, where there is no git")
@@ -32,8 +33,8 @@ def main() -> int:
     parser.add_argument("--plant", metavar="SECTION", help="make a section fail, to see the rest")
     options = parser.parse_args()
     wanted = options.sections.split(",") if options.sections else list(SECTIONS)
-    limits_s = {name: float(limit) for name, _, limit in (w.partition(":") for w in wanted) if limit}
-    names = [name.partition(":")[0] for name in wanted]
+    bounds = [name.partition(":") for name in wanted]
+    names = [name for name, _, _ in bounds]
     if unknown := sorted({*names, *filter(None, [options.plant])} - {*SECTIONS, "train"}):
         parser.error(f"no section is called {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
     plan = Plan(
@@ -45,7 +46,7 @@ def main() -> int:
         train=options.train,
         train_minutes=options.minutes,
         planted=options.plant,
-        limits_s=limits_s,
+        limits_s={name: float(limit_s) for name, _, limit_s in bounds if limit_s},
     )
     if options.train and "train" not in names:
         names.append("train")
