@@ -19,6 +19,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
 from pipeline.stepaudio.config import F0Config, HiftConfig
+from pipeline.stepaudio.vocoder.fixed_fourier import FixedFourier
 
 F0_LAYERS = 5
 F0_KERNEL = 3
@@ -58,7 +59,7 @@ class Snake(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         alpha = self.alpha[:, None]  # [C, 1]
-        return x + torch.sin(x * alpha).square() / (alpha + SNAKE_EPS)
+        return torch.addcdiv(x, torch.sin(x * alpha).square(), alpha + SNAKE_EPS)
 
 
 class ResBlock(nn.Module):
@@ -117,7 +118,8 @@ class HarmonicSource(nn.Module):
         phase = self._interpolate(self.cycles(f0, start), start)
         sines = self.amplitude * torch.sin(2 * torch.pi * (phase % 1)).to(f0.dtype)  # [B, L, H]
         voiced = (f0 > self.voiced_above_hz).to(f0.dtype)
-        voiced = voiced.repeat_interleave(self.samples_per_frame, dim=1)[..., None]  # [B, L, 1]
+        voiced = voiced[..., None].expand(-1, -1, self.samples_per_frame)
+        voiced = voiced.flatten(1, 2)[..., None]  # [B, L, 1]
         level = voiced * self.sigma + (1 - voiced) * self.amplitude * UNVOICED_NOISE
         return torch.tanh(self.l_linear(sines * voiced + level * noise)).transpose(1, 2)
 
@@ -147,7 +149,7 @@ class Hift(nn.Module):
         super().__init__()
         self.n_fft, self.hop = config.istft_params.n_fft, config.istft_params.hop_len
         self.slope, self.limit = config.lrelu_slope, config.audio_limit
-        self.samples_per_frame = config.samples_per_frame
+        self.n_mels, self.samples_per_frame = config.in_channels, config.samples_per_frame
         self.n_kernels = len(config.resblock_kernel_sizes)
         n_stft = self.n_fft + 2  # real and imaginary halves
         widths = [config.base_channels >> i for i in range(len(config.upsample_rates) + 1)]
@@ -192,22 +194,26 @@ class Hift(nn.Module):
         """
         return self.decode(mel, self.m_source(self.f0_predictor(mel), noise))
 
-    def decode(self, mel: Tensor, source: Tensor) -> Tensor:
+    def decode(self, mel: Tensor, source: Tensor, fourier: FixedFourier | None = None) -> Tensor:
         """mel [B, M, T], source [B, 1, L] → samples [B, L] within the audio limit.
 
-        L is T * samples_per_frame.
+        L is T * samples_per_frame. fourier: of `n_fft`, `hop` and `window`, where work is recorded.
         """
-        spectrum = torch.stft(
-            source.squeeze(1), self.n_fft, self.hop, window=self.window, return_complex=True
-        )
-        x = self._upsample(mel, torch.cat((spectrum.real, spectrum.imag), dim=1))
+        x = self._upsample(mel, self._stft(source) if fourier is None else fourier.stft(source))
         n_bins = self.n_fft // 2 + 1
         magnitude = x[:, :n_bins].exp().clamp(max=MAX_MAGNITUDE)
         phase = x[:, n_bins:].sin()  # bounded on purpose: the model was trained so
-        samples = torch.istft(
-            torch.polar(magnitude, phase), self.n_fft, self.hop, window=self.window
+        inverse = self._istft if fourier is None else fourier.istft
+        return inverse(magnitude, phase).clamp(-self.limit, self.limit)
+
+    def _stft(self, source: Tensor) -> Tensor:
+        spectrum = torch.stft(
+            source.squeeze(1), self.n_fft, self.hop, window=self.window, return_complex=True
         )
-        return samples.clamp(-self.limit, self.limit)
+        return torch.cat((spectrum.real, spectrum.imag), dim=1)
+
+    def _istft(self, magnitude: Tensor, phase: Tensor) -> Tensor:
+        return torch.istft(torch.polar(magnitude, phase), self.n_fft, self.hop, window=self.window)
 
     def _upsample(self, mel: Tensor, source: Tensor) -> Tensor:
         """mel [B, M, T], source spectrum [B, n_fft + 2, F] → log-magnitude and phase.

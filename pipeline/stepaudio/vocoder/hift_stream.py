@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pipeline.stepaudio.vocoder.fixed_fourier import FixedFourier
 from pipeline.stepaudio.vocoder.hift import Hift, source_noise
 
 HELD_FRAMES = 8  # newest frames: run, held back, and run again when their future is known
@@ -47,13 +48,37 @@ def decode_chunk(
     mel: [1, M, T] with T ≥ 1. Unless `last`, the newest HELD_FRAMES are held back. Returns samples
     [1, L] and the state; over all chunks L adds up to samples_per_frame for every frame.
     """
+    return advance(hift, mel, state, chunk_noise(hift, mel, state, seed), last=last)
+
+
+def chunk_noise(hift: Hift, mel: Tensor, state: HiftState, seed: int) -> Tensor:
+    """The source's noise for a chunk and what is run again before it, [1, L, H]."""
+    source, n_frames = hift.m_source, state.mel.shape[2] + mel.shape[2]
+    sizes = (source.samples_per_frame, source.n_sines)
+    return source_noise(seed, state.first_frame, n_frames, *sizes, mel.device)
+
+
+def advance(
+    hift: Hift,
+    mel: Tensor,
+    state: HiftState,
+    noise: Tensor,
+    *,
+    last: bool,
+    fourier: FixedFourier | None = None,
+) -> tuple[Tensor, HiftState]:
+    """`decode_chunk` with its noise given, for B streams at equal sizes: all tensors are [B, ...].
+
+    The next state's `first_frame` follows the given one's. fourier: see `Hift.decode`; with it,
+    nothing here waits for the device.
+    """
     mel = torch.cat((state.mel, mel), dim=2)
     n_frames, n_done = mel.shape[2], state.f0.shape[1]
     f0 = torch.cat((state.f0, hift.f0_predictor(mel)[:, n_done:]), dim=1)
     source = hift.m_source
     size = source.samples_per_frame
-    noise = source_noise(seed, state.first_frame, n_frames, size, source.n_sines, mel.device)
-    samples = hift.decode(mel, source(f0, noise, state.cycles))[:, n_done * size :]
+    excitation = source(f0, noise, state.cycles)
+    samples = hift.decode(mel, excitation, fourier)[:, n_done * size :]
     samples = cross_fade(state.tail, samples)
     n_held = 0 if last else min(HELD_FRAMES, n_frames - n_done)
     n_final = n_frames - n_held

@@ -30,6 +30,10 @@ PROMPT_UNIT = 64  # beyond: a prompt of six seconds is padded by a twentieth
 KEYS_UNIT, JOINED_KEYS_UNIT = 128, 256  # a hidden key costs little, a record of its own more
 RECORDS = 64  # what a service meets often; a new one costs about one step that is not recorded
 RECORD_BYTES = 2**22  # of the device, for a recorded step of some 400 launches
+HIFT_RECORDS = 24  # sizes of HiFT's chunks, see `hift_records`
+HIFT_RECORD_BYTES = 2**23  # of the device, for some 600 launches
+HIFT_FRAME_BYTES = 2**19  # activations, noise and phase of a frame in the widest record
+HIFT_PAST_FRAMES = 16  # that HiFT runs again before a chunk, see `hift_stream`
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,13 +163,14 @@ class VocoderMemory:
         """kept_bytes: weights and kept prompts. room: of recorded steps, None without them.
 
         A batch joins its streams' caches for one Euler step at a time; streams with the prompts of
-        ten seconds are assumed. With recorded steps that happens in their room.
+        ten seconds are assumed. With recorded steps that happens in their room, and HiFT's chunks
+        are recorded too.
         """
         slab = SlabShape.of(config.estimator, steps)
         rows = JOINED_PROMPT_ROWS + max(chunk_rows) + (recent_frames or 0)
         batch_bytes = max_batch * rows * config.encoder.up_stride * slab.frame_bytes // steps
         if room is not None:
-            batch_bytes = room.size_bytes(slab)
+            batch_bytes = room.size_bytes(slab) + _hift_record_bytes(config, chunk_rows, max_batch)
         return cls(
             slab=slab,
             lookahead_rows=config.encoder.pre_lookahead_len,
@@ -192,6 +197,17 @@ class VocoderMemory:
         schedule = chunk_schedule(self.chunk_rows, first_rows)
         encoder_bytes = (prompt_rows + UTTERANCE_ROWS) * self.encoder_row_bytes
         return self.slab.slab_bytes(self.slab_frames(prompt_rows, schedule)) + encoder_bytes
+
+
+def joined_rows(n_streams: int) -> int:
+    """Rows of HiFT's record for so many streams: the next power of two."""
+    return 1 << (n_streams - 1).bit_length()
+
+
+def _hift_record_bytes(config: VocoderConfig, chunk_rows: tuple[int, ...], max_batch: int) -> int:
+    chunk = min(max(chunk_rows) * config.encoder.up_stride, CHUNK_FRAMES)
+    n_frames = joined_rows(max_batch) * (HIFT_PAST_FRAMES + chunk)
+    return n_frames * HIFT_FRAME_BYTES + HIFT_RECORDS * HIFT_RECORD_BYTES
 
 
 def _encoder_row_bytes(config: EncoderConfig) -> int:

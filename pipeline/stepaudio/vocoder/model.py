@@ -6,7 +6,7 @@ Knows no stream and no thread.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from pipeline.stepaudio.recording import Recorder
 from pipeline.stepaudio.vocoder.flow import Flow, stretch_mel
 from pipeline.stepaudio.vocoder.flow_batch import WholeUtterance, inference_batch
 from pipeline.stepaudio.vocoder.hift import Hift, source_noise
+from pipeline.stepaudio.vocoder.hift_records import HiftRecords
 from pipeline.stepaudio.vocoder.memory_plan import RecordRoom, SlabShape
 from pipeline.stepaudio.vocoder.step_records import StepRecords
 from pipeline.stepaudio.weights import load_strict, read_torch
@@ -60,12 +61,14 @@ class VocoderModel:
         self.config, self.flow, self.hift = config, flow, hift
         self.device, self.seed = device, seed
         self.records: StepRecords | None = None
+        self.hift_records: HiftRecords | None = None
         with torch.inference_mode():
             self.schedule = flow.schedule(steps)
 
     @classmethod
     def load(cls, vocoder_dir: Path, device: torch.device, steps: int, seed: int) -> VocoderModel:
         """Raises CheckpointError for files that do not fit."""
+        fix_kernels(device)
         config = VocoderConfig.load(vocoder_dir)
         _check_rates(config)
         flow = Flow(config, seed)
@@ -82,6 +85,11 @@ class VocoderModel:
         shape = SlabShape.of(self.config.estimator, len(self.schedule.step_sizes))
         self.records = StepRecords(self.flow.decoder, self.schedule, shape, room, record)
         self.flow.decoder.recorded = self.records
+
+    @torch.inference_mode()
+    def record_hift(self, record: Recorder, chunk_frames: Collection[int], max_batch: int) -> None:
+        """From now on HiFT's chunks of these lengths are replayed; see `HiftRecords`."""
+        self.hift_records = HiftRecords(self.hift, self.seed, chunk_frames, max_batch, record)
 
     @property
     def weight_bytes(self) -> int:
@@ -142,6 +150,17 @@ class VocoderModel:
             self.seed, 0, mel.shape[2], source.samples_per_frame, source.n_sines, mel.device
         )
         return to_audio(self.hift(mel, noise))
+
+
+def fix_kernels(device: torch.device) -> None:
+    """On CUDA, of all kernels of a convolution take one that gives equal bits every time.
+
+    By default cuDNN may choose one that adds up in whatever order its threads come: at some sizes
+    it does for HiFT's upsampling. For the whole process, as torch has it.
+    """
+    if device.type == "cuda":
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False  # else what is fastest today decides
 
 
 def to_audio(samples: Tensor) -> Float32Array:

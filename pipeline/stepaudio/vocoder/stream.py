@@ -18,6 +18,7 @@ from pipeline.contracts import Float32Array, VoicePrompt
 from pipeline.stepaudio.vocoder.decode_worker import Job
 from pipeline.stepaudio.vocoder.flow import FlowCache, StepCaches
 from pipeline.stepaudio.vocoder.flow_batch import StreamChunk, inference_chunks
+from pipeline.stepaudio.vocoder.hift_records import HiftRecords
 from pipeline.stepaudio.vocoder.hift_stream import HiftState, decode_chunk
 from pipeline.stepaudio.vocoder.memory_plan import VocoderMemory
 from pipeline.stepaudio.vocoder.model import SILENCE, VocoderModel, to_audio
@@ -155,10 +156,11 @@ class Utterance:
         results = inference_chunks(
             first._model.flow, chunks, first._model.schedule, first._recent_frames, on_step
         )
-        return [
-            u._emit(mel, cache, last=False)
-            for u, (mel, cache) in zip(utterances, results, strict=True)
-        ]
+        records = first._model.hift_records
+        if records is not None and records.takes(results[0][0], last=False):
+            return _replayed(records, utterances, results)
+        pairs = zip(utterances, results, strict=True)
+        return [u._emit(mel, cache, last=False) for u, (mel, cache) in pairs]
 
     def _chunk(self) -> StreamChunk:
         assert self._flow_cache is not None, "streams share a batch only after their prompts"
@@ -180,13 +182,35 @@ class Utterance:
 
     def _emit(self, mel: Tensor, cache: FlowCache, *, last: bool) -> Float32Array:
         """The chunk's mel as sound; keeps what the next chunk needs."""
-        self._flow_cache = self._recordable(cache)
-        state = self._hift_state or HiftState.start(mel)
-        samples, self._hift_state = decode_chunk(
-            self._model.hift, mel, state, self._model.seed, last=last
+        records = self._model.hift_records
+        if records is not None and records.takes(mel, last=last):
+            return _replayed(records, [self], [(mel, cache)])[0]
+        samples, state = decode_chunk(
+            self._model.hift, mel, self._state_before(mel), self._model.seed, last=last
         )
+        self._go_on(cache, state)
         return to_audio(samples)
+
+    def _state_before(self, mel: Tensor) -> HiftState:
+        return self._hift_state or HiftState.start(mel)
+
+    def _go_on(self, cache: FlowCache, state: HiftState) -> None:
+        self._flow_cache, self._hift_state = self._recordable(cache), state
 
     def _on_step(self) -> None:
         if self.stopped.is_set():
             raise _StoppedError
+
+
+def _replayed(
+    records: HiftRecords,
+    utterances: Sequence[Utterance],
+    results: Sequence[tuple[Tensor, FlowCache]],
+) -> list[Float32Array]:
+    """`Utterance._emit` of several streams in one replay."""
+    mels = [mel for mel, _ in results]
+    states = [u._state_before(mel) for u, mel in zip(utterances, mels, strict=True)]
+    heard = records(mels, states)
+    for utterance, (_, cache), (_, state) in zip(utterances, results, heard, strict=True):
+        utterance._go_on(cache, state)
+    return [to_audio(samples) for samples, _ in heard]

@@ -27,7 +27,7 @@ from pipeline.stepaudio.vocoder.flow import DEFAULT_SEED, DEFAULT_STEPS
 from pipeline.stepaudio.vocoder.memory_plan import RecordRoom, VocoderMemory
 from pipeline.stepaudio.vocoder.model import SILENCE, VocoderModel
 from pipeline.stepaudio.vocoder.prompt_memory import OwnedMemory, PromptMemory
-from pipeline.stepaudio.vocoder.schedule import CHUNK_ROWS, chunk_schedule
+from pipeline.stepaudio.vocoder.schedule import CHUNK_ROWS, MIN_FIRST_ROWS, chunk_schedule
 from pipeline.stepaudio.vocoder.slab import SlabPool
 from pipeline.stepaudio.vocoder.stream import Utterance
 
@@ -52,7 +52,7 @@ class StepWaveDecoder:
     depend on what runs beside it; 1 keeps the same request the same bytes.
     prompt_memory_bytes: what may be kept of voices between streams; 0 keeps nothing.
     device_bytes: the decoder's cap on its device, None where it has none.
-    graphs: on CUDA, replay Euler steps of streams from recorded graphs.
+    graphs: on CUDA, replay Euler steps and HiFT of streams from recorded graphs.
     `memory` says what streams take of the device.
     Raises CheckpointError for files that do not fit, ConfigError for impossible settings.
     """
@@ -109,12 +109,14 @@ class StepWaveDecoder:
             self._worker.submit(Job(partial(_guarded, self._record_common))).result()
 
     def record_steps(self, record: Recorder) -> None:
-        """From now on Euler steps are replayed from records. No stream may be open.
+        """From now on Euler steps and HiFT are replayed from records. No stream may be open.
 
         Look-back must be bounded: a past that grows without end has no slab to be read from.
         """
         room = self._record_room()
         self._model.record_steps(record, room)
+        frames = {n for chunks in self._common_chunks() for n in chunks}
+        self._model.record_hift(record, frames, self._max_batch)
         self.memory = self._planned(room)
 
     def _record_room(self) -> RecordRoom:
@@ -135,10 +137,20 @@ class StepWaveDecoder:
 
     def _record_common(self) -> Float32Array:
         assert self._model.records is not None
+        assert self._model.hift_records is not None
         assert self._recent_frames is not None
-        frames = {rows * self.memory.frames_per_row for rows in self._chunk_rows}
-        self._model.records.record_common(sorted(frames), self._recent_frames)
+        usual, quick = self._common_chunks()
+        self._model.records.record_common(sorted(set(usual)), self._recent_frames)
+        self._model.hift_records.record_common(usual, self._max_batch)
+        self._model.hift_records.record_common(quick, 1)
         return SILENCE
+
+    def _common_chunks(self) -> tuple[list[int], list[int]]:
+        """Frames of a stream's chunks: as scheduled, and with the smallest first one."""
+        schedules = (self._chunk_rows, chunk_schedule(self._chunk_rows, MIN_FIRST_ROWS))
+        per_row = self._model.config.encoder.up_stride
+        usual, quick = ([rows * per_row for rows in schedule] for schedule in schedules)
+        return usual, quick
 
     @property
     def active_streams(self) -> int:

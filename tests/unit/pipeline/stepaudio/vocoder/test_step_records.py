@@ -402,6 +402,8 @@ def test_on_a_gpu_what_most_streams_meet_is_recorded_at_start(
         assert RecordedSize.of(1, 0, prompt) in common
         for past, frames in ((prompt, 20), (prompt, 30), (prompt + 30, 48), (prompt + 96, 96)):
             assert RecordedSize.of(1, past, frames) in common
+    assert decoder._model.hift_records is not None
+    assert {size.new for size in decoder._model.hift_records._recorded} == {10, 20, 30, 48, 96}
     shared_bytes = decoder.memory.shared_bytes
     decoder.close()
     for settings in (
@@ -411,4 +413,5 @@ def test_on_a_gpu_what_most_streams_meet_is_recorded_at_start(
     ):
         plain = StepWaveDecoder(directory, threads=1, steps=STEPS, **settings)  # type: ignore[arg-type]
         assert plain._model.records is None
+        assert plain._model.hift_records is None
         plain.close()
