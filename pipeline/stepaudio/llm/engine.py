@@ -99,6 +99,7 @@ class Engine:
         prefix_cache_bytes: int = 0,
         quantization: str = "none",
         takes_weights: bool = False,
+        fused: bool | None = None,
     ) -> None:
         """Allocates the cache and starts the worker.
 
@@ -107,7 +108,7 @@ class Engine:
         prefill_chunk_tokens: most prompt tokens between two steps; fewer while streams run, where
         a chunk's size changes no bit (see PrefillPace). chunk_tokens: tokens of a
         TokenChunk, whole groups. prefix_cache_bytes: how much of voices' prompt prefixes is kept.
-        quantization, takes_weights: see Step1Runner.
+        quantization, takes_weights, fused: see Step1Runner; fused draws too.
         Raises ConfigError, CheckpointError.
         """
         if chunk_tokens < GROUP_TOKENS or chunk_tokens % GROUP_TOKENS:
@@ -126,8 +127,9 @@ class Engine:
             max_context_tokens=max_context_tokens,
             quantization=quantization,
             takes_weights=takes_weights,
+            fused=fused,
         )
-        self._sampler = Sampler(vocabulary, self._runner.device)
+        self._sampler = Sampler(vocabulary, self._runner.device, fused=fused)
         self._vocabulary = vocabulary
         self._queue_size, self._queue_timeout_s = queue_size, queue_timeout_s
         self._prefill_chunk_tokens, self._chunk_tokens = prefill_chunk_tokens, chunk_tokens
