@@ -108,7 +108,7 @@ class Engine:
         prefill_chunk_tokens: most prompt tokens between two steps; fewer while streams run, where
         a chunk's size changes no bit (see PrefillPace). chunk_tokens: tokens of a
         TokenChunk, whole groups. prefix_cache_bytes: how much of voices' prompt prefixes is kept.
-        quantization, takes_weights, fused: see Step1Runner; fused: of the draw too.
+        quantization, takes_weights, fused: see Step1Runner; fused draws too.
         Raises ConfigError, CheckpointError.
         """
         if chunk_tokens < GROUP_TOKENS or chunk_tokens % GROUP_TOKENS:
