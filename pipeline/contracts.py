@@ -196,6 +196,40 @@ class AudioChunk:
     last: bool
 
 
+class Verdict(StrEnum):
+    """What is wrong with an answer, if anything; the later, the worse."""
+
+    OK = "ok"
+    SHORT = "short"  # stopped before the text can have been said
+    LOOP = "loop"
+    ENDLESS = "endless"  # ran into its bound without a stop
+
+
+_SEVERITY = tuple(Verdict)
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """The verdict on an answer so far, and whether it is the second one that was drawn.
+
+    Of several answers in a row: the worst verdict, and whether any is a second one.
+    """
+
+    verdict: Verdict = Verdict.OK
+    is_retried: bool = False
+
+    def merged(self, other: Quality) -> Quality:
+        """Of this answer and another."""
+        worse = max(self.verdict, other.verdict, key=_SEVERITY.index)
+        return Quality(worse, self.is_retried or other.is_retried)
+
+    def __str__(self) -> str:
+        return f"{self.verdict}; retried" if self.is_retried else str(self.verdict)
+
+
+GOOD = Quality()
+
+
 @dataclass(frozen=True, slots=True)
 class StageTimes:
     """Where a request's time went, seconds.
@@ -218,6 +252,22 @@ class StageTimes:
     def rtf(self) -> float:
         """Real-time factor: processing seconds per second of audio; lower is better."""
         return self.total_s / self.audio_s if self.audio_s else 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SpeechChunk:
+    """A piece of speech with the account of where time went so far.
+
+    samples: float32 (n,), 24 kHz mono. last: no chunk follows.
+    llm_s: seconds spent waiting for tokens. vocoder_s: seconds spent turning tokens into audio.
+    quality: what the guard thinks of the answer so far.
+    """
+
+    samples: Float32Array
+    last: bool
+    llm_s: float
+    vocoder_s: float
+    quality: Quality = GOOD
 
 
 class VoiceEncoder(Protocol):

@@ -14,19 +14,21 @@ import numpy as np
 from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
 
+from pipeline.chain import Script
 from pipeline.contracts import (
     NO_LIMIT_TOKENS,
     AudioChunk,
     Int32Array,
     ReferenceClip,
     Sampling,
+    SpeechChunk,
     SpeechRequest,
     TokenChunk,
     VoicePrompt,
     VoiceReference,
     Warping,
 )
-from pipeline.synthesis import ResolvedVoice, Script, SpeechChunk
+from pipeline.synthesis import ResolvedVoice
 
 SAMPLES_PER_GROUP = 2880  # 120 ms at 24 kHz
 

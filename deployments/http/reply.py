@@ -24,16 +24,10 @@ from deployments.http.errors import PublicError
 from deployments.http.reply_codec import ReplyCodec
 from deployments.telemetry.metrics import RequestMetrics
 from pipeline.continuity import PlaybackMeter
-from pipeline.contracts import StageTimes
+from pipeline.contracts import SpeechChunk, StageTimes
 from pipeline.errors import AudioError, InputError, StageError, TooLargeError
-from pipeline.synthesis import (
-    Speaker,
-    SpeechChunk,
-    StopWatch,
-    VoiceResolver,
-    stage_line,
-    synthesize,
-)
+from pipeline.synthesis import Speaker, VoiceResolver, synthesize
+from pipeline.timing import StopWatch, stage_line
 
 logger = logging.getLogger(__name__)
 

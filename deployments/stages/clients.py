@@ -39,6 +39,7 @@ from pipeline.contracts import (
     Int32Array,
     ReferenceClip,
     Sampling,
+    SpeechChunk,
     SpeechRequest,
     TokenChunk,
     VoicePrompt,
@@ -50,7 +51,6 @@ from pipeline.errors import (
     StageUnavailableError,
     TimbreError,
 )
-from pipeline.synthesis import SpeechChunk
 
 ATTEMPTS = 3  # per request and stage, before the first audio only
 RETRY_DELAY_S = 0.25

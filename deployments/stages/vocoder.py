@@ -19,12 +19,19 @@ from deployments.stages.limits import GIB, cap_bytes, claim_device
 from deployments.stages.warm_up import decode_once, warm_up
 from deployments.telemetry.metrics import StageGauge, adopt_serve_logging
 from deployments.telemetry.stage_metrics import StageLoad, Stamped, Transfers, stamped
-from pipeline.contracts import GROUP_S, AudioChunk, SpeechRequest, TokenChunk, VoicePrompt
+from pipeline.chain import ChainedSpeaker
+from pipeline.contracts import (
+    GROUP_S,
+    AudioChunk,
+    SpeechChunk,
+    SpeechRequest,
+    TokenChunk,
+    VoicePrompt,
+)
 from pipeline.errors import ConfigError, TooLargeError
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
 from pipeline.stepaudio.tokens import GROUP_ROWS
 from pipeline.stepaudio.vocoder.memory_plan import VocoderMemory
-from pipeline.synthesis import ChainedSpeaker, SpeechChunk
 
 if TYPE_CHECKING:
     from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder

@@ -18,8 +18,7 @@ from deployments.telemetry.gauges import keep_published
 from deployments.telemetry.refusal_log import ONE_LINE_REFUSALS
 from deployments.telemetry.stage_metrics import StageLoad, StageSeconds
 from pipeline.continuity import Continuity
-from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, StageTimes
-from pipeline.guardrail import Quality
+from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, Quality, StageTimes
 
 OUR_LOGGERS = ("deployments", "pipeline", "cache_store")
 SECONDS_BUCKETS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0]

@@ -19,7 +19,7 @@ from deployments.http.dialects.openai import SpeechOrder
 from deployments.http.edge import Edge
 from deployments.http.ingress import add_error_handlers
 from deployments.http.reply import SpeechReply
-from pipeline.contracts import SpeechRequest, VoicePrompt
+from pipeline.contracts import SpeechChunk, SpeechRequest, VoicePrompt
 from pipeline.errors import (
     AudioError,
     CapacityError,
@@ -30,7 +30,6 @@ from pipeline.errors import (
     TimbreError,
     TooLargeError,
 )
-from pipeline.synthesis import SpeechChunk
 from tests.fakes import FakeVoices
 
 pytestmark = pytest.mark.unit

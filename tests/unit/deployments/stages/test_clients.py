@@ -30,6 +30,7 @@ from deployments.telemetry.stage_metrics import Stamped, stamped
 from pipeline.contracts import (
     ReferenceClip,
     Sampling,
+    SpeechChunk,
     SpeechRequest,
     TokenChunk,
     VoicePrompt,
@@ -41,7 +42,6 @@ from pipeline.errors import (
     StageUnavailableError,
     TextError,
 )
-from pipeline.synthesis import SpeechChunk
 from tests.fakes import FakeHandle, as_ray_raises, voice_prompt
 
 pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("virtual_time")]
