@@ -261,11 +261,6 @@ class Settings(BaseSettings):
         """The model as clients name it: a checkpoint directory's own name."""
         return PurePath(self.model).name
 
-    @property
-    def llm_deployments(self) -> dict[str, str]:
-        """Variants of the LLM, `base` first, and the deployments that run them."""
-        return {BASE_VARIANT: "LLM", **{name: f"LLM-{name}" for name in self.llm_variants}}
-
     def llm_of(self, variant: str) -> tuple[str, LLMSettings]:
         """The checkpoint of a variant, and the settings of its replicas."""
         if variant == BASE_VARIANT:

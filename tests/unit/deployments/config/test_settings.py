@@ -74,7 +74,6 @@ def test_a_variant_is_the_llm_but_for_what_it_says():
             "llm_variants": {"awq": {"model": "/models/awq"}, "bnb": {"quantization": "int4"}},
         }
     )
-    assert settings.llm_deployments == {"base": "LLM", "awq": "LLM-awq", "bnb": "LLM-bnb"}
     assert settings.llm_of("base") == ("/models/base", settings.llm)
     model, awq = settings.llm_of("awq")
     assert (model, awq.slots, awq.queue_size, awq.quantization) == ("/models/awq", 6, 9, "none")
