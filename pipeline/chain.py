@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,6 +19,7 @@ from pipeline.audio.joints import faded
 from pipeline.contracts import (
     GOOD,
     GROUP_TOKENS,
+    NO_TIMES,
     AudioChunk,
     Float32Array,
     Int32Array,
@@ -28,6 +29,8 @@ from pipeline.contracts import (
     SpeechChunk,
     SpeechLM,
     SpeechRequest,
+    StageTimes,
+    Stream,
     TokenChunk,
     Verdict,
     VoicePrompt,
@@ -38,7 +41,7 @@ from pipeline.guardrail import TokenGuard
 from pipeline.stepaudio.tokens import deinterleave
 
 _OTHER_SEED = 0x9E3779B97F4A7C15  # any fixed pattern: the second answer follows from the first seed
-_TRIES, _TRY_AGAIN_S = 60, 0.5  # of a passage behind the first, while the LLM is full
+_TRIES, _TRY_AGAIN_S = 60, 0.5  # of a passage while earlier ones are heard and the LLM is full
 _SEED_STEP = 0x2545F4914F6CDD1D  # any odd number: every passage's seed follows from the request's
 
 
@@ -71,7 +74,7 @@ class PromptWriter(Protocol):
 
 _Piece = TypeVar("_Piece", AudioChunk, TokenChunk)
 # Turns an answer's tokens into pieces: of audio, or of the tokens themselves.
-_Decode: TypeAlias = Callable[[AsyncIterator[TokenChunk]], AsyncGenerator[_Piece]]
+_Decode: TypeAlias = Callable[[Stream[TokenChunk]], Stream[_Piece]]
 
 
 class ChainedSpeaker:
@@ -103,7 +106,7 @@ class ChainedSpeaker:
             take = _Take(script, seed, request.may_reseed, left_tokens, is_begun)
             script, is_joint = None, is_begun
             decode = partial(self._decoder.stream, voice=voice, first_chunk_rows=first_rows)
-            async with aclosing(self._answer(take, decode, account)) as chunks:
+            async with aclosing(_Answer(self._lm, take, decode, account)) as chunks:
                 async for chunk in chunks:
                     if chunk.last and left_tokens - account.answer_tokens >= GROUP_TOKENS:
                         script = await asyncio.to_thread(next, scripts, None)
@@ -126,77 +129,13 @@ class ChainedSpeaker:
         for _ in range(request.iterations - 1 if request.mode is not Mode.CLONE else 0):
             script = await asyncio.to_thread(next, self._prompts.scripts(request, voice))
             take = _Take(script, seed, request.may_reseed, request.sampling.max_tokens)
-            async with aclosing(self._answer(take, _whole_answer, account)) as answer:
+            async with aclosing(_Answer(self._lm, take, _Whole, account)) as answer:
                 ids = (await anext(answer)).ids
             if not len(ids):
                 raise StageError("the model produced no audio for this request; try another seed")
             vq02, vq06 = (codes.astype(np.int16) for codes in deinterleave(ids))
             voice, seed = replace(voice, vq02=vq02, vq06=vq06), _next_seed(seed)
         return voice, seed
-
-    async def _answer(
-        self, take: _Take, decode: _Decode[_Piece], account: _Account
-    ) -> AsyncGenerator[_Piece]:
-        """The pieces of one passage, drawn once more where it may be and must."""
-        for is_retried in (False, True):
-            guard = take.guard()
-            may_retry = take.may_reseed and not is_retried
-            sampling = take.sampling(is_retried=is_retried)
-            stream = partial(self._lm.stream, take.script.prompt_ids, sampling)
-            chunks = _patient(stream) if take.is_begun else stream()
-            pieces = self._attempt(chunks, guard, decode, account)
-            async with aclosing(pieces):
-                async for piece in pieces:
-                    if may_retry and guard.verdict is not Verdict.OK:
-                        break
-                    may_retry = False
-                    account.judged(Quality(guard.verdict, is_retried), guard.n_tokens)
-                    yield piece
-                else:
-                    return
-
-    async def _attempt(
-        self,
-        chunks: AsyncGenerator[TokenChunk],
-        guard: TokenGuard,
-        decode: _Decode[_Piece],
-        account: _Account,
-    ) -> AsyncGenerator[_Piece]:
-        """One answer; pieces without content come at its end alone."""
-        lm_s, vocoder_s = account.llm_s, account.vocoder_s
-        async with aclosing(_WatchedTokens(chunks, guard)) as tokens:
-            async with aclosing(decode(tokens)) as pieces:
-                busy_s = 0.0
-                resumed_s = time.perf_counter()
-                async for piece in pieces:
-                    busy_s += time.perf_counter() - resumed_s
-                    account.llm_s = lm_s + tokens.waited_s
-                    account.vocoder_s = vocoder_s + max(busy_s - tokens.waited_s, 0.0)
-                    yield piece
-                    resumed_s = time.perf_counter()
-
-
-async def _patient(stream: Callable[[], AsyncGenerator[TokenChunk]]) -> AsyncGenerator[TokenChunk]:
-    """A stream of a speech that is being heard: while the LLM is full it is asked again."""
-    for tries_left in range(_TRIES - 1, -1, -1):
-        is_given = False
-        try:
-            async with aclosing(stream()) as chunks:
-                async for chunk in chunks:
-                    is_given = True
-                    yield chunk
-        except CapacityError:
-            if is_given or not tries_left:
-                raise
-            await asyncio.sleep(_TRY_AGAIN_S)
-        else:
-            return
-
-
-async def _whole_answer(tokens: AsyncIterator[TokenChunk]) -> AsyncGenerator[TokenChunk]:
-    """All tokens as one chunk."""
-    ids = [chunk.ids async for chunk in tokens]
-    yield TokenChunk(np.concatenate(ids), last=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,10 +165,9 @@ class _Take:
 
 @dataclass(slots=True)
 class _Account:
-    """Of all answers so far: seconds of both stages, quality; answer_tokens is of the newest."""
+    """Of all answers so far: times, quality; answer_tokens is of the newest."""
 
-    llm_s: float = 0.0
-    vocoder_s: float = 0.0
+    times: StageTimes = NO_TIMES
     quality: Quality = GOOD
     answer_tokens: int = 0
 
@@ -238,33 +176,140 @@ class _Account:
         self.answer_tokens = n_tokens
 
     def chunk(self, samples: Float32Array, *, last: bool) -> SpeechChunk:
-        return SpeechChunk(samples, last, self.llm_s, self.vocoder_s, self.quality)
+        return SpeechChunk(samples, last, self.times, self.quality)
+
+
+class _Answer(Stream[_Piece]):
+    """The pieces of one passage, drawn once more where it may be and must.
+
+    Pieces without content come at its end alone.
+    """
+
+    def __init__(
+        self, lm: SpeechLM, take: _Take, decode: _Decode[_Piece], account: _Account
+    ) -> None:
+        self._draw = partial(_Attempt[_Piece], lm, take, decode, account)
+        self._account = account
+        self._attempt = self._draw(is_retried=False)
+        self._may_retry = take.may_reseed
+
+    async def __anext__(self) -> _Piece:
+        piece = await anext(self._attempt)
+        if self._may_retry and self._attempt.quality.verdict is not Verdict.OK:
+            await self._attempt.aclose()
+            self._attempt = self._draw(is_retried=True)
+            piece = await anext(self._attempt)
+        self._may_retry = False
+        self._account.judged(self._attempt.quality, self._attempt.n_tokens)
+        return piece
+
+    async def aclose(self) -> None:
+        await self._attempt.aclose()
+
+
+class _Attempt(Stream[_Piece]):
+    """One drawing of a passage; writes into the account what it took."""
+
+    def __init__(
+        self,
+        lm: SpeechLM,
+        take: _Take,
+        decode: _Decode[_Piece],
+        account: _Account,
+        *,
+        is_retried: bool,
+    ) -> None:
+        self._is_retried = is_retried
+        self._guard = take.guard()
+        stream = partial(lm.stream, take.script.prompt_ids, take.sampling(is_retried=is_retried))
+        self._tokens = _Tokens(stream, self._guard, _TRIES if take.is_begun else 1)
+        self._pieces = decode(self._tokens)
+        self._account, self._before, self._busy_s = account, account.times, 0.0
+
+    @property
+    def quality(self) -> Quality:
+        """Of what came so far."""
+        return Quality(self._guard.verdict, self._is_retried)
+
+    @property
+    def n_tokens(self) -> int:
+        return self._guard.n_tokens
+
+    async def __anext__(self) -> _Piece:
+        asked_s = time.perf_counter()
+        piece = await anext(self._pieces)
+        self._busy_s += time.perf_counter() - asked_s
+        before, waited_s = self._before, self._tokens.waited_s
+        self._account.times = replace(
+            before,
+            llm_s=before.llm_s + waited_s,
+            llm_work_s=before.llm_work_s + self._tokens.work_s,
+            vocoder_s=before.vocoder_s + max(self._busy_s - waited_s, 0.0),
+        )
+        return piece
+
+    async def aclose(self) -> None:
+        try:
+            await self._pieces.aclose()
+        finally:
+            await self._tokens.aclose()
+
+
+class _Tokens(Stream[TokenChunk]):
+    """The tokens of an answer: shown to the guard, and the seconds counted that were waited.
+
+    tries: how often a full LLM is asked, until it gave something.
+    """
+
+    def __init__(
+        self, stream: Callable[[], Stream[TokenChunk]], guard: TokenGuard, tries: int
+    ) -> None:
+        self._stream, self._guard, self._tries_left = stream, guard, tries
+        self._chunks = stream()
+        self.waited_s = self.work_s = 0.0
+
+    async def __anext__(self) -> TokenChunk:
+        asked_s = time.perf_counter()
+        try:
+            chunk = await self._next()
+        finally:
+            self.waited_s += time.perf_counter() - asked_s
+        self.work_s, self._tries_left = chunk.work_s, 1
+        self._guard.add(chunk)
+        return chunk
+
+    async def _next(self) -> TokenChunk:
+        while True:
+            try:
+                return await anext(self._chunks)
+            except CapacityError:
+                self._tries_left -= 1
+                if not self._tries_left:
+                    raise
+            await self._chunks.aclose()
+            await asyncio.sleep(_TRY_AGAIN_S)
+            self._chunks = self._stream()
+
+    async def aclose(self) -> None:
+        await self._chunks.aclose()
+
+
+class _Whole(Stream[TokenChunk]):
+    """All tokens as one chunk."""
+
+    def __init__(self, tokens: Stream[TokenChunk]) -> None:
+        self._tokens = tokens
+
+    async def __anext__(self) -> TokenChunk:
+        ids = [chunk.ids async for chunk in self._tokens]
+        if not ids:
+            raise StopAsyncIteration
+        return TokenChunk(np.concatenate(ids), last=True)
+
+    async def aclose(self) -> None:
+        await self._tokens.aclose()
 
 
 def _next_seed(seed: int) -> int:
     """The seed of a request's next passage or pass."""
     return (seed + _SEED_STEP) % 2**63
-
-
-class _WatchedTokens:
-    """Passes tokens through, shows them to the guard, counts the seconds waited for them."""
-
-    def __init__(self, chunks: AsyncGenerator[TokenChunk], guard: TokenGuard) -> None:
-        self._chunks = chunks
-        self._guard = guard
-        self.waited_s = 0.0
-
-    def __aiter__(self) -> _WatchedTokens:
-        return self
-
-    async def __anext__(self) -> TokenChunk:
-        asked_s = time.perf_counter()
-        try:
-            chunk = await anext(self._chunks)
-        finally:
-            self.waited_s += time.perf_counter() - asked_s
-        self._guard.add(chunk)
-        return chunk
-
-    async def aclose(self) -> None:
-        await self._chunks.aclose()

@@ -6,10 +6,10 @@ they cross process borders as they are.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ VOICE_PROMPT_SCHEMA = 1  # raise when VoicePrompt's fields change: older records
 Int16Array = NDArray[np.int16]
 Int32Array = NDArray[np.int32]
 Float32Array = NDArray[np.float32]
+Item_co = TypeVar("Item_co", covariant=True)
 
 
 class Mode(StrEnum):
@@ -181,11 +182,13 @@ class SpeechRequest:
 class TokenChunk:
     """Audio tokens of whole groups.
 
-    ids: int32 (5k,) with the audio base removed (0 … 5119); may be empty when last.
+    ids: int32 (5k,) with the audio base removed (0 … 5119); may be empty when last. work_s: seconds
+    that the LLM has been at the answer so far, from its slot on; not what waited for one.
     """
 
     ids: Int32Array
     last: bool
+    work_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -232,42 +235,78 @@ GOOD = Quality()
 
 @dataclass(frozen=True, slots=True)
 class StageTimes:
-    """Where a request's time went, seconds.
+    """Where a request's time went, as far as its maker knows.
 
-    Every time is the stage's own work or wait as the router saw it. tokenizer_s: resolving the
-    voice, cache look-up included. tier: what answered (l1, l2, l3 or miss). llm_s: time spent
-    waiting for tokens. vocoder_s: time spent turning tokens into audio. ttfa_s: request accepted →
-    first audio byte. total_s: request accepted → last byte. audio_s: audio produced.
+    LLM and vocoder tell of their own parts with every chunk, the router of all. Fields in `_s` are
+    seconds, in the order in which they are reported; `tier` belongs to `tokenizer_s`.
     """
 
-    tokenizer_s: float
-    tier: str
-    llm_s: float
-    vocoder_s: float
-    ttfa_s: float
-    total_s: float
-    audio_s: float
+    tokenizer_s: float = 0.0
+    """Resolving the voice, cache look-up included."""
+    tier: str = "none"
+    """What answered, by the cache's own names; `miss` is the tokenizer, `none` nothing yet."""
+    llm_s: float = 0.0
+    """What the vocoder waited for tokens."""
+    llm_work_s: float = 0.0
+    """What the LLM was at the answer, mostly beside the vocoder."""
+    vocoder_s: float = 0.0
+    """Turning tokens into audio."""
+    ttfa_s: float = 0.0
+    """Request accepted to first audio."""
+    total_s: float = 0.0
+    """Request accepted to last byte."""
+    audio_s: float = 0.0
+    """Audio produced."""
 
     @property
     def rtf(self) -> float:
         """Real-time factor: processing seconds per second of audio; lower is better."""
         return self.total_s / self.audio_s if self.audio_s else 0.0
 
+    @property
+    def stages(self) -> dict[str, float]:
+        """Seconds of each stage that was reached, waiting in it included."""
+        seconds: dict[str, float] = {}
+        if self.tier != "none":
+            seconds["tokenizer"] = self.tokenizer_s
+        if self.audio_s:
+            seconds |= {"llm": self.llm_s, "vocoder": self.vocoder_s}
+        return seconds
+
+
+NO_TIMES = StageTimes()
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SpeechChunk:
     """A piece of speech with the account of where time went so far.
 
-    samples: float32 (n,), 24 kHz mono. last: no chunk follows.
-    llm_s: seconds spent waiting for tokens. vocoder_s: seconds spent turning tokens into audio.
+    samples: float32 (n,), 24 kHz mono. last: no chunk follows. times: of LLM and vocoder.
     quality: what the guard thinks of the answer so far.
     """
 
     samples: Float32Array
     last: bool
-    llm_s: float
-    vocoder_s: float
+    times: StageTimes = NO_TIMES
     quality: Quality = GOOD
+
+
+class Stream(AsyncIterable[Item_co], Protocol[Item_co]):
+    """An async iterator whose reader closes it; like an async generator.
+
+    What ended, well or not, holds nothing any more.
+    """
+
+    def __aiter__(self) -> AsyncIterator[Item_co]:
+        return self
+
+    def __anext__(self) -> Awaitable[Item_co]:
+        """The next item. Raises StopAsyncIteration when there is none."""
+        ...
+
+    def aclose(self) -> Awaitable[None]:
+        """Free what the stream holds. May be called twice, and before anything was read."""
+        ...
 
 
 class VoiceEncoder(Protocol):
@@ -292,7 +331,7 @@ class VoiceEncoder(Protocol):
 class SpeechLM(Protocol):
     """Draws audio tokens for a prompt."""
 
-    def stream(self, prompt_ids: Int32Array, sampling: Sampling) -> AsyncGenerator[TokenChunk]:
+    def stream(self, prompt_ids: Int32Array, sampling: Sampling) -> Stream[TokenChunk]:
         """Chunks in order; exactly one has `last` and it is the final one.
 
         Closing the iterator (`aclose`) or cancelling the task frees the slot at the next step.
@@ -306,11 +345,11 @@ class WaveDecoder(Protocol):
 
     def stream(
         self,
-        tokens: AsyncIterator[TokenChunk],
+        tokens: Stream[TokenChunk],
         voice: VoicePrompt,
         first_chunk_rows: int | None = None,
-    ) -> AsyncGenerator[AudioChunk]:
-        """Chunks in order; exactly one has `last` and it is the final one.
+    ) -> Stream[AudioChunk]:
+        """Chunks in order; exactly one has `last` and it is the final one. Closes `tokens`.
 
         first_chunk_rows: token rows (40 ms) of the first chunk, None for the decoder's own.
         State dies with the iterator.

@@ -10,7 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from pipeline.contracts import SpeechChunk, SpeechRequest, VoicePrompt, VoiceReference
+from pipeline.contracts import SpeechChunk, SpeechRequest, Stream, VoicePrompt, VoiceReference
 from pipeline.edit_values import SAME_WORDS
 from pipeline.timing import StopWatch
 
@@ -55,7 +55,7 @@ class VoiceResolver(Protocol):
 class Speaker(Protocol):
     """LLM and vocoder chained: speaks a request in a voice."""
 
-    def speak(self, request: SpeechRequest, voice: VoicePrompt) -> AsyncGenerator[SpeechChunk]:
+    def speak(self, request: SpeechRequest, voice: VoicePrompt) -> Stream[SpeechChunk]:
         """Chunks in order, the final one has `last`. Closing it frees every stage's state."""
         ...
 

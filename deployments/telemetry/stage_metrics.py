@@ -152,11 +152,8 @@ class StageSeconds:
 
     def finished(self, times: StageTimes) -> None:
         """A request ended; stages that it never reached are left out."""
-        if times.tier != "none":
-            self._seconds.observe(times.tokenizer_s, tags={"stage": "tokenizer"})
-        if times.audio_s:
-            self._seconds.observe(times.llm_s, tags={"stage": "llm"})
-            self._seconds.observe(times.vocoder_s, tags={"stage": "vocoder"})
+        for stage, seconds in times.stages.items():
+            self._seconds.observe(seconds, tags={"stage": stage})
 
 
 @dataclass(frozen=True, slots=True, eq=False)

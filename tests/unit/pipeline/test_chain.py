@@ -291,3 +291,38 @@ async def test_a_pass_that_gives_nothing_is_an_error():
     request = SpeechRequest("x", "hi", "", mode=Mode.EMOTION, info="sad", iterations=2)
     with pytest.raises(StageError, match="no audio"):
         await chunks_of(EmptyLM(), request)
+
+
+@pytest.mark.usefixtures("virtual_time")
+async def test_the_llms_work_counts_beside_what_the_decoder_waited():
+    """The LLM draws while the decoder decodes: what was waited is the smaller part."""
+
+    class AheadLM(FakeLM):
+        """Has its chunks ready; each took it a second."""
+
+        async def stream(
+            self, prompt_ids: Int32Array, sampling: Sampling
+        ) -> AsyncGenerator[TokenChunk]:
+            n_chunks = 0
+            async for chunk in super().stream(prompt_ids, sampling):
+                n_chunks += 1
+                yield replace(chunk, work_s=float(n_chunks))
+
+    class SlowDecoder(FakeDecoder):
+        """Takes two seconds a chunk."""
+
+        async def stream(
+            self,
+            tokens: AsyncIterator[TokenChunk],
+            voice: VoicePrompt,
+            first_chunk_rows: int | None = None,
+        ) -> AsyncGenerator[AudioChunk]:
+            async for chunk in super().stream(tokens, voice, first_chunk_rows):
+                await asyncio.sleep(2.0)
+                yield chunk
+
+    one = (await chunks_of(AheadLM(3), REQUEST, SlowDecoder()))[-1].times
+    three = (await chunks_of(AheadLM(3), THREE, SlowDecoder()))[-1].times
+    assert (one.llm_s, one.llm_work_s) == (pytest.approx(0.0), pytest.approx(3.0))
+    assert one.vocoder_s == pytest.approx(6.0)
+    assert (three.llm_work_s, three.vocoder_s) == (pytest.approx(9.0), pytest.approx(18.0))

@@ -166,7 +166,7 @@ async def test_a_tokenizer_that_is_silent_is_a_timeout() -> None:
 
 
 def spoken(last: bool = False, n_samples: int = 10) -> Stamped[SpeechChunk]:
-    return stamped(SpeechChunk(np.zeros(n_samples, np.float32), last, 0.0, 0.0))
+    return stamped(SpeechChunk(np.zeros(n_samples, np.float32), last))
 
 
 class Vocoder:
