@@ -52,8 +52,8 @@ class CacheResult:
     """A record and where it came from.
 
     record: read-only arrays, shared with other requests. tier: what answered, by its
-    own name; `miss`: computed. joined: this request waited for another one's computation in this process.
-    is_durable: known to be in a durable tier by now.
+    own name; `miss`: computed. joined: this request waited for another one's computation in this
+    process. is_durable: known to be in a durable tier by now.
     """
 
     record: Record

@@ -118,7 +118,7 @@ class Routes:
 
     async def _list_voices(self) -> dict[str, Any]:
         """Listed voices, in the shapes that clients of the peers read."""
-        voices = self._voices.describe()
+        voices = self._voices.registry.describe()
         return {"voices": voices, "data": voices, "object": "list"}
 
     async def _tags(self) -> dict[str, Any]:
