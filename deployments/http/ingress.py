@@ -33,8 +33,10 @@ from deployments.http.routes.speech import Routes
 from deployments.stages.clients import RemoteEncoder, RemoteSpeaker
 from deployments.stages.health import Readiness
 from deployments.stages.removal import Removal
-from deployments.telemetry.metrics import CacheMetrics, RequestMetrics, adopt_serve_logging
-from deployments.telemetry.stage_metrics import Transfers
+from deployments.telemetry.cache import CacheMetrics
+from deployments.telemetry.logs import adopt_serve_logging
+from deployments.telemetry.requests import RequestMetrics
+from deployments.telemetry.transfers import Transfers
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.errors import TimbreError
 

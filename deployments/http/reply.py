@@ -22,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 from deployments.http.dialects.openai import SpeechOrder
 from deployments.http.errors import PublicError, about_clip
 from deployments.http.reply_codec import ReplyCodec
-from deployments.telemetry.metrics import RequestMetrics
+from deployments.telemetry.requests import RequestMetrics
 from pipeline.continuity import PlaybackMeter
 from pipeline.contracts import Stream
 from pipeline.errors import InputError, StageError

@@ -34,7 +34,7 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
 from deployments.background import watched
 from deployments.config.settings import Limits
-from deployments.telemetry.stage_metrics import Stamped, Transfers, stamped
+from deployments.telemetry.transfers import Hop, Stamped, Transfers, stamped
 from pipeline.contracts import (
     Int32Array,
     ReferenceClip,
@@ -108,7 +108,7 @@ class RemoteEncoder:
     async def encode(self, clip: ReferenceClip) -> VoicePrompt:
         """Encoding is idempotent, so a lost replica is retried on another."""
         return self._transfers.received(
-            "tokenizer_router", await self._retrying(self._encode, clip)
+            Hop.TOKENIZER_ROUTER, await self._retrying(self._encode, clip)
         )
 
     async def _retrying(self, method: DeploymentHandle, *args: object) -> Any:
@@ -165,7 +165,7 @@ class RemoteLM:
             self._voice,
         )
         chunks = _Replies[TokenChunk](
-            "LLM", ask, partial(self._transfers.received, "llm_vocoder"), self._chunk_timeout_s
+            "LLM", ask, partial(self._transfers.received, Hop.LLM_VOCODER), self._chunk_timeout_s
         )
         return _GrantedTokens(chunks, window, partial(self._keep_granting, window))
 
@@ -260,7 +260,7 @@ class RemoteSpeaker:
         return _Replies(
             "vocoder",
             lambda: self._speak.remote(request, stamped(voice)),
-            partial(self._transfers.received, "vocoder_router"),
+            partial(self._transfers.received, Hop.VOCODER_ROUTER),
             self._limits.chunk_timeout_s,
             self._limits.first_audio_timeout_s,
         )

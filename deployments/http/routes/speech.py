@@ -20,7 +20,7 @@ from deployments.http.bodies.read import RawBody, read_off_loop, read_speech, re
 from deployments.http.dialects.openai import SpeechOrder, read_order
 from deployments.http.model_names import ModelNames
 from deployments.http.reply import SpeechReply
-from deployments.telemetry.metrics import RequestMetrics
+from deployments.telemetry.requests import RequestMetrics
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.contracts import Mode, VoiceReference
 from pipeline.edit_values import DIALECT_TAGS, EDIT_VALUES, PARALINGUISTIC_TAGS

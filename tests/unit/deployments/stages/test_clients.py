@@ -26,7 +26,7 @@ from deployments.stages.clients import (
     RemoteStatus,
     stage_errors,
 )
-from deployments.telemetry.stage_metrics import Stamped, stamped
+from deployments.telemetry.transfers import Stamped, stamped
 from pipeline.contracts import (
     ReferenceClip,
     Sampling,

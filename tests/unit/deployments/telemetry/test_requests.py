@@ -7,7 +7,7 @@ from collections import defaultdict
 import pytest
 
 from deployments.telemetry import metrics as telemetry
-from deployments.telemetry.metrics import StreamMetrics
+from deployments.telemetry.requests import StreamMetrics
 from pipeline.continuity import Continuity
 from pipeline.contracts import StageTimes
 
