@@ -41,28 +41,24 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VoiceReference:
-    """Which voice is to speak, as a caller names it.
-
-    upload: bytes of a reference clip, or None. name: of a listed voice, or None for the default;
-    counts without an upload.
-    """
+    """Which voice is to speak, as a caller names it."""
 
     upload: bytes | None = None
+    """Bytes of a reference clip."""
     name: str | None = None
+    """Of a listed voice, None for the default; counts without an upload."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReferenceClip:
-    """A decoded reference clip.
-
-    samples: float32 (n,), mono, full scale is ±1. sample_rate_hz: the rate of `samples`, as
-    uploaded (no resampling yet). digest: hex digest of the PCM with its rate; names the clip in
-    logs and in the clone prompt's speaker id.
-    """
+    """A decoded reference clip."""
 
     samples: Float32Array
+    """(n,), mono, full scale is ±1."""
     sample_rate_hz: int
+    """Of `samples`, as uploaded: nothing is resampled yet."""
     digest: str
+    """Hex digest of the PCM with its rate; names the clip in logs and in the clone prompt."""
 
     @property
     def duration_s(self) -> float:
@@ -71,22 +67,20 @@ class ReferenceClip:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VoicePrompt:
-    """Everything that the later stages need of a reference clip.
-
-    vq02: int16 (n,), linguistic codes at 16.67 Hz, 0 ≤ code < 1024.
-    vq06: int16 (m,), semantic codes at 25 Hz, 0 ≤ code < 4096.
-    prompt_mel: float32 (t, 80), log-mel at 50 Hz of the untrimmed clip.
-    speaker_embedding: float32 (192,), not normalised.
-    duration_s: length of the clip before trimming, seconds.
-    fingerprint: hex fingerprint of the encoder (weights, preprocessing version) that made it.
-    """
+    """Everything that the later stages need of a reference clip."""
 
     vq02: Int16Array
+    """(n,), linguistic codes at 16.67 Hz, 0 ≤ code < 1024."""
     vq06: Int16Array
+    """(m,), semantic codes at 25 Hz, 0 ≤ code < 4096."""
     prompt_mel: Float32Array
+    """(t, 80), log-mel at 50 Hz of the untrimmed clip."""
     speaker_embedding: Float32Array
+    """(192,), not normalised."""
     duration_s: float
+    """Length of the clip before trimming."""
     fingerprint: str
+    """Hex fingerprint of the encoder (weights, preprocessing version) that made it."""
 
     @property
     def n_groups(self) -> int:
@@ -99,13 +93,15 @@ class Warping:
     """What is done to the model's probabilities before a draw.
 
     A checkpoint states its own in generation_config.json; the defaults are what the released code
-    samples with. temperature: 0 means greedy. top_p, top_k: nucleus and top-k truncation; 1.0 and 0
-    switch them off.
+    samples with.
     """
 
     temperature: float = 0.7
+    """0 means greedy."""
     top_p: float = 1.0
+    """Nucleus truncation; 1 is off."""
     top_k: int = 50
+    """0 is off."""
 
 
 RELEASED_WARPING = Warping()
@@ -113,22 +109,24 @@ RELEASED_WARPING = Warping()
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the LLM draws audio tokens.
-
-    temperature, top_p, top_k: see Warping; None is as the checkpoint says. seed: same prompt and
-    seed, same tokens. max_tokens: upper bound of audio tokens; generation stops at the group that
-    would exceed it. grammar: restrict each position to its codebook and stops to group borders; off
-    reproduces the reference. repetition_window: the last token is banned as the next one when it
-    occurs more than once in this many tokens.
-    """
+    """How the LLM draws audio tokens. What of the warping is None is as the checkpoint says."""
 
     temperature: float | None = None
+    """See Warping."""
     seed: int = 0
+    """Same prompt and seed, same tokens."""
     max_tokens: int = NO_LIMIT_TOKENS
+    """Most audio tokens; generation stops at the group that would exceed it."""
     top_p: float | None = None
+    """See Warping."""
     top_k: int | None = None
+    """See Warping."""
     grammar: bool = True
+    """Restrict each position to its codebook and stops to group borders; off reproduces the
+    reference."""
     repetition_window: int = 10
+    """The last token is banned as the next one when it occurs more than once in this many
+    tokens."""
 
     def warping(self, default: Warping = RELEASED_WARPING) -> Warping:
         """What is asked for, over `default`."""
@@ -151,52 +149,54 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class SpeechRequest:
-    """What a caller wants spoken.
-
-    mode: clone, or one of the edits. info: the edit's value (for example "happy"), empty for a
-    clone. text: what to speak (clone, paralinguistic), or the text of the input audio (other
-    edits). transcript: what is said in the reference clip. speaker: the speaker name written into a
-    clone prompt; derived from the clip, never from the transcript alone. speed: playback speed
-    factor, pitch kept; 1.0 is as generated. may_reseed: the caller gave no seed, so that a bad
-    answer may be drawn once more with another. first_chunk_rows: token rows (40 ms) of the first
-    piece of audio; None as configured. is_adaptive: the stage may choose them by its load.
-    variant: which of the deployed language models speaks. iterations: how many times an edit is
-    applied, each time to the tokens that the last one gave; a clone is made once.
-    """
+    """What a caller wants spoken."""
 
     text: str
+    """What to speak (clone, paralinguistic), or the text of the input audio (other edits)."""
     transcript: str
+    """What is said in the reference clip."""
     speaker: str
+    """Written into a clone prompt; derived from the clip, never from the transcript alone."""
     mode: Mode = Mode.CLONE
+    """Clone, or one of the edits."""
     info: str = ""
+    """The edit's value (for example "happy"), empty for a clone."""
     sampling: Sampling = field(default_factory=Sampling)
+    """How tokens are drawn."""
     speed: float = 1.0
+    """Playback speed factor, pitch kept; 1.0 is as generated."""
     may_reseed: bool = False
+    """The caller gave no seed: a bad answer may be drawn once more with another."""
     first_chunk_rows: int | None = None
+    """Token rows (40 ms) of the first piece of audio; None as configured."""
     is_adaptive: bool = False
+    """The stage may choose the first rows by its load."""
     variant: str = BASE_VARIANT
+    """Which of the deployed language models speaks."""
     iterations: int = 1
+    """How often an edit is applied, each time to the last one's tokens; a clone is made once."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenChunk:
-    """Audio tokens of whole groups.
-
-    ids: int32 (5k,) with the audio base removed (0 … 5119); may be empty when last. work_s: seconds
-    that the LLM has been at the answer so far, from its slot on; not what waited for one.
-    """
+    """Audio tokens of whole groups."""
 
     ids: Int32Array
+    """(5k,), the audio base removed (0 … 5119); may be empty when last."""
     last: bool
+    """No chunk follows."""
     work_s: float = 0.0
+    """What the LLM was at the answer so far, from its slot on; not what waited for one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AudioChunk:
-    """Speech. samples: float32 (n,), 24 kHz mono, |x| ≤ 1; may be empty when last."""
+    """Speech."""
 
     samples: Float32Array
+    """(n,), 24 kHz mono, |x| ≤ 1; may be empty when last."""
     last: bool
+    """No chunk follows."""
 
 
 class Verdict(StrEnum):
@@ -279,16 +279,16 @@ NO_TIMES = StageTimes()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SpeechChunk:
-    """A piece of speech with the account of where time went so far.
-
-    samples: float32 (n,), 24 kHz mono. last: no chunk follows. times: of LLM and vocoder.
-    quality: what the guard thinks of the answer so far.
-    """
+    """A piece of speech with the account of where time went so far."""
 
     samples: Float32Array
+    """(n,), 24 kHz mono."""
     last: bool
+    """No chunk follows."""
     times: StageTimes = NO_TIMES
+    """Of LLM and vocoder."""
     quality: Quality = GOOD
+    """What the guard thinks of the answer so far."""
 
 
 class Stream(AsyncIterable[Item_co], Protocol[Item_co]):
