@@ -8,45 +8,23 @@ import pickle
 import threading
 import time
 import weakref
-from collections import defaultdict
 
 import numpy as np
 import pytest
 
 from deployments.config.stages import Kind
-from deployments.telemetry import metrics as table
 from deployments.telemetry.gauges import keep_published
 from deployments.telemetry.load import LoadGauges, StageLoad
 from deployments.telemetry.transfers import Hop, Stamped, Transfers, stamped
 from pipeline.contracts import TokenChunk
 from pipeline.errors import CapacityError
 from pipeline.stepaudio.tokenizer.clip_queue import ClipQueue
+from tests.unit.deployments.telemetry.conftest import Seen
 from tests.unit.pipeline.stepaudio.tokenizer.test_clip_queue import Encoder, clip, settle
 from tests.vocoder_files import make_voice
 from tests.waiting import GIVE_UP_S, wait_until
 
 pytestmark = pytest.mark.unit
-
-Seen = dict[str, list]
-
-
-@pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
-    """Everything that any metric was told, as (value, tags), by the metric's name."""
-    told: Seen = defaultdict(list)
-
-    class Metric:
-        def __init__(self, name: str, **_: object) -> None:
-            self._name = name
-
-        def observe(self, value: float, tags: dict[str, str]) -> None:
-            told[self._name].append((value, *tags.values()))
-
-        set = inc = observe
-
-    for kind in ("Counter", "Gauge", "Histogram"):
-        monkeypatch.setattr(table.metrics, kind, Metric)
-    return told
 
 
 @pytest.mark.usefixtures("virtual_time")
