@@ -17,8 +17,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from deployments.config.named_things import unknown_names
-from deployments.config.settings import Settings, StageShare, load_settings
-from pipeline.contracts import BASE_VARIANT
+from deployments.config.settings import Settings, load_settings
+from deployments.config.stages import Stages
 from pipeline.errors import ConfigError
 
 MAX_PORT = 65_535
@@ -143,7 +143,7 @@ def _lint_application(application: Mapping[str, Any]) -> list[str]:
         return [f"args: {error.message}"]
     problems = [f"args.{problem}" for problem in unknown_names(settings)]
     deployments = {d["name"]: d for d in application.get("deployments", [])}
-    stages = ("Router", "Tokenizer", *settings.llm_deployments.values(), "Vocoder")
+    stages = [stage.name for stage in Stages.of(settings)]
     problems += [
         f"deployments: no stage is named {name!r}; stages: {', '.join(stages)}"
         for name in sorted(deployments.keys() - set(stages))
@@ -170,20 +170,12 @@ def _lint_room(deployments: Mapping[str, Any], settings: Settings) -> list[str]:
 
     Without it a full replica deadlocks, or looks dead.
     """
-    vocoder = settings.vocoder
-    needed = {
-        "Router": settings.limits.max_requests + CONTROL_CALLS,
-        "Tokenizer": settings.tokenizer.max_clips + CONTROL_CALLS,
-        "Vocoder": vocoder.max_streams + vocoder.queue_size + CONTROL_CALLS,
-    }
-    for variant, name in settings.llm_deployments.items():
-        _, llm = settings.llm_of(variant)
-        needed[name] = llm.slots + llm.queue_size + CONTROL_CALLS
     return [
-        f"deployments.{name}.max_ongoing_requests is {found}; "
+        f"deployments.{stage.name}.max_ongoing_requests is {found}; "
         f"its work and control calls need at least {least}"
-        for name, least in needed.items()
-        if (found := deployments[name].get("max_ongoing_requests", 0)) < least
+        for stage in Stages.of(settings)
+        if (found := deployments[stage.name].get("max_ongoing_requests", 0))
+        < (least := stage.work + CONTROL_CALLS)
     ]
 
 
@@ -194,16 +186,12 @@ def _lint_shares(deployments: Mapping[str, Any], settings: Settings) -> list[str
     """
     problems: list[str] = []
     device_gib = settings.cluster.gpu_device_gib
-    shares: dict[str, tuple[str, StageShare]] = {
-        "Tokenizer": ("tokenizer", settings.tokenizer),
-        "Vocoder": ("vocoder", settings.vocoder),
-    }
-    for variant, name in settings.llm_deployments.items():
-        key = "llm" if variant == BASE_VARIANT else f"llm_variants.{variant}"
-        shares[name] = key, settings.llm_of(variant)[1]
-    for name, (key, share) in shares.items():
-        num_gpus = float(deployments[name].get("ray_actor_options", {}).get("num_gpus") or 0)
-        where = f"deployments.{name}.ray_actor_options.num_gpus"
+    for stage in Stages.of(settings):
+        if (share := stage.share) is None:
+            continue
+        options = deployments[stage.name].get("ray_actor_options", {})
+        num_gpus = float(options.get("num_gpus") or 0)
+        where = f"deployments.{stage.name}.ray_actor_options.num_gpus"
         if share.device == "cuda" and not num_gpus:
             problems.append(f"{where} is 0, but args say that the stage runs on cuda")
         if share.device == "cpu" and num_gpus:
@@ -211,7 +199,7 @@ def _lint_shares(deployments: Mapping[str, Any], settings: Settings) -> list[str
         allowed_gib = num_gpus * device_gib
         if share.device == "cuda" and num_gpus and (share.gpu_memory_gib or 0) > allowed_gib:
             problems.append(
-                f"args.{key}.gpu_memory_gib is {share.gpu_memory_gib}, but {num_gpus} "
+                f"args.{stage.section}.gpu_memory_gib is {share.gpu_memory_gib}, but {num_gpus} "
                 f"of a device with {device_gib} GiB is {allowed_gib:.1f} GiB: "
                 "replicas sharing it would overcommit its memory"
             )

@@ -469,7 +469,7 @@ class Engine:
         slot.emitted_tokens = end
         if last:
             self._free(slot)
-        self._send(slot.request, TokenChunk(ids, last=last))
+        self._send(slot.request, TokenChunk(ids, last, slot.work_s))
 
     def _fail(self, slot: Slot, error: Exception) -> None:
         logger.error("a language model call failed", exc_info=error)

@@ -7,6 +7,7 @@ Knows no model and no thread; the engine says when these change.
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 
 from pipeline.contracts import Int32Array, TokenChunk
@@ -52,6 +53,12 @@ class Slot:
     token: int = 0
     produced: list[int] = field(default_factory=list)
     emitted_tokens: int = 0
+    admitted_s: float = field(default_factory=time.monotonic)
+
+    @property
+    def work_s(self) -> float:
+        """Seconds since the request got this slot."""
+        return time.monotonic() - self.admitted_s
 
     @property
     def is_prefilling(self) -> bool:
