@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 	"$(PYTHON)" -m venv $(VENV)
 	@echo "installing (about two minutes on a fast line)"
 	$(BIN)/python -m pip install --constraint constraints.txt torch $(TORCH_INDEX)
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[cpu,dev]'
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[cpu,embedded,dev]'
 	@touch $@
 
 demo: setup ## install, start the service, clone a voice twice, print what each took
@@ -50,7 +50,7 @@ lock: ## write constraints.txt anew: the newest versions that pyproject.toml all
 	rm -rf $(LOCK)
 	"$(PYTHON)" -m venv $(LOCK)
 	$(LOCK)/bin/python -m pip install torch $(TORCH_INDEX)
-	$(LOCK)/bin/python -m pip install '.[cpu,dev]'
+	$(LOCK)/bin/python -m pip install '.[cpu,embedded,dev]'
 	set -o pipefail; grep '^#' constraints.txt > $(LOCK)/constraints.txt && \
 	$(LOCK)/bin/python -m pip freeze --exclude timbre | sed 's/+.*//' | LC_ALL=C sort -f >> $(LOCK)/constraints.txt
 	mv $(LOCK)/constraints.txt constraints.txt
