@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 LOCK := out/lock
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help setup demo stop check format fast test lock
+.PHONY: help setup demo stop check format unit parity serve chaos fast test lock
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -39,10 +39,22 @@ format: setup ## let ruff rewrite what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+unit: setup ## the first tier of tests: no cluster, no golden data, on both cores
+	$(PYTEST) -n 2 --dist worksteal -m unit
+
+parity: setup ## the second: our modules against golden data of the reference implementation
+	$(PYTEST) -m parity
+
+serve: setup ## the third: a real service on a Ray cluster of its own, over HTTP
+	$(PYTEST) -m serve
+
+chaos: setup ## the fourth: what kills processes, on clusters of their own
+	$(PYTEST) -m chaos
+
 fast: setup ## the tiers that need no cluster: unit, parity
 	$(PYTEST) -n 2 --dist worksteal -m "not serve and not chaos"
 
-test: fast ## every tier: unit, parity, then serve and chaos on real clusters
+test: fast ## all four tiers: unit, parity, then serve and chaos
 	$(PYTEST) -m "serve or chaos"
 
 # What pip calls torch's CPU build (+cpu) is left out: other indexes offer the same version under its bare number.
