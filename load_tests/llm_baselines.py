@@ -16,6 +16,7 @@ from transformers.cache_utils import Cache, DynamicCache
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from pipeline.stepaudio.llm.step1 import Step1Config, Step1ForCausalLM, Step1Layer, alibi_slopes
 
@@ -42,9 +43,10 @@ class _Attention(nn.Module):
         if past is not None:
             k, v = past.update(k, v, self.layer_idx)
         scaling = self.head_size**-0.5
-        out, _ = sdpa_attention_forward(
-            self, q, k, v, bias, scaling=scaling, is_causal=False, **paged
-        )
+        attend = sdpa_attention_forward
+        if paged:  # before 5.20 paged caches had a function of their own
+            attend = ALL_ATTENTION_FUNCTIONS.get("paged|sdpa", attend)
+        out, _ = attend(self, q, k, v, bias, scaling=scaling, is_causal=False, **paged)
         return self.o_proj(out.flatten(-2))
 
 
@@ -62,12 +64,17 @@ class TransformersStep1(PreTrainedModel, GenerationMixin):
         # Chosen by hand: transformers looks for its own attention interface in the source to allow
         # it, and would give no mask without it, but the bias is made from that mask.
         self.config._attn_implementation_internal = "sdpa"
+        self._tp_plan = {}  # 5.17's continuous batching looks into it
         self.step1 = model
         self.attention = nn.ModuleList(
             _Attention(layer, config, index) for index, layer in enumerate(model.model.layers)
         )
         slopes = -alibi_slopes(config.num_attention_heads).to(model.device)
         self.register_buffer("slopes", slopes[:, None, None], persistent=False)
+
+    def set_attn_implementation(self, attn_implementation: str, *_: Any, **__: Any) -> None:
+        """As continuous batching asks; the base class looks into the source and refuses."""
+        self.config._attn_implementation_internal = attn_implementation
 
     def forward(
         self,

@@ -28,6 +28,7 @@ class Bench:
     prefill_chunk_tokens: int
     n_arrivals: int
     is_tiny: bool
+    context_tokens: int = 2048
     left_out: list[str] = field(default_factory=list)
 
     @property
@@ -38,7 +39,7 @@ class Bench:
     def engine(self, slots: int, **options: Any) -> Iterator[Engine]:
         """An engine that never stops by itself, so that contenders draw equally many tokens."""
         settings = {
-            "max_context_tokens": 2048,
+            "max_context_tokens": self.context_tokens,
             "queue_size": 2000,
             "queue_timeout_s": 600.0,
             "prefill_chunk_tokens": self.prefill_chunk_tokens,
