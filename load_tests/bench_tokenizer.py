@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,7 +61,7 @@ def speechlike(duration_s: float, rate_hz: int, seed: int) -> np.ndarray:
 
 
 def measure_linguistic(
-    directory: Path, size: dict[str, int], device: str, threads: Sequence[int]
+    directory: Path, size: dict[str, Any], device: str, threads: Sequence[int]
 ) -> list[Row]:
     """All chunks at once against the loop, on one clip, by threads."""
     encoder = make_encoder(directory, **size)
@@ -105,7 +106,7 @@ def _moved(encoder: LinguisticEncoder, device: str) -> LinguisticEncoder:
     return encoder
 
 
-def measure_batches(directory: Path, size: dict[str, int], device: str) -> list[Row]:
+def measure_batches(directory: Path, size: dict[str, Any], device: str) -> list[Row]:
     """Does a batch of clips pay? Clips in one pass against the same clips one by one."""
     encoder = _moved(make_encoder(directory, **size), device)
     return [row for lengths_s in BATCHES_S for row in _compare_batch(encoder, lengths_s, device)]
@@ -120,6 +121,7 @@ def _compare_batch(
         for seed, length_s in enumerate(lengths_s)
     ]
     took_s = []
+    alone, together = [], []
     for _ in range(4):  # by turns, so that both see the same neighbours; the first warms up
         started_s = time.perf_counter()
         alone = [encoder.encode_frames([clip])[0].cpu() for clip in clips]
