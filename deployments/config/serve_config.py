@@ -223,12 +223,24 @@ def _ask_of(deployment: Mapping[str, Any]) -> StageAsk:
 
 
 def find_config_file(name: str) -> Path:
-    """The config file that `args.config_file` names: as given, or beside the installed packages."""
-    root = Path(__file__).resolve().parents[2]
-    for candidate in (Path(name), root / name):
-        if candidate.is_file():
-            return candidate
-    raise ConfigError(
-        f"args.config_file names {name}, which is not on this machine; give a path that the head "
-        "can read, or leave the key out to skip the comparison with the cluster"
-    )
+    """The config file that `args.config_file` names: as given, else the one that timbre ships.
+
+    Raises ConfigError when there is neither.
+    """
+    path = given_or_shipped(Path(name))
+    if not path.is_file():
+        raise ConfigError(
+            f"args.config_file names {name}, which is not on this machine; give a path that the "
+            "head can read, or leave the key out to skip the comparison with the cluster"
+        )
+    return path
+
+
+def given_or_shipped(path: Path) -> Path:
+    """`path` itself where there is such a file, else the shipped config of that name, if any.
+
+    A checkout has them at its top, a wheel beside this module (setup.py).
+    """
+    here = Path(__file__).resolve().parent
+    candidates = (path, here.parents[1] / path, here / path)
+    return next((candidate for candidate in candidates if candidate.is_file()), path)

@@ -26,6 +26,7 @@ from deployments.config.serve_config import StageAsk, read_serve_config
 from deployments.local.address import find_free_port, listen_address, url_of
 from deployments.local.cores import usable_cores
 from deployments.local.process import end_session, find_process, session_listens, spawn
+from deployments.own_packages import stranger_on
 from pipeline.errors import SetupError
 
 START_TIMEOUT_S = 180.0
@@ -114,8 +115,11 @@ class LocalService:
         """Start and wait until every stage answers.
 
         progress: told what is waited for, again and again. notice: told what the user must know.
-        Raises SetupError with the end of the log when it fails.
+        Raises SetupError with the end of the log when it fails, or when the working directory,
+        which Serve imports from first, has another program's package of a name of ours.
         """
+        if (stranger := stranger_on([str(Path.cwd())])) is not None:
+            raise SetupError(stranger)
         config = read_serve_config(config_path)
         host, port = listen_address(config.document.get("http_options", {}))
         free_port = find_free_port(host, port)

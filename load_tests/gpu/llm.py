@@ -172,7 +172,7 @@ def held_in_4_bits(model: Step1ForCausalLM) -> Iterator[None]:
         if isinstance(module, torch.nn.Linear)
     ]
     for projection in projections:
-        projection.int4_weight = quantize_int4(projection.weight)
+        projection.int4_weight = quantize_int4(projection.weight)  # pyright: ignore[reportArgumentType] as packed.py holds it
     try:
         yield
     finally:

@@ -13,8 +13,14 @@ import pytest
 import ray
 import yaml
 
+from deployments.config import serve_config
 from deployments.config.preflight import check_cluster
-from deployments.config.serve_config import lint, read_serve_config
+from deployments.config.serve_config import (
+    find_config_file,
+    given_or_shipped,
+    lint,
+    read_serve_config,
+)
 from pipeline.errors import ConfigError
 from tests.conftest import ROOT
 
@@ -40,6 +46,24 @@ def written(config: dict[str, Any], tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_shipped_configs_are_good(name):
     assert lint(document(name)) == []
+
+
+def test_a_config_is_the_given_file_else_the_shipped_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    name = Path("serve_config.cpu.yaml")
+    monkeypatch.chdir(tmp_path)
+    assert given_or_shipped(name) == ROOT / name == find_config_file(str(name))
+    package = tmp_path / "site" / "deployments" / "config"
+    package.mkdir(parents=True)
+    monkeypatch.setattr(serve_config, "__file__", str(package / "serve_config.py"))
+    assert given_or_shipped(name) == name, "neither here nor shipped: what was asked is named"
+    with pytest.raises(ConfigError, match=r"names serve_config\.cpu\.yaml, which is not on this"):
+        find_config_file(str(name))
+    (package / name).touch()  # as a wheel has it
+    assert given_or_shipped(name) == package / name == find_config_file(str(name))
+    name.touch()
+    assert given_or_shipped(name) == name, "the user's own comes first"
 
 
 @pytest.mark.parametrize("name", CONFIGS)
