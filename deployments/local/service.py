@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import math
+import os
 import re
 import subprocess
 import time
@@ -26,6 +27,7 @@ from deployments.config.serve_config import StageAsk, read_serve_config
 from deployments.local.address import find_free_port, listen_address, url_of
 from deployments.local.cores import usable_cores
 from deployments.local.process import end_session, find_process, session_listens, spawn
+from deployments.local.ray_token import token_variables
 from pipeline.errors import SetupError
 
 START_TIMEOUT_S = 180.0
@@ -124,6 +126,10 @@ class LocalService:
         n_cpus = _cpus_to_share(config.asks, notice)
         self.stop(drain_s=0.0)  # what a service that was killed has left
         self._state_dir.mkdir(parents=True, exist_ok=True)
+        environment = {
+            **environment,
+            **token_variables({**os.environ, **environment}, self._state_dir),
+        }
         path = self._state_dir / "serve_config.running.yaml"
         document = _pinned(config.document, host, free_port, config_path)
         path.write_text(yaml.safe_dump(document, sort_keys=False))
