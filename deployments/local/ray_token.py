@@ -55,7 +55,7 @@ def _token_file(chosen: str | None, state_dir: Path) -> Path:
 
 
 def _make_token(path: Path) -> None:
-    """Keep what is there. Ray would make the file too, and let every user of the machine read it."""
+    """Keep what is there. Ray would make one too, but any user of the machine could read it."""
     if path.exists() and path.read_bytes().strip():
         return
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
