@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 LOCK := out/lock
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help setup demo stop check format unit parity serve chaos fast test lock
+.PHONY: help setup demo stop check format unit parity serve chaos rehearsal fast test lock
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12

@@ -27,11 +27,15 @@ CONTROL_CALLS = 4  # room in max_ongoing_requests for what must get through when
 
 @dataclass(frozen=True, slots=True)
 class StageAsk:
-    """What one stage asks of the cluster: its replicas at start, and the resources of each."""
+    """What one stage asks of the cluster: its replicas at start, and the resources of each.
+
+    surges: whether an update starts a new replica before it stops an old one.
+    """
 
     name: str
     replicas: int
     resources: Mapping[str, float]
+    surges: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +223,8 @@ def _ask_of(deployment: Mapping[str, Any]) -> StageAsk:
     if accelerator := options.get("accelerator_type"):
         resources[f"accelerator_type:{accelerator}"] = 0.001  # what Ray itself reserves per replica
     used = {name: amount for name, amount in resources.items() if amount}
-    return StageAsk(deployment["name"], int(replicas), used)
+    surges = deployment.get("max_surge_percent", 0) > 0
+    return StageAsk(deployment["name"], int(replicas), used, surges)
 
 
 def find_config_file(name: str) -> Path:
