@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from cache_store.aliases import ALIAS_SCHEMA, Alias, AliasBook
 from cache_store.claims import Claim, Coordinator, Lease
@@ -35,7 +35,8 @@ __all__ = ["Alias", "CacheResult", "CacheStats", "VoiceCache"]
 
 logger = logging.getLogger(__name__)
 
-TierName = Literal["l1", "l2", "l3", "miss"]
+TierName: TypeAlias = str  # memory's, a tier's own, or that of a computation
+MEMORY, COMPUTED = "l1", "miss"
 Compute = Callable[[], Awaitable[Record]]
 
 ENTRY_OVERHEAD_BYTES = 3_000  # of an entry's objects in memory, measured
@@ -50,9 +51,9 @@ class SharedTier(Tier, Coordinator, Protocol):
 class CacheResult:
     """A record and where it came from.
 
-    record: read-only arrays, shared with other requests. tier: what answered; `miss`: computed.
-    joined: this request waited for another one's computation in this process.
-    is_durable: known to be in a durable tier by now.
+    record: read-only arrays, shared with other requests. tier: what answered, by its
+    own name; `miss`: computed. joined: this request waited for another one's computation in this
+    process. is_durable: known to be in a durable tier by now.
     """
 
     record: Record
@@ -111,7 +112,7 @@ class VoiceCache:
         """The record if any tier has it; never computes."""
         entry = self._from_memory(key)
         if entry is not None:
-            return CacheResult(entry.record, "l1")
+            return CacheResult(entry.record, MEMORY)
         with self._erasures.watch() as watch:
             found = await self._from_tiers(key, self._tiers, watch)
         if found is None:
@@ -144,7 +145,7 @@ class VoiceCache:
         """
         with self._erasures.watch() as own:
             watch = watch or own
-            entry, tier, joined = self._from_memory(key), "l1", False
+            entry, tier, joined = self._from_memory(key), MEMORY, False
             if entry is None:
                 self._raise_if_failed(key)
                 (entry, tier), joined = await self._in_flight(key, compute, watch)
@@ -318,7 +319,7 @@ class VoiceCache:
             self._tally.look_up(key, shared.name, "miss")
             return None, claim.lease
         entry = self._reader.verify(shared, key, claim.entry)
-        return (None if entry is None else self._keep(key, entry, "l2", watch)), None
+        return (None if entry is None else self._keep(key, entry, shared.name, watch)), None
 
     async def _compute(
         self, key: VoiceKey, compute: Compute, watch: Watch
@@ -335,11 +336,11 @@ class VoiceCache:
             self._l1.put(key.digest, entry, len(entry.data) + ENTRY_OVERHEAD_BYTES, key.owner)
             for tier in self._lower:
                 tier.offer(key, entry.data)
-        return entry, "miss"
+        return entry, COMPUTED
 
     def _from_memory(self, key: VoiceKey) -> Entry | None:
         entry = self._l1.get(key.digest)
-        self._tally.look_up(key, "l1", "miss" if entry is None else "hit")
+        self._tally.look_up(key, MEMORY, "miss" if entry is None else "hit")
         if entry is not None:
             self._tally.saved_s += compute_s(entry.record)
         return entry
@@ -354,7 +355,7 @@ class VoiceCache:
             if watch.allows(key.owner):
                 for nearer in tiers[:position]:
                     nearer.offer(key, entry.data)
-            return self._keep(key, entry, "l2" if tier.name == "l2" else "l3", watch)
+            return self._keep(key, entry, tier.name, watch)
         return None
 
     def _keep(
@@ -369,7 +370,7 @@ class VoiceCache:
     def _raise_if_failed(self, key: AliasKey | VoiceKey) -> None:
         failure = self._failures.get(key.digest)
         if failure is not None and self._failure_codec is not None:
-            self._tally.look_up(key, "l1", "negative")
+            self._tally.look_up(key, MEMORY, "negative")
             raise self._failure_codec.decode(failure)
 
     async def _persist(self, key: VoiceKey, data: bytes) -> bool:

@@ -5,17 +5,13 @@ Results go to stdout (one JSON document with --json), progress and messages to s
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import random
 import re
-import urllib.error
-import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
-from urllib.parse import urlsplit
 
 import typer
 import typer.core
@@ -33,6 +29,7 @@ from cache_store.maintenance import Filter, GcPolicy, Stored
 from cache_store.opening import open_store
 from cache_store.settings import CacheSettings
 from cache_store.store import BlobStore
+from cache_store.warming import is_web_address, post_clip
 
 console = Console(stderr=True)
 
@@ -289,10 +286,12 @@ def warm(
     as_json: AsJson = False,
 ) -> None:
     """Have the service encode clips and store them durably; exits 1 if some failed."""
+    if not is_web_address(server):
+        raise UsageError(f"{server} is no http or https URL")
     nested = (sorted(clip.rglob("*")) if clip.is_dir() else [clip] for clip in clips)
     files = [file for group in nested for file in group if file.is_file()]
     rows = [
-        {"file": str(file), **_post_clip(server, file.read_bytes(), api_key)}
+        {"file": str(file), **post_clip(server, file.read_bytes(), api_key)}
         for file in _watched(files, "warming")
     ]
     _show(rows, as_json)
@@ -353,36 +352,6 @@ def _described(place: Workplace, stored: Stored) -> EntryInfo:
     limit = place.settings.max_record_bytes
     data = place.store.get(stored.blob.path, limit)
     return describe(data or b"", place.keyring, limit)
-
-
-def _post_clip(server: str, clip: bytes, api_key: str | None) -> dict[str, object]:
-    if not server.startswith(("http://", "https://")):
-        raise UsageError(f"{server} is no http or https URL")
-    headers = {"Content-Type": "application/octet-stream"}
-    if api_key:
-        headers["Authorization"] = f"Bearer {api_key}"
-    request = urllib.request.Request(f"{server}/v1/cache/warm", clip, headers)  # noqa: S310 - checked
-    try:
-        with _opener(server).open(request, timeout=120) as reply:
-            return cast("dict[str, object]", json.load(reply))
-    except urllib.error.HTTPError as error:
-        return {"error": error.read().decode("utf-8", "replace")[:500]}
-    except OSError as error:
-        return {"error": str(error)}
-
-
-def _opener(server: str) -> urllib.request.OpenerDirector:
-    """Past the environment's proxies to this machine, through them to any other."""
-    handlers = [urllib.request.ProxyHandler({})] if _is_loopback(server) else []
-    return urllib.request.build_opener(*handlers)
-
-
-def _is_loopback(server: str) -> bool:
-    host = urlsplit(server).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name
-        return host == "localhost"
 
 
 def _watched(items: Iterable[T], what: str) -> Iterator[T]:

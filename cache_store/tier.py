@@ -16,7 +16,7 @@ class Tier(Protocol):
 
     @property
     def name(self) -> str:
-        """What metrics and `X-Cache` call it: l2, l3."""
+        """What metrics, logs and `X-Cache` call it: l2, l3."""
         ...
 
     @property

@@ -13,6 +13,7 @@ from ray.serve import Application
 from ray.serve.exceptions import RayServeException
 
 from deployments.config.preflight import REFUSAL, checked_settings
+from deployments.config.stages import Stages
 from deployments.http.ingress import Router
 from deployments.stages.llm import LLMReplica
 from deployments.stages.tokenizer import TokenizerReplica
@@ -32,11 +33,12 @@ def build_app(args: Mapping[str, Any]) -> Application:
     except SetupError as error:
         raise RayServeException(REFUSAL + error.message) from None
 
-    tokenizer = serve.deployment(name="Tokenizer")(TokenizerReplica).bind(settings)
+    stages = Stages.of(settings)
+    tokenizer = serve.deployment(name=stages.tokenizer.name)(TokenizerReplica).bind(settings)
     llms = {
-        variant: serve.deployment(name=name)(LLMReplica).bind(settings, variant)
-        for variant, name in settings.llm_deployments.items()
+        variant: serve.deployment(name=stage.name)(LLMReplica).bind(settings, variant)
+        for variant, stage in stages.llms.items()
     }
-    vocoder = serve.deployment(name="Vocoder")(VocoderReplica).bind(settings, llms)
-    router = serve.deployment(name="Router")(serve.ingress()(Router))
+    vocoder = serve.deployment(name=stages.vocoder.name)(VocoderReplica).bind(settings, llms)
+    router = serve.deployment(name=stages.router.name)(serve.ingress()(Router))
     return router.bind(settings, tokenizer, llms, vocoder)

@@ -109,7 +109,7 @@ def say(
 
     from pipeline.contracts import Sampling, SpeechRequest
     from pipeline.local import LocalPipeline, say_to_file
-    from pipeline.synthesis import stage_line
+    from pipeline.timing import stage_line
 
     request = SpeechRequest(
         text=text, transcript=voice_text, speaker="", sampling=Sampling(seed=seed), speed=speed

@@ -6,10 +6,10 @@ they cross process borders as they are.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ VOICE_PROMPT_SCHEMA = 1  # raise when VoicePrompt's fields change: older records
 Int16Array = NDArray[np.int16]
 Int32Array = NDArray[np.int32]
 Float32Array = NDArray[np.float32]
+Item_co = TypeVar("Item_co", covariant=True)
 
 
 class Mode(StrEnum):
@@ -40,28 +41,24 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VoiceReference:
-    """Which voice is to speak, as a caller names it.
-
-    upload: bytes of a reference clip, or None. name: of a listed voice, or None for the default;
-    counts without an upload.
-    """
+    """Which voice is to speak, as a caller names it."""
 
     upload: bytes | None = None
+    """Bytes of a reference clip."""
     name: str | None = None
+    """Of a listed voice, None for the default; counts without an upload."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReferenceClip:
-    """A decoded reference clip.
-
-    samples: float32 (n,), mono, full scale is ±1. sample_rate_hz: the rate of `samples`, as
-    uploaded (no resampling yet). digest: hex digest of the PCM with its rate; names the clip in
-    logs and in the clone prompt's speaker id.
-    """
+    """A decoded reference clip."""
 
     samples: Float32Array
+    """(n,), mono, full scale is ±1."""
     sample_rate_hz: int
+    """Of `samples`, as uploaded: nothing is resampled yet."""
     digest: str
+    """Hex digest of the PCM with its rate; names the clip in logs and in the clone prompt."""
 
     @property
     def duration_s(self) -> float:
@@ -70,22 +67,20 @@ class ReferenceClip:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VoicePrompt:
-    """Everything that the later stages need of a reference clip.
-
-    vq02: int16 (n,), linguistic codes at 16.67 Hz, 0 ≤ code < 1024.
-    vq06: int16 (m,), semantic codes at 25 Hz, 0 ≤ code < 4096.
-    prompt_mel: float32 (t, 80), log-mel at 50 Hz of the untrimmed clip.
-    speaker_embedding: float32 (192,), not normalised.
-    duration_s: length of the clip before trimming, seconds.
-    fingerprint: hex fingerprint of the encoder (weights, preprocessing version) that made it.
-    """
+    """Everything that the later stages need of a reference clip."""
 
     vq02: Int16Array
+    """(n,), linguistic codes at 16.67 Hz, 0 ≤ code < 1024."""
     vq06: Int16Array
+    """(m,), semantic codes at 25 Hz, 0 ≤ code < 4096."""
     prompt_mel: Float32Array
+    """(t, 80), log-mel at 50 Hz of the untrimmed clip."""
     speaker_embedding: Float32Array
+    """(192,), not normalised."""
     duration_s: float
+    """Length of the clip before trimming."""
     fingerprint: str
+    """Hex fingerprint of the encoder (weights, preprocessing version) that made it."""
 
     @property
     def n_groups(self) -> int:
@@ -98,13 +93,15 @@ class Warping:
     """What is done to the model's probabilities before a draw.
 
     A checkpoint states its own in generation_config.json; the defaults are what the released code
-    samples with. temperature: 0 means greedy. top_p, top_k: nucleus and top-k truncation; 1.0 and 0
-    switch them off.
+    samples with.
     """
 
     temperature: float = 0.7
+    """0 means greedy."""
     top_p: float = 1.0
+    """Nucleus truncation; 1 is off."""
     top_k: int = 50
+    """0 is off."""
 
 
 RELEASED_WARPING = Warping()
@@ -112,22 +109,24 @@ RELEASED_WARPING = Warping()
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the LLM draws audio tokens.
-
-    temperature, top_p, top_k: see Warping; None is as the checkpoint says. seed: same prompt and
-    seed, same tokens. max_tokens: upper bound of audio tokens; generation stops at the group that
-    would exceed it. grammar: restrict each position to its codebook and stops to group borders; off
-    reproduces the reference. repetition_window: the last token is banned as the next one when it
-    occurs more than once in this many tokens.
-    """
+    """How the LLM draws audio tokens. What of the warping is None is as the checkpoint says."""
 
     temperature: float | None = None
+    """See Warping."""
     seed: int = 0
+    """Same prompt and seed, same tokens."""
     max_tokens: int = NO_LIMIT_TOKENS
+    """Most audio tokens; generation stops at the group that would exceed it."""
     top_p: float | None = None
+    """See Warping."""
     top_k: int | None = None
+    """See Warping."""
     grammar: bool = True
+    """Restrict each position to its codebook and stops to group borders; off reproduces the
+    reference."""
     repetition_window: int = 10
+    """The last token is banned as the next one when it occurs more than once in this many
+    tokens."""
 
     def warping(self, default: Warping = RELEASED_WARPING) -> Warping:
         """What is asked for, over `default`."""
@@ -150,74 +149,164 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class SpeechRequest:
-    """What a caller wants spoken.
-
-    mode: clone, or one of the edits. info: the edit's value (for example "happy"), empty for a
-    clone. text: what to speak (clone, paralinguistic), or the text of the input audio (other
-    edits). transcript: what is said in the reference clip. speaker: the speaker name written into a
-    clone prompt; derived from the clip, never from the transcript alone. speed: playback speed
-    factor, pitch kept; 1.0 is as generated. may_reseed: the caller gave no seed, so that a bad
-    answer may be drawn once more with another. first_chunk_rows: token rows (40 ms) of the first
-    piece of audio; None as configured. is_adaptive: the stage may choose them by its load.
-    variant: which of the deployed language models speaks. iterations: how many times an edit is
-    applied, each time to the tokens that the last one gave; a clone is made once.
-    """
+    """What a caller wants spoken."""
 
     text: str
+    """What to speak (clone, paralinguistic), or the text of the input audio (other edits)."""
     transcript: str
+    """What is said in the reference clip."""
     speaker: str
+    """Written into a clone prompt; derived from the clip, never from the transcript alone."""
     mode: Mode = Mode.CLONE
+    """Clone, or one of the edits."""
     info: str = ""
+    """The edit's value (for example "happy"), empty for a clone."""
     sampling: Sampling = field(default_factory=Sampling)
+    """How tokens are drawn."""
     speed: float = 1.0
+    """Playback speed factor, pitch kept; 1.0 is as generated."""
     may_reseed: bool = False
+    """The caller gave no seed: a bad answer may be drawn once more with another."""
     first_chunk_rows: int | None = None
+    """Token rows (40 ms) of the first piece of audio; None as configured."""
     is_adaptive: bool = False
+    """The stage may choose the first rows by its load."""
     variant: str = BASE_VARIANT
+    """Which of the deployed language models speaks."""
     iterations: int = 1
+    """How often an edit is applied, each time to the last one's tokens; a clone is made once."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenChunk:
-    """Audio tokens of whole groups.
-
-    ids: int32 (5k,) with the audio base removed (0 … 5119); may be empty when last.
-    """
+    """Audio tokens of whole groups."""
 
     ids: Int32Array
+    """(5k,), the audio base removed (0 … 5119); may be empty when last."""
     last: bool
+    """No chunk follows."""
+    work_s: float = 0.0
+    """What the LLM was at the answer so far, from its slot on; not what waited for one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AudioChunk:
-    """Speech. samples: float32 (n,), 24 kHz mono, |x| ≤ 1; may be empty when last."""
+    """Speech."""
 
     samples: Float32Array
+    """(n,), 24 kHz mono, |x| ≤ 1; may be empty when last."""
     last: bool
+    """No chunk follows."""
+
+
+class Verdict(StrEnum):
+    """What is wrong with an answer, if anything; the later, the worse."""
+
+    OK = "ok"
+    SHORT = "short"  # stopped before the text can have been said
+    LOOP = "loop"
+    ENDLESS = "endless"  # ran into its bound without a stop
+
+
+_SEVERITY = tuple(Verdict)
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """The verdict on an answer so far, and whether it is the second one that was drawn.
+
+    Of several answers in a row: the worst verdict, and whether any is a second one.
+    """
+
+    verdict: Verdict = Verdict.OK
+    is_retried: bool = False
+
+    def merged(self, other: Quality) -> Quality:
+        """Of this answer and another."""
+        worse = max(self.verdict, other.verdict, key=_SEVERITY.index)
+        return Quality(worse, self.is_retried or other.is_retried)
+
+    def __str__(self) -> str:
+        return f"{self.verdict}; retried" if self.is_retried else str(self.verdict)
+
+
+GOOD = Quality()
 
 
 @dataclass(frozen=True, slots=True)
 class StageTimes:
-    """Where a request's time went, seconds.
+    """Where a request's time went, as far as its maker knows.
 
-    Every time is the stage's own work or wait as the router saw it. tokenizer_s: resolving the
-    voice, cache look-up included. tier: what answered (l1, l2, l3 or miss). llm_s: time spent
-    waiting for tokens. vocoder_s: time spent turning tokens into audio. ttfa_s: request accepted →
-    first audio byte. total_s: request accepted → last byte. audio_s: audio produced.
+    LLM and vocoder tell of their own parts with every chunk, the router of all. Fields in `_s` are
+    seconds, in the order in which they are reported; `tier` belongs to `tokenizer_s`.
     """
 
-    tokenizer_s: float
-    tier: str
-    llm_s: float
-    vocoder_s: float
-    ttfa_s: float
-    total_s: float
-    audio_s: float
+    tokenizer_s: float = 0.0
+    """Resolving the voice, cache look-up included."""
+    tier: str = "none"
+    """What answered, by the cache's own names; `miss` is the tokenizer, `none` nothing yet."""
+    llm_s: float = 0.0
+    """What the vocoder waited for tokens."""
+    llm_work_s: float = 0.0
+    """What the LLM was at the answer, mostly beside the vocoder."""
+    vocoder_s: float = 0.0
+    """Turning tokens into audio."""
+    ttfa_s: float = 0.0
+    """Request accepted to first audio."""
+    total_s: float = 0.0
+    """Request accepted to last byte."""
+    audio_s: float = 0.0
+    """Audio produced."""
 
     @property
     def rtf(self) -> float:
         """Real-time factor: processing seconds per second of audio; lower is better."""
         return self.total_s / self.audio_s if self.audio_s else 0.0
+
+    @property
+    def stages(self) -> dict[str, float]:
+        """Seconds of each stage that was reached, waiting in it included."""
+        seconds: dict[str, float] = {}
+        if self.tier != "none":
+            seconds["tokenizer"] = self.tokenizer_s
+        if self.audio_s:
+            seconds |= {"llm": self.llm_s, "vocoder": self.vocoder_s}
+        return seconds
+
+
+NO_TIMES = StageTimes()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SpeechChunk:
+    """A piece of speech with the account of where time went so far."""
+
+    samples: Float32Array
+    """(n,), 24 kHz mono."""
+    last: bool
+    """No chunk follows."""
+    times: StageTimes = NO_TIMES
+    """Of LLM and vocoder."""
+    quality: Quality = GOOD
+    """What the guard thinks of the answer so far."""
+
+
+class Stream(AsyncIterable[Item_co], Protocol[Item_co]):
+    """An async iterator whose reader closes it; like an async generator.
+
+    What ended, well or not, holds nothing any more.
+    """
+
+    def __aiter__(self) -> AsyncIterator[Item_co]:
+        return self
+
+    def __anext__(self) -> Awaitable[Item_co]:
+        """The next item. Raises StopAsyncIteration when there is none."""
+        ...
+
+    def aclose(self) -> Awaitable[None]:
+        """Free what the stream holds. May be called twice, and before anything was read."""
+        ...
 
 
 class VoiceEncoder(Protocol):
@@ -242,7 +331,7 @@ class VoiceEncoder(Protocol):
 class SpeechLM(Protocol):
     """Draws audio tokens for a prompt."""
 
-    def stream(self, prompt_ids: Int32Array, sampling: Sampling) -> AsyncGenerator[TokenChunk]:
+    def stream(self, prompt_ids: Int32Array, sampling: Sampling) -> Stream[TokenChunk]:
         """Chunks in order; exactly one has `last` and it is the final one.
 
         Closing the iterator (`aclose`) or cancelling the task frees the slot at the next step.
@@ -256,11 +345,11 @@ class WaveDecoder(Protocol):
 
     def stream(
         self,
-        tokens: AsyncIterator[TokenChunk],
+        tokens: Stream[TokenChunk],
         voice: VoicePrompt,
         first_chunk_rows: int | None = None,
-    ) -> AsyncGenerator[AudioChunk]:
-        """Chunks in order; exactly one has `last` and it is the final one.
+    ) -> Stream[AudioChunk]:
+        """Chunks in order; exactly one has `last` and it is the final one. Closes `tokens`.
 
         first_chunk_rows: token rows (40 ms) of the first chunk, None for the decoder's own.
         State dies with the iterator.

@@ -6,50 +6,14 @@ Knows no model, text or audio; what a text can need comes as numbers.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
-from enum import StrEnum
 
-from pipeline.contracts import GROUP_S, GROUP_TOKENS, TokenChunk
+from pipeline.contracts import GROUP_S, GROUP_TOKENS, TokenChunk, Verdict
 
 LOOP_S = 3.0  # so long the same groups over and over: no speech does that, no pause is so even
 LOOP_PERIODS_GROUPS = range(1, 13)  # lengths of the repeated part, up to 1.44 s
 LOOP_GROUPS = round(LOOP_S / GROUP_S)
 _LEAST_REPEATS = 3
 _KEPT_GROUPS = max(LOOP_GROUPS, LOOP_PERIODS_GROUPS[-1] * _LEAST_REPEATS)
-
-
-class Verdict(StrEnum):
-    """What is wrong with an answer, if anything; the later, the worse."""
-
-    OK = "ok"
-    SHORT = "short"  # stopped before the text can have been said
-    LOOP = "loop"
-    ENDLESS = "endless"  # ran into its bound without a stop
-
-
-_SEVERITY = tuple(Verdict)
-
-
-@dataclass(frozen=True, slots=True)
-class Quality:
-    """The verdict on an answer so far, and whether it is the second one that was drawn.
-
-    Of several answers in a row: the worst verdict, and whether any is a second one.
-    """
-
-    verdict: Verdict = Verdict.OK
-    is_retried: bool = False
-
-    def merged(self, other: Quality) -> Quality:
-        """Of this answer and another."""
-        worse = max(self.verdict, other.verdict, key=_SEVERITY.index)
-        return Quality(worse, self.is_retried or other.is_retried)
-
-    def __str__(self) -> str:
-        return f"{self.verdict}; retried" if self.is_retried else str(self.verdict)
-
-
-GOOD = Quality()
 
 
 class TokenGuard:

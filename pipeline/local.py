@@ -16,6 +16,7 @@ import numpy as np
 from pipeline.audio.encode import encode_file, file_format
 from pipeline.audio.reference import read_reference
 from pipeline.audio.speed import SpeedChanger
+from pipeline.chain import ChainedSpeaker
 from pipeline.contracts import (
     Float32Array,
     SpeechRequest,
@@ -25,7 +26,8 @@ from pipeline.contracts import (
 )
 from pipeline.errors import InputError, UnknownVoiceError
 from pipeline.prompting import CheckpointPrompts
-from pipeline.synthesis import ChainedSpeaker, ResolvedVoice, Speaker, StopWatch, synthesize
+from pipeline.synthesis import ResolvedVoice, Speaker, synthesize
+from pipeline.timing import StopWatch
 
 THREADS = 2
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+from pipeline.chain import Script
 from pipeline.contracts import RELEASED_WARPING, Mode, SpeechRequest, VoicePrompt, Warping
 from pipeline.edit_values import DIALECT_TAGS, SAME_WORDS
 from pipeline.errors import CheckpointError, TextError
@@ -22,7 +23,6 @@ from pipeline.stepaudio.llm.prompt import (
     expected_s,
 )
 from pipeline.stepaudio.llm.sampling import warping_limits
-from pipeline.synthesis import Script
 from pipeline.text.front_end import front_end
 from pipeline.text.segment import passages
 

@@ -12,21 +12,24 @@ from typing import Any, Self
 
 import numpy as np
 from ray.exceptions import RayError, RayTaskError
+from ray.serve._private.common import DeploymentID
 from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
 
+from pipeline.chain import Script
 from pipeline.contracts import (
     NO_LIMIT_TOKENS,
     AudioChunk,
     Int32Array,
     ReferenceClip,
     Sampling,
+    SpeechChunk,
     SpeechRequest,
     TokenChunk,
     VoicePrompt,
     VoiceReference,
     Warping,
 )
-from pipeline.synthesis import ResolvedVoice, Script, SpeechChunk
+from pipeline.synthesis import ResolvedVoice
 
 SAMPLES_PER_GROUP = 2880  # 120 ms at 24 kHz
 
@@ -104,7 +107,8 @@ class FakeLM:
                 if index == self._fail_at:
                     raise RuntimeError("the fake LM was told to fail")
                 ids = np.concatenate([rng.integers(0, 1024, 2), rng.integers(1024, 5120, 3)])
-                yield TokenChunk(ids.astype(np.int32), last=index == self._n_chunks - 1)
+                work_s = (index + 1) * self._delay_s
+                yield TokenChunk(ids.astype(np.int32), index == self._n_chunks - 1, work_s)
         finally:
             self.open_streams -= 1
 
@@ -145,9 +149,9 @@ class FakeSpeaker:
         del voice
         self.requests.append(request)
         samples = np.full(SAMPLES_PER_GROUP, 0.25, np.float32)
-        yield SpeechChunk(samples, last=False, llm_s=0.0, vocoder_s=0.0)
+        yield SpeechChunk(samples, last=False)
         await self.go.wait()
-        yield SpeechChunk(samples, last=True, llm_s=0.0, vocoder_s=0.0)
+        yield SpeechChunk(samples, last=True)
 
 
 class FakeHandle:
@@ -240,6 +244,6 @@ class FakeBroadcast:
     ) -> list[object]:
         """One answer a replica, or its error where the caller wants them all."""
         if not self._calls:
-            raise DeploymentUnavailableError("fake")
+            raise DeploymentUnavailableError(DeploymentID("fake"))
         async with asyncio.timeout(timeout_s):
             return await asyncio.gather(*self._calls, return_exceptions=return_exceptions)

@@ -15,7 +15,7 @@ from deployments.config.settings import load_settings
 from deployments.http.ingress import make_app
 from deployments.http.routes.cache import add_cache_routes
 from deployments.http.routes.speech import Routes
-from deployments.telemetry.metrics import RequestMetrics
+from deployments.telemetry.requests import RequestMetrics
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.contracts import ReferenceClip, SpeechRequest, VoicePrompt
 from pipeline.voice_list import VOICES_DIR, load_voices

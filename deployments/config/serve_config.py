@@ -17,8 +17,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from deployments.config.named_things import unknown_names
-from deployments.config.settings import Settings, StageShare, load_settings
-from pipeline.contracts import BASE_VARIANT
+from deployments.config.settings import Settings, load_settings
+from deployments.config.stages import Stages
 from pipeline.errors import ConfigError
 
 MAX_PORT = 65_535
@@ -27,11 +27,15 @@ CONTROL_CALLS = 4  # room in max_ongoing_requests for what must get through when
 
 @dataclass(frozen=True, slots=True)
 class StageAsk:
-    """What one stage asks of the cluster: its replicas at start, and the resources of each."""
+    """What one stage asks of the cluster: its replicas at start, and the resources of each.
+
+    surges: whether an update starts a new replica before it stops an old one.
+    """
 
     name: str
     replicas: int
     resources: Mapping[str, float]
+    surges: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +147,7 @@ def _lint_application(application: Mapping[str, Any]) -> list[str]:
         return [f"args: {error.message}"]
     problems = [f"args.{problem}" for problem in unknown_names(settings)]
     deployments = {d["name"]: d for d in application.get("deployments", [])}
-    stages = ("Router", "Tokenizer", *settings.llm_deployments.values(), "Vocoder")
+    stages = [stage.name for stage in Stages.of(settings)]
     problems += [
         f"deployments: no stage is named {name!r}; stages: {', '.join(stages)}"
         for name in sorted(deployments.keys() - set(stages))
@@ -170,20 +174,12 @@ def _lint_room(deployments: Mapping[str, Any], settings: Settings) -> list[str]:
 
     Without it a full replica deadlocks, or looks dead.
     """
-    vocoder = settings.vocoder
-    needed = {
-        "Router": settings.limits.max_requests + CONTROL_CALLS,
-        "Tokenizer": settings.tokenizer.max_clips + CONTROL_CALLS,
-        "Vocoder": vocoder.max_streams + vocoder.queue_size + CONTROL_CALLS,
-    }
-    for variant, name in settings.llm_deployments.items():
-        _, llm = settings.llm_of(variant)
-        needed[name] = llm.slots + llm.queue_size + CONTROL_CALLS
     return [
-        f"deployments.{name}.max_ongoing_requests is {found}; "
+        f"deployments.{stage.name}.max_ongoing_requests is {found}; "
         f"its work and control calls need at least {least}"
-        for name, least in needed.items()
-        if (found := deployments[name].get("max_ongoing_requests", 0)) < least
+        for stage in Stages.of(settings)
+        if (found := deployments[stage.name].get("max_ongoing_requests", 0))
+        < (least := stage.work + CONTROL_CALLS)
     ]
 
 
@@ -194,16 +190,12 @@ def _lint_shares(deployments: Mapping[str, Any], settings: Settings) -> list[str
     """
     problems: list[str] = []
     device_gib = settings.cluster.gpu_device_gib
-    shares: dict[str, tuple[str, StageShare]] = {
-        "Tokenizer": ("tokenizer", settings.tokenizer),
-        "Vocoder": ("vocoder", settings.vocoder),
-    }
-    for variant, name in settings.llm_deployments.items():
-        key = "llm" if variant == BASE_VARIANT else f"llm_variants.{variant}"
-        shares[name] = key, settings.llm_of(variant)[1]
-    for name, (key, share) in shares.items():
-        num_gpus = float(deployments[name].get("ray_actor_options", {}).get("num_gpus") or 0)
-        where = f"deployments.{name}.ray_actor_options.num_gpus"
+    for stage in Stages.of(settings):
+        if (share := stage.share) is None:
+            continue
+        options = deployments[stage.name].get("ray_actor_options", {})
+        num_gpus = float(options.get("num_gpus") or 0)
+        where = f"deployments.{stage.name}.ray_actor_options.num_gpus"
         if share.device == "cuda" and not num_gpus:
             problems.append(f"{where} is 0, but args say that the stage runs on cuda")
         if share.device == "cpu" and num_gpus:
@@ -211,7 +203,7 @@ def _lint_shares(deployments: Mapping[str, Any], settings: Settings) -> list[str
         allowed_gib = num_gpus * device_gib
         if share.device == "cuda" and num_gpus and (share.gpu_memory_gib or 0) > allowed_gib:
             problems.append(
-                f"args.{key}.gpu_memory_gib is {share.gpu_memory_gib}, but {num_gpus} "
+                f"args.{stage.section}.gpu_memory_gib is {share.gpu_memory_gib}, but {num_gpus} "
                 f"of a device with {device_gib} GiB is {allowed_gib:.1f} GiB: "
                 "replicas sharing it would overcommit its memory"
             )
@@ -231,16 +223,29 @@ def _ask_of(deployment: Mapping[str, Any]) -> StageAsk:
     if accelerator := options.get("accelerator_type"):
         resources[f"accelerator_type:{accelerator}"] = 0.001  # what Ray itself reserves per replica
     used = {name: amount for name, amount in resources.items() if amount}
-    return StageAsk(deployment["name"], int(replicas), used)
+    surges = deployment.get("max_surge_percent", 0) > 0
+    return StageAsk(deployment["name"], int(replicas), used, surges)
 
 
 def find_config_file(name: str) -> Path:
-    """The config file that `args.config_file` names: as given, or beside the installed packages."""
-    root = Path(__file__).resolve().parents[2]
-    for candidate in (Path(name), root / name):
-        if candidate.is_file():
-            return candidate
-    raise ConfigError(
-        f"args.config_file names {name}, which is not on this machine; give a path that the head "
-        "can read, or leave the key out to skip the comparison with the cluster"
-    )
+    """The config file that `args.config_file` names: as given, else the one that timbre ships.
+
+    Raises ConfigError when there is neither.
+    """
+    path = given_or_shipped(Path(name))
+    if not path.is_file():
+        raise ConfigError(
+            f"args.config_file names {name}, which is not on this machine; give a path that the "
+            "head can read, or leave the key out to skip the comparison with the cluster"
+        )
+    return path
+
+
+def given_or_shipped(path: Path) -> Path:
+    """`path` itself where there is such a file, else the shipped config of that name, if any.
+
+    A checkout has them at its top, a wheel beside this module (setup.py).
+    """
+    here = Path(__file__).resolve().parent
+    candidates = (path, here.parents[1] / path, here / path)
+    return next((candidate for candidate in candidates if candidate.is_file()), path)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import PurePath
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -27,6 +27,7 @@ from pydantic_settings import (
 
 from cache_store.settings import CacheSettings
 from deployments.config import environment
+from deployments.config.mistakes import explain
 from pipeline.audio.condition import Conditioning
 from pipeline.contracts import BASE_VARIANT
 from pipeline.errors import ConfigError
@@ -41,31 +42,39 @@ VariantName = Annotated[str, Field(pattern="^[a-z0-9]+$")]
 
 
 class Strict(BaseModel):
-    """Frozen, and unknown keys refused."""
+    """Frozen, and unknown keys refused; what stands below a field describes it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Limits(Strict):
-    """What the HTTP surface accepts, and how long the router waits.
-
-    max_requests: how many a router works on at a time, those that only look aside; more get 503.
-    max_inflight_body_bytes: bodies that one router holds at a time, each from its first byte until
-    a voice was made of its clip; a body beyond that gets 503.
-    """
+    """What the HTTP surface accepts, and how long the router waits."""
 
     max_requests: Positive = 60
+    """Requests that a router works on at a time, those that only look aside; more get 503."""
     max_body_bytes: Positive = 25 * 2**20
+    """Largest body of one request; a larger one gets 413."""
     max_inflight_body_bytes: Positive = 256 * 2**20
+    """Bodies that one router holds at a time, each from its first byte until a voice was made of
+    its clip; a body beyond that gets 503."""
     min_clip_s: Seconds = 0.5
+    """Shortest reference clip."""
     max_clip_s: Seconds = 30.0
+    """Longest reference clip."""
     min_sample_rate_hz: Positive = 8_000
+    """Lowest sample rate of a reference clip."""
     max_sample_rate_hz: Positive = 192_000
+    """Highest sample rate of a reference clip."""
     max_text_chars: Positive = 4_096
+    """Longest text to speak."""
     max_transcript_chars: Positive = 1_000
+    """Longest transcript of a reference clip."""
     encode_timeout_s: Seconds = 60.0
+    """Longest wait for a clip's encoding."""
     first_audio_timeout_s: Seconds = 60.0
+    """Longest wait for the vocoder's first audio."""
     chunk_timeout_s: Seconds = 60.0
+    """Longest wait for every later chunk, and for every chunk of tokens."""
 
     @model_validator(mode="after")
     def _one_body_fits(self) -> Limits:
@@ -75,26 +84,23 @@ class Limits(Strict):
 
 
 class HttpSettings(Strict):
-    """The HTTP surface beside its limits.
-
-    cors_origins: web pages that a browser lets call the service, such as "https://app.example", or
-    "*" for all; none by default.
-    """
+    """The HTTP surface beside its limits."""
 
     cors_origins: tuple[str, ...] = ()
+    """Web pages that a browser lets call the service, such as "https://app.example", or "*" for
+    all; none by default."""
 
 
 class StageShare(Strict):
-    """Where a stage runs and what it may take.
-
-    threads: CPU threads of one replica. gpu_memory_gib: the cap of one replica on a GPU, enforced
-    in torch and ONNX Runtime; start-up refuses a cap larger than the replica's fraction of the
-    device (`gpu_device_gib`).
-    """
+    """Where a stage runs and what it may take."""
 
     device: Device = "cpu"
+    """Where the stage computes."""
     threads: Positive = 1
+    """CPU threads of one replica."""
     gpu_memory_gib: Annotated[float, Field(gt=0)] | None = None
+    """The cap of one replica on a GPU, enforced in torch and ONNX Runtime. Start-up refuses a cap
+    larger than the replica's fraction of the device (`cluster.gpu_device_gib`)."""
 
     @model_validator(mode="after")
     def _cuda_needs_a_cap(self) -> StageShare:
@@ -104,43 +110,43 @@ class StageShare(Strict):
 
 
 class TokenizerSettings(StageShare):
-    """The reference encoder.
-
-    batch_s: clips that wait in a replica are encoded together, up to so many seconds of audio in
-    all, those of about the same length first; a longer clip goes alone, and with 0 every clip does.
-    max_clips: how many a replica holds, those at work and those that wait; more get 503.
-    tensorrt_cache: run the ONNX models on TensorRT and keep its engines in this directory; start-up
-    stops where ONNX Runtime has no TensorRT.
-    """
+    """The reference encoder."""
 
     batch_s: Annotated[float, Field(ge=0)] = 0.0
+    """Most audio encoded together, seconds. Clips of about the same length that wait in a replica
+    are batched up to it; a longer clip goes alone, and with 0 every clip does."""
     max_clips: Positive = 64
+    """Clips that a replica holds, those at work and those that wait; more get 503."""
     tensorrt_cache: str | None = None
+    """Run the ONNX models on TensorRT and keep its engines in this directory. Start-up stops where
+    ONNX Runtime has no TensorRT."""
 
 
 class LLMSettings(StageShare):
-    """The engine of one LLM replica.
-
-    slots: requests decoded together. queue_size, queue_timeout_s: how many wait for a slot, and how
-    long. max_context_tokens: prompt plus audio tokens of one request. prefill_chunk_tokens: prompt
-    tokens between two decode steps, at most. chunk_tokens: audio tokens per chunk sent, whole
-    groups of five. credit_tokens: how far the LLM may run ahead of the vocoder. dtype: of weights
-    and KV cache. prefix_cache_bytes: how much of voices' prompt prefixes (keys and values, on the
-    device) a replica keeps for their next request; 0 switches reuse off. quantization: of the
-    layers' weights; none leaves them as the checkpoint has them, so that a 4-bit one stays in 4
-    bits.
-    """
+    """The engine of one LLM replica."""
 
     slots: Positive = 8
+    """Requests decoded together."""
     queue_size: Annotated[int, Field(ge=0)] = 16
+    """Requests that wait for a slot; more get 503."""
     queue_timeout_s: Seconds = 30.0
+    """Longest wait for a slot; the vocoder's streams wait as long for their place."""
     max_context_tokens: Annotated[int, Field(gt=64)] = 8_192
+    """Prompt plus audio tokens of one request."""
     prefill_chunk_tokens: Positive = 512
+    """Most prompt tokens between two decode steps."""
     chunk_tokens: Annotated[int, Field(gt=0, multiple_of=5)] = 15
+    """Audio tokens per chunk sent, whole groups of five."""
     credit_tokens: Annotated[int, Field(gt=0, multiple_of=5)] = 300
+    """How far the LLM may run ahead of the vocoder."""
     dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number format of weights and KV cache."""
     prefix_cache_bytes: Annotated[int, Field(ge=0)] = 256 * 2**20
+    """Voices' prompt prefixes (keys and values, on the device) kept for their next request; 0
+    switches reuse off."""
     quantization: Quantization = "none"
+    """How the layers' weights are held; none leaves them as the checkpoint has them, so that a
+    4-bit one stays in 4 bits."""
 
     @model_validator(mode="after")
     def _credit_covers_a_chunk(self) -> LLMSettings:
@@ -152,41 +158,44 @@ class LLMSettings(StageShare):
 class LLMVariant(Strict):
     """Another LLM beside `llm`, which requests choose by its name.
 
-    What is left out is as in `llm`. model: the checkpoint, as the top-level `model`; a replica
-    whose text tokenizer is another does not start.
+    What is left out is as in `llm`.
     """
 
     model: str | None = None
+    """The checkpoint, as the top-level `model`; a replica whose text tokenizer is another does not
+    start."""
     quantization: Quantization = "none"
+    """How the layers' weights are held, as `llm.quantization`."""
     slots: Positive | None = None
+    """Requests decoded together."""
     gpu_memory_gib: Annotated[float, Field(gt=0)] | None = None
+    """The cap of one replica on a GPU."""
 
 
 class VocoderSettings(StageShare):
-    """Streaming schedule of the vocoder.
-
-    chunk_rows: rows (40 ms) of the first, second and every later chunk. steps: Euler steps of the
-    flow. max_streams: utterances decoded at a time by one replica. queue_size: how many more may
-    wait, for as long as llm.queue_timeout_s; others get 503. On cuda a stream also
-    waits until its caches fit beside the others in gpu_memory_gib: at the released sizes 1.3 MB for
-    every frame of the prompt (50 a second) and some 200 more. A cap that cannot hold one stream in
-    the voice of a clip of limits.max_clip_s stops start-up.
-    max_batch: chunks of different streams computed together; above 1 the last bits of a reply
-    depend on what runs beside it. Left out: 8 on cuda, 1 on a CPU. prompt_memory_mib: what a
-    replica keeps of voices between requests, part of gpu_memory_gib. The default holds every small
-    thing; of a voice's first caches, 1.3 MB a frame at the released sizes, it keeps none, which
-    costs a pass over the prompt when the very same request comes again. quiet_first_rows: first
-    chunk of a request that fixes neither seed nor borders while at most a quarter of max_streams
-    is in use.
-    """
+    """Flow and HiFT of one vocoder replica, and how its streams are cut."""
 
     chunk_rows: Annotated[tuple[Positive, ...], Field(min_length=1)] = (15, 24, 48)
+    """Rows (40 ms) of the first, second and every later chunk."""
     steps: Annotated[int, Field(gt=0, le=64)] = 10
+    """Euler steps of the flow."""
     max_streams: Positive = 16
+    """Utterances decoded at a time by one replica. On cuda a stream also waits until its caches fit
+    beside the others in gpu_memory_gib: at the released sizes 1.3 MB for every frame of the prompt
+    (50 a second) and some 200 more. A cap that cannot hold one stream in the voice of a clip of
+    limits.max_clip_s stops start-up."""
     queue_size: Annotated[int, Field(ge=0)] = 16
+    """Streams that wait, for as long as llm.queue_timeout_s; more get 503."""
     max_batch: Positive | None = None
+    """Chunks of different streams computed together. Above 1 the last bits of a reply depend on
+    what runs beside it. Left out: 8 on cuda, 1 on a CPU."""
     prompt_memory_mib: Annotated[int, Field(ge=0)] = 64
+    """What a replica keeps of voices between requests, part of gpu_memory_gib. The default holds
+    every small thing; of a voice's first caches, 1.3 MB a frame at the released sizes, it keeps
+    none, which costs a pass over the prompt when the very same request comes again."""
     quiet_first_rows: Positive = 10
+    """First chunk of a request that fixes neither seed nor borders while at most a quarter of
+    max_streams is in use."""
 
     @property
     def together(self) -> int:
@@ -197,61 +206,58 @@ class VocoderSettings(StageShare):
 
 
 class VoiceSettings(Strict):
-    """Named voices.
-
-    aliases: other names for them, so that clients which send OpenAI's names, or those of the
-    predecessor's presets, work unchanged.
-    conditioning: of every reference clip before the encoder sees it; see
-    pipeline.audio.condition.
-    """
+    """Named voices."""
 
     default: str = "aria"
+    """The voice of a request that names none and brings no clip."""
     aliases: dict[str, str] = {
         "alloy": "aria", "ash": "bruno", "ballad": "bruno", "coral": "aria", "echo": "bruno",
         "fable": "bruno", "nova": "aria", "onyx": "bruno", "sage": "aria", "shimmer": "aria",
         "verse": "bruno", "marin": "aria", "cedar": "bruno",
         "happy_en": "aria", "fear_female": "elena",
     }  # fmt: skip
+    """Other names of voices, so that clients which send OpenAI's names, or those of the
+    predecessor's presets, work unchanged."""
     conditioning: Conditioning = Conditioning.SPEECH
+    """What is done to every reference clip before the encoder sees it; see
+    pipeline.audio.condition."""
 
 
 class ClusterSettings(Strict):
-    """What start-up compares with the cluster.
-
-    gpu_device_gib: memory of one GPU that replicas may share out (an L40S has 44.4 GiB usable).
-    may_grow: the cluster autoscaler can still add machines, so missing resources do not stop
-    start-up.
-    """
+    """What start-up compares with the cluster."""
 
     gpu_device_gib: Annotated[float, Field(gt=0)] = 44.0
+    """Memory of one GPU that replicas may share out (an L40S has 44.4 GiB usable)."""
     may_grow: bool = False
+    """The cluster autoscaler can still add machines, so missing resources do not stop start-up."""
 
 
 class Settings(BaseSettings):
     """Everything `build_app` takes.
 
-    The environment wins over YAML: TIMBRE_CACHE__URL sets `cache.url`. model: `tiny` (embedded),
-    `step-audio-editx` (downloaded), or a checkpoint directory. config_file: the serve config that
-    holds these args; linted and compared with the cluster at start. llm_variants: further LLMs,
-    each a deployment of its own; `llm` itself is the variant `base`.
+    The environment wins over YAML: TIMBRE_CACHE__URL sets `cache.url`.
     """
 
     model_config = SettingsConfigDict(
         extra="forbid",
         frozen=True,
+        use_attribute_docstrings=True,
         env_prefix=environment.PREFIX,
         env_nested_delimiter=environment.DELIMITER,
         nested_model_default_partial_update=True,
     )
 
     model: str = "tiny"
+    """`tiny` (embedded), `step-audio-editx` (downloaded), or a checkpoint directory."""
     config_file: str | None = None
+    """The serve config that holds these args; linted and compared with the cluster at start."""
     limits: Limits = Limits()
     http: HttpSettings = HttpSettings()
     cache: CacheSettings = CacheSettings()
     tokenizer: TokenizerSettings = TokenizerSettings()
     llm: LLMSettings = LLMSettings()
     llm_variants: dict[VariantName, LLMVariant] = {}
+    """Further LLMs, each a deployment of its own; `llm` itself is the variant `base`."""
     vocoder: VocoderSettings = VocoderSettings()
     voices: VoiceSettings = VoiceSettings()
     cluster: ClusterSettings = ClusterSettings()
@@ -260,11 +266,6 @@ class Settings(BaseSettings):
     def model_name(self) -> str:
         """The model as clients name it: a checkpoint directory's own name."""
         return PurePath(self.model).name
-
-    @property
-    def llm_deployments(self) -> dict[str, str]:
-        """Variants of the LLM, `base` first, and the deployments that run them."""
-        return {BASE_VARIANT: "LLM", **{name: f"LLM-{name}" for name in self.llm_variants}}
 
     def llm_of(self, variant: str) -> tuple[str, LLMSettings]:
         """The checkpoint of a variant, and the settings of its replicas."""
@@ -318,35 +319,6 @@ def load_settings(args: dict[str, Any]) -> Settings:
     try:
         return Settings(**args)
     except ValidationError as error:
-        raise ConfigError(explain(error)) from error
+        raise ConfigError(explain(Settings, error)) from error
     except SettingsError as error:  # a whole section in one variable
         raise ConfigError(f"invalid settings: {error}: it is not valid JSON") from error
-
-
-def explain(error: ValidationError) -> str:
-    """Pydantic's report as sentences: where, what was wrong, and for an unknown key what exists."""
-    lines: list[str] = []
-    for problem in error.errors():
-        where = ".".join(str(part) for part in problem["loc"]) or "settings"
-        if problem["type"] == "extra_forbidden":
-            valid = ", ".join(_siblings(problem["loc"]))
-            lines.append(f"{where}: unknown key; valid here: {valid}")
-        else:
-            lines.append(f"{where}: {problem['msg']}")
-    return "invalid settings: " + "; ".join(lines)
-
-
-def _siblings(location: tuple[int | str, ...]) -> list[str]:
-    node: Any = Settings
-    for part in location[:-1]:
-        if get_origin(node) is dict:
-            node = get_args(node)[1]
-        elif section := _section(node):
-            node = section.model_fields[str(part)].annotation
-    section = _section(node)
-    return sorted(section.model_fields) if section else []
-
-
-def _section(annotation: Any) -> type[BaseModel] | None:
-    is_section = isinstance(annotation, type) and issubclass(annotation, BaseModel)
-    return annotation if is_section else None

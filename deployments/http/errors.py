@@ -6,6 +6,8 @@ What a client reads says what it did wrong or which stage failed; causes are for
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +88,15 @@ class PublicError:
     def body(self) -> dict[str, Any]:
         """For JSON; see `error_body`."""
         return error_body(self.message, self.status, code=self.code, param=self.param)
+
+
+@contextmanager
+def about_clip(param: str) -> Iterator[None]:
+    """Faults of a reference clip name `param`, the field that it came in."""
+    try:
+        yield
+    except (AudioError, TooLargeError) as error:
+        raise error.about(param) from error
 
 
 def answer_error(error: Exception, request_id: str) -> JSONResponse:

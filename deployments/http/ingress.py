@@ -22,6 +22,7 @@ from starlette.types import Lifespan
 
 from deployments.background import watched
 from deployments.config.settings import Settings
+from deployments.config.stages import Stages
 from deployments.http.api_pages import DESCRIPTION, ERROR_DOC, describe_bodies
 from deployments.http.bodies.fields import explain_validation
 from deployments.http.edge import Edge
@@ -32,8 +33,10 @@ from deployments.http.routes.speech import Routes
 from deployments.stages.clients import RemoteEncoder, RemoteSpeaker
 from deployments.stages.health import Readiness
 from deployments.stages.removal import Removal
-from deployments.telemetry.metrics import CacheMetrics, RequestMetrics, adopt_serve_logging
-from deployments.telemetry.stage_metrics import Transfers
+from deployments.telemetry.cache import CacheMetrics
+from deployments.telemetry.logs import adopt_serve_logging
+from deployments.telemetry.requests import RequestMetrics
+from deployments.telemetry.transfers import Transfers
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.errors import TimbreError
 
@@ -57,14 +60,14 @@ class Router:
         self._voices = VoiceLibrary(settings, encoder)
         self._speaker = RemoteSpeaker(vocoder, settings.limits, transfers)
         self._metrics = RequestMetrics()
-        names = settings.llm_deployments
-        stages = {names[variant].lower(): llm for variant, llm in llms.items()}
-        self._removal = Removal({**stages, "vocoder": vocoder})
-        self._readiness = Readiness(
-            {"tokenizer": tokenizer, **stages, "vocoder": vocoder},
-            self._voices,
-            spared=frozenset({"tokenizer"}),  # cached voices need none
-        )
+        stages = Stages.of(settings)
+        handles = {
+            stages.tokenizer: tokenizer,
+            **{stages.llms[variant]: llm for variant, llm in llms.items()},
+            stages.vocoder: vocoder,
+        }
+        self._removal = Removal(handles)
+        self._readiness = Readiness(handles, self._voices)
 
     async def forget(self, clip: str) -> None:
         """Called on every router by the one that was asked to remove a clip."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from deployments.config.settings import Settings
+from deployments.config.stages import Stages
 from pipeline.errors import MAX_FOUND, UnsupportedError
 
 # Accepted whatever checkpoint is loaded, so that clients work unchanged.
@@ -38,7 +39,7 @@ class ModelNames:
 
     @property
     def variants(self) -> Sequence[str]:
-        return tuple(self._settings.llm_deployments)
+        return tuple(Stages.of(self._settings).llms)
 
     def find(self, name: str) -> str | None:
         """The listed name meant, or a dated one as it was asked for; None when there is none.

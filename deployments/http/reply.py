@@ -12,7 +12,7 @@ import base64
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -20,20 +20,14 @@ from fastapi.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from deployments.http.dialects.openai import SpeechOrder
-from deployments.http.errors import PublicError
+from deployments.http.errors import PublicError, about_clip
 from deployments.http.reply_codec import ReplyCodec
-from deployments.telemetry.metrics import RequestMetrics
+from deployments.telemetry.requests import RequestMetrics
 from pipeline.continuity import PlaybackMeter
-from pipeline.contracts import StageTimes
-from pipeline.errors import AudioError, InputError, StageError, TooLargeError
-from pipeline.synthesis import (
-    Speaker,
-    SpeechChunk,
-    StopWatch,
-    VoiceResolver,
-    stage_line,
-    synthesize,
-)
+from pipeline.contracts import Stream
+from pipeline.errors import InputError, StageError
+from pipeline.synthesis import Speaker, VoiceResolver, synthesize
+from pipeline.timing import StopWatch, server_timing, stage_line, stage_report
 
 logger = logging.getLogger(__name__)
 
@@ -68,8 +62,6 @@ class SpeechReply:
     async def start(self) -> Response:
         """Wait for the first bytes, then answer with a stream of them and the rest."""
         payload = self._payload()
-        if self._order.is_sse:
-            payload = self._telling(payload)
         try:
             first = await anext(payload)
         except BaseException:
@@ -85,11 +77,13 @@ class SpeechReply:
             **self._order.echo,
             **audio_warning(self._watch.warnings),
         }
-        return ClosingResponse(_chained(first, payload), media_type=media_type, headers=headers)
+        return ClosingResponse(_Begun(first, payload), media_type, headers)
 
     async def _payload(self) -> AsyncGenerator[bytes]:
-        """The reply's bytes; logs one line when it ends, however it ends."""
-        outcome = "error"
+        """The reply's bytes; the account is closed when they end, however they end.
+
+        Where a stream of events breaks off after its first one, a last one says so.
+        """
         try:
             with self._metrics.running() as heard:
                 async with aclosing(self._pieces()) as pieces:
@@ -97,28 +91,17 @@ class SpeechReply:
                         heard()
                         yield piece
                         self._has_begun = True
-            outcome = "ok"
         except (asyncio.CancelledError, GeneratorExit):
-            outcome = "cancelled"
+            self._account("cancelled")
             raise
-        except InputError:
-            outcome = "refused"
-            raise
-        finally:
-            self._account(outcome)
-
-    async def _telling(self, payload: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-        """`payload`, and where it breaks off after its first event, a last one that says so."""
-        async with aclosing(payload):
-            try:
-                async for event in payload:
-                    yield event
-            except Exception as error:
-                if not self._has_begun:
-                    raise  # still a status code
-                told = PublicError.of(error, self._request_id).body()["error"]
-                told["partial_audio"] = True
-                yield _event({"type": "speech.audio.error", "error": told})
+        except Exception as error:
+            self._account("refused" if isinstance(error, InputError) else "error", error)
+            if not (self._has_begun and self._order.is_sse):
+                raise  # still a status code, or audio cut off
+            told = PublicError.of(error, self._request_id).body()["error"]
+            yield _event({"type": "speech.audio.error", "error": {**told, "partial_audio": True}})
+        else:
+            self._account("ok")
 
     async def _pieces(self) -> AsyncGenerator[bytes]:
         """Audio in chunks as they are made, as events or plain; every piece is non-empty.
@@ -129,14 +112,15 @@ class SpeechReply:
         request = order.request
         speech = synthesize(order.reference, request, self._voices, self._speaker, self._watch)
         del order  # from here on the clip lives as long as `synthesize` wants it, no longer
-        async with aclosing(_naming(self._order.clip_param, speech)) as chunks:
-            async for chunk in chunks:
-                if not len(chunk.samples):
-                    continue  # a header alone would be a first byte without audio
-                piece = await self._codec.encode(chunk.samples)
-                self._playback.sent(piece.audio_s, time.perf_counter())
-                if piece.data:
-                    yield piece.data
+        with about_clip(self._order.clip_param):
+            async with aclosing(speech) as chunks:
+                async for chunk in chunks:
+                    if not len(chunk.samples):
+                        continue  # a header alone would be a first byte without audio
+                    piece = await self._codec.encode(chunk.samples)
+                    self._playback.sent(piece.audio_s, time.perf_counter())
+                    if piece.data:
+                        yield piece.data
         if not self._watch.times().audio_s:
             raise StageError("the model produced no audio for this request; try another seed")
         rest = await self._codec.finish()
@@ -148,10 +132,13 @@ class SpeechReply:
             report["quality"] = str(self._watch.quality)
             yield _event({"type": "speech.audio.done", "timbre": report})
 
-    def _account(self, outcome: str) -> None:
+    def _account(self, outcome: str, error: Exception | None = None) -> None:
+        """Count the request and log its line. error: what ended it.
+
+        Its trace only once the reply has begun: before, whoever answers logs it.
+        """
         times = self._watch.times()
-        quality = self._watch.quality
-        self._metrics.finished(times, self._playback.account(), outcome, quality)
+        self._metrics.finished(times, self._playback.account(), outcome, self._watch.quality)
         is_error = outcome == "error"
         logger.log(
             logging.ERROR if is_error else logging.INFO,
@@ -159,7 +146,7 @@ class SpeechReply:
             self._request_id,
             outcome,
             stage_line(times),
-            exc_info=is_error and self._has_begun,  # before that, whoever answers logs the cause
+            exc_info=error if is_error and self._has_begun else None,
         )
 
 
@@ -169,31 +156,30 @@ class ClosingResponse(StreamingResponse):
     Starlette leaves that to the garbage collector.
     """
 
+    def __init__(self, body: Stream[bytes], media_type: str, headers: Mapping[str, str]) -> None:
+        super().__init__(body, media_type=media_type, headers=headers)
+        self._body = body
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            if isinstance(self.body_iterator, AsyncGenerator):
-                await self.body_iterator.aclose()
+            await self._body.aclose()
 
 
-async def _naming(
-    clip_param: str, speech: AsyncGenerator[SpeechChunk]
-) -> AsyncGenerator[SpeechChunk]:
-    """`speech`, whose errors about the clip name the field that it came in."""
-    try:
-        async with aclosing(speech) as chunks:
-            async for chunk in chunks:
-                yield chunk
-    except (AudioError, TooLargeError) as error:
-        raise error.about(clip_param) from error
+class _Begun(Stream[bytes]):
+    """A stream whose first piece is at hand."""
 
+    def __init__(self, first: bytes, rest: Stream[bytes]) -> None:
+        self._first: bytes | None = first
+        self._rest = rest
 
-async def _chained(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-    async with aclosing(rest):
-        yield first
-        async for piece in rest:
-            yield piece
+    async def __anext__(self) -> bytes:
+        first, self._first = self._first, None
+        return await anext(self._rest) if first is None else first
+
+    async def aclose(self) -> None:
+        await self._rest.aclose()
 
 
 def _audio_event(audio: bytes) -> bytes:
@@ -207,27 +193,3 @@ def _event(data: dict[str, Any]) -> bytes:
 def audio_warning(warnings: tuple[str, ...]) -> dict[str, str]:
     """The header that says what is wrong with a clip that was used all the same."""
     return {"X-Audio-Warning": ", ".join(warnings)} if warnings else {}
-
-
-def stage_report(times: StageTimes) -> dict[str, Any]:
-    """Stage times as a client reads them in the closing event, seconds."""
-    return {
-        "tier": times.tier,
-        "tokenizer_s": times.tokenizer_s,
-        "llm_s": times.llm_s,
-        "vocoder_s": times.vocoder_s,
-        "ttfa_s": times.ttfa_s,
-        "total_s": times.total_s,
-        "audio_s": times.audio_s,
-        "rtf": times.rtf,
-        "line": stage_line(times),
-    }
-
-
-def server_timing(times: StageTimes) -> str:
-    """Server-Timing as known when the first audio leaves, milliseconds."""
-    return (
-        f'tokenizer;dur={times.tokenizer_s * 1e3:.1f};desc="{times.tier}", '
-        f"llm;dur={times.llm_s * 1e3:.1f}, vocoder;dur={times.vocoder_s * 1e3:.1f}, "
-        f"ttfa;dur={times.ttfa_s * 1e3:.1f}, total;dur={times.total_s * 1e3:.1f}"
-    )

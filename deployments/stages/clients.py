@@ -10,10 +10,10 @@ import asyncio
 import contextlib
 import copy
 import uuid
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import aclosing
 from functools import partial
-from typing import Any, Self, cast
+from typing import Any, Protocol, Self, TypeVar, cast
 
 from ray.exceptions import (
     NodeDiedError,
@@ -34,12 +34,14 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
 from deployments.background import watched
 from deployments.config.settings import Limits
-from deployments.telemetry.stage_metrics import Stamped, Transfers, stamped
+from deployments.telemetry.transfers import Hop, Stamped, Transfers, stamped
 from pipeline.contracts import (
     Int32Array,
     ReferenceClip,
     Sampling,
+    SpeechChunk,
     SpeechRequest,
+    Stream,
     TokenChunk,
     VoicePrompt,
 )
@@ -50,7 +52,6 @@ from pipeline.errors import (
     StageUnavailableError,
     TimbreError,
 )
-from pipeline.synthesis import SpeechChunk
 
 ATTEMPTS = 3  # per request and stage, before the first audio only
 RETRY_DELAY_S = 0.25
@@ -107,7 +108,7 @@ class RemoteEncoder:
     async def encode(self, clip: ReferenceClip) -> VoicePrompt:
         """Encoding is idempotent, so a lost replica is retried on another."""
         return self._transfers.received(
-            "tokenizer_router", await self._retrying(self._encode, clip)
+            Hop.TOKENIZER_ROUTER, await self._retrying(self._encode, clip)
         )
 
     async def _retrying(self, method: DeploymentHandle, *args: object) -> Any:
@@ -152,32 +153,21 @@ class RemoteLM:
         one._voice = voice
         return one
 
-    async def stream(
-        self, prompt_ids: Int32Array, sampling: Sampling
-    ) -> AsyncGenerator[TokenChunk]:
+    def stream(self, prompt_ids: Int32Array, sampling: Sampling) -> Stream[TokenChunk]:
         """See contracts.SpeechLM."""
         window = _Window(uuid.uuid4().hex, self._credit_tokens)
-        chunks = _opened(
-            self._stream.remote(
-                prompt_ids, sampling, window.stream_id, window.limit_tokens, self._voice
-            )
+        ask = partial(
+            self._stream.remote,
+            prompt_ids,
+            sampling,
+            window.stream_id,
+            window.limit_tokens,
+            self._voice,
         )
-        grants = watched("granting credit", partial(self._keep_granting, window))
-        try:
-            while True:
-                with stage_errors("LLM"):
-                    async with asyncio.timeout(self._chunk_timeout_s):
-                        sent: Stamped[TokenChunk] = await anext(chunks)
-                chunk = self._transfers.received("llm_vocoder", sent)
-                yield chunk
-                if chunk.last:
-                    return
-                window.consumed(len(chunk.ids))
-        except StopAsyncIteration as error:
-            raise StageError("the LLM ended a stream without its last chunk") from error
-        finally:
-            grants.cancel()
-            chunks.cancel()
+        chunks = _Replies[TokenChunk](
+            "LLM", ask, partial(self._transfers.received, Hop.LLM_VOCODER), self._chunk_timeout_s
+        )
+        return _GrantedTokens(chunks, window, partial(self._keep_granting, window))
 
     async def _keep_granting(self, window: _Window) -> None:
         """Send the limit whenever it grew, and as a sign of life, so a lost grant is sent again."""
@@ -208,6 +198,38 @@ class _Window:
             self.grown.set()
 
 
+class _GrantedTokens(Stream[TokenChunk]):
+    """The tokens of one answer; their window moves on as they are read."""
+
+    def __init__(
+        self,
+        chunks: Stream[TokenChunk],
+        window: _Window,
+        keep_granting: Callable[[], Coroutine[Any, Any, None]],
+    ) -> None:
+        self._chunks, self._window = chunks, window
+        self._keep_granting = keep_granting
+        self._grants: asyncio.Task[None] | None = None
+        self._unread_tokens = 0  # of the newest chunk: read when the next one is asked for
+
+    async def __anext__(self) -> TokenChunk:
+        if self._grants is None:
+            self._grants = watched("granting credit", self._keep_granting)
+        self._window.consumed(self._unread_tokens)
+        try:
+            chunk = await anext(self._chunks)
+        except BaseException:
+            await self.aclose()
+            raise
+        self._unread_tokens = len(chunk.ids)
+        return chunk
+
+    async def aclose(self) -> None:
+        if self._grants is not None:
+            self._grants.cancel()
+        await self._chunks.aclose()
+
+
 class RemoteSpeaker:
     """The vocoder deployment (which pulls from the LLM) as a Speaker."""
 
@@ -234,30 +256,72 @@ class RemoteSpeaker:
             else:
                 return
 
-    async def _once(
-        self, request: SpeechRequest, voice: VoicePrompt
-    ) -> AsyncGenerator[SpeechChunk]:
-        chunks = _opened(self._speak.remote(request, stamped(voice)))
-        timeout_s = self._limits.first_audio_timeout_s
+    def _once(self, request: SpeechRequest, voice: VoicePrompt) -> Stream[SpeechChunk]:
+        return _Replies(
+            "vocoder",
+            lambda: self._speak.remote(request, stamped(voice)),
+            partial(self._transfers.received, Hop.VOCODER_ROUTER),
+            self._limits.chunk_timeout_s,
+            self._limits.first_audio_timeout_s,
+        )
+
+
+class _Chunk(Protocol):
+    """What stages send piece by piece."""
+
+    @property
+    def last(self) -> bool: ...
+
+
+_AnyChunk = TypeVar("_AnyChunk", bound=_Chunk)
+
+
+class _Replies(Stream[_AnyChunk]):
+    """Chunks of one stream of a replica, up to the last one. Closing it tells the replica.
+
+    ask: opens the stream, when the first chunk is wanted. received: unwraps what came.
+    timeout_s: for each chunk; first_timeout_s: for the first, where it is another.
+    Raises what `stage_errors` has, StageError for a stream that ends without its last chunk.
+    """
+
+    def __init__(
+        self,
+        stage: str,
+        ask: Callable[[], object],
+        received: Callable[[Stamped[_AnyChunk]], _AnyChunk],
+        timeout_s: float,
+        first_timeout_s: float | None = None,
+    ) -> None:
+        self._stage, self._ask, self._received = stage, ask, received
+        self._next_timeout_s = timeout_s if first_timeout_s is None else first_timeout_s
+        self._timeout_s = timeout_s
+        self._response: DeploymentResponseGenerator[Any] | None = None
+        self._is_over = False
+
+    async def __anext__(self) -> _AnyChunk:
+        if self._is_over:
+            await self.aclose()
+            raise StopAsyncIteration
+        if self._response is None:  # its type does not say that `stream=True` returns this
+            self._response = cast("DeploymentResponseGenerator[Any]", self._ask())
         try:
-            while True:
-                with stage_errors("vocoder"):
-                    async with asyncio.timeout(timeout_s):
-                        sent: Stamped[SpeechChunk] = await anext(chunks)
-                chunk = self._transfers.received("vocoder_router", sent)
-                yield chunk
-                if chunk.last:
-                    return
-                timeout_s = self._limits.chunk_timeout_s
-        except StopAsyncIteration as error:
-            raise StageError("the vocoder ended a stream without its last chunk") from error
-        finally:
-            chunks.cancel()
+            with stage_errors(self._stage):
+                async with asyncio.timeout(self._next_timeout_s):
+                    sent: Stamped[_AnyChunk] = await anext(self._response)
+        except BaseException as error:
+            await self.aclose()
+            if not isinstance(error, StopAsyncIteration):
+                raise
+            raise StageError(f"the {self._stage} ended a stream without its last chunk") from error
+        chunk = self._received(sent)
+        self._is_over, self._next_timeout_s = chunk.last, self._timeout_s
+        return chunk
 
-
-def _opened(response: object) -> DeploymentResponseGenerator[Any]:
-    """The stream that a handle with `stream=True` returns; its type does not say so."""
-    return cast("DeploymentResponseGenerator[Any]", response)
+    async def aclose(self) -> None:
+        self._is_over = True
+        if self._response is not None:
+            self._response.cancel()
+            self._response = None
 
 
 class RemoteStatus:

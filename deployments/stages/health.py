@@ -14,6 +14,7 @@ from typing import Any
 
 from ray.serve.handle import DeploymentHandle
 
+from deployments.config.stages import Stage
 from deployments.stages.clients import RemoteStatus
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.errors import TimbreError
@@ -24,20 +25,16 @@ REPORT_S = 1.0  # how long a report is good: probes of any number cost one look 
 
 
 class Readiness:
-    """Composes the report of /readyz. Use it from one event loop.
-
-    spared: stages that ready requests can do without once they have answered.
-    """
+    """Composes the report of /readyz. Use it from one event loop."""
 
     def __init__(
         self,
-        stages: Mapping[str, DeploymentHandle],
+        stages: Mapping[Stage, DeploymentHandle],
         voices: VoiceLibrary,
-        spared: frozenset[str] = frozenset(),
     ) -> None:
-        self._stages = {name: RemoteStatus(name, handle) for name, handle in stages.items()}
+        self._stages = {s.key: RemoteStatus(s.key, handle) for s, handle in stages.items()}
         self._voices = voices
-        self._spared = spared
+        self._spared = frozenset(stage.key for stage in stages if stage.is_spared)
         self._seen: set[str] = set()
         self._away: set[str] = set()
         self._looking: asyncio.Task[dict[str, Any]] | None = None

@@ -11,10 +11,14 @@ from dataclasses import asdict
 from typing import Any
 
 from deployments.config.settings import Settings
+from deployments.config.stages import Kind
 from deployments.stages.limits import cap_bytes, claim_device
 from deployments.stages.warm_up import draw_once, warm_up
-from deployments.telemetry.metrics import PartsGauge, StageGauge, adopt_serve_logging
-from deployments.telemetry.stage_metrics import LoadGauges, QueueSeconds, Stamped, stamped
+from deployments.telemetry.gauges import PartsGauge, StageGauge
+from deployments.telemetry.load import LoadGauges, QueueSeconds
+from deployments.telemetry.logs import adopt_serve_logging
+from deployments.telemetry.metrics import LLM_BYTES, LLM_START, LLM_STREAMS
+from deployments.telemetry.transfers import Stamped, stamped
 from pipeline.contracts import Int32Array, Sampling, TokenChunk
 from pipeline.errors import CheckpointError, StageTimeoutError
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
@@ -73,25 +77,16 @@ class LLMReplica:
         self._engine.take_waits()  # the warm-up is nobody's request
         self._limit_bytes = cap_bytes(share) or 0
         self._leases: dict[str, _Lease] = {}
-        self._active = StageGauge(
-            "timbre_llm_streams", "Token streams open on this replica.", lambda: len(self._leases)
-        )
-        self._load = LoadGauges("llm", self._running_and_waiting)
-        self._queue = QueueSeconds("llm")
-        self._bytes = PartsGauge(
-            "timbre_llm_bytes",
-            "Memory of this replica: weights, cache (keys and values of all slots), prefixes, and"
-            " on a GPU device (all that the process holds there) and limit (its cap).",
-            self._parts,
-        )
+        self._active = StageGauge(LLM_STREAMS, lambda: len(self._leases))
+        self._load = LoadGauges(Kind.LLM, self._running_and_waiting)
+        self._queue = QueueSeconds(Kind.LLM)
+        self._bytes = PartsGauge(LLM_BYTES, self._parts)
         self._start_s = {
             "load": loaded_s - started_s - self._engine.gauges().recording_s,
             "record": self._engine.gauges().recording_s,
             "warm_up": time.monotonic() - loaded_s,
         }
-        self._start = PartsGauge(
-            "timbre_llm_start_s", "Seconds that parts of the start took.", lambda: self._start_s
-        )
+        self._start = PartsGauge(LLM_START, lambda: self._start_s)
         self._publish()
         self._log_start(variant)
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from deployments.config.stages import Kind, Stage
 from deployments.stages.clients import stage_errors
 from pipeline.errors import StageUnavailableError, TimbreError
 from pipeline.synthesis import speaker_name
@@ -22,13 +23,10 @@ FORGET_TIMEOUT_S = 30.0  # a removal waits for a write under way, and then for t
 
 
 class Removal:
-    """Tells every replica to forget a clip.
+    """Tells every replica to forget a clip: the routers, and stages that keep voices in memory."""
 
-    stages: those that keep something of a voice in memory.
-    """
-
-    def __init__(self, stages: Mapping[str, DeploymentHandle]) -> None:
-        self._stages = stages
+    def __init__(self, stages: Mapping[Stage, DeploymentHandle]) -> None:
+        self._stages = {s.key: handle for s, handle in stages.items() if s.keeps_voices}
 
     async def everywhere(self, clip: str) -> None:
         """Return when no process keeps anything of the clip, nor brings it back.
@@ -38,7 +36,7 @@ class Removal:
         context = serve.get_replica_context()
         routers = serve.get_deployment_handle(context.deployment, context.app_name)
         voice = speaker_name(clip)
-        told = [_told("router", routers, clip)]
+        told = [_told(Kind.ROUTER, routers, clip)]
         told += [_told(stage, handle, voice) for stage, handle in self._stages.items()]
         answers = await asyncio.gather(*told)
         if not all(answers):

@@ -8,14 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ray.serve import metrics
-
 from deployments.config.settings import Settings
+from deployments.config.stages import Kind
 from deployments.stages.limits import ARENA_PART, arena_limit_bytes, claim_device
 from deployments.stages.room import Room
 from deployments.stages.warm_up import encode_once, warm_up
-from deployments.telemetry.metrics import adopt_serve_logging
-from deployments.telemetry.stage_metrics import StageLoad, Stamped, stamped
+from deployments.telemetry.load import StageLoad
+from deployments.telemetry.logs import adopt_serve_logging
+from deployments.telemetry.metrics import ENCODES
+from deployments.telemetry.transfers import Stamped, stamped
 from pipeline.contracts import ReferenceClip, VoicePrompt
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
 
@@ -43,12 +44,10 @@ class TokenizerReplica:
             tensorrt_cache=_directory(share.tensorrt_cache),
         )
         warm_up(encode_once(self._encoder))
-        self._load = StageLoad("tokenizer")
+        self._load = StageLoad(Kind.TOKENIZER)
         self._room = Room("tokenizer", share.max_clips)
         self._encodes = 0
-        self._counter = metrics.Counter(
-            "timbre_encodes", description="Reference clips encoded by this replica."
-        )
+        self._counter = ENCODES.open()
 
     async def fingerprint(self) -> str:
         """The encoder's fingerprint, part of every cache key."""

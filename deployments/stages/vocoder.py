@@ -13,18 +13,29 @@ from typing import TYPE_CHECKING, Any
 from ray.serve.handle import DeploymentHandle
 
 from deployments.config.settings import Settings, VocoderSettings
+from deployments.config.stages import Kind
 from deployments.stages.admission import Place, StreamAdmission
 from deployments.stages.clients import RemoteLM
 from deployments.stages.limits import GIB, cap_bytes, claim_device
 from deployments.stages.warm_up import decode_once, warm_up
-from deployments.telemetry.metrics import StageGauge, adopt_serve_logging
-from deployments.telemetry.stage_metrics import StageLoad, Stamped, Transfers, stamped
-from pipeline.contracts import GROUP_S, AudioChunk, SpeechRequest, TokenChunk, VoicePrompt
+from deployments.telemetry.gauges import StageGauge
+from deployments.telemetry.load import StageLoad
+from deployments.telemetry.logs import adopt_serve_logging
+from deployments.telemetry.metrics import VOCODER_BYTES, VOCODER_STREAMS
+from deployments.telemetry.transfers import Hop, Stamped, Transfers, stamped
+from pipeline.chain import ChainedSpeaker
+from pipeline.contracts import (
+    GROUP_S,
+    AudioChunk,
+    SpeechChunk,
+    SpeechRequest,
+    TokenChunk,
+    VoicePrompt,
+)
 from pipeline.errors import ConfigError, TooLargeError
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
 from pipeline.stepaudio.tokens import GROUP_ROWS
 from pipeline.stepaudio.vocoder.memory_plan import VocoderMemory
-from pipeline.synthesis import ChainedSpeaker, SpeechChunk
 
 if TYPE_CHECKING:
     from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
@@ -66,20 +77,12 @@ class VocoderReplica:
             variant: RemoteLM(llm, credit_tokens, settings.limits, self._transfers)
             for variant, llm in llms.items()
         }
-        self._load = StageLoad("vocoder")
+        self._load = StageLoad(Kind.VOCODER)
         self._admission = StreamAdmission(share.max_streams, budget_bytes, share.queue_size)
         self._share = share
         self._queue_timeout_s = settings.llm.queue_timeout_s
-        self._active = StageGauge(
-            "timbre_vocoder_streams",
-            "Audio streams open on this replica.",
-            lambda: self._decoder.active_streams,
-        )
-        self._cached = StageGauge(
-            "timbre_vocoder_cache_bytes",
-            "Bytes of streams' caches held, those kept for the next streams included.",
-            lambda: self._decoder.cache_bytes,
-        )
+        self._active = StageGauge(VOCODER_STREAMS, lambda: self._decoder.active_streams)
+        self._cached = StageGauge(VOCODER_BYTES, lambda: self._decoder.cache_bytes)
 
     async def speak(
         self, request: SpeechRequest, sent: Stamped[VoicePrompt]
@@ -89,7 +92,7 @@ class VocoderReplica:
         Raises CapacityError when no place, or not enough memory, becomes free in time, and
         TooLargeError for a stream that there is never enough memory for.
         """
-        voice = self._transfers.received("router_vocoder", sent)
+        voice = self._transfers.received(Hop.ROUTER_VOCODER, sent)
         place = place_for(request, voice, self._decoder.memory, self._admission)
         try:
             async with self._load.turn(place, self._queue_timeout_s):

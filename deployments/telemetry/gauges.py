@@ -1,4 +1,4 @@
-"""Keeps gauges on the metrics page while nothing changes: Ray drops one that is not set again."""
+"""Gauges of one replica, published again and again: Ray drops one that was not set recently."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import logging
 import threading
 import time
 import weakref
+from collections.abc import Callable, Mapping
 from typing import Protocol
+
+from deployments.telemetry.metrics import GaugeRow
 
 logger = logging.getLogger(__name__)
 
@@ -39,3 +42,30 @@ def _publish_while_held(held: weakref.ref[Published], every_s: float) -> None:
         except Exception:  # one value that cannot be read must not end all that follow
             logger.exception("a gauge could not be published")
         del gauge
+
+
+class StageGauge:
+    """A gauge of one replica, set from a callable whenever the value may have changed."""
+
+    def __init__(self, row: GaugeRow, read: Callable[[], int]) -> None:
+        self._gauge = row.open()
+        self._read = read
+        keep_published(self)
+
+    def publish(self) -> None:
+        """Set the gauge to the present value."""
+        self._gauge.set(self._read())
+
+
+class PartsGauge:
+    """A gauge of one replica with a value for each of some named parts, as `StageGauge`."""
+
+    def __init__(self, row: GaugeRow, read: Callable[[], Mapping[str, float]]) -> None:
+        self._gauge = row.open()
+        self._read = read
+        keep_published(self)
+
+    def publish(self) -> None:
+        """Set the gauge to the parts' present values."""
+        for part, value in self._read().items():
+            self._gauge.set(value, tags={"part": part})

@@ -10,8 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.text.sentences import joined, paused
-from pipeline.text.tags import without_tags
+from pipeline.text.tags import joined, paused, without_tags
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt

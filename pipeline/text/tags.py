@@ -1,4 +1,4 @@
-"""Tags of HTML, SSML and other XML in a text: what is said of them. Knows no Markdown.
+"""Tags of HTML, SSML and other XML in a text: what is said of them; blocks as sentences.
 
 A "<" that begins no plausible tag is a character of the text.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Iterable
 
-from pipeline.text.sentences import joined, paused
+from pipeline.text.unicode_forms import EAST_ASIAN
 
 _NAME = r"[A-Za-z][A-Za-z0-9:.-]*"
 _ATTRIBUTE = r"""\s++[\w:.-]++(?:\s*+=\s*+(?:"[^"<]*+"|'[^'<]*+'|[^\s"'<>=]++))?+"""
@@ -41,6 +42,8 @@ _INLINE = frozenset((
 ))  # fmt: skip
 _ELEMENTS = _BLOCKS | _INLINE
 _PAUSES = ("break", "td", "th")
+_QUOTES = "\"'”’»)]）」』*_`~"  # that may stand behind the mark that ends a sentence
+_MARKS = ".!?…:;,。！？：；，、"
 
 
 def without_tags(text: str) -> str:
@@ -150,3 +153,27 @@ def _ordinal_ending(number: int) -> str:
     if number % 100 in range(11, 14):
         return "th"
     return {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+
+
+def joined(blocks: Iterable[str]) -> str:
+    """Blocks, one a line, blank ones left out; where another follows, its sentence is closed."""
+    kept = [block for block in blocks if block.strip()]
+    return "\n".join((*map(closed, kept[:-1]), *kept[-1:]))
+
+
+def closed(text: str) -> str:
+    """Text whose last sentence has its mark; empty and marked text stay as they are."""
+    return _marked(text, ".", "。")
+
+
+def paused(text: str) -> str:
+    """Text that ends in a pause."""
+    return _marked(text, ",", "，")
+
+
+def _marked(text: str, narrow: str, wide: str) -> str:
+    text = text.rstrip()
+    last = text.rstrip(_QUOTES)[-1:]
+    if not last or last in _MARKS:
+        return text
+    return text + (wide if EAST_ASIAN.match(last) else narrow)

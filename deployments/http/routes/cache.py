@@ -15,8 +15,9 @@ from deployments.http.bodies.fields import NAME, Lenient, validated
 from deployments.http.bodies.forms import is_multipart, read_multipart
 from deployments.http.bodies.json_text import read_json
 from deployments.http.bodies.read import RawBody, is_json, only_clip, read_off_loop, receive_body
+from deployments.http.errors import about_clip
 from deployments.voices.resolver import VoiceLibrary
-from pipeline.errors import AudioError, InputError, TooLargeError
+from pipeline.errors import InputError
 
 CLIP_DIGITS = 64
 
@@ -69,10 +70,8 @@ def add_cache_routes(
         """
         with budget.hold() as hold:
             order = await read_off_loop(_warm_order, await receive_body(request, hold))
-            try:
+            with about_clip(order.param):
                 return await voices.warm(order.clip, is_durable=order.is_durable)
-            except (AudioError, TooLargeError) as error:
-                raise error.about(order.param) from error
 
     @app.delete("/v1/cache/{clip}")
     async def forget(clip: str) -> dict[str, Any]:

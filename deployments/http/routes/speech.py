@@ -20,7 +20,7 @@ from deployments.http.bodies.read import RawBody, read_off_loop, read_speech, re
 from deployments.http.dialects.openai import SpeechOrder, read_order
 from deployments.http.model_names import ModelNames
 from deployments.http.reply import SpeechReply
-from deployments.telemetry.metrics import RequestMetrics
+from deployments.telemetry.requests import RequestMetrics
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.contracts import Mode, VoiceReference
 from pipeline.edit_values import DIALECT_TAGS, EDIT_VALUES, PARALINGUISTIC_TAGS
@@ -118,7 +118,7 @@ class Routes:
 
     async def _list_voices(self) -> dict[str, Any]:
         """Listed voices, in the shapes that clients of the peers read."""
-        voices = self._voices.describe()
+        voices = self._voices.registry.describe()
         return {"voices": voices, "data": voices, "object": "list"}
 
     async def _tags(self) -> dict[str, Any]:

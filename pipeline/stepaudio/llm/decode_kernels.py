@@ -1,4 +1,5 @@
-# pyright: basic
+# pyright: basic, reportCallIssue=false, reportArgumentType=false
+# Triton launches kernels with keywords of its own and marks its integers as constexpr.
 """Triton kernels of a one-token step, the products apart: norm, attention, gated activation.
 
 Imported only where Triton is there. Each row's bits depend on its own numbers alone: nothing is
@@ -13,13 +14,14 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton import knobs
 
 SPLIT_KEYS = 128  # keys of one program; fixed, so that the order of additions is
 _COMBINED_SPLITS = 8  # read at once by the program that combines
 _LEAST_ROWS = 16  # of a matrix product on the tensor cores
 _SILU_BLOCK = 1024
 # Triton's interpreter, which tests use, multiplies bfloat16 matrices as if they were integers.
-_INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
+_INTERPRETED = tl.constexpr(knobs.runtime.interpret)
 
 
 @triton.jit
@@ -101,7 +103,7 @@ def silu_mul(gate_up: Tensor) -> Tensor:
     return out
 
 
-@triton.jit(do_not_specialize=["first_slot"])
+@triton.jit(do_not_specialize=["first_slot"], do_not_specialize_on_alignment=["positions"])
 def _attend(
     qkv,
     cache,

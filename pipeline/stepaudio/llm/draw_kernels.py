@@ -1,4 +1,5 @@
-# pyright: basic
+# pyright: basic, reportCallIssue=false, reportArgumentType=false
+# Triton launches kernels with keywords of its own and marks its integers as constexpr.
 """The whole draw of a row in one Triton kernel: one launch, one transfer there and one back.
 
 Imported only where Triton is there. What `Sampler` does in some 25 launches, by the same rules:
@@ -91,6 +92,8 @@ class DrawKernel:
     def __init__(self, masks: Tensor) -> None:
         self._masks = masks
         self._reserve(64)
+        if masks.is_cuda:  # compiled now rather than in the first draw
+            self(masks[:1], [(1.0, 0.5, 1.0, 1, 0, -1, False, 0)])
 
     def __call__(self, logits: Tensor, controls: Sequence[Sequence[float]]) -> list[int]:
         """float32 (m, width) and n rows of `N_CONTROLS` numbers → n choices; −1: not finite."""

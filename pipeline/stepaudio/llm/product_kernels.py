@@ -1,4 +1,5 @@
-# pyright: basic
+# pyright: basic, reportCallIssue=false, reportArgumentType=false
+# Triton launches kernels with keywords of its own and marks its integers as constexpr.
 """Triton kernels of products of a few rows with a weight, which are bound by reading the weight.
 
 Imported only where Triton is there. Two of them: for one row sums of products, with the RMS norm of

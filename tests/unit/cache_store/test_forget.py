@@ -4,101 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from cache_store.aliases import Alias
-from cache_store.breaker import BreakerPolicy
 from cache_store.cache import VoiceCache
-from cache_store.codec import Record
 from cache_store.errors import StoreDenied, StoreError
 from cache_store.keyring import Keyring
-from cache_store.keys import AliasKey, ClipKey, VoiceKey
+from cache_store.keys import AliasKey, VoiceKey
 from cache_store.local_store import LocalStore
 from cache_store.opening import open_cache, open_store
 from cache_store.persistent_tier import PersistentTier
 from cache_store.settings import CacheSettings
-from cache_store.store import QUARANTINE, BlobStore
+from cache_store.store import QUARANTINE
 from tests.cache_helpers import (
-    FINGERPRINT,
     SCHEMA,
     S3Server,
     ScriptedTier,
     make_key,
-    make_record,
+)
+from tests.unit.cache_store.forgetting import (
+    ALIAS_KEY,
+    CLIP,
+    OTHER_ENCODER,
+    PATIENT_S,
+    Gate,
+    Held,
+    World,
+    encode,
+    started,
 )
 from tests.unit.cache_store.test_index import Codec, Replicas, hold
 from tests.waiting import until
 
 pytestmark = pytest.mark.unit
-
-CLIP = ClipKey("shared", make_key().clip)
-OTHER_ENCODER = VoiceKey("shared", CLIP.clip, "cd" * 32)
-ALIAS_KEY = AliasKey("shared", "ef" * 32, "01" * 32)
-PATIENT_S = 60.0
-
-
-async def encode() -> Record:
-    return make_record()
-
-
-class Gate:
-    """Holds calls of a store's method until it is opened."""
-
-    def __init__(self, store: BlobStore, method: str, patch: pytest.MonkeyPatch) -> None:
-        self.opened = threading.Event()
-        self.held: list[str] = []
-        self.done: list[str] = []
-        real = getattr(store, method)
-
-        def gated(path: str, *args: object) -> object:
-            self.held.append(path)
-            assert self.opened.wait(PATIENT_S)
-            result = real(path, *args)
-            self.done.append(path)
-            return result
-
-        patch.setattr(store, method, gated)
-
-
-class World:
-    """A cache over a local directory, whose files tell what is kept."""
-
-    def __init__(self, root, **settings) -> None:
-        patient = {"l3_read_deadline_s": PATIENT_S, "l3_write_deadline_s": PATIENT_S}
-        self.settings = CacheSettings(url=str(root), **{**patient, **settings})
-        self.root = root
-        self.store = LocalStore(root)
-        policy = BreakerPolicy(first_probe_s=0.01, longest_probe_s=0.02)
-        self.tier = PersistentTier(self.store, self.settings, policy)
-        self.cache = VoiceCache(SCHEMA, [self.tier], self.settings, failures=Codec())
-
-    def files(self) -> set[str]:
-        ours = (file for file in self.root.rglob("*") if file.is_file())
-        names = {file.relative_to(self.root).as_posix() for file in ours}
-        return {name for name in names if not name.endswith(".probe")}
-
-
-@pytest.fixture
-async def world(tmp_path):
-    made = World(tmp_path)
-    yield made
-    await made.cache.close()
-
-
-@pytest.fixture
-def gate(world, monkeypatch):
-    """Of the store's writes."""
-    made = Gate(world.store, "create", monkeypatch)
-    yield made
-    made.opened.set()
-
-
-async def started(world: World, *names: str) -> None:
-    for name in names:
-        await world.cache.get_or_compute(make_key(name), encode)
 
 
 async def test_what_waits_in_the_queue_is_not_written(world, gate):
@@ -208,173 +148,6 @@ async def test_a_tier_that_fails_does_not_keep_the_others_from_forgetting():
         await cache.forget(CLIP)
     assert near.entries == {}
     assert len(far.entries) == 1
-
-
-class Held:
-    """A computation that ends when it is let go."""
-
-    def __init__(self, error: Exception | None = None) -> None:
-        self.begun, self.may_end = asyncio.Event(), asyncio.Event()
-        self.calls = 0
-        self._error = error
-
-    async def __call__(self) -> Record:
-        self.calls += 1
-        self.begun.set()
-        await self.may_end.wait()
-        if self._error is not None:
-            raise self._error
-        return make_record()
-
-
-async def test_a_computation_under_way_answers_and_keeps_nothing(world):
-    held = Held()
-    asked = asyncio.create_task(world.cache.get_or_compute(make_key(), held, durable=True))
-    await held.begun.wait()
-    await world.cache.forget(CLIP)
-    held.may_end.set()
-    result = await asked
-    assert (result.tier, result.is_durable) == ("miss", False)
-    assert world.cache.stats().tiers["l3"]["writeback_entries"] == 0
-    assert world.files() == set()
-    assert await world.cache.get(make_key()) is None
-
-
-async def test_a_computation_whose_caller_is_gone_keeps_nothing_either(world):
-    held = Held()
-    asked = asyncio.create_task(world.cache.get_or_compute(make_key(), held))
-    await held.begun.wait()
-    asked.cancel()
-    await world.cache.forget(CLIP)
-    held.may_end.set()
-    await until(lambda: world.cache.stats().in_flight == 0)
-    assert await world.cache.get(make_key()) is None
-
-
-@pytest.mark.usefixtures("virtual_time")
-async def test_a_removal_between_the_call_and_its_task_counts():
-    class Slow(ScriptedTier):
-        async def forget(self, clip: ClipKey) -> None:
-            await super().forget(clip)
-            await asyncio.sleep(1)
-
-    tier = Slow()
-    cache = VoiceCache(SCHEMA, [tier], CacheSettings())
-    asked = asyncio.create_task(cache.get_or_compute(make_key(), encode))
-    await asyncio.sleep(0)
-    assert cache.stats().in_flight == 1
-    await cache.forget(CLIP)
-    await asked
-    assert tier.entries == {}
-
-
-async def test_who_asks_after_the_removal_starts_anew_and_is_kept(world):
-    held = Held()
-    before = asyncio.create_task(world.cache.get_or_compute(make_key(), held))
-    await held.begun.wait()
-    await world.cache.forget(CLIP)
-    after = await world.cache.get_or_compute(make_key(), encode, durable=True)
-    assert (after.joined, after.is_durable) == (False, True)
-    held.may_end.set()
-    await before
-    assert (await world.cache.get(make_key())).tier == "l1"
-    assert world.files() == {make_key().path}
-
-
-async def test_a_request_that_was_decoding_when_the_removal_came_keeps_nothing(world):
-    with world.cache.watch() as watch:
-        await world.cache.forget(CLIP)
-        world.cache.publish_alias(ALIAS_KEY, Alias(CLIP.clip, 1.0), watch)
-        result = await world.cache.get_or_compute(make_key(), encode, durable=True, watch=watch)
-    assert (result.tier, result.is_durable) == ("miss", False)
-    assert await world.cache.find_alias(ALIAS_KEY) is None
-    assert await world.cache.get(make_key()) is None
-    await world.cache.close()
-    assert world.files() == set()
-
-
-async def test_other_clips_and_other_namespaces_are_left_alone(world):
-    theirs = VoiceKey("team-1", CLIP.clip, FINGERPRINT)
-    keys = [make_key("other"), theirs]
-    for key in [make_key(), *keys]:
-        await world.cache.get_or_compute(key, encode, durable=True)
-    held = Held()
-    asked = asyncio.create_task(world.cache.get_or_compute(make_key("running"), held))
-    await held.begun.wait()
-    await world.cache.forget(CLIP)
-    held.may_end.set()
-    await asked
-    for key in [*keys, make_key("running")]:
-        assert (await world.cache.get(key)).tier == "l1"
-    await world.cache.close()
-    assert world.files() == {key.path for key in [*keys, make_key("running")]}
-
-
-async def test_a_failure_is_forgotten_and_not_remembered_afterwards(world):
-    with pytest.raises(ValueError, match="silence"):
-        await world.cache.get_or_compute(make_key(), raising(ValueError("silence")))
-    await world.cache.forget(CLIP)
-    held = Held(ValueError("too short"))
-    asked = asyncio.create_task(world.cache.get_or_compute(make_key(), held))
-    await held.begun.wait()
-    await world.cache.forget(CLIP)
-    held.may_end.set()
-    with pytest.raises(ValueError, match="too short"):
-        await asked
-    assert (await world.cache.get_or_compute(make_key(), encode)).tier == "miss"
-
-
-def raising(error: Exception) -> Callable:
-    async def fail() -> Record:
-        raise error
-
-    return fail
-
-
-async def test_a_reader_under_way_refills_nothing(tmp_path, monkeypatch):
-    writer = World(tmp_path)
-    await writer.cache.get_or_compute(make_key(), encode, durable=True)
-    writer.cache.publish_alias(ALIAS_KEY, Alias(CLIP.clip, 1.0))
-    await writer.cache.close()
-    world, near = World(tmp_path), ScriptedTier("l2", is_durable=False)
-    cache = VoiceCache(SCHEMA, [near, world.tier], world.settings)
-    bytes_read = {path: world.store.get(path, 10**6) for path in world.files()}
-    may_go_on, reading = threading.Event(), []
-
-    def slow(path: str, max_bytes: int) -> bytes | None:
-        reading.append(path)
-        assert may_go_on.wait(PATIENT_S)
-        return bytes_read.get(path)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(world.store, "get", slow)
-        readers = [
-            asyncio.create_task(cache.get(make_key())),
-            asyncio.create_task(cache.get_or_compute(make_key(), encode)),
-            asyncio.create_task(cache.find_alias(ALIAS_KEY)),
-        ]
-        await until(lambda: len(reading) == 3)
-        world.tier._eraser.see(make_key())
-        await cache.forget(CLIP)
-        may_go_on.set()
-        found, computed, alias = await asyncio.gather(*readers)
-    assert (found.tier, computed.tier, alias.clip) == ("l3", "l3", CLIP.clip)
-    assert near.entries == {}
-    assert await cache.get(make_key()) is None
-    assert await cache.find_alias(ALIAS_KEY) is None
-    await cache.close()
-    assert world.files() == set()
-
-
-async def test_a_reader_that_begins_while_the_store_still_has_it_keeps_nothing(world, monkeypatch):
-    await world.cache.get_or_compute(make_key(), encode, durable=True)
-    gate = Gate(world.store, "delete", monkeypatch)
-    removal = asyncio.create_task(world.cache.forget(CLIP))
-    await until(lambda: gate.held == [make_key().path])
-    assert (await world.cache.get(make_key())).tier == "l3"
-    gate.opened.set()
-    await removal
-    assert await world.cache.get(make_key()) is None
 
 
 @pytest.mark.parametrize("keyring", [Keyring(), Keyring({"k1": "a secret of length"})])

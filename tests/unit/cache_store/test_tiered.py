@@ -78,6 +78,18 @@ async def test_tiers_are_asked_in_order_and_nearer_ones_filled():
     assert encode.calls == 0
 
 
+@pytest.mark.parametrize("name", ["l2", "l3", "l4", "nearby"])
+async def test_a_tier_is_reported_by_its_own_name(name: str):
+    tier = ScriptedTier(name)
+    await make_cache(tier).get_or_compute(make_key(), Encoder())
+    cache = make_cache(tier)
+    found = await cache.get_or_compute(make_key(), Encoder())
+    assert (found.tier, found.is_durable) == (name, True)
+    stats = cache.stats()
+    assert set(stats.tiers) == {name}
+    assert stats.requests["voice", name, "hit"] == 1
+
+
 async def test_get_never_computes():
     far = ScriptedTier("l3")
     assert await make_cache(far).get(make_key()) is None

@@ -7,18 +7,21 @@ from collections.abc import AsyncGenerator, AsyncIterator
 import numpy as np
 import pytest
 
+from pipeline.chain import ChainedSpeaker
 from pipeline.contracts import (
     AudioChunk,
     Int32Array,
     Mode,
+    Quality,
     Sampling,
+    SpeechChunk,
     SpeechRequest,
     TokenChunk,
+    Verdict,
     VoicePrompt,
 )
-from pipeline.guardrail import LOOP_GROUPS, Quality, TokenGuard, Verdict
+from pipeline.guardrail import LOOP_GROUPS, TokenGuard
 from pipeline.stepaudio.llm.prompt import least_audio_tokens, max_audio_tokens
-from pipeline.synthesis import ChainedSpeaker, SpeechChunk
 from tests.fakes import FakeDecoder, FakePrompts, voice_prompt
 
 pytestmark = pytest.mark.unit

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from pipeline import prompting
+from pipeline.chain import Script
 from pipeline.contracts import Mode, Sampling, SpeechRequest, Warping
 from pipeline.errors import CheckpointError, TextError
 from pipeline.prompting import CheckpointPrompts, read_warping
 from pipeline.stepaudio.layout import PACKAGED_TINY, CheckpointLayout
 from pipeline.stepaudio.llm import prompt
 from pipeline.stepaudio.llm.prompt import DIALECT_TAGS, PromptBuilder
-from pipeline.synthesis import Script
 from pipeline.text.front_end import FrontEnd
 from tests.fakes import voice_prompt
 

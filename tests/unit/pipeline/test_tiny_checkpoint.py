@@ -78,6 +78,16 @@ def test_it_speaks_at_a_plausible_length_and_level(speaking: LocalPipeline) -> N
     assert np.array_equal(samples, spoken(speaking, "elena", 3))
 
 
+def test_it_tells_what_each_stage_took(speaking: LocalPipeline) -> None:
+    listed = load_voices()["elena"]
+    request = SpeechRequest(TEXT, listed.transcript, "", sampling=Sampling(seed=3))
+    _, times = asyncio.run(_say(speaking, listed.path.read_bytes(), request))
+    assert times.tier == "miss"
+    assert 0 < times.llm_s <= times.total_s
+    assert 0 < times.llm_work_s <= times.total_s
+    assert 0 < times.vocoder_s <= times.total_s
+
+
 def test_a_high_voice_makes_it_speak_higher_than_a_low_one(speaking: LocalPipeline) -> None:
     low, high = (_pitch_hz(spoken(speaking, name, 3)) for name in ("david", "clara"))
     assert high > 1.4 * low

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Iterator
+from typing import get_args
 
-from deployments.config.settings import Settings, load_settings
+import pytest
+from pydantic import BaseModel
+
+from deployments.config.settings import (
+    LLMVariant,
+    Settings,
+    Strict,
+    VocoderSettings,
+    load_settings,
+)
 from pipeline.errors import ConfigError
 
 pytestmark = pytest.mark.unit
@@ -74,9 +84,33 @@ def test_a_variant_is_the_llm_but_for_what_it_says():
             "llm_variants": {"awq": {"model": "/models/awq"}, "bnb": {"quantization": "int4"}},
         }
     )
-    assert settings.llm_deployments == {"base": "LLM", "awq": "LLM-awq", "bnb": "LLM-bnb"}
     assert settings.llm_of("base") == ("/models/base", settings.llm)
     model, awq = settings.llm_of("awq")
     assert (model, awq.slots, awq.queue_size, awq.quantization) == ("/models/awq", 6, 9, "none")
     model, bnb = settings.llm_of("bnb")
     assert (model, bnb.quantization) == ("/models/base", "int4")
+
+
+def sections(tree: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    yield tree
+    for field in tree.model_fields.values():
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, Strict):
+                yield from sections(kind)
+
+
+def test_every_setting_is_described_in_the_schema():
+    definitions = Settings.model_json_schema()["$defs"]
+    found = list(sections(Settings))
+    assert {LLMVariant, VocoderSettings} < set(found)
+    for section in found[1:]:
+        for name, described in definitions[section.__name__]["properties"].items():
+            assert described["description"].endswith("."), f"{section.__name__}.{name}"
+
+
+def test_a_mistake_says_what_the_setting_is():
+    with pytest.raises(ConfigError) as caught:
+        load_settings({"llm": {"slots": "many"}, "llm_variants": {"awq": {"gpu_memory_gib": 0}}})
+    assert "llm.slots: Input should be a valid integer" in caught.value.message
+    assert "(Requests decoded together)" in caught.value.message
+    assert "(The cap of one replica on a GPU)" in caught.value.message

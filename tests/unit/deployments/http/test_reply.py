@@ -19,7 +19,7 @@ from deployments.http.dialects.openai import SpeechOrder
 from deployments.http.edge import Edge
 from deployments.http.ingress import add_error_handlers
 from deployments.http.reply import SpeechReply
-from pipeline.contracts import SpeechRequest, VoicePrompt
+from pipeline.contracts import SpeechChunk, SpeechRequest, StageTimes, VoicePrompt
 from pipeline.errors import (
     AudioError,
     CapacityError,
@@ -30,12 +30,12 @@ from pipeline.errors import (
     TimbreError,
     TooLargeError,
 )
-from pipeline.synthesis import SpeechChunk
 from tests.fakes import FakeVoices
 
 pytestmark = pytest.mark.unit
 
 REQUEST = SpeechRequest("Hello.", "Hi.", "")
+TIMES = StageTimes(llm_s=0.1, llm_work_s=0.4, vocoder_s=0.2)
 CHUNK = np.full(2400, 0.25, np.float32)
 INSIDE = "/srv/models at 10.0.0.7"
 Event = float | Exception
@@ -58,7 +58,7 @@ class Speaker:
                 if isinstance(event, Exception):
                     raise event
                 last = index == len(self.script) - 1
-                yield SpeechChunk(CHUNK * event, last, 0.1, 0.2)
+                yield SpeechChunk(CHUNK * event, last, TIMES)
         finally:
             self.is_open = False
 
@@ -161,7 +161,7 @@ async def test_a_fault_about_the_clip_names_its_field() -> None:
 async def test_no_audio_at_all_is_a_status_and_not_an_empty_file() -> None:
     class Silent(Speaker):
         async def speak(self, *_: object) -> AsyncGenerator[SpeechChunk]:
-            yield SpeechChunk(CHUNK[:0], True, 0.0, 0.0)
+            yield SpeechChunk(CHUNK[:0], True)
 
     service = Service()
     service.speaker = Silent()

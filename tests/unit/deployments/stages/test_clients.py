@@ -26,10 +26,11 @@ from deployments.stages.clients import (
     RemoteStatus,
     stage_errors,
 )
-from deployments.telemetry.stage_metrics import Stamped, stamped
+from deployments.telemetry.transfers import Stamped, stamped
 from pipeline.contracts import (
     ReferenceClip,
     Sampling,
+    SpeechChunk,
     SpeechRequest,
     TokenChunk,
     VoicePrompt,
@@ -41,7 +42,6 @@ from pipeline.errors import (
     StageUnavailableError,
     TextError,
 )
-from pipeline.synthesis import SpeechChunk
 from tests.fakes import FakeHandle, as_ray_raises, voice_prompt
 
 pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("virtual_time")]
@@ -166,7 +166,7 @@ async def test_a_tokenizer_that_is_silent_is_a_timeout() -> None:
 
 
 def spoken(last: bool = False, n_samples: int = 10) -> Stamped[SpeechChunk]:
-    return stamped(SpeechChunk(np.zeros(n_samples, np.float32), last, 0.0, 0.0))
+    return stamped(SpeechChunk(np.zeros(n_samples, np.float32), last))
 
 
 class Vocoder:
@@ -302,6 +302,69 @@ async def test_a_slow_consumer_gives_signs_of_life() -> None:
     await asyncio.sleep(5 * remote.SIGN_OF_LIFE_S)
     assert n_grants >= 5
     assert sum(method == "grant" for method, _ in handle.calls) == n_grants, "nobody grants on"
+
+
+class SilentLLM(LLM):
+    """Says one group, and then nothing or that it is gone."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__(1)
+        self.error = error
+
+    async def stream(self, *args: object) -> AsyncGenerator[Stamped[TokenChunk]]:
+        self.stream_id = args[2]
+        yield stamped(TokenChunk(np.zeros(5, np.int32), last=False))
+        if self.error is not None:
+            raise self.error
+        await asyncio.sleep(100)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (None, StageTimeoutError),
+        (gone(), StageUnavailableError),
+        (CapacityError("full"), CapacityError),
+    ],
+    ids=["silent", "gone", "full"],
+)
+async def test_an_answer_that_breaks_off_leaves_nothing(
+    error: Exception | None, kind: type[Exception]
+) -> None:
+    handle = FakeHandle(SilentLLM(error))
+    chunks = lm_of(handle).stream(np.zeros(3, np.int32), Sampling())
+    await anext(chunks)
+    with pytest.raises(kind):
+        await anext(chunks)
+    assert handle.cancelled == 1
+    n_calls = len(handle.calls)
+    await asyncio.sleep(5 * remote.SIGN_OF_LIFE_S)
+    assert len(handle.calls) == n_calls, "nobody grants on"
+    await chunks.aclose()
+    with pytest.raises(StopAsyncIteration):
+        await anext(chunks)
+    assert handle.cancelled == 1
+
+
+async def test_an_answer_closed_before_it_was_read_was_never_asked_for() -> None:
+    handle = FakeHandle(LLM(n_groups=1))
+    chunks = lm_of(handle).stream(np.zeros(3, np.int32), Sampling())
+    await chunks.aclose()
+    with pytest.raises(StopAsyncIteration):
+        await anext(chunks)
+    assert (handle.calls, handle.cancelled) == ([], 0)
+
+
+async def test_whoever_is_cancelled_while_waiting_for_tokens_tells_the_llm() -> None:
+    handle = FakeHandle(SilentLLM())
+    chunks = lm_of(handle).stream(np.zeros(3, np.int32), Sampling())
+    await anext(chunks)
+    waiting = asyncio.ensure_future(anext(chunks))
+    await asyncio.sleep(0.1)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert handle.cancelled == 1
 
 
 class BrokenLLM(LLM):

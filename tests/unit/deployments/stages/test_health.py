@@ -11,6 +11,7 @@ import pytest
 
 from cache_store.settings import CacheSettings
 from deployments.config.settings import Settings
+from deployments.config.stages import Stages
 from deployments.stages import health as readiness
 from deployments.stages.health import Readiness
 from deployments.voices.resolver import VoiceLibrary
@@ -46,13 +47,10 @@ class Voices:
 class Service:
     def __init__(self) -> None:
         self.replicas = {name: Replica() for name in ("tokenizer", "llm", "vocoder")}
-        handles = {name: FakeHandle(replica) for name, replica in self.replicas.items()}
-        self.handles = handles
-        self.readiness = Readiness(
-            handles,  # type: ignore[arg-type]
-            Voices(),  # type: ignore[arg-type]
-            spared=frozenset({"tokenizer"}),
-        )
+        self.handles = {name: FakeHandle(replica) for name, replica in self.replicas.items()}
+        _, *stages = Stages.of(Settings())
+        handles = {stage: self.handles[stage.key] for stage in stages}
+        self.readiness = Readiness(handles, Voices())  # type: ignore[arg-type]
 
     async def report(self) -> dict[str, Any]:
         """A report that no earlier one stands for."""

@@ -9,6 +9,8 @@ import pytest
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import DeploymentUnavailableError
 
+from deployments.config.settings import LLMVariant, Settings
+from deployments.config.stages import Stages
 from deployments.stages import removal
 from deployments.stages.removal import Removal
 from pipeline.errors import StageUnavailableError
@@ -16,6 +18,7 @@ from pipeline.synthesis import speaker_name
 
 pytestmark = pytest.mark.unit
 CLIP = "ab" * 32
+_, *STAGES = Stages.of(Settings(llm_variants={"int4": LLMVariant()}))
 
 
 class Handle:
@@ -52,11 +55,12 @@ def routers(monkeypatch: pytest.MonkeyPatch):
 
 
 async def test_routers_and_every_stage_are_told(routers):
-    stages = {name: Handle() for name in ("llm", "llm-int4", "vocoder")}
-    await Removal(stages).everywhere(CLIP)
+    handles = {stage: Handle() for stage in STAGES}
+    await Removal(handles).everywhere(CLIP)
     assert routers.told == [("forget", CLIP)]
-    for handle in stages.values():
-        assert handle.told == [("forget", speaker_name(CLIP))]
+    told = {stage.key: handle.told for stage, handle in handles.items()}
+    assert told.pop("tokenizer") == []  # it keeps nothing
+    assert told == {key: [("forget", speaker_name(CLIP))] for key in ("llm", "llm-int4", "vocoder")}
 
 
 @pytest.mark.parametrize(
@@ -72,7 +76,11 @@ async def test_routers_and_every_stage_are_told(routers):
 async def test_one_that_may_have_kept_it_fails_the_removal_but_not_the_others(
     routers, error, where
 ):
-    stages = {name: Handle(error if name == where else None) for name in ("llm", "vocoder")}
+    stages = {
+        stage: Handle(error if stage.key == where else None)
+        for stage in STAGES
+        if stage.keeps_voices
+    }
     if where == "router":
         routers._error = error
     with pytest.raises(StageUnavailableError) as raised:

@@ -14,6 +14,7 @@ from cache_store.errors import StoreError
 from cache_store.keys import ClipKey
 from deployments.config.settings import load_settings
 from deployments.http.reply import audio_warning
+from deployments.voices import registry
 from deployments.voices import resolver as voices
 from pipeline.audio.decode import decode_clip
 from pipeline.audio.reference import Reference
@@ -248,5 +249,5 @@ async def test_a_listed_voice_brings_its_own_words(library):
 
 async def test_a_listed_clip_is_not_hashed_again(library, monkeypatch):
     voice_library, _ = library
-    monkeypatch.setattr(voices, "raw_key", None)
+    monkeypatch.setattr(registry, "raw_key", None)
     assert (await voice_library.resolve(VoiceReference(name="bruno"))).tier == "miss"

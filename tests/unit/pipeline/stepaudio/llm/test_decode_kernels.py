@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pipeline.stepaudio.llm.fused import kernels_run
 from pipeline.stepaudio.llm.runner import Step1Runner
 from pipeline.stepaudio.llm.step1 import alibi_slopes
 from pipeline.stepaudio.llm.step_graphs import Replay
@@ -194,7 +195,10 @@ def stepped(runner: Step1Runner, lengths: list[int], prompts: Tensor, n_steps: i
 
 @pytest.mark.parametrize("quantization", ["none", "int4"])
 @pytest.mark.parametrize("lengths", [[130], [300, 0, 127]])
-def test_a_step_in_few_kernels_is_the_step_in_many(lengths: list[int], quantization: str) -> None:
+def test_a_step_in_few_kernels_is_the_step_in_many(
+    lengths: list[int], quantization: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Step1Runner, "_measure_exactness", lambda _: None)  # slow, and not in doubt
     size = "golden" if quantization == "none" else "tiny"
     exact = small_model(size, vocab_size=N_TOKENS, is_rounded=True)
     model = small_model(size, vocab_size=N_TOKENS, is_rounded=True).to(DEVICE, torch.bfloat16)
@@ -209,13 +213,13 @@ def test_a_step_in_few_kernels_is_the_step_in_many(lengths: list[int], quantizat
             quantization=quantization,
             fused=fused,
         )
-        found.append(stepped(runner, lengths, prompts, 3))
+        found.append(stepped(runner, lengths, prompts, 2))
     typical = float(found[0].square().mean().sqrt())
     assert (found[0] - found[1]).abs().max() < 25 * STEP * typical
     if quantization == "none":
         errors = [0.0, 0.0]
         for slot, length in enumerate(lengths):
-            expected = exact(prompts[slot : slot + 1, : length + 3])[0, length:]
+            expected = exact(prompts[slot : slot + 1, : length + 2])[0, length:]
             expected = expected[:, [*range(20, N_TOKENS), 3]]
             for i, logits in enumerate(found):
                 errors[i] = max(errors[i], float((logits[:, slot] - expected).abs().max()))
@@ -254,3 +258,16 @@ def test_which_kernels_run_can_be_said() -> None:
     assert isinstance(runner(True)._fused, FusedStep)
     assert runner(False)._fused is None
     assert (runner(None)._fused is None) == (DEVICE.type == "cpu")
+
+
+def test_where_triton_cannot_build_the_separate_kernels_are_kept(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert kernels_run(DEVICE)
+
+    def build(_: Tensor) -> Tensor:
+        raise RuntimeError("Failed to find C compiler")
+
+    monkeypatch.setattr("pipeline.stepaudio.llm.decode_kernels.silu_mul", build)
+    assert not kernels_run(DEVICE)
+    assert "Failed to find C compiler" in caplog.text

@@ -1,4 +1,4 @@
-"""How refusals look in a replica's log: one line each.
+"""Logs of the replicas: our loggers where Serve's go, refusals as one line each.
 
 Serve logs whatever a replica raises as an error with its traceback. A caller's mistake, or a full
 stage, is neither an error nor news.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 
 from pipeline.errors import CapacityError, InputError
+
+OUR_LOGGERS = ("deployments", "pipeline", "cache_store")
 
 
 class OneLineRefusals(logging.Filter):
@@ -28,3 +30,17 @@ class OneLineRefusals(logging.Filter):
 
 
 ONE_LINE_REFUSALS = OneLineRefusals()
+
+
+def adopt_serve_logging() -> None:
+    """Send our loggers where Serve's own go (replica log file and driver), request id included.
+
+    What Serve says of a refused request becomes one line.
+    """
+    serve_logger = logging.getLogger("ray.serve")
+    serve_logger.addFilter(ONE_LINE_REFUSALS)
+    for name in OUR_LOGGERS:
+        logger = logging.getLogger(name)
+        logger.handlers = list(serve_logger.handlers)
+        logger.setLevel(serve_logger.level or logging.INFO)
+        logger.propagate = False

@@ -8,48 +8,28 @@ import pickle
 import threading
 import time
 import weakref
-from collections import defaultdict
 
 import numpy as np
 import pytest
 
-from deployments.telemetry import stage_metrics
+from deployments.config.stages import Kind
 from deployments.telemetry.gauges import keep_published
-from deployments.telemetry.stage_metrics import LoadGauges, StageLoad, Stamped, Transfers, stamped
+from deployments.telemetry.load import LoadGauges, StageLoad
+from deployments.telemetry.transfers import Hop, Stamped, Transfers, stamped
 from pipeline.contracts import TokenChunk
 from pipeline.errors import CapacityError
 from pipeline.stepaudio.tokenizer.clip_queue import ClipQueue
+from tests.unit.deployments.telemetry.conftest import Seen
 from tests.unit.pipeline.stepaudio.tokenizer.test_clip_queue import Encoder, clip, settle
 from tests.vocoder_files import make_voice
 from tests.waiting import GIVE_UP_S, wait_until
 
 pytestmark = pytest.mark.unit
 
-Seen = dict[str, list]
-
-
-@pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
-    """Everything that any metric was told, as (value, tags), by the metric's name."""
-    told: Seen = defaultdict(list)
-
-    class Metric:
-        def __init__(self, name: str, **_: object) -> None:
-            self._name = name
-
-        def observe(self, value: float, tags: dict[str, str]) -> None:
-            told[self._name].append((value, *tags.values()))
-
-        set = inc = observe
-
-    for kind in ("Counter", "Gauge", "Histogram"):
-        monkeypatch.setattr(stage_metrics.metrics, kind, Metric)
-    return told
-
 
 @pytest.mark.usefixtures("virtual_time")
 async def test_a_turn_counts_as_waiting_and_then_as_running(seen: Seen) -> None:
-    load, admission = StageLoad("vocoder"), asyncio.Semaphore(1)
+    load, admission = StageLoad(Kind.VOCODER), asyncio.Semaphore(1)
     leave = asyncio.Event()
 
     async def stay() -> None:
@@ -72,7 +52,7 @@ async def test_a_turn_counts_as_waiting_and_then_as_running(seen: Seen) -> None:
 
 
 async def test_a_clip_waits_until_its_batch_begins(seen: Seen) -> None:
-    load, encoder = StageLoad("tokenizer"), Encoder()
+    load, encoder = StageLoad(Kind.TOKENIZER), Encoder()
     queue = ClipQueue(encoder, 1, 3.0)
 
     async def encode() -> str:
@@ -92,7 +72,7 @@ async def test_a_clip_waits_until_its_batch_begins(seen: Seen) -> None:
 
 
 async def test_no_turn_in_time_is_a_capacity_error(seen: Seen) -> None:
-    load, admission = StageLoad("vocoder"), asyncio.Semaphore(0)
+    load, admission = StageLoad(Kind.VOCODER), asyncio.Semaphore(0)
     with pytest.raises(CapacityError, match="vocoder is full"):
         async with load.turn(admission, 0.01):
             pytest.fail("it had no turn")
@@ -101,7 +81,7 @@ async def test_no_turn_in_time_is_a_capacity_error(seen: Seen) -> None:
 
 
 async def test_a_timeout_inside_a_turn_is_not_its_own(seen: Seen) -> None:
-    load, admission = StageLoad("llm"), asyncio.Semaphore(1)
+    load, admission = StageLoad(Kind.LLM), asyncio.Semaphore(1)
     with pytest.raises(TimeoutError):
         async with load.turn(admission, 5.0):
             raise TimeoutError
@@ -111,7 +91,7 @@ async def test_a_timeout_inside_a_turn_is_not_its_own(seen: Seen) -> None:
 
 def test_what_is_handed_over_is_weighed_and_timed(seen: Seen) -> None:
     transfers, voice = Transfers(), make_voice(4)
-    assert transfers.received("router_vocoder", Stamped(voice, time.time() - 3600)) is voice
+    assert transfers.received(Hop.ROUTER_VOCODER, Stamped(voice, time.time() - 3600)) is voice
     n_bytes = 2 * (8 + 12) + 4 * (27 * 80 + 192)
     assert seen["timbre_transfer_bytes"] == [(n_bytes, "router_vocoder")]
     assert seen["timbre_transfer_s"][0][0] == pytest.approx(3600, abs=300)
@@ -119,7 +99,7 @@ def test_what_is_handed_over_is_weighed_and_timed(seen: Seen) -> None:
 
 def test_a_clock_that_lags_counts_as_no_time(seen: Seen) -> None:
     chunk = TokenChunk(np.zeros(0, np.int32), last=True)
-    Transfers().received("llm_vocoder", Stamped(chunk, time.time() + 60))
+    Transfers().received(Hop.LLM_VOCODER, Stamped(chunk, time.time() + 60))
     assert seen == {"timbre_transfer_s": [(0.0, "llm_vocoder")]}
 
 
@@ -152,7 +132,7 @@ def test_gauges_are_published_again_until_nobody_holds_them() -> None:
 
 def test_load_is_read_whenever_it_is_published(seen: Seen) -> None:
     now = [(1, 2)]
-    gauges = LoadGauges("llm", lambda: now[-1])
+    gauges = LoadGauges(Kind.LLM, lambda: now[-1])
     now.append((0, 0))  # a slot that became free after its stream had ended
     gauges.publish()
     assert seen["timbre_num_requests_running"] == [(1, "llm"), (0, "llm")]

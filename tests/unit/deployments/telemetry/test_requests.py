@@ -7,13 +7,13 @@ from collections import defaultdict
 import pytest
 
 from deployments.telemetry import metrics as telemetry
-from deployments.telemetry.metrics import StreamMetrics
+from deployments.telemetry.requests import StreamMetrics
 from pipeline.continuity import Continuity
 from pipeline.contracts import StageTimes
 
 pytestmark = pytest.mark.unit
 
-TIMES = StageTimes(0.1, "l1", 0.2, 0.3, 0.5, 2.5, 2.0)
+TIMES = StageTimes(0.1, "l1", 0.2, 0.25, 0.3, 0.5, 2.5, 2.0)
 SMOOTH = Continuity(0.5, 0.4, 0.0, 0, 2.0, 3)
 DRY = Continuity(0.5, 1.4, 0.7, 1, 2.0, 3)
 SILENT = Continuity(None, 0.0, 0.0, 0, 0.0, 0)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from deployments.telemetry import metrics as telemetry
+from deployments.telemetry import logs as telemetry
 from pipeline import errors
 from pipeline.errors import CapacityError, StageError, TextError
 

@@ -1,0 +1,110 @@
+"""Requests of one stage in this process: at work, waiting, and how long they waited."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Protocol, TypeVar
+
+from deployments.config.stages import Kind
+from deployments.telemetry import metrics as table
+from deployments.telemetry.gauges import keep_published
+from pipeline.errors import CapacityError
+
+Value = TypeVar("Value")
+
+
+class Permit(Protocol):
+    """What a request waits for before it is at work, as a lock or a semaphore has it."""
+
+    async def acquire(self) -> Any:
+        """Wait for it."""
+        ...
+
+    def release(self) -> None:
+        """Give it back."""
+        ...
+
+
+class LoadGauges:
+    """Gauges of one stage's requests in this process, read whenever they are published.
+
+    read: how many are at work, and how many wait.
+    """
+
+    def __init__(self, stage: Kind, read: Callable[[], tuple[int, int]]) -> None:
+        self._tags = {"stage": stage.value}
+        self._read = read
+        self._running = table.RUNNING.open()
+        self._waiting = table.WAITING.open()
+        keep_published(self)
+
+    def publish(self) -> None:
+        """Set the gauges to the present numbers."""
+        running, waiting = self._read()
+        self._running.set(running, tags=self._tags)
+        self._waiting.set(waiting, tags=self._tags)
+
+
+class QueueSeconds:
+    """How long requests of one stage waited for their turn here."""
+
+    def __init__(self, stage: Kind) -> None:
+        self._tags = {"stage": stage.value}
+        self._seconds = table.QUEUE_TIME.open()
+
+    def observe(self, seconds: float) -> None:
+        """A request got its turn."""
+        self._seconds.observe(seconds, tags=self._tags)
+
+
+class StageLoad:
+    """Counts requests of one stage in this process: at work, and waiting for their turn."""
+
+    def __init__(self, stage: Kind) -> None:
+        self._stage = stage
+        self._queue = QueueSeconds(stage)
+        self.running = 0
+        self.waiting = 0
+        self._gauges = LoadGauges(stage, lambda: (self.running, self.waiting))
+
+    @contextmanager
+    def counted(self, *, running: int = 0, waiting: int = 0) -> Iterator[None]:
+        """Increment the counts for the duration of the context."""
+        self._add(running, waiting)
+        try:
+            yield
+        finally:
+            self._add(-running, -waiting)
+
+    def _add(self, running: int, waiting: int) -> None:
+        self.running += running
+        self.waiting += waiting
+        self._gauges.publish()
+
+    async def waited(self, turn: Awaitable[Value], timeout_s: float | None = None) -> Value:
+        """What `turn` gives, counted as waiting until then.
+
+        Raises CapacityError when no turn came in time.
+        """
+        asked_s = time.perf_counter()
+        try:
+            with self.counted(waiting=1):
+                async with asyncio.timeout(timeout_s):
+                    given = await turn
+        except TimeoutError as error:
+            raise CapacityError(f"the {self._stage} is full; retry in a moment") from error
+        self._queue.observe(time.perf_counter() - asked_s)
+        return given
+
+    @asynccontextmanager
+    async def turn(self, admission: Permit, timeout_s: float | None = None) -> AsyncGenerator[None]:
+        """Wait for `admission` as `waited` does, hold it, and count as running meanwhile."""
+        await self.waited(admission.acquire(), timeout_s)
+        try:
+            with self.counted(running=1):
+                yield
+        finally:
+            admission.release()

@@ -1,0 +1,93 @@
+"""What the router counts of speech requests, and of the streams that answer them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from deployments.config.stages import Kind
+from deployments.telemetry import metrics as table
+from deployments.telemetry.load import StageLoad
+from pipeline.continuity import Continuity
+from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, Quality, StageTimes
+
+
+class RequestMetrics:
+    """What the router counts per request."""
+
+    def __init__(self) -> None:
+        self._requests = table.REQUESTS.open()
+        self._ttfa = table.TTFA.open()
+        self._rtf = table.RTF_OF_REPLIES.open()
+        self._audio = table.AUDIO.open()
+        self._answers = table.ANSWERS.open()
+        self._voices = table.VOICES.open()
+        self._llm_work = table.LLM_WORK.open()
+        self._streams = StreamMetrics()
+
+    @contextmanager
+    def running(self) -> Iterator[Callable[[], None]]:
+        """See StreamMetrics.running."""
+        with self._streams.running() as heard:
+            yield heard
+
+    def finished(
+        self, times: StageTimes, continuity: Continuity, outcome: str, quality: Quality
+    ) -> None:
+        """A speech request ended as `outcome`: ok, error, refused or cancelled."""
+        self._streams.finished(times, continuity, outcome)
+        self._requests.inc(tags={"outcome": outcome})
+        self._voices.inc(tags={"tier": times.tier})
+        if times.audio_s:
+            self._ttfa.observe(times.ttfa_s)
+            self._audio.inc(times.audio_s)
+            self._llm_work.observe(times.llm_work_s)
+            tags = {"verdict": quality.verdict.value, "retried": str(quality.is_retried).lower()}
+            self._answers.inc(tags=tags)
+        if outcome == "ok" and times.audio_s:
+            self._rtf.observe(times.rtf)
+
+
+class StreamMetrics:
+    """How streams reached their listeners."""
+
+    def __init__(self) -> None:
+        self._duration = table.DURATION.open()
+        self._underrun = table.UNDERRUNS.open()
+        self._gap = table.GAP.open()
+        self._latency = table.LATENCY.open()
+        self._frames = table.FRAMES.open()
+        self._continuous = table.CONTINUITY.open()
+        self._skipped = table.SKIPPED.open()
+        self._aborted = table.ABORTED.open()
+        self._completed = table.COMPLETED.open()
+        self._stage_times = table.STAGE_TIME.open()
+        self._load = StageLoad(Kind.ROUTER)
+
+    @contextmanager
+    def running(self) -> Iterator[Callable[[], None]]:
+        """Count a request for as long as the context lasts.
+
+        Yields what to call when its first audio is there: until then it counts as waiting, too.
+        """
+        with self._load.counted(running=1), ExitStack() as waiting:
+            waiting.enter_context(self._load.counted(waiting=1))
+            yield waiting.close
+
+    def finished(self, times: StageTimes, continuity: Continuity, outcome: str) -> None:
+        """A request ended as `outcome`."""
+        for stage, seconds in times.stages.items():
+            self._stage_times.observe(seconds, tags={"stage": stage})
+        self._latency.observe(times.total_s)
+        if not continuity.pieces:
+            self._skipped.inc()
+            return
+        self._frames.inc(max(round(continuity.audio_s * OUTPUT_SAMPLE_RATE_HZ), 1))
+        if outcome != "ok":
+            self._aborted.inc()
+            return
+        self._completed.inc()
+        self._duration.observe(continuity.audio_s)
+        self._underrun.observe(continuity.underrun_s)
+        self._gap.observe(continuity.longest_gap_s)
+        self._continuous.inc(tags={"ok": str(continuity.is_ok).lower()})

@@ -1,0 +1,315 @@
+"""LLM and vocoder chained: prompts, passages, the guard's retry, edits applied again.
+
+Knows no model, Ray or HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol, TypeAlias, TypeVar
+
+import numpy as np
+
+from pipeline.audio.joints import faded
+from pipeline.contracts import (
+    GOOD,
+    GROUP_TOKENS,
+    NO_TIMES,
+    AudioChunk,
+    Float32Array,
+    Int32Array,
+    Mode,
+    Quality,
+    Sampling,
+    SpeechChunk,
+    SpeechLM,
+    SpeechRequest,
+    StageTimes,
+    Stream,
+    TokenChunk,
+    Verdict,
+    VoicePrompt,
+    WaveDecoder,
+)
+from pipeline.errors import CapacityError, StageError
+from pipeline.guardrail import TokenGuard
+from pipeline.stepaudio.tokens import deinterleave
+
+_OTHER_SEED = 0x9E3779B97F4A7C15  # any fixed pattern: the second answer follows from the first seed
+_TRIES, _TRY_AGAIN_S = 60, 0.5  # of a passage while earlier ones are heard and the LLM is full
+_SEED_STEP = 0x2545F4914F6CDD1D  # any odd number: every passage's seed follows from the request's
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Script:
+    """One passage as the LLM gets it, and what its answer is judged by.
+
+    prompt_ids: int32 (n,). sampling: the request's, with nothing left to the checkpoint.
+    least_tokens: audio tokens below which an answer cannot hold the passage. most_tokens: what the
+    passage can need at most, so that a missing stop cannot run on.
+    """
+
+    prompt_ids: Int32Array
+    sampling: Sampling
+    least_tokens: int
+    most_tokens: int
+
+
+class PromptWriter(Protocol):
+    """Writes the LLM's prompts."""
+
+    def scripts(self, request: SpeechRequest, voice: VoicePrompt) -> Iterator[Script]:
+        """A clone or an edit, passage by passage: each is what the model says in one go.
+
+        Blocks, at every step: call it off the event loop. One passage at least.
+        Raises InputError, at the first step, when the request cannot be written.
+        """
+        ...
+
+
+_Piece = TypeVar("_Piece", AudioChunk, TokenChunk)
+# Turns an answer's tokens into pieces: of audio, or of the tokens themselves.
+_Decode: TypeAlias = Callable[[Stream[TokenChunk]], Stream[_Piece]]
+
+
+class ChainedSpeaker:
+    """LLM and decoder chained, wherever they run.
+
+    Writes the prompts, pulls tokens from the LLM and audio from the decoder.
+    """
+
+    def __init__(self, prompts: PromptWriter, lm: SpeechLM, decoder: WaveDecoder) -> None:
+        self._prompts = prompts
+        self._lm = lm
+        self._decoder = decoder
+
+    async def speak(
+        self, request: SpeechRequest, voice: VoicePrompt
+    ) -> AsyncGenerator[SpeechChunk]:
+        """Raises InputError for a prompt that cannot be written, StageError when a stage fails.
+
+        Passages are spoken one after another. An answer that proves bad before any audio of its
+        passage was handed out is drawn once more with another seed, where the request allows it.
+        """
+        account = _Account()
+        edited, seed = await self._edited(request, voice, account)
+        scripts = self._prompts.scripts(request, edited)
+        script = await asyncio.to_thread(next, scripts, None)
+        left_tokens, first_rows = request.sampling.max_tokens, request.first_chunk_rows
+        is_begun = False
+        while script is not None:
+            take = _Take(script, seed, request.may_reseed, left_tokens, is_begun)
+            script, is_joint = None, is_begun
+            decode = partial(self._decoder.stream, voice=voice, first_chunk_rows=first_rows)
+            async with aclosing(_Answer(self._lm, take, decode, account)) as chunks:
+                async for chunk in chunks:
+                    if chunk.last and left_tokens - account.answer_tokens >= GROUP_TOKENS:
+                        script = await asyncio.to_thread(next, scripts, None)
+                    is_followed = script is not None
+                    samples = faded(chunk.samples, at_start=is_joint, at_end=is_followed)
+                    is_joint = is_joint and not len(samples)
+                    yield account.chunk(samples, last=chunk.last and not is_followed)
+            left_tokens -= account.answer_tokens
+            seed, first_rows, is_begun = _next_seed(seed), None, True
+
+    async def _edited(
+        self, request: SpeechRequest, voice: VoicePrompt, account: _Account
+    ) -> tuple[VoicePrompt, int]:
+        """What the last pass of an edit starts from, and its seed.
+
+        Passes before the last make no sound: the tokens of each are the next one's input. Only the
+        prompt takes them; what speaks remains the voice of the clip.
+        """
+        seed = request.sampling.seed
+        for _ in range(request.iterations - 1 if request.mode is not Mode.CLONE else 0):
+            script = await asyncio.to_thread(next, self._prompts.scripts(request, voice))
+            take = _Take(script, seed, request.may_reseed, request.sampling.max_tokens)
+            async with aclosing(_Answer(self._lm, take, _Whole, account)) as answer:
+                ids = (await anext(answer)).ids
+            if not len(ids):
+                raise StageError("the model produced no audio for this request; try another seed")
+            vq02, vq06 = (codes.astype(np.int16) for codes in deinterleave(ids))
+            voice, seed = replace(voice, vq02=vq02, vq06=vq06), _next_seed(seed)
+        return voice, seed
+
+
+@dataclass(frozen=True, slots=True)
+class _Take:
+    """One passage's answer as it is to be drawn.
+
+    left_tokens: what the request still allows. is_begun: earlier passages are being heard.
+    """
+
+    script: Script
+    seed: int
+    may_reseed: bool
+    left_tokens: int
+    is_begun: bool = False
+
+    def sampling(self, *, is_retried: bool) -> Sampling:
+        seed = self.seed ^ _OTHER_SEED if is_retried else self.seed
+        most_tokens = min(self.script.most_tokens, self.left_tokens)
+        return replace(self.script.sampling, seed=seed, max_tokens=most_tokens)
+
+    def guard(self) -> TokenGuard:
+        script, left_tokens = self.script, self.left_tokens
+        is_bounded = script.most_tokens < left_tokens
+        least_tokens = min(script.least_tokens, script.most_tokens, left_tokens)
+        return TokenGuard(least_tokens, script.most_tokens if is_bounded else None)
+
+
+@dataclass(slots=True)
+class _Account:
+    """Of all answers so far: times, quality; answer_tokens is of the newest."""
+
+    times: StageTimes = NO_TIMES
+    quality: Quality = GOOD
+    answer_tokens: int = 0
+
+    def judged(self, quality: Quality, n_tokens: int) -> None:
+        self.quality = self.quality.merged(quality)
+        self.answer_tokens = n_tokens
+
+    def chunk(self, samples: Float32Array, *, last: bool) -> SpeechChunk:
+        return SpeechChunk(samples, last, self.times, self.quality)
+
+
+class _Answer(Stream[_Piece]):
+    """The pieces of one passage, drawn once more where it may be and must.
+
+    Pieces without content come at its end alone.
+    """
+
+    def __init__(
+        self, lm: SpeechLM, take: _Take, decode: _Decode[_Piece], account: _Account
+    ) -> None:
+        self._draw = partial(_Attempt[_Piece], lm, take, decode, account)
+        self._account = account
+        self._attempt = self._draw(is_retried=False)
+        self._may_retry = take.may_reseed
+
+    async def __anext__(self) -> _Piece:
+        piece = await anext(self._attempt)
+        if self._may_retry and self._attempt.quality.verdict is not Verdict.OK:
+            await self._attempt.aclose()
+            self._attempt = self._draw(is_retried=True)
+            piece = await anext(self._attempt)
+        self._may_retry = False
+        self._account.judged(self._attempt.quality, self._attempt.n_tokens)
+        return piece
+
+    async def aclose(self) -> None:
+        await self._attempt.aclose()
+
+
+class _Attempt(Stream[_Piece]):
+    """One drawing of a passage; writes into the account what it took."""
+
+    def __init__(
+        self,
+        lm: SpeechLM,
+        take: _Take,
+        decode: _Decode[_Piece],
+        account: _Account,
+        *,
+        is_retried: bool,
+    ) -> None:
+        self._is_retried = is_retried
+        self._guard = take.guard()
+        stream = partial(lm.stream, take.script.prompt_ids, take.sampling(is_retried=is_retried))
+        self._tokens = _Tokens(stream, self._guard, _TRIES if take.is_begun else 1)
+        self._pieces = decode(self._tokens)
+        self._account, self._before, self._busy_s = account, account.times, 0.0
+
+    @property
+    def quality(self) -> Quality:
+        """Of what came so far."""
+        return Quality(self._guard.verdict, self._is_retried)
+
+    @property
+    def n_tokens(self) -> int:
+        return self._guard.n_tokens
+
+    async def __anext__(self) -> _Piece:
+        asked_s = time.perf_counter()
+        piece = await anext(self._pieces)
+        self._busy_s += time.perf_counter() - asked_s
+        before, waited_s = self._before, self._tokens.waited_s
+        self._account.times = replace(
+            before,
+            llm_s=before.llm_s + waited_s,
+            llm_work_s=before.llm_work_s + self._tokens.work_s,
+            vocoder_s=before.vocoder_s + max(self._busy_s - waited_s, 0.0),
+        )
+        return piece
+
+    async def aclose(self) -> None:
+        try:
+            await self._pieces.aclose()
+        finally:
+            await self._tokens.aclose()
+
+
+class _Tokens(Stream[TokenChunk]):
+    """The tokens of an answer: shown to the guard, and the seconds counted that were waited.
+
+    tries: how often a full LLM is asked, until it gave something.
+    """
+
+    def __init__(
+        self, stream: Callable[[], Stream[TokenChunk]], guard: TokenGuard, tries: int
+    ) -> None:
+        self._stream, self._guard, self._tries_left = stream, guard, tries
+        self._chunks = stream()
+        self.waited_s = self.work_s = 0.0
+
+    async def __anext__(self) -> TokenChunk:
+        asked_s = time.perf_counter()
+        try:
+            chunk = await self._next()
+        finally:
+            self.waited_s += time.perf_counter() - asked_s
+        self.work_s, self._tries_left = chunk.work_s, 1
+        self._guard.add(chunk)
+        return chunk
+
+    async def _next(self) -> TokenChunk:
+        while True:
+            try:
+                return await anext(self._chunks)
+            except CapacityError:
+                self._tries_left -= 1
+                if not self._tries_left:
+                    raise
+            await self._chunks.aclose()
+            await asyncio.sleep(_TRY_AGAIN_S)
+            self._chunks = self._stream()
+
+    async def aclose(self) -> None:
+        await self._chunks.aclose()
+
+
+class _Whole(Stream[TokenChunk]):
+    """All tokens as one chunk."""
+
+    def __init__(self, tokens: Stream[TokenChunk]) -> None:
+        self._tokens = tokens
+
+    async def __anext__(self) -> TokenChunk:
+        ids = [chunk.ids async for chunk in self._tokens]
+        if not ids:
+            raise StopAsyncIteration
+        return TokenChunk(np.concatenate(ids), last=True)
+
+    async def aclose(self) -> None:
+        await self._tokens.aclose()
+
+
+def _next_seed(seed: int) -> int:
+    """The seed of a request's next passage or pass."""
+    return (seed + _SEED_STEP) % 2**63

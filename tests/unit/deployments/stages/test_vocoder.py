@@ -1,0 +1,168 @@
+"""The vocoder's replica with fakes of its models: streams, places, refusals, what is told of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from ray.serve import metrics
+
+from deployments.config.settings import LLMSettings, Settings, VocoderSettings
+from deployments.stages import vocoder
+from deployments.stages.vocoder import VocoderReplica
+from deployments.telemetry.transfers import stamped
+from pipeline import prompting
+from pipeline.contracts import AudioChunk, SpeechRequest, Stream, TokenChunk, VoicePrompt
+from pipeline.errors import CapacityError, StageUnavailableError, TooLargeError
+from pipeline.stepaudio.vocoder import wave_decoder
+from tests.fakes import FakeDecoder, FakeHandle, FakePrompts, voice_prompt
+from tests.unit.deployments.stages.test_room import Metric
+from tests.unit.deployments.test_request_path import generators
+
+pytestmark = pytest.mark.unit
+
+REQUEST = SpeechRequest("One.Two.", "Hi.", "clone_a")
+
+
+class Decoder(FakeDecoder):
+    """A decoder whose streams take a byte a token row of the prompt."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        super().__init__()
+        self.owners: list[str] = []
+        self.forgotten: list[str] = []
+        self.illness: Exception | None = None
+        self.cache_bytes = 7
+        self.memory = SimpleNamespace(stream_bytes=lambda rows, first=None: rows + (first or 0))
+
+    @property
+    def active_streams(self) -> int:
+        return self.open_streams
+
+    def stream(
+        self,
+        tokens: Stream[TokenChunk],
+        voice: VoicePrompt,
+        first_chunk_rows: int | None = None,
+        owner: str = "",
+    ) -> AsyncGenerator[AudioChunk]:
+        self.owners.append(owner)
+        return super().stream(tokens, voice, first_chunk_rows)
+
+    def forget(self, voice: str) -> None:
+        self.forgotten.append(voice)
+
+    def check_health(self) -> None:
+        if self.illness is not None:
+            raise self.illness
+
+
+class LLM:
+    """Two groups for every prompt, the second one when the gate is open."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.voices: list[str] = []
+
+    async def stream(self, *asked: Any) -> AsyncGenerator[object]:
+        self.voices.append(asked[-1])
+        for last in (False, True):
+            yield stamped(TokenChunk(np.array([0, 0, 1024, 1024, 1024], np.int32), last))
+            await self.gate.wait()
+
+    async def grant(self, *_: object) -> bool:
+        return True
+
+
+class Service:
+    """A replica of two places and an LLM behind it."""
+
+    def __init__(self) -> None:
+        self.llm = LLM()
+        self.handle = FakeHandle(self.llm)
+        settings = Settings(
+            vocoder=VocoderSettings(max_streams=2, queue_size=1),
+            llm=LLMSettings(queue_timeout_s=0.05),
+        )
+        handles: Any = {"base": self.handle}
+        self.replica = VocoderReplica(settings, handles)
+        self.decoder: Any = self.replica._decoder
+
+    def speak(self, request: SpeechRequest = REQUEST) -> AsyncGenerator[Any]:
+        return self.replica.speak(request, stamped(voice_prompt()))
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Service:
+    monkeypatch.setattr(wave_decoder, "StepWaveDecoder", Decoder)
+    monkeypatch.setattr(prompting, "CheckpointPrompts", lambda _: FakePrompts())
+    for kind in ("Counter", "Gauge", "Histogram"):
+        monkeypatch.setattr(metrics, kind, Metric)
+    for name in ("adopt_serve_logging", "claim_device", "decode_once", "warm_up"):
+        monkeypatch.setattr(vocoder, name, lambda *_, **__: None)
+    return Service()
+
+
+async def test_a_chunk_goes_through_three_generators(service: Service) -> None:
+    with generators() as begun:
+        chunks = [sent.value async for sent in service.speak()]
+    assert [chunk.last for chunk in chunks] == [False, False, False, True]
+    streams = [name for name in begun if not name.startswith("StageLoad.")]  # a context manager
+    assert streams == ["VocoderReplica.speak", "ChainedSpeaker.speak"]  # the third is the decoder's
+    assert service.decoder.owners == service.llm.voices == ["clone_a", "clone_a"]
+    assert service.handle.cancelled == 2
+    status = await service.replica.status()
+    assert status == {"streams_active": 0, "cache_bytes": 7, "admitted_bytes": 0}
+
+
+async def test_whoever_leaves_frees_the_place_the_stream_and_the_llm(service: Service) -> None:
+    service.llm.gate.clear()
+    async with aclosing(service.speak()) as speech:
+        await anext(speech)
+        assert (await service.replica.status())["streams_active"] == 1
+    assert (await service.replica.status())["streams_active"] == 0
+    assert service.handle.cancelled == 1
+    assert service.replica._load.running == 0
+
+
+@pytest.mark.usefixtures("virtual_time")
+async def test_a_full_replica_lets_one_wait_and_refuses_others(service: Service) -> None:
+    service.llm.gate.clear()
+    held = [service.speak() for _ in range(2)]
+    for speech in held:
+        await anext(speech)
+    waiting = asyncio.ensure_future(anext(service.speak()))
+    await asyncio.sleep(0.01)
+    with pytest.raises(CapacityError, match="wait already"):
+        await anext(service.speak())
+    with pytest.raises(CapacityError, match="vocoder is full"):
+        await waiting
+    for speech in held:
+        await speech.aclose()
+    assert (await anext(service.speak())).value.samples.size
+
+
+async def test_a_stream_that_never_fits_names_the_field_where_that_is_why(service: Service) -> None:
+    service.replica._admission._max_bytes = 30
+    with pytest.raises(TooLargeError) as caught:
+        await anext(service.speak(SpeechRequest("x", "y", "z", first_chunk_rows=100)))
+    assert caught.value.param == "initial_codec_chunk_frames"
+    service.replica._admission._max_bytes = 1
+    with pytest.raises(TooLargeError) as caught:
+        await anext(service.speak())
+    assert caught.value.param is None
+
+
+async def test_it_forgets_a_voice_and_tells_of_its_illness(service: Service) -> None:
+    await service.replica.forget("clone_a")
+    assert service.decoder.forgotten == ["clone_a"]
+    await service.replica.check_health()
+    service.decoder.illness = StageUnavailableError("the vocoder has lost its device")
+    with pytest.raises(StageUnavailableError):
+        await service.replica.check_health()

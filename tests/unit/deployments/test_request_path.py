@@ -1,0 +1,90 @@
+"""How many async generators a request goes through: each is a frame to close and to cancel."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+
+from deployments.config.settings import Limits
+from deployments.http.dialects.openai import SpeechOrder
+from deployments.http.reply import SpeechReply
+from deployments.stages.clients import RemoteLM, RemoteSpeaker
+from pipeline.chain import ChainedSpeaker
+from pipeline.contracts import Mode, SpeechChunk, SpeechRequest, TokenChunk
+from tests.conftest import ROOT
+from tests.fakes import FakeDecoder, FakeHandle, FakePrompts, FakeVoices, voice_prompt
+from tests.unit.deployments.http.test_reply import Metrics
+from tests.unit.deployments.stages.test_clients import Uncounted, stamped
+
+pytestmark = pytest.mark.unit
+
+REQUEST = SpeechRequest("One.Two.", "Hi.", "")
+OURS = tuple(str(ROOT / package) for package in ("pipeline", "deployments"))
+
+
+@contextmanager
+def generators() -> Iterator[list[str]]:
+    """The async generators of our packages that begin meanwhile."""
+    before, begun = sys.get_asyncgen_hooks(), list[str]()
+
+    def begins(generator: Any) -> None:
+        if generator.ag_code.co_filename.startswith(OURS):
+            begun.append(generator.ag_code.co_qualname)
+        before.firstiter(generator)
+
+    sys.set_asyncgen_hooks(begins, before.finalizer)
+    try:
+        yield begun
+    finally:
+        sys.set_asyncgen_hooks(*before)
+
+
+class Replica:
+    """Two chunks of whatever is asked of it."""
+
+    async def speak(self, *_: object) -> AsyncGenerator[object]:
+        for last in (False, True):
+            yield stamped(SpeechChunk(np.ones(2400, np.float32), last))
+
+    async def stream(self, *_: object) -> AsyncGenerator[object]:
+        for last in (False, True):
+            yield stamped(TokenChunk(np.array([0, 0, 1024, 1024, 1024], np.int32), last))
+
+    async def grant(self, *_: object) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("is_sse", [False, True], ids=["plain", "events"])
+async def test_the_router_has_four(is_sse: bool) -> None:
+    order = SpeechOrder(None, "ref_audio", "aria", REQUEST, "pcm", is_sse)
+    handle: Any = FakeHandle(Replica())
+    speaker = RemoteSpeaker(handle, Limits(), Uncounted())  # type: ignore[arg-type]
+    parts: Any = (FakeVoices(), speaker, Metrics(), "id")
+    with generators() as begun:
+        reply: Any = await SpeechReply(order, *parts).start()
+        async with aclosing(reply.body_iterator) as body:
+            assert len([piece async for piece in body]) == 2 + is_sse
+    assert sorted(begun) == [
+        "RemoteSpeaker.speak",
+        "SpeechReply._payload",
+        "SpeechReply._pieces",
+        "synthesize",
+    ]
+
+
+@pytest.mark.parametrize("mode", [Mode.CLONE, Mode.EMOTION])
+async def test_the_vocoder_has_one_beside_the_replicas_own_and_its_decoders(mode: Mode) -> None:
+    request = SpeechRequest("One.Two.", "Hi.", "", mode=mode, info="sad", iterations=2)
+    handle: Any = FakeHandle(Replica())
+    lm = RemoteLM(handle, 300, Limits(), Uncounted())  # type: ignore[arg-type]
+    with generators() as begun:
+        speaker = ChainedSpeaker(FakePrompts(), lm, FakeDecoder())
+        async with aclosing(speaker.speak(request, voice_prompt())) as speech:
+            assert [chunk.last async for chunk in speech] == [False, False, False, True]
+    assert begun == ["ChainedSpeaker.speak"]
+    assert handle.cancelled == 2 + (mode is Mode.EMOTION)
