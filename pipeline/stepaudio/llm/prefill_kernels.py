@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -19,6 +18,7 @@ from pipeline.stepaudio.llm.decode_kernels import dot
 
 _QUERIES = 64  # of one program, each a token's in one head: what the tensor cores take at once
 _KEYS = 128  # read at once
+_WRITTEN = 8  # tokens of one program that only writes
 _MOST_PIPELINED_HEAD = 64  # with wider heads two blocks of keys do not fit a small GPU
 _WARPS = 4
 _LOG2_E = math.log2(math.e)
@@ -52,7 +52,7 @@ def _keep(
     tl.store(places + kind_stride, values, mask=is_mine[:, None])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_rows"])
 def _write(
     qkv,
     cache,
@@ -86,7 +86,7 @@ def _write(
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_rows"])
 def _attend_chunk(
     qkv,
     cache,
@@ -214,8 +214,8 @@ class ChunkAttention:
 
     def write(self, qkv: Tensor, cache: Tensor, start: Tensor, slot: Tensor) -> None:
         """Only fill the cache: arguments as of a call."""
-        n_rows, n_tokens = len(qkv), 8
-        _write[(triton.cdiv(n_rows, n_tokens), self._groups)](
+        n_rows = len(qkv)
+        _write[(triton.cdiv(n_rows, _WRITTEN), self._groups)](
             qkv,
             cache,
             start,
@@ -226,6 +226,6 @@ class ChunkAttention:
             HEADS=self._heads,
             HEAD=self._head,
             CAPACITY=self._capacity,
-            TOKENS=n_tokens,
+            TOKENS=_WRITTEN,
             num_warps=_WARPS,
         )
