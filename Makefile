@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 LOCK := out/lock
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help setup demo stop check format fast test lock
+.PHONY: help setup demo stop check format unit parity serve chaos rehearsal fast test lock
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 	"$(PYTHON)" -m venv $(VENV)
 	@echo "installing (about two minutes on a fast line)"
 	$(BIN)/python -m pip install --constraint constraints.txt torch $(TORCH_INDEX)
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[cpu,dev]'
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[cpu,embedded,dev]'
 	@touch $@
 
 demo: setup ## install, start the service, clone a voice twice, print what each took
@@ -39,11 +39,25 @@ format: setup ## let ruff rewrite what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+unit: setup ## the first tier of tests: no cluster, no golden data, on both cores
+	$(PYTEST) -n 2 --dist worksteal -m unit
+
+parity: setup ## the second: our modules against golden data of the reference implementation
+	$(PYTEST) -m parity
+
+serve: setup ## the third: a real service on a Ray cluster of its own, over HTTP
+	$(PYTEST) -m serve
+
+chaos: setup ## the fourth: what kills processes, on clusters of their own
+	$(PYTEST) -m chaos
+
 fast: setup ## the tiers that need no cluster: unit, parity
 	$(PYTEST) -n 2 --dist worksteal -m "not serve and not chaos and not rehearsal"
 
-test: fast ## every tier: unit, parity, then the GPU kit's rehearsal, then serve and chaos on real clusters
+rehearsal: setup ## the GPU kit on a CPU, in an environment like the GPU machine's
 	$(PYTEST) -m rehearsal
+
+test: fast rehearsal ## every tier: unit, parity, the rehearsal, then serve and chaos
 	$(PYTEST) -m "serve or chaos"
 
 # What pip calls torch's CPU build (+cpu) is left out: other indexes offer the same version under its bare number.
@@ -51,7 +65,7 @@ lock: ## write constraints.txt anew: the newest versions that pyproject.toml all
 	rm -rf $(LOCK)
 	"$(PYTHON)" -m venv $(LOCK)
 	$(LOCK)/bin/python -m pip install torch $(TORCH_INDEX)
-	$(LOCK)/bin/python -m pip install '.[cpu,dev]'
+	$(LOCK)/bin/python -m pip install '.[cpu,embedded,dev]'
 	set -o pipefail; grep '^#' constraints.txt > $(LOCK)/constraints.txt && \
 	$(LOCK)/bin/python -m pip freeze --exclude timbre | sed 's/+.*//' | LC_ALL=C sort -f >> $(LOCK)/constraints.txt
 	mv $(LOCK)/constraints.txt constraints.txt

@@ -24,7 +24,9 @@ def _say(line: str) -> None:
     console.print(line, soft_wrap=True, highlight=False)
 
 
-Config = Annotated[Path, typer.Argument(help="A serve config for this machine")]
+Config = Annotated[
+    Path, typer.Argument(help="A serve config for this machine; a file, else one that timbre ships")
+]
 StateDir = Annotated[Path, typer.Option(help="Where logs and the state of the service go")]
 
 
@@ -32,19 +34,20 @@ StateDir = Annotated[Path, typer.Option(help="Where logs and the state of the se
 @one_line_errors
 def lint(config: Path) -> None:
     """Check a serve config: unknown keys, missing blocks, shares that overcommit a device."""
-    from deployments.config.serve_config import read_serve_config
+    from deployments.config.serve_config import given_or_shipped, read_serve_config
 
-    asks = read_serve_config(config).asks
-    for ask in asks:
+    path = given_or_shipped(config)
+    for ask in read_serve_config(path).asks:
         resources = ", ".join(f"{name} {amount:g}" for name, amount in ask.resources.items())
         _say(f"{ask.name}: {ask.replicas} × {resources}")
-    _say(f"{config} is good")
+    _say(f"{path} is good")
 
 
 @app.command()
 @one_line_errors
 def up(config: Config = CPU_CONFIG, state_dir: StateDir = STATE_DIR) -> None:
     """Start the service in the background and wait until it is ready."""
+    from deployments.config.serve_config import given_or_shipped
     from deployments.local.service import LocalService
 
     local = LocalService(state_dir)
@@ -53,7 +56,7 @@ def up(config: Config = CPU_CONFIG, state_dir: StateDir = STATE_DIR) -> None:
             _say(f"already running at {service.url} (timbre down stops it)")
             return
         with console.status("starting") as status:
-            service = local.start(config, {}, status.update, _say)
+            service = local.start(given_or_shipped(config), {}, status.update, _say)
     _say(f"ready at {service.url}, API docs at {service.url}/docs, log in {service.log}")
 
 
@@ -71,6 +74,7 @@ def down(state_dir: StateDir = STATE_DIR) -> None:
 @one_line_errors
 def demo(config: Config = CPU_CONFIG, state_dir: StateDir = STATE_DIR, voice: str = "aria") -> None:
     """Start the service with an empty cache, clone a voice twice, and show what each take cost."""
+    from deployments.config.serve_config import given_or_shipped
     from deployments.local.demo import speak_once, write_wav
     from deployments.local.service import LocalService
     from pipeline.voice_list import load_voices
@@ -85,7 +89,7 @@ def demo(config: Config = CPU_CONFIG, state_dir: StateDir = STATE_DIR, voice: st
             _say("stopped the service of an earlier demo")
         shutil.rmtree(cache_dir, ignore_errors=True)
         environment = {"TIMBRE_CACHE__URL": str(cache_dir)}
-        service = local.start(config, environment, status.update, _say)
+        service = local.start(given_or_shipped(config), environment, status.update, _say)
         status.update("cloning a voice")
         first = speak_once(service.url, voice)
         status.update("cloning it again")

@@ -218,7 +218,7 @@ def drawn_at(engine: Engine) -> Iterator[list[float]]:
         times_s.append(time.perf_counter())
         return choices
 
-    engine._sampler.draw = timed
+    engine._sampler.draw = timed  # pyright: ignore[reportAttributeAccessIssue] same arguments
     try:
         yield times_s
     finally:

@@ -16,6 +16,7 @@ import argparse
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -47,7 +48,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="5 layers instead of 50")
     parser.add_argument("--json", type=Path, help="also write the results here")
     options = parser.parse_args()
-    size = QUICK_SIZE if options.quick else FULL_SIZE
+    size: dict[str, Any] = QUICK_SIZE if options.quick else FULL_SIZE
     device, is_gpu = options.device, options.device != "cpu"
     model = options.model or (FULL if is_gpu else "tiny")
     torch.backends.cudnn.allow_tf32 = False  # as the replica has it: codes must be exact

@@ -7,6 +7,7 @@ weights as CAM++. Codes mean nothing.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -43,16 +44,17 @@ class _Graph:
         self.nodes: list[NodeProto] = []
         self.weights: list[TensorProto] = []
 
-    def const(self, array: np.ndarray) -> str:
+    def const(self, array: np.ndarray | np.float32) -> str:
         name = f"w{len(self.weights)}"
-        self.weights.append(numpy_helper.from_array(array, name))
+        self.weights.append(numpy_helper.from_array(np.asarray(array), name))
         return name
 
     def weight(self, *shape: int) -> str:
-        scale = 1 / np.sqrt(np.prod(shape[1:]) if len(shape) > 2 else shape[0])
+        n_first, *others = shape
+        scale = 1 / np.sqrt(np.prod(others) if len(shape) > 2 else n_first)
         return self.const(self._random.standard_normal(shape, np.float32) * np.float32(scale))
 
-    def add(self, kind: str, *inputs: str, **attributes: object) -> str:
+    def add(self, kind: str, *inputs: str, **attributes: Any) -> str:
         name = f"t{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
         return name

@@ -7,7 +7,7 @@ once per step, not per layer; grouped heads share keys; logits are taken of the 
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +57,7 @@ class TransformersStep1(PreTrainedModel, GenerationMixin):
     _supports_sdpa = True
 
     def __init__(self, model: Step1ForCausalLM) -> None:
-        config = model.config
+        config = cast("Step1Config", model.config)
         config.num_key_value_heads, config.head_dim = config.num_attention_groups, config.head_size
         config.architectures = None
         super().__init__(config)
@@ -67,7 +67,8 @@ class TransformersStep1(PreTrainedModel, GenerationMixin):
         self._tp_plan = {}  # 5.17's continuous batching looks into it
         self.step1 = model
         self.attention = nn.ModuleList(
-            _Attention(layer, config, index) for index, layer in enumerate(model.model.layers)
+            _Attention(cast("Step1Layer", layer), config, index)
+            for index, layer in enumerate(model.model.layers)
         )
         slopes = -alibi_slopes(config.num_attention_heads).to(model.device)
         self.register_buffer("slopes", slopes[:, None, None], persistent=False)
@@ -93,7 +94,8 @@ class TransformersStep1(PreTrainedModel, GenerationMixin):
             past_key_values = past_key_values or DynamicCache(config=self.config)
             bias, paged = self._bias(input_ids.shape[1], past_key_values), {}
         x = self.step1.model.embed_tokens(input_ids)
-        for layer, attention in zip(self.step1.model.layers, self.attention, strict=True):
+        for block, attention in zip(self.step1.model.layers, self.attention, strict=True):
+            layer = cast("Step1Layer", block)
             x = x + attention(layer.input_layernorm(x), bias, past_key_values, dict(paged))
             x = x + layer.mlp(layer.post_attention_layernorm(x))
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
@@ -106,8 +108,10 @@ class TransformersStep1(PreTrainedModel, GenerationMixin):
         queries = torch.arange(length, device=self.device) + start
         return self._of_distance(queries[:, None] - torch.arange(n_keys, device=self.device))
 
-    def _packed_bias(self, mask: Tensor, positions: Tensor) -> Tensor:
+    def _packed_bias(self, mask: Tensor | None, positions: Tensor | None) -> Tensor:
         """Continuous batching packs requests in a row: the n-th key a query sees is position n."""
+        assert mask is not None
+        assert positions is not None
         seen = mask[0, 0] >= 0  # [Q, K]
         rank = seen.cumsum(-1) - 1
         distance = positions.view(-1, 1) - rank
@@ -115,7 +119,7 @@ class TransformersStep1(PreTrainedModel, GenerationMixin):
 
     def _of_distance(self, distance: Tensor) -> Tensor:
         """int64 [Q, K] → bias [1, H, Q, K]; a negative distance is not seen."""
-        bias = self.slopes * distance.clamp(min=0).float().sqrt()
+        bias = cast("Tensor", self.slopes) * distance.clamp(min=0).float().sqrt()
         return bias.masked_fill(distance < 0, -torch.inf).to(self.dtype)[None]
 
 
@@ -134,7 +138,8 @@ def generate(
         **warp,
     )
     start = time.perf_counter()
-    out = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config)
+    run: Any = model.generate  # pyright: ignore[reportAttributeAccessIssue] its Protocol asks too much
+    out = run(ids, attention_mask=torch.ones_like(ids), generation_config=config)
     took_s = time.perf_counter() - start
     assert out.shape[1] == ids.shape[1] + n_tokens
     return took_s, out[:, ids.shape[1] :].tolist()

@@ -170,7 +170,7 @@ def measure_steps(vocoder: Path, device: str, jobs: list[Job]) -> list[Row]:
         decoder = StepWaveDecoder(vocoder, device, threads=1, steps=steps)
         seen: list[torch.Tensor] = []
         hook = decoder._model.hift.f0_predictor.register_forward_pre_hook(
-            lambda _, args, seen=seen: seen.append(args[0])
+            lambda _, args, seen=seen: seen.append(args[0])  # pyright: ignore[reportAttributeAccessIssue] no kwargs
         )
         for job in jobs:
             decoder.decode(*job)

@@ -73,6 +73,7 @@ def libav(
     options = {"fflags": "+bitexact", **(muxer or {})}
     with av.open(out, "w", format=container, options=options) as file:
         stream = file.add_stream(encoder, rate=rate_hz)
+        assert isinstance(stream, av.AudioStream)
         stream.layout = layout
         if sample_format is not None:
             stream.codec_context.format = sample_format
@@ -111,7 +112,7 @@ def _as_format(samples: np.ndarray, sample_format: str) -> np.ndarray:
 
 def decode(data: bytes) -> tuple[np.ndarray, int]:
     """(float32 (n,), rate) of a mono file, by libav and nothing of ours."""
-    with av.open(io.BytesIO(data)) as file:
+    with av.open(io.BytesIO(data), "r") as file:
         frames = list(file.decode(audio=0))
     parts = []
     for frame in frames:

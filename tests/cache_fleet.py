@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -85,6 +86,7 @@ class Replica:
         return self.cache.stats().as_dict()
 
     async def index_stats(self) -> list[dict]:
+        assert self.cache._shared is not None
         return await self.cache._shared.index_stats()
 
     async def close(self) -> None:
@@ -123,13 +125,14 @@ class Fleet:
             l2_name=tmp_path.name[:40].lower(),
             **changes,
         )
-        self.tally = ray.remote(num_cpus=0, resources={"head": 0.01})(Tally).remote()
+        self.tally: Any = ray.remote(num_cpus=0, resources={"head": 0.01})(Tally).remote()
         self.places = places
         self.replicas = [self.add(places[i % len(places)]) for i in range(count)]
         self.node_ids = ray.get([replica.start.remote() for replica in self.replicas])
 
     def add(self, place: str):
-        actor = ray.remote(num_cpus=0, resources={place: 0.01}, max_concurrency=100)(Replica)
+        options = {"num_cpus": 0, "resources": {place: 0.01}, "max_concurrency": 100}
+        actor: Any = ray.remote(**options)(Replica)
         return actor.remote(self.settings, self.tally)
 
     def request(self, name: str, each: int = 1, encode_s: float = 0.15, replicas=None) -> list:

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 from ray.exceptions import RayError, RayTaskError
+from ray.serve._private.common import DeploymentID
 from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
 
 from pipeline.chain import Script
@@ -243,6 +244,6 @@ class FakeBroadcast:
     ) -> list[object]:
         """One answer a replica, or its error where the caller wants them all."""
         if not self._calls:
-            raise DeploymentUnavailableError("fake")
+            raise DeploymentUnavailableError(DeploymentID("fake"))
         async with asyncio.timeout(timeout_s):
             return await asyncio.gather(*self._calls, return_exceptions=return_exceptions)

@@ -67,6 +67,7 @@ class FaultProxy:
 
     async def _serve(self, reader, writer) -> None:
         task = asyncio.current_task()
+        assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         self.connections += 1

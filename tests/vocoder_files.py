@@ -130,8 +130,8 @@ def small_modules(directory: Path, seed: int = 1) -> tuple[Flow, Hift]:
     fill(flow, seed)
     fill(hift, seed)
     with torch.no_grad():
-        hift.f0_predictor.classifier.weight *= VOICED_GAIN
-        hift.f0_predictor.classifier.bias *= VOICED_GAIN
+        for parameter in hift.f0_predictor.classifier.parameters():
+            parameter.mul_(VOICED_GAIN)
     return flow.eval(), hift.eval()
 
 

@@ -77,8 +77,8 @@ def judge_copies(recipe: Recipe, model: str, listener: Listener) -> dict[str, di
 def _compared(
     original: NDArray[np.float32], made: NDArray[np.float32], listener: Listener
 ) -> dict[str, float]:
-    from pesq import pesq
-    from pystoi import stoi
+    from pesq import pesq  # pyright: ignore[reportMissingImports] of the training extra
+    from pystoi import stoi  # pyright: ignore[reportMissingImports] of the training extra
 
     from training.listening import to_16k
 

@@ -249,7 +249,7 @@ def _cut(samples: torch.Tensor, start_s: float, stop_s: float, rate_hz: int) -> 
 
 def f0_of(audio24: NDArray[np.int16] | NDArray[np.float32]) -> NDArray[np.float32]:
     """F0 in Hz in the middle of each mel frame, 0 where unvoiced; audio at 24 kHz."""
-    import pyworld
+    import pyworld  # pyright: ignore[reportMissingImports] of the training extra
 
     samples = audio24.astype(np.float64) / (32768 if audio24.dtype == np.int16 else 1)
     low, high = F0_RANGE_HZ

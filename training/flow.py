@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -138,10 +139,8 @@ def new_flow() -> Flow:
     """Freshly initialised: gates closed, output at a silent mel."""
     flow = Flow(vocoder_config())
     estimator = flow.decoder.estimator
-    for module in (
-        *(block.adaLN_modulation[1] for block in estimator.blocks),
-        estimator.final_layer.adaLN_modulation[1],
-    ):
+    gated = (*estimator.blocks, estimator.final_layer)
+    for module in (cast("nn.Linear", part.get_submodule("adaLN_modulation.1")) for part in gated):
         nn.init.zeros_(module.weight)
         nn.init.zeros_(module.bias)
     nn.init.zeros_(estimator.final_layer.linear.weight)

@@ -126,7 +126,7 @@ def load_judge(recipe: Recipe) -> Judge:
 def _clip_loss(
     judge: Judge, clip: Clip, said: list[int], rng: np.random.Generator
 ) -> tuple[Tensor, list[int]]:
-    samples = _disturbed(clip.audio16.astype(np.float32) / 32768, rng)
+    samples = _disturbed(clip.audio16.astype(np.float32) / np.float32(32768), rng)
     fbank = features(torch.from_numpy(samples.astype(np.float32)))
     fbank = torch.roll(fbank, int(rng.integers(-MAX_SHIFT, MAX_SHIFT + 1)), dims=1)
     for_ctc, for_frames = (x.cpu() for x in judge(fbank.to(judge.phones.weight.device)))
@@ -134,7 +134,11 @@ def _clip_loss(
     frame = F.nll_loss(for_frames, torch.from_numpy(clip.labels(times_s)))
     target = torch.tensor(said)
     ctc = F.ctc_loss(
-        for_ctc[:, None], target[None], (len(for_ctc),), (len(said),), blank=CLASS_ID[PAUSE]
+        for_ctc[:, None],
+        target[None],
+        torch.tensor([len(for_ctc)]),
+        torch.tensor([len(said)]),
+        blank=CLASS_ID[PAUSE],
     )
     best = for_ctc.detach().argmax(-1).tolist()
     heard = [c for i, c in enumerate(best) if c != CLASS_ID[PAUSE] and (i == 0 or c != best[i - 1])]

@@ -130,7 +130,8 @@ def voice_medians_hz(corpus: Corpus) -> dict[int, float]:
 
 
 def _times_s(n_codes: int) -> NDArray[np.float64]:
-    return (np.arange(n_codes)[:, None] * CODE_S + np.array(SLOTS_S)).reshape(-1)
+    starts_s = np.arange(n_codes, dtype=np.float64)[:, None] * CODE_S
+    return (starts_s + np.array(SLOTS_S, np.float64)).reshape(-1)
 
 
 def _phone_loss(net: LinguisticNet, hidden: Tensor, stream: Stream) -> tuple[Tensor, float]:

@@ -32,7 +32,7 @@ class Listener:
     """Judge, speaker similarity and pitch on waveforms."""
 
     def __init__(self, judge: Judge) -> None:
-        from resemblyzer import VoiceEncoder
+        from resemblyzer import VoiceEncoder  # pyright: ignore[reportMissingImports] of the training extra
 
         self._judge = judge
         self._voice = VoiceEncoder("cpu", verbose=False)
@@ -42,7 +42,7 @@ class Listener:
 
     def identity(self, samples24: NDArray[np.float32]) -> NDArray[np.float32]:
         """Resemblyzer's unit vector."""
-        from resemblyzer import normalize_volume
+        from resemblyzer import normalize_volume  # pyright: ignore[reportMissingImports] of the training extra
 
         samples = to_16k(samples24).numpy()
         return self._voice.embed_utterance(normalize_volume(samples, -30, increase_only=False))
@@ -56,7 +56,7 @@ class Listener:
     @staticmethod
     def mos(samples24: NDArray[np.float32]) -> float:
         """DNSMOS, overall, 1 to 5."""
-        from speechmos import dnsmos
+        from speechmos import dnsmos  # pyright: ignore[reportMissingImports] of the training extra
 
         samples = to_16k(samples24).numpy().clip(-1, 1)
         return float(dnsmos.run(samples, TOKENIZER_RATE_HZ)["ovrl_mos"])
@@ -69,7 +69,7 @@ def to_16k(samples24: NDArray[np.float32]) -> torch.Tensor:
 
 def audio(clip: Clip) -> NDArray[np.float32]:
     """A corpus clip as float32 at 24 kHz."""
-    return clip.audio24.astype(np.float32) / 32768
+    return clip.audio24.astype(np.float32) / np.float32(32768)
 
 
 def wav_bytes(samples: NDArray[np.float32], rate_hz: int = RATE_HZ) -> bytes:
@@ -87,4 +87,4 @@ def read_wav(data: bytes) -> NDArray[np.float32]:
     """16-bit mono WAV, whatever length its header claims → float32."""
     start = data.index(b"data") + 8
     body = data[start : start + (len(data) - start) // 2 * 2]
-    return np.frombuffer(body, "<i2").astype(np.float32) / 32768
+    return np.frombuffer(body, "<i2").astype(np.float32) / np.float32(32768)

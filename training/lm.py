@@ -11,6 +11,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -21,7 +22,13 @@ from torch import Tensor, nn
 from pipeline.contracts import SpeechRequest, VoicePrompt
 from pipeline.stepaudio.checkpoint.tiny_configs import lm_config
 from pipeline.stepaudio.llm.prompt import PromptBuilder
-from pipeline.stepaudio.llm.step1 import Step1Config, Step1ForCausalLM, alibi_slopes
+from pipeline.stepaudio.llm.step1 import (
+    Step1Attention,
+    Step1Config,
+    Step1ForCausalLM,
+    Step1Layer,
+    alibi_slopes,
+)
 from pipeline.stepaudio.tokens import AUDIO_TOKENS, GROUP_TOKENS, VQ02_CODES, deinterleave
 from pipeline.text.phonemes import PAUSE
 from training.config import Recipe
@@ -123,7 +130,8 @@ class SequenceSource:
         for shortest, longest in (PROMPT_S, TARGET_S):
             limit = SHORT_S + fullness * (longest - SHORT_S)
             taken.append(self._take(order, rng.uniform(shortest, limit), limit))
-        return self.sequence(*taken, rng)
+        prompt, target = taken
+        return self.sequence(prompt, target, rng)
 
     def sequence(self, prompt: list[int], target: list[int], rng: np.random.Generator) -> Sequence:
         """Clips by number → a sequence."""
@@ -225,7 +233,8 @@ def train_llm(recipe: Recipe) -> None:
     source = make_source(recipe, *TRAIN_SPLITS, spoils=True)
     held = make_source(recipe, "held")
     model, head = build(recipe, source)
-    model, head = model.to(recipe.device), head.to(recipe.device)
+    nn.Module.to(model, recipe.device)  # the base class narrows the signature wrongly
+    head.to(recipe.device)
     section = recipe["llm"]
     validation = _validation_batches(held, recipe)
     growing = recipe.cycles("llm")[0]  # later cycles have full lengths from the start
@@ -299,13 +308,14 @@ def _hidden(model: Step1ForCausalLM, ids: Tensor) -> Tensor:
     )
     bias = bias.masked_fill(distance < 0, -torch.inf)[None]
     x = body.embed_tokens(ids) * EMBED_SCALE
-    for layer in body.layers:
+    for block in body.layers:
+        layer = cast("Step1Layer", block)
         x = x + _attention(layer.self_attn, layer.input_layernorm(x), bias)
         x = x + layer.mlp(layer.post_attention_layernorm(x))
     return body.norm(x)
 
 
-def _attention(attention: nn.Module, x: Tensor, bias: Tensor) -> Tensor:
+def _attention(attention: Step1Attention, x: Tensor, bias: Tensor) -> Tensor:
     size = attention.head_size
     q, k, v = (
         f(x).unflatten(-1, (-1, size)).transpose(1, 2)

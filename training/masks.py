@@ -10,18 +10,20 @@ mask.
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.stepaudio.vocoder.conformer import (
+    ConformerBlock,
     ConformerEncoder,
     RelativeAttention,
     _distance_to_key,
     relative_positions,
 )
-from pipeline.stepaudio.vocoder.dit import Attention, Estimator, Modulation, _modulate
+from pipeline.stepaudio.vocoder.dit import Attention, Block, Estimator, Modulation, _modulate
 
 
 def block_mask(
@@ -67,7 +69,8 @@ def estimate(
     at 50 Hz.
     """
     x = estimator.in_proj(x.transpose(1, 2))
-    for i, block in enumerate(estimator.blocks):
+    for i, one in enumerate(estimator.blocks):
+        block = cast("Block", one)
         attn, mlp, conv = modulation.blocks[i].unflatten(0, (3, 3))
         x = x + attn[2] * _attend(block.attn, _modulate(x, attn), mask)
         x = x + conv[2] * block.conv(_modulate(x, conv), None)[0]
@@ -78,7 +81,9 @@ def estimate(
 def batched_modulation(estimator: Estimator, times: Tensor) -> Modulation:
     """Time steps [B] → what `estimate` takes."""
     embedded = estimator.t_embedder(times)
-    blocks = torch.stack([block.adaLN_modulation(embedded) for block in estimator.blocks])
+    blocks = torch.stack(
+        [one.get_submodule("adaLN_modulation")(embedded) for one in estimator.blocks]
+    )
     blocks = blocks.unflatten(-1, (-1, estimator.width))  # [depth, B, 9, D]
     final = estimator.final_layer.adaLN_modulation(embedded).unflatten(-1, (-1, estimator.width))
     return Modulation(blocks.transpose(1, 2)[:, :, :, None], final.transpose(0, 1)[:, :, None])
@@ -86,7 +91,8 @@ def batched_modulation(estimator: Estimator, times: Tensor) -> Modulation:
 
 def _blocks(blocks: torch.nn.ModuleList, x: Tensor, mask: Tensor | None, width: int) -> Tensor:
     positions = relative_positions(x.shape[1], x.shape[1], x, width)
-    for block in blocks:
+    for one in blocks:
+        block = cast("ConformerBlock", one)
         x = x + _attend_relative(block.self_attn, block.norm_mha(x), positions, mask)
         x = x + block.feed_forward(block.norm_ff(x))
     return x

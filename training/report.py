@@ -141,7 +141,7 @@ def plot_all(
 
     Pitch and errors of all trials.
     """
-    import matplotlib as mpl
+    import matplotlib as mpl  # pyright: ignore[reportMissingImports] of the training extra
 
     mpl.use("Agg")
     _plot_spectrograms(model, shown, out / "spectrograms.png")
@@ -153,7 +153,7 @@ def _plot_spectrograms(
     model: str, shown: list[tuple[str, Trial, NDArray[np.float32]]], path: Path
 ) -> None:
     import torch
-    from matplotlib import pyplot as plt
+    from matplotlib import pyplot as plt  # pyright: ignore[reportMissingImports] of the training extra
 
     from training.copy_synthesis import copy, load_generator
     from training.listening import audio
@@ -179,7 +179,7 @@ def _plot_spectrograms(
 
 
 def _plot_curves(recipe: Recipe, path: Path) -> None:
-    from matplotlib import pyplot as plt
+    from matplotlib import pyplot as plt  # pyright: ignore[reportMissingImports] of the training extra
 
     present = [stage for stage in CURVES if (recipe.directory(stage) / "log.jsonl").is_file()]
     columns = 4
@@ -196,7 +196,7 @@ def _plot_curves(recipe: Recipe, path: Path) -> None:
 
 
 def _plot_trials(results: dict, path: Path) -> None:
-    from matplotlib import pyplot as plt
+    from matplotlib import pyplot as plt  # pyright: ignore[reportMissingImports] of the training extra
 
     figure, axes = plt.subplots(1, 3, figsize=(15, 4.2))
     for kind, colour in (("seen", "tab:blue"), ("held", "tab:orange")):

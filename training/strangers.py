@@ -17,6 +17,7 @@ import unicodedata
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import typer
@@ -121,7 +122,8 @@ def main() -> None:
     strangers = Strangers()
     verdicts = []
     for file in arguments.files:
-        verdict = strangers.judge(decode_audio(str(file), sampling_rate=RATE_HZ), arguments.text)
+        samples = cast("NDArray[np.float32]", decode_audio(str(file), sampling_rate=RATE_HZ))
+        verdict = strangers.judge(samples, arguments.text)
         verdicts.append(verdict)
         typer.echo(
             f"{file.name}: words {verdict.word_error:.2f}, phonemes {verdict.phoneme_error:.2f}: "

@@ -9,6 +9,7 @@ and the prompts.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from pipeline.stepaudio.llm import prompt
 from pipeline.stepaudio.tokens import AUDIO_TOKENS
@@ -29,8 +30,9 @@ def tokenizer_model() -> bytes:
 
     Ids: 0 <unk>, 1 <s>, 2 </s>, 3 <|EOT|>, 4 <|BOT|>, 256 bytes, text, then the audio pieces.
     """
-    from sentencepiece import sentencepiece_model_pb2 as proto
+    from sentencepiece import sentencepiece_model_pb2
 
+    proto: Any = sentencepiece_model_pb2  # generated classes, unknown to type checkers
     kind = proto.ModelProto.SentencePiece
     model = proto.ModelProto()
     model.pieces.add(piece="<unk>", score=0.0, type=kind.UNKNOWN)

@@ -12,7 +12,8 @@ import fsspec
 from cache_store.keyring import Keyring
 from deployments.config.settings import Settings
 from pipeline.errors import CheckpointError
-from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
+from pipeline.libraries import ESPEAK, ONNX_RUNTIME, missing
+from pipeline.stepaudio.layout import TINY, CheckpointLayout, resolve_model
 from pipeline.voice_list import load_voices
 
 
@@ -26,7 +27,11 @@ def missing_here(settings: Settings) -> list[str]:
 
     For where every replica runs here: a checkpoint need be only where its stage is.
     """
-    return [*_missing_checkpoints(settings), *_missing_keys(settings)]
+    return [
+        *_missing_checkpoints(settings),
+        *_missing_libraries(settings),
+        *_missing_keys(settings),
+    ]
 
 
 def _unknown_voices(settings: Settings) -> Iterator[str]:
@@ -55,16 +60,28 @@ def _unknown_stores(settings: Settings) -> Iterator[str]:
 
 
 def _missing_checkpoints(settings: Settings) -> Iterator[str]:
-    models = {"model": settings.model} | {
-        f"llm_variants.{name}.model": variant.model
-        for name, variant in settings.llm_variants.items()
-        if variant.model is not None
-    }
-    for where, model in models.items():
+    for where, model in _models(settings).items():
         try:
             CheckpointLayout.at(resolve_model(model))
         except CheckpointError as error:
             yield f"{where}: {error.message}"
+
+
+def _models(settings: Settings) -> dict[str, str]:
+    """Names or directories of checkpoints, by the setting that holds them."""
+    return {"model": settings.model} | {
+        f"llm_variants.{name}.model": variant.model
+        for name, variant in settings.llm_variants.items()
+        if variant.model is not None
+    }
+
+
+def _missing_libraries(settings: Settings) -> Iterator[str]:
+    if (sentence := missing(ONNX_RUNTIME)) is not None:
+        yield f"tokenizer: {sentence}"
+    for where, model in _models(settings).items():
+        if model == TINY and (sentence := missing(ESPEAK)) is not None:
+            yield f"{where}: {sentence}"
 
 
 def _missing_keys(settings: Settings) -> Iterator[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from deployments.config.named_things import missing_here, unknown_names
@@ -14,6 +16,8 @@ from deployments.config.serve_config import (
 )
 from deployments.config.settings import Settings, load_settings
 from pipeline.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 EPSILON = 1e-6
 REFUSAL = "timbre cannot start: "  # in front of what stopped it, in every log
@@ -31,6 +35,8 @@ def checked_settings(args: Mapping[str, Any]) -> Settings:
         config = read_serve_config(find_config_file(settings.config_file))
         nodes = live_nodes()
         check_cluster(config, nodes)
+        for stuck in stuck_updates(config, nodes):
+            logger.warning("%s", stuck)
         if len(nodes) == 1 and not settings.cluster.may_grow:
             problems += [f"args.{problem}" for problem in missing_here(settings)]
     if problems:
@@ -51,10 +57,7 @@ def check_cluster(config: ServeConfig, nodes: Sequence[Mapping[str, float]]) -> 
             f"there is no GPU here, and {config.name} asks for {gpus}; without one, {CPU_CONFIG} "
             f"runs (serve run {CPU_CONFIG}, or timbre up)"
         )
-    problems = [*_missing_totals(config.asks, nodes), *_unfit_replicas(config.asks, nodes)]
-    if not problems:
-        problems = _unpacked_gpus(config.asks, nodes)
-    if problems:
+    if problems := _unmet(config.asks, nodes):
         raise ConfigError(
             "the cluster does not have what the serve config asks: "
             + "; ".join(problems)
@@ -62,6 +65,29 @@ def check_cluster(config: ServeConfig, nodes: Sequence[Mapping[str, float]]) -> 
             "or set args.cluster.may_grow when an autoscaler will; "
             "timbre up lets stages share the cores that there are"
         )
+
+
+def stuck_updates(config: ServeConfig, nodes: Sequence[Mapping[str, float]]) -> list[str]:
+    """Stages of which `nodes` cannot hold one more replica beside all that run at start.
+
+    As sentences; none where the autoscaler may still add machines.
+    """
+    if config.settings.cluster.may_grow:
+        return []
+    asks = config.asks
+    return [
+        f"an update of {ask.name} starts its new replica beside the old one, and will wait until "
+        f"there is room ({_shown(ask.resources)}); max_surge_percent: 0 under "
+        f"deployments.{ask.name} stops the old one first"
+        for ask in asks
+        if ask.surges and _unmet([*asks, replace(ask, replicas=1)], nodes)
+    ]
+
+
+def _unmet(asks: Sequence[StageAsk], nodes: Sequence[Mapping[str, float]]) -> list[str]:
+    """What `nodes` lack for the replicas at start, as sentences."""
+    problems = [*_missing_totals(asks, nodes), *_unfit_replicas(asks, nodes)]
+    return problems or _unpacked_gpus(asks, nodes)
 
 
 def _asked(asks: Sequence[StageAsk], resource: str) -> str:

@@ -27,11 +27,15 @@ CONTROL_CALLS = 4  # room in max_ongoing_requests for what must get through when
 
 @dataclass(frozen=True, slots=True)
 class StageAsk:
-    """What one stage asks of the cluster: its replicas at start, and the resources of each."""
+    """What one stage asks of the cluster: its replicas at start, and the resources of each.
+
+    surges: whether an update starts a new replica before it stops an old one.
+    """
 
     name: str
     replicas: int
     resources: Mapping[str, float]
+    surges: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,16 +223,29 @@ def _ask_of(deployment: Mapping[str, Any]) -> StageAsk:
     if accelerator := options.get("accelerator_type"):
         resources[f"accelerator_type:{accelerator}"] = 0.001  # what Ray itself reserves per replica
     used = {name: amount for name, amount in resources.items() if amount}
-    return StageAsk(deployment["name"], int(replicas), used)
+    surges = deployment.get("max_surge_percent", 0) > 0
+    return StageAsk(deployment["name"], int(replicas), used, surges)
 
 
 def find_config_file(name: str) -> Path:
-    """The config file that `args.config_file` names: as given, or beside the installed packages."""
-    root = Path(__file__).resolve().parents[2]
-    for candidate in (Path(name), root / name):
-        if candidate.is_file():
-            return candidate
-    raise ConfigError(
-        f"args.config_file names {name}, which is not on this machine; give a path that the head "
-        "can read, or leave the key out to skip the comparison with the cluster"
-    )
+    """The config file that `args.config_file` names: as given, else the one that timbre ships.
+
+    Raises ConfigError when there is neither.
+    """
+    path = given_or_shipped(Path(name))
+    if not path.is_file():
+        raise ConfigError(
+            f"args.config_file names {name}, which is not on this machine; give a path that the "
+            "head can read, or leave the key out to skip the comparison with the cluster"
+        )
+    return path
+
+
+def given_or_shipped(path: Path) -> Path:
+    """`path` itself where there is such a file, else the shipped config of that name, if any.
+
+    A checkout has them at its top, a wheel beside this module (setup.py).
+    """
+    here = Path(__file__).resolve().parent
+    candidates = (path, here.parents[1] / path, here / path)
+    return next((candidate for candidate in candidates if candidate.is_file()), path)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import math
+import os
 import re
 import subprocess
 import time
@@ -26,6 +27,8 @@ from deployments.config.serve_config import StageAsk, read_serve_config
 from deployments.local.address import find_free_port, listen_address, url_of
 from deployments.local.cores import usable_cores
 from deployments.local.process import end_session, find_process, session_listens, spawn
+from deployments.local.ray_token import token_variables
+from deployments.own_packages import stranger_on
 from pipeline.errors import SetupError
 
 START_TIMEOUT_S = 180.0
@@ -114,8 +117,11 @@ class LocalService:
         """Start and wait until every stage answers.
 
         progress: told what is waited for, again and again. notice: told what the user must know.
-        Raises SetupError with the end of the log when it fails.
+        Raises SetupError with the end of the log when it fails, or when the working directory,
+        which Serve imports from first, has another program's package of a name of ours.
         """
+        if (stranger := stranger_on([str(Path.cwd())])) is not None:
+            raise SetupError(stranger)
         config = read_serve_config(config_path)
         host, port = listen_address(config.document.get("http_options", {}))
         free_port = find_free_port(host, port)
@@ -124,8 +130,13 @@ class LocalService:
         n_cpus = _cpus_to_share(config.asks, notice)
         self.stop(drain_s=0.0)  # what a service that was killed has left
         self._state_dir.mkdir(parents=True, exist_ok=True)
+        environment = {
+            **environment,
+            **token_variables({**os.environ, **environment}, self._state_dir),
+        }
         path = self._state_dir / "serve_config.running.yaml"
         document = _pinned(config.document, host, free_port, config_path)
+        document = _scaled_to_cores(document, config.asks)
         path.write_text(yaml.safe_dump(document, sort_keys=False))
         log = self._state_dir / "serve.log"
         process = spawn(path, log, environment, n_cpus)
@@ -200,13 +211,40 @@ def _pinned(
     return {**document, "http_options": options, "applications": [{**application, "args": args}]}
 
 
+def _scaled_to_cores(document: Mapping[str, Any], asks: Sequence[StageAsk]) -> Mapping[str, Any]:
+    """No stage scales into the room that an update needs, nor waits for cores that are not here."""
+    (application,) = document["applications"]
+    spare = usable_cores() - _asked_cpus(asks) - _update_cpus(asks)
+    of = {ask.name: ask for ask in asks}
+    deployments = [_scaled(stage, of[stage["name"]], spare) for stage in application["deployments"]]
+    return {**document, "applications": [{**application, "deployments": deployments}]}
+
+
+def _scaled(stage: Mapping[str, Any], ask: StageAsk, spare_cpus: float) -> Mapping[str, Any]:
+    scaling, cpus = stage["autoscaling_config"], ask.resources.get("CPU", 0.0)
+    if not cpus or "max_replicas" not in scaling:
+        return stage
+    most = ask.replicas + max(0, int((spare_cpus + EPSILON) / cpus))
+    most = max(most, scaling.get("min_replicas", 1))
+    limit = {"max_replicas": min(scaling["max_replicas"], most)}
+    return {**stage, "autoscaling_config": {**scaling, **limit}}
+
+
 def _cpus_to_share(asks: Sequence[StageAsk], notice: Progress) -> int:
-    """What Ray is told to have: the usable cores, or as many as the stages at start ask for."""
-    cores = usable_cores()
-    asked = sum(ask.replicas * ask.resources.get("CPU", 0.0) for ask in asks)
+    """What Ray is told to have: the usable cores, or what the stages at start and an update ask."""
+    cores, asked = usable_cores(), _asked_cpus(asks)
     if asked > cores:
         notice(f"the stages ask for {asked:g} cores and share the {cores} that may be used here")
-    return max(cores, math.ceil(asked - EPSILON))
+    return max(cores, math.ceil(asked + _update_cpus(asks) - EPSILON))
+
+
+def _asked_cpus(asks: Sequence[StageAsk]) -> float:
+    return sum(ask.replicas * ask.resources.get("CPU", 0.0) for ask in asks)
+
+
+def _update_cpus(asks: Sequence[StageAsk]) -> float:
+    """For one new replica beside the old ones: the stages then go one after the other."""
+    return max((ask.resources.get("CPU", 0.0) for ask in asks if ask.surges), default=0.0)
 
 
 def _is_ready(client: httpx.Client) -> bool:

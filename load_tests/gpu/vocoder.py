@@ -37,13 +37,13 @@ def measure(section: Section) -> None:
     torch.backends.cudnn.allow_tf32 = section.is_cuda
     with tempfile.TemporaryDirectory() as name:
         vocoder = write_vocoder_files(section, Path(name))
-        section.part("one stream", lambda: one_stream_rows(section, vocoder), 15)
-        section.part("agreement", lambda: agreement_rows(section, vocoder), 15)
+        section.part("one stream", lambda: one_stream_rows(section, vocoder), 6)
+        section.part("agreement", lambda: agreement_rows(section, vocoder), 12)
         for n in section.sizes.streams:
             section.part(
                 f"{n} streams", lambda n=n: streams_rows(section, vocoder, n, MAX_BATCH), 8
             )
-        section.part("profile", lambda: profile_chunk(section, vocoder), 15)
+        section.part("profile", lambda: profile_chunk(section, vocoder), 8)
         section.part("steps", lambda: steps_rows(section, vocoder), 10)
         n = min(MAX_BATCH, section.sizes.streams[-1])
         section.part(f"{n} one by one", lambda: streams_rows(section, vocoder, n, 1), 20)
@@ -66,7 +66,7 @@ def decoder_of(section: Section, vocoder: Path, **options: Any) -> Iterator[Step
 
 
 def one_stream_rows(
-    section: Section, vocoder: Path, name: str = "", **options: Any
+    section: Section, vocoder: Path, name: str = "", repeats: int = 4, **options: Any
 ) -> Iterator[Row]:
     """Whole, streamed, and the first piece, with all tokens there."""
     sizes = section.sizes
@@ -82,9 +82,9 @@ def one_stream_rows(
                     break
             await stream.aclose()
 
-        whole_s = best_s(lambda: decoder.decode(ids, voice))
-        stream_s = best_s(lambda: asyncio.run(drain()))
-        first_s = best_s(lambda: asyncio.run(drain(1)))
+        whole_s = best_s(lambda: decoder.decode(ids, voice), repeats)
+        stream_s = best_s(lambda: asyncio.run(drain()), repeats)
+        first_s = best_s(lambda: asyncio.run(drain(1)), repeats)
     bar = 0.02 if section.is_cuda and not options else None
     yield Row(f"offline RTF{name}", whole_s / audio_s, "", bar)
     yield Row(f"streaming RTF{name}", stream_s / audio_s, "")
@@ -96,22 +96,32 @@ def agreement_rows(section: Section, vocoder: Path) -> Iterator[Row]:
     """Recorded steps against steps launched one by one: the audio, and what they cost."""
     sizes = section.sizes
     ids, voice = make_ids(sizes.groups), make_voice(sizes.prompt_groups)
-    heard = []
-    for options in ({}, {}, {"graphs": False}):
+    heard: dict[str, list[np.ndarray]] = {}
+    for name, options in (("recorded", {}), ("anew", {}), ("plain", {"graphs": False})):
         with decoder_of(section, vocoder, **options) as decoder:
 
             async def all_of(decoder: StepWaveDecoder = decoder) -> np.ndarray:
                 pieces = decoder.stream(all_at_once(ids), voice)
                 return np.concatenate([piece.samples async for piece in pieces])
 
-            heard.append(asyncio.run(all_of()).astype(np.float64))
-    error = np.linalg.norm(heard[2] - heard[0]) / np.linalg.norm(heard[2])
+            heard[name] = [asyncio.run(all_of()).astype(np.float64) for _ in range(2)]
+    recorded, plain = heard["recorded"], heard["plain"]
+    error = np.linalg.norm(plain[0] - recorded[0]) / np.linalg.norm(plain[0])
     yield Row("samples, recorded against plain: relative error", float(error), "")
-    yield Row("samples that differ, recorded twice", float(np.sum(heard[0] != heard[1])), "", 0)
-    yield from one_stream_rows(section, vocoder, ", plain", graphs=False)
+    for name, pair in (
+        ("recorded, twice", recorded),
+        ("recorded, in a new decoder", [recorded[1], heard["anew"][0]]),
+        ("plain, twice", plain),
+    ):
+        differ = np.flatnonzero(pair[0] != pair[1])
+        yield Row(f"samples that differ, {name}", len(differ), "", 0)
+        if len(differ):
+            largest = float(np.abs(pair[0] - pair[1]).max())
+            section.facts[f"where they differ, {name}"] = [int(differ[0]), int(differ[-1]), largest]
+    yield from one_stream_rows(section, vocoder, ", plain", 1, graphs=False)
 
 
-def best_s(work: Any, repeats: int = 4) -> float:
+def best_s(work: Any, repeats: int) -> float:
     """Seconds of the best of some, after one that warms up."""
     took_s = []
     for _ in range(repeats + 1):
@@ -154,10 +164,20 @@ def streams_rows(section: Section, vocoder: Path, n: int, max_batch: int) -> Ite
 
 
 def profile_chunk(section: Section, vocoder: Path) -> Iterator[Row]:
-    """Kernels and time of a prompt's pass, a chunk in the middle, and HiFT."""
+    """Kernels of a whole stream as it is served, and launched one by one: pass, chunk, HiFT."""
+    ids = make_ids(section.sizes.groups)
+    with decoder_of(section, vocoder) as decoder:
+        prompt_voice = make_voice(section.sizes.prompt_groups)
+
+        async def drain() -> None:
+            async for _ in decoder.stream(all_at_once(ids), prompt_voice):
+                pass
+
+        table = kernel_table(lambda: asyncio.run(drain()), section.device, 1)
+        section.add_table("a stream as served", table)
     model = VocoderModel.load(vocoder, torch.device(section.device), 10, 0)
     voice = model.speaker(make_voice(section.sizes.prompt_groups))
-    rows = model.rows(make_ids(section.sizes.groups))
+    rows = model.rows(ids)
     flow, ahead = model.flow, model.flow.lookahead_rows
 
     def prompt() -> Any:

@@ -2,8 +2,9 @@
 
 Knows no phoneme classes and no model.
 
-The library is bundled by the package espeakng-loader. It keeps global state: a process may have one
-instance of Espeak, and a second would take the first one's events.
+The library (GPLv3) is bundled by the package espeakng-loader, which only the embedded model needs:
+the extra `embedded`. It keeps global state: a process may have one instance of Espeak, and a second
+would take the first one's events.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError
+from pipeline.libraries import ESPEAK, require
 
 _SYNCHRONOUS = 2  # espeak_AUDIO_OUTPUT: samples go to the callback
 _PHONEME_EVENTS = 1  # espeak_Initialize option
@@ -87,6 +89,7 @@ class Espeak:
     """
 
     def __init__(self, data_dir: Path | None = None) -> None:
+        require(ESPEAK)
         import espeakng_loader
 
         self._lock = threading.Lock()

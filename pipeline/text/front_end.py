@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from pipeline.errors import ConfigError, TextError
 from pipeline.text import chinese, english
+from pipeline.text.espeak import default_espeak
 from pipeline.text.markup import without_markup
 from pipeline.text.phonemes import FRONT_END_NAME, espeak_phonemes
 from pipeline.text.scripts import Spoken, latinised
@@ -87,12 +88,14 @@ _FRONT_ENDS: dict[str | None, FrontEnd] = {
 def front_end(name: str | None) -> FrontEnd:
     """The front end that a checkpoint names; None is plain text. Loads what it reads with.
 
-    Raises ConfigError listing the known names.
+    Raises ConfigError listing the known names, or saying what to install.
     """
     if name not in _FRONT_ENDS:
         known = ", ".join("none" if known is None else known for known in _FRONT_ENDS)
         raise ConfigError(f"unknown text front end {name!r}, known: {known}", param="front_end")
     _warm()
+    if name == FRONT_END_NAME:
+        default_espeak()
     return _FRONT_ENDS[name]
 
 

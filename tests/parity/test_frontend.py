@@ -20,8 +20,10 @@ from tests.encoder_files import chunk_loop
 pytestmark = pytest.mark.parity
 
 
-def test_features_match_the_golden_files(shared_dir: Path) -> None:
-    for npz in (shared_dir / "golden").glob("frontend_*.npz"):
+def test_features_match_the_golden_files(golden_dir: Path) -> None:
+    files = list(golden_dir.glob("frontend_*.npz"))
+    assert files
+    for npz in files:
         checks = check_frontend(npz)
         assert [check.name for check in checks] == [
             "prompt_mel",
@@ -32,16 +34,18 @@ def test_features_match_the_golden_files(shared_dir: Path) -> None:
         assert all(check.ok for check in checks), checks
 
 
-def test_vq02_matches_the_golden_files(shared_dir: Path) -> None:
-    for conf in (shared_dir / "golden").glob("vq02_*.json"):
+def test_vq02_matches_the_golden_files(golden_dir: Path) -> None:
+    files = list(golden_dir.glob("vq02_*.json"))
+    assert files
+    for conf in files:
         checks = check_vq02(conf)
         assert [check.tolerance for check in checks] == [1e-4, 0.0]
         assert all(check.ok for check in checks), checks
 
 
 @pytest.mark.parametrize("key", ["seed", "kernel_size"])
-def test_another_encoder_fails_the_check(shared_dir: Path, tmp_path: Path, key: str) -> None:
-    for path in (shared_dir / "golden").glob("vq02_public.*"):
+def test_another_encoder_fails_the_check(golden_dir: Path, tmp_path: Path, key: str) -> None:
+    for path in golden_dir.glob("vq02_public.*"):
         shutil.copy(path, tmp_path)
     path = tmp_path / "vq02_public.json"
     conf = json.loads(path.read_text())

@@ -11,19 +11,15 @@ from typer.testing import CliRunner
 
 from pipeline.cli import app
 from pipeline.stepaudio.parity.golden import Check, value
-from pipeline.stepaudio.parity.run import golden_files, run_parity
+from pipeline.stepaudio.parity.run import SUFFIXES, golden_files, run_parity
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.parity
 
 
-@pytest.fixture
-def golden(shared_dir: Path) -> Path:
-    return shared_dir / "golden"
-
-
-def test_every_golden_file_agrees(golden: Path, monkeypatch: pytest.MonkeyPatch):
+def test_every_golden_file_agrees(golden_dir: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("COLUMNS", "200")
-    result = CliRunner().invoke(app, ["parity", str(golden)])
+    result = CliRunner().invoke(app, ["parity", str(golden_dir)])
     assert result.exit_code == 0, result.output
     kinds = {"frontend_", "lm_", "vq02_", "vocoder_", "prompts"}
     for kind in kinds:
@@ -33,12 +29,13 @@ def test_every_golden_file_agrees(golden: Path, monkeypatch: pytest.MonkeyPatch)
     assert " 0 failed" in result.stdout
 
 
-def test_any_name_behind_the_kind_and_several_of_a_kind(golden: Path, tmp_path: Path):
+def test_any_name_behind_the_kind_and_several_of_a_kind(golden_dir: Path, tmp_path: Path):
     for name in ("first", "second_try"):
         for suffix in (".json", ".npz"):
-            shutil.copy(golden / f"lm_public{suffix}", tmp_path / f"lm_{name}{suffix}")
-    shutil.copy(golden / "prompts.json", tmp_path / "prompts_other.json")
-    shutil.copy(golden / "tokenizer_tiny.model", tmp_path)
+            shutil.copy(golden_dir / f"lm_public{suffix}", tmp_path / f"lm_{name}{suffix}")
+    prompts = json.loads((golden_dir / "prompts.json").read_text(encoding="utf-8"))
+    prompts["tokenizer"] = str((golden_dir / prompts["tokenizer"]).resolve())
+    (tmp_path / "prompts_other.json").write_text(json.dumps(prompts))
     (tmp_path / "vocoder_x.names.json").touch()
     (tmp_path / "notes.txt").touch()
     found = [(path.name, kind) for path, kind in golden_files(tmp_path)]
@@ -53,14 +50,14 @@ def test_any_name_behind_the_kind_and_several_of_a_kind(golden: Path, tmp_path: 
 
 
 def test_an_exceeded_tolerance_fails_and_a_crash_does_not_stop_the_rest(
-    golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    golden_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("COLUMNS", "200")
-    shutil.copy(golden / "lm_public.npz", tmp_path / "lm_a.npz")
-    config = json.loads((golden / "lm_public.json").read_text())
+    shutil.copy(golden_dir / "lm_public.npz", tmp_path / "lm_a.npz")
+    config = json.loads((golden_dir / "lm_public.json").read_text())
     (tmp_path / "lm_a.json").write_text(json.dumps(config | {"seed": config["seed"] + 1}))
-    shutil.copy(golden / "frontend_public.npz", tmp_path / "frontend_a.npz")
-    shutil.copy(golden / "vq02_public.json", tmp_path / "vq02_a.json")  # without its arrays
+    shutil.copy(golden_dir / "frontend_public.npz", tmp_path / "frontend_a.npz")
+    shutil.copy(golden_dir / "vq02_public.json", tmp_path / "vq02_a.json")  # without its arrays
     result = CliRunner().invoke(app, ["parity", str(tmp_path)])
     assert result.exit_code == 1
     rows = {line.split("│")[1].strip(): line for line in result.stdout.splitlines() if "│" in line}
@@ -81,9 +78,9 @@ def test_nothing_to_check_is_an_error(tmp_path: Path, make: bool):
     assert result.stderr.count("\n") == 1
 
 
-def test_parameters_are_those_of_the_golden_generator(golden: Path):
+def test_parameters_are_those_of_the_golden_generator(shared_dir: Path):
     namespace: dict = {}
-    exec((golden / "fill.py").read_text(), namespace)  # noqa: S102 — the generator itself
+    exec((shared_dir / "golden" / "fill.py").read_text(), namespace)  # noqa: S102 — the generator itself
     for name, shape in {
         "conv.parametrizations.weight.original0": (4, 1, 1),
         "activation.alpha": (5,),
@@ -101,3 +98,9 @@ def test_a_check_that_is_no_number_fails():
     assert Check("x", 0.0, 0.0).ok
     assert not Check("x", float("nan"), 1.0).ok
     assert not Check("x", 1e-3, 1e-4).ok
+
+
+def test_the_committed_set_is_small_and_of_every_kind():
+    directory = ROOT / "tests" / "golden"
+    assert sum(path.stat().st_size for path in directory.iterdir() if path.is_file()) < 250_000
+    assert {kind for _, kind in golden_files(directory)} == {*SUFFIXES, "prompts"}

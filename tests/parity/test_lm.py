@@ -13,32 +13,39 @@ from pipeline.contracts import Sampling
 from pipeline.stepaudio.llm.engine import Engine
 from pipeline.stepaudio.llm.sampling import AudioVocabulary
 from pipeline.stepaudio.parity.lm import check_lm, check_prompts, golden_model
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.parity
 
 
-def golden(shared_dir: Path, pattern: str) -> list[Path]:
-    paths = sorted((shared_dir / "golden").glob(pattern))
+def golden(golden_dir: Path, pattern: str) -> list[Path]:
+    paths = sorted(golden_dir.glob(pattern))
     assert paths
     return paths
 
 
-def test_logits_and_greedy_answer(shared_dir: Path) -> None:
-    for path in golden(shared_dir, "lm_*.json"):
+@pytest.fixture(scope="module")
+def lm_golden() -> Path:
+    """The one golden language model: both sets hold the same file."""
+    return ROOT / "tests" / "golden" / "lm_public.json"
+
+
+def test_logits_and_greedy_answer(golden_dir: Path) -> None:
+    for path in golden(golden_dir, "lm_*.json"):
         for check in check_lm(path, "cpu"):
             assert check.ok, check
 
 
-def test_prompts(shared_dir: Path) -> None:
-    for path in golden(shared_dir, "prompts*.json"):
+def test_prompts(golden_dir: Path) -> None:
+    for path in golden(golden_dir, "prompts*.json"):
         checks = check_prompts(path)
         assert len(checks) == 2 + len(json.loads(path.read_text())["cases"])
         for check in checks:
             assert check.ok, check
 
 
-def test_checks_can_fail(shared_dir: Path, tmp_path: Path) -> None:
-    source = shared_dir / "golden" / "lm_public.json"
+def test_checks_can_fail(lm_golden: Path, tmp_path: Path) -> None:
+    source = lm_golden
     fields = json.loads(source.read_text())
     broken = tmp_path / "lm_broken.json"
     broken.write_text(json.dumps({**fields, "seed": fields["seed"] + 1}))
@@ -48,9 +55,9 @@ def test_checks_can_fail(shared_dir: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("prefill_chunk_tokens", [17, 1000])
 async def test_greedy_answer_alone_and_in_a_full_batch(
-    shared_dir: Path, prefill_chunk_tokens: int
+    lm_golden: Path, prefill_chunk_tokens: int
 ) -> None:
-    path = shared_dir / "golden" / "lm_public.json"
+    path = lm_golden
     with np.load(path.with_suffix(".npz")) as arrays:
         ids, expected = arrays["input_ids"].astype(np.int32), arrays["greedy"].tolist()
     model = golden_model(path, "cpu")
@@ -88,8 +95,8 @@ async def test_greedy_answer_alone_and_in_a_full_batch(
         engine.close()
 
 
-async def test_greedy_answer_after_a_copied_prefix(shared_dir: Path) -> None:
-    path = shared_dir / "golden" / "lm_public.json"
+async def test_greedy_answer_after_a_copied_prefix(lm_golden: Path) -> None:
+    path = lm_golden
     with np.load(path.with_suffix(".npz")) as arrays:
         ids, expected = arrays["input_ids"].astype(np.int32), arrays["greedy"].tolist()
     model = golden_model(path, "cpu")

@@ -30,12 +30,12 @@ EXPECTED = {
 
 
 @pytest.fixture(scope="module")
-def golden(shared_dir: Path) -> Path:
-    return shared_dir / "golden" / "vocoder_public.json"
+def golden(golden_dir: Path) -> Path:
+    return golden_dir / "vocoder_public.json"
 
 
-def test_every_golden_vocoder_agrees(shared_dir: Path) -> None:
-    files = sorted((shared_dir / "golden").glob("vocoder_*.json"))
+def test_every_golden_vocoder_agrees(golden_dir: Path) -> None:
+    files = sorted(golden_dir.glob("vocoder_*.json"))
     files = [file for file in files if not file.name.endswith(".names.json")]
     assert files
     for file in files:

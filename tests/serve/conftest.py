@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -29,7 +30,8 @@ CACHE_PATIENCE = {
 }
 LIMITS = {"encode_timeout_s": 300, "first_audio_timeout_s": 300, "chunk_timeout_s": 300}
 START_TIMEOUT_S = 500.0
-ENVIRONMENT = {"PYTHONPATH": str(ROOT)}
+TOKEN = secrets.token_hex(32)
+ENVIRONMENT = {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
 
 
 def write_config(directory: Path, **args: Any) -> Path:
@@ -52,14 +54,18 @@ def write_config(directory: Path, **args: Any) -> Path:
 
 @contextmanager
 def running(
-    directory: Path, config: Path, said: list[str] | None = None
+    directory: Path, config: Path, said: list[str] | None = None, **variables: str
 ) -> Iterator[ServiceClient]:
-    """A service with logs and state in `directory`, stopped at the end. said: progress lines."""
+    """A service with logs and state in `directory`, stopped at the end.
+
+    said: progress lines. variables: of its environment.
+    """
     progress: list[str] = [] if said is None else said
     local = LocalService(directory)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(service, "START_TIMEOUT_S", START_TIMEOUT_S)
-        started = local.start(config, ENVIRONMENT, progress.append, progress.append)
+        environment = {**ENVIRONMENT, **variables}
+        started = local.start(config, environment, progress.append, progress.append)
     try:
         with closing(ServiceClient(started)) as client:
             yield client

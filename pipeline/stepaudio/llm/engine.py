@@ -52,6 +52,7 @@ logger = logging.getLogger(__name__)
 
 _MAX_FAILURES = 3  # failed model calls in a row before the engine calls itself unhealthy
 _MAX_WAITS = 4096  # kept until somebody takes them
+_MOST_CHUNKS = 8  # of prefill between two steps
 _MAX_CALL_S = 60.0  # a model call longer than this is a hang
 _JOIN_S = 10.0  # wait for the worker at close
 
@@ -164,10 +165,10 @@ class Engine:
 
         Chunks of whole groups; the last one may be empty. voice: what `forget` finds by its name.
 
-        A chunk holds `chunk_tokens`, fewer at the end and where the credit ends. Without the
-        grammar a partial group at the stop is dropped. Raises TextError (prompt too long),
-        UnsupportedError (sampling), CapacityError (no slot in time), StageError. Closing the
-        iterator or cancelling its task frees the slot at the next step.
+        A chunk holds `chunk_tokens`, a group at the start, fewer at the end and where the credit
+        ends. Without the grammar a partial group at the stop is dropped. Raises TextError (prompt
+        too long), UnsupportedError (sampling), CapacityError (no slot in time), StageError. Closing
+        the iterator or cancelling its task frees the slot at the next step.
         """
         request = self._submit(prompt_ids, sampling, credit, voice)
         deadline = request.loop.call_later(self._queue_timeout_s, self._expire, request)
@@ -306,9 +307,8 @@ class Engine:
         reason = "the language model was shut down"
         try:
             while (work := self._next_work()) is not None:
-                prefilling, ready = work
-                if prefilling is not None:
-                    self._prefill(prefilling, has_waiting=bool(ready))
+                joining, ready = work
+                self._join(joining, ready)
                 if ready:
                     self._step(ready)
         except (
@@ -324,8 +324,8 @@ class Engine:
         for request in requests:
             self._send(request, StageUnavailableError(reason))
 
-    def _next_work(self) -> tuple[Slot | None, list[Slot]] | None:
-        """Wait for work → (a slot to prefill, slots to step); None at close.
+    def _next_work(self) -> tuple[list[Slot], list[Slot]] | None:
+        """Wait for work → (slots to prefill, the oldest first; slots to step); None at close.
 
         Reaps the cancelled, admits the waiting.
         """
@@ -334,10 +334,10 @@ class Engine:
                 self._reap_and_admit()
                 active = [slot for slot in self._slots if slot]
                 joining = [slot for slot in active if slot.is_prefilling]
-                prefilling = min(joining, key=lambda slot: slot.ticket, default=None)
+                joining.sort(key=lambda slot: slot.ticket)
                 ready = [slot for slot in active if not slot.is_prefilling and not slot.is_paused]
-                if prefilling or ready:
-                    return prefilling, ready
+                if joining or ready:
+                    return joining, ready
                 self._changed.wait()
         return None
 
@@ -354,8 +354,25 @@ class Engine:
                 slot.token = int(request.prompt[-1])
                 self._slots[index] = slot
 
+    def _join(self, joining: list[Slot], ready: list[Slot]) -> None:
+        """A chunk of prefill, of the oldest; as many as there are slots that join, if all can wait.
+
+        Else the last of a crowd would wait for a step behind each chunk of those before it.
+        """
+        now_s = time.monotonic()
+        can_wait = all(slot.can_wait(now_s) for slot in ready)
+        for _ in range(min(len(joining), _MOST_CHUNKS if can_wait else 1)):
+            slot = next((s for s in joining if s.is_prefilling and self._holds(s)), None)
+            if slot is None:
+                return
+            self._prefill(slot, has_waiting=bool(ready))
+
+    def _holds(self, slot: Slot) -> bool:
+        """Whether it has not failed, and its caller is there."""
+        return self._slots[slot.index] is slot and not slot.request.cancelled
+
     def _prefill(self, slot: Slot, *, has_waiting: bool) -> None:
-        """The prefix if it is kept, else one chunk of the prompt but its last token.
+        """The prefix if it is kept, and one chunk of the prompt but its last token.
 
         That one the first step runs. Chunks start at fixed places, unless their bits do not depend
         on it: then a chunk is as long as streams that run can wait.
@@ -363,23 +380,21 @@ class Engine:
         prompt = slot.request.prompt
         try:
             self._call_started_s = started_s = time.monotonic()
-            kept = None
             if slot.length == 0 < slot.prefix_tokens:
                 kept = self._prefixes.get(prompt[: slot.prefix_tokens])
-            if kept is not None:
-                end = slot.prefix_tokens
-                self._runner.restore(slot.index, kept)
-            else:
+                if kept is not None:
+                    self._runner.restore(slot.index, kept)
+                    slot.length = slot.prefix_tokens
+            if slot.is_prefilling:
                 end = slot.next_border(self._prefill_chunk_tokens)
                 if self._runner.has_free_borders:
                     most = min(self._pace.tokens(has_waiting=has_waiting), end - slot.length)
                     end = slot.length + self._runner.chunk_tokens(most)
                 self._runner.prefill(slot.index, prompt[slot.length : end], slot.length)
                 self._pace.chunk_took(end - slot.length, time.monotonic() - started_s)
+                slot.length = end
         except Exception as error:  # noqa: BLE001  # whatever it raises is this caller's
             self._fail(slot, error)
-        else:
-            slot.length = end
         finally:
             self._call_started_s = None
 
@@ -449,8 +464,11 @@ class Engine:
                 self._tokens_generated_total += 1
         n_produced = len(slot.produced)
         last = is_stop or n_produced >= request.budget_tokens
-        due = n_produced - slot.emitted_tokens >= self._chunk_tokens
-        if last or due or (slot.is_paused and whole_groups(n_produced) > slot.emitted_tokens):
+        if (
+            last
+            or slot.is_due(self._chunk_tokens)
+            or (slot.is_paused and whole_groups(n_produced) > slot.emitted_tokens)
+        ):
             self._emit(slot, last=last)
 
     def _keep_prefix(self, slot: Slot) -> None:
@@ -467,6 +485,8 @@ class Engine:
         end = whole_groups(len(slot.produced))
         ids = np.array(slot.produced[slot.emitted_tokens : end], np.int32)
         slot.emitted_tokens = end
+        if slot.begun_s is None:
+            slot.begun_s = time.monotonic()
         if last:
             self._free(slot)
         self._send(slot.request, TokenChunk(ids, last, slot.work_s))

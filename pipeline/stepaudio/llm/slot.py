@@ -10,11 +10,14 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
-from pipeline.contracts import Int32Array, TokenChunk
+from pipeline.contracts import GROUP_S, Int32Array, TokenChunk
 from pipeline.errors import TimbreError
 from pipeline.stepaudio.llm.credit import TokenCredit
 from pipeline.stepaudio.llm.sampling import DrawState
 from pipeline.stepaudio.tokens import GROUP_TOKENS
+
+_AHEAD_S = 0.3  # of audio that a stream must have in hand to wait while others join
+_BEGINNING_TOKENS = 6 * GROUP_TOKENS  # the vocoder's usual first chunk and the lookahead behind it
 
 
 @dataclass(slots=True, eq=False)
@@ -42,7 +45,7 @@ class Slot:
 
     ticket: order of admission. prefix_tokens: the part of the prompt that others may share, 0 for
     none. length: tokens whose keys are in the cache. token: the next one to run. produced: answer
-    so far, as choices.
+    so far, as choices. begun_s: monotonic clock, when the first of it was handed out.
     """
 
     index: int
@@ -54,11 +57,30 @@ class Slot:
     produced: list[int] = field(default_factory=list)
     emitted_tokens: int = 0
     admitted_s: float = field(default_factory=time.monotonic)
+    begun_s: float | None = None
 
     @property
     def work_s(self) -> float:
         """Seconds since the request got this slot."""
         return time.monotonic() - self.admitted_s
+
+    def can_wait(self, now_s: float) -> bool:
+        """Whether a listener would not hear it if the next step came some tenths of a second later.
+
+        Before its first tokens a stream may wait: those that come with it gain as much.
+        """
+        if self.begun_s is None:
+            return True
+        made_s = self.emitted_tokens / GROUP_TOKENS * GROUP_S
+        return made_s - (now_s - self.begun_s) > _AHEAD_S
+
+    def is_due(self, chunk_tokens: int) -> bool:
+        """Whether what was produced is to be handed out: at the start each group by itself.
+
+        The vocoder begins with the first, and makes sound as soon as it has the fifth or sixth.
+        """
+        size = GROUP_TOKENS if self.emitted_tokens < _BEGINNING_TOKENS else chunk_tokens
+        return len(self.produced) - self.emitted_tokens >= size
 
     @property
     def is_prefilling(self) -> bool:

@@ -87,8 +87,26 @@ def check_prompts(json_path: Path) -> list[Check]:
     """Compare `prompts….json`: audio-token string, 2:3 interleave and back, ids of every case."""
     golden = json.loads(json_path.read_text("utf-8"))
     builder = PromptBuilder(json_path.parent / golden["tokenizer"])
+    voice = voice_of(golden)
+    n = voice.n_groups
+    back02, back06 = deinterleave(interleave(voice.vq02, voice.vq06))
+    n_wrong = _differences(back02, voice.vq02[: 2 * n]) + _differences(back06, voice.vq06[: 3 * n])
+    text_equal = audio_token_string(voice) == golden["audio_token_string"]
+    checks = [
+        Check("audio token string", float(not text_equal), 0),
+        Check("interleave and back", n_wrong, 0),
+    ]
+    for index, case in enumerate(golden["cases"]):
+        ids = builder.build(request_of(case), voice)
+        name = f"prompt {index}: {case.get('edit_type') or 'clone'}"
+        checks.append(Check(name, _differences(ids, np.array(case["ids"])), 0))
+    return checks
+
+
+def voice_of(golden: dict[str, Any]) -> VoicePrompt:
+    """What the LLM is told of a voice, from the codes of a `prompts….json`."""
     vq02, vq06 = (np.array(golden[name], np.int16) for name in ("vq02", "vq06"))
-    voice = VoicePrompt(
+    return VoicePrompt(
         vq02=vq02,
         vq06=vq06,
         prompt_mel=np.zeros((0, 80), np.float32),
@@ -96,22 +114,10 @@ def check_prompts(json_path: Path) -> list[Check]:
         duration_s=0.0,
         fingerprint="",
     )
-    n = voice.n_groups
-    back02, back06 = deinterleave(interleave(vq02, vq06))
-    n_wrong = _differences(back02, vq02[: 2 * n]) + _differences(back06, vq06[: 3 * n])
-    text_equal = audio_token_string(voice) == golden["audio_token_string"]
-    checks = [
-        Check("audio token string", float(not text_equal), 0),
-        Check("interleave and back", n_wrong, 0),
-    ]
-    for index, case in enumerate(golden["cases"]):
-        ids = builder.build(_request(case), voice)
-        name = f"prompt {index}: {case.get('edit_type') or 'clone'}"
-        checks.append(Check(name, _differences(ids, np.array(case["ids"])), 0))
-    return checks
 
 
-def _request(case: dict[str, Any]) -> SpeechRequest:
+def request_of(case: dict[str, Any]) -> SpeechRequest:
+    """The request behind one case of a `prompts….json`."""
     if case["kind"] == Mode.CLONE:
         return SpeechRequest(
             text=case["text"], transcript=case["prompt_text"], speaker=case["speaker"]

@@ -64,7 +64,7 @@ def _check_flow(flow: Flow, golden: Golden, n_steps: int) -> list[Check]:
     device = flow.decoder.noise.device
     rows, prompt_rows = (tokens.to_rows(golden[key]) for key in ("token", "prompt_token"))
     flow.decoder.noise = torch.from_numpy(golden["rand_noise"]).to(device)
-    inputs = _FlowInputs(flow, rows, prompt_rows, golden)
+    inputs = FlowInputs(flow, rows, prompt_rows, golden)
     schedule = flow.schedule(n_steps)
     mu, _ = flow.mu(torch.cat((inputs.prompt_rows, inputs.rows), dim=1))
     mel = flow.inference(
@@ -79,7 +79,7 @@ def _check_flow(flow: Flow, golden: Golden, n_steps: int) -> list[Check]:
     ]
 
 
-class _FlowInputs:
+class FlowInputs:
     """Golden inputs as tensors of batch one on the flow's device."""
 
     def __init__(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import CheckpointError, ConfigError
+from pipeline.libraries import ONNX_RUNTIME, require
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -31,9 +32,10 @@ def open_session(
     threads: CPU threads within one operator. arena_limit_bytes: bound of the GPU memory arena; None
     leaves it open. tensorrt_cache: run on TensorRT and keep its engines in this directory; None
     runs on CUDA itself.
-    Raises CheckpointError when the file is missing or damaged, ConfigError when the device has no
-    provider.
+    Raises CheckpointError when the file is missing or damaged, ConfigError when ONNX Runtime is not
+    installed or the device has no provider.
     """
+    require(ONNX_RUNTIME)
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as runtime  # pyright: ignore[reportAttributeAccessIssue] made in C++
 

@@ -13,8 +13,14 @@ import pytest
 import ray
 import yaml
 
-from deployments.config.preflight import check_cluster
-from deployments.config.serve_config import lint, read_serve_config
+from deployments.config import serve_config
+from deployments.config.preflight import check_cluster, stuck_updates
+from deployments.config.serve_config import (
+    find_config_file,
+    given_or_shipped,
+    lint,
+    read_serve_config,
+)
 from pipeline.errors import ConfigError
 from tests.conftest import ROOT
 
@@ -42,12 +48,36 @@ def test_the_shipped_configs_are_good(name):
     assert lint(document(name)) == []
 
 
+def test_a_config_is_the_given_file_else_the_shipped_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    name = Path("serve_config.cpu.yaml")
+    monkeypatch.chdir(tmp_path)
+    assert given_or_shipped(name) == ROOT / name == find_config_file(str(name))
+    package = tmp_path / "site" / "deployments" / "config"
+    package.mkdir(parents=True)
+    monkeypatch.setattr(serve_config, "__file__", str(package / "serve_config.py"))
+    assert given_or_shipped(name) == name, "neither here nor shipped: what was asked is named"
+    with pytest.raises(ConfigError, match=r"names serve_config\.cpu\.yaml, which is not on this"):
+        find_config_file(str(name))
+    (package / name).touch()  # as a wheel has it
+    assert given_or_shipped(name) == package / name == find_config_file(str(name))
+    name.touch()
+    assert given_or_shipped(name) == name, "the user's own comes first"
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_stream_may_finish_before_its_replica_is_stopped(name):
     config = document(name)
     longest_s = config["http_options"]["request_timeout_s"]
     for stage in ("Router", "LLM", "Vocoder"):
         assert deployment(config, stage)["graceful_shutdown_timeout_s"] > longest_s
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_an_update_starts_new_replicas_before_it_stops_old_ones(name):
+    stages = document(name)["applications"][0]["deployments"]
+    assert [stage["max_surge_percent"] for stage in stages] == [100] * 4
 
 
 def test_production_shares_l40s_and_keeps_voices_in_s3():
@@ -96,6 +126,7 @@ def test_unknown_args_are_refused():
         (lambda c: deployment(c, "LLM")["ray_actor_options"].update(num_gpus=0.3), "overcommit"),
         (lambda c: deployment(c, "LLM")["ray_actor_options"].update(num_gpus=0), "runs on cuda"),
         (lambda c: deployment(c, "LLM").update(num_replicas=2), "num_replicas"),
+        (lambda c: deployment(c, "LLM").update(max_surge_percent=101), "max_surge_percent"),
     ],
 )
 def test_what_would_fail_later_is_refused_now(change, message):
@@ -239,7 +270,7 @@ def test_too_few_gpus_are_a_message(tmp_path):
 
 def test_too_few_cores_are_a_message(tmp_path):
     config = read_serve_config(written(document("serve_config.cpu.yaml"), tmp_path))
-    with pytest.raises(ConfigError, match=r"CPU: asked 1.7 \(.*present 1.*timbre up lets stages"):
+    with pytest.raises(ConfigError, match=r"CPU: asked 1.4 \(.*present 1.*timbre up lets stages"):
         check_cluster(config, [{"CPU": 1.0}])
 
 
@@ -276,6 +307,41 @@ def test_an_autoscaling_cluster_may_still_grow(tmp_path):
 def test_the_cpu_config_fits_a_machine_with_two_cores(tmp_path):
     config = read_serve_config(written(document("serve_config.cpu.yaml"), tmp_path))
     check_cluster(config, [{"CPU": 2.0}])
+
+
+def test_the_cpu_config_can_be_updated_on_a_machine_with_two_cores(tmp_path):
+    config = read_serve_config(written(document("serve_config.cpu.yaml"), tmp_path))
+    assert stuck_updates(config, [{"CPU": 2.0}]) == []
+
+
+def test_an_update_without_room_for_another_replica_is_foreseen(tmp_path):
+    config = read_serve_config(written(document("serve_config.cpu.yaml"), tmp_path))
+    stuck = stuck_updates(config, [{"CPU": 1.5}])
+    assert [line.partition(" starts")[0] for line in stuck] == [
+        "an update of Tokenizer",
+        "an update of LLM",
+        "an update of Vocoder",
+    ]
+    assert "room (CPU 0.5)" in stuck[1]
+    assert "max_surge_percent: 0 under deployments.LLM stops the old one first" in stuck[1]
+
+
+def test_room_on_two_devices_is_no_room_for_a_larger_share(tmp_path):
+    """0.35 of two devices is free, and no 0.5 of one."""
+    config = read_serve_config(written(document(), tmp_path))
+    (stuck,) = stuck_updates(config, [{"CPU": 16.0}, L40S, L40S])
+    assert "an update of LLM" in stuck
+    assert stuck_updates(config, [{"CPU": 16.0}, L40S, L40S, L40S]) == []
+
+
+def test_a_stage_that_stops_first_and_a_cluster_that_grows_need_no_room(tmp_path):
+    raw = document()
+    deployment(raw, "LLM")["max_surge_percent"] = 0
+    nodes = [{"CPU": 16.0}, L40S, L40S]
+    assert stuck_updates(read_serve_config(written(raw, tmp_path)), nodes) == []
+    deployment(raw, "LLM")["max_surge_percent"] = 100
+    raw["applications"][0]["args"]["cluster"]["may_grow"] = True
+    assert stuck_updates(read_serve_config(written(raw, tmp_path)), nodes) == []
 
 
 def test_cluster_yaml_is_a_valid_launcher_file():

@@ -70,6 +70,9 @@ def state(tmp_path, monkeypatch) -> Iterator[Path]:
     monkeypatch.setattr(local_process, "SERVE_COMMAND", (sys.executable, str(program)))
     monkeypatch.setattr(service, "START_TIMEOUT_S", 30.0)
     monkeypatch.setattr(service, "POLL_S", 0.02)
+    monkeypatch.setenv("HOME", str(tmp_path))  # the token of Ray is made there
+    for variable in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(variable, raising=False)
     monkeypatch.chdir(tmp_path)
     directory = tmp_path / "state dir"
     yield directory
@@ -137,10 +140,46 @@ def test_what_serve_is_given(state, monkeypatch):
     assert said["env"]["NO_PROXY"] == said["env"]["no_proxy"]
     assert said["env"]["NO_PROXY"].startswith("intranet,127.0.0.1,localhost,::1")
     assert json.loads(said["env"][local_process.RESOURCES]) == {"CPU": 2}
-    assert any("ask for 1.7 cores and share the 1" in line for line in noticed)
+    assert any("ask for 1.4 cores and share the 1" in line for line in noticed)
     assert said["env"]["TIMBRE_MODEL"] == "tiny"
+    assert said["env"]["RAY_AUTH_MODE"] == "token"
+    assert Path(said["env"]["RAY_AUTH_TOKEN_PATH"]) == state.parent / ".ray" / "auth_token"
     written = yaml.safe_load((state / "serve_config.running.yaml").read_text())
     assert written["applications"][0]["args"]["config_file"] == str(path)
+
+
+@pytest.mark.parametrize(
+    ("cores", "shared", "most"),
+    [
+        (1, 2, {"Router": 1, "Tokenizer": 1, "LLM": 1, "Vocoder": 1}),
+        (2, 2, {"Router": 2, "Tokenizer": 1, "LLM": 1, "Vocoder": 1}),
+        (4, 4, {"Router": 2, "Tokenizer": 2, "LLM": 2, "Vocoder": 2}),
+    ],
+)
+def test_an_update_always_finds_room_for_a_new_replica(state, monkeypatch, cores, shared, most):
+    monkeypatch.setattr(service, "usable_cores", lambda: cores)
+    monkeypatch.delenv(local_process.RESOURCES, raising=False)
+    start(state)
+    said = json.loads((state.parent / "said.json").read_text())
+    assert json.loads(said["env"][local_process.RESOURCES]) == {"CPU": shared}
+    (application,) = yaml.safe_load((state / "serve_config.running.yaml").read_text())[
+        "applications"
+    ]
+    scaling = {d["name"]: d["autoscaling_config"] for d in application["deployments"]}
+    assert {name: options["max_replicas"] for name, options in scaling.items()} == most
+
+
+def test_what_the_user_says_of_tokens_is_what_serve_is_given(state):
+    start(state, RAY_AUTH_MODE="disabled")
+    said = json.loads((state.parent / "said.json").read_text())
+    assert said["env"]["RAY_AUTH_MODE"] == "disabled"
+    assert not (state.parent / ".ray").exists()
+
+
+def test_a_mode_of_tokens_that_ray_does_not_know_starts_nothing(state):
+    with pytest.raises(ConfigError, match="RAY_AUTH_MODE is 'on'"):
+        start(state, RAY_AUTH_MODE="on")
+    assert not (state.parent / "said.json").exists()
 
 
 def test_an_interpreter_whose_path_has_a_space_is_quoted_for_rays_shell(monkeypatch):

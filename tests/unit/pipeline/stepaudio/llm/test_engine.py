@@ -163,11 +163,13 @@ async def test_prefill_chunk_size_does_not_change_a_greedy_answer(make_engine: M
     assert answers[0] == answers[1] == answers[2]
 
 
-async def test_chunks_are_of_the_configured_size(make_engine: MakeEngine) -> None:
+async def test_chunks_are_groups_at_the_start_then_of_the_configured_size(
+    make_engine: MakeEngine,
+) -> None:
     engine = make_engine(chunk_tokens=10)
-    chunks = [c async for c in engine.stream(prompt(5, 2), Sampling(seed=3, max_tokens=45))]
-    assert [len(c.ids) for c in chunks] == [10, 10, 10, 10, 5]
-    assert [c.last for c in chunks] == [False] * 4 + [True]
+    chunks = [c async for c in engine.stream(prompt(5, 2), Sampling(seed=3, max_tokens=55))]
+    assert [len(c.ids) for c in chunks] == [5] * 6 + [10, 10, 5]
+    assert [c.last for c in chunks] == [False] * 8 + [True]
 
 
 async def test_max_tokens_ends_at_a_group_border(make_engine: MakeEngine) -> None:
@@ -211,7 +213,7 @@ async def test_a_stop_ends_the_stream(
     monkeypatch.setattr(Step1Runner, "step", with_likely_stop)
     engine = make_engine()
     chunks = [c async for c in engine.stream(prompt(5, 2), Sampling(seed=3))]
-    assert [(len(c.ids), c.last) for c in chunks] == [(5, True)]
+    assert [(len(c.ids), c.last) for c in chunks] == [(5, False), (0, True)]
     free = [c async for c in engine.stream(prompt(5, 2), Sampling(seed=3, grammar=False))]
     assert [(len(c.ids), c.last) for c in free] == [(0, True)]
 
