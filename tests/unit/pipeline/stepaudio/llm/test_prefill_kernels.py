@@ -86,10 +86,10 @@ def test_rows_behind_the_end_of_the_cache_leave_nothing(start: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("groups", "heads", "head"), [(4, 12, 64), (2, 20, 32), (3, 1, 16), (1, 70, 16), (2, 6, 128)]
+    ("groups", "heads", "head"), [(4, 12, 64), (2, 20, 32), (3, 1, 16), (1, 65, 16), (2, 6, 128)]
 )
 def test_attention_of_other_models(groups: int, heads: int, head: int) -> None:
-    require_right(33, 250, groups, heads, head)
+    require_right(20, 120, groups, heads, head)
 
 
 def test_a_row_does_not_depend_on_where_the_chunk_began() -> None:
@@ -106,7 +106,7 @@ def test_a_row_does_not_depend_on_where_the_chunk_began() -> None:
     assert torch.equal(cache[:, 0, :, :160], cache[:, 2, :, :160])
 
 
-def runner(quantization: str = "none", *, fused: bool, prefill_rows: int = 0) -> Step1Runner:
+def runner(quantization: str, *, fused: bool, prefill_rows: int = 0) -> Step1Runner:
     size = "golden" if quantization == "none" else "tiny"
     model = small_model(size, 2, N_TOKENS, is_rounded=True).to(DEVICE, torch.bfloat16)
     return Step1Runner(
@@ -150,7 +150,7 @@ def test_a_prefill_in_few_kernels_is_the_prefill_in_many(
 
 
 def test_recorded_chunks_serve_every_place_and_number_of_keys(prompt: np.ndarray) -> None:
-    fused = runner(fused=True, prefill_rows=100)
+    fused = runner("int4", fused=True, prefill_rows=100)
     assert not fused.has_free_borders  # bits may follow the bucket of rows
     recorded, borders = [], [0, 100, 133, 140, 240, 290]
     fused._prefill_graphs = None
