@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipeline.stepaudio.llm.runner import Step1Runner
 from pipeline.stepaudio.llm.step1 import alibi_slopes
-from pipeline.stepaudio.recording import Replay
+from pipeline.stepaudio.recording import Replay, StaticInputs
 from tests.unit.pipeline.stepaudio.llm.kernels import DEVICE
 from tests.unit.pipeline.stepaudio.llm.test_decode_kernels import STEP, near, poison, random
 from tests.unit.pipeline.stepaudio.llm.test_runner import audio_vocabulary, small_model
@@ -169,3 +169,15 @@ def test_recorded_chunks_serve_every_place_and_number_of_keys(prompt: np.ndarray
     typical = float(expected.square().mean().sqrt())
     assert (kept - expected).abs().max() < 25 * STEP * typical
     assert torch.equal(fused.saved(0, 300), other)
+
+
+def test_inputs_of_a_record_arrive_in_order_however_long_the_device_takes() -> None:
+    inputs = StaticInputs(3, device=DEVICE)
+    busy = torch.ones(2000, 2000, device=DEVICE) if DEVICE.type == "cuda" else torch.ones(2, 2)
+    found = []
+    for value in range(20):
+        busy = busy @ busy * 0  # on a GPU the copy is queued behind this
+        inputs.numbers()[:] = value, value + 1, -value
+        inputs.send()
+        found.append(inputs.tensor.clone())
+    assert [row.tolist() for row in found] == [[v, v + 1, -v] for v in range(20)]
