@@ -292,7 +292,7 @@ async def test_credit_pauses_and_resumes_without_changing_tokens(make_engine: Ma
     expected = await collect(engine.stream(prompt(30, 4), sampling))
     credit = TokenCredit(12)  # two whole groups
     stream = engine.stream(prompt(30, 4), sampling, credit)
-    ids = (await anext(stream)).ids.tolist()
+    ids = [*(await anext(stream)).ids, *(await anext(stream)).ids]
     assert len(ids) == 10
     pending = asyncio.ensure_future(anext(stream))
     before = engine.gauges().tokens_generated_total
@@ -300,7 +300,7 @@ async def test_credit_pauses_and_resumes_without_changing_tokens(make_engine: Ma
     assert not pending.done()
     assert engine.gauges().tokens_generated_total == before
     threading.Thread(target=credit.grant, args=(25,)).start()
-    ids += (await pending).ids.tolist()
+    ids += [*(await pending).ids, *(await anext(stream)).ids, *(await anext(stream)).ids]
     assert len(ids) == 25
     credit.grant(10)  # a smaller total changes nothing
     assert credit.limit == 25
