@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +16,33 @@ _WARM_UPS = 2  # runs before recording, so that libraries have chosen their kern
 
 Replay = Callable[[], Tensor]
 Recorder = Callable[[Replay], Replay]
+
+
+class StaticInputs:
+    """Integers that a record reads: set on the host, copied while the device does other work.
+
+    tensor: int64, of the sizes given, on the device.
+    """
+
+    def __init__(self, *sizes: int, device: torch.device) -> None:
+        is_cuda = device.type == "cuda"
+        self.tensor = torch.zeros(sizes, dtype=torch.int64, device=device)
+        # From memory that is not pinned the host would wait for all that was launched before.
+        self._host = torch.zeros(sizes, dtype=torch.int64, pin_memory=is_cuda)
+        self._numbers: np.ndarray = self._host.numpy()
+        self._copied = torch.cuda.Event() if is_cuda else None
+
+    def numbers(self) -> np.ndarray:
+        """What `send` copies, to be filled; waits until nothing reads it any more."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        return self._numbers
+
+    def send(self) -> None:
+        """Copy the numbers, in the order of the current stream."""
+        self.tensor.copy_(self._host, non_blocking=True)
+        if self._copied is not None:
+            self._copied.record(torch.cuda.current_stream(self.tensor.device))
 
 
 class CudaRecorder:

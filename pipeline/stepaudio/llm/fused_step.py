@@ -1,5 +1,7 @@
 # pyright: basic
-"""A one-token step in few kernels: norms, residuals and activations run inside of the products.
+"""A one-token step, or a chunk of prefill, in few kernels.
+
+In a step norms, residuals and activations run inside of the products.
 
 Imported only where Triton is there. Which product runs in which kernel is measured at start: the
 library's, or one of ours. Knows no graph; everything it launches may be recorded in one.
@@ -18,6 +20,7 @@ from triton.runtime.errors import OutOfResources
 
 from pipeline.stepaudio.llm.decode_kernels import Attention, norm, silu_mul
 from pipeline.stepaudio.llm.layer import Layer
+from pipeline.stepaudio.llm.prefill_kernels import ChunkAttention
 from pipeline.stepaudio.llm.product_kernels import (
     BATCH_TILINGS,
     MOST_ROWS,
@@ -61,7 +64,7 @@ class Tilings:
 
 
 class FusedStep:
-    """Steps of bfloat16 layers, products in any format.
+    """Steps and prefill of bfloat16 layers, products in any format.
 
     A row's bits do not depend on the other rows, nor, where no product is the library's, on how
     many there are: more than one slot never uses the kernel for one row.
@@ -90,6 +93,9 @@ class FusedStep:
             head=sizes.head,
             capacity=sizes.capacity,
         )
+        self._chunk_attention = ChunkAttention(
+            slopes, groups=sizes.groups, head=sizes.head, capacity=sizes.capacity
+        )
         self.tilings = self._choose(layers, sizes.slots)
 
     def logits(
@@ -117,6 +123,28 @@ class FusedStep:
         # The head is too small to be timed cold; qkv's shape is the next.
         head = tilings.qkv if self._head.weight is not None else None
         return self._normed(head, self._head, x, self._final_gain, delta, torch.float32)
+
+    def prefill(
+        self, layers: Sequence[Layer], tokens: Tensor, start: Tensor, slot: Tensor
+    ) -> Tensor:
+        """Fill a slot's cache with a chunk's keys and values → those of the last layer, in rows.
+
+        tokens: int64 (T,). start, slot: int64 (1,), where the first one goes; rows that would
+        stand behind the cache's end leave nothing. So many rows are the library's, every product.
+        """
+        x = functional.embedding(tokens, self._embedding)
+        delta = None
+        for layer in layers[:-1]:
+            normed = norm(x, layer.input_gain, self._eps, delta)
+            qkv = layer.qkv.product(normed).contiguous()
+            attended = self._chunk_attention(qkv, self._cache[layer.index], start, slot)
+            delta = layer.out.product(attended).contiguous()
+            gate_up = layer.gate_up.product(norm(x, layer.post_gain, self._eps, delta))
+            delta = layer.down.product(silu_mul(gate_up)).contiguous()
+        last = layers[-1]  # nothing reads what would come behind its keys and values
+        qkv = last.qkv.product(norm(x, last.input_gain, self._eps, delta)).contiguous()
+        self._chunk_attention.write(qkv, self._cache[last.index], start, slot)
+        return qkv
 
     def _normed(
         self,

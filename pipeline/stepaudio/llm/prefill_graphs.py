@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pipeline.contracts import Int32Array
 from pipeline.stepaudio.llm.step_graphs import buckets
-from pipeline.stepaudio.recording import Recorder, Replay
+from pipeline.stepaudio.recording import Recorder, Replay, StaticInputs
 
 logger = logging.getLogger(__name__)
 
@@ -46,10 +46,10 @@ class PrefillGraphs:
         started_s = time.monotonic()
         self._rows = buckets(min(_LEAST_ROWS, most_rows), most_rows)
         self._keys = [n * block_tokens for n in buckets(1, blocks)]
-        self._recorded: dict[tuple[int, int], tuple[Tensor, Replay]] = {}
+        self._recorded: dict[tuple[int, int], tuple[StaticInputs, Replay]] = {}
         for n_rows in reversed(self._rows):  # the largest first: the others fit in its memory
-            inputs = torch.zeros(n_rows + _PLACE, dtype=torch.int64, device=device)
-            tokens, start, slot = inputs.split((n_rows, 1, 1))
+            inputs = StaticInputs(n_rows + _PLACE, device=device)
+            tokens, start, slot = inputs.tensor.split((n_rows, 1, 1))
             for n_keys in reversed(self._keys):
 
                 def run(
@@ -74,8 +74,8 @@ class PrefillGraphs:
         rows = next(n for n in self._rows if n >= len(ids))
         keys = next(n for n in self._keys if n >= start + len(ids))
         inputs, replay = self._recorded[rows, keys]
-        values = torch.zeros(rows + _PLACE, dtype=torch.int64)
-        values[: len(ids)] = torch.from_numpy(ids)
-        values[rows], values[rows + 1] = start, slot
-        inputs.copy_(values)
+        numbers = inputs.numbers()
+        numbers[: len(ids)], numbers[len(ids) : rows] = ids, 0
+        numbers[rows:] = start, slot
+        inputs.send()
         replay()

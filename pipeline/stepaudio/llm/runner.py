@@ -73,7 +73,7 @@ class Step1Runner:
 
         takes_weights: out of `model`, which is of no use after that, so that none is held twice.
         prefill_rows: chunks of prefill up to so long are recorded where steps are; 0: none are.
-        fused: steps in kernels that do more at once (see FusedStep); where None, if they can run.
+        fused: all in kernels that do more at once (see FusedStep); where None, if they can run.
         Raises CheckpointError where model, vocabulary and quantization do not fit.
         """
         config = model.config
@@ -135,6 +135,8 @@ class Step1Runner:
         keys = {"blocks": self._capacity // KEY_BLOCK_TOKENS, "block_tokens": KEY_BLOCK_TOKENS}
         slots = range(self._least_slots, self.slots + 1)
         self._graphs = StepGraphs(self._logits, record, self.device, slots=slots, **keys)
+        if self._fused is not None:  # its kernels read as many keys as a chunk sees
+            keys = {"blocks": 1, "block_tokens": self._capacity}
         if self._prefill_rows:
             self._prefill_graphs = PrefillGraphs(
                 self._prefilled, record, self.device, most_rows=self._prefill_rows, **keys
@@ -164,6 +166,10 @@ class Step1Runner:
             recorded.run(slot, ids, start)
             return
         tokens = torch.as_tensor(ids, dtype=torch.int64).to(self.device)
+        if self._fused is not None:
+            place = torch.tensor([start, slot]).to(self.device)
+            self._fused.prefill(self._layers, tokens, place[:1], place[1:])
+            return
         positions = torch.arange(start, start + len(ids), device=self.device)
         window, n_keys = range(slot, slot + 1), self._n_keys(start + len(ids))
         written = self._cache_rows(positions, self._first_rows[slot : slot + 1])
@@ -179,10 +185,9 @@ class Step1Runner:
         what is written there is overwritten when its turn comes. `longest`: the largest position
         that counts; larger ones give nonsense.
         """
-        rows = torch.tensor([tokens, positions])
         if self._graphs is not None:
-            return self._graphs.run(window, rows, longest + 1)
-        ids, places = rows.to(self.device)
+            return self._graphs.run(window, tokens, positions, longest + 1)
+        ids, places = torch.tensor([tokens, positions]).to(self.device)
         return self._logits(ids, places, window, self._n_keys(longest + 1))
 
     @torch.inference_mode()
@@ -230,7 +235,7 @@ class Step1Runner:
     def _fused_step(
         self, wanted: bool | None, head: Projection, slopes: Tensor
     ) -> FusedStep | None:
-        """What runs steps in few kernels, if that is wanted, or can be and nothing is said."""
+        """What runs all in few kernels, if that is wanted, or can be and nothing is said."""
         can = has_kernels(self.device) and self.dtype == torch.bfloat16
         if wanted or (wanted is None and can):
             from pipeline.stepaudio.llm.fused_step import FusedStep, StepSizes
@@ -294,8 +299,10 @@ class Step1Runner:
     def _prefilled(self, tokens: Tensor, start: Tensor, slot: Tensor, n_keys: int) -> Tensor:
         """A chunk of prefill whose place is on the device: start, slot int64 (1,).
 
-        Rows that would stand behind the cache's end go to its last place.
+        Rows that would stand behind the cache's end go to its last place, or nowhere.
         """
+        if self._fused is not None:
+            return self._fused.prefill(self._layers, tokens, start, slot)
         places = torch.arange(len(tokens), device=self.device) + start
         positions = places.clamp(max=self._capacity - 1)
         written = self._cache_rows(positions, self._first_rows.index_select(0, slot))
@@ -431,8 +438,9 @@ class Step1Runner:
             return self._hidden(rows[0], rows[1], range(1), self._n_keys(part.stop))
 
         self._least_slots = exact_batch(batch, self.slots)
-        if self.device.type == "cpu":  # a GPU's kernels do depend on sizes
-            if self._fused is None and keys_may_be_cut(keys, longest + 1, KEY_STEP_TOKENS):
+        # A GPU's kernels do depend on sizes; fused ones on the bucket of rows.
+        if self.device.type == "cpu" and self._fused is None:
+            if keys_may_be_cut(keys, longest + 1, KEY_STEP_TOKENS):
                 self._key_step = KEY_STEP_TOKENS
             self._exact_chunks = exact_chunks(chunk, longest + 1)
         self._cache.zero_()

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from pipeline.stepaudio.recording import Recorder, Replay
+from pipeline.stepaudio.recording import Recorder, Replay, StaticInputs
 
 logger = logging.getLogger(__name__)
 
@@ -41,13 +41,14 @@ class StepGraphs:
         started_s = time.monotonic()
         self._slots = buckets(slots.start, slots.stop - 1)
         self._keys = [n * block_tokens for n in buckets(1, blocks)]
-        self._recorded: dict[tuple[int, int], tuple[Tensor, Replay]] = {}
+        self._recorded: dict[tuple[int, int], tuple[StaticInputs, Replay]] = {}
         for n_slots in reversed(self._slots):  # the largest first: the others fit in its memory
             for n_keys in reversed(self._keys):
-                inputs = torch.zeros(2, n_slots, dtype=torch.int64, device=device)
+                inputs = StaticInputs(2, n_slots, device=device)
+                rows = inputs.tensor
 
-                def run(inputs: Tensor = inputs, n: int = n_slots, keys: int = n_keys) -> Tensor:
-                    return step(inputs[0], inputs[1], range(n), keys)
+                def run(rows: Tensor = rows, n: int = n_slots, keys: int = n_keys) -> Tensor:
+                    return step(rows[0], rows[1], range(n), keys)
 
                 self._recorded[n_slots, n_keys] = inputs, record(run)
         self.recording_s = time.monotonic() - started_s
@@ -57,11 +58,14 @@ class StepGraphs:
         """The recorded window that holds slots up to `last`."""
         return range(next(n for n in self._slots if n > last))
 
-    def run(self, window: range, rows: Tensor, n_keys: int) -> Tensor:
-        """Tokens and positions int64 [2, n] on the host → the result, valid until the next."""
+    def run(
+        self, window: range, tokens: Sequence[int], positions: Sequence[int], n_keys: int
+    ) -> Tensor:
+        """A token of each slot of the window → the result, valid until the next."""
         keys = next(n for n in self._keys if n >= n_keys)
         inputs, replay = self._recorded[len(window), keys]
-        inputs.copy_(rows, non_blocking=True)
+        inputs.numbers()[:] = tokens, positions
+        inputs.send()
         return replay()
 
 

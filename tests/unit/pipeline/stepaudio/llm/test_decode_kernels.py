@@ -55,7 +55,7 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks of prefill, which none of these kernels runs, are not tried."""
+    """Which chunks of prefill are exact is not tried: it says nothing of these kernels."""
     monkeypatch.setattr("pipeline.stepaudio.llm.runner.exact_chunks", lambda *_: (1,))
     monkeypatch.setattr("pipeline.stepaudio.llm.runner.keys_may_be_cut", lambda *_: False)
 
