@@ -246,6 +246,19 @@ def test_what_streams_meet_is_recorded_before_they_come(hift: Hift) -> None:
     assert set(records._recorded) == common
 
 
+def test_the_host_never_waits_for_what_is_recorded(directory: Path) -> None:
+    """A graph allows no look at a value: on the meta device there are none. istft does look."""
+    bare = small_modules(directory)[1]
+    bare.fuse_weight_norm()
+    records = records_of(bare.to("meta"), max_batch=2)
+    size = HiftSize(2, 16, 8, 960, has_phase=True, new=96)
+    work, replay = records._at(size)
+    assert replay().shape == (2, 96 * 480)
+    assert HiftSize.of(work.after, 96, rows=2) == size, "the state that a steady stream stays in"
+    with pytest.raises(NotImplementedError):
+        bare.decode(torch.zeros(1, 80, 9, device="meta"), torch.zeros(1, 1, 4320, device="meta"))
+
+
 def test_static_memory_is_as_planned(hift: Hift) -> None:
     records = records_of(hift, max_batch=8)
     assert hift_records.CARRIED_FRAMES == HIFT_PAST_FRAMES
