@@ -75,7 +75,7 @@ async def draw(engine: Engine, ids: np.ndarray, n_tokens: int = GROUP_TOKENS) ->
 
 async def test_those_that_join_together_step_together(engine: Engine, calls: list[str]) -> None:
     """A crowd's first tokens come when its last prompt is read, not one step later for each."""
-    with engine._changed:  # all are there before the worker looks
+    with engine._scheduler.changed:  # all are there before the worker looks
         drawn = [asyncio.ensure_future(draw(engine, prompt(30, i))) for i in range(N_JOINING)]
         await asyncio.sleep(0.05)
     await asyncio.gather(*drawn)
@@ -84,7 +84,7 @@ async def test_those_that_join_together_step_together(engine: Engine, calls: lis
 
 
 async def test_the_oldest_prompt_is_read_to_its_end_first(engine: Engine, calls: list[str]) -> None:
-    with engine._changed:
+    with engine._scheduler.changed:
         drawn = [asyncio.ensure_future(draw(engine, prompt(129, i))) for i in range(3)]
         await asyncio.sleep(0.05)
     await asyncio.gather(*drawn)
@@ -109,7 +109,7 @@ async def test_a_stream_that_is_behind_waits_for_one_chunk_at_most(
     running = asyncio.ensure_future(draw(engine, prompt(5, 9), 400))
     while calls.count("s") < 10:  # noqa: ASYNC110  # the worker fills it
         await asyncio.sleep(0.001)
-    with engine._changed:
+    with engine._scheduler.changed:
         drawn = [asyncio.ensure_future(draw(engine, prompt(30, i))) for i in range(N_JOINING)]
         await asyncio.sleep(0.05)
     await asyncio.gather(*drawn)
