@@ -1,5 +1,5 @@
 # pyright: basic
-"""A layer of Step1 as steps and prefills run it: packed products, gains, its rows of the cache."""
+"""A layer of Step1 as steps and prefills run it: packed products and gains."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.stepaudio.llm.projection import Projection
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layer:
-    """One block: packed products, norm gains, and its part of the cache as rows of one head.
+    """One block: packed products and norm gains.
 
     index: which layer of the cache it is. qkv, gate_up: products whose scale the gains hold.
     """
@@ -24,9 +24,13 @@ class Layer:
     down: Projection
     input_gain: Tensor
     post_gain: Tensor
-    rows: Tensor
 
     @property
     def products(self) -> tuple[Projection, Projection, Projection, Projection]:
         """All four, in the order they run in."""
         return self.qkv, self.out, self.gate_up, self.down
+
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """Names of the functions that compute its products."""
+        return tuple(projection.product.__qualname__ for projection in self.products)

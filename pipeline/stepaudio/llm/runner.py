@@ -1,5 +1,5 @@
 # pyright: basic
-"""Step1 over fixed slots: static key/value cache, prefill in chunks, one fused step for all.
+"""Step1 over fixed slots: prefill in chunks, one fused step for all.
 
 Knows no request and no sampling. A row's logits depend on its own tokens alone, not on the other
 slots or its place among them.
@@ -17,8 +17,16 @@ from torch.nn import functional
 
 from pipeline.contracts import Int32Array
 from pipeline.errors import CheckpointError
+from pipeline.stepaudio.llm.attention import AlibiAttention
 from pipeline.stepaudio.llm.exactness import exact_batch, exact_chunks, keys_may_be_cut
 from pipeline.stepaudio.llm.fused import has_kernels
+from pipeline.stepaudio.llm.kv_cache import (
+    KEY_BLOCK_TOKENS,
+    KEY_STEP_TOKENS,
+    KeyValueCache,
+    Views,
+    whole_steps,
+)
 from pipeline.stepaudio.llm.layer import Layer
 from pipeline.stepaudio.llm.packed import (
     held_weight,
@@ -29,7 +37,7 @@ from pipeline.stepaudio.llm.prefill_graphs import PrefillGraphs
 from pipeline.stepaudio.llm.projection import Projection, pack
 from pipeline.stepaudio.llm.quantization import pack_quantized
 from pipeline.stepaudio.llm.sampling import AudioVocabulary
-from pipeline.stepaudio.llm.step1 import Step1ForCausalLM, Step1Layer, alibi_slopes
+from pipeline.stepaudio.llm.step1 import Step1ForCausalLM, Step1Layer
 from pipeline.stepaudio.llm.step_graphs import StepGraphs
 from pipeline.stepaudio.recording import CudaRecorder, Recorder
 
@@ -37,15 +45,6 @@ if TYPE_CHECKING:  # it needs Triton
     from pipeline.stepaudio.llm.fused_step import FusedStep
 
 logger = logging.getLogger(__name__)
-
-# The weighted sum of values is taken in blocks of this many tokens, so that its order of additions,
-# and with it the last bit, does not depend on how long the longest stream in the batch is.
-KEY_BLOCK_TOKENS = 256
-# Behind the first block keys are read in whole steps of this many, where that changes no bit.
-KEY_STEP_TOKENS = 64
-
-# One layer's keys [B·G, head, keys], and its values in blocks [B·G, ≤256, head].
-_Views = tuple[Tensor, Sequence[Tensor]]
 
 
 class Step1Runner:
@@ -86,7 +85,6 @@ class Step1Runner:
             )
         self.slots = slots
         self.context_tokens = min(max_context_tokens, config.max_seq_len)
-        self._n_groups, self._head_size = config.num_attention_groups, config.head_size
         self._eps = config.rms_norm_eps
         self._norm_eps: Tensor | None = None  # √(D·ε) where gains hold √D
         self.vocabulary_tokens = config.vocab_size
@@ -101,25 +99,28 @@ class Step1Runner:
         self._weight_bytes = head.n_bytes + self._embedding.nbytes
         if takes_weights:
             _empty(model.lm_head)
-        self._capacity = _whole(self.context_tokens, KEY_BLOCK_TOKENS)
-        sizes = (2, slots, self._n_groups, self._capacity, self._head_size)  # 2: key, value
-        self._cache = torch.zeros(
-            len(model.model.layers), *sizes, dtype=self.dtype, device=self.device
+        groups, head_size = config.num_attention_groups, config.head_size
+        self._cache = KeyValueCache(
+            layers=len(model.model.layers),
+            slots=slots,
+            groups=groups,
+            context_tokens=self.context_tokens,
+            head_size=head_size,
+            dtype=self.dtype,
+            device=self.device,
         )
         self._layers = [
             self._prepare(index, cast("Step1Layer", layer))
             for index, layer in enumerate(model.model.layers)
         ]
-        # Entry capacity − 1 + j − p is −slope·√(p − j), key j seen from query p; −∞ for the future.
-        past = torch.arange(self._capacity - 1, -1, -1, device=self.device).float().sqrt()
-        distances = torch.cat([past, torch.full_like(past, torch.inf)])
-        slopes = -alibi_slopes(config.num_attention_heads).to(self.device)
-        self._fused = self._fused_step(fused, head, -slopes)
-        self._biases = (slopes[:, None] * distances).unflatten(0, (self._n_groups, -1))
-        # Row of the flat cache where (slot, kind, group) starts, kind being key or value:
-        # ((kind · S + slot) · G + group) · capacity
-        heads = torch.arange(2 * slots * self._n_groups, device=self.device) * self._capacity
-        self._first_rows = heads.view(2, slots, self._n_groups).transpose(0, 1).unsqueeze(1)
+        self._attention = AlibiAttention(
+            config.num_attention_heads,
+            groups=groups,
+            head_size=head_size,
+            capacity=self._cache.capacity,
+            device=self.device,
+        )
+        self._fused = self._fused_step(fused, head)
         self._graphs: StepGraphs | None = None
         self._prefill_graphs: PrefillGraphs | None = None
         self._prefill_rows = prefill_rows
@@ -132,11 +133,14 @@ class Step1Runner:
     @torch.inference_mode()
     def record_steps(self, record: Recorder) -> None:
         """From now on steps and prefill are replayed from records. No slot may be in use."""
-        keys = {"blocks": self._capacity // KEY_BLOCK_TOKENS, "block_tokens": KEY_BLOCK_TOKENS}
+        keys = {
+            "blocks": self._cache.capacity // KEY_BLOCK_TOKENS,
+            "block_tokens": KEY_BLOCK_TOKENS,
+        }
         slots = range(self._least_slots, self.slots + 1)
         self._graphs = StepGraphs(self._logits, record, self.device, slots=slots, **keys)
         if self._fused is not None:  # its kernels read as many keys as a chunk sees
-            keys = {"blocks": 1, "block_tokens": self._capacity}
+            keys = {"blocks": 1, "block_tokens": self._cache.capacity}
         if self._prefill_rows:
             self._prefill_graphs = PrefillGraphs(
                 self._prefilled, record, self.device, most_rows=self._prefill_rows, **keys
@@ -172,8 +176,8 @@ class Step1Runner:
             return
         positions = torch.arange(start, start + len(ids), device=self.device)
         window, n_keys = range(slot, slot + 1), self._n_keys(start + len(ids))
-        written = self._cache_rows(positions, self._first_rows[slot : slot + 1])
-        self._fill(tokens, positions, written, self._views(window, n_keys), n_keys)
+        written = self._cache.rows(positions, window)
+        self._fill(tokens, positions, written, self._cache.views(window, n_keys), n_keys)
 
     @torch.inference_mode()
     def step(
@@ -190,20 +194,17 @@ class Step1Runner:
         ids, places = torch.tensor([tokens, positions]).to(self.device)
         return self._logits(ids, places, window, self._n_keys(longest + 1))
 
-    @torch.inference_mode()
     def clear(self, slot: int) -> None:
         """Zero a slot's cache."""
-        self._cache[:, :, slot].zero_()
+        self._cache.clear(slot)
 
-    @torch.inference_mode()
     def saved(self, slot: int, n_tokens: int) -> Tensor:
         """A copy of a slot's first n keys and values: [layers, 2, G, n, head]."""
-        return self._cache[:, :, slot, :, :n_tokens].clone(memory_format=torch.contiguous_format)
+        return self._cache.saved(slot, n_tokens)
 
-    @torch.inference_mode()
     def restore(self, slot: int, saved: Tensor) -> None:
         """Put what `saved` gave at the start of a slot."""
-        self._cache[:, :, slot, :, : saved.shape[3]] = saved
+        self._cache.restore(slot, saved)
 
     @property
     def weight_bytes(self) -> int:
@@ -213,7 +214,7 @@ class Step1Runner:
     @property
     def cache_bytes(self) -> int:
         """Bytes of all slots' keys and values."""
-        return self._cache.nbytes
+        return self._cache.tensor.nbytes
 
     @property
     def device_bytes(self) -> int:
@@ -229,22 +230,19 @@ class Step1Runner:
     @property
     def token_bytes(self) -> int:
         """Bytes of one token's keys and values."""
-        layer = 2 * self._n_groups * self._head_size * self.dtype.itemsize
-        return layer * len(self._layers)
+        return self._cache.token_bytes
 
-    def _fused_step(
-        self, wanted: bool | None, head: Projection, slopes: Tensor
-    ) -> FusedStep | None:
+    def _fused_step(self, wanted: bool | None, head: Projection) -> FusedStep | None:
         """What runs all in few kernels, if that is wanted, or can be and nothing is said."""
         can = has_kernels(self.device) and self.dtype == torch.bfloat16
         if wanted or (wanted is None and can):
             from pipeline.stepaudio.llm.fused_step import FusedStep, StepSizes
 
-            groups, size = self._n_groups, self._head_size
-            sizes = StepSizes(self.slots, groups, size, self._capacity, self._eps)
+            cache, slopes = self._cache, self._attention.slopes
+            sizes = StepSizes(self.slots, cache.groups, cache.head_size, cache.capacity, self._eps)
             if wanted or sizes.fit:
                 logger.info("steps run in fused kernels")
-                tensors = (self._embedding, head, self._final_gain, self._cache, slopes)
+                tensors = (self._embedding, head, self._final_gain, cache.tensor, slopes)
                 return FusedStep(self._layers, *tensors, sizes)
         if self.device.type == "cuda":
             logger.info("steps run in separate kernels")
@@ -260,7 +258,6 @@ class Step1Runner:
             down=self._packed(mlp.down_proj),
             input_gain=self._gain(layer.input_layernorm, qkv),
             post_gain=self._gain(layer.post_attention_layernorm, gate_up),
-            rows=self._cache[index].view(-1, self._head_size),
         )
 
     def _gain(self, norm: nn.Module, following: Projection) -> Tensor:
@@ -282,7 +279,7 @@ class Step1Runner:
 
     def _n_keys(self, n_tokens: int) -> int:
         """How many keys to read of streams of up to n tokens."""
-        return max(KEY_BLOCK_TOKENS, _whole(n_tokens, self._key_step))
+        return max(KEY_BLOCK_TOKENS, whole_steps(n_tokens, self._key_step))
 
     def _logits(self, tokens: Tensor, positions: Tensor, window: range, n_keys: int) -> Tensor:
         if self._fused is not None:
@@ -291,9 +288,9 @@ class Step1Runner:
 
     def _hidden(self, tokens: Tensor, positions: Tensor, window: range, n_keys: int) -> Tensor:
         """T rows of each slot of `window` [B·T] → hidden states [B·T, D]; fills the cache."""
-        written = self._cache_rows(positions, self._first_rows[window.start : window.stop])
-        bias = self._bias(positions, len(window), n_keys)
-        views = self._views(window, n_keys)
+        written = self._cache.rows(positions, window)
+        bias = self._attention.bias(positions, len(window), n_keys)
+        views = self._cache.views(window, n_keys)
         return self._norm(self._run(self._layers, tokens, written, bias, views), self._final_gain)
 
     def _prefilled(self, tokens: Tensor, start: Tensor, slot: Tensor, n_keys: int) -> Tensor:
@@ -304,14 +301,9 @@ class Step1Runner:
         if self._fused is not None:
             return self._fused.prefill(self._layers, tokens, start, slot)
         places = torch.arange(len(tokens), device=self.device) + start
-        positions = places.clamp(max=self._capacity - 1)
-        written = self._cache_rows(positions, self._first_rows.index_select(0, slot))
-
-        def views(at: int) -> _Views:
-            keys, values = self._cache[at, :, :, :, :n_keys].index_select(1, slot)[:, 0]
-            return keys.transpose(1, 2), values.split(KEY_BLOCK_TOKENS, 1)
-
-        self._fill(tokens, positions, written, views, n_keys)
+        positions = places.clamp(max=self._cache.capacity - 1)
+        written = self._cache.rows(positions, slot)
+        self._fill(tokens, positions, written, self._cache.views(slot, n_keys), n_keys)
         return written
 
     def _fill(
@@ -319,17 +311,17 @@ class Step1Runner:
         tokens: Tensor,
         positions: Tensor,
         written: Tensor,
-        views: Callable[[int], _Views],
+        views: Callable[[int], Views],
         n_keys: int,
     ) -> None:
         """Run tokens of one slot through all layers, up to the last one's keys and values.
 
         Nothing reads what would come behind those.
         """
-        bias = self._bias(positions, 1, n_keys)
+        bias = self._attention.bias(positions, 1, n_keys)
         x = self._run(self._layers[:-1], tokens, written, bias, views)
         last = self._layers[-1]
-        self._write(last, last.qkv.product(self._norm(x, last.input_gain)), written)
+        self._cache.write(last.index, last.qkv.product(self._norm(x, last.input_gain)), written)
 
     def _run(
         self,
@@ -337,70 +329,19 @@ class Step1Runner:
         tokens: Tensor,
         written: Tensor,
         bias: Tensor,
-        views: Callable[[int], _Views],
+        views: Callable[[int], Views],
     ) -> Tensor:
         """The residual stream [B·T, D] after `layers`, which fill the cache's rows `written`."""
         x = functional.embedding(tokens, self._embedding)
         for layer in layers:
             qkv = layer.qkv.product(self._norm(x, layer.input_gain))
-            self._write(layer, qkv, written)
+            self._cache.write(layer.index, qkv, written)
             out, down = layer.out, layer.down
-            attended = self._attend(qkv, *views(layer.index), bias)
+            attended = self._attention(qkv, *views(layer.index), bias)
             x = torch.add(x, out.product(attended), alpha=out.scale)
             gate, up = layer.gate_up.product(self._norm(x, layer.post_gain)).chunk(2, -1)
             x = torch.add(x, down.product(functional.silu(gate).mul_(up)), alpha=down.scale)
         return x
-
-    def _write(self, layer: Layer, qkv: Tensor, written: Tensor) -> None:
-        """Keys and values of qkv [B·T, (heads + 2 · G) · head] into rows of the cache."""
-        kept = qkv[:, -2 * self._n_groups * self._head_size :]
-        layer.rows.index_copy_(0, written, kept.reshape(-1, self._head_size))
-
-    def _views(self, window: range, n_keys: int) -> Callable[[int], _Views]:
-        """The first `n_keys` keys and values of some slots, layer by layer."""
-        part = self._cache[:, :, window.start : window.stop, :, :n_keys]
-        keys, values = part.flatten(2, 3).unbind(1)
-        keys = keys.transpose(2, 3).unbind()
-        blocks = [block.unbind() for block in values.split(KEY_BLOCK_TOKENS, 2)]
-        return lambda at: (keys[at], [block[at] for block in blocks])
-
-    def _attend(self, qkv: Tensor, keys: Tensor, values: Sequence[Tensor], bias: Tensor) -> Tensor:
-        """Queries of qkv [B·T, …] over keys and values as `_views` gives them → [B·T, D].
-
-        bias float32 [B·G, T·R, keys]. A group's heads are rows against its one key head.
-        """
-        size, batch = self._head_size, len(keys) // self._n_groups
-        width = qkv.shape[-1] - 2 * self._n_groups * size
-        q = qkv[:, :width]
-        if len(qkv) > batch:  # one token a slot needs no reordering
-            n_heads = width // size // self._n_groups
-            q = q.reshape(batch, -1, self._n_groups, n_heads, size).transpose(1, 2)
-        q = q.reshape(batch * self._n_groups, -1, size)
-        weights = _scores(q, keys, bias).softmax(-1).to(qkv.dtype).split(KEY_BLOCK_TOKENS, -1)
-        out = torch.bmm(weights[0], values[0])
-        for weight, value in zip(weights[1:], values[1:], strict=True):
-            out = torch.baddbmm(out, weight, value)
-        if len(qkv) > batch:
-            out = out.view(batch, self._n_groups, len(qkv) // batch, -1).transpose(1, 2)
-        return out.reshape(len(qkv), width)
-
-    def _bias(self, positions: Tensor, batch: int, n_keys: int) -> Tensor:
-        """The one additive mask: −slope·√distance, −∞ for the future.
-
-        positions [B·T] → float32 [B·G, T·R, keys].
-        """
-        starts = self._capacity - 1 - positions
-        found = self._biases.unfold(2, n_keys, 1).transpose(1, 2)[:, starts]  # [G, B·T, R, keys]
-        if batch > 1:
-            found = found.unflatten(1, (batch, -1)).transpose(0, 1)
-        return found.reshape(batch * self._n_groups, -1, n_keys)
-
-    def _cache_rows(self, positions: Tensor, first_rows: Tensor) -> Tensor:
-        """Rows of the flat cache where each row's keys, then values, go: int64 (B·T · 2 · G,).
-
-        first_rows: the slots' own [B, 1, 2, G].
-        """
-        return (first_rows + positions.view(len(first_rows), -1, 1, 1)).flatten()
 
     def _norm(self, x: Tensor, gain: Tensor) -> Tensor:
         """RMS norm. On a CPU in float32 by √(‖x‖² + D·ε) as a hypotenuse: half as many calls."""
@@ -416,11 +357,11 @@ class Step1Runner:
         Kernels are chosen by shape, not by value, so random caches and tokens will do.
         """
         layers = self._layers
-        self._layers = list({_kernels(layer): layer for layer in reversed(layers)}.values())
+        self._layers = list({layer.kernels: layer for layer in reversed(layers)}.values())
         generator = torch.Generator().manual_seed(0)
-        longest = min(self._capacity, 2 * KEY_BLOCK_TOKENS) - 1
+        longest = min(self._cache.capacity, 2 * KEY_BLOCK_TOKENS) - 1
         for layer in self._layers:
-            filled = self._cache[layer.index, ..., : longest + 1, :]
+            filled = self._cache.tensor[layer.index, ..., : longest + 1, :]
             filled.copy_(torch.randn(filled.shape, generator=generator))
         tokens = torch.randint(len(self._embedding), (longest + 1,), generator=generator)
         positions = torch.randint(longest + 1, (self.slots,), generator=generator)
@@ -443,27 +384,10 @@ class Step1Runner:
             if keys_may_be_cut(keys, longest + 1, KEY_STEP_TOKENS):
                 self._key_step = KEY_STEP_TOKENS
             self._exact_chunks = exact_chunks(chunk, longest + 1)
-        self._cache.zero_()
+        self._cache.tensor.zero_()
         self._layers = layers
 
 
 def _empty(projection: nn.Linear) -> None:
     release_held(projection)
     projection.weight = nn.Parameter(projection.weight.new_empty(0), requires_grad=False)
-
-
-def _kernels(layer: Layer) -> tuple[str, ...]:
-    """Names of the functions that compute a layer's products."""
-    return tuple(projection.product.__qualname__ for projection in layer.products)
-
-
-def _scores(q: Tensor, keys: Tensor, bias: Tensor) -> Tensor:
-    """Biased float32 scores: q [N, rows, head], keys [N, head, keys], bias [N, rows, keys]."""
-    scale = q.shape[-1] ** -0.5
-    if q.dtype == torch.float32:
-        return torch.baddbmm(bias, q, keys, alpha=scale)
-    return torch.add(bias, torch.bmm(q, keys), alpha=scale)  # sums in float32
-
-
-def _whole(n_tokens: int, step: int) -> int:
-    return -(-n_tokens // step) * step
