@@ -47,6 +47,10 @@ class Section:
     def __post_init__(self) -> None:
         """Note where and of what commit this is."""
         self.origin = provenance(self.device)
+        command = str(self.origin["command"]).replace(str(self.path.parent), "OUT")
+        self.origin["command"] = command.replace(
+            "python -m load_tests.gpu.__main__", "load_tests/gpu/run"
+        )
         if self.commit:
             self.origin.update(commit=self.commit, dirty=False)
 
