@@ -39,8 +39,8 @@ format: setup ## let ruff rewrite what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-unit: setup ## the first tier of tests: no cluster, no golden data, on both cores
-	$(PYTEST) -n 2 --dist worksteal -m unit
+unit: setup ## the first tier of tests, but the slow: no cluster, no golden data, on both cores
+	$(PYTEST) -n 2 --dist worksteal -m "unit and not slow"
 
 parity: setup ## the second: our modules against golden data of the reference implementation
 	$(PYTEST) -m parity
@@ -51,7 +51,7 @@ serve: setup ## the third: a real service on a Ray cluster of its own, over HTTP
 chaos: setup ## the fourth: what kills processes, on clusters of their own
 	$(PYTEST) -m chaos
 
-fast: setup ## the tiers that need no cluster: unit, parity
+fast: setup ## the tiers that need no cluster, whole: unit with the slow, parity
 	$(PYTEST) -n 2 --dist worksteal -m "not serve and not chaos and not rehearsal"
 
 rehearsal: setup ## the GPU kit on a CPU, in an environment like the GPU machine's

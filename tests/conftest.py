@@ -9,6 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+# Torch's threads sleep at a barrier instead of spinning: beside another test's, a spinning thread
+# holds the core that the one it waits for needs. Read when torch is loaded, so before all imports.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import hypothesis
 import pytest
 

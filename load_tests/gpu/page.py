@@ -18,6 +18,7 @@ from load_tests.gpu.summary import AUDIO_RATE, FIRST_AUDIO, NOT_YET, between, so
 COMMAND = "python -m load_tests.gpu.table"
 TITLES = {
     "device": "The device",
+    "kernels": "Kernels compiled ahead",
     "llm": "The LLM",
     "vocoder": "The vocoder",
     "chain": "The whole chain in one process",

@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-ORDER = ("device", "llm", "vocoder", "chain", "beside", "tokenizer", "parity", "train")
+ORDER = (
+    *("device", "kernels", "llm", "vocoder", "chain"),
+    *("beside", "tokenizer", "parity", "train"),
+)
 # of a document: everything else is a fact of its section
 _COMMON = {
     *("section", "rehearsal", "commit", "dirty", "command", "date", "device", "took_s"),

@@ -123,13 +123,14 @@ async def test_a_paused_stream_can_be_cancelled_and_others_go_on(make_engine: Ma
 
 @pytest.mark.parametrize(
     "n_requests",
-    [500, pytest.param(10_000, marks=[pytest.mark.chaos, pytest.mark.timeout(3600)])],
+    [500, pytest.param(10_000, marks=pytest.mark.slow)],
 )
 async def test_random_joins_and_cancels_leak_nothing_and_leave_survivors_unchanged(
     make_engine: MakeEngine, n_requests: int
 ) -> None:
     slot_bytes = 2 * 2 * 2 * 8 * 4  # layers · (key, value) · groups · head · bytes: of a token
-    engine = make_engine(slots=5, queue_size=n_requests, prefix_cache_bytes=300 * slot_bytes)
+    # paused streams only wait, so many of them at once
+    engine = make_engine(slots=12, queue_size=n_requests, prefix_cache_bytes=300 * slot_bytes)
     expected = [await collect(engine.stream(*voiced(seed))) for seed in range(8)]
     rng = random.Random(0)  # noqa: S311
     n_cancelled = n_survived = 0
@@ -155,7 +156,7 @@ async def test_random_joins_and_cancels_leak_nothing_and_leave_survivors_unchang
     running: set[asyncio.Task[None]] = set()
     for index in range(n_requests):
         running.add(asyncio.create_task(join(index)))
-        if len(running) >= 12:
+        if len(running) >= 30:
             done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,14 @@ def small_model(
         for parameter in model.parameters():
             parameter.copy_(parameter.bfloat16().float())
     return model
+
+
+@pytest.fixture(autouse=True)
+def same_threads_after() -> Iterator[None]:
+    """A test that sets the number of torch's threads sets it for itself alone."""
+    n_threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(n_threads)
 
 
 def audio_vocabulary(model: Step1ForCausalLM) -> AudioVocabulary:
