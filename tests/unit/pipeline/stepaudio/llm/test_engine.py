@@ -435,7 +435,7 @@ async def test_an_engine_whose_device_is_lost_is_unhealthy_at_once(
 
 @pytest.mark.parametrize(
     "n_requests",
-    [500, pytest.param(10_000, marks=pytest.mark.slow)],
+    [500, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])],
 )
 async def test_random_joins_and_cancels_leak_nothing_and_leave_survivors_unchanged(
     make_engine: MakeEngine, n_requests: int
