@@ -1,4 +1,5 @@
-# pyright: basic
+# pyright: basic, reportCallIssue=false, reportArgumentType=false
+# Triton launches kernels with keywords of its own and marks its integers as constexpr.
 """Triton kernels of a chunk of prefill, the products apart: attention, and what fills the cache.
 
 Imported only where Triton is there. Slot and place are read on the device, so a recorded launch

@@ -15,7 +15,7 @@ from load_tests.gpu.tokenizer import measure
 from pipeline.stepaudio.tokenizer.voice_encoder import SPEAKER_MODEL, SPEECH_TOKENIZER
 from tests.unit.load_tests.gpu_sections import rehearsed, written
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.slow]
 
 
 @pytest.fixture

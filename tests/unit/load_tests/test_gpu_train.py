@@ -14,7 +14,7 @@ from load_tests.gpu.train import _step_s, _Subject, measure_training
 from pipeline.errors import ConfigError
 from tests.unit.load_tests.gpu_sections import rehearsed, written
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.slow]
 
 
 @pytest.fixture

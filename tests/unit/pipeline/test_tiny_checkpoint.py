@@ -107,6 +107,7 @@ def _pitch_hz(samples: np.ndarray) -> float:
     return float(np.median(pitches))
 
 
+@pytest.mark.slow
 def test_a_long_text_is_said_whole_and_without_a_click(speaking: LocalPipeline) -> None:
     """As long as its sentences one by one, which meet in silence."""
     apart = [spoken(speaking, "bruno", 3, text) for text in SENTENCES]

@@ -152,6 +152,7 @@ def refusals(path: Path) -> list[str]:
     return []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [None, "x", -1, {"a": 1}], ids=repr)
 def test_a_wrong_value_anywhere_is_sentences(value, tmp_path):
     """Either the place may have that value, or the lint says so: it never fails itself."""

@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.slow]
 # Sections of the test's own, run as the kit runs its own; in a process apart, since they are
 # forked, which a test runner with threads should not be.
 DRIVE = """

@@ -75,6 +75,7 @@ def answer(python: Path, code: str, names: Iterable[str]) -> set[str]:
     return set(json.loads(done.stdout))
 
 
+@pytest.mark.slow
 def test_kit_and_model_path_import_on_the_machine(stand_in: Path):
     loaded = answer(stand_in, IMPORT_ALL, kit_modules())
     assert not loaded & {"ray", "fastapi", "starlette", "pydantic", "s3fs", "av"}

@@ -243,6 +243,7 @@ def test_an_unknown_suffix_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_streams_that_are_dropped_leave_nothing() -> None:
     files = len(list(Path("/proc/self/fd").iterdir()))
     memory = Path("/proc/self/statm").read_text().split()[1]

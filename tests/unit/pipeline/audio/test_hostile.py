@@ -67,6 +67,7 @@ def test_what_is_decoded_can_be_conditioned(cases: dict[str, Case]) -> None:
         assert 0 < read.clip.duration_s <= LIMITS.max_duration_s, name
 
 
+@pytest.mark.slow
 def test_a_thousand_hostile_uploads_leave_nothing_behind(cases: dict[str, Case]) -> None:
     honest = wav(tone(16_000, 1), 16_000)
     before = decode_clip(honest).digest

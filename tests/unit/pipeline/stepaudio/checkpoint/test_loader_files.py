@@ -71,6 +71,7 @@ def test_transformers_reads_the_configs(layout: CheckpointLayout) -> None:
     assert (ours.temperature, ours.top_p, ours.top_k) == theirs == (0.7, 1.0, 50)
 
 
+@pytest.mark.slow
 def test_funasr_reads_the_paraformer_directory() -> None:
     """In a process of its own: importing the whole package takes seconds, prints and warns."""
     layout = CheckpointLayout.at(PACKAGED_TINY)

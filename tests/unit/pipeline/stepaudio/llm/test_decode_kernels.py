@@ -28,7 +28,7 @@ from pipeline.stepaudio.llm.product_kernels import (
     row_product,
 )
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.slow]
 
 EPS = 1e-5
 N_TOKENS = 120

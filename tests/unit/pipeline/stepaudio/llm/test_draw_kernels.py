@@ -11,7 +11,7 @@ import torch
 from pipeline.stepaudio.llm.sampling import AudioVocabulary, DrawRow, Sampler
 from tests.unit.pipeline.stepaudio.llm.kernels import DEVICE
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.slow]
 
 VOCABULARY = AudioVocabulary(audio_base=100, stop_id=3)
 STOP = VOCABULARY.stop

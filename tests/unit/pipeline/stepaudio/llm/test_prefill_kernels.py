@@ -19,7 +19,7 @@ from tests.unit.pipeline.stepaudio.llm.test_runner import audio_vocabulary, smal
 pytest.importorskip("triton")
 from pipeline.stepaudio.llm.prefill_kernels import ChunkAttention
 
-pytestmark = [pytest.mark.unit, pytest.mark.usefixtures(poison.__name__)]
+pytestmark = [pytest.mark.unit, pytest.mark.slow, pytest.mark.usefixtures(poison.__name__)]
 
 N_TOKENS = 120
 GROUPS, HEADS, HEAD, CAPACITY, SLOT = 1, 12, 16, 1280, 1

@@ -82,7 +82,14 @@ def test_slots_give_the_logits_of_the_plain_form(size: str, *, is_rounded: bool)
         assert (logits[0] - plain[position, rows]).abs().max() < 1e-4
 
 
-@pytest.mark.parametrize(("n_threads", "is_rounded"), [(2, False), (2, True), (1, True)])
+@pytest.mark.parametrize(
+    ("n_threads", "is_rounded"),
+    [
+        pytest.param(2, False, marks=pytest.mark.slow),
+        pytest.param(2, True, marks=pytest.mark.slow),
+        (1, True),
+    ],
+)
 @pytest.mark.parametrize("size", SIZES)
 def test_a_row_is_bitwise_the_same_alone_and_in_every_batch_and_slot(
     size: str, n_threads: int, *, is_rounded: bool

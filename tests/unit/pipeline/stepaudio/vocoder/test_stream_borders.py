@@ -29,7 +29,7 @@ from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
 from pipeline.voice_list import load_voices
 from tests.vocoder_files import golden_yaml, make_ids, make_voice, token_stream, write_vocoder
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.slow]
 
 N_STREAMS = 100
 GROUP_SAMPLES = 2880
