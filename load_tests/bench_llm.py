@@ -26,7 +26,7 @@ import torch
 from load_tests.energy import Meter, energy_meter
 from load_tests.llm_arrivals import measure_arrivals
 from load_tests.llm_baselines import Prompts, TransformersStep1, generate, generate_batch
-from load_tests.llm_bench import Bench
+from load_tests.llm_bench import Bench, random_step1
 from load_tests.provenance import provenance
 from pipeline.contracts import Sampling
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
@@ -324,16 +324,9 @@ def read_model(options: argparse.Namespace) -> tuple[Step1ForCausalLM, AudioVoca
         names += ("num_attention_groups", "num_hidden_layers")
         fields = dict(zip(names, map(int, options.shape.split(",")), strict=True))
     config = Step1Config(**fields)
-    torch.manual_seed(0)
-    with torch.device(options.device):
-        torch.set_default_dtype(dtype)
-        model = Step1ForCausalLM(config)
-        torch.set_default_dtype(torch.float32)
-        for name, parameter in model.named_parameters():
-            if not name.endswith("norm.weight"):
-                torch.nn.init.normal_(parameter, std=0.02)
+    model = random_step1(config, options.device, dtype)
     audio_base = config.vocab_size - AUDIO_TOKENS
-    return model.eval().requires_grad_(False), AudioVocabulary(audio_base, stop_id=3)
+    return model, AudioVocabulary(audio_base, stop_id=3)
 
 
 def main() -> int:

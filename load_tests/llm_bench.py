@@ -12,8 +12,21 @@ import torch
 
 from load_tests.llm_baselines import Prompts
 from pipeline.stepaudio.llm.engine import AudioVocabulary, Engine
-from pipeline.stepaudio.llm.step1 import Step1ForCausalLM
+from pipeline.stepaudio.llm.step1 import Step1Config, Step1ForCausalLM
 from pipeline.stepaudio.tokens import AUDIO_TOKENS, GROUP_TOKENS
+
+
+def random_step1(config: Step1Config, device: str, dtype: torch.dtype) -> Step1ForCausalLM:
+    """A model of these sizes with seeded random weights."""
+    torch.manual_seed(0)
+    with torch.device(device):
+        torch.set_default_dtype(dtype)
+        model = Step1ForCausalLM(config)
+        torch.set_default_dtype(torch.float32)
+        for name, parameter in model.named_parameters():
+            if not name.endswith("norm.weight"):
+                torch.nn.init.normal_(parameter, std=0.02)
+    return model.eval().requires_grad_(False)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from load_tests.bench_llm import WARP, ours
-from load_tests.gpu.llm import random_step1, vocabulary
+from load_tests.gpu.llm import model_of, vocabulary
 from load_tests.gpu.section import Section
 from load_tests.llm_baselines import TransformersStep1, generate, generate_batch
 from load_tests.llm_bench import Bench
@@ -19,7 +19,7 @@ ALONE, TOGETHER = (1, 8), (1, 8, 32)
 def measure(section: Section) -> None:
     """Fill the section."""
     bench = Bench(
-        model=random_step1(section),
+        model=model_of(section),
         vocabulary=vocabulary(section),
         batches=[],
         n_tokens=TOKENS if section.is_cuda else section.sizes.tokens,

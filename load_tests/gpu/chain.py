@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from load_tests.energy import energy_meter
-from load_tests.gpu.llm import random_step1, vocabulary
+from load_tests.gpu.llm import model_of, vocabulary
 from load_tests.gpu.section import Section
 from load_tests.gpu.vocoder import decoder_of, write_vocoder_files
 from load_tests.llm_bench import Bench
@@ -55,7 +55,7 @@ def measure(section: Section) -> None:
     torch.backends.cuda.matmul.allow_tf32 = section.is_cuda
     torch.backends.cudnn.allow_tf32 = section.is_cuda
     bench = Bench(
-        model=random_step1(section),
+        model=model_of(section),
         vocabulary=vocabulary(section),
         batches=[],
         n_tokens=section.sizes.groups * GROUP_TOKENS,

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from load_tests.bench_llm import copy_bandwidth, draw, first_token, measure_join, ours
+from load_tests.bench_llm import draw, first_token, measure_join, ours
 from load_tests.energy import energy_meter
-from load_tests.gpu.device import synchronize, timed_s
+from load_tests.gpu.device import copy_row, synchronize, timed_s
 from load_tests.gpu.profile import kernel_table
 from load_tests.gpu.section import Section
-from load_tests.llm_bench import Bench
+from load_tests.llm_bench import Bench, random_step1
 from load_tests.report import Row
 from pipeline.contracts import Sampling
 from pipeline.stepaudio.llm.engine import AudioVocabulary, Engine
@@ -34,7 +34,7 @@ AWQ = "int4 as AWQ checkpoints hold it"
 def measure(section: Section) -> None:
     """Fill the section."""
     bench = Bench(
-        model=random_step1(section),
+        model=model_of(section),
         vocabulary=vocabulary(section),
         batches=list(section.sizes.batches),
         n_tokens=section.sizes.tokens,
@@ -44,7 +44,7 @@ def measure(section: Section) -> None:
         is_tiny=section.sizes.is_rehearsal,
         context_tokens=section.sizes.context_tokens,
     )
-    copied = copy_bandwidth(bench.model.device)
+    copied = copy_row(section).value * 1e9
     section.add(Row("copy bandwidth", copied / 1e9, "GB/s", better="higher"))
     section.part("agreement", lambda: agreement_rows(section, bench), 8)
     for n in bench.batches:
@@ -57,18 +57,10 @@ def measure(section: Section) -> None:
     section.part("without graphs and fused kernels", lambda: plain_rows(section, bench), 10)
 
 
-def random_step1(section: Section) -> Step1ForCausalLM:
+def model_of(section: Section) -> Step1ForCausalLM:
     """Random weights at the section's shape: bfloat16 on a GPU, float32 on a CPU."""
     dtype = torch.bfloat16 if section.is_cuda else torch.float32
-    torch.manual_seed(0)
-    with torch.device(section.device):
-        torch.set_default_dtype(dtype)
-        model = Step1ForCausalLM(Step1Config(**section.sizes.llm))
-        torch.set_default_dtype(torch.float32)
-        for name, parameter in model.named_parameters():
-            if not name.endswith("norm.weight"):
-                torch.nn.init.normal_(parameter, std=0.02)
-    return model.eval().requires_grad_(False)
+    return random_step1(Step1Config(**section.sizes.llm), section.device, dtype)
 
 
 def vocabulary(section: Section) -> AudioVocabulary:

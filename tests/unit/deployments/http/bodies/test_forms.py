@@ -6,10 +6,9 @@ import base64
 import json
 
 import pytest
-import pytest_asyncio
 
 from pipeline.contracts import Mode
-from tests.http_app import CLIP, SAID, HttpApp, error_of, http_app
+from tests.http_app import CLIP, SAID, HttpApp, error_of
 from tests.unit.deployments.http.bodies.sent import (
     ENCODED,
     FORM,
@@ -22,12 +21,6 @@ from tests.unit.deployments.http.bodies.sent import (
 )
 
 pytestmark = [pytest.mark.unit, pytest.mark.asyncio(loop_scope="module")]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def app():
-    async with http_app() as made:
-        yield made
 
 
 class TestForms:

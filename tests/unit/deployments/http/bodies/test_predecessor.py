@@ -6,13 +6,12 @@ import base64
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from deployments.config.settings import load_settings
 from deployments.http.model_names import ModelNames
 from pipeline.contracts import Mode
 from pipeline.errors import UnsupportedError
-from tests.http_app import CLIP, SAID, HttpApp, error_of, http_app
+from tests.http_app import CLIP, SAID, HttpApp, error_of
 
 pytestmark = [pytest.mark.unit, pytest.mark.asyncio(loop_scope="module")]
 ENCODED = base64.b64encode(CLIP).decode()
@@ -21,12 +20,6 @@ EDITS = [
     ("emotion", "happy"), ("emotion", "Remove"), ("style", "whisper"), ("style", "act coy"),
     ("speed", "faster"), ("speed", "more slower"), ("denoise", None), ("vad", ""),
 ]  # fmt: skip
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def app():
-    async with http_app() as made:
-        yield made
 
 
 def step(**fields: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import torch
 
 from pipeline.stepaudio.llm.runner import Step1Runner
 from pipeline.stepaudio.recording import Replay
+from tests.replay import run_again
 from tests.unit.pipeline.stepaudio.llm.test_runner import audio_vocabulary, small_model
 
 pytestmark = pytest.mark.unit
@@ -31,11 +32,6 @@ def _runners() -> tuple[Step1Runner, Step1Runner]:
     )
     recorded.record_steps(run_again)
     return direct, recorded
-
-
-def run_again(run: Replay) -> Replay:
-    run()
-    return run
 
 
 def prompt(n_tokens: int, seed: int = 0) -> np.ndarray:

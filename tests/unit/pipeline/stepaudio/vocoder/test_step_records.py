@@ -19,7 +19,6 @@ from torch import Tensor
 from pipeline.contracts import VoicePrompt
 from pipeline.stepaudio import tokens
 from pipeline.stepaudio.config import VocoderConfig
-from pipeline.stepaudio.recording import Replay
 from pipeline.stepaudio.vocoder import step_records, wave_decoder
 from pipeline.stepaudio.vocoder.flow import Flow, FlowCache, Schedule, stretch_mel
 from pipeline.stepaudio.vocoder.flow_batch import StreamChunk, inference_chunks
@@ -40,6 +39,7 @@ from pipeline.stepaudio.vocoder.slab import (
 )
 from pipeline.stepaudio.vocoder.step_records import StepRecords
 from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
+from tests.replay import run_again
 from tests.vocoder_files import (
     SMALL_YAML,
     join,
@@ -73,11 +73,6 @@ def _inference() -> Iterator[None]:
     with torch.inference_mode():
         yield
     torch.set_num_threads(n_threads)
-
-
-def run_again(run: Replay) -> Replay:
-    run()
-    return run
 
 
 @dataclass
