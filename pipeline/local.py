@@ -34,7 +34,7 @@ THREADS = 2
 
 @dataclass(frozen=True, slots=True)
 class OneStream:
-    """Engine settings for a single stream in this process; see pipeline.stepaudio.llm.engine."""
+    """Engine settings for a single stream in this process; see llm.engine.engine."""
 
     device: str
     threads: int = THREADS
@@ -79,7 +79,7 @@ class LocalPipeline:
     def __init__(self, model: str, device: str = "cpu") -> None:
         """Raises CheckpointError when the checkpoint cannot be used."""
         from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
-        from pipeline.stepaudio.llm.loading import load_engine
+        from pipeline.stepaudio.llm.engine.loading import load_engine
         from pipeline.stepaudio.tokenizer.voice_encoder import StepVoiceEncoder
         from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
 

@@ -14,8 +14,8 @@ from pipeline.contracts import TokenChunk, VoicePrompt
 from pipeline.stepaudio import tokens
 from pipeline.stepaudio.config import VocoderConfig
 from pipeline.stepaudio.parity.golden import fill
-from pipeline.stepaudio.vocoder.flow import Flow
-from pipeline.stepaudio.vocoder.hift import Hift
+from pipeline.stepaudio.vocoder.flow.flow import Flow
+from pipeline.stepaudio.vocoder.hift.generator import Hift
 
 SMALL_YAML = """\
 # as the official file: classes named by tags, values by reference

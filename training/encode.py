@@ -19,11 +19,11 @@ from pipeline.stepaudio.tokenizer.semantic import SemanticTokenizer
 from pipeline.stepaudio.tokenizer.speaker import SpeakerEncoder
 from pipeline.stepaudio.tokens import interleave
 from training.config import Recipe
-from training.corpus import TOKENIZER_RATE_HZ, Clip, load_corpus
 from training.export_encoders import export_speaker_model, export_tokenizers
-from training.mels import to_float
 from training.progress import progress
-from training.streams import PEAK
+from training.speech.corpus import TOKENIZER_RATE_HZ, Clip, load_corpus
+from training.speech.mels import to_float
+from training.speech.streams import PEAK
 
 EMBEDDED_SPLITS = ("train", "val", "held")
 ENCODED_SPLITS = (*EMBEDDED_SPLITS, "more")  # the LLM sees no embedding

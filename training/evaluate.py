@@ -27,12 +27,12 @@ from numpy.typing import NDArray
 from pipeline.contracts import Sampling, SpeechRequest
 from pipeline.local import LocalPipeline, _say
 from training.config import DEFAULT_CONFIG, Recipe, load_recipe
-from training.corpus import RATE_HZ, Corpus, load_corpus
-from training.judge import errors, load_judge, phone_ids
-from training.linguistic_tokenizer import voice_medians_hz
-from training.listening import Listener, Trial, audio, read_wav, wav_bytes
-from training.memory import peak_memory
+from training.judging.listening import Listener, Trial, audio, read_wav, wav_bytes
+from training.judging.memory import peak_memory
+from training.judging.phoneme_judge import errors, load_judge, phone_ids
+from training.models.linguistic_tokenizer import voice_medians_hz
 from training.progress import progress
+from training.speech.corpus import RATE_HZ, Corpus, load_corpus
 
 SHORT_WORDS = 8  # texts up to here are one class, longer ones the other
 CLIPPED_AT, CLIPPED_SHARE = 0.98, 1e-3
@@ -316,8 +316,8 @@ def _speaking(model: str, url: str | None) -> Iterator[Speak]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse, run, write `evaluation.json` and the plots, print the table."""
-    from training.copy_synthesis import judge_copies
-    from training.report import markdown, plot_all
+    from training.judging.copy_synthesis import judge_copies
+    from training.judging.report import markdown, plot_all
 
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
     parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG)

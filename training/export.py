@@ -1,5 +1,5 @@
 # pyright: basic
-"""Stage `export`: trained parts → a checkpoint directory in the official layout. Knows no training.
+"""Stage `export`: trained parts → a checkpoint directory in the official layout.
 
 Parts are written as they are finished, since later stages use the files of earlier ones.
 """
@@ -20,13 +20,13 @@ from pipeline.stepaudio.layout import SINGLE_SHARD
 from pipeline.text.phonemes import FRONT_END_NAME
 from training.config import Recipe
 from training.export_encoders import export_layout, export_speaker_model, export_tokenizers
-from training.flow import load_flow
-from training.hift import load_hift
-from training.lm import load_llm
-from training.sizes import SIZES, cosyvoice_yaml
-from training.text_tokenizer import tokenizer_model
+from training.models.flow import load_flow
+from training.models.hift import load_hift
+from training.models.llm import load_llm
+from training.models.sizes import SIZES, cosyvoice_yaml
+from training.models.text_tokenizer import tokenizer_model
 
-LONGEST_PASSAGE_S = 8.0  # about the longest that the LLM was trained to say, see training.lm
+LONGEST_PASSAGE_S = 8.0  # about the longest that the LLM was trained to say
 
 
 def export_llm(recipe: Recipe) -> None:

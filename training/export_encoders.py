@@ -11,9 +11,9 @@ import torch
 from pipeline.stepaudio.layout import CheckpointLayout
 from pipeline.stepaudio.tokens import VQ02_CODES
 from training.config import Recipe
-from training.linguistic_tokenizer import load_linguistic, paraformer_yaml
-from training.semantic_tokenizer import export_semantic, load_semantic
-from training.speaker_encoder import export_speaker, load_speaker
+from training.models.linguistic_tokenizer import load_linguistic, paraformer_yaml
+from training.models.semantic_tokenizer import export_semantic, load_semantic
+from training.models.speaker_encoder import export_speaker, load_speaker
 
 FAR = 1e4  # where codebook rows lie that no frame is near to
 

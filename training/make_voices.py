@@ -15,8 +15,8 @@ import numpy as np
 from pipeline.text.espeak import Espeak
 from pipeline.voice_list import VOICES_DIR
 from training.config import Recipe
-from training.corpus import f0_of_rate, speakers_of
-from training.voices import write_voices
+from training.speech.corpus import f0_of_rate, speakers_of
+from training.speech.voices import write_voices
 
 LICENCE = "Synthesised by us with espeak-ng 1.52 (see README.md); free to use for any purpose."
 PEAK = 0.5

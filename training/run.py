@@ -1,8 +1,6 @@
 # pyright: basic
 """The recipe's command: `python -m training.run --stage NAME` or `--stage all`.
 
-Knows the stages' order, not their content.
-
 A stage that is done is kept; one that was interrupted goes on where it was.
 """
 
@@ -20,17 +18,17 @@ from training.loop import is_done
 
 # stage → module and function; heavy modules load when their stage runs
 _FUNCTIONS = {
-    "corpus": ("corpus", "make_corpus"),
-    "judge": ("judge", "train_judge"),
-    "vq06": ("semantic_tokenizer", "train_semantic"),
-    "vq02": ("linguistic_tokenizer", "train_linguistic"),
+    "corpus": ("speech.corpus", "make_corpus"),
+    "judge": ("judging.phoneme_judge", "train_judge"),
+    "vq06": ("models.semantic_tokenizer", "train_semantic"),
+    "vq02": ("models.linguistic_tokenizer", "train_linguistic"),
     "tokens": ("encode", "encode_tokens"),
-    "llm": ("lm", "train_llm"),
-    "speaker": ("speaker_encoder", "train_speaker"),
+    "llm": ("models.llm", "train_llm"),
+    "speaker": ("models.speaker_encoder", "train_speaker"),
     "embeddings": ("encode", "encode_speakers"),
-    "f0": ("hift", "train_f0"),
-    "flow": ("flow", "train_flow"),
-    "hift": ("hift", "train_hift"),
+    "f0": ("models.hift", "train_f0"),
+    "flow": ("models.flow", "train_flow"),
+    "hift": ("models.hift", "train_hift"),
     "voices": ("make_voices", "make_voices"),
     "export": ("export", "export_all"),
 }

@@ -23,7 +23,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from training.judge import errors
+from training.judging.phoneme_judge import errors
 
 RATE_HZ = 16_000  # what both judges hear
 WHISPER_SHA256 = "905e5bf8336bcc625ba4e33498d675a4b935504118c594d868c36e91a60c1a57"

@@ -22,7 +22,7 @@ from deployments.telemetry.transfers import Stamped, stamped
 from pipeline.contracts import Int32Array, Sampling, TokenChunk
 from pipeline.errors import CheckpointError, StageTimeoutError
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
-from pipeline.stepaudio.llm.credit import TokenCredit
+from pipeline.stepaudio.llm.engine.credit import TokenCredit
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class LLMReplica:
     """
 
     def __init__(self, settings: Settings, variant: str) -> None:
-        from pipeline.stepaudio.llm.loading import load_engine
+        from pipeline.stepaudio.llm.engine.loading import load_engine
 
         adopt_serve_logging()
         model, share = settings.llm_of(variant)

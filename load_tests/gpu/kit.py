@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from load_tests.gpu.section import Section
+from load_tests.gpu.sections.section import Section
 from load_tests.gpu.sizes import FULL, REHEARSAL
 
 # name → (module of this folder, seconds at most); by worth
@@ -74,7 +74,7 @@ def run_sections(names: Sequence[str], plan: Plan) -> int:
 
 def _import_all(names: Sequence[str]) -> None:
     """Once for all sections. One that cannot be imported says so itself, in its own results."""
-    for module in ("torch._inductor", *(f"load_tests.gpu.{name}" for name in names)):
+    for module in ("torch._inductor", *(f"load_tests.gpu.sections.{name}" for name in names)):
         with suppress(Exception):  # the profiler imports the first, for some seconds
             importlib.import_module(module)
     assert not torch.cuda.is_initialized(), "a process that has used the GPU cannot be forked"
@@ -136,7 +136,7 @@ def _run_here(name: str, plan: Plan, path: Path, deadline_s: float) -> None:
 def _measure(section: Section, plan: Plan) -> None:
     if plan.planted == section.name:
         raise RuntimeError("planted, to see that the other sections still run")
-    module = importlib.import_module(f"load_tests.gpu.{section.name}")
+    module = importlib.import_module(f"load_tests.gpu.sections.{section.name}")
     if section.name == "train":
         module.measure_training(section, plan.train, plan.train_minutes)
     else:

@@ -12,12 +12,12 @@ import difflib
 import sys
 from pathlib import Path
 
-from load_tests.gpu.lines import Service
-from load_tests.gpu.outlook import Outlook
-from load_tests.gpu.page import COMMAND, page
-from load_tests.gpu.peers import Peers
-from load_tests.gpu.projection import Hardware
-from load_tests.gpu.results import Results
+from load_tests.gpu.report.lines import Service
+from load_tests.gpu.report.outlook import Outlook
+from load_tests.gpu.report.page import COMMAND, page
+from load_tests.gpu.report.peers import Peers
+from load_tests.gpu.report.projection import Hardware
+from load_tests.gpu.report.results import Results
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "load_tests/results"

@@ -29,8 +29,8 @@ from pipeline.stepaudio.parity.run import run_parity
 from pipeline.stepaudio.parity.vocoder import FlowInputs
 from pipeline.stepaudio.tokenizer import features
 from pipeline.stepaudio.tokenizer.linguistic import LinguisticEncoder, nearest_codes
-from pipeline.stepaudio.vocoder.flow import DEFAULT_STEPS, Flow
-from pipeline.stepaudio.vocoder.hift import Hift
+from pipeline.stepaudio.vocoder.flow.flow import DEFAULT_STEPS, Flow
+from pipeline.stepaudio.vocoder.hift.generator import Hift
 from pipeline.voice_list import load_voices
 
 HERE = Path(__file__).resolve().parent

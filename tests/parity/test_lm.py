@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.contracts import Sampling
-from pipeline.stepaudio.llm.engine import Engine
+from pipeline.stepaudio.llm.engine.engine import Engine
 from pipeline.stepaudio.llm.sampling import AudioVocabulary
 from pipeline.stepaudio.parity.lm import check_lm, check_prompts, golden_model
 from tests.conftest import ROOT

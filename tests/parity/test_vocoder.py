@@ -13,7 +13,7 @@ import torch
 from pipeline.stepaudio.config import VocoderConfig
 from pipeline.stepaudio.parity.golden import fill
 from pipeline.stepaudio.parity.vocoder import check_vocoder, largest_difference
-from pipeline.stepaudio.vocoder.hift import Hift
+from pipeline.stepaudio.vocoder.hift.generator import Hift
 
 pytestmark = pytest.mark.parity
 

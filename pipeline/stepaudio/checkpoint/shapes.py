@@ -14,8 +14,8 @@ from torch import nn
 
 from pipeline.stepaudio.config import VocoderConfig
 from pipeline.stepaudio.llm.step1 import Step1Config, Step1ForCausalLM
-from pipeline.stepaudio.vocoder.flow import Flow
-from pipeline.stepaudio.vocoder.hift import Hift
+from pipeline.stepaudio.vocoder.flow.flow import Flow
+from pipeline.stepaudio.vocoder.hift.generator import Hift
 
 Shapes = dict[str, tuple[int, ...]]
 

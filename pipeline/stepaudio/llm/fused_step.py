@@ -18,10 +18,9 @@ from torch import Tensor
 from torch.nn import functional
 from triton.runtime.errors import OutOfResources
 
-from pipeline.stepaudio.llm.decode_kernels import Attention, norm, silu_mul
-from pipeline.stepaudio.llm.layer import Layer
-from pipeline.stepaudio.llm.prefill_kernels import ChunkAttention
-from pipeline.stepaudio.llm.product_kernels import (
+from pipeline.stepaudio.llm.kernels.decode import Attention, norm, silu_mul
+from pipeline.stepaudio.llm.kernels.prefill import ChunkAttention
+from pipeline.stepaudio.llm.kernels.product import (
     BATCH_TILINGS,
     MOST_ROWS,
     ROW_TILINGS,
@@ -29,6 +28,7 @@ from pipeline.stepaudio.llm.product_kernels import (
     batch_product,
     row_product,
 )
+from pipeline.stepaudio.llm.layer import Layer
 from pipeline.stepaudio.llm.projection import Projection
 
 logger = logging.getLogger(__name__)

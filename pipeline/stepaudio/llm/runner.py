@@ -19,7 +19,7 @@ from pipeline.contracts import Int32Array
 from pipeline.errors import CheckpointError
 from pipeline.stepaudio.llm.attention import AlibiAttention
 from pipeline.stepaudio.llm.exactness import exact_batch, exact_chunks, keys_may_be_cut
-from pipeline.stepaudio.llm.fused import has_kernels
+from pipeline.stepaudio.llm.kernels.available import has_kernels
 from pipeline.stepaudio.llm.kv_cache import (
     KEY_BLOCK_TOKENS,
     KEY_STEP_TOKENS,

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pipeline.contracts import Int32Array, Sampling, Warping
 from pipeline.errors import UnsupportedError
-from pipeline.stepaudio.llm.fused import has_kernels
+from pipeline.stepaudio.llm.kernels.available import has_kernels
 from pipeline.stepaudio.tokens import AUDIO_TOKENS, GROUP_TOKENS, VQ02_CODES, is_vq02_position
 
 _SEED_MASK = 2**64 - 1
@@ -175,7 +175,7 @@ class Sampler:
         self._device = device
         self._fused: Callable[[Tensor, Sequence[Sequence[float]]], list[int]] | None = None
         if has_kernels(device) if fused is None else fused:
-            from pipeline.stepaudio.llm.draw_kernels import DrawKernel
+            from pipeline.stepaudio.llm.kernels.draw import DrawKernel
 
             self._fused = DrawKernel(self._masks)
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from pipeline.stepaudio import tokens
 from pipeline.stepaudio.config import VocoderConfig
 from pipeline.stepaudio.parity.golden import Check, fill
-from pipeline.stepaudio.vocoder.flow import DEFAULT_STEPS, Flow, Schedule, stretch_mel
-from pipeline.stepaudio.vocoder.hift import Hift
+from pipeline.stepaudio.vocoder.flow.flow import DEFAULT_STEPS, Flow, Schedule, stretch_mel
+from pipeline.stepaudio.vocoder.hift.generator import Hift
 
 HIDDEN_TOLERANCE = 1e-4
 MEL_TOLERANCE = 1e-3

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from pipeline.stepaudio.recording import Recorder, Replay
-from pipeline.stepaudio.vocoder.fixed_fourier import FixedFourier
-from pipeline.stepaudio.vocoder.hift import Hift
-from pipeline.stepaudio.vocoder.hift_stream import (
+from pipeline.stepaudio.vocoder.hift.fourier import FixedFourier
+from pipeline.stepaudio.vocoder.hift.generator import Hift
+from pipeline.stepaudio.vocoder.hift.stream import (
     CONTEXT_FRAMES,
     FADE_FRAMES,
     HELD_FRAMES,

@@ -20,9 +20,9 @@ from pipeline.errors import AudioError, CheckpointError, StageError
 from pipeline.stepaudio import tokens as audio_tokens
 from pipeline.stepaudio.config import MEL_PER_ROW, MEL_RATE_HZ, OUTPUT_RATE_HZ, VocoderConfig
 from pipeline.stepaudio.recording import Recorder
-from pipeline.stepaudio.vocoder.flow import Flow, stretch_mel
-from pipeline.stepaudio.vocoder.flow_batch import WholeUtterance, inference_batch
-from pipeline.stepaudio.vocoder.hift import Hift, source_noise
+from pipeline.stepaudio.vocoder.flow.batch import WholeUtterance, inference_batch
+from pipeline.stepaudio.vocoder.flow.flow import Flow, stretch_mel
+from pipeline.stepaudio.vocoder.hift.generator import Hift, source_noise
 from pipeline.stepaudio.vocoder.hift_records import HiftRecords
 from pipeline.stepaudio.vocoder.memory_plan import RecordRoom, SlabShape
 from pipeline.stepaudio.vocoder.step_records import StepRecords

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.stepaudio.vocoder.dit import CONV_KERNEL, BlockCache, Retention
-from pipeline.stepaudio.vocoder.flow import FlowCache, StepCaches
+from pipeline.stepaudio.vocoder.flow.dit import CONV_KERNEL, BlockCache, Retention
+from pipeline.stepaudio.vocoder.flow.flow import FlowCache, StepCaches
 from pipeline.stepaudio.vocoder.memory_plan import GUIDANCE_ROWS, KEYS_AND_VALUES, SlabShape
 
 

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from pipeline.stepaudio.recording import Recorder, Replay
-from pipeline.stepaudio.vocoder.flow import FlowMatching, Schedule, StepCaches, StreamPast
+from pipeline.stepaudio.vocoder.flow.flow import FlowMatching, Schedule, StepCaches, StreamPast
+from pipeline.stepaudio.vocoder.flow.packed_dit import N_PAST, PackedEstimator, StepTensors
 from pipeline.stepaudio.vocoder.memory_plan import (
     GUIDANCE_ROWS,
     KEYS_AND_VALUES,
@@ -26,7 +27,6 @@ from pipeline.stepaudio.vocoder.memory_plan import (
     RecordRoom,
     SlabShape,
 )
-from pipeline.stepaudio.vocoder.packed_dit import N_PAST, PackedEstimator, StepTensors
 from pipeline.stepaudio.vocoder.slab import SlabSteps
 
 CONVOLUTIONS = 2  # of a block

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from pipeline.contracts import Float32Array, VoicePrompt
 from pipeline.stepaudio.vocoder.decode_worker import Job
-from pipeline.stepaudio.vocoder.flow import FlowCache, StepCaches
-from pipeline.stepaudio.vocoder.flow_batch import StreamChunk, inference_chunks
+from pipeline.stepaudio.vocoder.flow.batch import StreamChunk, inference_chunks
+from pipeline.stepaudio.vocoder.flow.flow import FlowCache, StepCaches
+from pipeline.stepaudio.vocoder.hift.stream import HiftState, decode_chunk
 from pipeline.stepaudio.vocoder.hift_records import HiftRecords
-from pipeline.stepaudio.vocoder.hift_stream import HiftState, decode_chunk
 from pipeline.stepaudio.vocoder.memory_plan import VocoderMemory
 from pipeline.stepaudio.vocoder.model import SILENCE, VocoderModel, to_audio
 from pipeline.stepaudio.vocoder.prompt_memory import OwnedMemory, voice_key

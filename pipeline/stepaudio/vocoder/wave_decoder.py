@@ -23,7 +23,7 @@ from pipeline.contracts import AudioChunk, Float32Array, TokenChunk, VoicePrompt
 from pipeline.errors import ConfigError, StageError
 from pipeline.stepaudio.recording import CudaRecorder, Recorder
 from pipeline.stepaudio.vocoder.decode_worker import DecodeWorker, Job
-from pipeline.stepaudio.vocoder.flow import DEFAULT_SEED, DEFAULT_STEPS
+from pipeline.stepaudio.vocoder.flow.flow import DEFAULT_SEED, DEFAULT_STEPS
 from pipeline.stepaudio.vocoder.memory_plan import RecordRoom, VocoderMemory
 from pipeline.stepaudio.vocoder.model import SILENCE, VocoderModel
 from pipeline.stepaudio.vocoder.prompt_memory import OwnedMemory, PromptMemory

@@ -23,7 +23,7 @@ from pipeline.local import LocalPipeline, _say
 from pipeline.prompting import FRONT_END_KEY
 from pipeline.stepaudio.checkpoint.verify import verify_checkpoint
 from pipeline.stepaudio.layout import PACKAGED_TINY, CheckpointLayout
-from pipeline.stepaudio.llm.engine import Engine
+from pipeline.stepaudio.llm.engine.engine import Engine
 from pipeline.stepaudio.llm.prompt import PromptBuilder
 from pipeline.stepaudio.llm.step1 import load_step1
 from pipeline.text.phonemes import FRONT_END_NAME

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.fx.experimental import _config as config
 
-from load_tests.gpu.made_up_corpus import CorpusSize, write_made_up_corpus
-from load_tests.gpu.train import trainable
-from training import linguistic_tokenizer
+from load_tests.gpu.sections.made_up_corpus import CorpusSize, write_made_up_corpus
+from load_tests.gpu.sections.train import trainable
 from training.config import DEFAULT_CONFIG, Recipe, load_recipe
+from training.models import linguistic_tokenizer
 from training.run import _FUNCTIONS, run_stage
 
 pytestmark = pytest.mark.unit
@@ -95,9 +95,9 @@ def test_every_stage_that_trains_is_tried() -> None:
 
 
 def test_the_made_up_corpus_is_what_the_stages_read(tmp_path: Path) -> None:
-    from training.corpus import load_corpus
     from training.encode import load_embeddings, load_tokens
-    from training.judge import phone_ids
+    from training.judging.phoneme_judge import phone_ids
+    from training.speech.corpus import load_corpus
 
     recipe = Recipe(tmp_path, {"device": "cpu"}, seed=1)
     write_made_up_corpus(recipe, CorpusSize(2, 3))

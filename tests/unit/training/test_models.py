@@ -9,23 +9,23 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.stepaudio.vocoder.dit import Retention
-from pipeline.stepaudio.vocoder.flow import Flow
+from pipeline.stepaudio.vocoder.flow.dit import Retention
+from pipeline.stepaudio.vocoder.flow.flow import Flow
 from training.config import Recipe
-from training.corpus import Clip, Corpus, _write
 from training.encode import Encoded
 from training.evaluate import faults_of
-from training.hift import envelope_loss, spectral_loss
-from training.judge import errors, phone_ids
-from training.linguistic_tokenizer import LinguisticNet, _make_cmvn
-from training.lm import Head, SequenceSource
+from training.judging.memory import TITLE, stage_of
+from training.judging.phoneme_judge import errors, phone_ids
 from training.loop import Schedule, is_done, train
-from training.masks import batched_modulation, block_mask, encode, estimate
-from training.memory import TITLE, stage_of
-from training.quantizer import Quantizer
+from training.models.hift import envelope_loss, spectral_loss
+from training.models.linguistic_tokenizer import LinguisticNet, _make_cmvn
+from training.models.llm import Head, SequenceSource
+from training.models.masks import batched_modulation, block_mask, encode, estimate
+from training.models.quantizer import Quantizer
+from training.models.sizes import vocoder_config
+from training.models.text_tokenizer import tokenizer_model
 from training.run import main
-from training.sizes import vocoder_config
-from training.text_tokenizer import tokenizer_model
+from training.speech.corpus import Clip, Corpus, _write
 
 pytestmark = pytest.mark.unit
 

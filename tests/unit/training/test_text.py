@@ -13,9 +13,9 @@ from pipeline.stepaudio.llm import prompt
 from pipeline.text.espeak import PhoneEvent, VoiceSettings, default_espeak
 from pipeline.text.front_end import front_end
 from pipeline.text.phonemes import PHONES, Phone, espeak_phonemes, phones_of, written
-from training.text import MAX_WORDS, TextSources, sentences
-from training.text_tokenizer import tokenizer_model
-from training.voices import PITCH_HZ, draw_speakers
+from training.models.text_tokenizer import tokenizer_model
+from training.speech.text import MAX_WORDS, TextSources, sentences
+from training.speech.voices import PITCH_HZ, draw_speakers
 
 pytestmark = pytest.mark.unit
 

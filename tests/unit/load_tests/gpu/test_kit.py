@@ -20,7 +20,7 @@ DRIVE = """
 import json, os, sys, time, types
 from pathlib import Path
 from load_tests.gpu import kit
-from load_tests.report import Row
+from load_tests.bench.report import Row
 
 def good(section):
     section.part("a part", lambda: [Row("one", 1.0, "x")])
@@ -44,7 +44,7 @@ def late(section):
 for measure in (good, half, hangs, dies, late):
     module = types.ModuleType(measure.__name__)
     module.measure = measure
-    sys.modules[f"load_tests.gpu.{measure.__name__}"] = module
+    sys.modules[f"load_tests.gpu.sections.{measure.__name__}"] = module
 kit._limit_s = lambda name, plan: 1 if name == "hangs" else 60
 kit._GRACE_S = 4
 out, codes = Path(sys.argv[1]), []
@@ -100,7 +100,7 @@ def test_no_section_stops_another(out: Path):
     assert "RuntimeError: planted" in traces(found["planted"])[0]
     assert traces(found["hangs"]) == ["killed: it ran past its time"]
     assert traces(found["dies"]) == ["died with 7"]
-    assert "No module named 'load_tests.gpu.absent'" in traces(found["absent"])[0]
+    assert "No module named 'load_tests.gpu.sections.absent'" in traces(found["absent"])[0]
 
 
 def test_what_the_budget_does_not_reach_says_so(out: Path):

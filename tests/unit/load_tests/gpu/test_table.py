@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
+from load_tests.bench.report import Row
 from load_tests.gpu import kit, table
-from load_tests.gpu.lines import Service, released_lines
-from load_tests.gpu.outlook import Outlook, card_rates
-from load_tests.gpu.projection import Hardware
-from load_tests.gpu.results import ORDER, Results
-from load_tests.gpu.section import Section
+from load_tests.gpu.report.lines import Service, released_lines
+from load_tests.gpu.report.outlook import Outlook, card_rates
+from load_tests.gpu.report.projection import Hardware
+from load_tests.gpu.report.results import ORDER, Results
+from load_tests.gpu.sections.section import Section
 from load_tests.gpu.sizes import FULL, REHEARSAL
-from load_tests.report import Row
 
 pytestmark = pytest.mark.unit
 

@@ -14,7 +14,7 @@ import torch
 from pipeline.contracts import ReferenceClip, Sampling, SpeechRequest, VoicePrompt
 from pipeline.stepaudio.checkpoint.random_init import init_checkpoint
 from pipeline.stepaudio.layout import CheckpointLayout
-from pipeline.stepaudio.llm.engine import Engine
+from pipeline.stepaudio.llm.engine.engine import Engine
 from pipeline.stepaudio.llm.prompt import PromptBuilder
 from pipeline.stepaudio.llm.step1 import load_step1
 from pipeline.stepaudio.tokenizer.voice_encoder import StepVoiceEncoder

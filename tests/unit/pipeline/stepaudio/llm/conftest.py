@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from pipeline.stepaudio.llm.engine import Engine
+from pipeline.stepaudio.llm.engine.engine import Engine
 from pipeline.stepaudio.llm.step1 import Step1Config, Step1ForCausalLM
 from pipeline.stepaudio.parity.golden import fill
 from tests.unit.pipeline.stepaudio.llm.engines import VOCAB_SIZE, VOCABULARY, MakeEngine

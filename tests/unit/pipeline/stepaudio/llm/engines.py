@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 import numpy as np
 
 from pipeline.contracts import Sampling, TokenChunk
-from pipeline.stepaudio.llm.engine import Engine
+from pipeline.stepaudio.llm.engine.engine import Engine
 from pipeline.stepaudio.llm.sampling import AudioVocabulary
 
 BASE = 9

@@ -18,10 +18,10 @@ from torch import Tensor
 from pipeline.contracts import VoicePrompt
 from pipeline.stepaudio.recording import Replay
 from pipeline.stepaudio.vocoder import hift_records
-from pipeline.stepaudio.vocoder.fixed_fourier import FixedFourier
-from pipeline.stepaudio.vocoder.hift import Hift
+from pipeline.stepaudio.vocoder.hift.fourier import FixedFourier
+from pipeline.stepaudio.vocoder.hift.generator import Hift
+from pipeline.stepaudio.vocoder.hift.stream import HiftState, decode_chunk
 from pipeline.stepaudio.vocoder.hift_records import HiftRecords, HiftSize
-from pipeline.stepaudio.vocoder.hift_stream import HiftState, decode_chunk
 from pipeline.stepaudio.vocoder.memory_plan import (
     HIFT_FRAME_BYTES,
     HIFT_PAST_FRAMES,

@@ -18,7 +18,7 @@ from pipeline.stepaudio import tokens
 from pipeline.stepaudio.config import VocoderConfig
 from pipeline.stepaudio.vocoder import stream as stream_module
 from pipeline.stepaudio.vocoder import wave_decoder
-from pipeline.stepaudio.vocoder.flow import Flow, FlowCache, stretch_mel
+from pipeline.stepaudio.vocoder.flow.flow import Flow, FlowCache, stretch_mel
 from pipeline.stepaudio.vocoder.memory_plan import SLAB_FRAMES, SlabShape
 from pipeline.stepaudio.vocoder.prompt_memory import tensor_bytes
 from pipeline.stepaudio.vocoder.slab import (

@@ -20,8 +20,8 @@ from pipeline.contracts import VoicePrompt
 from pipeline.stepaudio import tokens
 from pipeline.stepaudio.config import VocoderConfig
 from pipeline.stepaudio.vocoder import step_records, wave_decoder
-from pipeline.stepaudio.vocoder.flow import Flow, FlowCache, Schedule, stretch_mel
-from pipeline.stepaudio.vocoder.flow_batch import StreamChunk, inference_chunks
+from pipeline.stepaudio.vocoder.flow.batch import StreamChunk, inference_chunks
+from pipeline.stepaudio.vocoder.flow.flow import Flow, FlowCache, Schedule, stretch_mel
 from pipeline.stepaudio.vocoder.memory_plan import (
     RECORD_BYTES,
     RECORDS,

@@ -24,7 +24,7 @@ from pipeline.stepaudio import tokens
 from pipeline.stepaudio.layout import PACKAGED_TINY, CheckpointLayout
 from pipeline.stepaudio.tokenizer.voice_encoder import StepVoiceEncoder
 from pipeline.stepaudio.vocoder import stream as stream_module
-from pipeline.stepaudio.vocoder.hift import source_noise
+from pipeline.stepaudio.vocoder.hift.generator import source_noise
 from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
 from pipeline.voice_list import load_voices
 from tests.vocoder_files import golden_yaml, make_ids, make_voice, token_stream, write_vocoder

@@ -1,0 +1,1 @@
+"""Benchmarks of one component each, beside its alternative in the same run."""

@@ -1,0 +1,1 @@
+"""From the kit's results to `docs/gpu.md`: floors, projections, tables."""

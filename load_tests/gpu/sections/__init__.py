@@ -1,0 +1,1 @@
+"""What the GPU kit measures, a section each."""

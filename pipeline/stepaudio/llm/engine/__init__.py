@@ -1,0 +1,1 @@
+"""Continuous batching: slots, scheduler, the worker thread, and the engine that stages call."""

@@ -1,0 +1,234 @@
+# pyright: basic
+"""The token engine: streams of audio tokens, drawn together by one worker.
+
+Knows no HTTP, Ray or voice. `scheduler` says who has a slot and what is next, `worker` does it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from pipeline.contracts import Int32Array, Sampling, TokenChunk
+from pipeline.errors import (
+    CapacityError,
+    ConfigError,
+    StageError,
+    TextError,
+    TimbreError,
+)
+from pipeline.stepaudio.llm.engine.credit import TokenCredit
+from pipeline.stepaudio.llm.engine.prefix import PrefixCache
+from pipeline.stepaudio.llm.engine.scheduler import Scheduler
+from pipeline.stepaudio.llm.engine.slot import EngineRequest, whole_groups
+from pipeline.stepaudio.llm.engine.worker import EngineWorker
+from pipeline.stepaudio.llm.runner import Step1Runner
+from pipeline.stepaudio.llm.sampling import (
+    AudioVocabulary,
+    DrawState,
+    Sampler,
+    require_valid,
+)
+from pipeline.stepaudio.llm.step1 import Step1ForCausalLM
+from pipeline.stepaudio.tokens import GROUP_TOKENS
+
+__all__ = ["AudioVocabulary", "Engine", "EngineGauges", "TokenCredit"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineGauges:
+    """One consistent look at the engine.
+
+    Slots, queue and bytes are of now; totals count since the start. A prefix hit is a prompt whose
+    first turn was copied instead of computed. device_bytes: what the process holds of its GPU, 0 on
+    a CPU. recording_s: how long recording CUDA graphs took at the start.
+    """
+
+    slots_total: int
+    slots_active: int
+    queued: int
+    tokens_generated_total: int
+    cancelled_total: int
+    prefix_hits_total: int
+    prefix_misses_total: int
+    prefix_bytes: int
+    weight_bytes: int
+    cache_bytes: int
+    device_bytes: int
+    recording_s: float
+
+
+class Engine:
+    """A SpeechLM on Step1.
+
+    A stream's tokens depend on prompt, sampling and seed alone, not on what else runs.
+    """
+
+    def __init__(  # noqa: PLR0913  # the engine's settings, by name
+        self,
+        model: Step1ForCausalLM,
+        vocabulary: AudioVocabulary,
+        *,
+        slots: int,
+        max_context_tokens: int,
+        queue_size: int,
+        queue_timeout_s: float,
+        prefill_chunk_tokens: int = 256,
+        chunk_tokens: int = 3 * GROUP_TOKENS,
+        prefix_cache_bytes: int = 0,
+        quantization: str = "none",
+        takes_weights: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        """Allocates the cache and starts the worker.
+
+        slots: streams at once. max_context_tokens: prompt and answer together, at most the model's
+        own limit. queue_size, queue_timeout_s: how many may wait for a slot, and how long.
+        prefill_chunk_tokens: most prompt tokens between two steps; fewer while streams run, where
+        a chunk's size changes no bit (see PrefillPace). chunk_tokens: tokens of a
+        TokenChunk, whole groups. prefix_cache_bytes: how much of voices' prompt prefixes is kept.
+        quantization, takes_weights, fused: see Step1Runner; fused draws too.
+        Raises ConfigError, CheckpointError.
+        """
+        if chunk_tokens < GROUP_TOKENS or chunk_tokens % GROUP_TOKENS:
+            raise ConfigError(
+                f"chunk_tokens is {chunk_tokens}, allowed: multiples of {GROUP_TOKENS}"
+            )
+        if min(slots, prefill_chunk_tokens) < 1 or queue_size < 0 or queue_timeout_s < 0:
+            raise ConfigError(
+                "slots and prefill_chunk_tokens must be 1 or more,"
+                " queue_size and queue_timeout_s 0 or more"
+            )
+        self._runner = Step1Runner(
+            model,
+            vocabulary,
+            slots=slots,
+            max_context_tokens=max_context_tokens,
+            quantization=quantization,
+            takes_weights=takes_weights,
+            prefill_rows=prefill_chunk_tokens,
+            fused=fused,
+        )
+        self._sampler = Sampler(vocabulary, self._runner.device, fused=fused)
+        self._vocabulary = vocabulary
+        self._queue_timeout_s = queue_timeout_s
+        self._prefixes = PrefixCache(prefix_cache_bytes)
+        self._scheduler = Scheduler(slots, queue_size, vocabulary.stop_id)
+        self._worker = EngineWorker(
+            self._scheduler,
+            self._runner,
+            self._sampler,
+            vocabulary,
+            self._prefixes,
+            prefill_chunk_tokens,
+            chunk_tokens,
+        )
+
+    @property
+    def context_tokens(self) -> int:
+        """Prompt and answer together."""
+        return self._runner.context_tokens
+
+    async def stream(
+        self,
+        prompt_ids: Int32Array,
+        sampling: Sampling,
+        credit: TokenCredit | None = None,
+        voice: str = "",
+    ) -> AsyncGenerator[TokenChunk]:
+        """Draw audio tokens for int32 (n,) prompt ids.
+
+        Chunks of whole groups; the last one may be empty. voice: what `forget` finds by its name.
+
+        A chunk holds `chunk_tokens`, a group at the start, fewer at the end and where the credit
+        ends. Without the grammar a partial group at the stop is dropped. Raises TextError (prompt
+        too long), UnsupportedError (sampling), CapacityError (no slot in time), StageError. Closing
+        the iterator or cancelling its task frees the slot at the next step.
+        """
+        request = self._submit(prompt_ids, sampling, credit, voice)
+        deadline = request.loop.call_later(self._queue_timeout_s, self._expire, request)
+        try:
+            while True:
+                event = await request.events.get()
+                if isinstance(event, TimbreError):
+                    raise event
+                yield event
+                if event.last:
+                    return
+        finally:
+            deadline.cancel()
+            self._scheduler.release(request)
+
+    def forget(self, voice: str) -> None:
+        """Keep nothing of a voice: its prefixes go, and streams under way leave none.
+
+        Safe from any thread.
+        """
+        self._prefixes.forget(voice)
+
+    def gauges(self) -> EngineGauges:
+        """Safe from any thread."""
+        return EngineGauges(
+            **asdict(self._scheduler.occupancy()),
+            prefix_hits_total=self._prefixes.hits_total,
+            prefix_misses_total=self._prefixes.misses_total,
+            prefix_bytes=self._prefixes.n_bytes,
+            weight_bytes=self._runner.weight_bytes,
+            cache_bytes=self._runner.cache_bytes,
+            device_bytes=self._runner.device_bytes,
+            recording_s=self._runner.recording_s,
+        )
+
+    def take_waits(self) -> list[float]:
+        """Seconds that each request waited for its slot, of those that got one since the last call.
+
+        Safe from any thread.
+        """
+        return self._scheduler.take_waits()
+
+    def check_health(self) -> None:
+        """Raises StageError when worker or device is gone, a model call hangs or keeps failing."""
+        self._worker.check_health()
+
+    def close(self) -> None:
+        """Stop the worker; streams still open get StageUnavailableError. May be called twice."""
+        self._scheduler.close()
+        self._worker.join()
+
+    def _submit(
+        self, prompt_ids: Int32Array, sampling: Sampling, credit: TokenCredit | None, voice: str
+    ) -> EngineRequest:
+        require_valid(sampling)
+        prompt = np.array(prompt_ids, np.int32)
+        limit = self.context_tokens - GROUP_TOKENS
+        if not 0 < len(prompt) <= limit:
+            raise TextError(
+                f"the prompt (text, transcript and reference clip) has {len(prompt)} tokens,"
+                f" allowed: 1 to {limit}",
+                param="input",
+            )
+        if prompt.min() < 0 or prompt.max() >= self._runner.vocabulary_tokens:
+            raise StageError("the prompt holds token ids that the model does not have")
+        request = EngineRequest(
+            prompt=prompt,
+            draws=DrawState(sampling, self._vocabulary, prompt),
+            budget_tokens=whole_groups(min(sampling.max_tokens, self.context_tokens - len(prompt))),
+            credit=credit,
+            loop=asyncio.get_running_loop(),
+            events=asyncio.Queue(),
+            submitted_s=time.monotonic(),
+            voice=voice,
+        )
+        if credit is not None:
+            credit.on_grant(self._scheduler.wake)
+        self._scheduler.submit(request)
+        return request
+
+    def _expire(self, request: EngineRequest) -> None:
+        if self._scheduler.gave_up(request):
+            message = f"no slot became free within {self._queue_timeout_s:g} s"
+            request.events.put_nowait(CapacityError(message))

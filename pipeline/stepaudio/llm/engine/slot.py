@@ -1,0 +1,112 @@
+# pyright: basic
+"""What the engine keeps of one caller's stream: the request, and the slot that works on it.
+
+Knows no model and no thread; the engine says when these change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+from pipeline.contracts import GROUP_S, Int32Array, TokenChunk
+from pipeline.errors import TimbreError
+from pipeline.stepaudio.llm.engine.credit import TokenCredit
+from pipeline.stepaudio.llm.sampling import DrawState
+from pipeline.stepaudio.tokens import GROUP_TOKENS
+
+_AHEAD_S = 0.3  # of audio that a stream must have in hand to wait while others join
+_BEGINNING_TOKENS = 6 * GROUP_TOKENS  # the vocoder's usual first chunk and the lookahead behind it
+
+
+@dataclass(slots=True, eq=False)
+class EngineRequest:
+    """A caller's stream. `cancelled` and `finished` change under the engine's condition only.
+
+    submitted_s: monotonic clock. voice: whose prompt it is, as `Engine.forget` names it.
+    """
+
+    prompt: Int32Array
+    draws: DrawState
+    budget_tokens: int
+    credit: TokenCredit | None
+    loop: asyncio.AbstractEventLoop
+    events: asyncio.Queue[TokenChunk | TimbreError]
+    submitted_s: float
+    voice: str
+    cancelled: bool = False
+    finished: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """A request in work. Owned by the worker.
+
+    ticket: order of admission. prefix_tokens: the part of the prompt that others may share, 0 for
+    none. length: tokens whose keys are in the cache. token: the next one to run. produced: answer
+    so far, as choices. begun_s: monotonic clock, when the first of it was handed out.
+    """
+
+    index: int
+    ticket: int
+    request: EngineRequest
+    prefix_tokens: int = 0
+    length: int = 0
+    token: int = 0
+    produced: list[int] = field(default_factory=list)
+    emitted_tokens: int = 0
+    admitted_s: float = field(default_factory=time.monotonic)
+    begun_s: float | None = None
+
+    @property
+    def work_s(self) -> float:
+        """Seconds since the request got this slot."""
+        return time.monotonic() - self.admitted_s
+
+    def can_wait(self, now_s: float) -> bool:
+        """Whether a listener would not hear it if the next step came some tenths of a second later.
+
+        Before its first tokens a stream may wait: those that come with it gain as much.
+        """
+        if self.begun_s is None:
+            return True
+        made_s = self.emitted_tokens / GROUP_TOKENS * GROUP_S
+        return made_s - (now_s - self.begun_s) > _AHEAD_S
+
+    def is_due(self, chunk_tokens: int) -> bool:
+        """Whether what was produced is to be handed out: at the start each group by itself.
+
+        The vocoder begins with the first, and makes sound as soon as it has the fifth or sixth.
+        """
+        size = GROUP_TOKENS if self.emitted_tokens < _BEGINNING_TOKENS else chunk_tokens
+        return len(self.produced) - self.emitted_tokens >= size
+
+    @property
+    def is_prefilling(self) -> bool:
+        return self.length < len(self.request.prompt) - 1
+
+    def next_border(self, chunk_tokens: int) -> int:
+        """Where the next chunk of prefill ends.
+
+        Borders do not depend on whether the prefix was computed or copied, so that neither do the
+        bits of what follows it.
+        """
+        border = len(self.request.prompt) - 1
+        if self.length < self.prefix_tokens:
+            border = self.prefix_tokens
+        return min(self.length + chunk_tokens, border)
+
+    @property
+    def is_paused(self) -> bool:
+        """Out of credit.
+
+        The limit counts in whole groups, so that what was produced can always be handed out.
+        """
+        credit = self.request.credit
+        return credit is not None and len(self.produced) >= whole_groups(credit.limit)
+
+
+def whole_groups(n_tokens: int) -> int:
+    """The tokens of the whole groups among the first n_tokens."""
+    return n_tokens - n_tokens % GROUP_TOKENS

@@ -1,0 +1,171 @@
+"""Who holds a slot of the engine and for how long: the queue, credit, cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+
+import pytest
+
+from pipeline.contracts import Sampling
+from pipeline.errors import CapacityError
+from pipeline.stepaudio.llm.engine.credit import TokenCredit
+from tests.unit.pipeline.stepaudio.llm.engines import MakeEngine, collect, prompt, request, voiced
+from tests.waiting import until
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.mark.parametrize("queue_timeout_s", [300.0, 0.2])
+async def test_queue_full_and_queue_timeout_are_capacity_errors(
+    make_engine: MakeEngine, queue_timeout_s: float
+) -> None:
+    engine = make_engine(slots=1, queue_size=1, queue_timeout_s=queue_timeout_s)
+    holder = engine.stream(prompt(5, 1), Sampling(), TokenCredit(5))
+    await anext(holder)
+    waiter = asyncio.create_task(collect(engine.stream(prompt(5, 2), Sampling())))
+    if queue_timeout_s > 1:
+        await until(lambda: engine.gauges().queued == 1)
+        with pytest.raises(CapacityError, match="1 slots are busy and 1 requests wait"):
+            await collect(engine.stream(prompt(5, 3), Sampling()))
+        waiter.cancel()
+        await asyncio.wait([waiter])
+    else:
+        with pytest.raises(CapacityError, match=r"within 0\.2 s"):
+            await waiter
+    assert engine.gauges().queued == 0
+    await holder.aclose()
+    await until(lambda: engine.gauges().slots_active == 0)
+    assert len(await collect(engine.stream(prompt(5, 1), Sampling(max_tokens=10)))) == 10
+
+
+async def test_how_long_requests_waited_for_a_slot_is_told_once(make_engine: MakeEngine) -> None:
+    engine = make_engine(slots=1)
+    holder = engine.stream(prompt(5, 1), Sampling(), TokenCredit(5))
+    await anext(holder)
+    waiter = asyncio.create_task(collect(engine.stream(prompt(5, 2), Sampling(max_tokens=5))))
+    await until(lambda: engine.gauges().queued == 1)
+    await asyncio.sleep(0.2)
+    await holder.aclose()
+    await waiter
+    at_once_s, queued_s = engine.take_waits()
+    assert at_once_s < queued_s >= 0.2
+    assert engine.take_waits() == []
+
+
+async def test_aclose_and_task_cancel_free_the_slot_quickly(make_engine: MakeEngine) -> None:
+    engine = make_engine(max_context_tokens=1024)
+    closed = engine.stream(prompt(5, 1), Sampling(temperature=1))
+    await anext(closed)
+    task = asyncio.create_task(collect(engine.stream(prompt(400, 2), Sampling(temperature=1))))
+    await until(lambda: engine.gauges().slots_active == 2)
+    await closed.aclose()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    drawn = engine.gauges().tokens_generated_total
+    await until(lambda: engine.gauges().slots_active == 0)
+    gauges = engine.gauges()
+    assert gauges.cancelled_total == 2
+    assert gauges.tokens_generated_total - drawn <= 4, (
+        "two streams, the step under way and one more"
+    )
+
+
+async def test_a_waiting_request_can_be_cancelled(make_engine: MakeEngine) -> None:
+    engine = make_engine(slots=1)
+    holder = engine.stream(prompt(5, 1), Sampling(), TokenCredit(5))
+    await anext(holder)
+    waiter = asyncio.create_task(collect(engine.stream(prompt(5, 2), Sampling())))
+    await until(lambda: engine.gauges().queued == 1)
+    waiter.cancel()
+    await asyncio.wait([waiter])
+    assert engine.gauges().queued == 0
+    await holder.aclose()
+
+
+async def test_credit_pauses_and_resumes_without_changing_tokens(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    sampling = Sampling(seed=9, max_tokens=60)
+    expected = await collect(engine.stream(prompt(30, 4), sampling))
+    credit = TokenCredit(12)  # two whole groups
+    stream = engine.stream(prompt(30, 4), sampling, credit)
+    ids = [*(await anext(stream)).ids, *(await anext(stream)).ids]
+    assert len(ids) == 10
+    pending = asyncio.ensure_future(anext(stream))
+    before = engine.gauges().tokens_generated_total
+    await asyncio.sleep(0.1)
+    assert not pending.done()
+    assert engine.gauges().tokens_generated_total == before
+    threading.Thread(target=credit.grant, args=(25,)).start()
+    ids += [*(await pending).ids, *(await anext(stream)).ids, *(await anext(stream)).ids]
+    assert len(ids) == 25
+    credit.grant(10)  # a smaller total changes nothing
+    assert credit.limit == 25
+    credit.grant(1000)
+    assert ids + await collect(stream) == expected
+
+
+async def test_a_paused_stream_can_be_cancelled_and_others_go_on(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    expected = await collect(engine.stream(*request(1)))
+    paused = engine.stream(prompt(30, 4), Sampling(), TokenCredit())
+    pending = asyncio.ensure_future(anext(paused))
+    await until(lambda: engine.gauges().slots_active == 1)
+    assert await collect(engine.stream(*request(1))) == expected
+    assert not pending.done()
+    pending.cancel()
+    await asyncio.wait([pending])
+    await until(lambda: engine.gauges().slots_active == 0)
+    assert engine.gauges().cancelled_total == 1
+
+
+@pytest.mark.parametrize(
+    "n_requests",
+    [500, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])],
+)
+async def test_random_joins_and_cancels_leak_nothing_and_leave_survivors_unchanged(
+    make_engine: MakeEngine, n_requests: int
+) -> None:
+    slot_bytes = 2 * 2 * 2 * 8 * 4  # layers · (key, value) · groups · head · bytes: of a token
+    # paused streams only wait, so many of them at once
+    engine = make_engine(slots=12, queue_size=n_requests, prefix_cache_bytes=300 * slot_bytes)
+    expected = [await collect(engine.stream(*voiced(seed))) for seed in range(8)]
+    rng = random.Random(0)  # noqa: S311
+    n_cancelled = n_survived = 0
+
+    async def join(index: int) -> None:
+        nonlocal n_cancelled, n_survived
+        seed = index % 8
+        credit = TokenCredit(rng.choice([0, 10, 10_000]))
+        task = asyncio.create_task(collect(engine.stream(*voiced(seed), credit)))
+        if credit.limit < 10_000 or rng.random() < 0.7:
+            await asyncio.sleep(rng.random() * 0.05)
+            if credit.limit < 10_000 and rng.random() < 0.1:
+                credit.grant(10_000)
+            elif not task.done():
+                task.cancel()
+        await asyncio.wait([task])
+        if task.cancelled():
+            n_cancelled += 1
+        else:
+            assert task.result() == expected[seed]
+            n_survived += 1
+
+    running: set[asyncio.Task[None]] = set()
+    for index in range(n_requests):
+        running.add(asyncio.create_task(join(index)))
+        if len(running) >= 30:
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+    await asyncio.gather(*running)
+    await until(lambda: engine.gauges().slots_active == 0)
+    gauges = engine.gauges()
+    assert (gauges.queued, gauges.cancelled_total) == (0, n_cancelled)
+    assert n_cancelled > n_requests // 5
+    assert n_survived > n_requests // 10
+    assert 0 < gauges.prefix_bytes <= 300 * slot_bytes
+    assert gauges.prefix_hits_total > 0
+    assert [await collect(engine.stream(*voiced(seed))) for seed in range(8)] == expected

@@ -1,0 +1,1 @@
+"""What is measured of speech, by our phoneme judge and by signal measures."""

@@ -1,0 +1,1 @@
+"""The stages that train a part of the checkpoint."""

@@ -1,0 +1,1 @@
+"""The speech that is learned from: texts, voices, clips and their features."""
