@@ -189,10 +189,16 @@ class VocoderSettings(StageShare):
     max_batch: Positive | None = None
     """Chunks of different streams computed together. Above 1 the last bits of a reply depend on
     what runs beside it. Left out: 8 on cuda, 1 on a CPU."""
+    prompt: Literal["alone", "exact"] = "alone"
+    """How a voice's prompt is run. alone: without the answer behind it, so that its state is made
+    once, beside the language model's prefill, and kept; replies are the same bytes whether it was.
+    exact: with the answer's first 120 ms seen by its last rows, and on a CPU in plain torch, bytes
+    as of version 0.1; costs a pass over the prompt for every answer."""
     prompt_memory_mib: Annotated[int, Field(ge=0)] = 64
-    """What a replica keeps of voices between requests, part of gpu_memory_gib. The default holds
-    every small thing; of a voice's first caches, 1.3 MB a frame at the released sizes, it keeps
-    none, which costs a pass over the prompt when the very same request comes again."""
+    """What a replica keeps of voices between requests, part of gpu_memory_gib. A voice's state
+    takes 41 kB a frame (50 a second) of the embedded model: the default holds six of 5 s. At the
+    released sizes a frame is 0.65 MB and the default holds none, only the small things; what is not
+    held costs a pass over the prompt."""
     quiet_first_rows: Positive = 10
     """First chunk of a request that fixes neither seed nor borders while at most a quarter of
     max_streams is in use."""

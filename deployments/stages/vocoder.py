@@ -66,6 +66,7 @@ class VocoderReplica:
             max_batch=share.together,
             prompt_memory_bytes=share.prompt_memory_mib * 2**20,
             device_bytes=cap_bytes(share),
+            is_exact=share.prompt == "exact",
         )
         memory = self._decoder.memory
         budget_bytes = stream_budget_bytes(share, memory, settings.limits.max_clip_s)

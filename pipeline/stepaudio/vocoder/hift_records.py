@@ -176,13 +176,12 @@ class _Static:
 
     def __init__(self, hift: Hift, rows: int, max_new: int) -> None:
         source = hift.m_source
-        self._n_mels, self._n_sines = hift.n_mels, source.n_sines
-        self._samples_per_frame = source.samples_per_frame
-        tail = FADE_FRAMES * self._samples_per_frame
+        self._n_mels, self._source = hift.n_mels, source
+        tail = FADE_FRAMES * source.samples_per_frame
         largest = HiftSize(rows, CARRIED_FRAMES, CONTEXT_FRAMES, tail, has_phase=True, new=max_new)
         n_floats = sum(_aligned(prod(sizes)) for sizes in self._shapes(largest))
         self._floats = hift.window.new_zeros(n_floats)
-        self._cycles = hift.window.new_zeros((rows, self._n_sines), dtype=torch.float64)
+        self._cycles = hift.window.new_zeros((rows, source.n_phases), dtype=torch.float64)
 
     def at(self, size: HiftSize) -> tuple[Tensor, Tensor, HiftState]:
         """New mel, noise and state of a size."""
@@ -195,10 +194,10 @@ class _Static:
         return new, noise, HiftState(mel, 0, f0, cycles, tail)
 
     def _shapes(self, size: HiftSize) -> list[tuple[int, ...]]:
-        rows, n_samples = size.rows, (size.carried + size.new) * self._samples_per_frame
+        rows, n_frames = size.rows, size.carried + size.new
         return [
             (rows, self._n_mels, size.new),
-            (rows, n_samples, self._n_sines),
+            (rows, *self._source.noise_sizes(n_frames)),
             (rows, self._n_mels, size.carried),
             (rows, size.done),
             (rows, size.tail),

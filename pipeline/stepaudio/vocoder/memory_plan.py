@@ -57,6 +57,15 @@ class SlabShape:
         per_block = KEYS_AND_VALUES * GUIDANCE_ROWS * self.heads * self.head_width * FLOAT_BYTES
         return self.steps * self.blocks * per_block
 
+    def kept_bytes(self, n_frames: int) -> int:
+        """Bytes of so many frames as a `VoiceState` holds them, half as wide."""
+        return n_frames * self.frame_bytes // 2
+
+    def sizes(self, capacity: int) -> tuple[int, ...]:
+        """Of a slab: [steps, blocks, 2, 2, H, capacity, C]."""
+        outer = (self.steps, self.blocks, KEYS_AND_VALUES, GUIDANCE_ROWS, self.heads)
+        return (*outer, capacity, self.head_width)
+
     def capacity_frames(self, n_frames: int) -> int:
         """Frames of the slab that holds `n_frames`."""
         return -(-n_frames // SLAB_FRAMES) * SLAB_FRAMES

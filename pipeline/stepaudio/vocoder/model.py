@@ -6,8 +6,9 @@ Knows no stream and no thread.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,16 @@ from pipeline.errors import AudioError, CheckpointError, StageError
 from pipeline.stepaudio import tokens as audio_tokens
 from pipeline.stepaudio.config import MEL_PER_ROW, MEL_RATE_HZ, OUTPUT_RATE_HZ, VocoderConfig
 from pipeline.stepaudio.recording import Recorder
+from pipeline.stepaudio.vocoder.direct_steps import DirectSteps
 from pipeline.stepaudio.vocoder.flow.batch import WholeUtterance, inference_batch
-from pipeline.stepaudio.vocoder.flow.flow import Flow, stretch_mel
-from pipeline.stepaudio.vocoder.hift.generator import Hift, source_noise
+from pipeline.stepaudio.vocoder.flow.flow import Flow, FlowCache, no_check, stretch_mel
+from pipeline.stepaudio.vocoder.hift.generator import Hift
+from pipeline.stepaudio.vocoder.hift.quick_source import QuickSource
 from pipeline.stepaudio.vocoder.hift_records import HiftRecords
 from pipeline.stepaudio.vocoder.memory_plan import RecordRoom, SlabShape
+from pipeline.stepaudio.vocoder.slab import empty_caches, gathered
 from pipeline.stepaudio.vocoder.step_records import StepRecords
+from pipeline.stepaudio.vocoder.voice_state import VoiceState
 from pipeline.stepaudio.weights import load_strict, read_torch
 
 SILENCE = np.zeros(0, np.float32)
@@ -57,16 +62,31 @@ class VocoderModel:
         device: torch.device,
         steps: int,
         seed: int,
+        *,
+        is_exact: bool = False,
     ) -> None:
         self.config, self.flow, self.hift = config, flow, hift
-        self.device, self.seed = device, seed
+        self.device, self.seed, self.is_exact = device, seed, is_exact
         self.records: StepRecords | None = None
         self.hift_records: HiftRecords | None = None
         with torch.inference_mode():
             self.schedule = flow.schedule(steps)
+            self._slab_shape = SlabShape.of(config.estimator, steps)
+            self.direct: DirectSteps | None = None
+            if device.type == "cpu" and not is_exact:
+                flow.decoder.recorded = self.direct = DirectSteps(flow.decoder, self.schedule)
+                hift.m_source = QuickSource(config.hift, hift.m_source.l_linear)
 
     @classmethod
-    def load(cls, vocoder_dir: Path, device: torch.device, steps: int, seed: int) -> VocoderModel:
+    def load(
+        cls,
+        vocoder_dir: Path,
+        device: torch.device,
+        steps: int,
+        seed: int,
+        *,
+        is_exact: bool = False,
+    ) -> VocoderModel:
         """Raises CheckpointError for files that do not fit."""
         fix_kernels(device)
         config = VocoderConfig.load(vocoder_dir)
@@ -77,13 +97,12 @@ class VocoderModel:
             load_strict(module, read_torch(vocoder_dir / name), str(vocoder_dir / name))
             module.to(device).eval().requires_grad_(False)
         hift.fuse_weight_norm()
-        return cls(config, flow, hift, device, steps, seed)
+        return cls(config, flow, hift, device, steps, seed, is_exact=is_exact)
 
     @torch.inference_mode()
     def record_steps(self, record: Recorder, room: RecordRoom) -> None:
         """From now on the flow's steps are replayed from records, made at their first use."""
-        shape = SlabShape.of(self.config.estimator, len(self.schedule.step_sizes))
-        self.records = StepRecords(self.flow.decoder, self.schedule, shape, room, record)
+        self.records = StepRecords(self.flow.decoder, self.schedule, self._slab_shape, room, record)
         self.flow.decoder.recorded = self.records
 
     @torch.inference_mode()
@@ -95,8 +114,8 @@ class VocoderModel:
     def weight_bytes(self) -> int:
         """Bytes of all parameters and buffers, those packed for recorded steps included."""
         tensors = [t for m in (self.flow, self.hift) for t in (*m.parameters(), *m.buffers())]
-        packed_bytes = 0 if self.records is None else self.records.packed_bytes
-        return sum(tensor.nbytes for tensor in tensors) + packed_bytes
+        packed = (solver.packed_bytes for solver in (self.records, self.direct) if solver)
+        return sum(tensor.nbytes for tensor in tensors) + sum(packed)
 
     def speaker(self, voice: VoicePrompt) -> Speaker:
         """Raises AudioError when prompt mel or embedding do not fit the model."""
@@ -128,14 +147,42 @@ class VocoderModel:
             raise StageError(f"the language model's tokens are broken: {error}") from error
         return torch.from_numpy(audio_tokens.to_rows(ids))[None].to(self.device)
 
+    def new_slab(self, n_frames: int) -> Tensor:
+        """Of no pool, for exactly so many frames; content undefined."""
+        return torch.empty(self._slab_shape.sizes(n_frames), device=self.device)
+
+    def prompt_cache(
+        self, speaker: Speaker, slab: Tensor, on_step: Callable[[], None] = no_check
+    ) -> FlowCache:
+        """The flow's caches behind the prompt, run on its own; they lie in `slab`."""
+        into = empty_caches(slab, self.config.estimator.hidden_size)
+        cache = self.flow.setup_cache(
+            speaker.rows, None, speaker.mel, speaker.embedding, self.schedule, on_step, into
+        )
+        return gathered(slab, cache)
+
+    def voice_state(self, speaker: Speaker, on_step: Callable[[], None] = no_check) -> VoiceState:
+        """What a stream of this voice starts with. It has whole groups."""
+        slab = self.new_slab(speaker.mel.shape[1])
+        return VoiceState.of(self.prompt_cache(speaker, slab, on_step))
+
     def decode(
-        self, utterances: Sequence[tuple[NDArray[np.integer], VoicePrompt]]
+        self,
+        utterances: Sequence[tuple[NDArray[np.integer], VoicePrompt]],
+        states: Callable[[VoicePrompt, Speaker], VoiceState],
     ) -> list[Float32Array]:
         """The flow takes all utterances at once, HiFT one by one.
 
-        HiFT looks both ways in time: padding would be heard.
+        HiFT looks both ways in time: padding would be heard. On a CPU, where a batch gains nothing,
+        the flow takes one by one too, after the voice's state; `states` has it or makes it.
         """
         inputs = [(self.rows(ids), self.speaker(voice)) for ids, voice in utterances]
+        if self.direct is not None:
+            voices = [voice for _, voice in utterances]
+            return [
+                self._after_prompt(self.direct, rows, speaker, partial(states, voice, speaker))
+                for (rows, speaker), voice in zip(inputs, voices, strict=True)
+            ]
         spoken = [
             WholeUtterance(rows, speaker.rows, speaker.mel, speaker.embedding)
             for rows, speaker in inputs
@@ -144,12 +191,26 @@ class VocoderModel:
         mels = iter(inference_batch(self.flow, spoken, self.schedule) if spoken else ())
         return [self._wave(next(mels)) if rows.shape[1] else SILENCE for rows, _ in inputs]
 
+    def _after_prompt(
+        self,
+        direct: DirectSteps,
+        rows: Tensor,
+        speaker: Speaker,
+        state: Callable[[], VoiceState],
+    ) -> Float32Array:
+        """One whole utterance on a CPU."""
+        if not rows.shape[1]:
+            return SILENCE
+        if not speaker.rows.shape[1]:  # nothing stands before it
+            arguments = (speaker.rows, speaker.mel, speaker.embedding)
+            return self._wave(self.flow.inference(rows, *arguments, self.schedule))
+        kept = state()
+        mu, _ = self.flow.mu(rows, None, kept.encoder)
+        condition = self.flow.condition(mu, speaker.embedding, mu[:, :0])
+        return self._wave(direct.whole(condition, kept))
+
     def _wave(self, mel: Tensor) -> Float32Array:
-        source = self.hift.m_source
-        noise = source_noise(
-            self.seed, 0, mel.shape[2], source.samples_per_frame, source.n_sines, mel.device
-        )
-        return to_audio(self.hift(mel, noise))
+        return to_audio(self.hift(mel, self.hift.m_source.noise(self.seed, 0, mel.shape[2])))
 
 
 def fix_kernels(device: torch.device) -> None:

@@ -1,8 +1,7 @@
 # pyright: basic
 """What the vocoder derived from a voice, kept for its next stream: a byte-bounded LRU.
 
-Holds values that never change. Only what is exact is kept: the flow's first caches depend on the
-first rows that follow the prompt, so those rows are part of their key.
+Holds values that never change. What of them depends on more than the voice has that in its key.
 """
 
 from __future__ import annotations
@@ -106,6 +105,11 @@ def voice_key(voice: VoicePrompt) -> bytes:
         digest.update(repr((array.dtype.str, array.shape)).encode())
         digest.update(array.tobytes())
     return digest.digest()
+
+
+def state_key(voice: bytes) -> Hashable:
+    """Of a voice's `VoiceState`; voice: its `voice_key`."""
+    return voice, "state"
 
 
 def tensor_bytes(value: object) -> int:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pipeline.stepaudio.vocoder.flow.dit import CONV_KERNEL, BlockCache, Retention
 from pipeline.stepaudio.vocoder.flow.flow import FlowCache, StepCaches
-from pipeline.stepaudio.vocoder.memory_plan import GUIDANCE_ROWS, KEYS_AND_VALUES, SlabShape
+from pipeline.stepaudio.vocoder.memory_plan import GUIDANCE_ROWS, SlabShape
 
 
 class SlabPool:
@@ -69,14 +69,13 @@ class SlabPool:
             self._make_room(0)
 
     def _made(self, capacity: int) -> Tensor:
-        shape = self.shape
-        sizes = (shape.steps, shape.blocks, KEYS_AND_VALUES, GUIDANCE_ROWS, shape.heads, capacity)
+        sizes = self.shape.sizes(capacity)
         try:
-            return torch.empty(*sizes, shape.head_width, device=self._device)
+            return torch.empty(sizes, device=self._device)
         except RuntimeError:  # out of memory: free ones of other sizes may be in the way
             with self._lock:
                 self._free.clear()
-            return torch.empty(*sizes, shape.head_width, device=self._device)
+            return torch.empty(sizes, device=self._device)
 
     def _make_room(self, size_bytes: int) -> None:
         while self._free and self._held_bytes() + size_bytes > self._max_bytes:
@@ -152,6 +151,17 @@ class SlabSteps(Sequence[tuple[BlockCache, ...]]):
             SlabBlock(k[:, :, :n], v[:, :, :n], conv_in.mT, conv_out.mT, k, v)
             for (k, v), (conv_in, conv_out) in zip(self.slab[step], self.conv[step], strict=True)
         )
+
+
+def roomy(steps: SlabSteps, n_frames: int) -> SlabSteps:
+    """`steps`, in a slab of their own where theirs does not hold `n_frames`."""
+    if n_frames <= steps.slab.shape[5]:
+        return steps
+    sizes = list(steps.slab.shape)
+    sizes[5] = 2 * n_frames  # a past that grows without end is copied now and then
+    slab = steps.slab.new_empty(sizes)
+    slab[..., : steps.n_frames, :] = steps.slab[..., : steps.n_frames, :]
+    return SlabSteps(slab, steps.conv, steps.n_frames)
 
 
 def empty_caches(slab: Tensor, width: int) -> SlabSteps:

@@ -226,6 +226,7 @@ def _hide(tensors: StepTensors, pasts: Sequence[_Past], n_new: int) -> None:
     """
     n_rows, n_keys = len(tensors.x), tensors.keys.shape[4]
     n_past = n_keys - tensors.x.shape[1]
+    assert tensors.bias is not None
     bias = tensors.bias.view(GUIDANCE_ROWS, n_rows, n_keys)
     bias.zero_()
     for i in range(n_rows):

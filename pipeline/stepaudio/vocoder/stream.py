@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,8 +23,9 @@ from pipeline.stepaudio.vocoder.hift.stream import HiftState, decode_chunk
 from pipeline.stepaudio.vocoder.hift_records import HiftRecords
 from pipeline.stepaudio.vocoder.memory_plan import VocoderMemory
 from pipeline.stepaudio.vocoder.model import SILENCE, VocoderModel, to_audio
-from pipeline.stepaudio.vocoder.prompt_memory import OwnedMemory, voice_key
+from pipeline.stepaudio.vocoder.prompt_memory import OwnedMemory, state_key, voice_key
 from pipeline.stepaudio.vocoder.slab import SlabPool, copied_into, detached, empty_caches, gathered
+from pipeline.stepaudio.vocoder.voice_state import rounded
 
 
 class _StoppedError(Exception):
@@ -47,7 +49,7 @@ class Utterance:
     ) -> None:
         self.stopped = threading.Event()
         self._model = model
-        self._prompt_memory = memory
+        self._memory = memory
         self._slabs = slabs
         self._slab: Tensor | None = None
         self._voice_key = voice_key(voice)
@@ -64,10 +66,17 @@ class Utterance:
         """Queue audio tokens of whole groups."""
         self._waiting = torch.cat((self._waiting, self._model.rows(ids)), dim=1)
 
+    def early_work(self) -> Job[Float32Array] | None:
+        """What can be computed before there is any row: the prompt, where it is run on its own."""
+        return None if self._model.is_exact else Job(self._prepare)
+
     def next_work(self) -> Job[Float32Array] | None:
-        """What can be computed with the rows that wait, or None when more are needed."""
+        """What can be computed with the rows that wait, or None when more are needed.
+
+        `early_work` was given to the worker before.
+        """
         n_waiting, n_ahead = self._waiting.shape[1], self._model.flow.lookahead_rows
-        if not self._is_prepared and n_waiting >= n_ahead:
+        if self._model.is_exact and not self._is_prepared and n_waiting >= n_ahead:
             return Job(self._prepare)
         if n_waiting >= self._chunk_rows[0] + n_ahead:
             kind = None if self._flow_cache is None else self._chunk_rows[0]
@@ -95,23 +104,41 @@ class Utterance:
         A voice without whole token groups has nothing to run.
         """
         if self._speaker.rows.shape[1]:
-            self._flow_cache = self._prompt_cache()
+            exact = self._model.is_exact
+            self._flow_cache = self._answered_cache() if exact else self._own_cache()
         self._is_prepared = True
         return SILENCE
 
-    def _prompt_cache(self) -> FlowCache:
-        """The flow's first caches: a copy of what is kept of this voice, else made in place."""
+    def _own_cache(self) -> FlowCache:
+        """The flow's caches behind the prompt alone: what is kept of this voice, else made."""
+        self._on_step()
+        if self._recent_frames is not None:
+            self._slab = self._slabs.take(self._slab_frames)
+        n_frames = self._speaker.mel.shape[1]
+        model, speaker, shape = self._model, self._speaker, self._slabs.shape
+        if self._memory.may_keep(shape.kept_bytes(n_frames)):
+            key = state_key(self._voice_key)
+            make = partial(model.voice_state, speaker, self._on_step)
+            return self._memory.get_or_make(key, make).placed(self._slab)
+        slab = model.new_slab(n_frames) if self._slab is None else self._slab
+        return rounded(model.prompt_cache(speaker, slab, self._on_step))
+
+    def _answered_cache(self) -> FlowCache:
+        """The flow's first caches, with the answer's first rows seen by the prompt's last ones.
+
+        A copy of what is kept of this voice and these rows, else made in place.
+        """
         ahead = self._waiting[:, : self._model.flow.lookahead_rows]
         if self._recent_frames is None:  # it grows without end: no slab holds it
             return self._set_up(ahead, None)
         self._slab = self._slabs.take(self._slab_frames)
         prompt_bytes = self._speaker.mel.shape[1] * self._slabs.shape.frame_bytes
         empty = empty_caches(self._slab, self._model.config.estimator.hidden_size)
-        if not self._prompt_memory.may_keep(prompt_bytes):
+        if not self._memory.may_keep(prompt_bytes):
             return self._set_up(ahead, empty)
         key = (self._voice_key, ahead.cpu().numpy().tobytes())
         into = None if self._model.records is None else empty  # they know caches in slabs alone
-        kept = self._prompt_memory.get_or_make(key, lambda: detached(self._set_up(ahead, into)))
+        kept = self._memory.get_or_make(key, lambda: detached(self._set_up(ahead, into)))
         return copied_into(self._slab, kept)
 
     def _set_up(self, ahead: Tensor, into: StepCaches | None) -> FlowCache:

@@ -25,11 +25,17 @@ from pipeline.stepaudio.recording import CudaRecorder, Recorder
 from pipeline.stepaudio.vocoder.decode_worker import DecodeWorker, Job
 from pipeline.stepaudio.vocoder.flow.flow import DEFAULT_SEED, DEFAULT_STEPS
 from pipeline.stepaudio.vocoder.memory_plan import RecordRoom, VocoderMemory
-from pipeline.stepaudio.vocoder.model import SILENCE, VocoderModel
-from pipeline.stepaudio.vocoder.prompt_memory import OwnedMemory, PromptMemory
+from pipeline.stepaudio.vocoder.model import SILENCE, Speaker, VocoderModel
+from pipeline.stepaudio.vocoder.prompt_memory import (
+    OwnedMemory,
+    PromptMemory,
+    state_key,
+    voice_key,
+)
 from pipeline.stepaudio.vocoder.schedule import CHUNK_ROWS, MIN_FIRST_ROWS, chunk_schedule
 from pipeline.stepaudio.vocoder.slab import SlabPool
 from pipeline.stepaudio.vocoder.stream import Utterance
+from pipeline.stepaudio.vocoder.voice_state import VoiceState
 
 RECENT_FRAMES = 96  # the estimator sees the prompt and the last 1.92 s before a chunk
 RECORDED_ON = "cuda"  # where to launch a kernel takes longer than it runs
@@ -52,6 +58,8 @@ class StepWaveDecoder:
     depend on what runs beside it; 1 keeps the same request the same bytes.
     prompt_memory_bytes: what may be kept of voices between streams; 0 keeps nothing.
     device_bytes: the decoder's cap on its device, None where it has none.
+    is_exact: run a voice's prompt with the answer behind it, and on a CPU in the plain form: the
+    released code's arithmetic. Else the prompt is run on its own, so that its state can be kept.
     graphs: on CUDA, replay Euler steps and HiFT of streams from recorded graphs.
     `memory` says what streams take of the device.
     Raises CheckpointError for files that do not fit, ConfigError for impossible settings.
@@ -71,6 +79,7 @@ class StepWaveDecoder:
         prompt_memory_bytes: int = 0,
         device_bytes: int | None = None,
         graphs: bool = True,
+        is_exact: bool = False,
     ) -> None:
         if not chunk_rows or min(chunk_rows) < 1 or steps < 1 or (threads or 1) < 1:
             raise ConfigError(
@@ -84,7 +93,9 @@ class StepWaveDecoder:
                 f"max_batch is {max_batch}, must be positive; prompt_memory_bytes is "
                 f"{prompt_memory_bytes}, must not be negative"
             )
-        self._model = VocoderModel.load(Path(vocoder_dir), torch.device(device), steps, seed)
+        self._model = VocoderModel.load(
+            Path(vocoder_dir), torch.device(device), steps, seed, is_exact=is_exact
+        )
         self._prompt_memory = PromptMemory(prompt_memory_bytes)
         self._chunk_rows = tuple(chunk_rows)
         self._recent_frames, self._max_batch = recent_frames, max_batch
@@ -192,11 +203,19 @@ class StepWaveDecoder:
         audio: list[Float32Array] = []
 
         def work() -> Float32Array:
-            audio.extend(self._model.decode(utterances))
+            audio.extend(self._model.decode(utterances, self._state_of))
             return SILENCE
 
         self._worker.submit(Job(partial(_guarded, work))).result()
         return audio
+
+    def _state_of(self, voice: VoicePrompt, speaker: Speaker) -> VoiceState:
+        """Runs on the worker. Kept under no owner: nobody could ask to forget it."""
+        n_bytes = self._slabs.shape.kept_bytes(speaker.mel.shape[1])
+        make = partial(self._model.voice_state, speaker)
+        if not self._prompt_memory.may_keep(n_bytes):
+            return make()
+        return self._prompt_memory.get_or_make(state_key(voice_key(voice)), make)
 
     async def stream(
         self,
@@ -214,16 +233,20 @@ class StepWaveDecoder:
         """
         self._active += 1
         utterance: Utterance | None = None
+        early: asyncio.Task[None] | None = None
         try:
             utterance = self._begun(voice, first_chunk_rows, owner)
+            early = asyncio.create_task(self._begin(utterance))
             async for chunk in tokens:
                 with self._worker.health.watching():
                     utterance.add(chunk.ids)
                 while (work := utterance.next_work()) is not None:
+                    await early
                     samples = await self._run(work, utterance.stopped)
                     if len(samples):
                         yield AudioChunk(samples, last=False)
                 if chunk.last:
+                    await early
                     yield AudioChunk(
                         await self._run(Job(utterance.finish), utterance.stopped), last=True
                     )
@@ -231,6 +254,9 @@ class StepWaveDecoder:
             raise StageError("the token stream ended without a last chunk")
         finally:
             self._active -= 1
+            if early is not None:
+                early.cancel()
+                await asyncio.gather(early, return_exceptions=True)
             if utterance is not None:
                 utterance.release()
             close = getattr(tokens, "aclose", None)
@@ -242,6 +268,11 @@ class StepWaveDecoder:
         shared = (self.memory, OwnedMemory(self._prompt_memory, owner), self._slabs)
         with self._worker.health.watching():
             return Utterance(self._model, voice, schedule, *shared)
+
+    async def _begin(self, utterance: Utterance) -> None:
+        """What needs no token, while the language model reads its prompt."""
+        if (work := utterance.early_work()) is not None:
+            await self._run(work, utterance.stopped)
 
     async def _run(self, work: Job[Float32Array], stopped: threading.Event) -> Float32Array:
         """`work` on the worker thread.

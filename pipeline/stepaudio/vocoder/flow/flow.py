@@ -145,9 +145,9 @@ class FlowMatching(nn.Module):
         n_batch, _, n_frames = condition.shape
         guided = torch.cat((condition, torch.zeros_like(condition)))
         if isinstance(first_frame, int):
-            x = self._noise(first_frame, n_frames).expand(n_batch, -1, -1)
+            x = self.noise_at(first_frame, n_frames).expand(n_batch, -1, -1)
         else:
-            x = torch.cat([self._noise(first, n_frames) for first in first_frame])
+            x = torch.cat([self.noise_at(first, n_frames) for first in first_frame])
         twice = None if visible is None else visible.repeat(2, 1)
         kept: list[tuple[BlockCache, ...]] = []
         for i, (size, modulation) in enumerate(
@@ -176,10 +176,10 @@ class FlowMatching(nn.Module):
         """
         if self.recorded is None or not streams:
             return None
-        noise = torch.cat([self._noise(s.first_frame, condition.shape[2]) for s in streams])
+        noise = torch.cat([self.noise_at(s.first_frame, condition.shape[2]) for s in streams])
         return self.recorded(noise, condition, schedule, streams, on_step)
 
-    def _noise(self, first_frame: int, n_frames: int) -> Tensor:
+    def noise_at(self, first_frame: int, n_frames: int) -> Tensor:
         """[1, M, n_frames] of the fixed noise, repeating past its end."""
         index = torch.arange(first_frame, first_frame + n_frames, device=self.noise.device)
         return self.noise[:, :, index % self.noise.shape[2]]
@@ -242,7 +242,7 @@ class Flow(nn.Module):
     def setup_cache(
         self,
         prompt_rows: Tensor,
-        ahead: Tensor,
+        ahead: Tensor | None,
         prompt_mel: Tensor,
         embedding: Tensor,
         schedule: Schedule,
@@ -251,7 +251,8 @@ class Flow(nn.Module):
     ) -> FlowCache:
         """Run the prompt through, so that chunks can follow it.
 
-        ahead: int64 [B, A, 2], the first rows to speak, as many as the lookahead. into: caches of
+        ahead: int64 [B, A, 2], the first rows to speak, as many as the lookahead; None runs the
+        prompt on its own, as an utterance that ends there. into: caches of
         no frames yet that take the prompt's, see `cache_slab`. Other arguments as for `inference`.
         """
         mu, encoder = self.mu(prompt_rows, ahead)

@@ -7,7 +7,8 @@ no stream: who fills the tensors says what they mean.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -24,6 +25,9 @@ from pipeline.stepaudio.vocoder.flow.dit import (
 )
 
 N_PAST = CONV_KERNEL - 1  # inputs that a convolution needs of the frames before
+GELU_LINEAR = 2 * math.sqrt(2 / math.pi)  # of tanh's argument, twice: 1 + tanh(u) = 2 σ(2u)
+GELU_CUBIC = GELU_LINEAR * 0.044715
+MISH_ONE_ABOVE = 20.0  # the factor is one to the last bit, and no square overflows
 SCALE_ROWS = (1, 4, 7)  # of a block's modulation: attention's, feed-forward's, convolution's
 
 
@@ -34,18 +38,22 @@ class StepTensors:
     Guided rows of all streams come first, then the unguided ones.
     x: [B, T, M], the noisy mel, moved on by a step. hidden: [2B, T, D], what the input projection
     makes of all that the steps of a chunk share, see `PackedEstimator.project`. bias: [2B, 1, 1,
-    L], 0 for keys that exist, -inf for others. keys: [blocks, 2, 2B, H, L, C], keys and values; the
-    past is there before the step, the last T are written by it. conv: [blocks, 2, 2B, N_PAST + T,
-    D], inputs of both convolutions; the first N_PAST are there before. modulation: [blocks * 9 + 3,
-    D], see `PackedEstimator.modulation`.
+    L], 0 for keys that exist, -inf for others; None when all do. keys: [blocks, 2, 2B, H, L, C],
+    keys and values; the past is there before the step, the last T are written by it. conv: [blocks,
+    2, 2B, N_PAST + T, D], inputs of both convolutions; the first N_PAST are there before.
+    modulation: [blocks * 9 + 3, D], see `PackedEstimator.modulation`.
     """
 
     x: Tensor
     hidden: Tensor
-    bias: Tensor
+    bias: Tensor | None
     keys: Tensor
     conv: Tensor
     modulation: Tensor
+
+    def on(self, keys: Tensor) -> StepTensors:
+        """The same with keys and values elsewhere."""
+        return replace(self, keys=keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +106,16 @@ class _PackedBlock:
         return (self._qkv.weight, self._conv_in.weight, self._conv_out.weight)
 
     def __call__(
-        self, x: Tensor, modulation: Tensor, keys: Tensor, conv: Tensor, bias: Tensor
+        self, x: Tensor, modulation: Tensor, keys: Tensor, conv: Tensor, bias: Tensor | None
     ) -> Tensor:
         """x: [2B, T, D] → the same; modulation: [9, D]; the others are a block's of StepTensors."""
         attn, mlp, convolution = modulation.unflatten(0, (3, 3))
         x = torch.addcmul(x, self._attended(_modulated(x, attn), keys, bias), attn[2])
         x = torch.addcmul(x, self._convolved(_modulated(x, convolution), conv), convolution[2])
-        hidden = F.gelu(self._fc1(_modulated(x, mlp)), approximate="tanh")
+        hidden = _gelu(self._fc1(_modulated(x, mlp)))
         return torch.addcmul(x, self._fc2(hidden), mlp[2])
 
-    def _attended(self, x: Tensor, keys: Tensor, bias: Tensor) -> Tensor:
+    def _attended(self, x: Tensor, keys: Tensor, bias: Tensor | None) -> Tensor:
         """The norm takes all heads at once, those of values too, whose result nobody reads."""
         n_heads, n_new = self._heads, x.shape[1]
         qkv = self._qkv(x).unflatten(-1, (3 * n_heads, self._head_width))  # [2B, T, 3H, C]
@@ -125,13 +133,31 @@ class _PackedBlock:
         first[:, N_PAST:] = x
         x = self._conv_in(_windows(first))
         x = self._conv_norm(x)
-        torch.ops.aten.mish.out(x, out=second[:, N_PAST:])
+        _mish(x, second[:, N_PAST:])
         return self._conv_out(_windows(second))
 
 
 def _modulated(x: Tensor, shift_scale: Tensor) -> Tensor:
     """LayerNorm, then shift (row 0) and scale (row 1, the one already added)."""
     return F.layer_norm(x, x.shape[-1:], shift_scale[1], shift_scale[0], NORM_EPS)
+
+
+def _gelu(x: Tensor) -> Tensor:
+    """By tanh; in place on a CPU, where torch's own takes twice as long."""
+    if x.device.type != "cpu":
+        return F.gelu(x, approximate="tanh")
+    gate = torch.addcmul(x.new_tensor(GELU_LINEAR), x, x, value=GELU_CUBIC)
+    return x.mul_(gate.mul_(x).sigmoid_())
+
+
+def _mish(x: Tensor, out: Tensor) -> None:
+    """x tanh(log(1 + eˣ)), with one exponential on a CPU: eˣ(eˣ + 2) / (eˣ(eˣ + 2) + 2)."""
+    if x.device.type != "cpu":
+        torch.ops.aten.mish.out(x, out=out)
+        return
+    power = x.clamp(max=MISH_ONE_ABOVE).exp_()
+    share = (power + 2).mul_(power)
+    torch.mul(x, share.div_(share + 2), out=out)
 
 
 class PackedEstimator:
@@ -168,9 +194,10 @@ class PackedEstimator:
         hidden.copy_(self._shared.bias.expand_as(hidden))
         hidden[:n, :t] = self._shared(condition.transpose(1, 2))
 
-    def step(self, tensors: StepTensors) -> Tensor:
-        """One Euler step, in place: returns `tensors.x`."""
-        x, modulation = tensors.x, tensors.modulation
+    def step(self, tensors: StepTensors, modulation: Tensor | None = None) -> Tensor:
+        """One Euler step, in place: returns `tensors.x`. modulation: instead of the tensors'."""
+        x = tensors.x
+        modulation = tensors.modulation if modulation is None else modulation
         shared = tensors.hidden.unflatten(0, (2, len(x)))
         hidden = (shared + F.linear(x, self._mel_weight)).flatten(0, 1)
         for i, block in enumerate(self._blocks):

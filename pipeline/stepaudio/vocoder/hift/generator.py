@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
+from pipeline.contracts import Float32Array
 from pipeline.stepaudio.config import F0Config, HiftConfig
 from pipeline.stepaudio.vocoder.hift.fourier import FixedFourier
 
@@ -109,6 +110,20 @@ class HarmonicSource(nn.Module):
         advance = (f0.double()[..., None] * harmonic / self.rate_hz) % 1 * self.samples_per_frame
         cycles = advance.cumsum(dim=1)
         return cycles if start is None else cycles + start[:, None]
+
+    @property
+    def n_phases(self) -> int:
+        """Of a frame, see `cycles`."""
+        return self.n_sines
+
+    def noise_sizes(self, n_frames: int) -> tuple[int, int]:
+        """Of `noise`, but for the first, which is one."""
+        return n_frames * self.samples_per_frame, self.n_sines
+
+    def noise(self, seed: int, first_frame: int, n_frames: int) -> Tensor:
+        """For `forward`, of so many frames from `first_frame` on; see `source_noise`."""
+        sizes = (self.samples_per_frame, self.n_sines)
+        return source_noise(seed, first_frame, n_frames, *sizes, self.l_linear.weight.device)
 
     def forward(self, f0: Tensor, noise: Tensor, start: Tensor | None = None) -> Tensor:
         """f0 [B, T] Hz → excitation [B, 1, L].
@@ -299,9 +314,15 @@ def _noise_block(
     seed: int, first_frame: int, samples_per_frame: int, n_sines: int, device: torch.device
 ) -> Tensor:
     """[NOISE_FRAMES, samples_per_frame * n_sines]; every stream of a seed asks for the same."""
+    frames = draw_noise(seed, first_frame, samples_per_frame, n_sines)
+    with torch.inference_mode(mode=False):  # it outlives whoever asks first
+        return torch.from_numpy(frames).to(device)
+
+
+def draw_noise(seed: int, first_frame: int, samples_per_frame: int, n_sines: int) -> Float32Array:
+    """Standard normal [NOISE_FRAMES, samples_per_frame * n_sines]."""
     frames = np.empty((NOISE_FRAMES, samples_per_frame * n_sines), np.float32)
     for i in range(NOISE_FRAMES):
         bits = np.random.Philox(key=seed, counter=[0, 0, first_frame + i, 0])
         np.random.Generator(bits).standard_normal(dtype=np.float32, out=frames[i])
-    with torch.inference_mode(mode=False):  # it outlives whoever asks first
-        return torch.from_numpy(frames).to(device)
+    return frames

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pipeline.stepaudio.vocoder.hift.fourier import FixedFourier
-from pipeline.stepaudio.vocoder.hift.generator import Hift, source_noise
+from pipeline.stepaudio.vocoder.hift.generator import Hift
 
 HELD_FRAMES = 8  # newest frames: run, held back, and run again when their future is known
 CONTEXT_FRAMES = 8  # emitted frames before those, run again as their past; F0 needs five
@@ -52,10 +52,9 @@ def decode_chunk(
 
 
 def chunk_noise(hift: Hift, mel: Tensor, state: HiftState, seed: int) -> Tensor:
-    """The source's noise for a chunk and what is run again before it, [1, L, H]."""
-    source, n_frames = hift.m_source, state.mel.shape[2] + mel.shape[2]
-    sizes = (source.samples_per_frame, source.n_sines)
-    return source_noise(seed, state.first_frame, n_frames, *sizes, mel.device)
+    """The source's noise for a chunk and what is run again before it."""
+    n_frames = state.mel.shape[2] + mel.shape[2]
+    return hift.m_source.noise(seed, state.first_frame, n_frames)
 
 
 def advance(

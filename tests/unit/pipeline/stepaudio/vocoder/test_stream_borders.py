@@ -24,7 +24,6 @@ from pipeline.stepaudio import tokens
 from pipeline.stepaudio.layout import PACKAGED_TINY, CheckpointLayout
 from pipeline.stepaudio.tokenizer.voice_encoder import StepVoiceEncoder
 from pipeline.stepaudio.vocoder import stream as stream_module
-from pipeline.stepaudio.vocoder.hift.generator import source_noise
 from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
 from pipeline.voice_list import load_voices
 from tests.vocoder_files import golden_yaml, make_ids, make_voice, token_stream, write_vocoder
@@ -111,8 +110,7 @@ class Listener:
 @torch.inference_mode()
 def sounded_whole(decoder: StepWaveDecoder, mel: torch.Tensor) -> np.ndarray:
     model = decoder._model
-    source, n_frames = model.hift.m_source, mel.shape[2]
-    noise = source_noise(model.seed, 0, n_frames, source.samples_per_frame, source.n_sines)
+    noise = model.hift.m_source.noise(model.seed, 0, mel.shape[2])
     return model.hift(mel, noise)[0].clamp(-1, 1).numpy()
 
 

@@ -124,20 +124,20 @@ def test_trimmed_cache_stays_bounded_and_noise_goes_on(
     flow: Flow, schedule: Schedule, embedding: Tensor, start: FlowCache
 ) -> None:
     cache, firsts = start, []
-    noise = flow.decoder._noise
+    noise = flow.decoder.noise_at
 
     def watched(first_frame: int, n_frames: int) -> Tensor:
         firsts.append(first_frame)
         return noise(first_frame, n_frames)
 
-    flow.decoder._noise = watched  # type: ignore[method-assign]
+    flow.decoder.noise_at = watched  # type: ignore[method-assign]
     try:
         for seed in range(6):
             rows, ahead = rows_of(5, seed), rows_of(1, seed + 1)
             _, cache = flow.inference_chunk(rows, ahead, embedding, cache, schedule, 20)
             assert cached_frames(cache) <= 24 + 20 + 30
     finally:
-        del flow.decoder._noise
+        del flow.decoder.noise_at
     assert firsts == [24, 54, 84, 114, 144, 174]
     assert cache.n_frames == 24 + 6 * 30
 
@@ -165,8 +165,8 @@ def test_small_cached_tensors_own_their_memory(start: FlowCache) -> None:
 
 
 def test_noise_depends_on_the_seed_alone_and_wraps(flow: Flow) -> None:
-    tail = flow.decoder._noise(NOISE_FRAMES - 2, 4)
-    assert torch.equal(tail[:, :, 2:], flow.decoder._noise(0, 2))
+    tail = flow.decoder.noise_at(NOISE_FRAMES - 2, 4)
+    assert torch.equal(tail[:, :, 2:], flow.decoder.noise_at(0, 2))
     assert "decoder.noise" not in flow.state_dict()
 
 
