@@ -21,6 +21,8 @@ class CacheSettings(BaseModel):
     namespace: tenant of requests that the server assigns to no other.
     mac_keys_file, mac_keys_env: where `id:secret` items are read from, the active one first;
     neither: damage is detected but forgery is not.
+    max_record_bytes: of a voice's record. max_state_bytes: of the vocoder's state of a voice, which
+    is kept where it is no larger (of the embedded model, clips of up to 15 s); 0 keeps none.
     l1_bytes, alias_bytes: budgets of this process. l3_read_deadline_s: longest wait of a request
     for L3.
     l2: share records between the processes of a Ray cluster; auto: if this process is in one.
@@ -43,6 +45,7 @@ class CacheSettings(BaseModel):
     l1_bytes: int = Field(default=256 * MIB, ge=0)
     alias_bytes: int = Field(default=4 * MIB, ge=0)
     max_record_bytes: int = Field(default=8 * MIB, ge=1024)
+    max_state_bytes: int = Field(default=32 * MIB, ge=0)
     l3_read_deadline_s: float = Field(default=0.25, gt=0)
     l3_write_deadline_s: float = Field(default=10.0, gt=0)
     connect_timeout_s: float = Field(default=0.5, gt=0)

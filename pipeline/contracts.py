@@ -175,6 +175,8 @@ class SpeechRequest:
     """Which of the deployed language models speaks."""
     iterations: int = 1
     """How often an edit is applied, each time to the last one's tokens; a clone is made once."""
+    clip: str = ""
+    """Hex digest of the reference clip, where it is known: what is kept of the voice is its."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -33,8 +33,9 @@ class ResolvedVoice:
     transcript: str | None = None
 
     def completed(self, request: SpeechRequest) -> SpeechRequest:
-        """The request with what only the voice knows: its name, and a listed clip's words."""
-        named = replace(request, speaker=speaker_name(self.clip_digest))
+        """The request with what only the voice knows: its names, and a listed clip's words."""
+        name = speaker_name(self.clip_digest)
+        named = replace(request, speaker=name, clip=self.clip_digest)
         if self.transcript is None:
             return named
         text = self.transcript if request.mode in SAME_WORDS else request.text

@@ -23,6 +23,7 @@ from pipeline.contracts import Int32Array, Sampling, TokenChunk
 from pipeline.errors import CheckpointError, StageTimeoutError
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
 from pipeline.stepaudio.llm.engine.credit import TokenCredit
+from pipeline.synthesis import speaker_name
 
 logger = logging.getLogger(__name__)
 
@@ -129,9 +130,9 @@ class LLMReplica:
         lease.renew()
         return True
 
-    async def forget(self, voice: str) -> None:
-        """Called on every replica when a clip is removed."""
-        self._engine.forget(voice)
+    async def forget(self, clip: str) -> None:
+        """Called on every replica when a clip is removed. clip: its digest."""
+        self._engine.forget(speaker_name(clip))
 
     async def status(self) -> dict[str, Any]:
         """Gauges of this replica, its cap on the GPU, and what parts of its start took."""

@@ -15,7 +15,6 @@ from ray.serve.handle import DeploymentHandle
 from deployments.config.stages import Kind, Stage
 from deployments.stages.clients import stage_errors
 from pipeline.errors import StageUnavailableError, TimbreError
-from pipeline.synthesis import speaker_name
 
 logger = logging.getLogger(__name__)
 
@@ -35,9 +34,8 @@ class Removal:
         """
         context = serve.get_replica_context()
         routers = serve.get_deployment_handle(context.deployment, context.app_name)
-        voice = speaker_name(clip)
         told = [_told(Kind.ROUTER, routers, clip)]
-        told += [_told(stage, handle, voice) for stage, handle in self._stages.items()]
+        told += [_told(stage, handle, clip) for stage, handle in self._stages.items()]
         answers = await asyncio.gather(*told)
         if not all(answers):
             raise StageUnavailableError(
@@ -45,10 +43,10 @@ class Removal:
             )
 
 
-async def _told(stage: str, handle: DeploymentHandle, name: str) -> bool:
+async def _told(stage: str, handle: DeploymentHandle, clip: str) -> bool:
     try:
         with stage_errors(stage):
-            await handle.broadcast("forget", name).results_async(timeout_s=FORGET_TIMEOUT_S)
+            await handle.broadcast("forget", clip).results_async(timeout_s=FORGET_TIMEOUT_S)
     except TimbreError:
         logger.exception("not every replica of the %s forgot a removed clip", stage)
         return False

@@ -23,6 +23,7 @@ from deployments.telemetry.load import StageLoad
 from deployments.telemetry.logs import adopt_serve_logging
 from deployments.telemetry.metrics import VOCODER_BYTES, VOCODER_STREAMS
 from deployments.telemetry.transfers import Hop, Stamped, Transfers, stamped
+from deployments.voices.states import StateLibrary, VoiceShelf
 from pipeline.chain import ChainedSpeaker
 from pipeline.contracts import (
     GROUP_S,
@@ -36,6 +37,7 @@ from pipeline.errors import ConfigError, TooLargeError
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
 from pipeline.stepaudio.tokens import GROUP_ROWS
 from pipeline.stepaudio.vocoder.memory_plan import VocoderMemory
+from pipeline.synthesis import speaker_name
 
 if TYPE_CHECKING:
     from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
@@ -68,6 +70,7 @@ class VocoderReplica:
             device_bytes=cap_bytes(share),
             is_exact=share.prompt == "exact",
         )
+        self._states = StateLibrary(settings.cache, self._decoder.state_fingerprint)
         memory = self._decoder.memory
         budget_bytes = stream_budget_bytes(share, memory, settings.limits.max_clip_s)
         warm_up(decode_once(self._decoder))
@@ -99,7 +102,8 @@ class VocoderReplica:
             async with self._load.turn(place, self._queue_timeout_s):
                 adapted = adapt_first_chunk(request, self._share, self._decoder.active_streams)
                 lm = self._lms[request.variant].of(request.speaker)
-                decoder = _OwnedDecoder(self._decoder, request.speaker)
+                shelf = self._states.shelf(request.clip, voice)
+                decoder = _OwnedDecoder(self._decoder, request.speaker, shelf)
                 speaker = ChainedSpeaker(self._prompts, lm, decoder)
                 async with aclosing(speaker.speak(adapted, voice)) as speech:
                     async for chunk in speech:
@@ -114,9 +118,10 @@ class VocoderReplica:
         """Called by Serve; a decoder whose worker or device is gone makes the replica unhealthy."""
         self._decoder.check_health()
 
-    async def forget(self, voice: str) -> None:
-        """Called on every replica when a clip is removed. voice: `SpeechRequest.speaker`."""
-        self._decoder.forget(voice)
+    async def forget(self, clip: str) -> None:
+        """Called on every replica when a clip is removed. clip: its digest."""
+        self._decoder.forget(speaker_name(clip))
+        await self._states.forget(clip)
 
     async def status(self) -> dict[str, Any]:
         """Gauges of this replica."""
@@ -149,6 +154,7 @@ class _OwnedDecoder:
 
     decoder: StepWaveDecoder
     owner: str
+    shelf: VoiceShelf | None
 
     def stream(
         self,
@@ -157,7 +163,7 @@ class _OwnedDecoder:
         first_chunk_rows: int | None = None,
     ) -> AsyncGenerator[AudioChunk]:
         """See contracts.WaveDecoder."""
-        return self.decoder.stream(tokens, voice, first_chunk_rows, self.owner)
+        return self.decoder.stream(tokens, voice, first_chunk_rows, self.owner, self.shelf)
 
 
 def stream_budget_bytes(

@@ -30,7 +30,7 @@ from pipeline.stepaudio.vocoder.hift_records import HiftRecords
 from pipeline.stepaudio.vocoder.memory_plan import RecordRoom, SlabShape
 from pipeline.stepaudio.vocoder.slab import empty_caches, gathered
 from pipeline.stepaudio.vocoder.step_records import StepRecords
-from pipeline.stepaudio.vocoder.voice_state import VoiceState
+from pipeline.stepaudio.vocoder.voice_state import StateShape, VoiceState
 from pipeline.stepaudio.weights import load_strict, read_torch
 
 SILENCE = np.zeros(0, np.float32)
@@ -72,6 +72,7 @@ class VocoderModel:
         with torch.inference_mode():
             self.schedule = flow.schedule(steps)
             self._slab_shape = SlabShape.of(config.estimator, steps)
+            self.state_shape = StateShape(self._slab_shape, config.encoder)
             self.direct: DirectSteps | None = None
             if device.type == "cpu" and not is_exact:
                 flow.decoder.recorded = self.direct = DirectSteps(flow.decoder, self.schedule)

@@ -60,6 +60,10 @@ class PromptMemory:
         self._keep(key, _Kept(value, tensor_bytes(value), owner))
         return value
 
+    def __contains__(self, key: Hashable) -> bool:
+        with self._lock:
+            return key in self._entries
+
     def forget(self, owner: str) -> None:
         """Drop the owner's values, and keep none that is being made."""
         with self._lock:
@@ -92,6 +96,9 @@ class OwnedMemory:
     def may_keep(self, size_bytes: int) -> bool:
         """See PromptMemory."""
         return self.memory.may_keep(size_bytes)
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self.memory
 
     def get_or_make(self, key: Hashable, make: Callable[[], Value]) -> Value:
         """See PromptMemory."""

@@ -25,7 +25,7 @@ from pipeline.stepaudio.vocoder.memory_plan import VocoderMemory
 from pipeline.stepaudio.vocoder.model import SILENCE, VocoderModel, to_audio
 from pipeline.stepaudio.vocoder.prompt_memory import OwnedMemory, state_key, voice_key
 from pipeline.stepaudio.vocoder.slab import SlabPool, copied_into, detached, empty_caches, gathered
-from pipeline.stepaudio.vocoder.voice_state import rounded
+from pipeline.stepaudio.vocoder.voice_state import StateArrays, VoiceState, rounded
 
 
 class _StoppedError(Exception):
@@ -59,6 +59,7 @@ class Utterance:
         self._slab_frames = plan.slab_frames(self._speaker.rows.shape[1], chunk_rows)
         self._waiting = self._speaker.rows[:, :0]
         self._is_prepared = False
+        self._state: VoiceState | None = None
         self._flow_cache: FlowCache | None = None
         self._hift_state: HiftState | None = None
 
@@ -69,6 +70,35 @@ class Utterance:
     def early_work(self) -> Job[Float32Array] | None:
         """What can be computed before there is any row: the prompt, where it is run on its own."""
         return None if self._model.is_exact else Job(self._prepare)
+
+    @property
+    def needs_state(self) -> bool:
+        """Whether the voice has a state that would be kept, and is not yet."""
+        n_frames = self._speaker.mel.shape[1]
+        return (
+            not self._model.is_exact
+            and n_frames > 0
+            and self._memory.may_keep(self._slabs.shape.kept_bytes(n_frames))
+            and state_key(self._voice_key) not in self._memory
+        )
+
+    def give_state(self, arrays: StateArrays) -> Job[Float32Array]:
+        """The voice's state as it was kept elsewhere. What is no such state is made anew."""
+
+        def work() -> Float32Array:
+            model, n_frames = self._model, self._speaker.mel.shape[1]
+            state = model.state_shape.state(arrays, n_frames, model.device)
+            if state is not None:
+                self._memory.get_or_make(state_key(self._voice_key), lambda: state)
+            return SILENCE
+
+        return Job(work)
+
+    def kept_state(self) -> StateArrays | None:
+        """The voice's state, if this process keeps it; `early_work` is done."""
+        if self._state is None or state_key(self._voice_key) not in self._memory:
+            return None
+        return StateArrays.of(self._state)
 
     def next_work(self) -> Job[Float32Array] | None:
         """What can be computed with the rows that wait, or None when more are needed.
@@ -93,7 +123,7 @@ class Utterance:
 
     def release(self) -> None:
         """Give the slab back; the stream is over and the worker has let go of it."""
-        self._flow_cache = None
+        self._flow_cache = self._state = None
         if self._slab is not None:
             self._slabs.give(self._slab)
             self._slab = None
@@ -119,7 +149,8 @@ class Utterance:
         if self._memory.may_keep(shape.kept_bytes(n_frames)):
             key = state_key(self._voice_key)
             make = partial(model.voice_state, speaker, self._on_step)
-            return self._memory.get_or_make(key, make).placed(self._slab)
+            self._state = self._memory.get_or_make(key, make)
+            return self._state.placed(self._slab)
         slab = model.new_slab(n_frames) if self._slab is None else self._slab
         return rounded(model.prompt_cache(speaker, slab, self._on_step))
 

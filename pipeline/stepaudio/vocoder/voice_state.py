@@ -7,15 +7,26 @@ kept. Knows no stream, no store and no owner.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Protocol
 
+import numpy as np
 import torch
+from blake3 import blake3
+from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.stepaudio.vocoder.flow.conformer import ConformerCache
+from pipeline.stepaudio.config import EncoderConfig
+from pipeline.stepaudio.vocoder.flow.conformer import LOOKAHEAD_KERNEL, ConformerCache
 from pipeline.stepaudio.vocoder.flow.flow import FlowCache
+from pipeline.stepaudio.vocoder.flow.packed_dit import N_PAST
+from pipeline.stepaudio.vocoder.memory_plan import GUIDANCE_ROWS, SlabShape
 from pipeline.stepaudio.vocoder.slab import SlabSteps
 
+STATE_VERSION = 1  # raise when the same weights make another state: kept ones are not read then
 KEPT_TYPE = torch.float16  # of keys and values: half the bytes, an error of 5e-4 of a value
 
 
@@ -54,6 +65,86 @@ class VoiceState:
         else:
             slab[..., :n, :] = self.keys
         return FlowCache(self.encoder, SlabSteps(slab, self.conv.clone(), n), n, n)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StateArrays:
+    """A VoiceState in two rows of numbers, for a store that knows no tensors.
+
+    keys: int16, the bits of its float16 keys and values. rest: float32, all else in a row.
+    """
+
+    keys: NDArray[np.int16]
+    rest: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, state: VoiceState) -> StateArrays:
+        """Views where they can be."""
+        rest = torch.cat([part.flatten() for part in (state.conv, *_parts(state.encoder))])
+        return cls(state.keys.flatten().view(torch.int16).cpu().numpy(), rest.cpu().numpy())
+
+
+@dataclass(frozen=True, slots=True)
+class StateShape:
+    """Sizes of the states of a decoder's voices; all follow from the number of frames."""
+
+    slab: SlabShape
+    encoder: EncoderConfig
+
+    def state(self, arrays: StateArrays, n_frames: int, device: torch.device) -> VoiceState | None:
+        """What `arrays` hold, copied; None when it is not a state of so many frames."""
+        conv = (self.slab.steps, self.slab.blocks, 2, GUIDANCE_ROWS, N_PAST, self.slab.width)
+        shapes = [conv, *self._encoder_shapes(n_frames)]
+        keys = self.slab.sizes(n_frames)
+        sizes = [prod(shape) for shape in shapes]
+        if len(arrays.keys) != prod(keys) or len(arrays.rest) != sum(sizes):
+            return None
+        rest = torch.tensor(arrays.rest, device=device).split(sizes)
+        first, *parts = (part.view(shape) for part, shape in zip(rest, shapes, strict=True))
+        bits = torch.tensor(arrays.keys, device=device).view(KEPT_TYPE)
+        return VoiceState(self._encoder(parts), bits.view(keys), first)
+
+    def _encoder_shapes(self, n_frames: int) -> list[tuple[int, ...]]:
+        config = self.encoder
+        heads, width, stride = config.attention_heads, config.output_size, config.up_stride
+        rows = (1, heads, n_frames // stride, width // heads)
+        frames = (1, heads, n_frames, width // heads)
+        lookahead, upsample = (1, width, LOOKAHEAD_KERNEL - 1), (1, width, 2 * stride)
+        blocks = [rows] * (2 * config.num_blocks) + [frames] * (2 * config.num_up_blocks)
+        return [lookahead, upsample, *blocks]
+
+    def _encoder(self, parts: Sequence[Tensor]) -> ConformerCache:
+        """The inverse of `_parts`."""
+        lookahead, upsample, *tensors = parts
+        blocks = tuple(zip(tensors[::2], tensors[1::2], strict=True))
+        n_rows = self.encoder.num_blocks
+        return ConformerCache(lookahead, upsample, blocks[:n_rows], blocks[n_rows:])
+
+
+def _parts(cache: ConformerCache) -> list[Tensor]:
+    pairs = (*cache.row_blocks, *cache.frame_blocks)
+    return [cache.lookahead, cache.upsample, *(part for pair in pairs for part in pair)]
+
+
+def state_fingerprint(vocoder_dir: Path, makers: Sequence[object]) -> str:
+    """Hex BLAKE3 over the flow's files and whatever else decides a state's bits."""
+    whole = blake3(repr((STATE_VERSION, *makers)).encode())
+    for name in ("cosyvoice.yaml", "flow.pt"):
+        content = blake3(max_threads=blake3.AUTO).update_mmap(vocoder_dir / name)
+        whole.update(name.encode() + b"\0" + content.digest())
+    return whole.hexdigest()
+
+
+class StateShelf(Protocol):
+    """Where the state of one voice outlives the process. Whatever goes wrong there is a miss."""
+
+    async def find(self) -> StateArrays | None:
+        """What any process made of this voice; soon, or not at all."""
+        ...
+
+    def keep(self, arrays: StateArrays) -> None:
+        """Put it there in the background."""
+        ...
 
 
 def rounded(cache: FlowCache) -> FlowCache:

@@ -35,7 +35,11 @@ from pipeline.stepaudio.vocoder.prompt_memory import (
 from pipeline.stepaudio.vocoder.schedule import CHUNK_ROWS, MIN_FIRST_ROWS, chunk_schedule
 from pipeline.stepaudio.vocoder.slab import SlabPool
 from pipeline.stepaudio.vocoder.stream import Utterance
-from pipeline.stepaudio.vocoder.voice_state import VoiceState
+from pipeline.stepaudio.vocoder.voice_state import (
+    StateShelf,
+    VoiceState,
+    state_fingerprint,
+)
 
 RECENT_FRAMES = 96  # the estimator sees the prompt and the last 1.92 s before a chunk
 RECORDED_ON = "cuda"  # where to launch a kernel takes longer than it runs
@@ -96,6 +100,15 @@ class StepWaveDecoder:
         self._model = VocoderModel.load(
             Path(vocoder_dir), torch.device(device), steps, seed, is_exact=is_exact
         )
+        makers = (
+            torch.__version__,
+            torch.backends.cpu.get_cpu_capability(),
+            str(self._model.device),
+            threads,
+            steps,
+            seed,
+        )
+        self._state_fingerprint = state_fingerprint(Path(vocoder_dir), makers)
         self._prompt_memory = PromptMemory(prompt_memory_bytes)
         self._chunk_rows = tuple(chunk_rows)
         self._recent_frames, self._max_batch = recent_frames, max_batch
@@ -164,6 +177,14 @@ class StepWaveDecoder:
         return usual, quick
 
     @property
+    def state_fingerprint(self) -> str:
+        """Hex digest of all but the voice that decides a state's bits: a kept one needs the same.
+
+        Weights, configs and settings, and what adds up sums: torch, its threads, the CPU's vectors.
+        """
+        return self._state_fingerprint
+
+    @property
     def active_streams(self) -> int:
         """Streams that hold state now."""
         return self._active
@@ -223,9 +244,11 @@ class StepWaveDecoder:
         voice: VoicePrompt,
         first_chunk_rows: int | None = None,
         owner: str = "",
+        shelf: StateShelf | None = None,
     ) -> AsyncGenerator[AudioChunk]:
-        """Audio as soon as its tokens are there; see `contracts.WaveDecoder`. owner: for `forget`.
+        """Audio as soon as its tokens are there; see `contracts.WaveDecoder`.
 
+        owner: for `forget`. shelf: where the voice's state is looked for before it is made.
         A chunk is cut when its rows and the lookahead after it are there, whether or not more
         follow: borders depend on token counts and `first_chunk_rows` alone. Errors of `tokens` pass
         through. Ends with `tokens` closed and no state left.
@@ -236,7 +259,7 @@ class StepWaveDecoder:
         early: asyncio.Task[None] | None = None
         try:
             utterance = self._begun(voice, first_chunk_rows, owner)
-            early = asyncio.create_task(self._begin(utterance))
+            early = asyncio.create_task(self._begin(utterance, shelf))
             async for chunk in tokens:
                 with self._worker.health.watching():
                     utterance.add(chunk.ids)
@@ -269,10 +292,18 @@ class StepWaveDecoder:
         with self._worker.health.watching():
             return Utterance(self._model, voice, schedule, *shared)
 
-    async def _begin(self, utterance: Utterance) -> None:
+    async def _begin(self, utterance: Utterance, shelf: StateShelf | None) -> None:
         """What needs no token, while the language model reads its prompt."""
-        if (work := utterance.early_work()) is not None:
-            await self._run(work, utterance.stopped)
+        work = utterance.early_work()
+        if work is None:
+            return
+        is_new = shelf is not None and utterance.needs_state
+        if shelf is not None and is_new and (arrays := await shelf.find()) is not None:
+            await self._run(utterance.give_state(arrays), utterance.stopped)
+            is_new = utterance.needs_state
+        await self._run(work, utterance.stopped)
+        if shelf is not None and is_new and (made := utterance.kept_state()) is not None:
+            shelf.keep(made)
 
     async def _run(self, work: Job[Float32Array], stopped: threading.Event) -> Float32Array:
         """`work` on the worker thread.

@@ -14,7 +14,6 @@ from deployments.config.stages import Stages
 from deployments.stages import removal
 from deployments.stages.removal import Removal
 from pipeline.errors import StageUnavailableError
-from pipeline.synthesis import speaker_name
 
 pytestmark = pytest.mark.unit
 CLIP = "ab" * 32
@@ -60,7 +59,7 @@ async def test_routers_and_every_stage_are_told(routers):
     assert routers.told == [("forget", CLIP)]
     told = {stage.key: handle.told for stage, handle in handles.items()}
     assert told.pop("tokenizer") == []  # it keeps nothing
-    assert told == {key: [("forget", speaker_name(CLIP))] for key in ("llm", "llm-int4", "vocoder")}
+    assert told == {key: [("forget", CLIP)] for key in ("llm", "llm-int4", "vocoder")}
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from ray.serve import metrics
 
+from cache_store.settings import CacheSettings
 from deployments.config.settings import LLMSettings, Settings, VocoderSettings
 from deployments.stages import vocoder
 from deployments.stages.vocoder import VocoderReplica
@@ -20,6 +22,8 @@ from pipeline import prompting
 from pipeline.contracts import AudioChunk, SpeechRequest, Stream, TokenChunk, VoicePrompt
 from pipeline.errors import CapacityError, StageUnavailableError, TooLargeError
 from pipeline.stepaudio.vocoder import wave_decoder
+from pipeline.stepaudio.vocoder.voice_state import StateShelf
+from pipeline.synthesis import speaker_name
 from tests.fakes import FakeDecoder, FakeHandle, FakePrompts, voice_prompt
 from tests.unit.deployments.stages.test_room import Metric
 from tests.unit.deployments.test_request_path import generators
@@ -27,6 +31,7 @@ from tests.unit.deployments.test_request_path import generators
 pytestmark = pytest.mark.unit
 
 REQUEST = SpeechRequest("One.Two.", "Hi.", "clone_a")
+CLIP = "ab" * 32
 
 
 class Decoder(FakeDecoder):
@@ -35,6 +40,8 @@ class Decoder(FakeDecoder):
     def __init__(self, *_: object, **__: object) -> None:
         super().__init__()
         self.owners: list[str] = []
+        self.shelves: list[StateShelf | None] = []
+        self.state_fingerprint = "ef" * 32
         self.forgotten: list[str] = []
         self.illness: Exception | None = None
         self.cache_bytes = 7
@@ -50,8 +57,10 @@ class Decoder(FakeDecoder):
         voice: VoicePrompt,
         first_chunk_rows: int | None = None,
         owner: str = "",
+        shelf: StateShelf | None = None,
     ) -> AsyncGenerator[AudioChunk]:
         self.owners.append(owner)
+        self.shelves.append(shelf)
         return super().stream(tokens, voice, first_chunk_rows)
 
     def forget(self, voice: str) -> None:
@@ -89,6 +98,7 @@ class Service:
         settings = Settings(
             vocoder=VocoderSettings(max_streams=2, queue_size=1),
             llm=LLMSettings(queue_timeout_s=0.05),
+            cache=CacheSettings(url="none"),
         )
         handles: Any = {"base": self.handle}
         self.replica = VocoderReplica(settings, handles)
@@ -119,6 +129,13 @@ async def test_a_chunk_goes_through_three_generators(service: Service) -> None:
     assert service.handle.cancelled == 2
     status = await service.replica.status()
     assert status == {"streams_active": 0, "cache_bytes": 7, "admitted_bytes": 0}
+
+
+async def test_a_voice_with_a_clip_has_a_shelf_for_its_state(service: Service) -> None:
+    for clip in ("", CLIP):
+        async with aclosing(service.speak(replace(REQUEST, clip=clip))) as speech:
+            await anext(speech)
+    assert [shelf is not None for shelf in service.decoder.shelves] == [False, True]
 
 
 async def test_whoever_leaves_frees_the_place_the_stream_and_the_llm(service: Service) -> None:
@@ -160,8 +177,8 @@ async def test_a_stream_that_never_fits_names_the_field_where_that_is_why(servic
 
 
 async def test_it_forgets_a_voice_and_tells_of_its_illness(service: Service) -> None:
-    await service.replica.forget("clone_a")
-    assert service.decoder.forgotten == ["clone_a"]
+    await service.replica.forget(CLIP)
+    assert service.decoder.forgotten == [speaker_name(CLIP)]
     await service.replica.check_health()
     service.decoder.illness = StageUnavailableError("the vocoder has lost its device")
     with pytest.raises(StageUnavailableError):
