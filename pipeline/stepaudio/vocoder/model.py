@@ -26,6 +26,7 @@ from pipeline.stepaudio.vocoder.flow.batch import WholeUtterance, inference_batc
 from pipeline.stepaudio.vocoder.flow.flow import Flow, FlowCache, no_check, stretch_mel
 from pipeline.stepaudio.vocoder.hift.generator import Hift
 from pipeline.stepaudio.vocoder.hift.quick_source import QuickSource
+from pipeline.stepaudio.vocoder.hift.quick_upsampler import QuickUpsampler
 from pipeline.stepaudio.vocoder.hift_records import HiftRecords
 from pipeline.stepaudio.vocoder.memory_plan import RecordRoom, SlabShape
 from pipeline.stepaudio.vocoder.slab import empty_caches, gathered
@@ -77,6 +78,7 @@ class VocoderModel:
             if device.type == "cpu" and not is_exact:
                 flow.decoder.recorded = self.direct = DirectSteps(flow.decoder, self.schedule)
                 hift.m_source = QuickSource(config.hift, hift.m_source.l_linear)
+                hift.quick = QuickUpsampler(hift)
 
     @classmethod
     def load(

@@ -1,0 +1,111 @@
+# pyright: basic
+"""HiFT's network with channels side by side in memory, as a CPU's convolutions like it.
+
+Computes what `generator.Hift` does between spectra, within rounding. Convolutions in one dimension
+reorder input, weights and output at every call, which takes as long as they do; in two, one of them
+of size one, channels-last tensors go in and out as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.stepaudio.vocoder.hift.generator import SNAKE_EPS, Hift, ResBlock, Snake
+
+
+@dataclass(frozen=True, slots=True)
+class _Conv:
+    weight: Tensor
+    bias: Tensor | None
+    stride: int
+    padding: int
+    dilation: int
+    is_up: bool
+
+    @classmethod
+    def of(cls, module: nn.Module) -> _Conv:
+        conv = cast("nn.Conv1d | nn.ConvTranspose1d", module)
+        sizes = (conv.stride[0], cast("int", conv.padding[0]), conv.dilation[0])
+        is_up = isinstance(conv, nn.ConvTranspose1d)
+        return cls(_side_by_side(conv.weight), conv.bias, *sizes, is_up)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        stride, padding = (1, self.stride), (0, self.padding)
+        if self.is_up:
+            return F.conv_transpose2d(x, self.weight, self.bias, stride, padding)
+        return F.conv2d(x, self.weight, self.bias, stride, padding, (1, self.dilation))
+
+
+def _side_by_side(x: Tensor) -> Tensor:
+    """[B, C, L] → [B, C, 1, L], the channels of a place next to each other."""
+    return x.detach()[:, :, None].contiguous(memory_format=torch.channels_last)
+
+
+class _Snake:
+    def __init__(self, snake: nn.Module) -> None:
+        self._alpha = cast("Snake", snake).alpha.detach()[:, None, None]
+        self._share = 1 / (self._alpha + SNAKE_EPS)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.addcmul(x, (x * self._alpha).sin_().square_(), self._share)
+
+
+class _Block:
+    def __init__(self, block: nn.Module) -> None:
+        block = cast("ResBlock", block)
+        halves = (block.activations1, block.convs1, block.activations2, block.convs2)
+        self._layers = [
+            (_Snake(snake1), _Conv.of(conv1), _Snake(snake2), _Conv.of(conv2))
+            for snake1, conv1, snake2, conv2 in zip(*halves, strict=True)
+        ]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        for snake1, conv1, snake2, conv2 in self._layers:
+            x = conv2(snake2(conv1(snake1(x)))).add_(x)
+        return x
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    up: _Conv
+    down: _Conv
+    source: _Block
+    blocks: Sequence[_Block]
+
+
+class QuickUpsampler:
+    """Stands in for `Hift._upsample`. hift: loaded, weight norm fused; its weights are copied."""
+
+    def __init__(self, hift: Hift) -> None:
+        self._pre, self._post = _Conv.of(hift.conv_pre), _Conv.of(hift.conv_post)
+        self._slope, n = hift.slope, hift.n_kernels
+        parts = zip(hift.ups, hift.source_downs, hift.source_resblocks, strict=True)
+        self._stages = [
+            _Stage(
+                _Conv.of(up),
+                _Conv.of(down),
+                _Block(source),
+                [_Block(block) for block in hift.resblocks[i * n : (i + 1) * n]],
+            )
+            for i, (up, down, source) in enumerate(parts)
+        ]
+
+    def __call__(self, mel: Tensor, source: Tensor) -> Tensor:
+        """See `Hift._upsample`."""
+        x, spectrum = self._pre(_side_by_side(mel)), _side_by_side(source)
+        for stage in self._stages:
+            x = stage.up(F.leaky_relu(x, self._slope))
+            if stage is self._stages[-1]:  # a centred STFT has one frame more than hops
+                x = torch.cat((x[..., 1:2], x), dim=3)
+            x.add_(stage.source(stage.down(spectrum)))
+            total = stage.blocks[0](x)
+            for block in stage.blocks[1:]:
+                total.add_(block(x))
+            x = total.div_(len(stage.blocks))
+        return self._post(F.leaky_relu(x)).squeeze(2).contiguous()
