@@ -27,14 +27,14 @@ class Removal:
     def __init__(self, stages: Mapping[Stage, DeploymentHandle]) -> None:
         self._stages = {s.key: handle for s, handle in stages.items() if s.keeps_voices}
 
-    async def everywhere(self, clip: str) -> None:
+    async def everywhere(self, clip_digest: str) -> None:
         """Return when no process keeps anything of the clip, nor brings it back.
 
         Raises StageUnavailableError when one may; asking again is safe.
         """
         context = serve.get_replica_context()
         routers = serve.get_deployment_handle(context.deployment, context.app_name)
-        told = [_told(Kind.ROUTER, routers, clip)]
+        told = [_told(Kind.ROUTER, routers, clip_digest)]
         told += [_told(stage, handle, clip) for stage, handle in self._stages.items()]
         answers = await asyncio.gather(*told)
         if not all(answers):
@@ -43,7 +43,7 @@ class Removal:
             )
 
 
-async def _told(stage: str, handle: DeploymentHandle, clip: str) -> bool:
+async def _told(stage: str, handle: DeploymentHandle, clip_digest: str) -> bool:
     try:
         with stage_errors(stage):
             await handle.broadcast("forget", clip).results_async(timeout_s=FORGET_TIMEOUT_S)

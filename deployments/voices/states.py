@@ -50,7 +50,7 @@ class StateLibrary:
         self._starting: asyncio.Task[None] | None = None
         self._forgotten = Forgotten()
 
-    def shelf(self, clip: str, voice: VoicePrompt) -> VoiceShelf | None:
+    def shelf(self, clip_digest: str, voice: VoicePrompt) -> VoiceShelf | None:
         """Where the state of a voice is; None for one that has no clip, or where none are kept."""
         if not clip or not self._max_bytes:
             return None
@@ -67,7 +67,7 @@ class StateLibrary:
             return record
 
         cache = await self.cache()
-        if not is_small or key.clip in self._forgotten:
+        if not is_small or key.clip_digest in self._forgotten:
             return
         try:
             await cache.get_or_compute(key, made)
@@ -81,7 +81,7 @@ class StateLibrary:
         await asyncio.shield(self._starting)
         return self._cache
 
-    async def forget(self, clip: str) -> None:
+    async def forget(self, clip_digest: str) -> None:
         """Remove the states of a clip, also those on their way to the store.
 
         Raises StageUnavailableError when a tier may have kept something.

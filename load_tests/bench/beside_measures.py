@@ -118,7 +118,7 @@ class Tree:
         yield self.contracts.TokenChunk(ids, last=True)
 
     def speaker(self, engine: Any, decoder: Any) -> Any:
-        chained = moved("ChainedSpeaker", "pipeline.chain", "pipeline.synthesis")
+        chained = moved("SpeechChain", "pipeline.chain", "pipeline.synthesis")
         prompts = importlib.import_module("pipeline.prompting").CheckpointPrompts
         return chained(prompts(self.layout.editx), engine, decoder)
 

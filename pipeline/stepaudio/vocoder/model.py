@@ -19,7 +19,7 @@ from torch import Tensor
 from pipeline.contracts import Float32Array, VoicePrompt
 from pipeline.errors import AudioError, CheckpointError, StageError
 from pipeline.stepaudio import tokens as audio_tokens
-from pipeline.stepaudio.config import MEL_PER_ROW, MEL_RATE_HZ, OUTPUT_RATE_HZ, VocoderConfig
+from pipeline.stepaudio.config import MEL_PER_ROW, MEL_RATE_HZ, OUTPUT_SAMPLE_RATE_HZ, VocoderConfig
 from pipeline.stepaudio.recording import Recorder
 from pipeline.stepaudio.vocoder.direct_steps import DirectSteps
 from pipeline.stepaudio.vocoder.flow.batch import WholeUtterance, inference_batch
@@ -38,7 +38,7 @@ SILENCE = np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Speaker:
+class PromptTensors:
     """A voice prompt on the device.
 
     rows: int64 [1, P, 2]; mel: [1, P * frames_per_row, M]; embedding: [1, 192].
@@ -120,7 +120,7 @@ class VocoderModel:
         packed = (solver.packed_bytes for solver in (self.records, self.direct) if solver)
         return sum(tensor.nbytes for tensor in tensors) + sum(packed)
 
-    def speaker(self, voice: VoicePrompt) -> Speaker:
+    def prompt_tensors(self, voice: VoicePrompt) -> PromptTensors:
         """Raises AudioError when prompt mel or embedding do not fit the model."""
         mel, embedding = np.asarray(voice.prompt_mel), np.asarray(voice.speaker_embedding)
         width = self.flow.spk_embed_affine_layer.in_features
@@ -135,7 +135,7 @@ class VocoderModel:
             raise AudioError("voice prompt has tokens but no mel frames")
         mel = torch.tensor(mel, dtype=torch.float32, device=self.device)[None]
         mel = stretch_mel(mel, n_frames) if n_frames else mel[:, :0]
-        return Speaker(
+        return PromptTensors(
             rows, mel, torch.tensor(embedding, dtype=torch.float32, device=self.device)[None]
         )
 
@@ -155,40 +155,50 @@ class VocoderModel:
         return torch.empty(self._slab_shape.sizes(n_frames), device=self.device)
 
     def prompt_cache(
-        self, speaker: Speaker, slab: Tensor, on_step: Callable[[], None] = no_check
+        self, prompt_tensors: PromptTensors, slab: Tensor, on_step: Callable[[], None] = no_check
     ) -> FlowCache:
         """The flow's caches behind the prompt, run on its own; they lie in `slab`."""
         into = empty_caches(slab, self.config.estimator.hidden_size)
         cache = self.flow.setup_cache(
-            speaker.rows, None, speaker.mel, speaker.embedding, self.schedule, on_step, into
+            prompt_tensors.rows,
+            None,
+            prompt_tensors.mel,
+            prompt_tensors.embedding,
+            self.schedule,
+            on_step,
+            into,
         )
         return gathered(slab, cache)
 
-    def voice_state(self, speaker: Speaker, on_step: Callable[[], None] = no_check) -> VoiceState:
+    def voice_state(
+        self, prompt_tensors: PromptTensors, on_step: Callable[[], None] = no_check
+    ) -> VoiceState:
         """What a stream of this voice starts with. It has whole groups."""
-        slab = self.new_slab(speaker.mel.shape[1])
-        return VoiceState.of(self.prompt_cache(speaker, slab, on_step))
+        slab = self.new_slab(prompt_tensors.mel.shape[1])
+        return VoiceState.of(self.prompt_cache(prompt_tensors, slab, on_step))
 
     def decode(
         self,
         utterances: Sequence[tuple[NDArray[np.integer], VoicePrompt]],
-        states: Callable[[VoicePrompt, Speaker], VoiceState],
+        states: Callable[[VoicePrompt, PromptTensors], VoiceState],
     ) -> list[Float32Array]:
         """The flow takes all utterances at once, HiFT one by one.
 
         HiFT looks both ways in time: padding would be heard. On a CPU, where a batch gains nothing,
         the flow takes one by one too, after the voice's state; `states` has it or makes it.
         """
-        inputs = [(self.rows(ids), self.speaker(voice)) for ids, voice in utterances]
+        inputs = [(self.rows(ids), self.prompt_tensors(voice)) for ids, voice in utterances]
         if self.direct is not None:
             voices = [voice for _, voice in utterances]
             return [
-                self._after_prompt(self.direct, rows, speaker, partial(states, voice, speaker))
-                for (rows, speaker), voice in zip(inputs, voices, strict=True)
+                self._after_prompt(
+                    self.direct, rows, prompt_tensors, partial(states, voice, prompt_tensors)
+                )
+                for (rows, prompt_tensors), voice in zip(inputs, voices, strict=True)
             ]
         spoken = [
-            WholeUtterance(rows, speaker.rows, speaker.mel, speaker.embedding)
-            for rows, speaker in inputs
+            WholeUtterance(rows, prompt_tensors.rows, prompt_tensors.mel, prompt_tensors.embedding)
+            for rows, prompt_tensors in inputs
             if rows.shape[1]
         ]
         mels = iter(inference_batch(self.flow, spoken, self.schedule) if spoken else ())
@@ -198,18 +208,18 @@ class VocoderModel:
         self,
         direct: DirectSteps,
         rows: Tensor,
-        speaker: Speaker,
+        prompt_tensors: PromptTensors,
         state: Callable[[], VoiceState],
     ) -> Float32Array:
         """One whole utterance on a CPU."""
         if not rows.shape[1]:
             return SILENCE
-        if not speaker.rows.shape[1]:  # nothing stands before it
-            arguments = (speaker.rows, speaker.mel, speaker.embedding)
+        if not prompt_tensors.rows.shape[1]:  # nothing stands before it
+            arguments = (prompt_tensors.rows, prompt_tensors.mel, prompt_tensors.embedding)
             return self._wave(self.flow.inference(rows, *arguments, self.schedule))
         kept = state()
         mu, _ = self.flow.mu(rows, None, kept.encoder)
-        condition = self.flow.condition(mu, speaker.embedding, mu[:, :0])
+        condition = self.flow.condition(mu, prompt_tensors.embedding, mu[:, :0])
         return self._wave(direct.whole(condition, kept))
 
     def _wave(self, mel: Tensor) -> Float32Array:
@@ -236,7 +246,7 @@ def _check_rates(config: VocoderConfig) -> None:
     """Raises CheckpointError unless rows, frames and samples make the rate that clients get."""
     hop = config.hift.samples_per_frame
     actual = (config.encoder.up_stride, config.hift.sampling_rate, hop * MEL_RATE_HZ)
-    expected = (MEL_PER_ROW, OUTPUT_RATE_HZ, OUTPUT_RATE_HZ)
+    expected = (MEL_PER_ROW, OUTPUT_SAMPLE_RATE_HZ, OUTPUT_SAMPLE_RATE_HZ)
     if actual != expected:
         raise CheckpointError(
             f"frames per row, sample rate and samples per second are {actual}, expected {expected}"

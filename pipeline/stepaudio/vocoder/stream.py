@@ -53,11 +53,11 @@ class Utterance:
         self._slabs = slabs
         self._slab: Tensor | None = None
         self._voice_key = voice_key(voice)
-        self._speaker = memory.get_or_make(self._voice_key, lambda: model.speaker(voice))
+        self._prompt = memory.get_or_make(self._voice_key, lambda: model.prompt_tensors(voice))
         self._chunk_rows = list(chunk_rows)
         self._recent_frames = plan.recent_frames
-        self._slab_frames = plan.slab_frames(self._speaker.rows.shape[1], chunk_rows)
-        self._waiting = self._speaker.rows[:, :0]
+        self._slab_frames = plan.slab_frames(self._prompt.rows.shape[1], chunk_rows)
+        self._waiting = self._prompt.rows[:, :0]
         self._is_prepared = False
         self._state: VoiceState | None = None
         self._flow_cache: FlowCache | None = None
@@ -74,7 +74,7 @@ class Utterance:
     @property
     def needs_state(self) -> bool:
         """Whether the voice has a state that would be kept, and is not yet."""
-        n_frames = self._speaker.mel.shape[1]
+        n_frames = self._prompt.mel.shape[1]
         return (
             not self._model.is_exact
             and n_frames > 0
@@ -86,7 +86,7 @@ class Utterance:
         """The voice's state as it was kept elsewhere. What is no such state is made anew."""
 
         def work() -> Float32Array:
-            model, n_frames = self._model, self._speaker.mel.shape[1]
+            model, n_frames = self._model, self._prompt.mel.shape[1]
             state = model.state_shape.state(arrays, n_frames, model.device)
             if state is not None:
                 self._memory.get_or_make(state_key(self._voice_key), lambda: state)
@@ -133,7 +133,7 @@ class Utterance:
 
         A voice without whole token groups has nothing to run.
         """
-        if self._speaker.rows.shape[1]:
+        if self._prompt.rows.shape[1]:
             exact = self._model.is_exact
             self._flow_cache = self._answered_cache() if exact else self._own_cache()
         self._is_prepared = True
@@ -144,15 +144,15 @@ class Utterance:
         self._on_step()
         if self._recent_frames is not None:
             self._slab = self._slabs.take(self._slab_frames)
-        n_frames = self._speaker.mel.shape[1]
-        model, speaker, shape = self._model, self._speaker, self._slabs.shape
+        n_frames = self._prompt.mel.shape[1]
+        model, prompt_tensors, shape = self._model, self._prompt, self._slabs.shape
         if self._memory.may_keep(shape.kept_bytes(n_frames)):
             key = state_key(self._voice_key)
-            make = partial(model.voice_state, speaker, self._on_step)
+            make = partial(model.voice_state, prompt_tensors, self._on_step)
             self._state = self._memory.get_or_make(key, make)
             return self._state.placed(self._slab)
         slab = model.new_slab(n_frames) if self._slab is None else self._slab
-        return rounded(model.prompt_cache(speaker, slab, self._on_step))
+        return rounded(model.prompt_cache(prompt_tensors, slab, self._on_step))
 
     def _answered_cache(self) -> FlowCache:
         """The flow's first caches, with the answer's first rows seen by the prompt's last ones.
@@ -163,7 +163,7 @@ class Utterance:
         if self._recent_frames is None:  # it grows without end: no slab holds it
             return self._set_up(ahead, None)
         self._slab = self._slabs.take(self._slab_frames)
-        prompt_bytes = self._speaker.mel.shape[1] * self._slabs.shape.frame_bytes
+        prompt_bytes = self._prompt.mel.shape[1] * self._slabs.shape.frame_bytes
         empty = empty_caches(self._slab, self._model.config.estimator.hidden_size)
         if not self._memory.may_keep(prompt_bytes):
             return self._set_up(ahead, empty)
@@ -173,12 +173,12 @@ class Utterance:
         return copied_into(self._slab, kept)
 
     def _set_up(self, ahead: Tensor, into: StepCaches | None) -> FlowCache:
-        speaker, model = self._speaker, self._model
+        prompt_tensors, model = self._prompt, self._model
         cache = model.flow.setup_cache(
-            speaker.rows,
+            prompt_tensors.rows,
             ahead,
-            speaker.mel,
-            speaker.embedding,
+            prompt_tensors.mel,
+            prompt_tensors.embedding,
             model.schedule,
             self._on_step,
             into,
@@ -222,14 +222,14 @@ class Utterance:
 
     def _chunk(self) -> StreamChunk:
         assert self._flow_cache is not None, "streams share a batch only after their prompts"
-        return StreamChunk(*self._cut(), self._speaker.embedding, self._flow_cache)
+        return StreamChunk(*self._cut(), self._prompt.embedding, self._flow_cache)
 
     def _decode(self, rows: Tensor, ahead: Tensor | None) -> Float32Array:
         model = self._model
         mel, cache = model.flow.inference_chunk(
             rows,
             ahead,
-            self._speaker.embedding,
+            self._prompt.embedding,
             self._flow_cache,
             model.schedule,
             self._recent_frames,

@@ -198,5 +198,5 @@ def test_the_record_is_the_clips(vocoder_dir: Path, tmp_path: Path) -> None:
     process = Process(vocoder_dir, tmp_path)
     key = process.shelf()._key
     assert isinstance(key, VoiceKey)
-    assert key.clip == CLIP
+    assert key.clip_digest == CLIP
     process.decoder.close()

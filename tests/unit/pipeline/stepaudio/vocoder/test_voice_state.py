@@ -132,9 +132,9 @@ async def test_states_are_kept_within_their_bytes_and_the_oldest_go(vocoder_dir:
 def test_a_state_holds_half_of_what_its_frames_take(warm: StepWaveDecoder) -> None:
     model = warm._model
     with torch.inference_mode():
-        speaker = model.speaker(make_voice(5))
-        state = model.voice_state(speaker)
-    assert state.n_frames == speaker.mel.shape[1]
+        prompt_tensors = model.prompt_tensors(make_voice(5))
+        state = model.voice_state(prompt_tensors)
+    assert state.n_frames == prompt_tensors.mel.shape[1]
     assert state.keys.nbytes == warm.memory.slab.kept_bytes(state.n_frames)
     assert state.keys.dtype == torch.float16
 
@@ -153,7 +153,7 @@ def plain_mels(
     model: VocoderModel, rows: Tensor, voice: VoicePrompt, cache: FlowCache
 ) -> Iterator[tuple[Tensor, bool]]:
     """By the plain solver, with caches that are joined and copied; True with the last."""
-    embedding = model.speaker(voice).embedding
+    embedding = model.prompt_tensors(voice).embedding
     for chunk, ahead in cut(rows):
         mel, cache = model.flow.inference_chunk(
             chunk, ahead, embedding, cache, model.schedule, RECENT_FRAMES
@@ -168,10 +168,14 @@ async def test_exact_is_the_plain_modules_one_after_another(vocoder_dir: Path) -
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with torch.inference_mode():
-        rows, speaker = model.rows(ids), model.speaker(voice)
+        rows, prompt_tensors = model.rows(ids), model.prompt_tensors(voice)
         assert model.flow.decoder.recorded is None
         cache = model.flow.setup_cache(
-            speaker.rows, rows[:, :3], speaker.mel, speaker.embedding, model.schedule
+            prompt_tensors.rows,
+            rows[:, :3],
+            prompt_tensors.mel,
+            prompt_tensors.embedding,
+            model.schedule,
         )
         parts, state = [], None
         for mel, is_last in plain_mels(model, rows, voice, cache):
@@ -179,7 +183,7 @@ async def test_exact_is_the_plain_modules_one_after_another(vocoder_dir: Path) -
             samples, state = decode_chunk(model.hift, mel, state, model.seed, last=is_last)
             parts.append(samples[0].clamp(-1, 1).numpy())
         offline = model.flow.inference(
-            rows, speaker.rows, speaker.mel, speaker.embedding, model.schedule
+            rows, prompt_tensors.rows, prompt_tensors.mel, prompt_tensors.embedding, model.schedule
         )
         noise = model.hift.m_source.noise(model.seed, 0, offline.shape[2])
         whole = model.hift(offline, noise)[0].clamp(-1, 1).numpy()
@@ -193,9 +197,11 @@ async def test_exact_is_the_plain_modules_one_after_another(vocoder_dir: Path) -
 def test_steps_on_slabs_are_the_plain_steps_within_rounding(cold: StepWaveDecoder) -> None:
     """Also past the point where old frames are forgotten, and after a state kept in 16 bits."""
     model, voice = cold._model, make_voice(5)
-    rows, speaker = model.rows(make_ids(60)), model.speaker(voice)
-    state = model.voice_state(speaker)
-    small = model.new_slab(speaker.mel.shape[1] + 40)  # a stream that outgrows it gets another
+    rows, prompt_tensors = model.rows(make_ids(60)), model.prompt_tensors(voice)
+    state = model.voice_state(prompt_tensors)
+    small = model.new_slab(
+        prompt_tensors.mel.shape[1] + 40
+    )  # a stream that outgrows it gets another
     solver, model.flow.decoder.recorded = model.flow.decoder.recorded, None
     plain = [mel for mel, _ in plain_mels(model, rows, voice, state.placed(None))]
     model.flow.decoder.recorded = solver
@@ -208,13 +214,13 @@ def test_steps_on_slabs_are_the_plain_steps_within_rounding(cold: StepWaveDecode
 @torch.inference_mode()
 def test_whole_is_one_chunk_behind_the_state(cold: StepWaveDecoder) -> None:
     model, voice = cold._model, make_voice(5)
-    rows, speaker = model.rows(make_ids(20)), model.speaker(voice)
-    state = model.voice_state(speaker)
+    rows, prompt_tensors = model.rows(make_ids(20)), model.prompt_tensors(voice)
+    state = model.voice_state(prompt_tensors)
     chunk, _ = model.flow.inference_chunk(
-        rows, None, speaker.embedding, state.placed(None), model.schedule
+        rows, None, prompt_tensors.embedding, state.placed(None), model.schedule
     )
     mu, _ = model.flow.mu(rows, None, state.encoder)
-    condition = model.flow.condition(mu, speaker.embedding, mu[:, :0])
+    condition = model.flow.condition(mu, prompt_tensors.embedding, mu[:, :0])
     assert model.direct is not None
     torch.testing.assert_close(model.direct.whole(condition, state), chunk, rtol=0, atol=1e-5)
 
@@ -222,8 +228,8 @@ def test_whole_is_one_chunk_behind_the_state(cold: StepWaveDecoder) -> None:
 def test_a_state_read_back_is_what_its_maker_reads(cold: StepWaveDecoder) -> None:
     model, voice = cold._model, make_voice(5)
     with torch.inference_mode():
-        speaker = model.speaker(voice)
-        state = model.voice_state(speaker)
+        prompt_tensors = model.prompt_tensors(voice)
+        state = model.voice_state(prompt_tensors)
         again = VoiceState.of(state.placed(model.new_slab(state.n_frames + 8)))
     assert torch.equal(again.keys, state.keys)
     assert torch.equal(again.conv, state.conv)
