@@ -20,6 +20,7 @@ from pipeline.contracts import (
     GOOD,
     GROUP_TOKENS,
     NO_TIMES,
+    NO_USAGE,
     AudioChunk,
     Float32Array,
     Int32Array,
@@ -32,6 +33,7 @@ from pipeline.contracts import (
     StageTimes,
     Stream,
     TokenChunk,
+    Usage,
     Verdict,
     VoicePrompt,
     WaveDecoder,
@@ -165,18 +167,28 @@ class _Take:
 
 @dataclass(slots=True)
 class _Account:
-    """Of all answers so far: times, quality; answer_tokens is of the newest."""
+    """Of all answers so far: times, quality; answer_tokens is of the newest, usage without it."""
 
     times: StageTimes = NO_TIMES
     quality: Quality = GOOD
     answer_tokens: int = 0
+    usage: Usage = NO_USAGE
+
+    def begins(self, script: Script) -> None:
+        """The next answer."""
+        used = self.usage
+        self.usage = Usage(
+            used.input_tokens + len(script.prompt_ids), used.output_tokens + self.answer_tokens
+        )
+        self.answer_tokens = 0
 
     def judged(self, quality: Quality, n_tokens: int) -> None:
         self.quality = self.quality.merged(quality)
         self.answer_tokens = n_tokens
 
     def chunk(self, samples: Float32Array, *, last: bool) -> SpeechChunk:
-        return SpeechChunk(samples, last, self.times, self.quality)
+        used = replace(self.usage, output_tokens=self.usage.output_tokens + self.answer_tokens)
+        return SpeechChunk(samples, last, self.times, self.quality, used)
 
 
 class _Answer(Stream[_Piece]):
@@ -188,6 +200,7 @@ class _Answer(Stream[_Piece]):
     def __init__(
         self, lm: SpeechLM, take: _Take, decode: _Decode[_Piece], account: _Account
     ) -> None:
+        account.begins(take.script)
         self._draw = partial(_Attempt[_Piece], lm, take, decode, account)
         self._account = account
         self._attempt = self._draw(is_retried=False)

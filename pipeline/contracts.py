@@ -277,6 +277,19 @@ class StageTimes:
 NO_TIMES = StageTimes()
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of the answers that are spoken; what a retry threw away does not count."""
+
+    input_tokens: int = 0
+    """Of their prompts, the voice's included."""
+    output_tokens: int = 0
+    """Audio tokens."""
+
+
+NO_USAGE = Usage()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class SpeechChunk:
     """A piece of speech with the account of where time went so far."""
@@ -289,6 +302,8 @@ class SpeechChunk:
     """Of LLM and vocoder."""
     quality: Quality = GOOD
     """What the guard thinks of the answer so far."""
+    usage: Usage = NO_USAGE
+    """Of the answer so far."""
 
 
 class Stream(AsyncIterable[Item_co], Protocol[Item_co]):

@@ -11,6 +11,7 @@ TimbreError
 │   ├── TextError           empty, too long, or without anything speakable
 │   ├── UnknownVoiceError
 │   ├── UnknownModelError   asked for by its address
+│   ├── UnknownRequestError  not among the last that ended
 │   └── UnsupportedError    a value outside the allowed list (format, edit, field)
 ├── CapacityError           the service is full; retry later
 ├── StageError              a stage failed while working; retrying may help
@@ -116,6 +117,12 @@ class UnknownModelError(InputError):
     """No model has this name."""
 
     code = "model_not_found"
+
+
+class UnknownRequestError(InputError):
+    """No request of this id is remembered."""
+
+    code = "request_not_found"
 
 
 class UnsupportedError(InputError):

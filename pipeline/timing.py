@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.contracts import (
     GOOD,
     NO_TIMES,
+    NO_USAGE,
     OUTPUT_SAMPLE_RATE_HZ,
     SpeechChunk,
     StageTimes,
@@ -29,6 +30,7 @@ class StopWatch:
         self._times = NO_TIMES
         self._samples = 0
         self.quality = GOOD
+        self.usage = NO_USAGE
         self.warnings: tuple[str, ...] = ()
 
     def voice_resolved(self, tier: str, warnings: tuple[str, ...] = ()) -> None:
@@ -48,6 +50,7 @@ class StopWatch:
         )
         self._samples += len(chunk.samples)
         self.quality = chunk.quality
+        self.usage = chunk.usage
 
     def times(self) -> StageTimes:
         """The account so far."""

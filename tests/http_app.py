@@ -15,6 +15,7 @@ from deployments.config.settings import load_settings
 from deployments.http.ingress import make_app
 from deployments.http.routes.cache import add_cache_routes
 from deployments.http.routes.speech import Routes
+from deployments.telemetry.outcomes import Outcome, OutcomeBook, Report
 from deployments.telemetry.requests import RequestMetrics
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.contracts import ReferenceClip, SpeechRequest, VoicePrompt
@@ -38,6 +39,19 @@ class LengthyEncoder:
         return replace(voice_prompt(n_groups), prompt_mel=mel, duration_s=clip.duration_s)
 
 
+class KeptOutcomes:
+    """The book of outcomes without a cluster."""
+
+    def __init__(self) -> None:
+        self.book = OutcomeBook()
+
+    def tell(self, outcome: Outcome) -> None:
+        self.book.put(outcome.request_id, outcome.report())
+
+    async def find(self, request_id: str) -> Report | None:
+        return self.book.find(request_id)
+
+
 class HttpApp:
     """A client, and what the service behind it was asked to speak."""
 
@@ -46,8 +60,14 @@ class HttpApp:
         self.voices = VoiceLibrary(self.settings, LengthyEncoder())  # type: ignore[arg-type]
         self.speaker = FakeSpeaker()
         self.forgotten: list[str] = []
+        self.outcomes = KeptOutcomes()
         self.routes = Routes(
-            self.settings, self.voices, self.speaker, RequestMetrics(), self._report
+            self.settings,
+            self.voices,
+            self.speaker,
+            RequestMetrics(),
+            self._report,
+            self.outcomes,
         )
         self.app: FastAPI = make_app(self.settings, self.routes, None)
         add_cache_routes(self.app, self.voices, self.routes.budget, self._forget)

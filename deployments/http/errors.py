@@ -25,6 +25,7 @@ from pipeline.errors import (
     TooLargeError,
     UndecodableAudioError,
     UnknownModelError,
+    UnknownRequestError,
     UnknownVoiceError,
 )
 
@@ -38,6 +39,7 @@ STATUS_OF: dict[type[TimbreError], int] = {
     TooLargeError: 413,
     UnknownVoiceError: 404,
     UnknownModelError: 404,
+    UnknownRequestError: 404,
     UndecodableAudioError: 415,
     AudioError: 422,
     TextError: 422,
@@ -91,12 +93,17 @@ class PublicError:
 
 
 @contextmanager
-def about_clip(param: str) -> Iterator[None]:
-    """Faults of a reference clip name `param`, the field that it came in."""
+def about_clip(param: str, voice_param: str = "voice") -> Iterator[None]:
+    """Faults of a reference clip name `param`, the field that it came in.
+
+    Those of a voice's name say voice_param.
+    """
     try:
         yield
     except (AudioError, TooLargeError) as error:
         raise error.about(param) from error
+    except UnknownVoiceError as error:
+        raise UnknownVoiceError(error.message, param=voice_param) from error
 
 
 def answer_error(error: Exception, request_id: str) -> JSONResponse:

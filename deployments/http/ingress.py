@@ -35,12 +35,19 @@ from deployments.stages.health import Readiness
 from deployments.stages.removal import Removal
 from deployments.telemetry.cache import CacheMetrics
 from deployments.telemetry.logs import adopt_serve_logging
+from deployments.telemetry.outcomes import ClusterOutcomes
 from deployments.telemetry.requests import RequestMetrics
 from deployments.telemetry.transfers import Transfers
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.errors import TimbreError
 
 logger = logging.getLogger(__name__)
+
+# By name for pages that send credentials, to whom "*" is only a name; X-Metadata-… for the others.
+EXPOSED_HEADERS = (
+    "X-Request-Id", "Server-Timing", "X-Cache", "X-Quality", "X-Audio-Sample-Rate",
+    "X-Audio-Channels", "X-Audio-Warning", "X-Ignored-Fields", "Retry-After", "*",
+)  # fmt: skip
 
 
 class Router:
@@ -60,6 +67,7 @@ class Router:
         self._voices = VoiceLibrary(settings, encoder)
         self._speaker = RemoteSpeaker(vocoder, settings.limits, transfers)
         self._metrics = RequestMetrics()
+        self._outcomes = ClusterOutcomes(settings.cache.l2_name)
         stages = Stages.of(settings)
         handles = {
             stages.tokenizer: tokenizer,
@@ -76,7 +84,12 @@ class Router:
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve in the replica."""
         routes = Routes(
-            self._settings, self._voices, self._speaker, self._metrics, self._readiness.report
+            self._settings,
+            self._voices,
+            self._speaker,
+            self._metrics,
+            self._readiness.report,
+            self._outcomes,
         )
         app = make_app(self._settings, routes, self._lifespan)
         add_cache_routes(app, self._voices, routes.budget, self._removal.everywhere)
@@ -86,6 +99,7 @@ class Router:
     async def _lifespan(self, _app: FastAPI) -> AsyncGenerator[None]:
         """Serve runs it in the replica; at a graceful stop, writes still queued reach the cache."""
         await self._voices.start()
+        self._outcomes.start()
         metrics = CacheMetrics()
         sampling = watched("cache metrics", partial(metrics.sample, self._voices.cache_stats))
         following = watched("following the tokenizer", self._voices.follow_encoder)
@@ -123,7 +137,7 @@ def make_app(settings: Settings, routes: Routes, lifespan: Lifespan[FastAPI] | N
             allow_origins=settings.http.cors_origins,
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["*"],
-            expose_headers=["*"],
+            expose_headers=EXPOSED_HEADERS,
         )
     patch_fastapi(app)  # Swagger UI from the package: the docs work without internet
     describe_bodies(app)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from deployments.config.settings import Limits
-from deployments.http.dialects.openai import SpeechOrder
+from deployments.http.dialects.order import SpeechOrder
 from deployments.http.reply import SpeechReply
 from deployments.stages.clients import RemoteLM, RemoteSpeaker
 from pipeline.chain import ChainedSpeaker

@@ -37,6 +37,7 @@ STATUSES = {
     "TextError": 422,
     "UnknownVoiceError": 404,
     "UnknownModelError": 404,
+    "UnknownRequestError": 404,
     "UnsupportedError": 400,
     "CapacityError": 503,
     "StageError": 500,
