@@ -10,6 +10,7 @@ from deployments.config.settings import VoiceSettings
 from pipeline.errors import MAX_FOUND, UnknownVoiceError
 from pipeline.voice_list import load_voices
 
+ANY_NAME = "default"  # what clients of vLLM-Omni and SGLang-Omni send for no name
 HASH_INLINE_BYTES = 2**20  # a larger upload is hashed off the event loop (0.25 ms per MiB)
 
 
@@ -55,7 +56,10 @@ class VoiceRegistry:
         """
         name = name or self._default
         asked = name.strip().lower()
-        voice = self._voices.get(self._aliases.get(asked, asked))
+        known = self._aliases.get(asked, asked)
+        if known == ANY_NAME and known not in self._voices:
+            known = self._default
+        voice = self._voices.get(known)
         if voice is None:
             raise UnknownVoiceError(
                 f"no voice is named {name[:MAX_FOUND]!r}; listed: {', '.join(self._voices)}",

@@ -15,11 +15,13 @@ def add_health_routes(app: FastAPI, readiness: Report) -> None:
     """readiness: whether every stage answers, as `Readiness.report` tells it."""
 
     @app.get("/healthz")
+    @app.get("/v1/health", include_in_schema=False)  # fish-speech's name for it
     async def healthz() -> dict[str, str]:
         """This router lives."""
         return {"status": "ok"}
 
     @app.get("/readyz")
+    @app.get("/health", include_in_schema=False)  # vLLM-Omni's name for it
     async def readyz() -> Response:
         """Whether every stage answers, with their gauges; 503 when one does not.
 

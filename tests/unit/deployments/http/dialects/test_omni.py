@@ -68,6 +68,11 @@ async def test_nothing_of_it_is_no_mistake(app: HttpApp, field: str, nothing: An
     assert await app.spoken(**{field: nothing})
 
 
+@pytest.mark.parametrize("voice", ["default", "Default", {"id": "default"}])
+async def test_the_default_voice_has_a_name(app: HttpApp, voice: Any):
+    assert (await app.spoken(voice=voice)).speaker == (await app.spoken()).speaker
+
+
 async def test_a_listed_voice_and_a_clip_contradict(app: HttpApp):
     reply = await app.speak(task_type="CustomVoice", ref_audio=ENCODED, ref_text=SAID)
     assert (reply.status_code, error_of(reply)["param"]) == (400, "ref_audio")

@@ -155,6 +155,12 @@ class TestOutcomes:
         assert len(error_of(reply)["message"]) < 300
 
 
+async def test_health_by_the_peers_names(app: HttpApp):
+    for theirs, ours in (("/health", "/readyz"), ("/v1/health", "/healthz")):
+        reply, other = await app.http.get(theirs), await app.http.get(ours)
+        assert (reply.status_code, reply.json()) == (200, other.json())
+
+
 async def test_voices_are_names_alone_for_who_asks_so(app: HttpApp):
     usual = (await app.http.get("/v1/audio/voices")).json()
     legacy = (await app.http.get("/v1/audio/voices", params={"legacy": "true"})).json()
