@@ -7,9 +7,16 @@ around a name and its case do not count; -1 is what other servers write for "off
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError, from_json
 
 from pipeline.errors import MAX_FOUND, InputError
@@ -123,3 +130,27 @@ ITEMS = BeforeValidator(_items)  # a list of objects, or the only one
 ONLY = BeforeValidator(_only)  # a text, or a list of one
 ANY_SEED = BeforeValidator(lambda value: None if value in (-1, "-1") else value)
 OFF = BeforeValidator(lambda value: 0 if value in (-1, "-1") else value)
+
+# What every dialect says the same way.
+Seed = Annotated[Annotated[int, Field(ge=0, lt=2**63)] | None, ANY_SEED]
+Temperature = Annotated[float, Field(ge=0.0, le=2.0)]
+TopP = Annotated[float, Field(gt=0.0, le=1.0)]
+TopK = Annotated[Annotated[int, Field(ge=0, le=5120)] | None, OFF]
+MaxTokens = Annotated[int, Field(ge=5, le=8192)]
+Speed = Annotated[float, Field(ge=0.25, le=4.0)]
+
+
+def refused(instead: str, *neutral: object, is_switch: bool = True) -> BeforeValidator:
+    """Of a field that is taken with a neutral value alone: what stands for nothing, or `neutral`.
+
+    instead: what its sender can do. is_switch: false and 0 stand for nothing.
+    """
+    off = (False, "false", 0, "0") if is_switch else ()
+
+    def check(value: object) -> None:
+        said = value.strip().lower() if isinstance(value, str) else value
+        is_nothing = said is None or said in ("", [], {})
+        if not is_nothing and said not in (*off, *neutral):
+            raise PydanticCustomError("refused", "not served here: {instead}", {"instead": instead})
+
+    return BeforeValidator(check)

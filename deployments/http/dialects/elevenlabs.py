@@ -13,10 +13,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from deployments.config.settings import Limits
-from deployments.http.bodies.fields import ANY_SEED, OBJECT, Lenient, validated
+from deployments.http.bodies.fields import OBJECT, Lenient, Seed, Speed, refused, validated
 from deployments.http.bodies.json_text import read_json
 from deployments.http.bodies.read import RawBody, is_json
-from deployments.http.dialects.omni import refused
 from deployments.http.dialects.order import Draw, Sound, SpeechOrder, Wish, order_of
 from pipeline.errors import MAX_FOUND, InputError, UnsupportedError
 
@@ -34,7 +33,7 @@ _CONTEXT = ("previous_text", "next_text", "previous_request_ids", "next_request_
 class VoiceSettings(Lenient):
     """How it is said. Only `speed` has an effect."""
 
-    speed: Annotated[float, Field(ge=0.25, le=4.0)] = 1.0
+    speed: Speed = 1.0
     stability: float | None = None
     similarity_boost: float | None = None
     style: float | None = None
@@ -50,7 +49,7 @@ class ElevenLabsBody(Lenient):
     text: str | None = Field(None, description="The text to speak")
     model_id: str | None = Field(None, description="A name of theirs (eleven_…) or of /v1/models")
     voice_settings: Annotated[VoiceSettings, OBJECT] | None = None
-    seed: Annotated[Annotated[int, Field(ge=0, lt=2**63)] | None, ANY_SEED] = None
+    seed: Seed = None
     language_code: str | None = Field(None, description="Accepted; the text itself tells")
     previous_text: str | None = None
     next_text: str | None = None

@@ -15,13 +15,17 @@ from pydantic import AliasChoices, Field
 
 from deployments.config.settings import Limits
 from deployments.http.bodies.fields import (
-    ANY_SEED,
     ITEMS,
     NAME,
     OBJECT,
     ONLY,
     VOICE,
     Lenient,
+    Seed,
+    Speed,
+    Temperature,
+    TopP,
+    refused,
     validated,
 )
 from deployments.http.bodies.forms import URLENCODED, Part, is_multipart
@@ -33,7 +37,6 @@ from deployments.http.bodies.read import (
     is_json,
     read_parts,
 )
-from deployments.http.dialects.omni import refused
 from deployments.http.dialects.order import Clip, Draw, Sound, SpeechOrder, Wish, order_of
 from pipeline.errors import InputError
 
@@ -59,7 +62,7 @@ class FishReference(Lenient):
 class Prosody(Lenient):
     """How it is said."""
 
-    speed: Annotated[float, Field(ge=0.25, le=4.0)] = 1.0
+    speed: Speed = 1.0
     volume: Annotated[None, refused("change the level of what you get", 0.0, "0.0")] = None
     normalize_loudness: bool | None = None
 
@@ -81,9 +84,9 @@ class FishBody(Lenient):
         None, description="kbit/s; -1000 leaves it to us"
     )
     streaming: bool = Field(False, description="Bytes as they are made, in any format")
-    seed: Annotated[Annotated[int, Field(ge=0, lt=2**63)] | None, ANY_SEED] = None
-    temperature: Annotated[float, Field(ge=0.0, le=2.0)] | None = None
-    top_p: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    seed: Seed = None
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
     prosody: Annotated[Prosody, OBJECT] | None = None
     normalize: Annotated[
         None,

@@ -9,37 +9,23 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BeforeValidator, ConfigDict, Field
-from pydantic_core import PydanticCustomError
+from pydantic import AliasChoices, ConfigDict, Field
 
-from deployments.http.bodies.fields import ANY_SEED, ITEMS, NAME, OBJECT, OFF, ONLY, Lenient
+from deployments.http.bodies.fields import (
+    ITEMS,
+    NAME,
+    OBJECT,
+    ONLY,
+    Lenient,
+    MaxTokens,
+    Seed,
+    Temperature,
+    TopK,
+    TopP,
+    refused,
+)
 from deployments.http.dialects.order import Draw, Wish
 from pipeline.errors import InputError, UnsupportedError
-
-Seed = Annotated[Annotated[int, Field(ge=0, lt=2**63)] | None, ANY_SEED]
-Temperature = Annotated[float, Field(ge=0.0, le=2.0)]
-TopP = Annotated[float, Field(gt=0.0, le=1.0)]
-TopK = Annotated[Annotated[int, Field(ge=0, le=5120)] | None, OFF]
-MaxTokens = Annotated[int, Field(ge=5, le=8192)]
-NO_VALUE = "not served here"
-
-
-def refused(instead: str, *neutral: object, is_switch: bool = True) -> BeforeValidator:
-    """Of a field that is taken with a neutral value alone: what stands for nothing, or `neutral`.
-
-    instead: what its sender can do. is_switch: false and 0 stand for nothing.
-    """
-    off = (False, "false", 0, "0") if is_switch else ()
-
-    def check(value: object) -> None:
-        said = value.strip().lower() if isinstance(value, str) else value
-        is_nothing = said is None or said in ("", [], {})
-        if not is_nothing and said not in (*off, *neutral):
-            raise PydanticCustomError(
-                "refused", "{what}: {instead}", {"what": NO_VALUE, "instead": instead}
-            )
-
-    return BeforeValidator(check)
 
 
 class Reference(Lenient):

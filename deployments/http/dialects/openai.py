@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AliasChoices, ConfigDict, Field
 
-from deployments.http.bodies.fields import NAME, VOICE, Lenient
+from deployments.http.bodies.fields import NAME, VOICE, Lenient, Speed
 from deployments.http.dialects.order import Sound, Wish
 
 AudioFormat = Literal["mp3", "opus", "aac", "flac", "wav", "pcm", "pcmu", "pcma"]
@@ -35,7 +35,7 @@ class OpenAIFields(Lenient):
     response_format: Annotated[AudioFormat, NAME] = Field(
         "mp3", description="Container and codec of the reply; pcmu and pcma are G.711, at 8 kHz"
     )
-    speed: Annotated[float, Field(ge=0.25, le=4.0)] = 1.0
+    speed: Speed = 1.0
     stream_format: Annotated[Literal["audio", "sse"], NAME] | None = Field(
         None, description="audio (as usual): bytes as they are made; sse: OpenAI's events"
     )
