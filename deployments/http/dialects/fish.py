@@ -147,14 +147,13 @@ def _wish(body: FishBody) -> Wish:
 def _tree_of(raw: RawBody) -> tuple[Any, Clip | None]:
     if not raw.content.strip():
         raise InputError(f"the body is empty: {_WANTED}", param="body")
-    if raw.label.kind in MSGPACK_KINDS:
-        return _unpacked(raw.content), None
     if is_json(raw.content):
         return read_json(raw.content, raw.label.charset), None
+    first = raw.content[0]
+    if raw.label.kind in MSGPACK_KINDS or first in FIX_MAPS or first in MAPS:
+        return _unpacked(raw.content), None
     if is_multipart(raw.content, raw.label) or raw.label.kind == URLENCODED:
         return _form(read_parts(raw))
-    if raw.content[0] in FIX_MAPS or raw.content[0] in MAPS:
-        return _unpacked(raw.content), None
     found = raw.label.kind or "none"
     raise InputError(
         f"the body (its Content-Type: {found[:60]}) is not known: {_WANTED}", param="body"

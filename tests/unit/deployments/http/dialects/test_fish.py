@@ -52,6 +52,12 @@ async def test_their_clients_bodies(app: HttpApp, body: dict[str, Any], label: s
     )
 
 
+@pytest.mark.parametrize("label", [MSGPACK, None, "text/plain", FORM])
+async def test_json_is_json_whatever_its_label(app: HttpApp, label: str | None):
+    content = json.dumps(DEFAULTS, ensure_ascii=False).encode()
+    assert (await app.post(content, label, "/v1/tts")).status_code == 200
+
+
 @pytest.mark.parametrize("label", [MSGPACK, JSON])
 async def test_a_clip_comes_in_references(app: HttpApp, label: str):
     audio: Any = CLIP if label == MSGPACK else ENCODED
