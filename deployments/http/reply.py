@@ -4,7 +4,8 @@ Knows no route. The reply starts when the first audio is at hand, so that every 
 still a status code. After the first byte a fault is the last event of an event stream, and cuts a
 stream of plain audio; its cause is logged, and how the request ended is told to whoever asks later.
 A reply that is not to be streamed starts when its last byte is there, so that all faults of it are
-status codes and its length is known; so does one whose first audio is its last.
+status codes and its length is known. One whose first audio is its last waits for its end as well:
+a wav then tells its length.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import base64
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -78,23 +79,24 @@ class SpeechReply:
         payload = self._payload()
         try:
             first = await anext(payload)
-            rest = [piece async for piece in payload] if self._is_whole else []
+            if self._is_whole:
+                first = self._codec.whole([first, *[piece async for piece in payload]])
         except BaseException:
             await payload.aclose()
             raise
-        if self._is_whole:
-            return self._whole([first, *rest])
+        if self._order.is_whole:
+            return self._whole(first)
         media_type = SSE_MEDIA_TYPE if self._order.is_sse else self._codec.media_type
         return ClosingResponse(_Begun(first, payload), media_type, self._headers())
 
-    def _whole(self, pieces: Sequence[bytes]) -> Response:
+    def _whole(self, audio: bytes) -> Response:
         used = usage_report(self._watch.usage)
         counts = {
             f"X-VLLM-OMNI-{name.upper().replace('_', '-')}": str(count)
             for name, count in used.items()
         }
         headers = {**self._headers(), **counts}
-        return Response(self._codec.whole(pieces), 200, headers, self._codec.media_type)
+        return Response(audio, 200, headers, self._codec.media_type)
 
     def _headers(self) -> dict[str, str]:
         times, ignored = self._watch.times(), ", ".join(self._order.ignored)
