@@ -23,7 +23,7 @@ from typing import Any
 from fastapi.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from deployments.http.dialects.order import SpeechOrder
+from deployments.http.dialects.parsed import ParsedRequest
 from deployments.http.errors import PublicError, about_clip
 from deployments.http.reply_codec import ReplyCodec
 from deployments.telemetry.outcomes import Outcome, usage_report
@@ -31,8 +31,8 @@ from deployments.telemetry.requests import RequestMetrics
 from pipeline.continuity import PlaybackMeter
 from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, SpeechChunk, Stream
 from pipeline.errors import InputError, StageError
-from pipeline.synthesis import Speaker, VoiceResolver, synthesize
-from pipeline.timing import StopWatch, server_timing, stage_line, stage_report
+from pipeline.synthesis import Synthesizer, VoiceResolver, synthesize
+from pipeline.timing import Timings, server_timing, stage_line, stage_report
 
 logger = logging.getLogger(__name__)
 
@@ -47,31 +47,31 @@ class SpeechReply:
 
     def __init__(
         self,
-        order: SpeechOrder,
+        parsed: ParsedRequest,
         voices: VoiceResolver,
-        speaker: Speaker,
+        synthesizer: Synthesizer,
         metrics: RequestMetrics,
         request_id: str,
         tell: Callable[[Outcome], None] | None = None,
     ) -> None:
         """tell: hears how the request ended."""
-        self._order = order
+        self._parsed = parsed
         self._voices = voices
-        self._speaker = speaker
+        self._synthesizer = synthesizer
         self._metrics = metrics
         self._request_id = request_id
         self._tell = tell
         self._began_unix_s = time.time()
-        self._watch = StopWatch()
+        self._timings = Timings()
         self._playback = PlaybackMeter(time.perf_counter())
         self._codec = ReplyCodec(
-            order.response_format,
-            order.request.speed,
-            partial(_audio_event, order.response_format) if order.is_sse else None,
-            sample_rate_hz=order.sample_rate_hz,
-            bit_rate=order.bit_rate,
+            parsed.response_format,
+            parsed.request.speed,
+            partial(_audio_event, parsed.response_format) if parsed.is_sse else None,
+            sample_rate_hz=parsed.sample_rate_hz,
+            bit_rate=parsed.bit_rate,
         )
-        self._is_whole = order.is_whole
+        self._is_whole = parsed.is_whole
         self._has_begun = False
 
     async def start(self) -> Response:
@@ -84,13 +84,13 @@ class SpeechReply:
         except BaseException:
             await payload.aclose()
             raise
-        if self._order.is_whole:
+        if self._parsed.is_whole:
             return self._whole(first)
-        media_type = SSE_MEDIA_TYPE if self._order.is_sse else self._codec.media_type
+        media_type = SSE_MEDIA_TYPE if self._parsed.is_sse else self._codec.media_type
         return ClosingResponse(_Begun(first, payload), media_type, self._headers())
 
     def _whole(self, audio: bytes) -> Response:
-        used = usage_report(self._watch.usage)
+        used = usage_report(self._timings.usage)
         counts = {
             f"X-VLLM-OMNI-{name.upper().replace('_', '-')}": str(count)
             for name, count in used.items()
@@ -99,16 +99,16 @@ class SpeechReply:
         return Response(audio, 200, headers, self._codec.media_type)
 
     def _headers(self) -> dict[str, str]:
-        times, ignored = self._watch.times(), ", ".join(self._order.ignored)
+        times, ignored = self._timings.times(), ", ".join(self._parsed.ignored)
         return {
             "Server-Timing": server_timing(times),
             "X-Cache": times.tier,
-            "X-Quality": str(self._watch.quality),
+            "X-Quality": str(self._timings.quality),
             "X-Audio-Sample-Rate": str(self._codec.sample_rate_hz),
             "X-Audio-Channels": "1",
             "Cache-Control": "no-store",
-            **self._order.echo,
-            **audio_warning(self._watch.warnings),
+            **self._parsed.echo,
+            **audio_warning(self._timings.warnings),
             **({"X-Ignored-Fields": ignored} if ignored else {}),
         }
 
@@ -129,7 +129,7 @@ class SpeechReply:
             raise
         except Exception as error:
             self._account("refused" if isinstance(error, InputError) else "error", error)
-            if not (self._has_begun and self._order.is_sse):
+            if not (self._has_begun and self._parsed.is_sse):
                 raise  # still a status code, or audio cut off
             told = PublicError.of(error, self._request_id).body()["error"]
             yield _event({"type": "speech.audio.error", "error": {**told, "partial_audio": True}})
@@ -141,11 +141,13 @@ class SpeechReply:
 
         The last event carries the stage times.
         """
-        order, self._order = self._order, self._order.without_upload()
-        request = order.request
-        speech = synthesize(order.reference, request, self._voices, self._speaker, self._watch)
-        del order  # from here on the clip lives as long as `synthesize` wants it, no longer
-        with about_clip(self._order.clip_param, self._order.voice_param):
+        parsed, self._parsed = self._parsed, self._parsed.without_upload()
+        request = parsed.request
+        speech = synthesize(
+            parsed.reference, request, self._voices, self._synthesizer, self._timings
+        )
+        del parsed  # from here on the clip lives as long as `synthesize` wants it, no longer
+        with about_clip(self._parsed.clip_param, self._parsed.voice_param):
             async with aclosing(speech) as chunks:
                 async for chunk in chunks:
                     if not len(chunk.samples):
@@ -155,30 +157,30 @@ class SpeechReply:
                     self._playback.sent(piece.audio_s, time.perf_counter())
                     if piece.data:
                         yield piece.data
-        if not self._watch.times().audio_s:
+        if not self._timings.times().audio_s:
             raise StageError("the model produced no audio for this request; try another seed")
         rest = await self._codec.finish()
         self._playback.sent(rest.audio_s, time.perf_counter())
         if rest.data:
             yield rest.data
-        if self._order.is_sse:
-            report = stage_report(self._watch.times())
-            report["quality"] = str(self._watch.quality)
-            used = usage_report(self._watch.usage)
+        if self._parsed.is_sse:
+            report = stage_report(self._timings.times())
+            report["quality"] = str(self._timings.quality)
+            used = usage_report(self._timings.usage)
             yield _event({"type": "speech.audio.done", "usage": used, "timbre": report})
 
     def _is_all(self, chunk: SpeechChunk) -> bool:
         """Whether nothing was heard before this chunk and nothing will be after it."""
         first_s = len(chunk.samples) / OUTPUT_SAMPLE_RATE_HZ
-        return chunk.last and self._watch.times().audio_s <= first_s and not self._order.is_sse
+        return chunk.last and self._timings.times().audio_s <= first_s and not self._parsed.is_sse
 
     def _account(self, outcome: str, error: Exception | None = None) -> None:
         """Count the request and log its line. error: what ended it.
 
         Its trace only once the reply has begun: before, whoever answers logs it.
         """
-        times, quality = self._watch.times(), self._watch.quality
-        self._metrics.finished(times, self._playback.account(), outcome, quality)
+        times, quality = self._timings.times(), self._timings.quality
+        self._metrics.finished(times, self._playback.continuity(), outcome, quality)
         if self._tell is not None:
             self._tell(self._outcome(outcome, error))
         is_error = outcome == "error"
@@ -196,10 +198,10 @@ class SpeechReply:
         return Outcome(
             request_id=self._request_id,
             outcome=outcome,
-            times=self._watch.times(),
-            quality=self._watch.quality,
-            usage=self._watch.usage,
-            sound=self._order.response_format,
+            times=self._timings.times(),
+            quality=self._timings.quality,
+            usage=self._timings.usage,
+            sound=self._parsed.response_format,
             sample_rate_hz=self._codec.sample_rate_hz,
             began_unix_s=self._began_unix_s,
             error=told,

@@ -16,7 +16,7 @@ from deployments.config.settings import Limits
 from deployments.http.bodies.fields import OBJECT, Lenient, Seed, Speed, refused, validated
 from deployments.http.bodies.json_text import read_json
 from deployments.http.bodies.read import RawBody, is_json
-from deployments.http.dialects.order import Draw, Sound, SpeechOrder, Wish, order_of
+from deployments.http.dialects.parsed import Draw, ParsedRequest, Sound, Wish, order_of
 from pipeline.errors import MAX_FOUND, InputError, UnsupportedError
 
 OWN_MODELS = "eleven_"  # names of theirs begin so; all mean the model that is deployed
@@ -71,7 +71,7 @@ class Asked:
     is_whole: bool
 
 
-def read_elevenlabs(raw: RawBody, asked: Asked, limits: Limits) -> tuple[SpeechOrder, str | None]:
+def read_elevenlabs(raw: RawBody, asked: Asked, limits: Limits) -> tuple[ParsedRequest, str | None]:
     """A body as an order, and the model that it names if that is not one of theirs.
 
     Raises InputError.

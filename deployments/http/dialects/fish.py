@@ -37,7 +37,7 @@ from deployments.http.bodies.read import (
     is_json,
     read_parts,
 )
-from deployments.http.dialects.order import Clip, Draw, Sound, SpeechOrder, Wish, order_of
+from deployments.http.dialects.parsed import Clip, Draw, ParsedRequest, Sound, Wish, order_of
 from pipeline.errors import InputError
 
 MSGPACK_KINDS = frozenset(
@@ -106,7 +106,7 @@ class FishBody(Lenient):
     )
 
 
-def read_fish(raw: RawBody, limits: Limits) -> SpeechOrder:
+def read_fish(raw: RawBody, limits: Limits) -> ParsedRequest:
     """A body as an order. Raises InputError."""
     tree, upload = _tree_of(raw)
     body = validated(FishBody, tree, tuple(FishBody.model_fields))

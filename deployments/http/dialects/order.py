@@ -95,7 +95,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SpeechOrder:
+class ParsedRequest:
     """A body made unambiguous.
 
     upload: the reference clip's bytes, or None when `voice` names a listed one. clip_param: the
@@ -122,12 +122,12 @@ class SpeechOrder:
         """The voice that is meant."""
         return VoiceReference(self.upload, self.voice)
 
-    def without_upload(self) -> SpeechOrder:
+    def without_upload(self) -> ParsedRequest:
         """The order as it lives on once its clip is in other hands."""
         return replace(self, upload=None)
 
 
-def order_of(wish: Wish, limits: Limits, upload: Clip | None = None) -> SpeechOrder:
+def order_of(wish: Wish, limits: Limits, upload: Clip | None = None) -> ParsedRequest:
     """Check a wish against the limits, and itself.
 
     upload: a clip that came as a file, and the name of its part.
@@ -151,7 +151,7 @@ def order_of(wish: Wish, limits: Limits, upload: Clip | None = None) -> SpeechOr
     request = SpeechRequest(
         text=text,
         transcript=transcript,
-        speaker="",
+        speaker_name="",
         mode=wish.mode,
         info=info,
         sampling=wish.draw.sampling,
@@ -162,7 +162,7 @@ def order_of(wish: Wish, limits: Limits, upload: Clip | None = None) -> SpeechOr
         variant=wish.variant,
         iterations=wish.iterations,
     )
-    return SpeechOrder(
+    return ParsedRequest(
         upload=clip,
         clip_param=clip_param,
         voice=wish.voice,

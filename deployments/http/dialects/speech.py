@@ -13,7 +13,7 @@ from pydantic import ConfigDict
 from deployments.config.settings import Limits
 from deployments.http.dialects.omni import OmniFields, read_omni
 from deployments.http.dialects.openai import OpenAIFields, read_openai
-from deployments.http.dialects.order import Clip, SpeechOrder, Wish, order_of
+from deployments.http.dialects.parsed import Clip, ParsedRequest, Wish, order_of
 from deployments.http.dialects.predecessor import PredecessorFields, read_predecessor
 
 
@@ -24,7 +24,7 @@ class SpeechBody(OmniFields, PredecessorFields, OpenAIFields):
     keeps_empty = OpenAIFields.keeps_empty | OmniFields.keeps_empty
 
 
-def read_order(body: SpeechBody, limits: Limits, upload: Clip | None = None) -> SpeechOrder:
+def parse_request(body: SpeechBody, limits: Limits, upload: Clip | None = None) -> ParsedRequest:
     """Check a body against the limits.
 
     upload: a clip that came as a file, and the name of its part.

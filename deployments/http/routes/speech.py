@@ -20,8 +20,8 @@ from deployments.http.bodies.budget import BodyBudget, Hold
 from deployments.http.bodies.read import RawBody, read_off_loop, read_speech, receive_body
 from deployments.http.dialects.elevenlabs import Asked, read_elevenlabs
 from deployments.http.dialects.fish import read_fish
-from deployments.http.dialects.order import SpeechOrder
-from deployments.http.dialects.speech import read_order, read_wish
+from deployments.http.dialects.parsed import ParsedRequest
+from deployments.http.dialects.speech import parse_request, read_wish
 from deployments.http.model_names import ModelNames
 from deployments.http.reply import SpeechReply
 from deployments.http.routes.health import Report, add_health_routes
@@ -33,7 +33,7 @@ from deployments.voices.resolver import VoiceLibrary
 from pipeline.contracts import Mode, VoiceReference
 from pipeline.edit_values import DIALECT_TAGS, EDIT_VALUES, PARALINGUISTIC_TAGS
 from pipeline.errors import MAX_FOUND, InputError, UnknownRequestError
-from pipeline.synthesis import ResolvedVoice, Speaker, VoiceResolver
+from pipeline.synthesis import ResolvedVoice, Synthesizer, VoiceResolver
 
 
 class Routes:
@@ -43,7 +43,7 @@ class Routes:
         self,
         settings: Settings,
         voices: VoiceLibrary,
-        speaker: Speaker,
+        synthesizer: Synthesizer,
         metrics: RequestMetrics,
         readiness: Report,
         outcomes: Outcomes,
@@ -53,7 +53,7 @@ class Routes:
         self._limits = settings.limits
         self._names = ModelNames(settings)
         self._voices = voices
-        self._speaker = speaker
+        self._synthesizer = synthesizer
         self._metrics = metrics
         self._readiness = readiness
         self.budget = BodyBudget(settings.limits.max_inflight_body_bytes)
@@ -100,7 +100,7 @@ class Routes:
         asked = Asked(voice_id, output_format, is_whole=False)
         return await self.answer(request, partial(self._read_elevenlabs, asked=asked))
 
-    async def answer(self, request: Request, read: Callable[[RawBody], SpeechOrder]) -> Response:
+    async def answer(self, request: Request, read: Callable[[RawBody], ParsedRequest]) -> Response:
         """Speak what `read` makes of the request's body; it may run on any thread.
 
         No frame that waits here holds the body: it may be large, and the wait long.
@@ -109,14 +109,14 @@ class Routes:
             reply = SpeechReply(
                 await read_off_loop(read, await receive_body(request, hold)),
                 HeldVoices(self._voices, hold),
-                self._speaker,
+                self._synthesizer,
                 self._metrics,
                 request.state.request_id,
                 self._outcomes.tell,
             )
             return await reply.start()
 
-    def _read(self, raw: RawBody, *, needs_voice: bool) -> SpeechOrder:
+    def _read(self, raw: RawBody, *, needs_voice: bool) -> ParsedRequest:
         """A body as an order, by any thread. needs_voice: the default one will not do."""
         body, clip = read_speech(raw)
         if needs_voice and clip is None and body.voice is None and not read_wish(body).clips:
@@ -126,15 +126,15 @@ class Routes:
             )
         if body.model is not None:
             self._names.check(body.model)
-        order = read_order(body, self._limits, clip)
-        variant = self._names.variant(order.request.variant)
-        return replace(order, request=replace(order.request, variant=variant))
+        parsed = parse_request(body, self._limits, clip)
+        variant = self._names.variant(parsed.request.variant)
+        return replace(parsed, request=replace(parsed.request, variant=variant))
 
-    def _read_elevenlabs(self, raw: RawBody, asked: Asked) -> SpeechOrder:
-        order, model = read_elevenlabs(raw, asked, self._limits)
+    def _read_elevenlabs(self, raw: RawBody, asked: Asked) -> ParsedRequest:
+        parsed, model = read_elevenlabs(raw, asked, self._limits)
         if model is not None:
             self._names.check(model, param="model_id")
-        return order
+        return parsed
 
     async def _outcome(self, request_id: str) -> dict[str, Any]:
         """How a request ended, by its `X-Request-Id`: its verdict, usage and stage times.

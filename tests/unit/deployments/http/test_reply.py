@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from deployments.http.dialects.parsed import ParsedRequest
 from fastapi import FastAPI, Request, Response
 
-from deployments.http.dialects.order import SpeechOrder
 from deployments.http.edge import Edge
 from deployments.http.ingress import add_error_handlers
 from deployments.http.reply import SpeechReply
@@ -43,7 +43,7 @@ INSIDE = "/srv/models at 10.0.0.7"
 Event = float | Exception
 
 
-class Speaker:
+class Synthesizer:
     """Speaks a script: a number is a chunk at that level, an error is raised."""
 
     def __init__(self, *script: Event) -> None:
@@ -82,7 +82,7 @@ class Service:
     """A router that speaks whatever it is asked as its speaker does."""
 
     def __init__(self, *script: Event) -> None:
-        self.speaker, self.metrics = Speaker(*script), Metrics()
+        self.synthesizer, self.metrics = Synthesizer(*script), Metrics()
         self.app = FastAPI()
         self.app.add_middleware(Edge, max_body_bytes=1000)
         add_error_handlers(self.app)
@@ -93,12 +93,18 @@ class Service:
     async def _speak(
         self, request: Request, audio_format: str, is_sse: bool, is_whole: bool
     ) -> Response:
-        order = SpeechOrder(
+        parsed = ParsedRequest(
             None, "ref_audio", "aria", REQUEST, audio_format, is_sse, is_whole=is_whole
         )
         request_id = request.state.request_id
-        parts: Any = (FakeVoices(), self.speaker, self.metrics, request_id, self.outcomes.append)
-        return await SpeechReply(order, *parts).start()
+        parts: Any = (
+            FakeVoices(),
+            self.synthesizer,
+            self.metrics,
+            request_id,
+            self.outcomes.append,
+        )
+        return await SpeechReply(parsed, *parts).start()
 
     async def ask(
         self, audio_format: str = "pcm", *, is_sse: bool = False, is_whole: bool = False
@@ -157,7 +163,7 @@ async def test_a_fault_before_the_first_byte_is_a_status(
     assert set(reply.json()["error"]) == {"message", "type", "param", "code"}
     assert INSIDE not in reply.text
     assert service.metrics.outcomes == [outcome]
-    assert not service.speaker.is_open
+    assert not service.synthesizer.is_open
 
 
 async def test_a_fault_about_the_clip_names_its_field() -> None:
@@ -169,12 +175,12 @@ async def test_a_fault_about_the_clip_names_its_field() -> None:
 
 
 async def test_no_audio_at_all_is_a_status_and_not_an_empty_file() -> None:
-    class Silent(Speaker):
+    class Silent(Synthesizer):
         async def speak(self, *_: object) -> AsyncGenerator[SpeechChunk]:
             yield SpeechChunk(CHUNK[:0], True)
 
     service = Service()
-    service.speaker = Silent()
+    service.synthesizer = Silent()
     reply = await service.ask("wav")
     assert reply.status_code == 500
     assert "no audio" in reply.json()["error"]["message"]
@@ -235,7 +241,7 @@ async def test_a_fault_after_the_first_byte_cuts_plain_audio(
     assert service.metrics.outcomes == ["error"]
     assert "speech caller-7 error" in caplog.text
     assert INSIDE in caplog.text
-    assert not service.speaker.is_open
+    assert not service.synthesizer.is_open
 
 
 @pytest.mark.parametrize("audio_format", ["wav", "mp3", "pcm"])
@@ -243,7 +249,7 @@ async def test_a_fault_of_a_reply_that_is_not_streamed_is_a_status(audio_format:
     service = Service(1, 1, StageTimeoutError("late"))
     reply = await service.ask(audio_format, is_whole=True)
     assert reply.status_code == 504
-    assert not service.speaker.is_open
+    assert not service.synthesizer.is_open
     assert [outcome.outcome for outcome in service.outcomes] == ["error"]
 
 
@@ -283,9 +289,9 @@ async def test_how_a_stream_broke_off_is_told(is_sse: bool) -> None:
 @pytest.mark.parametrize("is_sse", [False, True], ids=["plain", "events"])
 async def test_a_client_that_leaves_ends_everything(is_sse: bool) -> None:
     service = Service(1, 1, 1, 1)
-    order = SpeechOrder(None, "ref_audio", "aria", REQUEST, "mp3", is_sse)
-    parts: Any = (FakeVoices(), service.speaker, service.metrics, "caller-8")
-    reply = await SpeechReply(order, *parts).start()
+    parsed = ParsedRequest(None, "ref_audio", "aria", REQUEST, "mp3", is_sse)
+    parts: Any = (FakeVoices(), service.synthesizer, service.metrics, "caller-8")
+    reply = await SpeechReply(parsed, *parts).start()
 
     is_sending = asyncio.Event()
 
@@ -303,4 +309,4 @@ async def test_a_client_that_leaves_ends_everything(is_sse: bool) -> None:
     serving.cancel()
     await asyncio.wait([serving])
     assert service.metrics.outcomes == ["cancelled"]
-    assert not service.speaker.is_open
+    assert not service.synthesizer.is_open

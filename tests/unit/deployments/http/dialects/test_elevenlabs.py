@@ -36,7 +36,7 @@ async def test_a_text_is_spoken(app: HttpApp, voice: str, stream: bool):
     assert reply.headers["content-type"] == "audio/mpeg"
     assert reply.headers["x-audio-sample-rate"] == "44100"
     assert ("content-length" in reply.headers) is not stream
-    made = app.speaker.requests[-1]
+    made = app.synthesizer.requests[-1]
     assert (made.text, made.speed) == ("Grüß Gott.", 1.25)
     assert voice == "alloy" or made.transcript == SAID
 

@@ -44,7 +44,7 @@ async def test_their_clients_bodies(app: HttpApp, body: dict[str, Any], label: s
     reply = await app.post(content, label, "/v1/tts")
     assert reply.status_code == 200, reply.text
     assert reply.headers["content-type"] == ("audio/mpeg" if body is SDK else "audio/wav")
-    made = app.speaker.requests[-1]
+    made = app.synthesizer.requests[-1]
     assert made.text == TEXT
     assert (made.sampling.top_p, made.sampling.temperature) == (
         body.get("top_p"),
@@ -64,8 +64,10 @@ async def test_a_clip_comes_in_references(app: HttpApp, label: str):
     body = {**DEFAULTS, "references": [{"audio": audio, "text": SAID}]}
     content = msgpack.packb(body) if label == MSGPACK else json.dumps(body).encode()
     assert (await app.post(content, label, "/v1/tts")).status_code == 200
-    assert app.speaker.requests[-1].transcript == SAID
-    assert app.speaker.requests[-1].speaker == (await app.spoken(voice="bruno")).speaker
+    assert app.synthesizer.requests[-1].transcript == SAID
+    assert (
+        app.synthesizer.requests[-1].speaker_name == (await app.spoken(voice="bruno")).speaker_name
+    )
 
 
 FORMS = [
@@ -85,7 +87,7 @@ async def test_forms(app: HttpApp, parts: tuple[bytes, ...]):
     content = form(*fields[:1], *parts) if len(parts) == 1 else form(*fields, *parts)
     reply = await app.post(content, FORM, "/v1/tts")
     assert reply.status_code == 200, reply.text
-    made = app.speaker.requests[-1]
+    made = app.synthesizer.requests[-1]
     assert (made.text, made.transcript) == (TEXT, SAID)
 
 
@@ -93,7 +95,7 @@ async def test_urlencoded_forms(app: HttpApp):
     label = "application/x-www-form-urlencoded"
     reply = await app.post(b"text=Hello&reference_id=bruno&top_p=0.5", label, "/v1/tts")
     assert reply.status_code == 200, reply.text
-    assert app.speaker.requests[-1].sampling.top_p == 0.5
+    assert app.synthesizer.requests[-1].sampling.top_p == 0.5
 
 
 @pytest.mark.parametrize("reference_id", ["bruno", ["bruno"], " Bruno ", "happy_en"])
@@ -110,7 +112,7 @@ async def test_a_reply_is_whole_unless_streaming_is_asked_for(app: HttpApp):
 
 async def test_speed_rate_and_bit_rate_are_applied(app: HttpApp):
     assert (await ask(app, prosody={"speed": 1.5, "volume": 0})).status_code == 200
-    assert app.speaker.requests[-1].speed == 1.5
+    assert app.synthesizer.requests[-1].speed == 1.5
     assert (await ask(app, sample_rate=44_100)).headers["x-audio-sample-rate"] == "44100"
     sizes = [len((await ask(app, format="mp3", mp3_bitrate=k)).content) for k in (64, 128)]
     assert sizes[1] > 1.5 * sizes[0]

@@ -37,7 +37,7 @@ async def test_they_are_spoken(app: HttpApp, body: dict[str, Any], kind: str):
     reply = await app.http.post("/v1/audio/speech", json=body, headers=headers)
     assert reply.status_code == 200, reply.text
     assert reply.headers["content-type"].startswith(kind)
-    assert app.speaker.requests[-1].text == TEXT
+    assert app.synthesizer.requests[-1].text == TEXT
 
 
 async def test_a_reply_without_a_word_about_streaming_is_streamed(app: HttpApp):
