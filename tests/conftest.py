@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Torch's threads sleep at a barrier instead of spinning: beside another test's, a spinning thread
 # holds the core that the one it waits for needs. Read when torch is loaded, so before all imports.
@@ -17,6 +17,10 @@ import hypothesis
 import pytest
 
 from tests.cache_helpers import S3Server, make_bucket, ministack
+
+if TYPE_CHECKING:
+    from tests.serve.conftest import Shared
+    from tests.serve.service_client import ServiceClient
 
 ROOT = Path(__file__).resolve().parents[1]
 # Tests talk to this machine alone: a proxy of the environment is nothing to them or their children.
@@ -29,6 +33,39 @@ hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("any machine")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests on one service, or of one module, share a worker of `-n 2 --dist loadgroup`.
+
+    The shared service's come first, for they take longest, and what kills its replicas last.
+    """
+    with_service = [
+        item for item in items if {"serve", "chaos"} & {m.name for m in item.iter_markers()}
+    ]
+    places: dict[pytest.Item, tuple[bool, bool]] = {}
+    for item in with_service:
+        needs = set(getattr(item, "fixturenames", ())) & {"client", "many"}
+        group = min(needs) if needs else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+        places[item] = (group != "client", item.get_closest_marker("chaos") is not None)
+    items.sort(key=lambda item: places.get(item, (False, False)))
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    """The service of the serve tier, and of what the chaos tier kills."""
+    from tests.serve.conftest import shared_service  # not before it is needed: it loads Ray
+
+    with shared_service(tmp_path_factory.mktemp("service")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def client(shared: Shared) -> ServiceClient:
+    """The client of the shared service."""
+    return shared.client
 
 
 @pytest.fixture(scope="session")

@@ -162,6 +162,7 @@ def test_the_models_logits_stay_near_float(
     assert 0 < relative_error(found, expected) < bound
 
 
+@pytest.mark.slow
 def test_a_packed_checkpoint_gives_what_its_dequantised_weights_give(tmp_path: Path) -> None:
     dequantised = write_packed(tmp_path, small_model())
     loaded = load_step1(tmp_path, "cpu", torch.float32)

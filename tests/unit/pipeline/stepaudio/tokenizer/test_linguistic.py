@@ -245,6 +245,7 @@ def test_damaged_files_are_named(tmp_path: Path, what: str, message: str) -> Non
         LinguisticTokenizer(paraformer, codebook)
 
 
+@pytest.mark.slow
 def test_funasr_is_not_left_half_imported() -> None:
     """In a process of its own, since other tests may import funasr."""
     script = (
