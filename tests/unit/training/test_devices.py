@@ -69,7 +69,10 @@ def meta_is_read_as_zero(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("meta_is_read_as_zero")
-@pytest.mark.parametrize("stage", sorted(SMALL))
+@pytest.mark.parametrize(
+    "stage",
+    [pytest.param(s, marks=pytest.mark.slow if s == "judge" else ()) for s in sorted(SMALL)],
+)
 def test_a_step_is_on_one_device(
     recipe: Recipe, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
