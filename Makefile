@@ -7,8 +7,6 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCK := out/lock
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
-# Tests on one service stay on one worker; the other has those of the other clusters (tests/conftest.py).
-CLUSTERS := $(PYTEST) -n 2 --dist loadgroup
 
 .PHONY: help setup demo stop check format unit parity serve chaos rehearsal fast test lock
 
@@ -48,10 +46,10 @@ parity: setup ## the second: our modules against golden data of the reference im
 	$(PYTEST) -m parity tests/parity
 
 serve: setup ## the third: a real service on a Ray cluster of its own, over HTTP
-	$(CLUSTERS) -m serve tests/serve
+	$(PYTEST) -m serve tests/serve
 
 chaos: setup ## the fourth: what kills processes, on clusters of their own
-	$(CLUSTERS) -m chaos tests/chaos
+	$(PYTEST) -m chaos tests/chaos
 
 fast: setup ## the tiers that need no cluster, whole: unit with the slow, parity
 	$(PYTEST) -n 2 --dist worksteal -m "unit or parity" tests/unit tests/parity
@@ -60,7 +58,7 @@ rehearsal: setup ## the GPU kit on a CPU, in an environment like the GPU machine
 	$(PYTEST) -m rehearsal
 
 test: fast rehearsal ## every tier: unit, parity, the rehearsal, then serve and chaos
-	$(CLUSTERS) -m "serve or chaos" tests/serve tests/chaos
+	$(PYTEST) -m "serve or chaos" tests/serve tests/chaos
 
 # What pip calls torch's CPU build (+cpu) is left out: other indexes offer the same version under its bare number.
 lock: ## write constraints.txt anew: the newest versions that pyproject.toml allows, in a clean environment

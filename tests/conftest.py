@@ -50,22 +50,14 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests on one service, or of one module, share a worker of `-n 2 --dist loadgroup`.
+    """The shared service's tests come first, and what kills its replicas last of them."""
 
-    The shared service's come first, for they take longest, and what kills its replicas last.
-    """
-    with_service = [
-        item for item in items if {"serve", "chaos"} & {m.name for m in item.iter_markers()}
-    ]
-    places: dict[pytest.Item, tuple[bool, bool]] = {}
-    for item in with_service:
-        needs = set(getattr(item, "fixturenames", ())) & {"client", "many"}
-        group = min(needs) if needs else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
-        places[item] = (group != "client", item.get_closest_marker("chaos") is not None)
-    items.sort(key=lambda item: places.get(item, (False, False)))
+    def place(item: pytest.Item) -> tuple[bool, bool]:
+        has_service = "client" in getattr(item, "fixturenames", ())
+        return not has_service, item.get_closest_marker("chaos") is not None
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
