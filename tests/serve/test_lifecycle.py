@@ -26,7 +26,7 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.serve
 FREED_WITHIN_S = (
     ABANDONED_AFTER_S / 2
-)  # by the disconnect itself: a lease that ran out would take longer
+)  # by the disconnect itself: waiting for signs of life would take longer
 
 
 def test_a_voice_survives_a_restart_without_another_encode(tmp_path: Path):
