@@ -70,19 +70,19 @@ class EntryKey(Protocol):
 class ClipKey:
     """Names all that is kept of one clip, whatever made it: what a removal removes.
 
-    namespace, clip: as in VoiceKey. Raises ValueError when a part is malformed.
+    namespace, clip_digest: as in VoiceKey. Raises ValueError when a part is malformed.
     """
 
     namespace: str
-    clip: str
+    clip_digest: str
 
     def __post_init__(self) -> None:
-        _check(self.namespace, clip=self.clip)
+        _check(self.namespace, clip_digest=self.clip_digest)
 
     @property
     def owner(self) -> str:
         """Hex, 64 characters; the same for every entry of the clip."""
-        return _owner(self.namespace, self.clip)
+        return _owner(self.namespace, self.clip_digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +91,23 @@ class VoiceKey:
 
     namespace: the tenant, chosen by the server and never by a request; lower-case letters, digits,
     `_`, `-`.
-    clip: hex digest of the decoded clip, which covers all of its samples and their rate.
+    clip_digest: hex digest of the decoded clip, which covers all of its samples and their rate.
     encoder_fingerprint: hex digest of weights, preprocessing and configs of the encoder.
     Raises ValueError when a part is malformed.
     """
 
     namespace: str
-    clip: str
+    clip_digest: str
     encoder_fingerprint: str
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
-        _check(self.namespace, clip=self.clip, encoder_fingerprint=self.encoder_fingerprint)
-        fields = (self.namespace, self.clip, self.encoder_fingerprint)
+        _check(
+            self.namespace,
+            clip_digest=self.clip_digest,
+            encoder_fingerprint=self.encoder_fingerprint,
+        )
+        fields = (self.namespace, self.clip_digest, self.encoder_fingerprint)
         object.__setattr__(self, "digest", digest("voice", *(f.encode() for f in fields)))
 
     @property
@@ -113,7 +117,7 @@ class VoiceKey:
 
     @property
     def owner(self) -> str:
-        return _owner(self.namespace, self.clip)
+        return _owner(self.namespace, self.clip_digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +126,8 @@ class AliasKey:
 
     namespace: as in VoiceKey. raw: hex digest of the upload, from `raw_key`.
     decode_fingerprint: hex digest of the decoder's version and parameters.
-    clip: what the upload decodes to; empty while that is not known, and no part of the identity.
+    clip_digest: of what the upload decodes to; empty while that is not known, and no part of the
+    identity.
     Raises ValueError when a part is malformed.
     """
 
@@ -130,12 +135,12 @@ class AliasKey:
     raw: str
     decode_fingerprint: str
     digest: str = field(init=False)
-    clip: str = field(default="", compare=False)
+    clip_digest: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         _check(self.namespace, raw=self.raw, decode_fingerprint=self.decode_fingerprint)
-        if self.clip:
-            _check(self.namespace, clip=self.clip)
+        if self.clip_digest:
+            _check(self.namespace, clip_digest=self.clip_digest)
         fields = (self.namespace, self.raw, self.decode_fingerprint)
         object.__setattr__(self, "digest", digest("alias", *(f.encode() for f in fields)))
 
@@ -146,11 +151,11 @@ class AliasKey:
 
     @property
     def owner(self) -> str:
-        return _owner(self.namespace, self.clip) if self.clip else ""
+        return _owner(self.namespace, self.clip_digest) if self.clip_digest else ""
 
-    def leading_to(self, clip: str) -> AliasKey:
+    def leading_to(self, clip_digest: str) -> AliasKey:
         """The same key, with what the upload decodes to."""
-        return replace(self, clip=clip)
+        return replace(self, clip_digest=clip_digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +192,8 @@ def alias_path(fingerprint: str, namespace: str, entry_digest: str) -> str:
     return _path(f"alias/{fingerprint}", namespace, entry_digest)
 
 
-def _owner(namespace: str, clip: str) -> str:
-    return digest("clip", namespace.encode(), clip.encode())
+def _owner(namespace: str, clip_digest: str) -> str:
+    return digest("clip", namespace.encode(), clip_digest.encode())
 
 
 def _check(namespace: str, **digests: str) -> None:

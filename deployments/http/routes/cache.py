@@ -33,13 +33,13 @@ class WarmBody(Lenient):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class WarmOrder:
+class WarmRequest:
     """A clip to encode ahead.
 
     is_durable: answer only when its record is. param: the field that the clip came in.
     """
 
-    clip: bytes
+    upload: bytes
     is_durable: bool
     param: str
 
@@ -69,28 +69,28 @@ def add_cache_routes(
         Answers after a durable tier has the record, unless `durability` is writeback.
         """
         with budget.hold() as hold:
-            order = await read_off_loop(_warm_order, await receive_body(request, hold))
-            with about_clip(order.param):
-                return await voices.warm(order.clip, is_durable=order.is_durable)
+            parsed = await read_off_loop(_parse_warm, await receive_body(request, hold))
+            with about_clip(parsed.param):
+                return await voices.warm(parsed.upload, is_durable=parsed.is_durable)
 
     @app.delete("/v1/cache/{clip}")
     async def forget(clip: str) -> dict[str, Any]:
         """Remove a clip's record from every tier, by the `clip` that warming it answered with."""
-        clip = clip.strip().lower()
-        if len(clip) != CLIP_DIGITS or set(clip) - set("0123456789abcdef"):
+        clip_digest = clip.strip().lower()
+        if len(clip_digest) != CLIP_DIGITS or set(clip_digest) - set("0123456789abcdef"):
             raise InputError(f"clip must be {CLIP_DIGITS} hex digits", param="clip")
-        await forget_everywhere(clip)
-        return {"clip": clip, "deleted": True}
+        await forget_everywhere(clip_digest)
+        return {"clip": clip_digest, "deleted": True}
 
 
-def _warm_order(raw: RawBody) -> WarmOrder:
+def _parse_warm(raw: RawBody) -> WarmRequest:
     if is_json(raw.content):
         tree = read_json(raw.content, raw.label.charset)
         body = validated(WarmBody, tree, tuple(WarmBody.model_fields))
-        return WarmOrder(
+        return WarmRequest(
             clip_bytes(body.audio, "audio"), body.durability == "writethrough", "audio"
         )
     if is_multipart(raw.content, raw.label):
-        clip, param = only_clip(read_multipart(raw.content, raw.label))
-        return WarmOrder(clip, is_durable=True, param=param)
-    return WarmOrder(raw.content, is_durable=True, param="body")
+        upload, param = only_clip(read_multipart(raw.content, raw.label))
+        return WarmRequest(upload, is_durable=True, param=param)
+    return WarmRequest(raw.content, is_durable=True, param="body")
