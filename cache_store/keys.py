@@ -70,7 +70,7 @@ class EntryKey(Protocol):
 class ClipKey:
     """Names all that is kept of one clip, whatever made it: what a removal removes.
 
-    namespace, clip: as in VoiceKey. Raises ValueError when a part is malformed.
+    namespace, clip_digest: as in VoiceKey. Raises ValueError when a part is malformed.
     """
 
     namespace: str
@@ -91,7 +91,7 @@ class VoiceKey:
 
     namespace: the tenant, chosen by the server and never by a request; lower-case letters, digits,
     `_`, `-`.
-    clip: hex digest of the decoded clip, which covers all of its samples and their rate.
+    clip_digest: hex digest of the decoded clip, which covers all of its samples and their rate.
     encoder_fingerprint: hex digest of weights, preprocessing and configs of the encoder.
     Raises ValueError when a part is malformed.
     """
@@ -126,7 +126,8 @@ class AliasKey:
 
     namespace: as in VoiceKey. raw: hex digest of the upload, from `raw_key`.
     decode_fingerprint: hex digest of the decoder's version and parameters.
-    clip: what the upload decodes to; empty while that is not known, and no part of the identity.
+    clip_digest: of what the upload decodes to; empty while that is not known, and no part of the
+    identity.
     Raises ValueError when a part is malformed.
     """
 

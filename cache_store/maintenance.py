@@ -54,8 +54,8 @@ class GcPolicy:
 
     max_bytes: least recently used entries go until 0.8 of it remain. max_age_s: unused for longer.
     keep_fingerprints: voice records of any other encoder go once unused for dead_after_s.
-    min_age_s: younger entries stay whatever the rules say. debris_after_s: age at which files of
-    interrupted writes, quarantined objects and notes of aliases that went go.
+    min_age_s: younger entries stay whatever the rules say. orphan_after_s: age at which orphans go:
+    files of interrupted writes, quarantined objects, notes of aliases that are gone.
     """
 
     max_bytes: int | None = None
@@ -115,7 +115,7 @@ def repair(store: BlobStore, stored: Stored, max_bytes: int) -> None:
 def plan_collection(
     store: BlobStore, policy: GcPolicy, now_unix_s: float | None = None
 ) -> list[Candidate]:
-    """What the collector would take now, debris first, then the longest unused first."""
+    """What the collector would take now, orphans first, then the longest unused first."""
     now_s = time.time() if now_unix_s is None else now_unix_s
     candidates = [
         Candidate(blob, "orphan")

@@ -15,12 +15,12 @@ def is_web_address(server: str) -> bool:
     return server.startswith(("http://", "https://"))
 
 
-def post_clip(server: str, clip: bytes, api_key: str | None) -> dict[str, object]:
+def post_clip(server: str, upload: bytes, api_key: str | None) -> dict[str, object]:
     """What the service says of the clip, or why it could not, under `error`."""
     headers = {"Content-Type": "application/octet-stream"}
     if api_key:
         headers["Authorization"] = f"Bearer {api_key}"
-    request = urllib.request.Request(f"{server}/v1/cache/warm", clip, headers)  # noqa: S310 - the caller has checked
+    request = urllib.request.Request(f"{server}/v1/cache/warm", upload, headers)  # noqa: S310 - the caller has checked
     try:
         with _opener(server).open(request, timeout=120) as reply:
             return cast("dict[str, object]", json.load(reply))

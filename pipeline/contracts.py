@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 OUTPUT_SAMPLE_RATE_HZ = 24_000  # what the vocoder produces, mono
-GROUP_TOKENS = 5  # 2 vq02 + 3 vq06 codes
+GROUP_VQ02, GROUP_VQ06 = 2, 3  # codes of each kind in a group
+GROUP_TOKENS = GROUP_VQ02 + GROUP_VQ06
 GROUP_S = 0.12  # seconds of audio a group covers
 BASE_VARIANT = "base"  # the language model that speaks unless a request names another
 NO_LIMIT_TOKENS = 2**31 - 1  # more than any answer has
@@ -85,7 +86,7 @@ class VoicePrompt:
     @property
     def n_groups(self) -> int:
         """Whole 120 ms groups in the prompt; what is left over at the end is not used."""
-        return min(len(self.vq02) // 2, len(self.vq06) // 3)
+        return min(len(self.vq02) // GROUP_VQ02, len(self.vq06) // GROUP_VQ06)
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ async def synthesize(
     synthesizer: Synthesizer,
     timings: Timings,
 ) -> AsyncGenerator[SpeechChunk]:
-    """Speak `request` in the voice that is meant; `watch` keeps the account.
+    """Speak `request` in the voice that is meant; `timings` keeps the times.
 
     Nothing outlives the generator: closing it closes every stage. Errors pass through as they are.
     """

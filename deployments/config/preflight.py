@@ -76,8 +76,8 @@ def stuck_updates(config: ServeConfig, nodes: Sequence[Mapping[str, float]]) -> 
         return []
     requests = config.resource_requests
     return [
-        f"an update of {request.name} starts its new replica beside the old one, and will wait until "
-        f"there is room ({_shown(request.resources)}); max_surge_percent: 0 under "
+        f"an update of {request.name} starts its new replica beside the old one, and will wait "
+        f"until there is room ({_shown(request.resources)}); max_surge_percent: 0 under "
         f"deployments.{request.name} stops the old one first"
         for request in requests
         if request.surges and _unmet([*requests, replace(request, replicas=1)], nodes)

@@ -40,7 +40,10 @@ class ResourceRequest:
 
 @dataclass(frozen=True, slots=True)
 class ServeConfig:
-    """A linted serve config. name: of its file. asks: one per stage. document: the file as read."""
+    """A linted serve config. name: of its file. resource_requests: one per stage.
+
+    document: the file as read.
+    """
 
     name: str
     settings: Settings
@@ -207,8 +210,8 @@ def _lint_shares(deployments: Mapping[str, Any], settings: Settings) -> list[str
             and (resources.gpu_memory_gib or 0) > allowed_gib
         ):
             problems.append(
-                f"args.{stage.section}.gpu_memory_gib is {resources.gpu_memory_gib}, but {num_gpus} "
-                f"of a device with {device_gib} GiB is {allowed_gib:.1f} GiB: "
+                f"args.{stage.section}.gpu_memory_gib is {resources.gpu_memory_gib}, but "
+                f"{num_gpus} of a device with {device_gib} GiB is {allowed_gib:.1f} GiB: "
                 "replicas sharing it would overcommit its memory"
             )
     return problems

@@ -41,14 +41,14 @@ class DemoTake:
 def speak_once(url: str, voice: str) -> DemoTake:
     """Send the listed voice's clip as a caller's own upload, and collect audio and stage times."""
     listed = load_voices(VOICES_DIR)[voice]
-    clip = base64.b64encode(listed.path.read_bytes()).decode()
+    audio_base64 = base64.b64encode(listed.path.read_bytes()).decode()
     body = {
         "input": TEXT,
         "response_format": "pcm",
         "stream_format": "sse",
         "seed": SEED,
         "temperature": TEMPERATURE,
-        "step_audio": {"prompt_audio_base64": clip, "prompt_text": listed.transcript},
+        "step_audio": {"prompt_audio_base64": audio_base64, "prompt_text": listed.transcript},
     }
     pcm = bytearray()
     with httpx.Client(timeout=TIMEOUT_S, trust_env=False) as client:

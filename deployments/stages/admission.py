@@ -51,7 +51,7 @@ class StreamAdmission:
         return self._max_bytes is None or size_bytes <= self._max_bytes
 
     async def acquire(self, size_bytes: int) -> None:
-        """Wait for a place; nobody overtakes. See `place`.
+        """Wait for a place; nobody overtakes. See `permit`.
 
         Raises CapacityError at once when `max_waiting` wait already.
         """
@@ -68,7 +68,7 @@ class StreamAdmission:
         except asyncio.CancelledError:
             if admitted.cancelled():
                 self._admit_waiting()
-            else:  # the turn came at the same moment
+            else:  # admitted at the same moment
                 self.release(size_bytes)
             raise
 

@@ -1,6 +1,6 @@
 """Whether the service can serve: asks every stage, reports their gauges and the cache's state.
 
-Knows no route. A report is for anybody to read: states and numbers, causes are in the log.
+A report is for anybody to read: states and numbers, causes are in the log.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from ray.serve.handle import DeploymentHandle
 
 from deployments.config.stages import Stage
 from deployments.stages.clients import RemoteStatus
-from deployments.voices.resolver import VoiceLibrary
 from pipeline.errors import TimbreError
 
 logger = logging.getLogger(__name__)
@@ -30,10 +29,10 @@ class Readiness:
     def __init__(
         self,
         stages: Mapping[Stage, DeploymentHandle],
-        voices: VoiceLibrary,
+        cache_report: Callable[[], Awaitable[dict[str, Any]]],
     ) -> None:
         self._stages = {s.key: RemoteStatus(s.key, handle) for s, handle in stages.items()}
-        self._voices = voices
+        self._cache_report = cache_report
         self._spared = frozenset(stage.key for stage in stages if stage.is_spared)
         self._seen: set[str] = set()
         self._away: set[str] = set()
@@ -63,7 +62,7 @@ class Readiness:
         answers = await asyncio.gather(*(self._stage(name) for name in names))
         stages = dict(zip(names, answers, strict=True))
         ready = all(self._is_enough(name, stage["state"]) for name, stage in stages.items())
-        return {"ready": ready, "stages": stages, "cache": await self._voices.cache_report()}
+        return {"ready": ready, "stages": stages, "cache": await self._cache_report()}
 
     async def _stage(self, name: str) -> dict[str, Any]:
         try:

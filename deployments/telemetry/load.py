@@ -85,9 +85,9 @@ class StageLoad:
         self._gauges.publish()
 
     async def waited(self, permit: Awaitable[Value], timeout_s: float | None = None) -> Value:
-        """What `turn` gives, counted as waiting until then.
+        """What `permit` gives, counted as waiting until then.
 
-        Raises CapacityError when no turn came in time.
+        Raises CapacityError when no permit came in time.
         """
         asked_s = time.perf_counter()
         try:
@@ -103,7 +103,7 @@ class StageLoad:
     async def admitted(
         self, permit: Permit, timeout_s: float | None = None
     ) -> AsyncGenerator[None]:
-        """Wait for `admission` as `waited` does, hold it, and count as running meanwhile."""
+        """Wait for `permit` as `waited` does, hold it, and count as running meanwhile."""
         await self.waited(permit.acquire(), timeout_s)
         try:
             with self.counted(running=1):

@@ -30,7 +30,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RegisteredVoice:
-    """A voice that requests name. clip: hashed once. transcript: what is said in it."""
+    """A voice that requests name. upload: hashed once. transcript: what is said in it."""
 
     upload: Upload
     transcript: str

@@ -13,15 +13,17 @@ from math import prod
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ
 from pipeline.errors import CheckpointError
 from pipeline.stepaudio.tagged_yaml import CLASS_KEY, read_tagged_yaml
 
 TOKENIZER_RATE_HZ = 16_000  # what both tokenizers and the speaker encoder hear
-OUTPUT_SAMPLE_RATE_HZ = 24_000  # what the prompt mel is taken from and the vocoder produces
 ROW_RATE_HZ = 25  # time-aligned token rows (40 ms)
 MEL_RATE_HZ = 50  # mel frames (20 ms)
 MEL_PER_ROW = MEL_RATE_HZ // ROW_RATE_HZ
-MEL_HOP_SAMPLES = OUTPUT_SAMPLE_RATE_HZ // MEL_RATE_HZ  # 480
+MEL_HOP_SAMPLES = OUTPUT_SAMPLE_RATE_HZ // MEL_RATE_HZ  # 480; the prompt mel has the same
+WHISPER_MELS = 128  # bins of the log-mel that vq06 is drawn from
+FBANK_MELS = 80  # bins of the Kaldi fbank that the speaker encoder reads
 
 VOCODER_YAML = "cosyvoice.yaml"
 

@@ -28,7 +28,7 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.serve
 FREED_WITHIN_S = (
     ABANDONED_AFTER_S / 2
-)  # by the disconnect itself: a lease that ran out would take longer
+)  # by the disconnect itself: waiting for signs of life would take longer
 
 
 def test_disconnects_free_the_llm_slots_and_the_vocoder(client: ServiceClient):

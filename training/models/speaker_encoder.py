@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.stepaudio.tokenizer.features import FBANK_MELS, speaker_fbank
+from pipeline.stepaudio.config import FBANK_MELS
+from pipeline.stepaudio.tokenizer.features import speaker_fbank
 from pipeline.stepaudio.tokenizer.waveform import limit_peak
 from training.config import Recipe
 from training.loop import Schedule, load_trained, train

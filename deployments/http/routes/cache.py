@@ -39,7 +39,7 @@ class WarmRequest:
     is_durable: answer only when its record is. param: the field that the clip came in.
     """
 
-    clip: bytes
+    upload: bytes
     is_durable: bool
     param: str
 
@@ -71,16 +71,16 @@ def add_cache_routes(
         with budget.hold() as hold:
             parsed = await read_off_loop(_parse_warm, await receive_body(request, hold))
             with about_clip(parsed.param):
-                return await voices.warm(parsed.clip, is_durable=parsed.is_durable)
+                return await voices.warm(parsed.upload, is_durable=parsed.is_durable)
 
     @app.delete("/v1/cache/{clip}")
     async def forget(clip: str) -> dict[str, Any]:
         """Remove a clip's record from every tier, by the `clip` that warming it answered with."""
-        clip = clip.strip().lower()
-        if len(clip) != CLIP_DIGITS or set(clip) - set("0123456789abcdef"):
+        clip_digest = clip.strip().lower()
+        if len(clip_digest) != CLIP_DIGITS or set(clip_digest) - set("0123456789abcdef"):
             raise InputError(f"clip must be {CLIP_DIGITS} hex digits", param="clip")
-        await forget_everywhere(clip)
-        return {"clip": clip, "deleted": True}
+        await forget_everywhere(clip_digest)
+        return {"clip": clip_digest, "deleted": True}
 
 
 def _parse_warm(raw: RawBody) -> WarmRequest:
@@ -91,6 +91,6 @@ def _parse_warm(raw: RawBody) -> WarmRequest:
             clip_bytes(body.audio, "audio"), body.durability == "writethrough", "audio"
         )
     if is_multipart(raw.content, raw.label):
-        clip, param = only_clip(read_multipart(raw.content, raw.label))
-        return WarmRequest(clip, is_durable=True, param=param)
+        upload, param = only_clip(read_multipart(raw.content, raw.label))
+        return WarmRequest(upload, is_durable=True, param=param)
     return WarmRequest(raw.content, is_durable=True, param="body")

@@ -23,9 +23,10 @@ import yaml
 
 from pipeline.errors import CheckpointError
 from pipeline.stepaudio.checkpoint.shapes import Shapes, flow_shapes, hift_shapes, lm_shapes
-from pipeline.stepaudio.config import VocoderConfig
+from pipeline.stepaudio.config import FBANK_MELS, WHISPER_MELS, VocoderConfig
 from pipeline.stepaudio.layout import INDEX, CheckpointLayout
-from pipeline.stepaudio.tokenizer.linguistic_shapes import encoder_shapes
+from pipeline.stepaudio.llm.packed import PACKED, SCALE, SHAPE
+from pipeline.stepaudio.tokenizer.linguistic_shapes import ENCODER_PREFIX, encoder_shapes
 from pipeline.stepaudio.tokens import AUDIO_TOKENS, ROW_VQ06_OFFSET, VQ02_CODES, VQ06_CODES
 from pipeline.stepaudio.weights import read_torch
 
@@ -47,10 +48,6 @@ UNREADABLE = (
 SPECIAL_PIECES = {"<s>": 1, "<|EOT|>": 3, "<|BOT|>": 4}
 SHOWN = 3  # names listed per problem
 SPEAKER_WIDTH = 192
-WHISPER_MELS = 128
-FBANK_MELS = 80
-ENCODER_PREFIX = "encoder."
-PACKED, SCALE, SHAPE = "weight_packed", "weight_scale", "weight_shape"  # compressed-tensors
 BITS_PER_WORD = 32
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.stepaudio.config import FBANK_MELS, WHISPER_MELS
 from pipeline.stepaudio.parity.golden import value
 from pipeline.stepaudio.tokens import VQ06_CODES
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-WHISPER_MELS = 128
-FBANK_MELS = 80
 EMBEDDING = 192
 WIDTH = 32
 OPSET = 17

@@ -14,12 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import CheckpointError
-from pipeline.stepaudio.llm.quantization import GROUP_SIZES, Int4Weight
+from pipeline.stepaudio.llm.quantization import GROUP_SIZES, PER_WORD, Int4Weight
 
-_PER_WORD = 8
 _HELD = "int4_weight"  # attribute of a projection whose weight stays in 4 bits
 _QUANTIZED = "model.layers."
-_SUFFIXES = ("weight_packed", "weight_scale", "weight_shape")
+PACKED, SCALE, SHAPE = _SUFFIXES = "weight_packed", "weight_scale", "weight_shape"
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -61,7 +60,7 @@ class PackedScheme:
             rows, width = shape
             if width % self.group_size:
                 raise CheckpointError(f"{name} is {width} wide, no multiple of {self.group_size}")
-            sizes = ((rows, width // _PER_WORD), (rows, width // self.group_size), (2,))
+            sizes = ((rows, width // PER_WORD), (rows, width // self.group_size), (2,))
             stored |= {f"{module}.{k}": s for k, s in zip(_SUFFIXES, sizes, strict=True)}
         return stored
 
@@ -71,10 +70,10 @@ class PackedScheme:
         Raises CheckpointError for words or shapes that are not what they should be.
         """
         plain = dict(tensors)
-        for name in [name for name in tensors if name.endswith(f".{_SUFFIXES[0]}")]:
+        for name in [name for name in tensors if name.endswith(f".{PACKED}")]:
             module = name.rpartition(".")[0]
             words, scales, shape = (plain.pop(f"{module}.{suffix}") for suffix in _SUFFIXES)
-            expected = (len(words), words.shape[1] * _PER_WORD)
+            expected = (len(words), words.shape[1] * PER_WORD)
             if words.dtype != torch.int32 or not scales.is_floating_point():
                 raise CheckpointError(f"{module}: packed weights are {words.dtype}, not int32")
             if tuple(shape.tolist()) != expected:

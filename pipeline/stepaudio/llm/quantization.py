@@ -24,7 +24,7 @@ _INT8_MAX = 127
 _ROW_MULTIPLE = 64  # the int4 kernels want whole blocks of output rows
 _INNER_K_TILES = 8
 _WIDE_ROWS = 32  # beyond it CUDA's int8 kernel, which reads the weight for each row, loses
-_PER_WORD = 8  # int4 values in an int32 of the packed layout
+PER_WORD = 8  # int4 values in an int32 of the packed layout
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,7 +40,7 @@ class Int4Weight:
     @property
     def group_size(self) -> int:
         """Input channels that share a scale."""
-        return self.words.shape[1] * _PER_WORD // self.scales.shape[1]
+        return self.words.shape[1] * PER_WORD // self.scales.shape[1]
 
     def dequantized(self) -> Tensor:
         """float32 (N, K)."""
@@ -127,12 +127,12 @@ def unpack_words(words: Tensor) -> Tensor:
 
     Eight values a word, the first in the lowest bits, each stored plus 8.
     """
-    shifts = torch.arange(0, 32, 32 // _PER_WORD, dtype=torch.int32, device=words.device)
+    shifts = torch.arange(0, 32, 32 // PER_WORD, dtype=torch.int32, device=words.device)
     return (words[..., None] >> shifts & 0xF).flatten(1) - _INT4_ZERO
 
 
 def pack_words(values: Tensor) -> Tensor:
     """The inverse of `unpack_words` for K a multiple of 8."""
-    shifts = torch.arange(0, 32, 32 // _PER_WORD, device=values.device)
-    words = ((values.long() + _INT4_ZERO).unflatten(1, (-1, _PER_WORD)) << shifts).sum(-1)
+    shifts = torch.arange(0, 32, 32 // PER_WORD, device=values.device)
+    words = ((values.long() + _INT4_ZERO).unflatten(1, (-1, PER_WORD)) << shifts).sum(-1)
     return torch.where(words >= 2**31, words - 2**32, words).int()

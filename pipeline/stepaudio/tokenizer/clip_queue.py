@@ -19,7 +19,7 @@ Batch = asyncio.Task[Sequence[Future[Result]]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Waiting(Generic[Result]):
-    """A clip that waits. turn: its batch once that has begun, and its number there."""
+    """A clip that waits. begun: its batch once that has begun, and its number there."""
 
     clip: ReferenceClip
     begun: asyncio.Future[tuple[Batch[Result], int]]
@@ -29,8 +29,8 @@ class ClipQueue(Generic[Result]):
     """Clips in the order they came, encoded in batches. Use it from one event loop at a time.
 
     encode: a batch → the result of every clip, done or failed; what it raises is every clip's
-    error. turns: batches at work together. batch_s: seconds of audio in a batch; 0 or a longer clip
-    means a clip alone.
+    error. concurrent_batches: at work together. batch_s: seconds of audio in a batch; 0 or a longer
+    clip means a clip alone.
     """
 
     def __init__(

@@ -15,15 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.stepaudio.config import TOKENIZER_RATE_HZ, MelConfig
+from pipeline.stepaudio.config import FBANK_MELS, TOKENIZER_RATE_HZ, WHISPER_MELS, MelConfig
 from pipeline.stepaudio.tokenizer.waveform import limit_peak, normalise_peak, resample, trim_silence
 
 WHISPER_FFT_SAMPLES = 400
 WHISPER_HOP_SAMPLES = 160
-WHISPER_MELS = 128
 WHISPER_RANGE = 8.0  # decades (log10) kept below the loudest bin
 
-FBANK_MELS = 80
 FBANK_LOWEST_HZ = 20.0
 FBANK_PREEMPHASIS = 0.97
 FBANK_FRAME_S = 0.025

@@ -28,9 +28,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from pipeline.errors import CheckpointError
 from pipeline.stepaudio.tokenizer.funasr_parts import funasr_classes
+from pipeline.stepaudio.tokenizer.linguistic_shapes import ENCODER_PREFIX
 from pipeline.stepaudio.weights import load_strict
-
-ENCODER_PREFIX = "encoder."
 
 
 @dataclass(frozen=True, slots=True)
