@@ -1,4 +1,4 @@
-"""Notes that an upload decodes to a clip, in memory and in the tiers. Knows no decoder."""
+"""Notes that an upload decodes to a clip, in memory and in the tiers."""
 
 from __future__ import annotations
 

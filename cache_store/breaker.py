@@ -1,4 +1,4 @@
-"""A circuit breaker: sets aside what keeps failing until it is back. Knows no backend."""
+"""A circuit breaker: sets aside what keeps failing until it is back."""
 
 from __future__ import annotations
 

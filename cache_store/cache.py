@@ -1,4 +1,4 @@
-"""VoiceCache: memory, the tiers below it, one computation. Knows no backend, HTTP or model.
+"""VoiceCache: memory, the tiers below it, one computation.
 
 Nothing that goes wrong in here fails a request or delays it beyond the tiers' deadlines.
 """

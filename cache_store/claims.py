@@ -1,4 +1,4 @@
-"""The seam for computing something once in the whole cluster. Knows no Ray and no index."""
+"""The seam for computing something once in the whole cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`timbre cache …`: looking at and after the store behind the cache. Knows no model.
+"""`timbre cache …`: looking at and after the store behind the cache.
 
 Results go to stdout (one JSON document with --json), progress and messages to stderr.
 """

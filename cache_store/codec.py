@@ -1,6 +1,6 @@
 """Records to bytes and back: an Arrow IPC stream behind a 64-byte header with a keyed digest.
 
-Knows no tier and no model; the caller declares its arrays in a RecordSchema.
+The caller declares its arrays in a RecordSchema.
 
     0  4s  magic "SVC1"
     4  u16 version | 6 u16 flags, 0 | 8 u64 payload length

@@ -1,4 +1,4 @@
-"""What was removed while it was being worked on. Knows no tier, and clips by their owner only."""
+"""What was removed while it was being worked on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Failures worth remembering: an input that fails once fails always. Knows no error of a model."""
+"""Failures worth remembering: an input that fails once fails always."""
 
 from __future__ import annotations
 

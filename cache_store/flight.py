@@ -1,4 +1,4 @@
-"""At most one running computation per key in this process. Knows no cache and no tier."""
+"""At most one running computation per key in this process."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """L3 behind an fsspec URL: one request per operation, short timeouts, any wording of "exists".
 
-Knows no record format. S3 credentials come from the environment (AWS_ACCESS_KEY_ID and the rest,
-AWS_ENDPOINT_URL).
+S3 credentials come from the environment (AWS_ACCESS_KEY_ID and the rest, AWS_ENDPOINT_URL).
 """
 
 from __future__ import annotations

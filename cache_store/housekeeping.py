@@ -1,4 +1,4 @@
-"""Keeps a local directory within its budget while a service runs. Knows no tier and no request."""
+"""Keeps a local directory within its budget while a service runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The index of L2: which entries the cluster has in memory, and who computes which. Knows no Ray.
+"""The index of L2: which entries the cluster has in memory, and who computes which.
 
 It runs in one process for the whole cluster (or one per shard). Nothing in it is needed to survive.
 """

@@ -1,4 +1,4 @@
-"""Names of things by content: digests, keys and object paths. Knows no codec, tier or backend.
+"""Names of things by content: digests, keys and object paths.
 
 Every digest is BLAKE3-256 in derive-key mode (one context per kind, so that kinds never collide)
 over length-prefixed fields (so that no two field lists share an encoding).

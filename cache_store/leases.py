@@ -1,4 +1,4 @@
-"""Who computes what in the cluster: leases with expiry and fences. Knows no Ray and no entry."""
+"""Who computes what in the cluster: leases with expiry and fences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looking after a store as a whole: list, verify, collect garbage, move. Knows no tier."""
+"""Looking after a store as a whole: list, verify, collect garbage, move."""
 
 from __future__ import annotations
 

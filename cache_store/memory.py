@@ -1,4 +1,4 @@
-"""L1: a byte-bounded least-recently-used map in this process. Knows no key format and no record."""
+"""L1: a byte-bounded least-recently-used map in this process."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Notes beside aliases: empty objects whose names say which aliases lead to a clip.
 
 An alias is found by its upload alone, so that without a note nobody could tell which aliases to
-remove with a clip. Knows no store.
+remove with a clip.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reading one entry from one tier: verified, counted, and never an exception. Knows no backend."""
+"""Reading one entry from one tier: verified, counted, and never an exception."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Making an entry of what was computed: encoded, and read back as every other process will.
-
-Knows no tier.
-"""
+"""Making an entry of what was computed: encoded, and read back as every other process will."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the cache counts. Knows no metrics library."""
+"""What the cache counts."""
 
 from __future__ import annotations
 

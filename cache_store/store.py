@@ -1,4 +1,4 @@
-"""The seam of L3: immutable objects below one root, by path. Knows no backend and no record."""
+"""The seam of L3: immutable objects below one root, by path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Threads for blocking calls: a deadline on every wait, and which still run. Knows no store."""
+"""Threads for blocking calls: a deadline on every wait, and which still run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bounded queue of entries on their way to a slow tier. Knows no backend, only a `write`."""
+"""A bounded queue of entries on their way to a slow tier."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Loops that run as long as a replica does: one that fails is logged, and begun again.
-
-Knows no loop's business.
-"""
+"""Loops that run as long as a replica does: one that fails is logged, and begun again."""
 
 from __future__ import annotations
 

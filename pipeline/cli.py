@@ -1,4 +1,4 @@
-"""The `timbre` commands that need no service. Knows no Ray, HTTP or cache."""
+"""The `timbre` commands that need no service."""
 
 from __future__ import annotations
 

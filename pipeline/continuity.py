@@ -1,6 +1,6 @@
 """Whether a stream can be played as it comes: first audio, gaps, and the pauses a listener hears.
 
-Pure arithmetic on times it is told. Knows no clock, HTTP or metrics library.
+Pure arithmetic on times it is told.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which voices a stage was told to forget. Knows names only, and neither model nor memory."""
+"""Names of the voices that a stage was told to forget lately."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Judges an answer of audio tokens: does it go round in circles, stop too soon, or never stop?
+"""Detects repetition loops, early stops and runaway generations in an answer's audio tokens.
 
-Knows no model, text or audio; what a text can need comes as numbers.
+The caller says how many tokens the text needs at least and at most.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections import deque
 
 from pipeline.contracts import GROUP_S, GROUP_TOKENS, TokenChunk, Verdict
 
-LOOP_S = 3.0  # so long the same groups over and over: no speech does that, no pause is so even
+LOOP_S = 3.0  # neither speech nor silence repeats exactly for this long
 LOOP_PERIODS_GROUPS = range(1, 13)  # lengths of the repeated part, up to 1.44 s
 LOOP_GROUPS = round(LOOP_S / GROUP_S)
 _LEAST_REPEATS = 3

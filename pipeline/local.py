@@ -1,7 +1,4 @@
-"""The whole chain in one process, for `timbre say` and for trying a checkpoint.
-
-Knows no Ray, HTTP or cache.
-"""
+"""The whole chain in one process, for `timbre say` and for trying a checkpoint."""
 
 from __future__ import annotations
 

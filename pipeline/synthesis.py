@@ -1,7 +1,4 @@
-"""The main path: a clip and a text become speech, on Protocols alone.
-
-Knows no model, Ray or HTTP.
-"""
+"""The main path: a clip and a text become speech, on Protocols alone."""
 
 from __future__ import annotations
 

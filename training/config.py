@@ -1,7 +1,4 @@
-"""The recipe's settings: one YAML file as a plain tree with attribute access by stage.
-
-Knows no stage.
-"""
+"""The recipe's settings: one YAML file as a plain tree with attribute access by stage."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The ASGI edge of the router: limits, request id, the headers of every reply, and what escapes.
-
-Knows no route.
-"""
+"""The ASGI edge of the router: limits, request id, the headers of every reply, and what escapes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The id that a request has from its caller's log to ours. Knows no route.
+"""The id that a request has from its caller's log to ours.
 
 Callers may choose it, so it is cleaned and bounded before it reaches a log, a message or a header.
 """

@@ -1,6 +1,6 @@
 """The processes of a local service: starts them, tells them from strangers, ends them.
 
-`serve run` leads a session of its own, and Ray's processes stay in it. Knows no HTTP.
+`serve run` leads a session of its own, and Ray's processes stay in it.
 """
 
 from __future__ import annotations

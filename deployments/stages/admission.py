@@ -1,6 +1,6 @@
 """Who may stream now: at most so many streams, and at most so many bytes of their caches.
 
-In the order they came. Knows no model.
+In the order they came.
 """
 
 from __future__ import annotations

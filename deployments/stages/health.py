@@ -1,6 +1,6 @@
 """Whether the service can serve: asks every stage, reports their gauges and the cache's state.
 
-Knows no route. A report is for anybody to read: states and numbers, causes are in the log.
+A report is for anybody to read: states and numbers, causes are in the log.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Removing a clip from every process: the routers with their caches, and what stages keep of it.
-
-Knows no tier, and no route.
-"""
+"""Removing a clip from every process: the routers with their caches, and what stages keep of it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""How much work a replica takes at a time, so that calls which must get through find room.
+"""Bounds the work that a replica takes at a time, so that control calls always find room.
 
-Nothing waits here. Knows no Serve: the lint of the serve config keeps the limit below what Serve
-lets into a replica.
+Nothing waits here: work beyond the limit is refused. The lint of the serve config keeps the limit
+below `max_ongoing_requests`.
 """
 
 from __future__ import annotations

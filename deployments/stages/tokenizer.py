@@ -1,7 +1,4 @@
-"""The tokenizer replica: hosts the reference encoder.
-
-Knows no cache; a call here is by definition a miss.
-"""
+"""The tokenizer replica: hosts the voice encoder. The router calls it on a cache miss only."""
 
 from __future__ import annotations
 

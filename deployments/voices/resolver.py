@@ -1,7 +1,4 @@
-"""From a reference to a voice prompt, through the cache: the one path, for a name and for a clip.
-
-Knows no tier and no model.
-"""
+"""From a reference (a name or an uploaded clip) to a voice prompt, through the cache."""
 
 from __future__ import annotations
 

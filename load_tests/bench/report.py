@@ -1,6 +1,6 @@
 """What a benchmark reports: rows with their bars, as a table and as JSON.
 
-Knows no stage. Where the numbers come from is in `provenance`.
+Where the numbers come from is in `provenance`.
 """
 
 from __future__ import annotations

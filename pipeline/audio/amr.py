@@ -1,4 +1,4 @@
-"""Cuts AMR payloads into frames and tells speech from pauses. Knows no container.
+"""Cuts AMR payloads into frames and tells speech from pauses.
 
 A phone that saves power marks pauses with frames of other kinds (discontinuous transmission).
 libav's own decoders refuse those, so they never see them.

@@ -1,7 +1,4 @@
-"""Cuts a stream of samples into blocks of one size; what follows cannot see how it was cut before.
-
-Knows no codec and no sample rate.
-"""
+"""Cuts a stream of samples into blocks of one size, however it arrived."""
 
 from __future__ import annotations
 

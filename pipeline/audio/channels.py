@@ -1,4 +1,4 @@
-"""A decoded frame's channels, and which of a clip's hold its speech. Knows no container."""
+"""A decoded frame's channels, and which of a clip's hold its speech."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is done to a decoded clip of speech before the encoder sees it. Knows no codec and no model.
+"""What is done to a decoded clip of speech before the encoder sees it.
 
 The encoder goes by peaks, as the released one does: a click makes the speech beside it quiet, and a
 quiet clip stays quiet in the reply. Here clicks are tamed, long silence at the ends is cut, and

@@ -1,4 +1,4 @@
-"""Turns an uploaded file into a reference clip, or says why not. Knows no HTTP and no model.
+"""Turns an uploaded file into a reference clip, or says why not.
 
 Nothing an upload claims is believed: libav gets one known container and a list of audio codecs,
 decoding stops at the longest allowed clip, and what comes out is checked sample by sample.

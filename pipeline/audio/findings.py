@@ -1,4 +1,4 @@
-"""What is wrong with a clip that can still be used, each in a word. Knows no codec and no model."""
+"""What is wrong with a clip that can still be used, each in a word."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How loud a clip is, in short frames, over all and by band. Knows no codec and no model.
+"""How loud a clip is, in short frames, over all and by band.
 
 Loudness is that of ITU-R BS.1770-4 and EBU R128 for one channel: K-weighted, in blocks of 400 ms
 that overlap by three quarters, gated. It is worked out from the spectrum of short frames, which

@@ -1,4 +1,4 @@
-"""Rewrites PCM files that libav misreads: words with unused bits, big-endian wavs. Knows no codec.
+"""Rewrites PCM files that libav misreads: words with unused bits, big-endian wavs.
 
 Samples stand at the top of their words, so that all of a word can be read as the sample. libav goes
 by the number of used bits alone: it takes 24 bits in words of 32 for a rare float format.

@@ -1,4 +1,4 @@
-"""From an upload to the clip that the encoder gets, and what is wrong with it. Knows no HTTP.
+"""From an upload to the clip that the encoder gets, and what is wrong with it.
 
 Decodes, then conditions as configured. Cheap beside decoding: some 20 ms for the longest clip.
 """

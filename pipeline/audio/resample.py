@@ -1,4 +1,4 @@
-"""Changes the sample rate of a stream of mono audio, by FFmpeg's resampler. Knows no codec."""
+"""Changes the sample rate of a stream of mono audio, by FFmpeg's resampler."""
 
 from __future__ import annotations
 

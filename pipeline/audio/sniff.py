@@ -1,4 +1,4 @@
-"""Tells an upload's container from its first bytes, and names what is none. Knows no codec.
+"""Tells an upload's container from its first bytes, and names what is none.
 
 Runs before libav sees a byte: probing all of libav's formats would let an upload choose playlists
 and other demuxers that open more than the upload.

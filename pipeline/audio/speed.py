@@ -1,4 +1,4 @@
-"""Plays speech faster or slower at the same pitch, by FFmpeg's atempo filter. Knows no codec."""
+"""Plays speech faster or slower at the same pitch, by FFmpeg's atempo filter."""
 
 from __future__ import annotations
 

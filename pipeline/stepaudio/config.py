@@ -1,6 +1,6 @@
 """Sizes of the vocoder as its `cosyvoice.yaml` states them, and the rates all stages share.
 
-Knows no tensors. Defaults are those of the official classes that the file names.
+Defaults are those of the official classes that the file names.
 """
 
 from __future__ import annotations

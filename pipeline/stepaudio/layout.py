@@ -1,7 +1,5 @@
 """Where everything lies in a checkpoint directory, and which directory a model's name means.
 
-Knows no file's content.
-
 A checkpoint directory holds the two official repositories side by side: Step-Audio-Tokenizer and
 Step-Audio-EditX.
 """

@@ -1,4 +1,4 @@
-"""hyperpyyaml files as plain data. Knows no model.
+"""hyperpyyaml files as plain data.
 
 Such a file is written for a loader that instantiates classes from tags (`!new:`, `!name:`,
 `!apply:`) and follows `!ref`. Here a tag names its class and nothing more.

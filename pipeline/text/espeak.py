@@ -1,7 +1,5 @@
 """The espeak-ng library behind one lock: text → samples and phoneme events.
 
-Knows no phoneme classes and no model.
-
 The library (GPLv3) is bundled by the package espeakng-loader, which only the embedded model needs:
 the extra `embedded`. It keeps global state: a process may have one instance of Espeak, and a second
 would take the first one's events.

@@ -1,6 +1,6 @@
 """Markup in a text, taken away: Markdown by markdown-it, after tags of HTML and SSML.
 
-Knows no language: what is not markup is left as it stands.
+Everything that is not markup is left as it is, in any language.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""espeak's phoneme names as IPA symbols, and the text front end built on them. Knows no model.
+"""espeak's phoneme names as IPA symbols, and the text front end built on them.
 
 Training aligns speech with the very symbols that the front end writes, so both read the same events
 of one library.

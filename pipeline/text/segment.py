@@ -1,6 +1,6 @@
 """A long text as passages that a model says in one go, cut where a speaker would pause.
 
-Knows no model: what a text costs to say, and how much is too much, comes from the caller.
+The caller says what a text costs to speak and what the limit of a passage is.
 """
 
 from __future__ import annotations

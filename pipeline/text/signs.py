@@ -1,7 +1,4 @@
-"""Signs that nobody says, taken out: emoji, rules, dot leaders, bullets, repeated marks.
-
-Knows no language beyond East Asian punctuation.
-"""
+"""Signs that nobody says, taken out: emoji, rules, dot leaders, bullets, repeated marks."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """One Unicode form for what can be written in many: composed, narrow, without invisible characters.
 
-Knows no language. Nothing here guesses at a wrong encoding: what reads as text stays that text.
+Nothing here guesses at a wrong encoding: what reads as text stays that text.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # pyright: basic
-"""Peak resident memory of a running service's deployments. Knows no audio."""
+"""Peak resident memory of a running service's deployments."""
 
 from __future__ import annotations
 

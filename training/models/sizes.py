@@ -1,4 +1,4 @@
-"""Sizes of the trained checkpoint, as the official config files state them. Knows no weights."""
+"""Sizes of the trained checkpoint, as the official config files state them."""
 
 from __future__ import annotations
 

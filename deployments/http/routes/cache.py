@@ -1,4 +1,4 @@
-"""The cache over HTTP: look at it, encode ahead, remove a voice. Knows no tier."""
+"""The cache over HTTP: look at it, encode ahead, remove a voice."""
 
 from __future__ import annotations
 

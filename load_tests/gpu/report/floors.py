@@ -1,8 +1,8 @@
 """The least that each stage must read and compute, from the released models' shapes.
 
-Knows no card and no measurement. A floor counts what nothing can avoid: every weight read once a
-pass, cached keys and values read once, and the products. Activations, launches and sampling are
-free here, so a floor is below what any program reaches.
+A floor counts what nothing can avoid: every weight read once a pass, cached keys and values read
+once, and the products. Activations, launches and sampling are free here, so a floor is below what
+any program reaches.
 """
 
 from __future__ import annotations

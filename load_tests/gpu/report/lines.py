@@ -1,6 +1,6 @@
 """Which measured rows have a floor, and which: the lines of the page's projection.
 
-Knows no card and no result. Sizes are those at which the kit measures.
+Sizes are those at which the kit measures.
 """
 
 from __future__ import annotations

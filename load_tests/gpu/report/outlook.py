@@ -1,7 +1,4 @@
-"""What the results say of the card that the service is meant for: measured there, or projected.
-
-Knows no page.
-"""
+"""What the results say of the card that the service is meant for: measured there, or projected."""
 
 from __future__ import annotations
 

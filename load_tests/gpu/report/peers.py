@@ -1,4 +1,4 @@
-"""What others have published: peers.yaml. Knows no page."""
+"""What others have published: peers.yaml."""
 
 from __future__ import annotations
 

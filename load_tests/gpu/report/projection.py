@@ -1,6 +1,6 @@
 """From a measured card to another: floors in seconds, factors, what a shared card makes, prices.
 
-Knows no page and no file but hardware.yaml. A projection assumes that a stage comes as near to its
+A projection assumes that a stage comes as near to its
 floor on the other card as it does on the measured one.
 """
 

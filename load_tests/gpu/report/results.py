@@ -1,6 +1,6 @@
 """The kit's JSON files, read back: what each section found on which card.
 
-Knows no page. A rehearsal counts as not measured.
+A rehearsal counts as not measured.
 """
 
 from __future__ import annotations

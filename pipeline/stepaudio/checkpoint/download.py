@@ -1,7 +1,4 @@
-"""Fetches the published checkpoints by name and revision from Hugging Face or ModelScope.
-
-Knows no file's content.
-"""
+"""Fetches the published checkpoints by name and revision from Hugging Face or ModelScope."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The small files beside the weights that the released loaders read: FunASR's and transformers'.
 
-Our own code reads generation_config.json alone. Knows no weights.
+Our own code reads generation_config.json alone.
 """
 
 from __future__ import annotations

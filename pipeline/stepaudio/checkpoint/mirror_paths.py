@@ -1,4 +1,4 @@
-"""Which paths of a remote list may become files here. Knows no source and no repository."""
+"""Which paths of a remote list may become files here."""
 
 from __future__ import annotations
 

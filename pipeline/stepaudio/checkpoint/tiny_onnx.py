@@ -1,7 +1,4 @@
-"""The tiny checkpoint's two ONNX graphs, with the official inputs and outputs.
-
-Knows no runtime and no files.
-"""
+"""The tiny checkpoint's two ONNX graphs, with the official inputs and outputs."""
 
 from __future__ import annotations
 

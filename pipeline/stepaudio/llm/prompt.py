@@ -1,7 +1,4 @@
-"""The LLM's prompt: template, edit instructions, audio tokens, special ids.
-
-Knows no model weights and no sampling.
-"""
+"""The LLM's prompt: template, edit instructions, audio tokens, special ids."""
 
 from __future__ import annotations
 

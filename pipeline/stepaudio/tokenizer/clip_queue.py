@@ -1,6 +1,6 @@
 """Who is encoded now, and with whom: clips that wait are taken together when a turn gets free.
 
-Nobody waits for others to come. Knows no model.
+Nobody waits for others to come.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # pyright: basic
-"""The two classes taken from the funasr package, imported without the rest. Knows no checkpoint."""
+"""The two classes taken from the funasr package, imported without the rest."""
 
 from __future__ import annotations
 

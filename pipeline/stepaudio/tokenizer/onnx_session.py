@@ -1,7 +1,4 @@
-"""Opening ONNX Runtime sessions for a device, with bounded memory and quiet threads.
-
-Knows no model.
-"""
+"""Opening ONNX Runtime sessions for a device, with bounded memory and quiet threads."""
 
 from __future__ import annotations
 

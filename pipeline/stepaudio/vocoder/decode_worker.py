@@ -1,6 +1,6 @@
 """The one thread that runs a decoder's model, and the queue before it.
 
-Jobs run in the order they came; those of one kind may run together. Knows no model.
+Jobs run in the order they came; those of one kind may run together.
 """
 
 from __future__ import annotations
