@@ -100,7 +100,7 @@ class WriteBack:
         self._waiting = deque(one for one in self._waiting if self._is_wanted(one))
 
     async def close(self, deadline_s: float) -> int:
-        """Wait until all is written or the deadline passes. Returns how many entries were dropped."""
+        """Write until the queue is empty or the deadline passes; the number of entries dropped."""
         give_up_s = time.monotonic() + deadline_s
         while self._workers and (left_s := give_up_s - time.monotonic()) > 0:
             await asyncio.wait(set(self._workers), timeout=left_s)

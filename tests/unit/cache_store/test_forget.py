@@ -166,7 +166,7 @@ async def test_records_of_every_encoder_and_all_aliases_go(tmp_path, keyring):
     uploads = [AliasKey("shared", digit * 64, "01" * 32) for digit in "abc"]
     for upload in uploads[:2]:
         old.publish_alias(upload, Alias(CLIP.clip_digest, 1.0))
-    old.publish_alias(uploads[2], Alias(make_key("other").clip, 1.0))
+    old.publish_alias(uploads[2], Alias(make_key("other").clip_digest, 1.0))
     await old.close()
     files = {file.name for file in tmp_path.rglob("*") if CLIP.clip_digest in file.name}
     assert len(files) == 2  # notes that the aliases lead to the clip
