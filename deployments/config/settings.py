@@ -99,8 +99,8 @@ class StageResources(Strict):
     threads: Positive = 1
     """CPU threads of one replica."""
     gpu_memory_gib: Annotated[float, Field(gt=0)] | None = None
-    """Memory cap of one replica on a GPU, enforced in torch and ONNX Runtime. Start-up refuses a cap
-    larger than the replica's fraction of the device (`cluster.gpu_device_gib`)."""
+    """Memory cap of one replica on a GPU, enforced in torch and ONNX Runtime. Start-up refuses a
+    cap larger than the replica's fraction of the device (`cluster.gpu_device_gib`)."""
 
     @model_validator(mode="after")
     def _cuda_needs_a_cap(self) -> StageResources:
@@ -162,8 +162,8 @@ class LLMVariant(Strict):
     """
 
     model: str | None = None
-    """The checkpoint, like the top-level `model`; a replica with a different text tokenizer does not
-    start."""
+    """The checkpoint, like the top-level `model`; a replica with a different text tokenizer does
+    not start."""
     quantization: Quantization = "none"
     """See `llm.quantization`."""
     slots: Positive | None = None
@@ -180,10 +180,10 @@ class VocoderSettings(StageResources):
     steps: Annotated[int, Field(gt=0, le=64)] = 10
     """Euler steps of the flow."""
     max_streams: Positive = 16
-    """Utterances that one replica decodes at a time. On cuda a stream also waits until its caches fit
-    beside the others in gpu_memory_gib: at the released sizes 1.3 MB for every frame of the prompt
-    (50 a second) and some 200 more. A cap that cannot hold one stream in the voice of a clip of
-    limits.max_clip_s stops start-up."""
+    """Utterances that one replica decodes at a time. On cuda a stream also waits until its caches
+    fit beside the others in gpu_memory_gib: at the released sizes 1.3 MB for every frame of the
+    prompt (50 a second) and some 200 more. A cap that cannot hold one stream in the voice of a clip
+    of limits.max_clip_s stops start-up."""
     queue_size: Annotated[int, Field(ge=0)] = 16
     """Streams that may wait, up to llm.queue_timeout_s; further ones get 503."""
     max_batch: Positive | None = None
@@ -194,8 +194,8 @@ class VocoderSettings(StageResources):
     every small thing; of a voice's first caches, 1.3 MB a frame at the released sizes, it keeps
     none, which costs a pass over the prompt when the very same request comes again."""
     quiet_first_rows: Positive = 10
-    """Rows of the first chunk while at most a quarter of max_streams is in use, for requests that fix
-    neither seed nor chunk borders."""
+    """Rows of the first chunk while at most a quarter of max_streams is in use, for requests that
+    fix neither seed nor chunk borders."""
 
     @property
     def together(self) -> int:
@@ -216,8 +216,8 @@ class VoiceSettings(Strict):
         "verse": "bruno", "marin": "aria", "cedar": "bruno",
         "happy_en": "aria", "fear_female": "elena",
     }  # fmt: skip
-    """Other names of voices, so that clients that send OpenAI's names, or those of the predecessor's
-    presets, work unchanged."""
+    """Other names of voices, so that clients that send OpenAI's names, or those of the
+    predecessor's presets, work unchanged."""
     conditioning: Conditioning = Conditioning.SPEECH
     """Preprocessing of every reference clip before the encoder; see pipeline.audio.condition."""
 
