@@ -17,10 +17,10 @@ _KEPT_GROUPS = max(LOOP_GROUPS, LOOP_PERIODS_GROUPS[-1] * _LEAST_REPEATS)
 
 
 class TokenGuard:
-    """Watches one answer.
+    """Judges one answer, chunk by chunk.
 
-    least_tokens: what its text needs at least. most_tokens: the bound that its text set, None where
-    the caller set a lower one. `n_tokens` and `verdict` are of what came so far.
+    least_tokens: lower bound for its text. most_tokens: upper bound for its text; None when the
+    caller set a lower one. `n_tokens` and `verdict` cover the chunks so far.
     """
 
     def __init__(self, least_tokens: int, most_tokens: int | None) -> None:
@@ -30,7 +30,7 @@ class TokenGuard:
         self.verdict = Verdict.OK
 
     def add(self, chunk: TokenChunk) -> None:
-        """Take a chunk in. The first fault found stays the verdict."""
+        """Add a chunk. The first fault found stays the verdict."""
         for group in chunk.ids.reshape(-1, GROUP_TOKENS):
             self._recent.append(group.tobytes())
             if self.verdict is Verdict.OK and goes_in_circles(self._recent):
@@ -48,7 +48,7 @@ class TokenGuard:
 
 
 def goes_in_circles(groups: deque[bytes]) -> bool:
-    """Whether the end repeats a part of up to 12 groups, for 3 s and three times at least."""
+    """Whether the end repeats up to 12 groups at least three times, for 3 s or more."""
     newest = list(groups)
     for period in LOOP_PERIODS_GROUPS:
         span = max(LOOP_GROUPS, period * _LEAST_REPEATS)

@@ -50,7 +50,7 @@ class OneStream:
 
 
 class DirectVoices:
-    """Reads and encodes every clip: a VoiceResolver without a cache."""
+    """A VoiceResolver without a cache: encodes every clip."""
 
     def __init__(self, encoder: VoiceEncoder) -> None:
         self._encoder = encoder

@@ -1,1 +1,1 @@
-"""Text on its way into a prompt."""
+"""Text preparation for the prompt."""
