@@ -47,7 +47,7 @@ class _Commands(typer.core.TyperGroup):
 
 app = typer.Typer(
     name="cache",
-    help="Look at and after the voice cache.",
+    help="Inspect and maintain the voice cache.",
     no_args_is_help=True,
     cls=_Commands,
 )

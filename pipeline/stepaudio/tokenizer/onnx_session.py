@@ -27,7 +27,7 @@ def open_session(
     """A session of the model at `path` on `device` ("cpu", "cuda" or "cuda:1").
 
     threads: CPU threads within one operator. arena_limit_bytes: bound of the GPU memory arena; None
-    is unlimited. tensorrt_cache: run on TensorRT and keep its engines in this directory; None: CUDA.
+    is unlimited. tensorrt_cache: run on TensorRT and keep its engines here; None: run on CUDA.
     Raises CheckpointError when the file is missing or damaged, ConfigError when ONNX Runtime is not
     installed or the device has no provider.
     """
