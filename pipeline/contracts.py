@@ -1,7 +1,7 @@
-"""Records that travel between the stages, and the seams (Protocols) between them.
+"""The records between the stages, and the stages' Protocols.
 
-Knows no model, Ray or HTTP. Records are frozen, slotted, hold arrays (never lists) and pickle, so
-they cross process borders as they are.
+Records are frozen, slotted, hold arrays (never lists) and can be pickled, so they cross process
+borders unchanged.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # pyright: basic
 """Stages `tokens` and `embeddings`.
 
-Every clip through the finished encoders, by the classes that serve. Knows no LLM.
+Every clip through the finished encoders, by the classes that serve.
 """
 
 from __future__ import annotations

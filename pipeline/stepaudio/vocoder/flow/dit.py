@@ -1,8 +1,8 @@
 # pyright: basic
 """The flow's estimator: a diffusion transformer that maps a noisy mel to its velocity.
 
-Knows no solver or guidance. Without a cache it sees a whole utterance; with one, a chunk that
-attends to the frames kept and to itself.
+Without a cache it sees a whole utterance; with one, a chunk that attends to the frames kept and to
+itself.
 """
 
 from __future__ import annotations
