@@ -108,7 +108,7 @@ def list_entries(
     url: Url = None,
     namespace: Namespace = None,
     fingerprint: Fingerprint = None,
-    limit: Annotated[int, typer.Option(help="At most so many")] = 1000,
+    limit: Annotated[int, typer.Option(help="Most entries to list")] = 1000,
     as_json: AsJson = False,
 ) -> None:
     """List entries, the most recently used first."""

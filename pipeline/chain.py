@@ -160,12 +160,11 @@ class _Take:
 
 @dataclass(slots=True)
 class _Totals:
-    """Totals of all answers so far."""
+    """Of all answers so far: times, quality; answer_tokens is of the newest."""
 
     times: StageTimes = NO_TIMES
     quality: Quality = GOOD
     answer_tokens: int = 0
-    """Of the newest answer alone."""
 
     def judged(self, quality: Quality, n_tokens: int) -> None:
         self.quality = self.quality.merged(quality)

@@ -72,9 +72,7 @@ ANSWERS = CounterRow(
 VOICES = CounterRow(
     "timbre_voice_lookups", "Voices resolved, by the tier that answered.", ("tier",)
 )
-LLM_WORK = HistogramRow(
-    "timbre_llm_work_s", "Seconds the LLM was at a request, whoever waited.", buckets=WORK
-)
+LLM_WORK = HistogramRow("timbre_llm_work_s", "Seconds the LLM worked on a request.", buckets=WORK)
 STAGE_TIME = HistogramRow(
     "timbre_stage_s",
     "Seconds a request spent in a stage, waiting in it included.",

@@ -254,7 +254,7 @@ def measure_quantization(bench: Bench) -> list[Row]:
 
 
 def measure_join(bench: Bench) -> list[Row]:
-    """How much a joining prefill stretches the gaps of a stream that runs."""
+    """How much a joining prefill stretches the gaps of a running stream."""
     worst = []
     for _ in range(bench.repeats):
         with bench.engine(2) as engine:

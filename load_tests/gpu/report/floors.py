@@ -300,5 +300,5 @@ def vq06_work(shape: Vq06Shape, clip_s: float) -> Work:
 
 
 def spoken_s(rows: int) -> float:
-    """Seconds of speech in so many token rows."""
+    """Seconds of speech in `rows` token rows."""
     return rows * MEL_PER_ROW / MEL_RATE_HZ

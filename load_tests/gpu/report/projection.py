@@ -153,5 +153,5 @@ def kept_to_shares(rates: Sequence[float], shares: Sequence[float]) -> float:
 
 
 def cost_usd_per_spoken_h(price_usd_h: float, audio_s_per_s: float) -> float:
-    """Price of an hour of speech on a card that makes so many seconds of audio a second."""
+    """Price of an hour of speech, by a card's seconds of audio a second."""
     return price_usd_h / audio_s_per_s

@@ -34,7 +34,7 @@ class DecodeWorker(Generic[Result]):
 
     together: does the jobs of these members at once, one result each, in order. max_together: how
     many at most; 1 switches it off. begin: runs first on the thread.
-    health: what model calls met, of jobs and of whoever else counts them there.
+    health: records the outcome of model calls, of jobs and of others.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class DecodeWorker(Generic[Result]):
         try:
             with self.health.watching():
                 results = self._results([job for job, _ in taken])
-        except BaseException as error:  # noqa: BLE001 - whoever waits for the job gets it
+        except BaseException as error:  # noqa: BLE001 - the job's caller gets it
             for entry in taken:
                 entry[1].set_exception(error)
         else:

@@ -24,7 +24,7 @@ _LEAST_ROWS = 16  # of a matrix product on the tensor cores
 
 @dataclass(frozen=True, slots=True)
 class Tiling:
-    """How a product is cut: `n` outputs a program, `k` inputs at a time, by so many warps."""
+    """How a product is cut: `n` outputs a program, `k` inputs at a time, by `warps` warps."""
 
     n: int
     k: int
