@@ -16,7 +16,7 @@ def is_web_address(server: str) -> bool:
 
 
 def post_clip(server: str, upload: bytes, api_key: str | None) -> dict[str, object]:
-    """What the service says of the clip, or why it could not, under `error`."""
+    """The service's reply about the clip; on failure the reason, under `error`."""
     headers = {"Content-Type": "application/octet-stream"}
     if api_key:
         headers["Authorization"] = f"Bearer {api_key}"
@@ -31,7 +31,7 @@ def post_clip(server: str, upload: bytes, api_key: str | None) -> dict[str, obje
 
 
 def _opener(server: str) -> urllib.request.OpenerDirector:
-    """Past the environment's proxies to this machine, through them to any other."""
+    """Without the environment's proxies to this machine, with them to any other."""
     handlers = [urllib.request.ProxyHandler({})] if _is_loopback(server) else []
     return urllib.request.build_opener(*handlers)
 

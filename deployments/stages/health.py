@@ -1,6 +1,6 @@
 """Whether the service can serve: asks every stage, reports their gauges and the cache's state.
 
-A report is for anybody to read: states and numbers, causes are in the log.
+A report is public: it holds states and numbers; causes are in the log.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from pipeline.errors import TimbreError
 
 logger = logging.getLogger(__name__)
 
-REPORT_S = 1.0  # how long a report is good: probes of any number cost one look a second
+REPORT_S = 1.0  # validity of a report: any number of probes costs one check a second
 
 
 class Readiness:
-    """Composes the report of /readyz. Use it from one event loop."""
+    """Makes the report of /readyz. Use it from one event loop."""
 
     def __init__(
         self,
@@ -42,12 +42,12 @@ class Readiness:
     async def report(self) -> dict[str, Any]:
         """`ready`, per stage its state and the gauges of each replica, and the cache's.
 
-        A cache tier that is set aside does not make the service unready: it serves without it.
-        age_s: how long ago all that was so; those who ask within a second share one look.
+        An unhealthy cache tier does not make the service unready: it works without it.
+        age_s: age of the report, which is shared for a second.
         """
         if self._looking is None or self._is_stale(self._looking):
             self._looked_s = time.monotonic()
-            # no request's context: Serve would cancel the calls with the first one that leaves
+            # empty context: Serve cancels calls of a request whose caller disconnects
             self._looking = asyncio.create_task(self._look(), context=contextvars.Context())
         looking, looked_s = self._looking, self._looked_s
         seen = await asyncio.shield(looking)

@@ -1,8 +1,8 @@
 """Arithmetic of audio tokens: codebook offsets and the 2:3 interleave, with their inverses.
 
-Knows no model or tokenizer. A group covers 120 ms: two vq02 (linguistic, 16.67 Hz) then three vq06
-(semantic, 25 Hz) codes. Audio token ids run from 0: vq02 code c is c, vq06 code c is 1024 + c. The
-LLM's ids add `audio_base`, the id of `<audio_0>`.
+A group covers 120 ms: two vq02 (linguistic, 16.67 Hz) then three vq06 (semantic, 25 Hz) codes.
+Audio token ids run from 0: vq02 code c is c, vq06 code c is 1024 + c. The LLM's ids add
+`audio_base`, the id of `<audio_0>`.
 """
 
 from __future__ import annotations

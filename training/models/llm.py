@@ -1,5 +1,5 @@
 # pyright: basic
-"""Stage `llm`: Step1 on clone prompts exactly as serving writes them. Knows no audio beyond tokens.
+"""Stage `llm`: Step1 on clone prompts exactly as serving writes them.
 
 Codes that the tokenizers never make share one row of the output layer; it counts as often as it
 stands there.

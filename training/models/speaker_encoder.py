@@ -1,8 +1,5 @@
 # pyright: basic
-"""Stage `speaker`: fbank → 192 numbers that tell speakers apart, exported to ONNX.
-
-Knows no words.
-"""
+"""Stage `speaker`: fbank → 192 numbers that tell speakers apart, exported to ONNX."""
 
 from __future__ import annotations
 

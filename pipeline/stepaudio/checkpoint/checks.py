@@ -1,7 +1,5 @@
 # pyright: basic
-"""What each file of a checkpoint must hold, judged against the configs beside it.
-
-Knows no sizes or digests of files.
+"""Checks the content of each file of a checkpoint against the configs beside it.
 
 Every check yields problems, one sentence each; it may raise one of UNREADABLE, which its caller
 turns into a sentence.
@@ -184,7 +182,7 @@ def _dims_text(dims: tuple[int | None, ...]) -> str:
 
 
 def check_text_tokenizer(layout: CheckpointLayout) -> Iterator[str]:
-    """Special and audio pieces, and that the LLM's vocabulary has room for all."""
+    """Special and audio pieces, and their number against the LLM's vocabulary."""
     from sentencepiece import SentencePieceProcessor
 
     pieces = SentencePieceProcessor(model_file=str(layout.text_tokenizer))
@@ -245,7 +243,7 @@ def _check_index(index: Mapping[str, Any], where: Mapping[str, str]) -> Iterator
 
 
 def _unpacked(tensors: Shapes, quantization: Mapping[str, Any]) -> tuple[Shapes, list[str]]:
-    """Shapes as if nothing were packed (compressed-tensors), and what does not fit together."""
+    """Shapes of the unpacked tensors (compressed-tensors), and problems of the packed ones."""
     weights = next(iter(quantization["config_groups"].values()))["weights"]
     bits, group = int(weights["num_bits"]), int(weights["group_size"])
     shapes: Shapes = {}
@@ -284,7 +282,7 @@ def check_vocoder(layout: CheckpointLayout) -> Iterator[str]:
 
 
 def compare(source: str, found: Shapes, expected: Shapes) -> Iterator[str]:
-    """Problems of a state dict: names that are missing or too many, and shapes that differ."""
+    """Problems of a state dict: missing and unexpected names, and differing shapes."""
     missing = [name for name in expected if name not in found]
     unexpected = [name for name in found if name not in expected]
     if missing:

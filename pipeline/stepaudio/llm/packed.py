@@ -1,7 +1,7 @@
 # pyright: basic
-"""The compressed-tensors layout `pack-quantized`, in which AWQ checkpoints come: what it stores.
+"""The compressed-tensors layout `pack-quantized` of AWQ checkpoints.
 
-Knows no products and no engine. A layer `X` holds X.weight_packed, X.weight_scale, X.weight_shape.
+A layer `X` holds X.weight_packed, X.weight_scale, X.weight_shape.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ Shapes = dict[str, tuple[int, ...]]
 
 @dataclass(frozen=True, slots=True)
 class PackedScheme:
-    """group_size: input channels that share a scale. ignored: modules that are stored plain."""
+    """A checkpoint's quantization scheme."""
 
     group_size: int
+    """Input channels that share a scale."""
     ignored: frozenset[str]
+    """Modules that are stored unquantized."""
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> PackedScheme:
@@ -65,9 +67,9 @@ class PackedScheme:
         return stored
 
     def hand_over(self, model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Give projections their 4-bit weights → the tensors that are left, all plain.
+        """Attach the 4-bit weights to their projections → the remaining, plain tensors.
 
-        Raises CheckpointError for words or shapes that are not what they should be.
+        Raises CheckpointError for wrong dtypes or shapes.
         """
         plain = dict(tensors)
         for name in [name for name in tensors if name.endswith(f".{PACKED}")]:
@@ -85,19 +87,19 @@ class PackedScheme:
 
 
 def held_weight(projection: nn.Linear) -> Tensor | Int4Weight:
-    """The weight of a linear layer, in 4 bits where the checkpoint holds it so."""
+    """The weight of a linear layer, in 4 bits if the checkpoint has it so."""
     held: Int4Weight | None = getattr(projection, _HELD, None)
     return projection.weight if held is None else held
 
 
 def release_held(projection: nn.Linear) -> None:
-    """Let go of a 4-bit weight that `hand_over` gave to a linear layer, if it has one."""
+    """Drop the 4-bit weight that `hand_over` attached to a linear layer, if any."""
     if hasattr(projection, _HELD):
         delattr(projection, _HELD)
 
 
 def required_quantization(model: nn.Module, wanted: str) -> str:
-    """What to run: `wanted`, or int4 where the checkpoint is in 4 bits.
+    """The quantization to run: `wanted`, or int4 for a checkpoint in 4 bits.
 
     Raises CheckpointError for int8 of a checkpoint in 4 bits.
     """

@@ -1,7 +1,6 @@
 # pyright: basic
 """Spectral features of a reference clip: prompt mel, Whisper log-mel, Kaldi fbank.
 
-Knows no model and no files.
 Waveforms are float32 tensors of shape (n_samples,) on the CPU.
 """
 
@@ -100,7 +99,7 @@ def kaldi_fbank(
 
 
 def speaker_fbank(waveform: Tensor) -> Tensor:
-    """What the speaker encoder reads of a 16 kHz waveform: fbank minus its mean over time.
+    """Input of the speaker encoder from a 16 kHz waveform: fbank minus its mean over time.
 
     (n,) → (n_frames, 80).
     """
