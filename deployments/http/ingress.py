@@ -75,7 +75,7 @@ class Router:
             stages.vocoder: vocoder,
         }
         self._removal = Removal(handles)
-        self._readiness = Readiness(handles, self._voices)
+        self._readiness = Readiness(handles, self._voices.cache_report)
 
     async def forget(self, clip_digest: str) -> None:
         """Called on every router by the one that was asked to remove a clip."""

@@ -1,7 +1,4 @@
-"""Removing a clip from every process: the routers with their caches, and what stages keep of it.
-
-Knows no tier, and no route.
-"""
+"""Removes a clip from every process: the routers' caches, and the stages that keep voices."""
 
 from __future__ import annotations
 
@@ -19,19 +16,19 @@ from pipeline.synthesis import speaker_name
 
 logger = logging.getLogger(__name__)
 
-FORGET_TIMEOUT_S = 30.0  # a removal waits for a write under way, and then for the store
+FORGET_TIMEOUT_S = 30.0  # a removal waits for a running write, then for the store
 
 
 class Removal:
-    """Tells every replica to forget a clip: the routers, and stages that keep voices in memory."""
+    """Tells every router, and every replica that keeps voices, to forget a clip."""
 
     def __init__(self, stages: Mapping[Stage, DeploymentHandle]) -> None:
         self._stages = {s.key: handle for s, handle in stages.items() if s.keeps_voices}
 
     async def everywhere(self, clip_digest: str) -> None:
-        """Return when no process keeps anything of the clip, nor brings it back.
+        """Return when no process keeps or will store data of the clip.
 
-        Raises StageUnavailableError when one may; asking again is safe.
+        Raises StageUnavailableError when one may; a retry is safe.
         """
         context = serve.get_replica_context()
         routers = serve.get_deployment_handle(context.deployment, context.app_name)

@@ -1,4 +1,4 @@
-"""The listed voices, and the other names that requests may call them by."""
+"""The listed voices, by name and alias."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ HASH_INLINE_BYTES = 2**20  # a larger upload is hashed off the event loop (0.25 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Upload:
-    """Bytes of a clip, and the digest that its alias is found by."""
+    """Uploaded bytes of a clip, and the digest that its alias is found by."""
 
     data: bytes
     digest: str
 
     @classmethod
     async def of(cls, data: bytes) -> Upload:
-        """Hashes the bytes, large ones on a thread."""
+        """Hash the bytes, large ones in a thread."""
         if len(data) <= HASH_INLINE_BYTES:
             return cls(data, raw_key(data))
         return cls(data, await asyncio.to_thread(raw_key, data))
@@ -31,10 +31,12 @@ class Upload:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RegisteredVoice:
-    """A voice that requests name. clip: hashed once. transcript: what is said in it."""
+    """A voice that requests can name."""
 
     upload: Upload
+    """Its clip, hashed once."""
     transcript: str
+    """The words spoken in the clip."""
     language: str
 
 
@@ -50,7 +52,7 @@ class VoiceRegistry:
             self._voices[name] = RegisteredVoice(upload, voice.transcript, voice.language)
 
     def find(self, name: str | None) -> RegisteredVoice:
-        """The voice of a name or another name for it; the default one for None.
+        """The voice of a name or alias; the default voice for None.
 
         Raises UnknownVoiceError, which lists the names.
         """
