@@ -30,14 +30,14 @@ ADVICE = {
     findings.CLIPPED: "Lower the gain and record again: what was cut off the peaks is gone.",
     findings.NARROW_BAND: "Record with a microphone at 24 kHz or more instead of a telephone or a "
     "heavily compressed file; the voice will sound as dull as the clip.",
-    findings.NOISY: "Record in a quiet room, without music, or denoise the clip first (an edit with "
-    "mode denoise does).",
+    findings.NOISY: "Record in a quiet room, without music, or denoise the clip first (an edit "
+    "with mode denoise does).",
     SHORT: "Send 3 to 10 seconds of speech: from less, the voice is guessed.",
     LONG: "Cut it to 3 to 15 seconds of even speech: more makes every first word slower and the "
     "voice no better.",
     LITTLE_SPEECH: "Cut the pauses, or record again with steady speech.",
-    SEVERAL_SPEAKERS: "Keep one speaker only: two voices in a clip are mixed in what is spoken with "
-    "it. If it is one person with a lively pitch, ignore this.",
+    SEVERAL_SPEAKERS: "Keep one speaker only: two voices in a clip are mixed in what is spoken "
+    "with it. If it is one person with a lively pitch, ignore this.",
     LOW_RATE: "Record at 24 kHz or more: what lies above half the rate is missing in the voice.",
 }
 _SHORT_S = 3.0
