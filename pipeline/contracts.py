@@ -46,7 +46,10 @@ class VoiceReference:
     upload: bytes | None = None
     """Bytes of a reference clip."""
     name: str | None = None
-    """Of a listed voice, None for the default; counts without an upload."""
+    """Of a listed voice, or name or id of an uploaded one; None for the default. Counts without an
+    upload."""
+    namespace: str | None = None
+    """The tenant whose voices are meant, chosen by the server; None for the one without a key."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,8 +12,13 @@ from typing import Protocol
 
 from pipeline.contracts import SpeechChunk, SpeechRequest, Stream, VoicePrompt, VoiceReference
 from pipeline.edit_values import SAME_WORDS
+from pipeline.errors import InputError
 from pipeline.timing import StopWatch
 
+NO_TRANSCRIPT = (
+    "this voice was uploaded without its transcript: say what is spoken in its clip, in ref_text or "
+    "step_audio.prompt_text, or once and for all with POST /v1/audio/voices/{id} and ref_text"
+)
 SPEAKER_DIGITS = 16  # hex digits of the clip's digest in a speaker name
 
 
@@ -22,8 +27,8 @@ class ResolvedVoice:
     """A voice ready to speak.
 
     prompt: what the stages need of the clip. clip_digest: names the clip. tier: what answered (l1,
-    l2, l3, miss). warnings: what is wrong with the upload, each in a word. transcript: what a
-    listed voice's clip says; None where the caller sent the clip.
+    l2, l3, miss). warnings: what is wrong with the upload, each in a word. transcript: what the clip
+    of a named voice says; None where the caller sent the clip, or none is kept with the voice.
     """
 
     prompt: VoicePrompt
@@ -33,9 +38,14 @@ class ResolvedVoice:
     transcript: str | None = None
 
     def completed(self, request: SpeechRequest) -> SpeechRequest:
-        """The request with what only the voice knows: its name, and a listed clip's words."""
+        """The request with what only the voice knows: its name, and the words of its clip.
+
+        Raises InputError where nobody knows these.
+        """
         named = replace(request, speaker=speaker_name(self.clip_digest))
         if self.transcript is None:
+            if not request.transcript:
+                raise InputError(NO_TRANSCRIPT, param="prompt_text")
             return named
         text = self.transcript if request.mode in SAME_WORDS else request.text
         return replace(named, transcript=self.transcript, text=text)

@@ -221,6 +221,15 @@ class VoiceSettings(Strict):
     conditioning: Conditioning = Conditioning.SPEECH
     """What is done to every reference clip before the encoder sees it; see
     pipeline.audio.condition."""
+    consent: Literal["required", "optional"] = "required"
+    """Whether an uploaded voice must name somebody's consent; with optional, those that do not are
+    logged."""
+    max_uploaded: Positive = 1_000
+    """Uploaded voices that are kept."""
+    max_upload_bytes: Positive = 10 * 2**20
+    """Largest clip, or recording of a consent, of an upload."""
+    keep_deleted_s: Annotated[float, Field(ge=0)] = 7 * 86_400.0
+    """How long a deleted voice can be restored; then its clips and words are purged."""
 
 
 class ClusterSettings(Strict):

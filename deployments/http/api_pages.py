@@ -5,12 +5,14 @@ Bodies are read from their bytes, so their fields are described here, from the s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import Response
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from deployments.http.dialects.openai import SpeechBody
@@ -52,11 +54,12 @@ _FORM = {
 }
 
 
-def _refusal(description: str) -> dict[str, Any]:
+def refusal(description: str) -> dict[str, Any]:
+    """The documented reply of an error."""
     return {"description": description, "content": {"application/json": {"schema": _ERROR_SHAPE}}}
 
 
-ERROR_DOC: dict[int | str, dict[str, Any]] = {"default": _refusal("What went wrong")}
+ERROR_DOC: dict[int | str, dict[str, Any]] = {"default": refusal("What went wrong")}
 SPEECH_DOC: dict[str, Any] = {
     "response_class": Response,
     "responses": {
@@ -64,12 +67,12 @@ SPEECH_DOC: dict[str, Any] = {
             "description": "Audio, sent in chunks as it is made",
             "content": {"audio/mpeg": {}, "audio/wav": {}, "text/event-stream": {}},
         },
-        400: _refusal("A mistake in the body or one of its fields"),
-        404: _refusal("No voice has this name"),
-        413: _refusal("The body is too large"),
-        415: _refusal("The clip cannot be decoded"),
-        422: _refusal("The clip or the text cannot be used"),
-        503: _refusal("The service is full; retry later"),
+        400: refusal("A mistake in the body or one of its fields"),
+        404: refusal("No voice has this name"),
+        413: refusal("The body is too large"),
+        415: refusal("The clip cannot be decoded"),
+        422: refusal("The clip or the text cannot be used"),
+        503: refusal("The service is full; retry later"),
     },
     "openapi_extra": {
         "requestBody": {
@@ -86,17 +89,22 @@ SPEECH_DOC: dict[str, Any] = {
 }
 
 
-def describe_bodies(app: FastAPI) -> None:
-    """Let the API's description have the schemas that its request bodies refer to."""
-    app.openapi = partial(_described, app)
+def describe_bodies(app: FastAPI, others: Sequence[type[BaseModel]] = ()) -> None:
+    """Let the API's description have the schemas that its request bodies refer to.
+
+    others: beside the bodies that speak.
+    """
+    app.openapi = partial(_described, app, (SpeechBody, *others))
 
 
-def _described(app: FastAPI) -> dict[str, Any]:
+def _described(app: FastAPI, models: Sequence[type[BaseModel]]) -> dict[str, Any]:
     if app.openapi_schema is None:
         page = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes
         )
-        _, bodies = models_json_schema([(SpeechBody, "validation")], ref_template=SCHEMAS)
+        _, bodies = models_json_schema(
+            [(model, "validation") for model in models], ref_template=SCHEMAS
+        )
         page.setdefault("components", {}).setdefault("schemas", {}).update(bodies["$defs"])
         app.openapi_schema = page
     return app.openapi_schema

@@ -1,4 +1,4 @@
-"""Removing a clip from every process: the routers with their caches, and what stages keep of it.
+"""Telling every process: of a clip to be removed, routers and stages; of a voice, the routers.
 
 Knows no tier, and no route.
 """
@@ -20,6 +20,7 @@ from pipeline.synthesis import speaker_name
 logger = logging.getLogger(__name__)
 
 FORGET_TIMEOUT_S = 30.0  # a removal waits for a write under way, and then for the store
+CHANGE_TIMEOUT_S = 2.0  # a router that does not hear of a changed voice finds out by itself
 
 
 class Removal:
@@ -28,16 +29,16 @@ class Removal:
     def __init__(self, stages: Mapping[Stage, DeploymentHandle]) -> None:
         self._stages = {s.key: handle for s, handle in stages.items() if s.keeps_voices}
 
-    async def everywhere(self, clip: str) -> None:
+    async def everywhere(self, clip: str, namespace: str | None = None) -> None:
         """Return when no process keeps anything of the clip, nor brings it back.
 
-        Raises StageUnavailableError when one may; asking again is safe.
+        namespace: the tenant whose clip it is, None for the one without a key. Raises
+        StageUnavailableError when one may; asking again is safe.
         """
-        context = serve.get_replica_context()
-        routers = serve.get_deployment_handle(context.deployment, context.app_name)
         voice = speaker_name(clip)
-        told = [_told(Kind.ROUTER, routers, clip)]
-        told += [_told(stage, handle, voice) for stage, handle in self._stages.items()]
+        whose = () if namespace is None else (namespace,)
+        told = [_told(Kind.ROUTER, _routers(), "forget", clip, *whose)]
+        told += [_told(stage, handle, "forget", voice) for stage, handle in self._stages.items()]
         answers = await asyncio.gather(*told)
         if not all(answers):
             raise StageUnavailableError(
@@ -45,11 +46,38 @@ class Removal:
             )
 
 
-async def _told(stage: str, handle: DeploymentHandle, name: str) -> bool:
+class RoutersToldOfVoices:
+    """See deployments.voices.enrolment.Routers."""
+
+    def __init__(self, removal: Removal) -> None:
+        self._removal = removal
+
+    async def forget(self, clip: str, namespace: str) -> None:
+        """Everywhere."""
+        await self._removal.everywhere(clip, namespace)
+
+    async def voice_changed(self, namespace: str, voice: str) -> None:
+        """Word saves the others a moment; without it they find out by the store within a second."""
+        change = ("voice_changed", namespace, voice)
+        await _told(Kind.ROUTER, _routers(), *change, timeout_s=CHANGE_TIMEOUT_S)
+
+
+def _routers() -> DeploymentHandle:
+    context = serve.get_replica_context()
+    return serve.get_deployment_handle(context.deployment, context.app_name)
+
+
+async def _told(
+    stage: str,
+    handle: DeploymentHandle,
+    method: str,
+    *what: object,
+    timeout_s: float = FORGET_TIMEOUT_S,
+) -> bool:
     try:
         with stage_errors(stage):
-            await handle.broadcast("forget", name).results_async(timeout_s=FORGET_TIMEOUT_S)
+            await handle.broadcast(method, *what).results_async(timeout_s=timeout_s)
     except TimbreError:
-        logger.exception("not every replica of the %s forgot a removed clip", stage)
+        logger.exception("not every replica of the %s was told: %s", stage, method)
         return False
     return True

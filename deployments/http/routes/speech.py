@@ -20,6 +20,7 @@ from deployments.http.bodies.read import RawBody, read_off_loop, read_speech, re
 from deployments.http.dialects.openai import SpeechOrder, read_order
 from deployments.http.model_names import ModelNames
 from deployments.http.reply import SpeechReply
+from deployments.http.tenant import namespace_of
 from deployments.telemetry.requests import RequestMetrics
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.contracts import Mode, VoiceReference
@@ -57,7 +58,6 @@ class Routes:
         app.get("/v1/models")(self._models)
         app.get("/v1/models/{name:path}")(self._model)
         app.get("/v1/voices")(self._list_voices)
-        app.get("/v1/audio/voices")(self._list_voices)
         app.get("/v1/tags")(self._tags)
         app.get("/healthz")(self._healthz)
         app.get("/readyz")(self._readyz)
@@ -75,7 +75,7 @@ class Routes:
         with self.budget.hold() as hold:
             reply = SpeechReply(
                 await self._order(request, hold, needs_voice=needs_voice),
-                HeldVoices(self._voices, hold),
+                HeldVoices(self._voices, hold, namespace_of(request, self._voices.namespace)),
                 self._speaker,
                 self._metrics,
                 request.state.request_id,
@@ -116,9 +116,12 @@ class Routes:
         facts = {"object": "model", "created": 0, "owned_by": "timbre"}
         return {"id": name, **facts, "model_variants": list(self._names.variants)}
 
-    async def _list_voices(self) -> dict[str, Any]:
-        """Listed voices, in the shapes that clients of the peers read."""
-        voices = self._voices.registry.describe()
+    async def _list_voices(self, request: Request) -> dict[str, Any]:
+        """Voices, built-in and uploaded, in the shapes that clients of the peers read."""
+        registry = self._voices.registry
+        uploaded = registry.uploaded
+        namespace = namespace_of(request, self._voices.namespace)
+        voices = registry.describe(await uploaded.list(namespace) if uploaded else [])
         return {"voices": voices, "data": voices, "object": "list"}
 
     async def _tags(self) -> dict[str, Any]:
@@ -146,13 +149,14 @@ class Routes:
 class HeldVoices:
     """Voices for one request, whose share of the budget ends as soon as its voice is at hand."""
 
-    def __init__(self, voices: VoiceResolver, hold: Hold) -> None:
+    def __init__(self, voices: VoiceResolver, hold: Hold, namespace: str) -> None:
         self._voices = voices
         self._hold = hold
+        self._namespace = namespace
 
     async def resolve(self, reference: VoiceReference) -> ResolvedVoice:
         """See pipeline.synthesis.VoiceResolver."""
         try:
-            return await self._voices.resolve(reference)
+            return await self._voices.resolve(replace(reference, namespace=self._namespace))
         finally:
             self._hold.release()
