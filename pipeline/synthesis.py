@@ -16,8 +16,8 @@ from pipeline.errors import InputError
 from pipeline.timing import StopWatch
 
 NO_TRANSCRIPT = (
-    "this voice was uploaded without its transcript: say what is spoken in its clip, in ref_text or "
-    "step_audio.prompt_text, or once and for all with POST /v1/audio/voices/{id} and ref_text"
+    "this voice was uploaded without its transcript: say what is spoken in its clip, in ref_text "
+    "or step_audio.prompt_text, or once and for all with POST /v1/audio/voices/{id} and ref_text"
 )
 SPEAKER_DIGITS = 16  # hex digits of the clip's digest in a speaker name
 
@@ -27,8 +27,8 @@ class ResolvedVoice:
     """A voice ready to speak.
 
     prompt: what the stages need of the clip. clip_digest: names the clip. tier: what answered (l1,
-    l2, l3, miss). warnings: what is wrong with the upload, each in a word. transcript: what the clip
-    of a named voice says; None where the caller sent the clip, or none is kept with the voice.
+    l2, l3, miss). warnings: what is wrong with the upload, each in a word. transcript: what a named
+    voice's clip says; None where the caller sent the clip, or the voice has no words.
     """
 
     prompt: VoicePrompt

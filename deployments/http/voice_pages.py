@@ -113,7 +113,9 @@ LOOK_DOC = _answers(_VOICE, _NO_VOICE)
 CHANGE_DOC = _answers(_VOICE, _UNUSABLE | {404: _NO_VOICE[404]}) | _takes(
     VoiceBody, {"name": "Zoe, calm", "ref_text": _SAID}, "audio_sample"
 )
-DELETE_DOC = _answers({"id": _VOICE_ID, "object": "audio.voice.deleted", "deleted": True}, _NO_VOICE)
+DELETE_DOC = _answers(
+    {"id": _VOICE_ID, "object": "audio.voice.deleted", "deleted": True}, _NO_VOICE
+)
 RESTORE_DOC = _answers(
     _VOICE, {400: refusal("Its name has gone to another voice: send name"), 404: _NO_VOICE[404]}
 ) | _takes(VoiceBody, {"name": "Zoe"})

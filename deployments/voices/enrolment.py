@@ -45,7 +45,7 @@ class Routers(Protocol):
     """Every router of the service, this one included."""
 
     async def forget(self, clip: str, namespace: str) -> None:
-        """Remove what is kept of a clip. Raises StageUnavailableError when something may be left."""
+        """Remove what is kept of a clip. Raises StageUnavailableError if something may be left."""
         ...
 
     async def voice_changed(self, namespace: str, voice: str) -> None:
@@ -153,7 +153,9 @@ class Enrolment:
         voices = self.voices
         found = await voices.find(namespace, asked, is_exact=True)
         if found is None and is_purged:
-            found = next((one for one in await voices.list_deleted(namespace) if one.id == asked), None)
+            found = next(
+                (one for one in await voices.list_deleted(namespace) if one.id == asked), None
+            )
             if found is not None:
                 await self._forget(namespace, await voices.purge(namespace, found.id))
                 return found
@@ -244,7 +246,7 @@ class Enrolment:
             return await self.consents.get(namespace, asked)
         except UnknownConsentError as error:
             raise InputError(
-                f"consent: none is stored under {ascii(asked[:MAX_FOUND])}; "
+                f"consent: none is stored under {asked[:MAX_FOUND]!a}; "
                 "GET /v1/audio/voice_consents lists those that are",
                 param="consent",
             ) from error
@@ -294,7 +296,7 @@ class Enrolment:
     def _refuse_built_in(self, asked: str, what: str) -> None:
         if self._library.registry.built_in_name(asked) is not None:
             raise UnsupportedError(
-                f"{ascii(asked.strip()[:MAX_FOUND])} is a built-in voice: it cannot be {what}",
+                f"{asked.strip()[:MAX_FOUND]!a} is a built-in voice: it cannot be {what}",
                 param="voice",
             )
 

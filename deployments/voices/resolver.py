@@ -20,9 +20,9 @@ from cache_store.opening import open_cache
 from cache_store.stats import CacheStats
 from deployments.config.settings import Settings
 from deployments.stages.clients import RemoteEncoder
+from deployments.voices.consents import Consents
 from deployments.voices.failures import InputFailures
 from deployments.voices.records import VOICE_SCHEMA, to_prompt, to_record
-from deployments.voices.consents import Consents
 from deployments.voices.registry import Clip, Upload, VoiceRegistry
 from deployments.voices.shelf import Shelf
 from deployments.voices.uploaded import UploadedVoices
@@ -125,9 +125,7 @@ class VoiceLibrary:
         With `is_durable`, answer only when a restart would find the record.
         """
         clip = await Upload.of(upload)
-        alias, result = await self._find(
-            namespace or self.namespace, clip, is_durable=is_durable
-        )
+        alias, result = await self._find(namespace or self.namespace, clip, is_durable=is_durable)
         prompt = to_prompt(result.record)
         return {
             "clip": alias.clip,

@@ -132,9 +132,7 @@ class VoiceBody(Lenient):
     _check_language = field_validator("language")(_language)
 
 
-def voice_order(
-    body: VoiceBody, limits: Limits, clip: bytes | None, mime_type: str
-) -> VoiceOrder:
+def voice_order(body: VoiceBody, limits: Limits, clip: bytes | None, mime_type: str) -> VoiceOrder:
     """A body made unambiguous. Raises InputError naming the field."""
     if body.speaker_embedding is not None:
         raise UnsupportedError(

@@ -34,7 +34,6 @@ from deployments.voices.enrolment import Enrolment, VoiceOrder
 from deployments.voices.registry import DEFAULT_NAME
 from deployments.voices.resolver import VoiceLibrary
 from deployments.voices.states import is_voice_id
-from deployments.voices.uploaded import StoredVoice
 
 
 class VoiceRoutes:

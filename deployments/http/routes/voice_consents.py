@@ -95,24 +95,24 @@ class ConsentRoutes:
             fields, _ = await read_off_loop(read, await receive_body(request, hold))
         body = validated(ConsentLabel, fields, tuple(ConsentLabel.model_fields))
         namespace = self._namespace(request)
-        return openai_consent(await self._enrolment.consents.rename(namespace, consent_id, body.name))
+        return openai_consent(
+            await self._enrolment.consents.rename(namespace, consent_id, body.name)
+        )
 
     async def _delete(self, request: Request, consent_id: str) -> dict[str, Any]:
-        """Remove a consent with its recording; voices made under it stay until they are deleted."""
+        """Remove a consent with its recording. Voices that were made under it stay."""
         await self._enrolment.consents.delete(self._namespace(request), consent_id)
         return {"id": consent_id, "object": "audio.voice_consent", "deleted": True}
 
     def _consent(self, raw: RawBody) -> tuple[Consent, bytes | None]:
-        """A body's consent and recording, in a thread: the recording is decoded to see it is one."""
+        """A body's consent and recording; by any thread, for it decodes the recording."""
         fields, clip = read_upload(raw, CONSENT_CLIPS)
         body = validated(ConsentBody, fields, tuple(ConsentBody.model_fields))
         consent = body.consent(has_recording=clip is not None)
         if clip is None:
             return consent, None
         check_size(clip, self._settings.voices.max_upload_bytes)
-        limits: ClipLimits = replace(
-            self._library.clip_limits, max_duration_s=LONGEST_RECORDING_S
-        )
+        limits: ClipLimits = replace(self._library.clip_limits, max_duration_s=LONGEST_RECORDING_S)
         with about_clip(clip[1]):
             decode_clip(clip[0], limits)
             mime_type = mime_type_of(clip[0])
