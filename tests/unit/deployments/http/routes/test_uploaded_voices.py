@@ -501,3 +501,17 @@ async def test_one_tenants_voices_and_consents_are_not_anothers(app: HttpApp):
         assert (await yours.get(CONSENTS)).json()["data"] == []
         assert (await mine.get(VOICES)).json()["uploaded_voices"][0]["id"] == voice
         assert (await app.speak(voice="Zoe")).status_code == 404, "nor those of no tenant"
+
+
+async def test_what_was_deleted_long_enough_ago_is_purged(tmp_path: Path, monkeypatch):
+    cache = {"url": str(tmp_path), "l2": "off"}
+    async with http_app(cache=cache, voices={"keep_deleted_s": 0}) as app:
+        await upload(app)
+        await app.http.delete(f"{VOICES}/Zoe")
+        monkeypatch.setattr(enrolment, "SWEEP_S", 0.0)
+        sweeping = asyncio.create_task(app.enrolment.sweep())
+        while await app.voices.shelf.paths("voices/v1/shared/clips"):
+            await asyncio.sleep(0.01)
+        sweeping.cancel()
+        await asyncio.wait([sweeping])
+        assert (await app.http.get(VOICES, params={"deleted": "1"})).json()["data"] == []
