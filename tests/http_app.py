@@ -99,6 +99,7 @@ async def http_app(**args: Any) -> AsyncIterator[HttpApp]:
         async with app.http:
             yield app
     finally:
+        await app.enrolment.close()
         await app.voices.close()
 
 

@@ -108,6 +108,7 @@ class Router:
         finally:
             for loop in (sampling, following, sweeping, forgetting):
                 loop.cancel()
+            await self._enrolment.close()
             await self._voices.close()
 
 

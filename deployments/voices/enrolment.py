@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import asdict, dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
+from cache_store.flight import SingleFlight
 from cache_store.keys import raw_key
 from deployments.config.settings import Settings
 from deployments.voices.consents import (
@@ -24,7 +26,8 @@ from deployments.voices.documents import Consent, VoiceVersion
 from deployments.voices.names import VoiceName, checked_name
 from deployments.voices.resolver import VoiceLibrary
 from deployments.voices.shelf import ROOT
-from deployments.voices.uploaded import StoredVoice, UploadedVoices, unknown_voice
+from deployments.voices.states import is_voice_id
+from deployments.voices.uploaded import PINNED, StoredVoice, UploadedVoices, unknown_voice
 from pipeline.audio.quality.report import assess_clip
 from pipeline.errors import (
     MAX_FOUND,
@@ -38,6 +41,7 @@ from pipeline.errors import (
 logger = logging.getLogger(__name__)
 
 SWEEP_S = 600.0  # between looks for deleted voices that are to be purged
+CLOSE_S = 10.0  # for changes under way when the service stops
 FORGET_AGAIN_S = 10.0  # after a removal from the cache that failed
 
 
@@ -87,6 +91,7 @@ class Enrolment:
         self._library = library
         self._routers = routers
         self._unforgotten: set[tuple[str, str]] = set()
+        self._changes = SingleFlight[StoredVoice]()
 
     @property
     def voices(self) -> UploadedVoices:
@@ -117,10 +122,48 @@ class Enrolment:
         consent = await self._consent(namespace, order, name)
         await voices.check_room(namespace, name)
         version = await self._examined(namespace, order, order.clip)
+        return await self._whole(self._keep(namespace, name, consent, version, order.clip))
+
+    async def change(self, namespace: str, asked: str, order: VoiceOrder) -> StoredVoice:
+        """Rename a voice, or keep another version of it, or both. See `add`."""
+        self._refuse_fixed(asked, "changed")
+        return await self._whole(self._change(namespace, asked, order))
+
+    async def delete(self, namespace: str, asked: str, *, is_purged: bool = False) -> StoredVoice:
+        """Delete a voice by its id or name, with what the caches keep of it.
+
+        is_purged: for good, also one that was deleted before. When this returns, no router that
+        answers speaks in it.
+        """
+        self._refuse_fixed(asked, "deleted")
+        return await self._whole(self._delete(namespace, asked, is_purged=is_purged))
+
+    async def restore(self, namespace: str, voice: str, name: str | None = None) -> StoredVoice:
+        """Bring a deleted voice back, encoded as at its upload."""
+        reserved = self._library.registry.reserved
+        borne = None if name is None else checked_name(name, reserved)
+        return await self._whole(self._restore(namespace, voice, borne))
+
+    async def close(self) -> None:
+        """Finish what is being kept."""
+        await self._changes.close(CLOSE_S)
+
+    async def _whole(self, change: Coroutine[Any, Any, StoredVoice]) -> StoredVoice:
+        """A change runs to its end, also when its caller goes away in the middle."""
+        return (await self._changes.run(secrets.token_hex(8), lambda: change))[0]
+
+    async def _keep(
+        self,
+        namespace: str,
+        name: VoiceName,
+        consent: StoredConsent | Consent | None,
+        version: VoiceVersion,
+        clip: bytes,
+    ) -> StoredVoice:
         kept = await self._kept(namespace, consent)
         version = version.model_copy(update={"consent": kept.id if kept else None})
         try:
-            made = await voices.add(namespace, name, version, order.clip)
+            made = await self.voices.add(namespace, name, version, clip)
         except TimbreError:
             if kept is not None and consent is not kept:
                 await self.consents.delete(namespace, kept.id)
@@ -130,9 +173,7 @@ class Enrolment:
         await self._routers.voice_changed(namespace, made.id)
         return made
 
-    async def change(self, namespace: str, asked: str, order: VoiceOrder) -> StoredVoice:
-        """Rename a voice, or keep another version of it, or both. See `add`."""
-        self._refuse_built_in(asked, "changed")
+    async def _change(self, namespace: str, asked: str, order: VoiceOrder) -> StoredVoice:
         voices = self.voices
         found = await voices.get(namespace, asked)
         if order.name is not None:
@@ -143,13 +184,7 @@ class Enrolment:
         await self._routers.voice_changed(namespace, found.id)
         return found
 
-    async def delete(self, namespace: str, asked: str, *, is_purged: bool = False) -> StoredVoice:
-        """Delete a voice by its id or name, with what the caches keep of it.
-
-        is_purged: for good, also one that was deleted before. When this returns, no router that
-        answers speaks in it.
-        """
-        self._refuse_built_in(asked, "deleted")
+    async def _delete(self, namespace: str, asked: str, *, is_purged: bool) -> StoredVoice:
         voices = self.voices
         found = await voices.find(namespace, asked, is_exact=True)
         if found is None and is_purged:
@@ -168,10 +203,7 @@ class Enrolment:
             await voices.purge(namespace, found.id)
         return found
 
-    async def restore(self, namespace: str, voice: str, name: str | None = None) -> StoredVoice:
-        """Bring a deleted voice back, encoded as at its upload."""
-        reserved = self._library.registry.reserved
-        borne = None if name is None else checked_name(name, reserved)
+    async def _restore(self, namespace: str, voice: str, borne: VoiceName | None) -> StoredVoice:
         restored = await self.voices.restore(namespace, voice, borne)
         await self._routers.voice_changed(namespace, voice)
         try:
@@ -293,7 +325,13 @@ class Enrolment:
         else:
             self._unforgotten.discard((namespace, clip))
 
-    def _refuse_built_in(self, asked: str, what: str) -> None:
+    def _refuse_fixed(self, asked: str, what: str) -> None:
+        if is_voice_id(asked.strip().partition(PINNED)[0]) and PINNED in asked:
+            raise UnsupportedError(
+                f"{asked.strip()[:MAX_FOUND]!a} is one version of a voice, which stays as it "
+                f"is: only the whole voice can be {what}",
+                param="voice",
+            )
         if self._library.registry.built_in_name(asked) is not None:
             raise UnsupportedError(
                 f"{asked.strip()[:MAX_FOUND]!a} is a built-in voice: it cannot be {what}",

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 
 from deployments.voices.claims import NameClaims
 from deployments.voices.documents import Status, VoiceState, VoiceVersion, new_id
-from deployments.voices.names import VoiceName, name_key
+from deployments.voices.names import MAX_NAME_CHARS, VoiceName, name_key
 from deployments.voices.shelf import Shelf
 from deployments.voices.states import Standing, VoiceStates, is_voice_id
 from deployments.voices.versions import VoiceVersions
 from pipeline.errors import MAX_FOUND, CapacityError, InputError, UnknownVoiceError
 
 PINNED = "@"  # between an id and the number of a version
+SPELLING_CHARS = 8  # that another spelling of a name may have for each of the name's own
 TRIES = 20  # of a change that others keep overtaking
 _AT_ONCE = 64
 _NUMBER = re.compile(r"[1-9][0-9]{0,6}")
@@ -68,6 +69,8 @@ class UploadedVoices:
             return await self._found(
                 namespace, voice, await look(namespace, voice), int(pinned or 0)
             )
+        if len(asked) > MAX_NAME_CHARS * SPELLING_CHARS:
+            return None
         key = name_key(asked)
         if is_exact:
             self._names.forget(namespace, key)

@@ -24,6 +24,7 @@ _NEAR_LAGS = 8  # a peak's half width, in steps
 _NEAR_BEST = 0.92  # a period's double repeats nearly as well as the period
 _LOUD_SHARE = 0.05  # of the loudest frames' power; what lies below is breath and room
 _WINDOW_S = 0.5
+_FRAMES_AT_ONCE = 64  # their padded spectra take some 20 MB at the highest rate
 _LEAST_VOICED = 6  # frames of a window
 _LEAST_WINDOWS = 6
 _LEAST_SHARE = 0.2  # of the windows, for the one who speaks less
@@ -79,7 +80,10 @@ def _frame_pitches(
     size = frames.shape[1]
     window = np.hanning(size)
     n_bins = int(_BAND_HZ / sample_rate_hz * size * _PADDING)
-    power = _power(frames * window, n_bins)
+    starts = range(0, len(frames), _FRAMES_AT_ONCE)
+    power = np.concatenate(
+        [_power(frames[start : start + _FRAMES_AT_ONCE] * window, n_bins) for start in starts]
+    )
     n_lags = round(np.log2(HIGHEST_HZ / LOWEST_HZ) * _STEPS_PER_OCTAVE)
     lags_s = 1 / (HIGHEST_HZ * 2 ** (-np.arange(n_lags) / _STEPS_PER_OCTAVE))
     hz = np.arange(n_bins) * (sample_rate_hz / size / _PADDING)
