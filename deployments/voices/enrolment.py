@@ -312,7 +312,12 @@ class Enrolment:
         )
 
     async def _forget(self, namespace: str, versions: Sequence[VoiceVersion]) -> None:
-        for clip in {version.clip for version in versions}:
+        """Remove what is cached of them; a clip that another voice has is that voice's as well."""
+        try:
+            in_use = await self.voices.clips_in_use(namespace)
+        except StageUnavailableError:
+            in_use = set[str]()  # it costs them another encoding, no more
+        for clip in {version.clip for version in versions} - in_use:
             await self._forget_clip(namespace, clip)
 
     async def _forget_clip(self, namespace: str, clip: str) -> None:

@@ -112,6 +112,12 @@ class UploadedVoices:
                     found.append(StoredVoice(namespace, voice, last, version))
         return found
 
+    async def clips_in_use(self, namespace: str) -> set[str]:
+        """Digests of the decoded clips of every version of the live voices."""
+        standings = await self._states.all(namespace)
+        live = {voice for voice, standing in standings.items() if standing.is_live}
+        return {version.clip for version in await self._versions.of_all(namespace, live)}
+
     async def versions(self, voice: StoredVoice) -> Sequence[VoiceVersion]:
         """Every version, from the first."""
         return await self._versions.all(voice.namespace, voice.id)

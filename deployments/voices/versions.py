@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from cache_store.keys import raw_key
 from deployments.voices.documents import VoiceVersion
@@ -12,6 +13,7 @@ from deployments.voices.shelf import ROOT, Shelf
 from pipeline.errors import StageError
 
 LEFT_AFTER_S = 3600.0  # an upload takes less: what it left after that belongs to nobody
+_AT_ONCE = 64
 
 
 class VoiceVersions:
@@ -41,6 +43,17 @@ class VoiceVersions:
         names = sorted(await self._shelf.names(directory))
         found = [await self._shelf.read(f"{directory}/{name}") for name in names]
         return [VoiceVersion.read(one) for one in found if one is not None]
+
+    async def of_all(self, namespace: str, voices: Collection[str]) -> Sequence[VoiceVersion]:
+        """Every version of these voices, in no order."""
+        paths = await self._shelf.paths(f"{ROOT}/{namespace}/versions")
+        theirs = [path for path in paths if path.split("/")[-2] in voices]
+        found: list[VoiceVersion] = []
+        for start in range(0, len(theirs), _AT_ONCE):
+            some = theirs[start : start + _AT_ONCE]
+            read = await asyncio.gather(*(self._shelf.read(path) for path in some))
+            found += [VoiceVersion.read(one) for one in read if one is not None]
+        return found
 
     async def add(self, namespace: str, voice: str, version: VoiceVersion, clip: bytes) -> None:
         """Write the clip, then the version."""

@@ -325,6 +325,18 @@ async def test_a_deleted_voice_is_refused_and_its_record_removed(app: HttpApp, t
     assert (await app.voices.resolve(VoiceReference(CLIP))).tier == "miss"
 
 
+async def test_what_is_cached_of_a_clip_stays_while_another_voice_has_it(app: HttpApp):
+    one, other = await upload(app, "Zoe"), await upload(app, "Yan")
+    files = {"audio_sample": ("v.wav", OTHER_CLIP, "audio/wav")}
+    newer = await app.http.post(f"{VOICES}/{other['id']}", data={"ref_text": "x"}, files=files)
+    assert newer.json()["version"] == 2
+    await app.http.delete(f"{VOICES}/{one['id']}")
+    assert app.forgotten == [], "an older version of the other voice is spoken from it"
+    assert (await app.speak(voice=f"{other['id']}@1")).headers["x-cache"] == "l1"
+    await app.http.delete(f"{VOICES}/{other['id']}")
+    assert len(app.forgotten) == 2
+
+
 async def test_a_voice_comes_back_until_it_is_purged(app: HttpApp):
     voice = await upload(app)
     await app.http.delete(f"{VOICES}/Zoe")
