@@ -13,7 +13,7 @@ from typing import Protocol
 from pipeline.contracts import SpeechChunk, SpeechRequest, Stream, VoicePrompt, VoiceReference
 from pipeline.edit_values import SAME_WORDS
 from pipeline.errors import InputError
-from pipeline.timing import StopWatch
+from pipeline.timing import Timings
 
 NO_TRANSCRIPT = (
     "this voice was uploaded without its transcript: say what is spoken in its clip, in ref_text "
@@ -42,7 +42,7 @@ class ResolvedVoice:
 
         Raises InputError where nobody knows these.
         """
-        named = replace(request, speaker=speaker_name(self.clip_digest))
+        named = replace(request, speaker_name=speaker_name(self.clip_digest))
         if self.transcript is None:
             if not request.transcript:
                 raise InputError(NO_TRANSCRIPT, param="prompt_text")
@@ -62,7 +62,7 @@ class VoiceResolver(Protocol):
         ...
 
 
-class Speaker(Protocol):
+class Synthesizer(Protocol):
     """LLM and vocoder chained: speaks a request in a voice."""
 
     def speak(self, request: SpeechRequest, voice: VoicePrompt) -> Stream[SpeechChunk]:
@@ -74,8 +74,8 @@ async def synthesize(
     reference: VoiceReference,
     request: SpeechRequest,
     voices: VoiceResolver,
-    speaker: Speaker,
-    watch: StopWatch,
+    synthesizer: Synthesizer,
+    timings: Timings,
 ) -> AsyncGenerator[SpeechChunk]:
     """Speak `request` in the voice that is meant; `watch` keeps the account.
 
@@ -83,10 +83,10 @@ async def synthesize(
     """
     voice = await voices.resolve(reference)
     del reference  # a stream may last minutes; what it needs of the clip is in the voice
-    watch.voice_resolved(voice.tier, voice.warnings)
-    async with aclosing(speaker.speak(voice.completed(request), voice.prompt)) as speech:
+    timings.voice_resolved(voice.tier, voice.warnings)
+    async with aclosing(synthesizer.speak(voice.completed(request), voice.prompt)) as speech:
         async for chunk in speech:
-            watch.audio_made(chunk)
+            timings.audio_made(chunk)
             yield chunk
 
 

@@ -29,13 +29,13 @@ class Removal:
     def __init__(self, stages: Mapping[Stage, DeploymentHandle]) -> None:
         self._stages = {s.key: handle for s, handle in stages.items() if s.keeps_voices}
 
-    async def everywhere(self, clip: str, namespace: str | None = None) -> None:
+    async def everywhere(self, clip_digest: str, namespace: str | None = None) -> None:
         """Return when no process keeps anything of the clip, nor brings it back.
 
         namespace: the tenant whose clip it is, None for the one without a key. Raises
         StageUnavailableError when one may; asking again is safe.
         """
-        voice = speaker_name(clip)
+        voice = speaker_name(clip_digest)
         whose = () if namespace is None else (namespace,)
         told = [_told(Kind.ROUTER, _routers(), "forget", clip, *whose)]
         told += [_told(stage, handle, "forget", voice) for stage, handle in self._stages.items()]
@@ -52,7 +52,7 @@ class RoutersToldOfVoices:
     def __init__(self, removal: Removal) -> None:
         self._removal = removal
 
-    async def forget(self, clip: str, namespace: str) -> None:
+    async def forget(self, clip_digest: str, namespace: str) -> None:
         """Everywhere."""
         await self._removal.everywhere(clip, namespace)
 

@@ -65,7 +65,7 @@ class VoiceVersion(Written):
     """Hex digest of the clip's bytes as they came, `cache_store.keys.raw_key`."""
     size_bytes: int
     mime_type: str
-    clip: str
+    clip_digest: str
     """Hex digest of the decoded clip: what the cache's records of it are removed by."""
     transcript: str | None = None
     """What is said in the clip."""

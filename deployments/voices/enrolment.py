@@ -48,7 +48,7 @@ FORGET_AGAIN_S = 10.0  # after a removal from the cache that failed
 class Routers(Protocol):
     """Every router of the service, this one included."""
 
-    async def forget(self, clip: str, namespace: str) -> None:
+    async def forget(self, clip_digest: str, namespace: str) -> None:
         """Remove what is kept of a clip. Raises StageUnavailableError if something may be left."""
         ...
 
@@ -320,7 +320,7 @@ class Enrolment:
         for clip in {version.clip for version in versions} - in_use:
             await self._forget_clip(namespace, clip)
 
-    async def _forget_clip(self, namespace: str, clip: str) -> None:
+    async def _forget_clip(self, namespace: str, clip_digest: str) -> None:
         """Of a voice that is refused already: what a tier keeps of it goes as soon as it can."""
         try:
             await self._routers.forget(clip, namespace)

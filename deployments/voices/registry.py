@@ -92,8 +92,8 @@ class VoiceRegistry:
         self._voices: dict[str, RegisteredVoice] = {}
         for name, voice in load_voices().items():
             data = voice.path.read_bytes()
-            clip = Upload(data, raw_key(data))
-            self._voices[name] = RegisteredVoice(clip, voice.transcript, voice.language)
+            upload = Upload(data, raw_key(data))
+            self._voices[name] = RegisteredVoice(upload, voice.transcript, voice.language)
 
     @property
     def reserved(self) -> Sequence[str]:

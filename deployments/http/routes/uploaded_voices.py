@@ -90,10 +90,10 @@ class VoiceRoutes:
         reply says how good the clip is and what to do about it.
         """
         with self._budget.hold() as hold:
-            order = await read_off_loop(self._order, await receive_body(request, hold))
+            parsed = await read_off_loop(self._parsed, await receive_body(request, hold))
             with about_clip("audio_sample"):
-                made = await self._enrolment.add(self._namespace(request), order)
-        if isinstance(order.consent, str) and is_consent_id(order.consent):
+                made = await self._enrolment.add(self._namespace(request), parsed)
+        if isinstance(parsed.consent, str) and is_consent_id(parsed.consent):
             return openai_voice(made)
         return {"success": True, "voice": omni_voice(made)}
 
@@ -114,9 +114,9 @@ class VoiceRoutes:
         Earlier versions stay and are spoken in by `{id}@{version}`.
         """
         with self._budget.hold() as hold:
-            order = await read_off_loop(self._order, await receive_body(request, hold))
+            parsed = await read_off_loop(self._parsed, await receive_body(request, hold))
             with about_clip("audio_sample"):
-                changed = await self._enrolment.change(self._namespace(request), voice, order)
+                changed = await self._enrolment.change(self._namespace(request), voice, parsed)
         return openai_voice(changed)
 
     async def _delete(
@@ -139,11 +139,11 @@ class VoiceRoutes:
         """Bring a deleted voice back by its id; `name` in the body gives it another name."""
         with self._budget.hold() as hold:
             raw = await receive_body(request, hold)
-            order = self._order(raw) if raw.content.strip() else VoiceOrder()
-        restored = await self._enrolment.restore(self._namespace(request), voice, order.name)
+            parsed = self._parsed(raw) if raw.content.strip() else VoiceOrder()
+        restored = await self._enrolment.restore(self._namespace(request), voice, parsed.name)
         return openai_voice(restored)
 
-    def _order(self, raw: RawBody) -> VoiceOrder:
+    def _parsed(self, raw: RawBody) -> VoiceOrder:
         """A body as an order, by any thread."""
         fields, clip = read_upload(raw, VOICE_CLIPS)
         body = validated(VoiceBody, fields, tuple(VoiceBody.model_fields))

@@ -80,7 +80,7 @@ async def test_openais_client_works_unchanged(app: HttpApp):
             model="tts-1", voice={"id": voice.id}, input="Hi.", extra_body={"ref_text": SAID}
         )
         assert len(spoken.content) > 100
-        assert app.speaker.requests[-1].transcript == SAID
+        assert app.synthesizer.requests[-1].transcript == SAID
         gone = await client.audio.voices.delete(voice.id)
         assert (gone.id, gone.object, gone.deleted) == (voice.id, "audio.voice.deleted", True)
         with pytest.raises(openai.NotFoundError):
@@ -153,7 +153,7 @@ async def test_an_upload_is_spoken_by_its_name_and_its_id(app: HttpApp):
         reply = await app.speak(voice=named)
         assert reply.status_code == httpx.codes.OK, reply.text
         assert reply.headers["x-cache"] == "l1", "it was encoded at its upload"
-        assert app.speaker.requests[-1].transcript == SAID
+        assert app.synthesizer.requests[-1].transcript == SAID
 
 
 async def test_an_upload_is_durable_before_it_is_answered(app: HttpApp, tmp_path: Path):
@@ -553,8 +553,8 @@ async def test_an_upload_whose_caller_goes_away_is_kept_whole_or_not_at_all(
         return await add(*args)
 
     monkeypatch.setattr(app.enrolment.voices, "add", slowly)
-    order = enrolment.VoiceOrder(name="Zoe", clip=CLIP, consent=AGREED, transcript=SAID)
-    asked = asyncio.create_task(app.enrolment.add("shared", order))
+    parsed = enrolment.VoiceOrder(name="Zoe", clip=CLIP, consent=AGREED, transcript=SAID)
+    asked = asyncio.create_task(app.enrolment.add("shared", parsed))
     await is_adding.wait()
     asked.cancel()
     await asyncio.wait([asked])
