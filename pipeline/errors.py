@@ -147,7 +147,7 @@ class CapacityError(TimbreError):
 class StageError(TimbreError):
     """A stage failed while it worked on the request.
 
-    `message` is for whoever asked; `detail`, the cause, is for logs and local tools alone.
+    `message` is for the caller; `detail`, the cause, is for logs and local tools only.
     """
 
     code = "stage_failed"
@@ -160,7 +160,7 @@ class StageError(TimbreError):
         return f"{self.message}: {self.detail}" if self.detail else self.message
 
     def __reduce__(self) -> tuple[object, ...]:
-        """As the base, with `detail`."""
+        """See the base; includes `detail`."""
         return _rebuild_stage_error, (type(self), self.message, self.param, self.detail)
 
 
@@ -183,7 +183,7 @@ class StageTimeoutError(StageError):
 
 
 class SetupError(TimbreError):
-    """Start-up cannot go on."""
+    """Start-up cannot continue."""
 
     code = "setup"
 

@@ -63,13 +63,13 @@ class HttpApp:
     async def _report(self) -> dict[str, Any]:
         return {"ready": True}
 
-    async def _forget(self, clip: str) -> None:
-        self.forgotten.append(clip)
+    async def _forget(self, clip_digest: str) -> None:
+        self.forgotten.append(clip_digest)
 
-    async def forget(self, clip: str, namespace: str) -> None:
+    async def forget(self, clip_digest: str, namespace: str) -> None:
         """See deployments.voices.enrolment.Routers; this is the only one."""
-        self.forgotten.append(clip)
-        await self.voices.forget(clip, namespace)
+        self.forgotten.append(clip_digest)
+        await self.voices.forget(clip_digest, namespace)
 
     async def voice_changed(self, namespace: str, voice: str) -> None:
         """See deployments.voices.enrolment.Routers."""

@@ -1,6 +1,6 @@
 """The one table from our error tree to HTTP, and the shape errors travel in (OpenAI's).
 
-What a client reads says what it did wrong or which stage failed; causes are for the log.
+A client learns its mistake or the failed stage; causes are for the log.
 """
 
 from __future__ import annotations
@@ -74,10 +74,10 @@ class PublicError:
 
     @classmethod
     def of(cls, error: Exception, request_id: str) -> PublicError:
-        """What may be said of an error.
+        """The public part of an error.
 
-        Callers' mistakes and a full service in full, of a failed stage its sentence, of anything
-        else nothing; the last two with the request id, which finds the cause in the log.
+        Callers' mistakes and a full service: the whole error. A failed stage: its message. Others:
+        nothing. The last two with the request id, which finds the cause in the log.
         """
         if isinstance(error, InputError | CapacityError):
             return cls(status_of(error), error.message, error.code, error.param)
@@ -118,5 +118,5 @@ def error_body(message: str, status: int, *, code: str, param: str | None = None
 
 
 def retry_headers(status: int) -> dict[str, str]:
-    """Retry-After where retrying makes sense."""
+    """Retry-After where a retry may succeed."""
     return {"Retry-After": str(RETRY_AFTER_S)} if status in {429, 503} else {}

@@ -73,11 +73,11 @@ class Router:
         self._removal = Removal(handles)
         routers = RoutersToldOfVoices(self._removal)
         self._enrolment = Enrolment(settings, self._voices, routers)
-        self._readiness = Readiness(handles, self._voices)
+        self._readiness = Readiness(handles, self._voices.cache_report)
 
     async def forget(self, clip_digest: str, namespace: str | None = None) -> None:
         """Called on every router by the one that was asked to remove a clip."""
-        await self._voices.forget(clip, namespace)
+        await self._voices.forget(clip_digest, namespace)
 
     async def voice_changed(self, namespace: str, voice: str) -> None:
         """Called on every router by the one that changed an uploaded voice."""

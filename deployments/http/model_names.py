@@ -1,4 +1,4 @@
-"""Which names of a model requests may say, and which deployed variant they mean. Knows no HTTP."""
+"""The model names that requests may use, and the deployed variant of each."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What speech becomes on its way to one client: its speed, its format, its frame in a stream.
+"""Turns speech into one client's bytes: its speed, its format, its frame in a stream.
 
 Codecs take tens of milliseconds a chunk, so they run on a thread; the event loop serves the other
-streams meanwhile. Knows no HTTP and no stage.
+streams meanwhile.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Telling every process: of a clip to be removed, routers and stages; of a voice, the routers.
-
-Knows no tier, and no route.
-"""
+"""Tells every process: routers and stages of a clip to remove, routers of a changed voice."""
 
 from __future__ import annotations
 
@@ -19,25 +16,25 @@ from pipeline.synthesis import speaker_name
 
 logger = logging.getLogger(__name__)
 
-FORGET_TIMEOUT_S = 30.0  # a removal waits for a write under way, and then for the store
+FORGET_TIMEOUT_S = 30.0  # a removal waits for a running write, then for the store
 CHANGE_TIMEOUT_S = 2.0  # a router that does not hear of a changed voice finds out by itself
 
 
 class Removal:
-    """Tells every replica to forget a clip: the routers, and stages that keep voices in memory."""
+    """Tells every router, and every replica that keeps voices, to forget a clip."""
 
     def __init__(self, stages: Mapping[Stage, DeploymentHandle]) -> None:
         self._stages = {s.key: handle for s, handle in stages.items() if s.keeps_voices}
 
     async def everywhere(self, clip_digest: str, namespace: str | None = None) -> None:
-        """Return when no process keeps anything of the clip, nor brings it back.
+        """Return when no process keeps or will store data of the clip.
 
         namespace: the tenant whose clip it is, None for the one without a key. Raises
-        StageUnavailableError when one may; asking again is safe.
+        StageUnavailableError when a process may still keep some; a retry is safe.
         """
         voice = speaker_name(clip_digest)
         whose = () if namespace is None else (namespace,)
-        told = [_told(Kind.ROUTER, _routers(), "forget", clip, *whose)]
+        told = [_told(Kind.ROUTER, _routers(), "forget", clip_digest, *whose)]
         told += [_told(stage, handle, "forget", voice) for stage, handle in self._stages.items()]
         answers = await asyncio.gather(*told)
         if not all(answers):
@@ -54,7 +51,7 @@ class RoutersToldOfVoices:
 
     async def forget(self, clip_digest: str, namespace: str) -> None:
         """Everywhere."""
-        await self._removal.everywhere(clip, namespace)
+        await self._removal.everywhere(clip_digest, namespace)
 
     async def voice_changed(self, namespace: str, voice: str) -> None:
         """Word saves the others a moment; without it they find out by the store within a second."""

@@ -227,8 +227,8 @@ class Enrolment:
         """Repeat removals from the cache that failed, until cancelled."""
         while True:
             await asyncio.sleep(FORGET_AGAIN_S)
-            for namespace, clip in list(self._unforgotten):
-                await self._forget_clip(namespace, clip)
+            for namespace, clip_digest in list(self._unforgotten):
+                await self._forget_clip(namespace, clip_digest)
 
     async def _add_version(
         self, namespace: str, found: StoredVoice, order: VoiceOrder
@@ -304,7 +304,7 @@ class Enrolment:
             raw=raw,
             size_bytes=len(clip),
             mime_type=order.mime_type,
-            clip=warmed["clip"],
+            clip_digest=warmed["clip"],
             transcript=order.transcript,
             language=order.language,
             description=order.description,
@@ -317,18 +317,18 @@ class Enrolment:
             in_use = await self.voices.clips_in_use(namespace)
         except StageUnavailableError:
             in_use = set[str]()  # it costs them another encoding, no more
-        for clip in {version.clip for version in versions} - in_use:
-            await self._forget_clip(namespace, clip)
+        for clip_digest in {version.clip_digest for version in versions} - in_use:
+            await self._forget_clip(namespace, clip_digest)
 
     async def _forget_clip(self, namespace: str, clip_digest: str) -> None:
         """Of a voice that is refused already: what a tier keeps of it goes as soon as it can."""
         try:
-            await self._routers.forget(clip, namespace)
+            await self._routers.forget(clip_digest, namespace)
         except TimbreError as error:
             logger.warning("a deleted voice's record is still cached; trying again: %s", error)
-            self._unforgotten.add((namespace, clip))
+            self._unforgotten.add((namespace, clip_digest))
         else:
-            self._unforgotten.discard((namespace, clip))
+            self._unforgotten.discard((namespace, clip_digest))
 
     def _refuse_fixed(self, asked: str, what: str) -> None:
         if is_voice_id(asked.strip().partition(PINNED)[0]) and PINNED in asked:

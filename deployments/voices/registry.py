@@ -1,6 +1,6 @@
-"""The voices that requests may name: those of the package, other names for them, and uploaded ones.
+"""The voices that requests may name: the listed ones, their aliases, and uploaded ones.
 
-A name means a built-in voice before it means anything else.
+A name means a listed voice before it means anything else.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ class Clip(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Upload:
-    """A Clip that is at hand."""
+    """A Clip whose bytes are at hand, and the digest that its alias is found by."""
 
     data: bytes
     digest: str
 
     @classmethod
     async def of(cls, data: bytes) -> Upload:
-        """Hashes the bytes, large ones on a thread."""
+        """Hash the bytes, large ones in a thread."""
         if len(data) <= HASH_INLINE_BYTES:
             return cls(data, raw_key(data))
         return cls(data, await asyncio.to_thread(raw_key, data))
@@ -70,13 +70,12 @@ class StoredClip:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RegisteredVoice:
-    """A voice that requests name.
+    """A voice that requests can name."""
 
-    clip: hashed once. transcript: what is said in it, None where the upload did not tell.
-    """
-
-    clip: Clip
+    upload: Clip
+    """Its clip, hashed once."""
     transcript: str | None
+    """The words spoken in the clip; None where the upload did not tell."""
     language: str | None
 
 
@@ -109,7 +108,7 @@ class VoiceRegistry:
         return meant if meant in self._voices else None
 
     def find(self, name: str | None) -> RegisteredVoice:
-        """The built-in voice of a name or of another name for it; the default one for None.
+        """The listed voice of a name or alias; the default voice for None.
 
         Raises UnknownVoiceError, which lists the names.
         """

@@ -1,7 +1,4 @@
-"""From a reference to a voice prompt, through the cache: the one path, for a name and for a clip.
-
-Knows no tier and no model.
-"""
+"""From a reference (a name or an uploaded clip) to a voice prompt, through the cache."""
 
 from __future__ import annotations
 
@@ -39,13 +36,13 @@ from pipeline.synthesis import ResolvedVoice
 
 logger = logging.getLogger(__name__)
 
-ENCODER_POLL_S = 10.0  # how long a replaced tokenizer may go unnoticed by cached voices
-ENCODER_CHANGES = 3  # resolving restarts this often when encoders are replaced meanwhile
+ENCODER_POLL_S = 10.0  # a replaced tokenizer is noticed within this time
+ENCODER_CHANGES = 3  # most restarts of one resolution because the encoder was replaced
 SET_ASIDE = "does not answer; served without it (see the log, or: timbre cache doctor)"
 
 
 class EncoderChangedError(Exception):
-    """A tokenizer with another fingerprint came while a clip was being resolved."""
+    """The tokenizer's fingerprint changed while a clip was being resolved."""
 
 
 class VoiceLibrary:
@@ -80,10 +77,10 @@ class VoiceLibrary:
         await self._cache.start()
 
     async def follow_encoder(self) -> None:
-        """Notice a replaced tokenizer until cancelled: hits alone would never ask for it.
+        """Poll the tokenizer's fingerprint until cancelled: cache hits alone notice no change.
 
-        While none answers, cached voices are served as before; the log tells when that begins and
-        ends.
+        While no tokenizer answers, cached voices are served as before; the log tells when that
+        begins and ends.
         """
         is_silent = False
         while True:
@@ -100,7 +97,7 @@ class VoiceLibrary:
                 is_silent = False
 
     async def close(self) -> None:
-        """Write what is queued for the tiers below."""
+        """Write queued entries to the tiers below."""
         await self._cache.close()
         if self.shelf is not None:
             self.shelf.close()
@@ -110,7 +107,7 @@ class VoiceLibrary:
         namespace = reference.namespace or self.namespace
         if reference.upload is None:
             named = await self.registry.named(namespace, reference.name)
-            clip, transcript = named.clip, named.transcript
+            clip, transcript = named.upload, named.transcript
         else:
             clip, transcript = await Upload.of(reference.upload), None
         alias, result = await self._find(namespace, clip, is_durable=False)
@@ -122,7 +119,7 @@ class VoiceLibrary:
     ) -> dict[str, Any]:
         """Resolve ahead of use.
 
-        With `is_durable`, answer only when a restart would find the record.
+        With `is_durable`, return only after a durable tier holds the record.
         """
         clip = await Upload.of(upload)
         alias, result = await self._find(namespace or self.namespace, clip, is_durable=is_durable)
@@ -138,10 +135,10 @@ class VoiceLibrary:
     async def forget(self, clip_digest: str, namespace: str | None = None) -> None:
         """Remove a clip's records of every encoder, and its aliases, from every tier.
 
-        Raises StageUnavailableError when a tier may have kept something, and names no tier.
+        Raises StageUnavailableError when a tier may have kept something; the message names no tier.
         """
         try:
-            await self._cache.forget(ClipKey(namespace or self.namespace, clip))
+            await self._cache.forget(ClipKey(namespace or self.namespace, clip_digest))
         except StoreError as error:
             raise StageUnavailableError(
                 "the clip could not be removed from the cache", detail=str(error)
@@ -172,13 +169,13 @@ class VoiceLibrary:
         return self._cache.stats()
 
     def unhealthy_cache_tiers(self) -> dict[str, str]:
-        """Tiers set aside at the moment, and why; requests are served without them."""
+        """Unhealthy tiers by name, each with its reason; requests are served without them."""
         return self._cache.unhealthy_tiers()
 
     async def cache_report(self) -> dict[str, Any]:
-        """Counters of this process and of the cluster's index, and what is set aside.
+        """Counters of this process and of the cluster's index, and the unhealthy tiers.
 
-        Anybody may read it: why a tier is set aside names addresses and is in the log.
+        Public: the reasons, which name addresses, are in the log only.
         """
         return {
             **self._cache.stats().as_dict(),

@@ -116,7 +116,7 @@ class UploadedVoices:
         """Digests of the decoded clips of every version of the live voices."""
         standings = await self._states.all(namespace)
         live = {voice for voice, standing in standings.items() if standing.is_live}
-        return {version.clip for version in await self._versions.of_all(namespace, live)}
+        return {version.clip_digest for version in await self._versions.of_all(namespace, live)}
 
     async def versions(self, voice: StoredVoice) -> Sequence[VoiceVersion]:
         """Every version, from the first."""

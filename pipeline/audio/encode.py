@@ -1,4 +1,4 @@
-"""Turns speech into the bytes of an audio format, chunk by chunk or as a file. Knows no HTTP.
+"""Turns speech into the bytes of an audio format, chunk by chunk or as a file.
 
 Bytes depend on the samples alone: input is cut into the codec's own frames, and nothing random or
 timed is written.

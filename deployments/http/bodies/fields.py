@@ -1,7 +1,7 @@
-"""How fields of a body are read, generously, and what is said of a mistake. Names no field.
+"""Lenient reading of body fields, and the messages about mistakes in them.
 
-Everywhere null is as left out, and so is an empty string where a field may be left out; white space
-around a name and its case do not count; -1 is what other servers write for "off" or "any".
+Null means left out, and so does an empty string in an optional field. White space around a name and
+its case are ignored. -1 stands for "off" or "any", as in other servers.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from pipeline.errors import MAX_FOUND, InputError
 
 VOICE_SHAPES = 'a name is expected, or an object with one: {"id": name}'
 VOICE_KEYS = ("id", "name", "voice_id", "voice")
-HUGE = 10**30  # an integer beyond what any field takes is not repeated
+HUGE = 10**30  # larger integers are not quoted in messages
 
 Body = TypeVar("Body", bound=BaseModel)
 
 
 class Lenient(BaseModel):
-    """null is as left out; so is an empty string, except in the fields `keeps_empty`."""
+    """Null means left out; so does an empty string, except in the fields `keeps_empty`."""
 
     model_config = ConfigDict(allow_inf_nan=False)
     keeps_empty: ClassVar[frozenset[str]] = frozenset()
@@ -40,7 +40,7 @@ class Lenient(BaseModel):
 
 
 def validated(model: type[Body], tree: Any, allowed: Sequence[str]) -> Body:
-    """`tree` as a body. allowed: what its part that refuses unknown fields has.
+    """`tree` as a body. allowed: the fields of the part that refuses unknown ones.
 
     Raises InputError about the first mistake.
     """
@@ -116,10 +116,10 @@ def _only(value: Any) -> Any:
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
-NAME = BeforeValidator(_name)  # white space around it and its case do not count
+NAME = BeforeValidator(_name)  # white space around it and its case are ignored
 VOICE = BeforeValidator(_voice)  # a name in any of the shapes that clients send
 OBJECT = BeforeValidator(_from_text)  # may come as JSON text, as in a form's field
-ITEMS = BeforeValidator(_items)  # a list of objects, or the only one
+ITEMS = BeforeValidator(_items)  # a list of objects, or a single one
 ONLY = BeforeValidator(_only)  # a text, or a list of one
 ANY_SEED = BeforeValidator(lambda value: None if value in (-1, "-1") else value)
 OFF = BeforeValidator(lambda value: 0 if value in (-1, "-1") else value)
