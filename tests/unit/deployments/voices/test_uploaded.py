@@ -60,7 +60,7 @@ def version_of(clip: bytes, transcript: str = "Hello.") -> VoiceVersion:
         raw=raw_key(clip),
         size_bytes=len(clip),
         mime_type="audio/wav",
-        clip="ab" * 32,
+        clip_digest="ab" * 32,
         transcript=transcript,
     )
 
@@ -81,7 +81,7 @@ async def test_a_voice_is_found_by_id_and_name_on_any_replica(replicas: Replicas
     for asked in (made.id, "Zoe", " zoe ", "ZOE", f"{made.id}@1"):
         found = await other.find(MINE, asked)
         assert found == made, asked
-        assert await other.clip_digest(made) == b"clip"
+        assert await other.clip(made) == b"clip"
     assert [voice.id for voice in await replicas.another().list(MINE)] == [made.id]
 
 
@@ -183,7 +183,7 @@ async def test_versions_are_kept_and_each_can_be_asked_for(replicas: Replicas):
     assert (latest.version.number, await one.clip(latest)) == (3, b"second")
     pinned = await other.find(MINE, f"{made.id}@1")
     assert pinned is not None
-    assert await other.clip_digest(pinned) == b"first"
+    assert await other.clip(pinned) == b"first"
     assert [version.transcript for version in await one.versions(latest)] == [
         "Hello.",
         "Bye.",
