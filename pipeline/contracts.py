@@ -47,7 +47,10 @@ class VoiceReference:
     upload: bytes | None = None
     """Bytes of a reference clip."""
     name: str | None = None
-    """Name of a listed voice, None for the default; ignored with an upload."""
+    """Name of a listed voice, name or id of an uploaded one, None for the default; ignored with an
+    upload."""
+    namespace: str | None = None
+    """The tenant whose voices are meant, chosen by the server; None for the one without a key."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

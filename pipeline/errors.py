@@ -10,6 +10,8 @@ TimbreError
 │   ├── TooLargeError       body or upload over the limit
 │   ├── TextError           empty, too long, or without anything speakable
 │   ├── UnknownVoiceError
+│   ├── UnknownConsentError
+│   ├── NameTakenError      another voice has the name
 │   ├── UnknownModelError   asked for by its address
 │   ├── UnknownRequestError  not among the last that ended
 │   └── UnsupportedError    a value outside the allowed list (format, edit, field)
@@ -111,6 +113,18 @@ class UnknownVoiceError(InputError):
     """No voice has this name."""
 
     code = "unknown_voice"
+
+
+class UnknownConsentError(InputError):
+    """No consent has this id."""
+
+    code = "unknown_consent"
+
+
+class NameTakenError(InputError):
+    """Another voice has this name."""
+
+    code = "name_taken"
 
 
 class UnknownModelError(InputError):

@@ -9,8 +9,13 @@ from typing import Protocol
 
 from pipeline.contracts import SpeechChunk, SpeechRequest, Stream, VoicePrompt, VoiceReference
 from pipeline.edit_values import SAME_WORDS
+from pipeline.errors import InputError
 from pipeline.timing import Timings
 
+NO_TRANSCRIPT = (
+    "this voice was uploaded without its transcript: say what is spoken in its clip, in ref_text "
+    "or step_audio.prompt_text, or once and for all with POST /v1/audio/voices/{id} and ref_text"
+)
 SPEAKER_DIGITS = 16  # hex digits of the clip's digest in a speaker name
 
 
@@ -30,9 +35,14 @@ class ResolvedVoice:
     """The words of a listed voice's clip; None when the caller sent the clip."""
 
     def completed(self, request: SpeechRequest) -> SpeechRequest:
-        """The request, completed with the speaker name and a listed clip's transcript."""
+        """The request, completed with the speaker name and the words of a named voice's clip.
+
+        Raises InputError where nobody knows these.
+        """
         named = replace(request, speaker_name=speaker_name(self.clip_digest))
         if self.transcript is None:
+            if not request.transcript:
+                raise InputError(NO_TRANSCRIPT, param="prompt_text")
             return named
         text = self.transcript if request.mode in SAME_WORDS else request.text
         return replace(named, transcript=self.transcript, text=text)

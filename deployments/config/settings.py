@@ -220,6 +220,15 @@ class VoiceSettings(Strict):
     predecessor's presets, work unchanged."""
     conditioning: Conditioning = Conditioning.SPEECH
     """Preprocessing of every reference clip before the encoder; see pipeline.audio.condition."""
+    consent: Literal["required", "optional"] = "required"
+    """Whether an uploaded voice must name a consent; with optional, uploads without one are
+    logged."""
+    max_uploaded: Positive = 1_000
+    """Uploaded voices that are kept."""
+    max_upload_bytes: Positive = 10 * 2**20
+    """Largest clip of an upload, or recording of a consent."""
+    keep_deleted_s: Annotated[float, Field(ge=0)] = 7 * 86_400.0
+    """How long a deleted voice can be restored; then its clips and words are purged."""
 
 
 class ClusterSettings(Strict):

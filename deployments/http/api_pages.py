@@ -5,6 +5,7 @@ Bodies are read from their bytes, so their fields are described here, from the s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -55,11 +56,12 @@ _FORM = {
 }
 
 
-def _refusal(description: str) -> dict[str, Any]:
+def refusal(description: str) -> dict[str, Any]:
+    """The documented reply of an error."""
     return {"description": description, "content": {"application/json": {"schema": _ERROR_SHAPE}}}
 
 
-ERROR_DOC: dict[int | str, dict[str, Any]] = {"default": _refusal("What went wrong")}
+ERROR_DOC: dict[int | str, dict[str, Any]] = {"default": refusal("What went wrong")}
 _AUDIO = {
     "audio/mpeg": {}, "audio/wav": {}, "audio/ogg": {}, "audio/flac": {}, "audio/aac": {},
     "audio/pcm": {}, "audio/pcmu": {}, "audio/pcma": {},
@@ -72,12 +74,12 @@ def _spoken(contents: dict[str, Any], replies: dict[str, Any]) -> dict[str, Any]
         "response_class": Response,
         "responses": {
             200: {"description": "Audio, sent in chunks as it is made", "content": replies},
-            400: _refusal("A mistake in the body or one of its fields"),
-            404: _refusal("No voice has this name"),
-            413: _refusal("The body is too large"),
-            415: _refusal("The clip cannot be decoded"),
-            422: _refusal("The clip or the text cannot be used"),
-            503: _refusal("The service is full; retry later"),
+            400: refusal("A mistake in the body or one of its fields"),
+            404: refusal("No voice has this name"),
+            413: refusal("The body is too large"),
+            415: refusal("The clip cannot be decoded"),
+            422: refusal("The clip or the text cannot be used"),
+            503: refusal("The service is full; retry later"),
         },
         "openapi_extra": {"requestBody": {"required": True, "content": contents}},
     }
@@ -113,8 +115,8 @@ _ELEVENLABS_EXAMPLE = {"text": _EXAMPLE["input"], "model_id": "eleven_multilingu
 ELEVENLABS_DOC = _spoken({"application/json": _body(ElevenLabsBody, _ELEVENLABS_EXAMPLE)}, _AUDIO)
 OUTCOME_DOC: dict[str, Any] = {
     "responses": {
-        404: _refusal("No request of this id is remembered"),
-        503: _refusal("The list of requests does not answer; retry later"),
+        404: refusal("No request of this id is remembered"),
+        503: refusal("The list of requests does not answer; retry later"),
         **example(
             {
                 "object": "audio.speech",
@@ -134,19 +136,21 @@ OUTCOME_DOC: dict[str, Any] = {
 }
 
 
-def describe_bodies(app: FastAPI) -> None:
-    """Let the API's description have the schemas that its request bodies refer to."""
-    app.openapi = partial(_described, app)
+def describe_bodies(app: FastAPI, others: Sequence[type[BaseModel]] = ()) -> None:
+    """Let the API's description have the schemas that its request bodies refer to.
+
+    others: beside the bodies that speak.
+    """
+    app.openapi = partial(_described, app, (SpeechBody, FishBody, ElevenLabsBody, *others))
 
 
-def _described(app: FastAPI) -> dict[str, Any]:
+def _described(app: FastAPI, models: Sequence[type[BaseModel]]) -> dict[str, Any]:
     if app.openapi_schema is None:
         page = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes
         )
-        read = (SpeechBody, FishBody, ElevenLabsBody)
         _, bodies = models_json_schema(
-            [(model, "validation") for model in read], ref_template=SCHEMAS
+            [(model, "validation") for model in models], ref_template=SCHEMAS
         )
         page.setdefault("components", {}).setdefault("schemas", {}).update(bodies["$defs"])
         app.openapi_schema = page

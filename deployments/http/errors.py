@@ -24,6 +24,7 @@ from pipeline.errors import (
     TimbreError,
     TooLargeError,
     UndecodableAudioError,
+    UnknownConsentError,
     UnknownModelError,
     UnknownRequestError,
     UnknownVoiceError,
@@ -38,6 +39,7 @@ SERVER_FAULT = 500
 STATUS_OF: dict[type[TimbreError], int] = {
     TooLargeError: 413,
     UnknownVoiceError: 404,
+    UnknownConsentError: 404,
     UnknownModelError: 404,
     UnknownRequestError: 404,
     UndecodableAudioError: 415,

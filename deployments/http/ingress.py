@@ -30,14 +30,18 @@ from deployments.http.errors import answer_error, error_body
 from deployments.http.head import HeadAsGet
 from deployments.http.routes.cache import add_cache_routes
 from deployments.http.routes.speech import Routes
+from deployments.http.routes.uploaded_voices import VoiceRoutes
+from deployments.http.routes.voice_consents import ConsentRoutes
+from deployments.http.voice_pages import BODIES as VOICE_BODIES
 from deployments.stages.clients import RemoteTokenizer, RemoteVocoder
 from deployments.stages.health import Readiness
-from deployments.stages.removal import Removal
+from deployments.stages.removal import Removal, RoutersToldOfVoices
 from deployments.telemetry.cache import CacheMetrics
 from deployments.telemetry.logs import adopt_serve_logging
 from deployments.telemetry.outcomes import ClusterOutcomes
 from deployments.telemetry.requests import RequestMetrics
 from deployments.telemetry.transfers import Transfers
+from deployments.voices.enrolment import Enrolment
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.errors import TimbreError
 
@@ -75,11 +79,17 @@ class Router:
             stages.vocoder: vocoder,
         }
         self._removal = Removal(handles)
+        routers = RoutersToldOfVoices(self._removal)
+        self._enrolment = Enrolment(settings, self._voices, routers)
         self._readiness = Readiness(handles, self._voices.cache_report)
 
-    async def forget(self, clip_digest: str) -> None:
+    async def forget(self, clip_digest: str, namespace: str | None = None) -> None:
         """Called on every router by the one that was asked to remove a clip."""
-        await self._voices.forget(clip_digest)
+        await self._voices.forget(clip_digest, namespace)
+
+    async def voice_changed(self, namespace: str, voice: str) -> None:
+        """Called on every router by the one that changed an uploaded voice."""
+        self._voices.voice_changed(namespace, voice)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve in the replica."""
@@ -93,6 +103,8 @@ class Router:
         )
         app = make_app(self._settings, routes, self._lifespan)
         add_cache_routes(app, self._voices, routes.budget, self._removal.everywhere)
+        VoiceRoutes(self._settings, self._voices, self._enrolment, routes.budget).add_to(app)
+        ConsentRoutes(self._settings, self._voices, self._enrolment, routes.budget).add_to(app)
         return app
 
     @asynccontextmanager
@@ -103,11 +115,14 @@ class Router:
         metrics = CacheMetrics()
         sampling = watched("cache metrics", partial(metrics.sample, self._voices.cache_stats))
         following = watched("following the tokenizer", self._voices.follow_encoder)
+        sweeping = watched("purging deleted voices", self._enrolment.sweep)
+        forgetting = watched("forgetting deleted voices", self._enrolment.forget_again)
         try:
             yield
         finally:
-            sampling.cancel()
-            following.cancel()
+            for loop in (sampling, following, sweeping, forgetting):
+                loop.cancel()
+            await self._enrolment.close()
             await self._voices.close()
 
 
@@ -140,7 +155,7 @@ def make_app(settings: Settings, routes: Routes, lifespan: Lifespan[FastAPI] | N
             expose_headers=EXPOSED_HEADERS,
         )
     patch_fastapi(app)  # Swagger UI from the package: the docs work without internet
-    describe_bodies(app)
+    describe_bodies(app, VOICE_BODIES)
     add_error_handlers(app)
     routes.add_to(app)
     return app

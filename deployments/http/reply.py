@@ -23,7 +23,7 @@ from typing import Any
 from fastapi.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from deployments.http.dialects.parsed import ParsedRequest
+from deployments.http.dialects.parsed_request import ParsedRequest
 from deployments.http.errors import PublicError, about_clip
 from deployments.http.reply_codec import ReplyCodec
 from deployments.telemetry.outcomes import Outcome, usage_report

@@ -92,16 +92,20 @@ def trim_ends(samples: Float32Array, sample_rate_hz: int, levels: Levels) -> Flo
 
     levels: of `samples`.
     """
+    start_s, stop_s = speech_span_s(len(samples) / sample_rate_hz, levels)
+    return samples[round(start_s * sample_rate_hz) : round(stop_s * sample_rate_hz)]
+
+
+def speech_span_s(whole_s: float, levels: Levels) -> tuple[float, float]:
+    """Where `trim_ends` cuts a clip of `whole_s` seconds."""
     sounding = _sounding_frames(levels)
     if not len(sounding):
-        return samples
-    first_s, last_s = sounding[0] * FRAME_S, (sounding[-1] + 1) * FRAME_S
-    whole_s = len(samples) / sample_rate_hz
+        return 0.0, whole_s
+    first_s, last_s = float(sounding[0]) * FRAME_S, float(sounding[-1] + 1) * FRAME_S
     start_s = first_s - _KEPT_SILENCE_S if first_s > _LONG_SILENCE_S else 0.0
     stop_s = last_s + _KEPT_SILENCE_S if whole_s - last_s > _LONG_SILENCE_S else whole_s
     stop_s = min(max(stop_s, start_s + _LEAST_KEPT_S), whole_s)
-    start_s = max(0.0, min(start_s, stop_s - _LEAST_KEPT_S))
-    return samples[round(start_s * sample_rate_hz) : round(stop_s * sample_rate_hz)]
+    return max(0.0, min(start_s, stop_s - _LEAST_KEPT_S)), stop_s
 
 
 def bring_to_loudness(samples: Float32Array, loudness_lufs: float) -> Float32Array:

@@ -36,17 +36,18 @@ def find_faults(
     """
     found = {
         QUIET: levels.loudness_lufs() < _QUIET_LUFS,
-        CLIPPED: _is_clipped(samples),
+        CLIPPED: clipped_share(samples) > _CLIPPED_SHARE,
         NARROW_BAND: _is_narrow(spoken, sample_rate_hz),
         NOISY: _is_noisy(spoken),
     }
     return tuple(word for word, is_so in found.items() if is_so)
 
 
-def _is_clipped(samples: Float32Array) -> bool:
+def clipped_share(samples: Float32Array) -> float:
+    """Of samples float32 (n,), those at the top: full scale, or nearly the peak."""
     size = np.abs(samples)
     top = min(_FULL_SCALE, _TOP_SHARE * float(size.max()))
-    return bool(np.count_nonzero(size >= top) > _CLIPPED_SHARE * len(size))
+    return float(np.count_nonzero(size >= top) / len(size))
 
 
 def _is_narrow(levels: Levels, sample_rate_hz: int) -> bool:

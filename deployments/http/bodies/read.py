@@ -27,7 +27,7 @@ from deployments.http.bodies.forms import (
     read_urlencoded,
 )
 from deployments.http.bodies.json_text import read_json
-from deployments.http.dialects.order import Clip
+from deployments.http.dialects.parsed_request import Clip
 from deployments.http.dialects.predecessor import StepAudio
 from deployments.http.dialects.speech import SpeechBody
 from pipeline.errors import MAX_FOUND, InputError

@@ -16,7 +16,7 @@ from deployments.config.settings import Limits
 from deployments.http.bodies.fields import OBJECT, Lenient, Seed, Speed, refused, validated
 from deployments.http.bodies.json_text import read_json
 from deployments.http.bodies.read import RawBody, is_json
-from deployments.http.dialects.parsed import Draw, ParsedRequest, Sound, Wish, order_of
+from deployments.http.dialects.parsed_request import Draw, ParsedRequest, Sound, Wish, order_of
 from pipeline.errors import MAX_FOUND, InputError, UnsupportedError
 
 OWN_MODELS = "eleven_"  # names of theirs begin so; all mean the model that is deployed

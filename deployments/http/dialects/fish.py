@@ -37,7 +37,14 @@ from deployments.http.bodies.read import (
     is_json,
     read_parts,
 )
-from deployments.http.dialects.parsed import Clip, Draw, ParsedRequest, Sound, Wish, order_of
+from deployments.http.dialects.parsed_request import (
+    Clip,
+    Draw,
+    ParsedRequest,
+    Sound,
+    Wish,
+    order_of,
+)
 from pipeline.errors import InputError
 
 MSGPACK_KINDS = frozenset(

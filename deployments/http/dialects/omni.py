@@ -24,7 +24,7 @@ from deployments.http.bodies.fields import (
     TopP,
     refused,
 )
-from deployments.http.dialects.parsed import Draw, Wish
+from deployments.http.dialects.parsed_request import Draw, Wish
 from pipeline.errors import InputError, UnsupportedError
 
 

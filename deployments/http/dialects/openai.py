@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, ConfigDict, Field
 
 from deployments.http.bodies.fields import NAME, VOICE, Lenient, Speed
-from deployments.http.dialects.parsed import Sound, Wish
+from deployments.http.dialects.parsed_request import Sound, Wish
 
 AudioFormat = Literal["mp3", "opus", "aac", "flac", "wav", "pcm", "pcmu", "pcma"]
 

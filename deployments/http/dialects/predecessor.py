@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 
 from deployments.http.bodies.fields import NAME, OBJECT, Lenient
-from deployments.http.dialects.parsed import Wish
+from deployments.http.dialects.parsed_request import Wish
 from pipeline.contracts import BASE_VARIANT, Mode
 from pipeline.errors import UnsupportedError
 

@@ -13,7 +13,7 @@ from pydantic import ConfigDict
 from deployments.config.settings import Limits
 from deployments.http.dialects.omni import OmniFields, read_omni
 from deployments.http.dialects.openai import OpenAIFields, read_openai
-from deployments.http.dialects.parsed import Clip, ParsedRequest, Wish, order_of
+from deployments.http.dialects.parsed_request import Clip, ParsedRequest, Wish, order_of
 from deployments.http.dialects.predecessor import PredecessorFields, read_predecessor
 
 

@@ -20,13 +20,14 @@ from deployments.http.bodies.budget import BodyBudget, Hold
 from deployments.http.bodies.read import RawBody, read_off_loop, read_speech, receive_body
 from deployments.http.dialects.elevenlabs import Asked, read_elevenlabs
 from deployments.http.dialects.fish import read_fish
-from deployments.http.dialects.parsed import ParsedRequest
+from deployments.http.dialects.parsed_request import ParsedRequest
 from deployments.http.dialects.speech import parse_request, read_wish
 from deployments.http.model_names import ModelNames
 from deployments.http.reply import SpeechReply
 from deployments.http.routes.health import Report, add_health_routes
 from deployments.http.routes.models import add_model_routes
 from deployments.http.routes.voices import add_voice_routes
+from deployments.http.tenant import namespace_of
 from deployments.telemetry.outcomes import Outcomes
 from deployments.telemetry.requests import RequestMetrics
 from deployments.voices.resolver import VoiceLibrary
@@ -68,7 +69,7 @@ class Routes:
         app.post("/v1/text-to-speech/{voice_id}/stream", **ELEVENLABS_DOC)(self._elevenlabs_stream)
         app.get("/v1/tags")(self._tags)
         add_model_routes(app, self._names)
-        add_voice_routes(app, self._voices.registry)
+        add_voice_routes(app, self._voices)
         add_health_routes(app, self._readiness)
 
     async def _speech(self, request: Request) -> Response:
@@ -108,7 +109,7 @@ class Routes:
         with self.budget.hold() as hold:
             reply = SpeechReply(
                 await read_off_loop(read, await receive_body(request, hold)),
-                HeldVoices(self._voices, hold),
+                HeldVoices(self._voices, hold, namespace_of(request, self._voices.namespace)),
                 self._synthesizer,
                 self._metrics,
                 request.state.request_id,
@@ -163,13 +164,14 @@ class Routes:
 class HeldVoices:
     """Voices for one request, whose share of the budget ends as soon as its voice is at hand."""
 
-    def __init__(self, voices: VoiceResolver, hold: Hold) -> None:
+    def __init__(self, voices: VoiceResolver, hold: Hold, namespace: str) -> None:
         self._voices = voices
         self._hold = hold
+        self._namespace = namespace
 
     async def resolve(self, reference: VoiceReference) -> ResolvedVoice:
         """See pipeline.synthesis.VoiceResolver."""
         try:
-            return await self._voices.resolve(reference)
+            return await self._voices.resolve(replace(reference, namespace=self._namespace))
         finally:
             self._hold.release()

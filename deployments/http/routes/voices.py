@@ -1,49 +1,59 @@
-"""The lists of voices, in the shapes that clients of the peers read. Knows no cache."""
+"""The lists of voices, in the shapes that clients of the peers read."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 
 from deployments.http.api_pages import example
 from deployments.http.dialects.elevenlabs import listed_voice
-from deployments.voices.registry import VoiceRegistry
-from pipeline.errors import UnknownVoiceError
+from deployments.http.tenant import namespace_of
+from deployments.voices.resolver import VoiceLibrary
+from pipeline.errors import MAX_FOUND, UnknownVoiceError
 
 
-def add_voice_routes(app: FastAPI, registry: VoiceRegistry) -> None:
-    """The lists, and one voice of them."""
+def add_voice_routes(app: FastAPI, library: VoiceLibrary) -> None:
+    """The lists, and one voice of them; `/v1/audio/voices` is of the uploaded voices' routes."""
+    registry = library.registry
 
-    def described() -> list[dict[str, Any]]:
-        """Every voice with the keys of every dialect."""
-        return [{**listed_voice(voice), **voice} for voice in registry.describe()]
+    async def described(request: Request) -> list[dict[str, Any]]:
+        """Every voice of the caller, with the keys of every dialect."""
+        namespace = namespace_of(request, library.namespace)
+        uploaded = await registry.uploaded.list(namespace) if registry.uploaded else []
+        return [{**listed_voice(voice), **voice} for voice in registry.describe(uploaded)]
 
     @app.get("/v1/voices", responses=example(_VOICES))
-    @app.get("/v1/audio/voices", responses=example(_VOICES))
-    async def list_voices(*, legacy: bool = False) -> dict[str, Any]:
-        """Listed voices. legacy: `voices` holds names alone, as Kokoro and vLLM-Omni once had."""
-        voices = described()
-        names = [voice["name"] for voice in voices]
-        shown: list[Any] = list(names) if legacy else voices
-        return {"voices": shown, "uploaded_voices": [], "data": voices, "object": "list"}
+    async def list_voices(request: Request, *, legacy: bool = False) -> dict[str, Any]:
+        """Built-in and uploaded voices. legacy: `voices` holds names alone, as Kokoro once had."""
+        voices = await described(request)
+        shown: list[Any] = [voice["name"] for voice in voices] if legacy else voices
+        return {"voices": shown, "data": voices, "object": "list"}
 
     @app.get("/v2/voices", responses=example(_PAGE))
-    async def search_voices(search: str = "") -> dict[str, Any]:
+    async def search_voices(request: Request, search: str = "") -> dict[str, Any]:
         """ElevenLabs' search: every voice whose name holds `search`, on one page."""
         asked = search.strip().lower()
-        found = [voice for voice in described() if asked in voice["name"].lower()]
+        found = [one for one in await described(request) if asked in one["name"].lower()]
         page = {"has_more": False, "total_count": len(found), "next_page_token": None}
         return {"voices": found, **page}
 
     @app.get("/v1/voices/{voice_id}", responses=example(_VOICE))
-    async def voice(voice_id: str) -> dict[str, Any]:
-        """One voice, by its name or another name for it."""
-        try:
-            found = registry.find(voice_id)
-        except UnknownVoiceError as error:
-            raise UnknownVoiceError(error.message, param="voice_id") from error
-        return next(listed for listed in described() if registry.find(listed["id"]) is found)
+    async def voice(request: Request, voice_id: str) -> dict[str, Any]:
+        """One voice, by its name, an alias or its id."""
+        known = registry.built_in_name(voice_id)
+        if known is None and registry.uploaded is not None:
+            namespace = namespace_of(request, library.namespace)
+            stored = await registry.uploaded.find(namespace, voice_id)
+            known = stored.id if stored is not None else None
+        listed = await described(request)
+        for one in listed:
+            if one["id"] == known:
+                return one
+        names = ", ".join(one["name"] for one in listed)
+        raise UnknownVoiceError(
+            f"no voice is named {voice_id[:MAX_FOUND]!r}; there are {names}", param="voice_id"
+        )
 
 
 _VOICE = {
@@ -54,5 +64,5 @@ _VOICE = {
     "object": "voice",
     "category": "premade",
 }
-_VOICES = {"voices": [_VOICE], "uploaded_voices": [], "data": [_VOICE], "object": "list"}
+_VOICES = {"voices": [_VOICE], "data": [_VOICE], "object": "list"}
 _PAGE = {"voices": [_VOICE], "has_more": False, "total_count": 1, "next_page_token": None}

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from deployments.http.dialects.parsed import ParsedRequest
 
 from deployments.config.settings import Limits
+from deployments.http.dialects.parsed_request import ParsedRequest
 from deployments.http.reply import SpeechReply
 from deployments.stages.clients import RemoteLM, RemoteVocoder
 from pipeline.chain import SpeechChain

@@ -36,6 +36,8 @@ STATUSES = {
     "TooLargeError": 413,
     "TextError": 422,
     "UnknownVoiceError": 404,
+    "UnknownConsentError": 404,
+    "NameTakenError": 400,
     "UnknownModelError": 404,
     "UnknownRequestError": 404,
     "UnsupportedError": 400,

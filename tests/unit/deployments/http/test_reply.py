@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from deployments.http.dialects.parsed import ParsedRequest
 from fastapi import FastAPI, Request, Response
 
+from deployments.http.dialects.parsed_request import ParsedRequest
 from deployments.http.edge import Edge
 from deployments.http.ingress import add_error_handlers
 from deployments.http.reply import SpeechReply
