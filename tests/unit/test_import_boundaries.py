@@ -126,6 +126,21 @@ def test_there_is_no_circle():
     list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
 
 
+@pytest.mark.parametrize("package", sorted({name.rpartition(".")[0] for name in ALL} - {""}))
+def test_the_rooms_of_a_folder_make_no_circle(package: str):
+    """Its modules and folders, each folder taken as one."""
+
+    def room(name: str) -> str:
+        return name.removeprefix(f"{package}.").partition(".")[0]
+
+    inner = {name: path for name, path in ALL.items() if is_in(name, package) and name != package}
+    graph: dict[str, set[str]] = {}
+    for name, path in inner.items():
+        reached = {room(module) for module in imported(path) if module in inner}
+        graph.setdefault(room(name), set()).update(reached - {room(name)})
+    list(TopologicalSorter(graph).static_order())
+
+
 def test_a_module_has_one_noun_and_says_which():
     sizes = {name: len(path.read_text("utf-8").splitlines()) for name, path in ALL.items()}
     assert not {name: size for name, size in sizes.items() if size > MAX_LINES}

@@ -32,13 +32,13 @@ from deployments.http.bodies.forms import URLENCODED, Part, is_multipart
 from deployments.http.bodies.json_text import read_json
 from deployments.http.bodies.read import (
     PAYLOAD,
+    Clip,
     RawBody,
     clip_among,
     is_json,
     read_parts,
 )
 from deployments.http.dialects.parsed_request import (
-    Clip,
     Draw,
     ParsedRequest,
     Sound,

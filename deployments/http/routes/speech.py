@@ -17,11 +17,11 @@ from fastapi.responses import Response
 from deployments.config.settings import Settings
 from deployments.http.api_pages import ELEVENLABS_DOC, FISH_DOC, OUTCOME_DOC, SPEECH_DOC
 from deployments.http.bodies.budget import BodyBudget, Hold
-from deployments.http.bodies.read import RawBody, read_off_loop, read_speech, receive_body
+from deployments.http.bodies.read import RawBody, read_off_loop, receive_body
 from deployments.http.dialects.elevenlabs import Asked, read_elevenlabs
 from deployments.http.dialects.fish import read_fish
 from deployments.http.dialects.parsed_request import ParsedRequest
-from deployments.http.dialects.speech import parse_request, read_wish
+from deployments.http.dialects.speech import parse_request, read_speech, read_wish
 from deployments.http.model_names import ModelNames
 from deployments.http.reply import SpeechReply
 from deployments.http.routes.health import Report, add_health_routes
