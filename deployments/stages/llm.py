@@ -133,8 +133,8 @@ class LLMReplica:
         return True
 
     async def forget(self, clip_digest: str) -> None:
-        """Called on every replica when a clip is removed. clip: its digest."""
-        self._engine.forget(speaker_name(clip))
+        """Called on every replica when a clip is removed."""
+        self._engine.forget(speaker_name(clip_digest))
 
     async def status(self) -> dict[str, Any]:
         """Gauges of this replica, its cap on the GPU, and what parts of its start took."""

@@ -17,13 +17,13 @@ from deployments.config.stages import Kind
 from deployments.stages.admission import StreamAdmission, StreamPermit
 from deployments.stages.clients import RemoteLM
 from deployments.stages.limits import GIB, apply_device_limits, cap_bytes
+from deployments.stages.vocoder_states import StateLibrary, VoiceShelf
 from deployments.stages.warm_up import decode_once, warm_up
 from deployments.telemetry.gauges import StageGauge
 from deployments.telemetry.load import StageLoad
 from deployments.telemetry.logs import adopt_serve_logging
 from deployments.telemetry.metrics import VOCODER_BYTES, VOCODER_STREAMS
 from deployments.telemetry.transfers import Hop, Stamped, Transfers, stamped
-from deployments.voices.states import StateLibrary, VoiceShelf
 from pipeline.chain import SpeechChain
 from pipeline.contracts import (
     GROUP_S,
@@ -102,7 +102,7 @@ class VocoderReplica:
             async with self._load.admitted(permit, self._queue_timeout_s):
                 adapted = adapt_first_chunk(request, self._stage, self._decoder.active_streams)
                 lm = self._lms[request.variant].of(request.speaker_name)
-                shelf = self._states.shelf(request.clip, voice)
+                shelf = self._states.shelf(request.clip_digest, voice)
                 decoder = _OwnedDecoder(self._decoder, request.speaker_name, shelf)
                 synthesizer = SpeechChain(self._prompts, lm, decoder)
                 async with aclosing(synthesizer.speak(adapted, voice)) as speech:
@@ -119,9 +119,9 @@ class VocoderReplica:
         self._decoder.check_health()
 
     async def forget(self, clip_digest: str) -> None:
-        """Called on every replica when a clip is removed. clip: its digest."""
-        self._decoder.forget(speaker_name(clip))
-        await self._states.forget(clip)
+        """Called on every replica when a clip is removed."""
+        self._decoder.forget(speaker_name(clip_digest))
+        await self._states.forget(clip_digest)
 
     async def status(self) -> dict[str, Any]:
         """Gauges of this replica."""

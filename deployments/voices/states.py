@@ -1,128 +1,142 @@
-"""The vocoder's states of voices as records of the cache: a new replica starts warm.
+"""How uploaded voices stand, as the store has it now or had it a moment ago.
 
-Knows no model: a state is two rows of numbers here. Its record is the clip's, by a fingerprint of
-its own, so what removes a clip removes it too.
+A journal a voice. What was read is believed for half a second, so that a deletion is known to every
+router within one even where its word did not get there.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from typing import TYPE_CHECKING
+import re
+import time
+from dataclasses import dataclass
+from functools import partial
 
-from cache_store.background import spawn
-from cache_store.cache import VoiceCache
-from cache_store.codec import FieldSpec, Record, RecordSchema
-from cache_store.errors import CacheClosed, StoreError
-from cache_store.keys import ClipKey, VoiceKey, fingerprint
-from cache_store.opening import open_cache
-from cache_store.settings import CacheSettings
-from pipeline.contracts import VoicePrompt
+from cache_store.flight import SingleFlight
+from cache_store.memory import MemoryTier
+from deployments.voices.documents import VoiceState
+from deployments.voices.journal import Entry, Journals, last_numbers
+from deployments.voices.shelf import ROOT, Shelf
 from pipeline.errors import StageUnavailableError
-from pipeline.forgotten import Forgotten
 
-if TYPE_CHECKING:
-    from pipeline.stepaudio.vocoder.voice_state import StateArrays
-
-logger = logging.getLogger(__name__)
-
-STATE_SCHEMA = RecordSchema(
-    "vocoder",
-    1,
-    (
-        FieldSpec("keys", "int16", (None,), min_rows=1),
-        FieldSpec("rest", "float32", (None,), min_rows=1),
-    ),
-)
-QUEUED_STATES = 4  # of the largest size, on their way to the store
+FRESH_S = 0.5  # how long a state is believed without a look
+STALE_S = 30.0  # and while the store does not answer
+PROBED_S = 20.0  # older than that, the journal is listed: its entries may have been removed
+_REMEMBERED = 10_000  # voices
+_AT_ONCE = 64
+_ID = re.compile(r"voice_[0-9a-f]{32}")
 
 
-class StateLibrary:
-    """States by clip. Use it from one event loop.
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A voice's newest state. number: in its journal."""
 
-    decoder_fingerprint: of all but the voice that decides a state's bits.
-    """
+    number: int
+    state: VoiceState
 
-    def __init__(self, settings: CacheSettings, decoder_fingerprint: str) -> None:
-        self._namespace, self._decoder = settings.namespace, decoder_fingerprint
-        self._max_bytes = settings.max_state_bytes
-        self._cache: VoiceCache = open_cache(_of_states(settings), STATE_SCHEMA)
-        self._starting: asyncio.Task[None] | None = None
-        self._forgotten = Forgotten()
-
-    def shelf(self, clip_digest: str, voice: VoicePrompt) -> VoiceShelf | None:
-        """Where the state of a voice is; None for one that has no clip, or where none are kept."""
-        if not clip or not self._max_bytes:
-            return None
-        parts = {"decoder": self._decoder, "encoder": voice.fingerprint}
-        key = VoiceKey(self._namespace, clip, fingerprint("vocoder", parts))
-        return VoiceShelf(self, key)
-
-    async def keep(self, key: VoiceKey, arrays: StateArrays) -> None:
-        """Offer it to the tiers, unless it is too large or its clip was removed meanwhile."""
-        is_small = arrays.keys.nbytes + arrays.rest.nbytes <= self._max_bytes
-        record = Record({"keys": arrays.keys, "rest": arrays.rest}, {})
-
-        async def made() -> Record:
-            return record
-
-        cache = await self.cache()
-        if not is_small or key.clip_digest in self._forgotten:
-            return
-        try:
-            await cache.get_or_compute(key, made)
-        except CacheClosed:
-            logger.info("a vocoder state is not kept: the cache is closing")
-
-    async def cache(self) -> VoiceCache:
-        """The cache, started: a replica's constructor has no loop to start it on."""
-        if self._starting is None:
-            self._starting = spawn("opening the cache of vocoder states", self._cache.start())
-        await asyncio.shield(self._starting)
-        return self._cache
-
-    async def forget(self, clip_digest: str) -> None:
-        """Remove the states of a clip, also those on their way to the store.
-
-        Raises StageUnavailableError when a tier may have kept something.
-        """
-        self._forgotten.add(clip)
-        try:
-            await (await self.cache()).forget(ClipKey(self._namespace, clip))
-        except StoreError as error:
-            raise StageUnavailableError(
-                "the clip's vocoder state could not be removed", detail=str(error)
-            ) from error
+    @property
+    def is_live(self) -> bool:
+        return self.state.status == "live"
 
 
-class VoiceShelf:
-    """Implements the decoder's `StateShelf` for one voice."""
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What a look saw, None for no voice, and when it began."""
 
-    def __init__(self, library: StateLibrary, key: VoiceKey) -> None:
-        self._library, self._key = library, key
+    entry: Entry | None
+    began_s: float
 
-    async def find(self) -> StateArrays | None:
-        """The record of the nearest tier below this process; a damaged one is a miss."""
-        from pipeline.stepaudio.vocoder.voice_state import StateArrays
-
-        found = await (await self._library.cache()).get(self._key)
-        if found is None:
-            return None
-        return StateArrays(found.record.arrays["keys"], found.record.arrays["rest"])
-
-    def keep(self, arrays: StateArrays) -> None:
-        """See StateLibrary.keep."""
-        spawn("keeping a vocoder state", self._library.keep(self._key, arrays))
+    @property
+    def standing(self) -> Standing | None:
+        return None if self.entry is None else _standing(self.entry)
 
 
-def _of_states(settings: CacheSettings) -> CacheSettings:
-    """The same tiers. The decoder is their memory, and the routers keep the directory's budget."""
-    largest = max(settings.max_state_bytes, 1024) + 64 * 1024
-    changes = {
-        "l1_bytes": 0,
-        "alias_bytes": 0,
-        "max_record_bytes": largest,
-        "writeback_bytes": QUEUED_STATES * largest,
-        "l3_max_bytes": None,
-    }
-    return settings.model_copy(update=changes)
+class VoiceStates:
+    """States by namespace and id. Use it from one event loop. Raises as Shelf does."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+        self._journals = Journals(shelf)
+        self._looks = MemoryTier[_Look](_REMEMBERED)
+        self._flight = SingleFlight[_Look]()
+
+    async def recent(self, namespace: str, voice: str) -> Standing | None:
+        """As it stands, or stood up to FRESH_S ago; what a request asks."""
+        directory = _directory(namespace, voice)
+        look = self._looks.get(directory)
+        if look is None or time.monotonic() - look.began_s > FRESH_S:
+            try:
+                look = await self._look(directory, look)
+            except StageUnavailableError:
+                if look is None or time.monotonic() - look.began_s > STALE_S:
+                    raise
+        return look.standing
+
+    async def now(self, namespace: str, voice: str) -> Standing | None:
+        """As it stands; what a change begins with."""
+        entry = await self._journals.last(_directory(namespace, voice))
+        return None if entry is None else _standing(entry)
+
+    async def before(self, namespace: str, voice: str, number: int) -> Standing | None:
+        """The state before one."""
+        entry = await self._journals.at(_directory(namespace, voice), number - 1)
+        return None if entry is None else _standing(entry)
+
+    async def all(self, namespace: str) -> dict[str, Standing]:
+        """Every voice that ever was, by id, in the order they were made."""
+        top = f"{ROOT}/{namespace}/states"
+        last = sorted(last_numbers(await self._shelf.paths(top)).items())
+        found: dict[str, Standing] = {}
+        for start in range(0, len(last), _AT_ONCE):
+            some = last[start : start + _AT_ONCE]
+            entries = await asyncio.gather(*(self._journals.at(*one) for one in some))
+            for (directory, _), entry in zip(some, entries, strict=True):
+                if entry is not None:
+                    found[directory.rpartition("/")[2]] = _standing(entry)
+        return found
+
+    async def append(self, namespace: str, voice: str, number: int, state: VoiceState) -> bool:
+        """Write the next state; False when another writer was faster."""
+        directory = _directory(namespace, voice)
+        is_written = await self._journals.append(directory, number, state.written())
+        self.forget(namespace, voice)
+        return is_written
+
+    async def shorten(self, namespace: str, voice: str, before: int) -> None:
+        """Remove the states before a number."""
+        await self._journals.shorten(_directory(namespace, voice), before)
+
+    def forget(self, namespace: str, voice: str) -> None:
+        """Look at the store the next time that the voice is asked for."""
+        directory = _directory(namespace, voice)
+        self._looks.discard(directory)
+        self._flight.detach(directory)
+
+    async def _look(self, directory: str, last: _Look | None) -> _Look:
+        look, _ = await self._flight.run(
+            directory, partial(self._read, directory, last), owner=directory
+        )
+        return look
+
+    async def _read(self, directory: str, last: _Look | None) -> _Look:
+        began_s = time.monotonic()
+        if last is None or last.entry is None or began_s - last.began_s > PROBED_S:
+            entry = await self._journals.last(directory)
+        else:
+            entry = await self._journals.after(directory, last.entry)
+        look = _Look(entry, began_s)
+        self._looks.put(directory, look, 1)
+        return look
+
+
+def is_voice_id(text: str) -> bool:
+    """Whether it can be one; only such a text gets into a path."""
+    return _ID.fullmatch(text) is not None
+
+
+def _directory(namespace: str, voice: str) -> str:
+    return f"{ROOT}/{namespace}/states/{voice}"
+
+
+def _standing(entry: Entry) -> Standing:
+    return Standing(entry.number, VoiceState.read(entry.document))

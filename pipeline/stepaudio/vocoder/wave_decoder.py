@@ -1,8 +1,8 @@
 # pyright: basic
 """The vocoder as a stage: audio tokens in, 24 kHz audio out, whole or streamed.
 
-Knows no request, Ray or cache. All model work runs on one worker thread per decoder; a stream's
-state lives in its generator's frame alone. What many streams may share is in `prompt_memory`.
+All model work runs on one worker thread per decoder; a stream's state lives in its generator's
+frame alone. What many streams may share is in `prompt_memory`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pipeline.stepaudio.recording import CudaRecorder, Recorder
 from pipeline.stepaudio.vocoder.decode_worker import DecodeWorker, Job
 from pipeline.stepaudio.vocoder.flow.flow import DEFAULT_SEED, DEFAULT_STEPS
 from pipeline.stepaudio.vocoder.memory_plan import RecordRoom, VocoderMemory
-from pipeline.stepaudio.vocoder.model import SILENCE, Speaker, VocoderModel
+from pipeline.stepaudio.vocoder.model import SILENCE, PromptTensors, VocoderModel
 from pipeline.stepaudio.vocoder.prompt_memory import (
     OwnedMemory,
     PromptMemory,
@@ -230,10 +230,10 @@ class StepWaveDecoder:
         self._worker.submit(Job(partial(_guarded, work))).result()
         return audio
 
-    def _state_of(self, voice: VoicePrompt, speaker: Speaker) -> VoiceState:
+    def _state_of(self, voice: VoicePrompt, prompt: PromptTensors) -> VoiceState:
         """Runs on the worker. Kept under no owner: nobody could ask to forget it."""
-        n_bytes = self._slabs.shape.kept_bytes(speaker.mel.shape[1])
-        make = partial(self._model.voice_state, speaker)
+        n_bytes = self._slabs.shape.kept_bytes(prompt.mel.shape[1])
+        make = partial(self._model.voice_state, prompt)
         if not self._prompt_memory.may_keep(n_bytes):
             return make()
         return self._prompt_memory.get_or_make(state_key(voice_key(voice)), make)

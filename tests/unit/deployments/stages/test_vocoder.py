@@ -133,7 +133,7 @@ async def test_a_chunk_goes_through_three_generators(service: Service) -> None:
 
 async def test_a_voice_with_a_clip_has_a_shelf_for_its_state(service: Service) -> None:
     for clip in ("", CLIP):
-        async with aclosing(service.speak(replace(REQUEST, clip=clip))) as speech:
+        async with aclosing(service.speak(replace(REQUEST, clip_digest=clip))) as speech:
             await anext(speech)
     assert [shelf is not None for shelf in service.decoder.shelves] == [False, True]
 

@@ -12,7 +12,7 @@ import pytest
 
 from cache_store.keys import VoiceKey
 from cache_store.settings import CacheSettings
-from deployments.voices.states import StateLibrary, VoiceShelf
+from deployments.stages.vocoder_states import StateLibrary, VoiceShelf
 from pipeline.contracts import VoicePrompt
 from pipeline.stepaudio.vocoder.voice_state import StateArrays, VoiceState
 from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
