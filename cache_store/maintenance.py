@@ -53,7 +53,7 @@ class GcPolicy:
     """What the collector takes; None switches a rule off.
 
     max_bytes: least recently used entries go until 0.8 of it remain. max_age_s: unused for longer.
-    keep_fingerprints: voice records of any other encoder go once unused for dead_after_s.
+    keep_fingerprints: records of any other encoder or models go once unused for dead_after_s.
     min_age_s: younger entries stay whatever the rules say. debris_after_s: age at which files of
     interrupted writes, quarantined objects and notes of aliases that went go.
     """
@@ -272,7 +272,7 @@ def _reason(stored: Stored, policy: GcPolicy, age_s: float) -> Literal["age", "f
         return None
     if policy.max_age_s is not None and age_s > policy.max_age_s:
         return "age"
-    if policy.keep_fingerprints is None or stored.path.kind != "voice":
+    if policy.keep_fingerprints is None or stored.path.kind == "alias":
         return None
     is_kept = any(kept[:16] == stored.path.fingerprint for kept in policy.keep_fingerprints)
     return None if is_kept or age_s < policy.dead_after_s else "fingerprint"

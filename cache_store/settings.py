@@ -11,6 +11,11 @@ from cache_store.keys import check_namespace
 MIB = 2**20
 
 
+def speech_url(url: str) -> str:
+    """Where speech lies, of a service whose voices lie at `url`."""
+    return url if url == "none" else f"{url.rstrip('/')}/speech"
+
+
 class CacheSettings(BaseModel):
     """Where records live and how long anything may wait for them.
 

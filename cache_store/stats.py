@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cache_store.keys import AliasKey, EntryKey
+from cache_store.keys import EntryKey
 from cache_store.memory import MemoryStats
 
 
@@ -20,16 +20,15 @@ class Tally:
         self.saved_s = 0.0
 
     def look_up(self, key: EntryKey, tier: str, result: str) -> None:
-        kind = "alias" if isinstance(key, AliasKey) else "voice"
-        self.requests[kind, tier, result] += 1
+        self.requests[key.kind, tier, result] += 1
 
 
 @dataclass(frozen=True, slots=True)
 class CacheStats:
     """Counters since the start and sizes now.
 
-    requests: look-ups by (kind, tier, result); kind voice or alias; result hit, miss, negative,
-    error, skipped, corrupt or unreadable.
+    requests: look-ups by (kind, tier, result); kind voice, speech or alias; result hit, miss,
+    negative, error, skipped, corrupt or unreadable.
     joined: requests that waited for a computation of this process. waited: computations not done
     because another process was at it. saved_s: what the hits would have cost to compute.
     refused_records: computed records that their schema refused. in_flight: computations running.

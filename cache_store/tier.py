@@ -44,6 +44,10 @@ class Tier(Protocol):
         """The entry turned out damaged: take it out of the way, before any later put of the key."""
         ...
 
+    async def drop(self, key: EntryKey) -> None:
+        """Remove the key's entry, so that another can take its place."""
+        ...
+
     async def forget(self, clip: ClipKey) -> None:
         """Remove every entry of the clip, offered and half-written ones too; none comes back.
 

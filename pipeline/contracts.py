@@ -18,6 +18,7 @@ OUTPUT_SAMPLE_RATE_HZ = 24_000  # what the vocoder produces, mono
 GROUP_TOKENS = 5  # 2 vq02 + 3 vq06 codes
 GROUP_S = 0.12  # seconds of audio a group covers
 BASE_VARIANT = "base"  # the language model that speaks unless a request names another
+NOT_REUSED = "none"  # speech that LLM and vocoder made for the very request
 NO_LIMIT_TOKENS = 2**31 - 1  # more than any answer has
 VOICE_PROMPT_SCHEMA = 1  # raise when VoicePrompt's fields change: older records are not read
 
@@ -187,6 +188,8 @@ class TokenChunk:
     """No chunk follows."""
     work_s: float = 0.0
     """What the LLM was at the answer so far, from its slot on; not what waited for one."""
+    made_by: str = ""
+    """Fingerprint of the LLM, on the last chunk; empty where nobody asks."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -257,6 +260,9 @@ class StageTimes:
     """Request accepted to last byte."""
     audio_s: float = 0.0
     """Audio produced."""
+    speech: str = NOT_REUSED
+    """What answered in place of LLM and vocoder: a tier of the cache of speech by its own name, or
+    `joined`, another request that is being answered; `none`: both were at work."""
 
     @property
     def rtf(self) -> float:
@@ -269,12 +275,24 @@ class StageTimes:
         seconds: dict[str, float] = {}
         if self.tier != "none":
             seconds["tokenizer"] = self.tokenizer_s
-        if self.audio_s:
+        if self.audio_s and self.speech == NOT_REUSED:
             seconds |= {"llm": self.llm_s, "vocoder": self.vocoder_s}
         return seconds
 
 
 NO_TIMES = StageTimes()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Drawn:
+    """What the LLM drew for a whole answer."""
+
+    ids: Int16Array
+    """(5k,), audio tokens of all passages, the audio base removed (0 … 5119)."""
+    prompt_tokens: int
+    """Tokens of the prompts."""
+    made_by: frozenset[str]
+    """Fingerprints of the models at work; more than usual when one was replaced meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -289,6 +307,18 @@ class SpeechChunk:
     """Of LLM and vocoder."""
     quality: Quality = GOOD
     """What the guard thinks of the answer so far."""
+    drawn: Drawn | None = None
+    """The answer's tokens, on the last chunk."""
+
+
+@dataclass(frozen=True, slots=True)
+class VocoderName:
+    """What a vocoder is, as far as its answers depend on it."""
+
+    fingerprint: str
+    """Hex digest of weights and configs, and of what it writes prompts with."""
+    front_end: str | None
+    """How it reads text, as pipeline.text.front_end knows it."""
 
 
 class Stream(AsyncIterable[Item_co], Protocol[Item_co]):

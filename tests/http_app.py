@@ -15,11 +15,12 @@ from deployments.config.settings import load_settings
 from deployments.http.ingress import make_app
 from deployments.http.routes.cache import add_cache_routes
 from deployments.http.routes.speech import Routes
+from deployments.speech.library import SpeechLibrary
 from deployments.telemetry.requests import RequestMetrics
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.contracts import ReferenceClip, SpeechRequest, VoicePrompt
 from pipeline.voice_list import VOICES_DIR, load_voices
-from tests.fakes import FakeSpeaker, voice_prompt
+from tests.fakes import FakeNames, FakeSpeaker, voice_prompt
 
 CLIP = load_voices(VOICES_DIR)["bruno"].path.read_bytes()
 SAID = load_voices(VOICES_DIR)["bruno"].transcript
@@ -45,12 +46,13 @@ class HttpApp:
         self.settings = load_settings({"cache": NO_STORE, **args})
         self.voices = VoiceLibrary(self.settings, LengthyEncoder())  # type: ignore[arg-type]
         self.speaker = FakeSpeaker()
+        self.speech = SpeechLibrary(self.settings, self.speaker, FakeNames())
         self.forgotten: list[str] = []
         self.routes = Routes(
-            self.settings, self.voices, self.speaker, RequestMetrics(), self._report
+            self.settings, self.voices, self.speech, RequestMetrics(), self._report
         )
         self.app: FastAPI = make_app(self.settings, self.routes, None)
-        add_cache_routes(self.app, self.voices, self.routes.budget, self._forget)
+        add_cache_routes(self.app, self.voices, self.speech, self.routes.budget, self._forget)
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
         self.http = httpx.AsyncClient(transport=transport, base_url="http://timbre")
 
@@ -80,10 +82,12 @@ async def http_app(**args: Any) -> AsyncIterator[HttpApp]:
     """The application with these settings, its cache in memory alone."""
     app = HttpApp(**args)
     await app.voices.start()
+    await app.speech.start()
     try:
         async with app.http:
             yield app
     finally:
+        await app.speech.close()
         await app.voices.close()
 
 

@@ -6,6 +6,7 @@ Holds no state of a stream beyond its own frame. The FastAPI application is buil
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -30,11 +31,14 @@ from deployments.http.errors import answer_error, error_body
 from deployments.http.head import HeadAsGet
 from deployments.http.routes.cache import add_cache_routes
 from deployments.http.routes.speech import Routes
+from deployments.speech.library import SpeechLibrary
 from deployments.stages.clients import RemoteEncoder, RemoteSpeaker
 from deployments.stages.health import Readiness
+from deployments.stages.names import RemoteNames
 from deployments.stages.removal import Removal
 from deployments.telemetry.cache import CacheMetrics
 from deployments.telemetry.logs import adopt_serve_logging
+from deployments.telemetry.metrics import SPEECH_CACHE, VOICE_CACHE
 from deployments.telemetry.requests import RequestMetrics
 from deployments.telemetry.transfers import Transfers
 from deployments.voices.resolver import VoiceLibrary
@@ -58,7 +62,8 @@ class Router:
         transfers = Transfers()
         encoder = RemoteEncoder(tokenizer, settings.limits, transfers)
         self._voices = VoiceLibrary(settings, encoder)
-        self._speaker = RemoteSpeaker(vocoder, settings.limits, transfers)
+        speaker = RemoteSpeaker(vocoder, settings.limits, transfers)
+        self._speech = SpeechLibrary(settings, speaker, RemoteNames(vocoder, llms))
         self._metrics = RequestMetrics()
         stages = Stages.of(settings)
         handles = {
@@ -71,30 +76,34 @@ class Router:
 
     async def forget(self, clip: str) -> None:
         """Called on every router by the one that was asked to remove a clip."""
-        await self._voices.forget(clip)
+        await asyncio.gather(self._voices.forget(clip), self._speech.forget(clip))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve in the replica."""
         routes = Routes(
-            self._settings, self._voices, self._speaker, self._metrics, self._readiness.report
+            self._settings, self._voices, self._speech, self._metrics, self._readiness.report
         )
         app = make_app(self._settings, routes, self._lifespan)
-        add_cache_routes(app, self._voices, routes.budget, self._removal.everywhere)
+        add_cache_routes(app, self._voices, self._speech, routes.budget, self._removal.everywhere)
         return app
 
     @asynccontextmanager
     async def _lifespan(self, _app: FastAPI) -> AsyncGenerator[None]:
         """Serve runs it in the replica; at a graceful stop, writes still queued reach the cache."""
-        await self._voices.start()
-        metrics = CacheMetrics()
-        sampling = watched("cache metrics", partial(metrics.sample, self._voices.cache_stats))
-        following = watched("following the tokenizer", self._voices.follow_encoder)
+        await asyncio.gather(self._voices.start(), self._speech.start())
+        voices, speech = CacheMetrics(VOICE_CACHE), CacheMetrics(SPEECH_CACHE)
+        loops = (
+            watched("cache metrics", partial(voices.sample, self._voices.cache_stats)),
+            watched("speech cache metrics", partial(speech.sample, self._speech.stats)),
+            watched("following the tokenizer", self._voices.follow_encoder),
+            watched("following the models", self._speech.follow_models),
+        )
         try:
             yield
         finally:
-            sampling.cancel()
-            following.cancel()
-            await self._voices.close()
+            for loop in loops:
+                loop.cancel()
+            await asyncio.gather(self._voices.close(), self._speech.close())
 
 
 def make_app(settings: Settings, routes: Routes, lifespan: Lifespan[FastAPI] | None) -> FastAPI:

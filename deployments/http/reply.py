@@ -24,7 +24,7 @@ from deployments.http.errors import PublicError, about_clip
 from deployments.http.reply_codec import ReplyCodec
 from deployments.telemetry.requests import RequestMetrics
 from pipeline.continuity import PlaybackMeter
-from pipeline.contracts import Stream
+from pipeline.contracts import NOT_REUSED, StageTimes, Stream
 from pipeline.errors import InputError, StageError
 from pipeline.synthesis import Speaker, VoiceResolver, synthesize
 from pipeline.timing import StopWatch, server_timing, stage_line, stage_report
@@ -71,7 +71,7 @@ class SpeechReply:
         times = self._watch.times()
         headers = {
             "Server-Timing": server_timing(times),
-            "X-Cache": times.tier,
+            "X-Cache": tiers(times),
             "X-Quality": str(self._watch.quality),
             "Cache-Control": "no-store",
             **self._order.echo,
@@ -188,6 +188,11 @@ def _audio_event(audio: bytes) -> bytes:
 
 def _event(data: dict[str, Any]) -> bytes:
     return f"event: {data['type']}\ndata: {json.dumps(data)}\n\n".encode()
+
+
+def tiers(times: StageTimes) -> str:
+    """What answered: for the voice, and before it for the speech where it was not made anew."""
+    return times.tier if times.speech == NOT_REUSED else f"speech-{times.speech}, {times.tier}"
 
 
 def audio_warning(warnings: tuple[str, ...]) -> dict[str, str]:

@@ -72,6 +72,12 @@ ANSWERS = CounterRow(
 VOICES = CounterRow(
     "timbre_voice_lookups", "Voices resolved, by the tier that answered.", ("tier",)
 )
+SPEECH = CounterRow(
+    "timbre_speech_lookups",
+    "Speech by what answered: none (it was made), joined (while it was made for another request), "
+    "or the tier that had it.",
+    ("source",),
+)
 LLM_WORK = HistogramRow(
     "timbre_llm_work_s", "Seconds the LLM was at a request, whoever waited.", buckets=WORK
 )
@@ -139,17 +145,37 @@ VOCODER_BYTES = GaugeRow(
     "Bytes of streams' caches held, those kept for the next streams included.",
 )
 
-# Of the cache, as a router sees it.
-CACHE_REQUESTS = CounterRow(
-    "timbre_cache_requests", "Look-ups by kind, tier and result.", ("kind", "tier", "result")
+
+# Of the caches, as a router sees them.
+@dataclass(frozen=True, slots=True)
+class CacheRows:
+    """What is told of one cache."""
+
+    requests: CounterRow
+    computes: CounterRow
+    saved: CounterRow
+    bytes: GaugeRow
+    tier: GaugeRow
+
+
+_TIER = "Numbers of a tier: breaker (1 is open), queued, dropped and others."
+VOICE_CACHE = CacheRows(
+    CounterRow(
+        "timbre_cache_requests", "Look-ups by kind, tier and result.", ("kind", "tier", "result")
+    ),
+    CounterRow("timbre_cache_computes", "Records computed by this router's requests."),
+    CounterRow("timbre_cache_saved_encode_seconds", "What hits would have cost to encode."),
+    GaugeRow("timbre_cache_bytes", "Bytes held.", ("tier",)),
+    GaugeRow("timbre_cache_tier", _TIER, ("tier", "number")),
 )
-CACHE_COMPUTES = CounterRow("timbre_cache_computes", "Records computed by this router's requests.")
-CACHE_SAVED = CounterRow(
-    "timbre_cache_saved_encode_seconds", "What hits would have cost to encode."
-)
-CACHE_BYTES = GaugeRow("timbre_cache_bytes", "Bytes held.", ("tier",))
-CACHE_TIER = GaugeRow(
-    "timbre_cache_tier",
-    "Numbers of a tier: breaker (1 is open), queued, dropped and others.",
-    ("tier", "number"),
+SPEECH_CACHE = CacheRows(
+    CounterRow(
+        "timbre_speech_cache_requests",
+        "Look-ups of finished speech by kind, tier and result.",
+        ("kind", "tier", "result"),
+    ),
+    CounterRow("timbre_speech_cache_computes", "Answers that were made to be kept."),
+    CounterRow("timbre_speech_cache_saved_seconds", "What hits would have cost to make."),
+    GaugeRow("timbre_speech_cache_bytes", "Bytes of finished speech held.", ("tier",)),
+    GaugeRow("timbre_speech_cache_tier", _TIER, ("tier", "number")),
 )

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, ConfigDict, Field
 
-from deployments.config.settings import Limits
+from deployments.config.settings import Limits, Reuse
 from deployments.http.bodies.clip_text import clip_bytes
 from deployments.http.bodies.fields import (
     ANY_SEED,
@@ -123,6 +123,11 @@ class SpeechBody(Lenient):
     seed: Annotated[Annotated[int, Field(ge=0, lt=2**63)] | None, ANY_SEED] = Field(
         None, description="Same request and seed, same bytes; random when left out or -1"
     )
+    cache: Annotated[Reuse, NAME] | None = Field(
+        None,
+        description="Finished speech: reuse answers from it (as a request with a seed does), "
+        "refresh makes it anew, off neither reads nor keeps it",
+    )
     temperature: Annotated[float, Field(ge=0.0, le=2.0)] | None = Field(
         None, description="0 is greedy; the checkpoint's own (0.7 as released) when left out"
     )
@@ -161,7 +166,8 @@ class SpeechOrder:
 
     upload: the reference clip's bytes, or None when `voice` names a listed one. clip_param: the
     field that the clip came in, or would have. request: what is to be spoken, with the transcript
-    as far as the caller gave it. echo: headers of the reply that the caller asked for.
+    as far as the caller gave it. echo: headers of the reply that the caller asked for. reuse: what
+    the caller wishes of finished speech; None leaves it to the service.
     """
 
     upload: bytes | None
@@ -171,6 +177,7 @@ class SpeechOrder:
     response_format: str
     is_sse: bool
     echo: Mapping[str, str] = field(default_factory=dict[str, str])
+    reuse: Reuse | None = None
 
     @property
     def reference(self) -> VoiceReference:
@@ -221,7 +228,14 @@ def read_order(
     )
     is_sse = body.stream_format == "sse"
     return SpeechOrder(
-        clip, clip_param, body.voice, request, body.response_format, is_sse, _echo(body.metadata)
+        clip,
+        clip_param,
+        body.voice,
+        request,
+        body.response_format,
+        is_sse,
+        _echo(body.metadata),
+        body.cache,
     )
 
 

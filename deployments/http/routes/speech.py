@@ -1,6 +1,6 @@
 """The routes of the speech API: bodies in, replies out, and the lists that clients ask for.
 
-Knows no Ray: whoever builds the application hands it voices, a speaker and the readiness report.
+Knows no Ray: whoever builds the application hands it voices, speech and the readiness report.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from deployments.http.bodies.read import RawBody, read_off_loop, read_speech, re
 from deployments.http.dialects.openai import SpeechOrder, read_order
 from deployments.http.model_names import ModelNames
 from deployments.http.reply import SpeechReply
+from deployments.speech.library import SpeechLibrary
 from deployments.telemetry.requests import RequestMetrics
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.contracts import Mode, VoiceReference
 from pipeline.edit_values import DIALECT_TAGS, EDIT_VALUES, PARALINGUISTIC_TAGS
 from pipeline.errors import InputError, UnknownModelError
-from pipeline.synthesis import ResolvedVoice, Speaker, VoiceResolver
+from pipeline.synthesis import ResolvedVoice, VoiceResolver
 
 Report = Callable[[], Awaitable[dict[str, Any]]]
 
@@ -37,7 +38,7 @@ class Routes:
         self,
         settings: Settings,
         voices: VoiceLibrary,
-        speaker: Speaker,
+        speech: SpeechLibrary,
         metrics: RequestMetrics,
         readiness: Report,
     ) -> None:
@@ -45,7 +46,7 @@ class Routes:
         self._limits = settings.limits
         self._names = ModelNames(settings)
         self._voices = voices
-        self._speaker = speaker
+        self._speech_library = speech
         self._metrics = metrics
         self._readiness = readiness
         self.budget = BodyBudget(settings.limits.max_inflight_body_bytes)
@@ -73,14 +74,16 @@ class Routes:
     async def _reply(self, request: Request, *, needs_voice: bool) -> Response:
         """No frame that waits here holds the body: it may be large, and the wait long."""
         with self.budget.hold() as hold:
-            reply = SpeechReply(
+            reply = self._reply_to(
                 await self._order(request, hold, needs_voice=needs_voice),
-                HeldVoices(self._voices, hold),
-                self._speaker,
-                self._metrics,
+                hold,
                 request.state.request_id,
             )
             return await reply.start()
+
+    def _reply_to(self, order: SpeechOrder, hold: Hold, request_id: str) -> SpeechReply:
+        reusing = self._speech_library.request(HeldVoices(self._voices, hold), order.reuse)
+        return SpeechReply(order, reusing, reusing, self._metrics, request_id)
 
     async def _order(self, request: Request, hold: Hold, *, needs_voice: bool) -> SpeechOrder:
         raw = await receive_body(request, hold)

@@ -1,0 +1,258 @@
+"""Speech by what was asked for: kept, being made, or made now. Knows no tier, model or route."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, replace
+from functools import partial
+from typing import Any
+
+from cache_store.cache import VoiceCache
+from cache_store.erasures import Watch
+from cache_store.errors import StoreError
+from cache_store.keys import ClipKey, SpeechKey, VoiceKey, digest
+from cache_store.opening import open_cache
+from cache_store.stats import CacheStats
+from deployments.config.settings import Reuse, Settings
+from deployments.speech.models import ModelBook, Namer, SpeechModels
+from deployments.speech.records import SPEECH_SCHEMA, to_answer
+from deployments.speech.rendition import Rendition
+from deployments.speech.tape import Listener, Tape, on_grid, sliced
+from pipeline.contracts import SpeechChunk, SpeechRequest, Stream, VoicePrompt, VoiceReference
+from pipeline.errors import StageUnavailableError
+from pipeline.synthesis import ResolvedVoice, Speaker, VoiceResolver
+
+logger = logging.getLogger(__name__)
+
+MEMORY = "l1"
+SEED_BITS = 63
+SET_ASIDE = "does not answer; served without it (see the log)"
+
+
+class SpeechLibrary:
+    """Answers requests from what was spoken before. Use it between `start` and `close`."""
+
+    def __init__(self, settings: Settings, speaker: Speaker, namer: Namer) -> None:
+        self._speaker = speaker
+        self._namespace = settings.cache.namespace
+        self._derives = settings.speech_cache.unseeded == "derive"
+        self._models = ModelBook(namer)
+        self._live: dict[str, Rendition] = {}
+        self._joined = 0
+        self._cache: VoiceCache | None = None
+        if settings.speech_cache.enabled:
+            opened = settings.speech_cache.opened_beside(settings.cache)
+            self._cache = open_cache(opened, SPEECH_SCHEMA)
+
+    async def start(self) -> None:
+        """Make the cache ready; reads no records."""
+        if self._cache is not None:
+            await self._cache.start()
+
+    async def follow_models(self) -> None:
+        """Notice replaced models until cancelled."""
+        await self._models.follow()
+
+    async def close(self) -> None:
+        """Finish what is being made, and write what is queued for the tiers below."""
+        if self._cache is not None:
+            await self._cache.close()
+
+    def request(self, voices: VoiceResolver, reuse: Reuse | None) -> ReusingSpeech:
+        """Voices and speaker of one request. reuse: its wish; None where it has none."""
+        return ReusingSpeech(self, voices, reuse, self._cache and self._cache.begin_watch())
+
+    async def open(
+        self, request: SpeechRequest, voice: ResolvedVoice, reuse: Reuse | None, watch: Watch | None
+    ) -> Stream[SpeechChunk]:
+        """The answer to a request: from memory, with others who listen, or as it comes.
+
+        watch: from before its voice was resolved.
+        """
+        is_fit = not request.may_reseed or self._derives
+        if self._cache is None or watch is None or reuse == "off" or not (reuse or is_fit):
+            return OnGrid(self._speaker.speak(request, voice.prompt))
+        models = await self._models.of(request.variant)
+        said = models and await self._models.worded(request, models)
+        if models is None or said is None:
+            return OnGrid(self._speaker.speak(request, voice.prompt))
+        if request.may_reseed:
+            request = _seeded(request, self._key(said, voice, models, seed=""))
+        key = self._key(said, voice, models, seed=str(request.sampling.seed))
+        if reuse == "refresh":
+            await self._cache.drop(key)
+            listener = self._being_made(key)
+        else:
+            listener = self._in_memory(self._cache, key) or self._joined_to(key)
+        if listener is not None:
+            return listener
+        rendition = Rendition(
+            self._cache,
+            key,
+            partial(self._speaker.speak, request, voice.prompt),
+            watch,
+            made_by=models.made_by,
+            keeps_any=not request.may_reseed,
+            done=self._done,
+            surprised=self._models.doubt,
+        )
+        self._live[key.digest] = rendition
+        return rendition.tape.listen()
+
+    async def forget(self, clip: str) -> None:
+        """Remove all speech in a clip's voice, from every tier.
+
+        Raises StageUnavailableError when a tier may have kept something, and names no tier.
+        """
+        if self._cache is None:
+            return
+        owner = ClipKey(self._namespace, clip)
+        try:
+            self._detach(owner.owner)
+            await self._cache.forget(owner)
+            self._detach(owner.owner)
+        except StoreError as error:
+            raise StageUnavailableError(
+                "the clip's speech could not be removed from the cache", detail=str(error)
+            ) from error
+
+    def stats(self) -> CacheStats | None:
+        """Counters since the start and sizes now, of this process; None when nothing is kept."""
+        return None if self._cache is None else self._cache.stats()
+
+    async def report(self) -> dict[str, Any]:
+        """Counters of this process and of the cluster's index, and what is set aside."""
+        if self._cache is None:
+            return {"enabled": False}
+        return {
+            "enabled": True,
+            **self._cache.stats().as_dict(),
+            "listened_in": self._joined,
+            "index": await self._cache.cluster_stats(),
+            "set_aside": dict.fromkeys(self._cache.ailments(), SET_ASIDE),
+        }
+
+    def _in_memory(self, cache: VoiceCache, key: SpeechKey) -> Listener | None:
+        """The answer as this process has it in memory."""
+        record = cache.at_hand(key)
+        if record is None:
+            return None
+        answer, tape = to_answer(record), Tape()
+        tape.source, tape.quality, tape.drawn = MEMORY, answer.quality, answer.drawn
+        for piece in sliced(answer.samples):
+            tape.add(piece)
+        tape.end()
+        return tape.listen()
+
+    def _joined_to(self, key: SpeechKey) -> Listener | None:
+        """The answer as it is on its way to others here."""
+        live = self._live.get(key.digest)
+        if live is None:
+            return None
+        self._joined += 1
+        return live.tape.listen()
+
+    def _being_made(self, key: SpeechKey) -> Listener | None:
+        live = self._live.get(key.digest)
+        return self._joined_to(key) if live is not None and live.is_making else None
+
+    def _key(
+        self, said: SpeechRequest, voice: ResolvedVoice, models: SpeechModels, seed: str
+    ) -> SpeechKey:
+        """All that an answer depends on; not its speed, format and rate, which come behind it."""
+        drawn = {
+            **{name: repr(value) for name, value in asdict(said.sampling).items()},
+            "seed": seed,
+            "may_reseed": repr(said.may_reseed),
+            "first_chunk_rows": repr(said.first_chunk_rows),
+            "iterations": repr(said.iterations),
+        }
+        return SpeechKey(
+            VoiceKey(self._namespace, voice.clip_digest, voice.prompt.fingerprint),
+            mode=said.mode,
+            info=said.info,
+            text=said.text,
+            transcript=said.transcript,
+            drawn=tuple(drawn.items()),
+            model_fingerprint=models.fingerprint,
+        )
+
+    def _detach(self, owner: str) -> None:
+        """Whoever asks from now on joins none of the owner's; who listens hears it to its end."""
+        for rendition in list(self._live.values()):
+            if rendition.key.owner == owner:
+                self._done(rendition)
+
+    def _done(self, rendition: Rendition) -> None:
+        if self._live.get(rendition.key.digest) is rendition:
+            del self._live[rendition.key.digest]
+
+
+class ReusingSpeech:
+    """Voices and speaker of one request; see pipeline.synthesis for both.
+
+    What is removed from its beginning on, it does not bring back.
+    """
+
+    def __init__(
+        self,
+        library: SpeechLibrary,
+        voices: VoiceResolver,
+        reuse: Reuse | None,
+        watch: Watch | None,
+    ) -> None:
+        self._library = library
+        self._voices = voices
+        self._reuse: Reuse | None = reuse
+        self._watch = watch
+        self._voice: ResolvedVoice | None = None
+
+    async def resolve(self, reference: VoiceReference) -> ResolvedVoice:
+        """See VoiceResolver."""
+        self._voice = await self._voices.resolve(reference)
+        return self._voice
+
+    def speak(self, request: SpeechRequest, voice: VoicePrompt) -> Stream[SpeechChunk]:
+        """See Speaker; of the voice that was resolved."""
+        resolved = self._voice
+        if resolved is None or resolved.prompt is not voice:
+            raise ValueError("a request speaks in the voice that was resolved for it")
+        return _Opened(partial(self._library.open, request, resolved, self._reuse, self._watch))
+
+
+class OnGrid(Stream[SpeechChunk]):
+    """Speech for one listener alone, in the steps that all speech has."""
+
+    def __init__(self, speech: Stream[SpeechChunk]) -> None:
+        self._speech = speech
+
+    async def __anext__(self) -> SpeechChunk:
+        chunk = await anext(self._speech)
+        return replace(chunk, samples=on_grid(chunk.samples))
+
+    async def aclose(self) -> None:
+        await self._speech.aclose()
+
+
+class _Opened(Stream[SpeechChunk]):
+    """A stream that is opened when its first item is wanted."""
+
+    def __init__(self, opened: Callable[[], Awaitable[Stream[SpeechChunk]]]) -> None:
+        self._open = opened
+        self._stream: Stream[SpeechChunk] | None = None
+
+    async def __anext__(self) -> SpeechChunk:
+        if self._stream is None:
+            self._stream = await self._open()
+        return await anext(self._stream)
+
+    async def aclose(self) -> None:
+        if self._stream is not None:
+            await self._stream.aclose()
+
+
+def _seeded(request: SpeechRequest, key: SpeechKey) -> SpeechRequest:
+    """The request with a seed that follows from what it asks for."""
+    seed = int(digest("seed", key.digest.encode()), 16) % 2**SEED_BITS
+    return replace(request, sampling=replace(request.sampling, seed=seed), is_adaptive=False)
