@@ -18,14 +18,13 @@ from deployments.config.settings import Reuse, Settings
 from deployments.speech.models import ModelBook, Namer, SpeechModels
 from deployments.speech.records import SPEECH_SCHEMA, to_answer
 from deployments.speech.rendition import Rendition
-from deployments.speech.tape import Listener, Tape, on_grid, sliced
+from deployments.speech.tape import MEMORY, Listener, Tape, on_grid, sliced
 from pipeline.contracts import SpeechChunk, SpeechRequest, Stream, VoicePrompt, VoiceReference
 from pipeline.errors import StageUnavailableError
 from pipeline.synthesis import ResolvedVoice, Speaker, VoiceResolver
 
 logger = logging.getLogger(__name__)
 
-MEMORY = "l1"
 SEED_BITS = 63
 SET_ASIDE = "does not answer; served without it (see the log)"
 
@@ -81,8 +80,7 @@ class SpeechLibrary:
             request = _seeded(request, self._key(said, voice, models, seed=""))
         key = self._key(said, voice, models, seed=str(request.sampling.seed))
         if reuse == "refresh":
-            await self._cache.drop(key)
-            listener = self._being_made(key)
+            listener = await self._refreshed(self._cache, key)
         else:
             listener = self._in_memory(self._cache, key) or self._joined_to(key)
         if listener is not None:
@@ -153,9 +151,14 @@ class SpeechLibrary:
         self._joined += 1
         return live.tape.listen()
 
-    def _being_made(self, key: SpeechKey) -> Listener | None:
-        live = self._live.get(key.digest)
-        return self._joined_to(key) if live is not None and live.is_making else None
+    async def _refreshed(self, cache: VoiceCache, key: SpeechKey) -> Listener | None:
+        """The answer if it is being made; else what is kept of it goes."""
+        while (live := self._live.get(key.digest)) is not None:
+            if live.is_making:
+                return self._joined_to(key)
+            await live.ended()
+        await cache.drop(key)
+        return self._joined_to(key)
 
     def _key(
         self, said: SpeechRequest, voice: ResolvedVoice, models: SpeechModels, seed: str

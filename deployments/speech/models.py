@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from cache_store.keys import digest, fingerprint
@@ -51,7 +51,7 @@ class ModelBook:
     def __init__(self, namer: Namer) -> None:
         self._namer = namer
         self._models: dict[str, SpeechModels] = {}
-        self._wordings = MemoryTier[SpeechRequest | None](_WORDINGS_BYTES)
+        self._wordings = MemoryTier[tuple[str, str]](_WORDINGS_BYTES)
         self._is_silent = False
 
     async def of(self, variant: str) -> SpeechModels | None:
@@ -69,12 +69,13 @@ class ModelBook:
         name = digest("wording", *(part.encode() for part in parts))
         known = self._wordings.get(name)
         if known is not None:
-            return known
+            return replace(request, text=known[0], transcript=known[1])
         try:
             worded = await asyncio.to_thread(in_words, request, models.words)
         except TextError:
             return None
-        self._wordings.put(name, worded, 500 + 4 * len(worded.text + worded.transcript))
+        wording = worded.text, worded.transcript
+        self._wordings.put(name, wording, 500 + 4 * sum(map(len, wording)))
         return worded
 
     def doubt(self) -> None:

@@ -37,8 +37,9 @@ class Relay:
         self._task = asyncio.create_task(self._run())
 
     async def finish(self) -> None:
-        """Wait until others can hear the end, which the tape has; not for long."""
-        await asyncio.wait([self._task], timeout=FINISH_S)
+        """Wait until those who listen can hear the end, which the tape has; not for long."""
+        if self.is_heard:
+            await asyncio.wait([self._task], timeout=FINISH_S)
         self.stop()
 
     def stop(self) -> None:

@@ -78,6 +78,10 @@ class Rendition:
         """It is being made, here and now."""
         return self._making is not None and not self._making.done()
 
+    async def ended(self) -> None:
+        """Wait until it is kept, or will not be."""
+        await asyncio.wait([self._task])
+
     async def _run(self) -> None:
         """In an empty context: Ray cancels what it finds in that of a caller who went away."""
         try:
@@ -199,7 +203,8 @@ class Rendition:
 
     def _look(self) -> None:
         """The index said whether others listen."""
-        if not self.tape.listeners and self._relay is not None and not self._relay.is_heard:
+        relay, tape = self._relay, self.tape
+        if relay is not None and not (relay.is_heard or tape.listeners or tape.is_whole):
             self._give_up()
 
     def _give_up(self) -> None:

@@ -26,6 +26,7 @@ from pipeline.contracts import (
     Stream,
 )
 
+MEMORY = "l1"  # what answered: this process's memory
 JOINED = "joined"  # what answered: speech that is being made for another request
 SAMPLE_BYTES = 2
 _FULL_SCALE = np.float32(32_768)
@@ -86,9 +87,13 @@ class Tape:
 
     def listen(self) -> Listener:
         """A listener of its own, from the start."""
-        is_first = not self.listeners and not self.pieces
+        source = self.source
+        if self.is_whole:
+            source = MEMORY if source in (NOT_REUSED, JOINED) else source
+        elif self.listeners or self.pieces:
+            source = JOINED
         self.listeners += 1
-        return Listener(self, is_joined=not is_first)
+        return Listener(self, source)
 
     def leave(self) -> None:
         """A listener goes."""
@@ -122,9 +127,9 @@ class Tape:
 class Listener(Stream[SpeechChunk]):
     """A tape from its start, as speech."""
 
-    def __init__(self, tape: Tape, *, is_joined: bool) -> None:
+    def __init__(self, tape: Tape, source: str) -> None:
         self._tape: Tape | None = tape
-        self._is_joined = is_joined
+        self._source = source
         self._at = 0
 
     async def __anext__(self) -> SpeechChunk:
@@ -147,11 +152,8 @@ class Listener(Stream[SpeechChunk]):
 
     async def _chunk(self, tape: Tape, piece: Int16Array) -> SpeechChunk:
         is_last = tape.is_whole and self._at == len(tape.pieces)
-        is_made_here = tape.source == NOT_REUSED
-        if is_made_here and not self._is_joined:
-            times = tape.times
-        else:
-            times = StageTimes(speech=JOINED if is_made_here else tape.source)
+        source = tape.source if self._source == NOT_REUSED else self._source
+        times = tape.times if source == NOT_REUSED else StageTimes(speech=source)
         drawn = tape.drawn if is_last else None
         if is_last:
             await self.aclose()
