@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from cache_store.keys import check_namespace
 
 MIB = 2**20
+SPEECH_RECORD_BYTES = 32 * MIB  # largest finished answer unless settings say otherwise
 
 
 def speech_url(url: str) -> str:

@@ -25,7 +25,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from cache_store.settings import CacheSettings, speech_url
+from cache_store.settings import SPEECH_RECORD_BYTES, CacheSettings, speech_url
 from deployments.config import environment
 from deployments.config.mistakes import explain
 from pipeline.audio.condition import Conditioning
@@ -239,9 +239,9 @@ class SpeechCacheSettings(Strict):
     """Kept in the cluster's object store, by an index of its own."""
     l3_max_bytes: Annotated[int, Field(ge=0)] | None = 20_000 * 2**20
     """Budget of the directory `speech` below `cache.url`; what was not used for longest goes.
-    Left empty it is unbounded. A bucket is bounded by `timbre cache --speech gc` or its own
+    Left empty it is unbounded. A bucket is bounded by `timbre cache gc --speech` or its own
     rules."""
-    max_record_bytes: Annotated[int, Field(ge=2**16)] = 32 * 2**20
+    max_record_bytes: Annotated[int, Field(ge=2**16)] = SPEECH_RECORD_BYTES
     """Largest answer that is kept; the default is some eleven minutes."""
 
     @field_validator("unseeded", mode="before")

@@ -96,6 +96,10 @@ def samples_of(chunks: list[SpeechChunk]) -> bytes:
     return np.concatenate([chunk.samples for chunk in chunks]).tobytes()
 
 
+def stored_in(directory: Path) -> list[Path]:
+    return list(directory.rglob("*.sva"))
+
+
 async def first_of(stream: Any, groups: int) -> list[SpeechChunk]:
     """So many groups' samples, in chunks as they come."""
     chunks = list[SpeechChunk]()
@@ -154,7 +158,9 @@ async def test_whatever_changes_an_answer_is_another_one(made, other: SpeechRequ
     assert source_of(await process.hear(other)) == "none"
 
 
-@pytest.mark.parametrize("other", [replace(REQUEST, speed=1.5), replace(REQUEST, text="One  two three. ")])
+@pytest.mark.parametrize(
+    "other", [replace(REQUEST, speed=1.5), replace(REQUEST, text="One  two three. ")]
+)
 async def test_what_comes_behind_an_answer_does_not_count(made, other: SpeechRequest) -> None:
     process = made()
     await process.hear()
@@ -373,7 +379,7 @@ async def test_a_removed_clips_speech_is_gone_and_what_is_under_way_keeps_nothin
 ) -> None:
     process = made(url=str(tmp_path))
     await process.hear()
-    await until(lambda: bool(list(tmp_path.rglob("*.sva"))))
+    await until(lambda: bool(stored_in(tmp_path)))
     process.speaker.step = asyncio.Semaphore(0)
     other = replace(REQUEST, text="Another text.")
     under_way = await process.ask(other)
@@ -382,14 +388,14 @@ async def test_a_removed_clips_speech_is_gone_and_what_is_under_way_keeps_nothin
     process.let_out(1)
     await anext(under_way)
     await process.library.forget(CLIP)
-    assert not list(tmp_path.rglob("*.sva"))
+    assert not stored_in(tmp_path)
     process.let_out(2)
     assert [chunk.last async for chunk in under_way][-1]
     process.let_out(3)
     async with aclosing(begun.speak(replace(REQUEST, text="A third."), voice.prompt)) as late:
         assert [chunk.last async for chunk in late][-1]
     await until(lambda: not process.live())
-    assert not list(tmp_path.rglob("*.sva"))
+    assert not stored_in(tmp_path)
     process.speaker.step = None
     assert source_of(await process.hear()) == "none"
     assert source_of(await process.hear(other)) == "none"
