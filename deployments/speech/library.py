@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
@@ -19,13 +19,21 @@ from deployments.speech.models import ModelBook, Namer, SpeechModels
 from deployments.speech.records import SPEECH_SCHEMA, to_answer
 from deployments.speech.rendition import Rendition
 from deployments.speech.tape import MEMORY, Listener, Tape, on_grid, sliced
-from pipeline.contracts import SpeechChunk, SpeechRequest, Stream, VoicePrompt, VoiceReference
+from pipeline.contracts import (
+    Sampling,
+    SpeechChunk,
+    SpeechRequest,
+    Stream,
+    VoicePrompt,
+    VoiceReference,
+)
 from pipeline.errors import StageUnavailableError
 from pipeline.synthesis import ResolvedVoice, Speaker, VoiceResolver
 
 logger = logging.getLogger(__name__)
 
 SEED_BITS = 63
+SAMPLING = tuple(one.name for one in fields(Sampling))
 SET_ASIDE = "does not answer; served without it (see the log)"
 
 
@@ -165,7 +173,7 @@ class SpeechLibrary:
     ) -> SpeechKey:
         """All that an answer depends on; not its speed, format and rate, which come behind it."""
         drawn = {
-            **{name: repr(value) for name, value in asdict(said.sampling).items()},
+            **{name: repr(getattr(said.sampling, name)) for name in SAMPLING},
             "seed": seed,
             "may_reseed": repr(said.may_reseed),
             "first_chunk_rows": repr(said.first_chunk_rows),
