@@ -147,6 +147,33 @@ VOCODER_BYTES = GaugeRow(
 
 
 # Of the caches, as a router sees them.
+_TIER = "Numbers of a tier: breaker (1 is open), queued, dropped and others."
+CACHE_REQUESTS = CounterRow(
+    "timbre_cache_requests", "Look-ups by kind, tier and result.", ("kind", "tier", "result")
+)
+CACHE_COMPUTES = CounterRow("timbre_cache_computes", "Records computed by this router's requests.")
+CACHE_SAVED = CounterRow(
+    "timbre_cache_saved_encode_seconds", "What hits would have cost to encode."
+)
+CACHE_BYTES = GaugeRow("timbre_cache_bytes", "Bytes held.", ("tier",))
+CACHE_TIER = GaugeRow("timbre_cache_tier", _TIER, ("tier", "number"))
+SPEECH_CACHE_REQUESTS = CounterRow(
+    "timbre_speech_cache_requests",
+    "Look-ups of finished speech by kind, tier and result.",
+    ("kind", "tier", "result"),
+)
+SPEECH_CACHE_COMPUTES = CounterRow(
+    "timbre_speech_cache_computes", "Answers that were made to be kept."
+)
+SPEECH_CACHE_SAVED = CounterRow(
+    "timbre_speech_cache_saved_seconds", "What hits would have cost to make."
+)
+SPEECH_CACHE_BYTES = GaugeRow(
+    "timbre_speech_cache_bytes", "Bytes of finished speech held.", ("tier",)
+)
+SPEECH_CACHE_TIER = GaugeRow("timbre_speech_cache_tier", _TIER, ("tier", "number"))
+
+
 @dataclass(frozen=True, slots=True)
 class CacheRows:
     """What is told of one cache."""
@@ -158,24 +185,11 @@ class CacheRows:
     tier: GaugeRow
 
 
-_TIER = "Numbers of a tier: breaker (1 is open), queued, dropped and others."
-VOICE_CACHE = CacheRows(
-    CounterRow(
-        "timbre_cache_requests", "Look-ups by kind, tier and result.", ("kind", "tier", "result")
-    ),
-    CounterRow("timbre_cache_computes", "Records computed by this router's requests."),
-    CounterRow("timbre_cache_saved_encode_seconds", "What hits would have cost to encode."),
-    GaugeRow("timbre_cache_bytes", "Bytes held.", ("tier",)),
-    GaugeRow("timbre_cache_tier", _TIER, ("tier", "number")),
-)
+VOICE_CACHE = CacheRows(CACHE_REQUESTS, CACHE_COMPUTES, CACHE_SAVED, CACHE_BYTES, CACHE_TIER)
 SPEECH_CACHE = CacheRows(
-    CounterRow(
-        "timbre_speech_cache_requests",
-        "Look-ups of finished speech by kind, tier and result.",
-        ("kind", "tier", "result"),
-    ),
-    CounterRow("timbre_speech_cache_computes", "Answers that were made to be kept."),
-    CounterRow("timbre_speech_cache_saved_seconds", "What hits would have cost to make."),
-    GaugeRow("timbre_speech_cache_bytes", "Bytes of finished speech held.", ("tier",)),
-    GaugeRow("timbre_speech_cache_tier", _TIER, ("tier", "number")),
+    SPEECH_CACHE_REQUESTS,
+    SPEECH_CACHE_COMPUTES,
+    SPEECH_CACHE_SAVED,
+    SPEECH_CACHE_BYTES,
+    SPEECH_CACHE_TIER,
 )
