@@ -44,10 +44,14 @@ class RequestMetrics:
             self._audio.inc(times.audio_s)
             self._speech.inc(tags={"source": times.speech})
         if times.audio_s and times.speech == NOT_REUSED:
-            self._llm_work.observe(times.llm_work_s)
-            tags = {"verdict": quality.verdict.value, "retried": str(quality.is_retried).lower()}
-            self._answers.inc(tags=tags)
-        if outcome == "ok" and times.audio_s:
+            self._made(times, outcome, quality)
+
+    def _made(self, times: StageTimes, outcome: str, quality: Quality) -> None:
+        """What LLM and vocoder were at; finished speech says nothing about them."""
+        self._llm_work.observe(times.llm_work_s)
+        tags = {"verdict": quality.verdict.value, "retried": str(quality.is_retried).lower()}
+        self._answers.inc(tags=tags)
+        if outcome == "ok":
             self._rtf.observe(times.rtf)
 
 
