@@ -79,7 +79,7 @@ def measure_http() -> list[Row]:
             made = client.post("/v1/audio/speech", json=speech_body(1))
             again = client.post("/v1/audio/speech", json=speech_body(1))
             alone = client.post("/v1/audio/speech", json=speech_body(1, cache="off"))
-            is_same = made.content == again.content == alone.content
+            others = sum(reply.content != made.content for reply in (again, alone))
             repeated, cheapest = list[float](), list[float]()
             for _ in range(PAIRS):
                 how = {"json": speech_body(1)}
@@ -91,9 +91,7 @@ def measure_http() -> list[Row]:
     hit_s, route_s = statistics.median(repeated), statistics.median(cheapest)
     return [
         Row("speech of the repeated request", len(made.content) / SECONDS_BYTES, "s"),
-        Row(
-            "same bytes made, repeated, and made without the cache", float(is_same), "", 1, "higher"
-        ),
+        Row("other bytes repeated, or made without the cache", others, "", 0),
         Row("answers made to be kept", served["computes"], "", 1),
         Row("first byte of the cheapest route, p50", 1e3 * route_s, "ms"),
         Row("first byte of a repeated request, p50", 1e3 * hit_s, "ms"),
@@ -142,11 +140,13 @@ def measure_cluster() -> list[Row]:
     first_alone_s = statistics.median(_first_s(alone))
     first_of_many_s = statistics.median(_first_s(listened))
     whole_s = CHUNKS * CHUNK_S
-    is_whole = all(abs(one.heard.audio_s - whole_s) < CHUNK_S / 2 for one in listened + survivors)
+    heard_s = [one.heard.audio_s for one in listened + survivors]
     return [
         Row("computations of 64 equal requests at once, 3 nodes", computations, "", 1),
         Row("different answers among them", len({one.digest for one in listened}), "", 1),
-        Row("all whole, from their start", float(is_whole), "", 1, "higher"),
+        Row(
+            "answers that lack a part", sum(abs(s - whole_s) > CHUNK_S / 2 for s in heard_s), "", 0
+        ),
         Row("listeners that ran dry", sum(not one.heard.is_ok for one in listened), "", 0),
         Row("first audio alone, p50", 1e3 * first_alone_s, "ms"),
         Row("first audio of the 64, p50", 1e3 * first_of_many_s, "ms"),
@@ -155,7 +155,7 @@ def measure_cluster() -> list[Row]:
         Row("first audio of who comes a second later, slowest", 1e3 * max(_first_s(later)), "ms"),
         Row("longest gap among the 64, p95", 1e3 * percentile(_gaps_s(listened), 0.95), "ms"),
         Row("maker killed: computations", taken_over, "", 2),
-        Row("maker killed: listeners left, all served", len(survivors), "", 8, "higher"),
+        Row("maker killed: listeners of other nodes not served", 8 - len(survivors), "", 0),
         Row("maker killed: different answers", len({one.digest for one in survivors}), "", 1),
         Row("maker killed: longest gap", 1e3 * max(_gaps_s(survivors)), "ms"),
         Row("maker killed: all served after", rescued_s, "s"),
