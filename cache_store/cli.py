@@ -25,7 +25,7 @@ from cache_store.errors import CacheError
 from cache_store.maintenance import Filter, GcPolicy, Stored
 from cache_store.store import BlobStore
 from cache_store.warming import is_web_address, post_clip
-from cache_store.workplace import UsageError, Workplace, open_workplace
+from cache_store.workplace import OpenedStore, UsageError, open_workplace
 
 console = Console(stderr=True)
 
@@ -71,9 +71,9 @@ def stats(
     config: Config = None, url: Url = None, speech: Speech = False, as_json: AsJson = False
 ) -> None:
     """Count entries and bytes by kind, encoder and namespace."""
-    place = open_workplace(config, url, is_speech=speech)
+    opened = open_workplace(config, url, is_speech=speech)
     groups: dict[tuple[str, str, str], list[int]] = {}
-    for stored in _watched(maintenance.scan(place.store), "reading the list"):
+    for stored in _watched(maintenance.scan(opened.store), "reading the list"):
         path = stored.path
         group = groups.setdefault((path.kind, path.fingerprint, path.namespace), [0, 0])
         group[0] += 1
@@ -84,10 +84,10 @@ def stats(
     ]
     entries = sum(count for count, _ in groups.values())
     total = sum(size for _, size in groups.values())
-    document = {"url": place.settings.url, "entries": entries, "bytes": total, "groups": rows}
+    document = {"url": opened.settings.url, "entries": entries, "bytes": total, "groups": rows}
     _show(rows, as_json, document)
     if not as_json:
-        typer.echo(f"{entries} entries, {_size(total)} in {place.settings.url}")
+        typer.echo(f"{entries} entries, {_size(total)} in {opened.settings.url}")
 
 
 @app.command("ls")
@@ -101,9 +101,9 @@ def list_entries(
     as_json: AsJson = False,
 ) -> None:
     """List entries, the most recently used first."""
-    place = open_workplace(config, url, is_speech=speech)
+    opened = open_workplace(config, url, is_speech=speech)
     wanted = Filter(None, namespace, fingerprint)
-    found = list(_watched(maintenance.scan(place.store, wanted), "reading the list"))
+    found = list(_watched(maintenance.scan(opened.store, wanted), "reading the list"))
     found.sort(key=lambda stored: -stored.blob.modified_unix_s)
     rows = [{**asdict(stored.path), **asdict(stored.blob)} for stored in found[:limit]]
     _show(rows, as_json)
@@ -118,14 +118,14 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Show what an entry holds, after verifying it."""
-    place = open_workplace(config, url, is_speech=speech)
+    opened = open_workplace(config, url, is_speech=speech)
     file = Path(entry)
-    limit = place.settings.max_record_bytes
+    limit = opened.settings.max_record_bytes
     try:
         if file.is_file():
-            info = describe(file.read_bytes(), place.keyring, limit)
+            info = describe(file.read_bytes(), opened.keyring, limit)
         else:
-            info = _described(place, _found(place.store, entry))
+            info = _described(opened, _found(opened.store, entry))
     except CacheError as error:
         console.print(f"{entry}: {error}")
         raise typer.Exit(1) from error
@@ -149,18 +149,18 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Read entries and check their digests; exits 1 if any is damaged."""
-    place = open_workplace(config, url, is_speech=speech)
-    limit = place.settings.max_record_bytes
-    chosen = [s for s in maintenance.scan(place.store) if random.random() < sample]  # noqa: S311
+    opened = open_workplace(config, url, is_speech=speech)
+    limit = opened.settings.max_record_bytes
+    chosen = [s for s in maintenance.scan(opened.store) if random.random() < sample]  # noqa: S311
     counts = {"good": 0, "corrupt": 0, "unreadable": 0, "gone": 0}
     bad: list[dict[str, object]] = []
     for stored in _watched(chosen, "verifying"):
-        verdict, reason, _ = maintenance.check(place.store, stored, place.keyring, limit)
+        verdict, reason, _ = maintenance.check(opened.store, stored, opened.keyring, limit)
         counts[verdict] += 1
         if verdict in ("corrupt", "unreadable"):
             bad.append({"path": stored.blob.path, "verdict": verdict, "reason": reason})
         if repair and verdict == "corrupt":
-            maintenance.repair(place.store, stored, limit)
+            maintenance.repair(opened.store, stored, limit)
     _show(bad, as_json, {**counts, "bad": bad, "repaired": repair})
     if not as_json:
         typer.echo(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
@@ -183,7 +183,7 @@ def gc(  # noqa: PLR0913, PLR0917 - a command's options
     as_json: AsJson = False,
 ) -> None:
     """Show what could go, or with --apply delete it."""
-    place = open_workplace(config, url, is_speech=speech)
+    opened = open_workplace(config, url, is_speech=speech)
     policy = GcPolicy(
         max_bytes=None if max_bytes is None else _bytes(max_bytes),
         max_age_s=None if max_age_days is None else max_age_days * maintenance.DAY_S,
@@ -191,21 +191,21 @@ def gc(  # noqa: PLR0913, PLR0917 - a command's options
         dead_after_s=dead_after_days * maintenance.DAY_S,
     )
     with console.status("reading the list"):
-        doomed = maintenance.plan_collection(place.store, policy)
+        candidates = maintenance.plan_collection(opened.store, policy)
     reasons: dict[str, dict[str, int]] = {}
-    for one in doomed:
+    for one in candidates:
         group = reasons.setdefault(one.reason, {"objects": 0, "bytes": 0})
         group["objects"] += 1
         group["bytes"] += one.blob.size_bytes
     failed = 0
     if apply:
-        _, _, failed = maintenance.collect(place.store, _watched(doomed, "deleting"))
+        _, _, failed = maintenance.collect(opened.store, _watched(candidates, "deleting"))
     rows: list[dict[str, object]] = [{"reason": name, **group} for name, group in reasons.items()]
     _show(rows, as_json, {"applied": apply, "failed": failed, "reasons": reasons})
     if not as_json:
-        size = _size(sum(one.blob.size_bytes for one in doomed))
+        size = _size(sum(one.blob.size_bytes for one in candidates))
         verb = "deleted" if apply else "would go (--apply deletes)"
-        typer.echo(f"{len(doomed) - failed} objects, {size} {verb}")
+        typer.echo(f"{len(candidates) - failed} objects, {size} {verb}")
     if failed:
         console.print(f"{failed} objects could not be deleted")
         raise typer.Exit(1)
@@ -226,17 +226,17 @@ def remove(
 
     Running replicas keep what they have in memory until they restart.
     """
-    place = open_workplace(config, url, is_speech=speech)
+    opened = open_workplace(config, url, is_speech=speech)
     if entry is not None:
-        chosen = [_found(place.store, entry)]
+        chosen = [_found(opened.store, entry)]
     elif namespace is None and fingerprint is None:
         raise UsageError("say what: a digest, --namespace or --fingerprint")
     else:
-        chosen = list(maintenance.scan(place.store, Filter(None, namespace, fingerprint)))
+        chosen = list(maintenance.scan(opened.store, Filter(None, namespace, fingerprint)))
     if not yes and not typer.confirm(f"Remove {len(chosen)} entries?", err=True):
         raise typer.Exit(1)
     for stored in _watched(chosen, "removing"):
-        place.store.delete(stored.blob.path)
+        opened.store.delete(stored.blob.path)
     _say({"removed": len(chosen)}, as_json)
 
 
@@ -251,11 +251,11 @@ def export_archive(
     as_json: AsJson = False,
 ) -> None:
     """Write entries into a tar file."""
-    place = open_workplace(config, url, is_speech=speech)
-    chosen = maintenance.scan(place.store, Filter(None, namespace, fingerprint))
-    limit = place.settings.max_record_bytes
+    opened = open_workplace(config, url, is_speech=speech)
+    chosen = maintenance.scan(opened.store, Filter(None, namespace, fingerprint))
+    limit = opened.settings.max_record_bytes
     watched = _watched(chosen, "exporting")
-    _say({"exported": maintenance.export_entries(place.store, watched, archive, limit)}, as_json)
+    _say({"exported": maintenance.export_entries(opened.store, watched, archive, limit)}, as_json)
 
 
 @app.command("import")
@@ -267,10 +267,12 @@ def import_archive(
     as_json: AsJson = False,
 ) -> None:
     """Publish the entries of a tar file; exits 1 if some were refused."""
-    place = open_workplace(config, url, is_speech=speech)
-    limit = place.settings.max_record_bytes
+    opened = open_workplace(config, url, is_speech=speech)
+    limit = opened.settings.max_record_bytes
     with console.status("importing"):
-        new, known, refused = maintenance.import_entries(place.store, archive, place.keyring, limit)
+        new, known, refused = maintenance.import_entries(
+            opened.store, archive, opened.keyring, limit
+        )
     _say({"imported": new, "known": known, "refused": refused}, as_json)
     if refused:
         raise typer.Exit(1)
@@ -302,8 +304,8 @@ def doctor(
     config: Config = None, url: Url = None, speech: Speech = False, as_json: AsJson = False
 ) -> None:
     """Try everything a replica does with the store; exits 1 if something does not work."""
-    place = open_workplace(config, url, is_speech=speech)
-    findings = list(maintenance.examine(place.store, place.keyring))
+    opened = open_workplace(config, url, is_speech=speech)
+    findings = list(maintenance.examine(opened.store, opened.keyring))
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings]))
     for finding in [] if as_json else findings:
@@ -324,10 +326,10 @@ def _found(store: BlobStore, digest: str) -> Stored:
     return stored
 
 
-def _described(place: Workplace, stored: Stored) -> EntryInfo:
-    limit = place.settings.max_record_bytes
-    data = place.store.get(stored.blob.path, limit)
-    return describe(data or b"", place.keyring, limit)
+def _described(opened: OpenedStore, stored: Stored) -> EntryInfo:
+    limit = opened.settings.max_record_bytes
+    data = opened.store.get(stored.blob.path, limit)
+    return describe(data or b"", opened.keyring, limit)
 
 
 def _watched(items: Iterable[T], what: str) -> Iterator[T]:

@@ -43,20 +43,20 @@ class ClipEraser:
 
         Raises StoreError when something may be left.
         """
-        doomed = [VoiceKey(clip.namespace, clip.clip, one).path for one in self._prints(clip)]
+        paths = [VoiceKey(clip.namespace, clip.clip_digest, one).path for one in self._prints(clip)]
         directory = notes_directory(clip)
         notes: list[str] = []
         for name in self._store.names(directory):
             alias = alias_in_note(name, clip)
             if alias is not None:
-                doomed.append(alias)
+                paths.append(alias)
                 notes.append(f"{directory}/{name}")
-        for path in itertools.chain(doomed, self._speech(clip)):
+        for path in itertools.chain(paths, self._speech(clip)):
             self._store.delete(path)
         owned = f"_{clip.owner}_"  # within the name of whatever lies aside of the clip's speech
         for aside in (TMP, QUARANTINE):
             for name in self._store.names(aside):
-                if owned in name or any(is_aside(name, path) for path in doomed):
+                if owned in name or any(is_aside(name, path) for path in paths):
                     self._store.delete(f"{aside}/{name}")
         for path in notes:  # last: until then a second try finds the aliases again
             self._store.delete(path)

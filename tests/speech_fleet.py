@@ -107,7 +107,7 @@ class SpeechReplica:
                 meter.sent(len(chunk.samples) / OUTPUT_SAMPLE_RATE_HZ, time.perf_counter())
                 digest.update(chunk.samples.tobytes())
                 source = source or chunk.times.speech
-        return Listened(source, meter.account(), digest.hexdigest())
+        return Listened(source, meter.continuity(), digest.hexdigest())
 
     async def report(self) -> dict[str, Any]:
         return await self._library.report()

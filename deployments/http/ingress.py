@@ -32,7 +32,7 @@ from deployments.http.head import HeadAsGet
 from deployments.http.routes.cache import add_cache_routes
 from deployments.http.routes.speech import Routes
 from deployments.speech.library import SpeechLibrary
-from deployments.stages.clients import RemoteEncoder, RemoteSpeaker
+from deployments.stages.clients import RemoteTokenizer, RemoteVocoder
 from deployments.stages.health import Readiness
 from deployments.stages.names import RemoteNames
 from deployments.stages.removal import Removal
@@ -60,10 +60,10 @@ class Router:
         adopt_serve_logging()
         self._settings = settings
         transfers = Transfers()
-        encoder = RemoteEncoder(tokenizer, settings.limits, transfers)
+        encoder = RemoteTokenizer(tokenizer, settings.limits, transfers)
         self._voices = VoiceLibrary(settings, encoder)
-        speaker = RemoteSpeaker(vocoder, settings.limits, transfers)
-        self._speech = SpeechLibrary(settings, speaker, RemoteNames(vocoder, llms))
+        synthesizer = RemoteVocoder(vocoder, settings.limits, transfers)
+        self._speech = SpeechLibrary(settings, synthesizer, RemoteNames(vocoder, llms))
         self._metrics = RequestMetrics()
         stages = Stages.of(settings)
         handles = {
@@ -74,9 +74,9 @@ class Router:
         self._removal = Removal(handles)
         self._readiness = Readiness(handles, self._voices)
 
-    async def forget(self, clip: str) -> None:
+    async def forget(self, clip_digest: str) -> None:
         """Called on every router by the one that was asked to remove a clip."""
-        await asyncio.gather(self._voices.forget(clip), self._speech.forget(clip))
+        await asyncio.gather(self._voices.forget(clip_digest), self._speech.forget(clip))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve in the replica."""

@@ -106,7 +106,7 @@ class SpeechLibrary:
         self._live[key.digest] = rendition
         return rendition.tape.listen()
 
-    async def forget(self, clip: str) -> None:
+    async def forget(self, clip_digest: str) -> None:
         """Remove all speech in a clip's voice, from every tier.
 
         Raises StageUnavailableError when a tier may have kept something, and names no tier.
@@ -136,7 +136,7 @@ class SpeechLibrary:
             **self._cache.stats().as_dict(),
             "listened_in": self._joined,
             "index": await self._cache.cluster_stats(),
-            "set_aside": dict.fromkeys(self._cache.ailments(), SET_ASIDE),
+            "set_aside": dict.fromkeys(self._cache.unhealthy_tiers(), SET_ASIDE),
         }
 
     def _in_memory(self, cache: VoiceCache, key: SpeechKey) -> Listener | None:

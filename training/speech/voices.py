@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.text.espeak import VoiceSettings
+from pipeline.text.espeak import EspeakVoice
 
 FORMANTS = 7
 PITCH_HZ = (78.0, 220.0)  # espeak's base pitch of a variant, drawn evenly in log
@@ -24,7 +24,7 @@ INTONED_SHARE = 0.06  # have another of espeak's melodies
 class Speaker:
     """settings: how to call espeak. variant: the text of its voice file."""
 
-    settings: VoiceSettings
+    settings: EspeakVoice
     variant: str
 
 
@@ -49,9 +49,7 @@ def draw_speakers(n_speakers: int, seed: int, prefix: str) -> list[Speaker]:
     )
     return [
         Speaker(
-            VoiceSettings(
-                f"en-us+{prefix}{i}", round(rates[i]), round(pitches[i]), round(ranges[i])
-            ),
+            EspeakVoice(f"en-us+{prefix}{i}", round(rates[i]), round(pitches[i]), round(ranges[i])),
             _variant(rng, f"{prefix}{i}", float(base_hz[i]), float(scale[i])),
         )
         for i in range(n_speakers)

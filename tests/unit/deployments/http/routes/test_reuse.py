@@ -22,9 +22,9 @@ async def reusing(**args: Any) -> AsyncIterator[HttpApp]:
     """The application, whose speaker says what it drew."""
     async with http_app(**args) as app:
         names = FakeNames()
-        speaker = TellingSpeaker(names)
-        app.speech._speaker, app.speech._models._namer = speaker, names
-        app.speaker = speaker  # type: ignore[assignment]
+        synthesizer = TellingSpeaker(names)
+        app.speech._synthesizer, app.speech._models._namer = synthesizer, names
+        app.synthesizer = synthesizer  # type: ignore[assignment]
         yield app
 
 
@@ -48,7 +48,7 @@ async def test_kept_speech_has_the_bytes_that_were_made(audio_format: str) -> No
     assert made.content == kept.content == alone.content
     headers = [reply.headers["x-cache"] for reply in (made, kept, alone)]
     assert headers == ["miss", "speech-l1, l1", "l1"]
-    assert len(app.speaker.requests) == 2
+    assert len(app.synthesizer.requests) == 2
     assert kept.headers["x-quality"] == made.headers["x-quality"] == "ok"
 
 
