@@ -1,4 +1,4 @@
-"""`timbre cache …`: looking at and after the store behind the cache. Knows no model.
+"""`timbre cache …`: inspect and maintain the voice cache.
 
 Results go to stdout (one JSON document with --json), progress and messages to stderr.
 """
@@ -31,7 +31,7 @@ console = Console(stderr=True)
 
 
 class _Commands(typer.core.TyperGroup):
-    """Shows what a store could not do in one line."""
+    """Shows a store's error in one line."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -43,7 +43,7 @@ class _Commands(typer.core.TyperGroup):
 
 app = typer.Typer(
     name="cache",
-    help="Look at and after the cache of voices, or with --speech that of finished speech.",
+    help="Inspect and maintain the cache of voices, or with --speech that of finished speech.",
     no_args_is_help=True,
     cls=_Commands,
 )
@@ -97,7 +97,7 @@ def list_entries(
     speech: Speech = False,
     namespace: Namespace = None,
     fingerprint: Fingerprint = None,
-    limit: Annotated[int, typer.Option(help="At most so many")] = 1000,
+    limit: Annotated[int, typer.Option(help="Most entries to list")] = 1000,
     as_json: AsJson = False,
 ) -> None:
     """List entries, the most recently used first."""
@@ -117,7 +117,7 @@ def inspect(
     speech: Speech = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what an entry holds, after verifying it."""
+    """Verify an entry and show its contents."""
     opened = open_workplace(config, url, is_speech=speech)
     file = Path(entry)
     limit = opened.settings.max_record_bytes
@@ -182,7 +182,7 @@ def gc(  # noqa: PLR0913, PLR0917 - a command's options
     apply: Annotated[bool, typer.Option(help="Delete; without it nothing is changed")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what could go, or with --apply delete it."""
+    """Show what the garbage collector would delete; --apply deletes it."""
     opened = open_workplace(config, url, is_speech=speech)
     policy = GcPolicy(
         max_bytes=None if max_bytes is None else _bytes(max_bytes),
@@ -224,7 +224,7 @@ def remove(
 ) -> None:
     """Remove an entry, a tenant's entries or an encoder's from the store.
 
-    Running replicas keep what they have in memory until they restart.
+    Running replicas keep their copies in memory until they restart.
     """
     opened = open_workplace(config, url, is_speech=speech)
     if entry is not None:
@@ -303,7 +303,7 @@ def warm(
 def doctor(
     config: Config = None, url: Url = None, speech: Speech = False, as_json: AsJson = False
 ) -> None:
-    """Try everything a replica does with the store; exits 1 if something does not work."""
+    """Try every operation of a replica on the store; exits 1 if one fails."""
     opened = open_workplace(config, url, is_speech=speech)
     findings = list(maintenance.examine(opened.store, opened.keyring))
     if as_json:

@@ -17,7 +17,7 @@ from cache_store.store import BlobStore
 
 
 @dataclass(frozen=True, slots=True)
-class Workplace:
+class OpenedStore:
     """What every command needs."""
 
     settings: CacheSettings
@@ -29,7 +29,7 @@ class UsageError(typer.BadParameter):
     """A mistake of the caller, shown in one line."""
 
 
-def open_workplace(config: Path | None, url: str | None, *, is_speech: bool) -> Workplace:
+def open_workplace(config: Path | None, url: str | None, *, is_speech: bool) -> OpenedStore:
     """The store of a serve config, or at a URL. is_speech: that of speech, below the voices'.
 
     Raises UsageError.
@@ -46,7 +46,7 @@ def open_workplace(config: Path | None, url: str | None, *, is_speech: bool) -> 
     store = open_store(settings)
     if store is None:
         raise UsageError("these settings keep records in memory only (url: none)")
-    return Workplace(settings, store, keyring)
+    return OpenedStore(settings, store, keyring)
 
 
 def _of_speech(voices: CacheSettings, section: dict[str, Any]) -> CacheSettings:

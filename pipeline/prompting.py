@@ -1,7 +1,4 @@
-"""What the LLM is asked, for a given checkpoint.
-
-Its text front end, its prompts, how long it speaks in one go and how it samples.
-"""
+"""Prompts for a checkpoint: its text front end, templates, passage length and sampling."""
 
 from __future__ import annotations
 
@@ -25,14 +22,14 @@ from pipeline.wording import TEXT_PARAM, TRANSCRIPT_PARAM, about, in_words
 # Our keys in the LLM's config.json; the real checkpoint has none.
 FRONT_END_KEY = "text_front_end"
 PASSAGE_KEY = "longest_passage_s"
-PASSAGE_S = 30.0  # what the real model says in one go
+PASSAGE_S = 30.0  # longest passage of the real model
 _LEADING_TAGS = re.compile(rf"(?:(?:{'|'.join(map(re.escape, DIALECT_TAGS))})\s*)+")
 
 
 class CheckpointPrompts:
-    """A synthesis.PromptWriter for an LLM directory.
+    """A chain.PromptWriter for an LLM directory.
 
-    It reads `config.json`, `tokenizer.model` and, where there is one, `generation_config.json`.
+    Reads `config.json`, `tokenizer.model` and, if present, `generation_config.json`.
     """
 
     def __init__(self, lm_dir: Path) -> None:
@@ -50,9 +47,9 @@ class CheckpointPrompts:
         self._warping = read_warping(lm_dir / "generation_config.json")
 
     def scripts(self, request: SpeechRequest, voice: VoicePrompt) -> Iterator[Script]:
-        """See synthesis.PromptWriter. A clone's text is cut in passages, an edit's is not."""
+        """See chain.PromptWriter. A clone's text is split into passages, an edit's is not."""
         said = in_words(request, self._front_end.words)
-        if self._holds_words:  # a fault far into the text is told before anything is spoken
+        if self._holds_words:  # finds a fault at the text's end before anything is spoken
             self._builder.check(said)
         transcript = about(TRANSCRIPT_PARAM, self._front_end.prompt, said.transcript)
         for text in self._written(self._passages(said, voice)):
@@ -71,9 +68,9 @@ class CheckpointPrompts:
         return [lead + part for part in parts]
 
     def _written(self, texts: Sequence[str]) -> Iterator[str]:
-        """What the prompt holds of each text; one of several that holds no speech is passed over.
+        """Each text as the prompt holds it; passages without speech are skipped.
 
-        Raises TextError when none holds any.
+        Raises TextError when no passage holds speech.
         """
         fault: TextError | None = None
         is_empty = True
@@ -98,7 +95,7 @@ class CheckpointPrompts:
 
 
 def read_warping(path: Path) -> Warping:
-    """How a checkpoint wants to be sampled: `generation_config.json`, else as released.
+    """A checkpoint's sampling defaults: `generation_config.json`, else those of the released code.
 
     Raises CheckpointError for a file that cannot be read, or values outside their ranges.
     """

@@ -18,6 +18,7 @@ from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
 from pipeline.chain import Script
 from pipeline.contracts import (
     NO_LIMIT_TOKENS,
+    NO_TIMES,
     AudioChunk,
     Drawn,
     Int32Array,
@@ -27,6 +28,7 @@ from pipeline.contracts import (
     SpeechChunk,
     SpeechRequest,
     TokenChunk,
+    Usage,
     VocoderName,
     VoicePrompt,
     VoiceReference,
@@ -207,10 +209,9 @@ class TellingSpeaker:
                     raise self.error
                 samples = rng.uniform(-0.9, 0.9, SAMPLES_PER_GROUP).astype(np.float32)
                 is_last = index == self.n_chunks - 1
-                drawn = Drawn(np.zeros(5 * self.n_chunks, np.int16), 7, made_by)
-                yield SpeechChunk(
-                    samples, is_last, quality=self.quality, drawn=drawn if is_last else None
-                )
+                drawn = Drawn(np.zeros(5 * self.n_chunks, np.int16), made_by) if is_last else None
+                usage = Usage(7, 5 * (index + 1))
+                yield SpeechChunk(samples, is_last, NO_TIMES, self.quality, usage, drawn)
         finally:
             self.open_streams -= 1
 

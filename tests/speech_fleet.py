@@ -65,7 +65,7 @@ class PacedSpeaker:
             await asyncio.sleep(PACE * CHUNK_S)
             noise = rng.uniform(-0.5, 0.5, int(CHUNK_S * OUTPUT_SAMPLE_RATE_HZ))
             is_last = index == CHUNKS - 1
-            drawn = Drawn(np.zeros(5 * CHUNKS, np.int16), 1, made_by) if is_last else None
+            drawn = Drawn(np.zeros(5 * CHUNKS, np.int16), made_by) if is_last else None
             yield SpeechChunk(noise.astype(np.float32), is_last, drawn=drawn)
 
 

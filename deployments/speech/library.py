@@ -28,7 +28,7 @@ from pipeline.contracts import (
     VoiceReference,
 )
 from pipeline.errors import StageUnavailableError
-from pipeline.synthesis import ResolvedVoice, Speaker, VoiceResolver
+from pipeline.synthesis import ResolvedVoice, Synthesizer, VoiceResolver
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +40,8 @@ SET_ASIDE = "does not answer; served without it (see the log)"
 class SpeechLibrary:
     """Answers requests from what was spoken before. Use it between `start` and `close`."""
 
-    def __init__(self, settings: Settings, speaker: Speaker, namer: Namer) -> None:
-        self._speaker = speaker
+    def __init__(self, settings: Settings, synthesizer: Synthesizer, namer: Namer) -> None:
+        self._synthesizer = synthesizer
         self._namespace = settings.cache.namespace
         self._derives = settings.speech_cache.unseeded == "derive"
         self._models = ModelBook(namer)
@@ -66,27 +66,39 @@ class SpeechLibrary:
         if self._cache is not None:
             await self._cache.close()
 
-    def request(self, voices: VoiceResolver, reuse: Reuse | None) -> ReusingSpeech:
-        """Voices and speaker of one request. reuse: its wish; None where it has none."""
-        return ReusingSpeech(self, voices, reuse, self._cache and self._cache.begin_watch())
+    def request(
+        self, voices: VoiceResolver, reuse: Reuse | None, namespace: str | None = None
+    ) -> ReusingSpeech:
+        """Voices and synthesizer of one request.
+
+        reuse: its wish; None where it has none. namespace: its tenant, None for the one without a
+        key.
+        """
+        watch = self._cache and self._cache.begin_watch()
+        return ReusingSpeech(self, voices, reuse, namespace or self._namespace, watch)
 
     async def open(
-        self, request: SpeechRequest, voice: ResolvedVoice, reuse: Reuse | None, watch: Watch | None
+        self,
+        request: SpeechRequest,
+        voice: ResolvedVoice,
+        reuse: Reuse | None,
+        namespace: str,
+        watch: Watch | None,
     ) -> Stream[SpeechChunk]:
         """The answer to a request: from memory, with others who listen, or as it comes.
 
-        watch: from before its voice was resolved.
+        namespace: of the tenant whose voice it is. watch: from before the voice was resolved.
         """
         is_fit = not request.may_reseed or self._derives
         if self._cache is None or watch is None or reuse == "off" or not (reuse or is_fit):
-            return OnGrid(self._speaker.speak(request, voice.prompt))
+            return OnGrid(self._synthesizer.speak(request, voice.prompt))
         models = await self._models.of(request.variant)
         said = models and await self._models.worded(request, models)
         if models is None or said is None:
-            return OnGrid(self._speaker.speak(request, voice.prompt))
+            return OnGrid(self._synthesizer.speak(request, voice.prompt))
         if request.may_reseed:
-            request = _seeded(request, self._key(said, voice, models, seed=""))
-        key = self._key(said, voice, models, seed=str(request.sampling.seed))
+            request = _seeded(request, _key(said, namespace, voice, models, seed=""))
+        key = _key(said, namespace, voice, models, seed=str(request.sampling.seed))
         if reuse == "refresh":
             listener = await self._refreshed(self._cache, key)
         else:
@@ -96,7 +108,7 @@ class SpeechLibrary:
         rendition = Rendition(
             self._cache,
             key,
-            partial(self._speaker.speak, request, voice.prompt),
+            partial(self._synthesizer.speak, request, voice.prompt),
             watch,
             made_by=models.made_by,
             keeps_any=not request.may_reseed,
@@ -106,14 +118,15 @@ class SpeechLibrary:
         self._live[key.digest] = rendition
         return rendition.tape.listen()
 
-    async def forget(self, clip_digest: str) -> None:
+    async def forget(self, clip_digest: str, namespace: str | None = None) -> None:
         """Remove all speech in a clip's voice, from every tier.
 
+        namespace: the tenant whose clip it is, None for the one without a key.
         Raises StageUnavailableError when a tier may have kept something, and names no tier.
         """
         if self._cache is None:
             return
-        owner = ClipKey(self._namespace, clip)
+        owner = ClipKey(namespace or self._namespace, clip_digest)
         try:
             self._detach(owner.owner)
             await self._cache.forget(owner)
@@ -145,8 +158,10 @@ class SpeechLibrary:
         if record is None:
             return None
         answer, tape = to_answer(record), Tape()
-        tape.source, tape.quality, tape.drawn = MEMORY, answer.quality, answer.drawn
-        for piece in sliced(answer.samples):
+        tape.source, tape.quality = MEMORY, answer.quality
+        tape.usage, tape.drawn = answer.usage, answer.drawn
+        tape.is_single = answer.is_single
+        for piece in sliced(answer.samples, is_single=answer.is_single):
             tape.add(piece)
         tape.end()
         return tape.listen()
@@ -168,27 +183,6 @@ class SpeechLibrary:
         await cache.drop(key)
         return self._joined_to(key)
 
-    def _key(
-        self, said: SpeechRequest, voice: ResolvedVoice, models: SpeechModels, seed: str
-    ) -> SpeechKey:
-        """All that an answer depends on; not its speed, format and rate, which come behind it."""
-        drawn = {
-            **{name: repr(getattr(said.sampling, name)) for name in SAMPLING},
-            "seed": seed,
-            "may_reseed": repr(said.may_reseed),
-            "first_chunk_rows": repr(said.first_chunk_rows),
-            "iterations": repr(said.iterations),
-        }
-        return SpeechKey(
-            VoiceKey(self._namespace, voice.clip_digest, voice.prompt.fingerprint),
-            mode=said.mode,
-            info=said.info,
-            text=said.text,
-            transcript=said.transcript,
-            drawn=tuple(drawn.items()),
-            model_fingerprint=models.fingerprint,
-        )
-
     def _detach(self, owner: str) -> None:
         """Whoever asks from now on joins none of the owner's; who listens hears it to its end."""
         for rendition in list(self._live.values()):
@@ -201,7 +195,7 @@ class SpeechLibrary:
 
 
 class ReusingSpeech:
-    """Voices and speaker of one request; see pipeline.synthesis for both.
+    """Voices and synthesizer of one request; see pipeline.synthesis for both.
 
     What is removed from its beginning on, it does not bring back.
     """
@@ -211,11 +205,13 @@ class ReusingSpeech:
         library: SpeechLibrary,
         voices: VoiceResolver,
         reuse: Reuse | None,
+        namespace: str,
         watch: Watch | None,
     ) -> None:
         self._library = library
         self._voices = voices
         self._reuse: Reuse | None = reuse
+        self._namespace = namespace
         self._watch = watch
         self._voice: ResolvedVoice | None = None
 
@@ -225,11 +221,12 @@ class ReusingSpeech:
         return self._voice
 
     def speak(self, request: SpeechRequest, voice: VoicePrompt) -> Stream[SpeechChunk]:
-        """See Speaker; of the voice that was resolved."""
+        """See Synthesizer; of the voice that was resolved."""
         resolved = self._voice
         if resolved is None or resolved.prompt is not voice:
             raise ValueError("a request speaks in the voice that was resolved for it")
-        return _Opened(partial(self._library.open, request, resolved, self._reuse, self._watch))
+        how = self._reuse, self._namespace, self._watch
+        return _Opened(partial(self._library.open, request, resolved, *how))
 
 
 class OnGrid(Stream[SpeechChunk]):
@@ -261,6 +258,28 @@ class _Opened(Stream[SpeechChunk]):
     async def aclose(self) -> None:
         if self._stream is not None:
             await self._stream.aclose()
+
+
+def _key(
+    said: SpeechRequest, namespace: str, voice: ResolvedVoice, models: SpeechModels, seed: str
+) -> SpeechKey:
+    """All that an answer depends on; not its speed, format and rate, which come behind it."""
+    drawn = {
+        **{name: repr(getattr(said.sampling, name)) for name in SAMPLING},
+        "seed": seed,
+        "may_reseed": repr(said.may_reseed),
+        "first_chunk_rows": repr(said.first_chunk_rows),
+        "iterations": repr(said.iterations),
+    }
+    return SpeechKey(
+        VoiceKey(namespace, voice.clip_digest, voice.prompt.fingerprint),
+        mode=said.mode,
+        info=said.info,
+        text=said.text,
+        transcript=said.transcript,
+        drawn=tuple(drawn.items()),
+        model_fingerprint=models.fingerprint,
+    )
 
 
 def _seeded(request: SpeechRequest, key: SpeechKey) -> SpeechRequest:

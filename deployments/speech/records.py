@@ -9,23 +9,36 @@ import numpy as np
 
 from cache_store.codec import FieldSpec, Record, RecordSchema
 from cache_store.errors import RecordError
-from pipeline.contracts import GOOD, GROUP_TOKENS, Drawn, Int16Array, Quality, Verdict
+from pipeline.contracts import (
+    GOOD,
+    GROUP_TOKENS,
+    NO_USAGE,
+    Drawn,
+    Int16Array,
+    Quality,
+    Usage,
+    Verdict,
+)
 
 SPEECH_SCHEMA_VERSION = 1
 _LAST_TOKEN = 5119
-_FACTS = ("verdict", "is_retried", "prompt_tokens")
+_FACTS = ("verdict", "is_retried", "input_tokens", "output_tokens", "is_single")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answer:
-    """A finished answer.
-
-    samples: int16 (n,), 24 kHz mono. drawn: its tokens; who made them is the record's key.
-    """
+    """A finished answer."""
 
     samples: Int16Array
+    """(n,), 24 kHz mono."""
     quality: Quality
+    """What the guard thinks of it."""
+    usage: Usage
+    """As its chain counted."""
+    is_single: bool
+    """It was made in one piece."""
     drawn: Drawn
+    """Its tokens; who made them is in the record's key."""
 
 
 def _check(record: Record) -> None:
@@ -54,7 +67,9 @@ def to_record(answer: Answer) -> Record:
     facts = {
         "verdict": str(answer.quality.verdict),
         "is_retried": str(int(answer.quality.is_retried)),
-        "prompt_tokens": str(answer.drawn.prompt_tokens),
+        "input_tokens": str(answer.usage.input_tokens),
+        "output_tokens": str(answer.usage.output_tokens),
+        "is_single": str(int(answer.is_single)),
     }
     return Record({"samples": answer.samples, "tokens": answer.drawn.ids}, facts)
 
@@ -63,21 +78,25 @@ def to_answer(record: Record) -> Answer:
     """The inverse of `to_record`; arrays stay the record's read-only views."""
     facts = record.metadata
     quality = Quality(Verdict(facts["verdict"]), facts["is_retried"] == "1")
-    drawn = Drawn(record.arrays["tokens"], int(facts["prompt_tokens"]), frozenset())
-    return Answer(record.arrays["samples"], quality, drawn)
+    usage = Usage(int(facts["input_tokens"]), int(facts["output_tokens"]))
+    drawn = Drawn(record.arrays["tokens"], frozenset())
+    is_single = facts["is_single"] == "1"
+    return Answer(record.arrays["samples"], quality, usage, is_single, drawn)
 
 
-def to_note(quality: Quality) -> bytes:
+def to_note(quality: Quality, usage: Usage, *, is_single: bool) -> bytes:
     """What is said of an answer that is being made, for those who listen in."""
-    return json.dumps([str(quality.verdict), quality.is_retried]).encode()
+    used = usage.input_tokens, usage.output_tokens
+    return json.dumps([str(quality.verdict), quality.is_retried, *used, is_single]).encode()
 
 
-def quality_in(note: bytes) -> Quality:
-    """The inverse of `to_note`; good where nothing was said."""
+def from_note(note: bytes) -> tuple[Quality, Usage, bool]:
+    """The inverse of `to_note`; good and unused where nothing was said."""
     if not note:
-        return GOOD
-    verdict, is_retried = json.loads(note)
-    return Quality(Verdict(verdict), bool(is_retried))
+        return GOOD, NO_USAGE, False
+    verdict, is_retried, input_tokens, output_tokens, is_single = json.loads(note)
+    quality = Quality(Verdict(verdict), bool(is_retried))
+    return quality, Usage(input_tokens, output_tokens), bool(is_single)
 
 
 def joined(pieces: list[Int16Array]) -> Int16Array:

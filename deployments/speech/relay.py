@@ -58,7 +58,7 @@ class Relay:
                     self._key,
                     sent * SAMPLE_BYTES,
                     samples.tobytes(),
-                    to_note(tape.quality),
+                    to_note(tape.quality, tape.usage, is_single=tape.is_single),
                     is_whole=is_whole,
                 )
             except StoreError:

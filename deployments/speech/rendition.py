@@ -18,7 +18,7 @@ from cache_store.codec import Record
 from cache_store.erasures import Watch
 from cache_store.errors import CacheClosed, StoreError
 from cache_store.keys import SpeechKey
-from deployments.speech.records import Answer, joined, quality_in, to_answer, to_record
+from deployments.speech.records import Answer, from_note, joined, to_answer, to_record
 from deployments.speech.relay import Relay
 from deployments.speech.tape import JOINED, SAMPLE_BYTES, Tape, sliced
 from pipeline.audio.encode import to_pcm16
@@ -117,27 +117,32 @@ class Rendition:
         answer = to_answer(result.record)
         if result.tier != COMPUTED and not self.tape.n_samples:
             self.tape.source = result.tier
-        self.tape.quality, self.tape.drawn = answer.quality, answer.drawn
-        for piece in sliced(answer.samples[self.tape.n_samples :]):
+        self.tape.quality, self.tape.usage = answer.quality, answer.usage
+        self.tape.drawn = answer.drawn
+        self.tape.is_single = answer.is_single
+        for piece in sliced(answer.samples[self.tape.n_samples :], is_single=answer.is_single):
             self.tape.add(piece)
         self.tape.end()
 
     async def _follow(self) -> None:
         """Listen in while another process makes it; return when it does no more."""
-        shared, tape = self._cache.shared, self.tape
+        shared, tape, held = self._cache.shared, self.tape, b""
         while shared is not None and tape.listeners and not tape.is_whole:
             try:
-                heard = await shared.follow(self.key, tape.n_samples * SAMPLE_BYTES, FOLLOW_S)
+                start = tape.n_samples * SAMPLE_BYTES + len(held)
+                heard = await shared.follow(self.key, start, FOLLOW_S)
             except StoreError as error:
                 logger.info("cannot listen in: %s", error)
                 return
             if not heard.is_live:
                 return
             if heard.note:
-                tape.quality = quality_in(heard.note)
-            if heard.data:
+                tape.quality, tape.usage, tape.is_single = from_note(heard.note)
+            held += heard.data
+            if held and (heard.is_whole or not tape.is_single):
                 tape.source = JOINED
-                tape.add(np.frombuffer(heard.data, np.int16))
+                tape.add(np.frombuffer(held, np.int16))
+                held = b""
             if heard.is_whole:
                 tape.end()
 
@@ -174,12 +179,13 @@ class Rendition:
         async with aclosing(self._speak()) as speech:
             async for chunk in speech:
                 samples = to_pcm16(chunk.samples)
-                tape.times, tape.quality = chunk.times, chunk.quality
+                tape.times, tape.quality, tape.usage = chunk.times, chunk.quality, chunk.usage
+                tape.is_single = chunk.last and not said
                 tape.add(samples[max(tape.n_samples - said, 0) :])
                 said += len(samples)
-                drawn = chunk.drawn
-        tape.drawn = drawn
-        tape.end()
+                if chunk.last:
+                    tape.drawn = drawn = chunk.drawn
+                    tape.end()  # at once: a single piece is told to be the last one
         return drawn
 
     def _kept(self, drawn: Drawn | None) -> Answer:
@@ -192,7 +198,7 @@ class Rendition:
             raise _NotKeptError
         if tape.quality.verdict is not Verdict.OK and not self._keeps_any:
             raise _NotKeptError
-        return Answer(joined(tape.pieces), tape.quality, drawn)
+        return Answer(joined(tape.pieces), tape.quality, tape.usage, tape.is_single, drawn)
 
     def _deserted(self) -> None:
         """The last listener of this process left; what is not made here costs nothing."""

@@ -15,6 +15,7 @@ from pipeline.audio.encode import to_pcm16
 from pipeline.contracts import (
     GOOD,
     NO_TIMES,
+    NO_USAGE,
     NOT_REUSED,
     OUTPUT_SAMPLE_RATE_HZ,
     Drawn,
@@ -24,6 +25,7 @@ from pipeline.contracts import (
     SpeechChunk,
     StageTimes,
     Stream,
+    Usage,
 )
 
 MEMORY = "l1"  # what answered: this process's memory
@@ -40,8 +42,11 @@ def on_grid(samples: Float32Array) -> Float32Array:
     return _to_float(to_pcm16(samples))
 
 
-def sliced(samples: Int16Array) -> Iterator[Int16Array]:
-    """(n,) in pieces, a short one first."""
+def sliced(samples: Int16Array, *, is_single: bool = False) -> Iterator[Int16Array]:
+    """(n,) in pieces, a short one first; as it is if it is a single one."""
+    if is_single:
+        yield samples
+        return
     start, size = 0, _FIRST_SLICE
     while start < len(samples):
         yield samples[start : start + size]
@@ -53,6 +58,8 @@ class Tape:
 
     deserted: called when the last listener leaves before the end. source: what answers, as
     `StageTimes.speech` has it. times: of who makes it. drawn: its tokens, when it is whole.
+    is_single: it was made in one piece, which is told to be the last one whoever listens: a reply
+    is then another than one of several pieces.
     """
 
     def __init__(self, deserted: Callable[[], None] | None = None) -> None:
@@ -61,7 +68,9 @@ class Tape:
         self.source = NOT_REUSED
         self.times: StageTimes = NO_TIMES
         self.quality: Quality = GOOD
+        self.usage: Usage = NO_USAGE
         self.drawn: Drawn | None = None
+        self.is_single = False
         self.is_whole = False
         self.error: Exception | None = None
         self.listeners = 0
@@ -136,9 +145,12 @@ class Listener(Stream[SpeechChunk]):
         while (tape := self._tape) is not None:
             if self._at < len(tape.pieces):
                 self._at += 1
-                return await self._chunk(tape, tape.pieces[self._at - 1])
+                is_last = tape.is_whole and self._at == len(tape.pieces)
+                is_told = self._at > 1 or tape.is_single
+                piece = tape.pieces[self._at - 1]
+                return await self._chunk(tape, piece, is_last=is_last and is_told)
             if tape.is_whole:
-                return await self._chunk(tape, _SILENCE)
+                return await self._chunk(tape, _SILENCE, is_last=True)
             if tape.error is not None:
                 await self.aclose()
                 raise tape.error
@@ -150,14 +162,13 @@ class Listener(Stream[SpeechChunk]):
         if tape is not None:
             tape.leave()
 
-    async def _chunk(self, tape: Tape, piece: Int16Array) -> SpeechChunk:
-        is_last = tape.is_whole and self._at == len(tape.pieces)
+    async def _chunk(self, tape: Tape, piece: Int16Array, *, is_last: bool) -> SpeechChunk:
         source = tape.source if self._source == NOT_REUSED else self._source
         times = tape.times if source == NOT_REUSED else StageTimes(speech=source)
         drawn = tape.drawn if is_last else None
         if is_last:
             await self.aclose()
-        return SpeechChunk(_to_float(piece), is_last, times, tape.quality, drawn)
+        return SpeechChunk(_to_float(piece), is_last, times, tape.quality, tape.usage, drawn)
 
 
 def _to_float(samples: Int16Array) -> Float32Array:

@@ -27,7 +27,9 @@ from deployments.http.bodies.forms import (
     read_urlencoded,
 )
 from deployments.http.bodies.json_text import read_json
-from deployments.http.dialects.openai import SpeechBody, StepAudio
+from deployments.http.dialects.parsed_request import Clip
+from deployments.http.dialects.predecessor import StepAudio
+from deployments.http.dialects.speech import SpeechBody
 from pipeline.errors import MAX_FOUND, InputError
 
 PAYLOAD = "payload"  # the part of a form that holds the JSON body
@@ -42,7 +44,6 @@ SPEECH_FIELDS = frozenset((*SpeechBody.model_fields, "speaker"))
 WANTED = "send JSON (Content-Type: application/json), or a form (multipart/form-data)"
 INLINE_BYTES = 64 * 2**10  # parsed and decoded in a tenth of a millisecond
 Read = TypeVar("Read")
-Clip = tuple[bytes, str]  # a clip and the part it came in
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,7 +96,7 @@ def read_speech(raw: RawBody) -> tuple[SpeechBody, Clip | None]:
         raise InputError(f"the body is empty: {WANTED}", param="body")
     if is_json(raw.content):
         return _speech(read_json(raw.content, raw.label.charset)), None
-    parts = _parts(raw)
+    parts = read_parts(raw)
     if len(parts) == 1 and not parts[0].content and parts[0].name.startswith("{"):
         return _speech(read_json(parts[0].name.encode())), None  # curl --data-urlencode '{…}'
     tree, clip = read_form(parts)
@@ -109,7 +110,8 @@ def is_json(content: bytes) -> bool:
     return first in {"{", "[", '"'}
 
 
-def _parts(raw: RawBody) -> Sequence[Part]:
+def read_parts(raw: RawBody) -> Sequence[Part]:
+    """The parts of a form. Raises InputError for a body that is none."""
     if is_multipart(raw.content, raw.label):
         return read_multipart(raw.content, raw.label)
     if raw.label.kind == URLENCODED:
@@ -126,7 +128,7 @@ def read_form(parts: Sequence[Part]) -> tuple[Any, Clip | None]:
     The tree is the part `payload`; without one, the fields themselves, those of step_audio by
     their own name or behind `step_audio.`. Raises InputError.
     """
-    clip, tree = _clip_among(parts), _fields_among(parts)
+    clip, tree = clip_among(parts), _fields_among(parts)
     for part in parts:
         if part.name == PAYLOAD:
             return read_json(part.content, part.charset), clip
@@ -142,14 +144,15 @@ def read_form(parts: Sequence[Part]) -> tuple[Any, Clip | None]:
 
 def only_clip(parts: Sequence[Part]) -> Clip:
     """The clip of a form that holds nothing else of use. Raises InputError."""
-    if (clip := _clip_among(parts)) is None:
+    if (clip := clip_among(parts)) is None:
         raise InputError(
             f"the form holds no clip; allowed parts: {', '.join(CLIP_PARTS)}", param=CLIP_PARTS[0]
         )
     return clip
 
 
-def _clip_among(parts: Sequence[Part]) -> Clip | None:
+def clip_among(parts: Sequence[Part]) -> Clip | None:
+    """The only clip of a form. Raises InputError for several, or one that cannot be read."""
     clips = [clip for part in parts if _is_clip(part) for clip in _clip_in(part)]
     if len(clips) > 1:
         found = " and ".join(name for _, name in clips)

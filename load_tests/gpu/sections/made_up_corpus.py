@@ -17,7 +17,6 @@ from pipeline.stepaudio.tokenizer.waveform import resample
 from pipeline.stepaudio.tokens import interleave
 from pipeline.text.phonemes import PHONES, WORD_BORDER
 from training.config import Recipe
-from training.encode import EMBEDDED_SPLITS, ENCODED_SPLITS
 from training.speech.corpus import (
     CLASS_ID,
     HOP_SAMPLES,
@@ -28,6 +27,7 @@ from training.speech.corpus import (
     Clip,
     _write,
 )
+from training.speech.encoded import EMBEDDED_SPLITS, ENCODED_SPLITS
 
 FRAME_S = HOP_SAMPLES / RATE_HZ
 CLIP_S = (1.6, 4.0)

@@ -23,6 +23,7 @@ from pipeline.contracts import (
     Sampling,
     SpeechChunk,
     SpeechRequest,
+    Usage,
     Verdict,
     VoiceReference,
 )
@@ -51,21 +52,25 @@ class Process:
             opened = CacheSettings(url="none", l2="off")
             self.library._cache = VoiceCache(SPEECH_SCHEMA, [], opened, shared=self.tier)  # type: ignore[arg-type]
 
-    async def ask(self, request: SpeechRequest = REQUEST, reuse: Any = None) -> Any:
-        one = self.library.request(FakeVoices(), reuse)
+    async def ask(
+        self, request: SpeechRequest = REQUEST, reuse: Any = None, namespace: str | None = None
+    ) -> Any:
+        one = self.library.request(FakeVoices(), reuse, namespace)
         voice = await one.resolve(VoiceReference(None, "aria"))
         return one.speak(request, voice.prompt)
 
-    async def hear(self, request: SpeechRequest = REQUEST, reuse: Any = None) -> list[SpeechChunk]:
+    async def hear(
+        self, request: SpeechRequest = REQUEST, reuse: Any = None, namespace: str | None = None
+    ) -> list[SpeechChunk]:
         """All of it, and until it is kept where it will be."""
-        chunks = await self.listen(request, reuse)
+        chunks = await self.listen(request, reuse, namespace)
         await until(lambda: not self.live())
         return chunks
 
     async def listen(
-        self, request: SpeechRequest = REQUEST, reuse: Any = None
+        self, request: SpeechRequest = REQUEST, reuse: Any = None, namespace: str | None = None
     ) -> list[SpeechChunk]:
-        async with aclosing(await self.ask(request, reuse)) as stream:
+        async with aclosing(await self.ask(request, reuse, namespace)) as stream:
             return [chunk async for chunk in stream]
 
     def let_out(self, chunks: int) -> None:
@@ -121,7 +126,8 @@ async def test_a_seeded_request_is_made_once_and_has_the_same_samples_ever_after
     assert (source_of(made_now), source_of(again), source_of(alone)) == ("none", "l1", "none")
     assert len(process.speaker.requests) == 2
     assert again[-1].drawn is not None
-    assert (len(again[-1].drawn.ids), again[-1].drawn.prompt_tokens) == (15, 7)
+    assert len(again[-1].drawn.ids) == 15
+    assert made_now[-1].usage == again[-1].usage == alone[-1].usage == Usage(7, 15)
 
 
 async def test_another_process_and_a_restart_find_it(made, tmp_path: Path) -> None:
@@ -334,10 +340,14 @@ async def test_an_index_that_goes_away_makes_a_listener_compute(made) -> None:
 async def test_an_error_is_every_listeners_and_nothing_is_kept(made) -> None:
     process = made()
     process.speaker.error = CapacityError("full")
-    answers = await asyncio.gather(*(process.hear() for _ in range(3)), return_exceptions=True)
+    process.speaker.step = asyncio.Semaphore(0)
+    asked = [asyncio.create_task(process.hear()) for _ in range(3)]
+    await until(lambda: sum(live.tape.listeners for live in process.library._live.values()) == 3)
+    process.let_out(3)
+    answers = await asyncio.gather(*asked, return_exceptions=True)
     assert [type(answer) for answer in answers] == [CapacityError] * 3
     assert len(process.speaker.requests) == 1
-    process.speaker.error = None
+    process.speaker.error, process.speaker.step = None, None
     assert source_of(await process.hear()) == "none"
 
 
@@ -399,6 +409,48 @@ async def test_a_removed_clips_speech_is_gone_and_what_is_under_way_keeps_nothin
     process.speaker.step = None
     assert source_of(await process.hear()) == "none"
     assert source_of(await process.hear(other)) == "none"
+
+
+async def test_a_tenants_speech_is_its_own(made, tmp_path: Path) -> None:
+    process = made(url=str(tmp_path))
+    await process.hear()
+    assert source_of(await process.hear(namespace="theirs")) == "none"
+    assert source_of(await process.hear(namespace="theirs")) == "l1"
+    await until(lambda: len(stored_in(tmp_path)) == 2)
+    await process.library.forget(CLIP, "theirs")
+    assert [path.parts[-3] for path in stored_in(tmp_path)] == ["shared"]
+    assert source_of(await process.hear()) == "l1"
+    assert source_of(await process.hear(namespace="theirs")) == "none"
+
+
+@pytest.mark.parametrize(("n_chunks", "flags"), [(1, [True]), (2, [False, True])])
+async def test_one_piece_is_told_to_be_the_last_one_whoever_listens(
+    made, tmp_path: Path, n_chunks: int, flags: list[bool]
+) -> None:
+    """A reply whose first audio is its last tells its length, which is in the bytes."""
+    index = make_index()
+    maker, listener, later = made(index), made(index), made(index)
+    maker.speaker.n_chunks = n_chunks
+    maker.speaker.step = asyncio.Semaphore(0)
+    first = asyncio.create_task(maker.listen())
+    await until(lambda: maker.speaker.open_streams == 1)
+    second = asyncio.create_task(listener.listen())
+    await until(lambda: bool(listener.live()))
+    maker.let_out(2 * n_chunks)  # and for the one that is made without the cache
+    heard = [await first, await second]
+    await until(lambda: not maker.live() and not maker.tier.tasks)
+    heard += [await maker.hear(), await later.hear(), await maker.hear(reuse="off")]
+    stored = made(url=str(tmp_path))
+    stored.speaker.n_chunks = n_chunks
+    await stored.hear()
+    await stored.library.close()
+    heard.append(await made(url=str(tmp_path)).hear())
+    sources = ["none", "joined", "l1", "l2", "none", "l3"]
+    assert [source_of(chunks) for chunks in heard] == sources
+    assert all((len(chunks) == 1) == (n_chunks == 1) for chunks in heard)
+    assert {samples_of(chunks) for chunks in heard} == {samples_of(heard[0])}
+    assert {chunks[-1].usage for chunks in heard} == {Usage(7, 5 * n_chunks)}
+    assert [chunk.last for chunk in heard[0]] == flags
 
 
 async def test_the_state_is_told(made) -> None:

@@ -11,14 +11,14 @@ from cache_store.keyring import Keyring
 from deployments.speech.records import (
     SPEECH_SCHEMA,
     Answer,
-    quality_in,
+    from_note,
     to_answer,
     to_note,
     to_record,
 )
 from deployments.speech.tape import Tape, on_grid, sliced
 from pipeline.audio.encode import make_encoder
-from pipeline.contracts import Drawn, Quality, Verdict
+from pipeline.contracts import Drawn, Quality, Usage, Verdict
 
 pytestmark = pytest.mark.unit
 RNG = np.random.default_rng(0)
@@ -26,7 +26,9 @@ SAMPLES = RNG.integers(-(2**15), 2**15, 50_000, dtype=np.int16)
 ANSWER = Answer(
     SAMPLES,
     Quality(Verdict.SHORT, is_retried=True),
-    Drawn(np.arange(10, dtype=np.int16), 33, frozenset()),
+    Usage(33, 20),
+    is_single=True,
+    drawn=Drawn(np.arange(10, dtype=np.int16), frozenset()),
 )
 
 
@@ -36,7 +38,7 @@ def test_an_answer_comes_back_from_its_entry() -> None:
     back = to_answer(codec.decode(entry, "ab" * 32))
     assert np.array_equal(back.samples, SAMPLES)
     assert np.array_equal(back.drawn.ids, ANSWER.drawn.ids)
-    assert (back.quality, back.drawn.prompt_tokens) == (ANSWER.quality, 33)
+    assert (back.quality, back.usage, back.is_single) == (ANSWER.quality, Usage(33, 20), True)
     assert len(entry) < 1.02 * SAMPLES.nbytes
 
 
@@ -64,8 +66,9 @@ def test_an_answer_without_its_verdict_is_refused() -> None:
 
 
 def test_notes_come_back() -> None:
-    assert quality_in(to_note(ANSWER.quality)) == ANSWER.quality
-    assert quality_in(b"") == Quality()
+    note = to_note(ANSWER.quality, ANSWER.usage, is_single=True)
+    assert from_note(note) == (ANSWER.quality, ANSWER.usage, True)
+    assert from_note(b"") == (Quality(), Usage(), False)
 
 
 @pytest.mark.parametrize("audio_format", ["wav", "mp3", "opus", "aac", "flac"])

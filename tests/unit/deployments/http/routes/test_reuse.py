@@ -82,6 +82,48 @@ async def test_a_deployment_may_have_seeds_follow_from_requests() -> None:
     assert first.content == second.content
 
 
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/audio/speech", {"input": "Hello."}),
+        ("/v1/tts", {"text": "Hello."}),
+        ("/v1/text-to-speech/aria", {"text": "Hello."}),
+        ("/v1/text-to-speech/aria/stream", {"text": "Hello."}),
+    ],
+)
+async def test_every_dialect_with_a_seed_may_say_so(path: str, fields: dict[str, Any]) -> None:
+    async with reusing() as app:
+        told = list[str]()
+        for wish in ("reuse", None, "refresh", "off"):
+            reply = await app.http.post(path, json={**fields, "seed": 7, "cache": wish})
+            assert reply.status_code == httpx.codes.OK, reply.text
+            await settled(app.speech)
+            told.append(reply.headers["x-cache"])
+        assert told == ["miss", "speech-l1, l1", "l1", "l1"]
+        assert len(app.synthesizer.requests) == 3
+        reply = await app.http.post(path, json={**fields, "cache": "never"})
+        assert error_of(reply)["param"] == "cache"
+
+
+async def test_how_kept_speech_ended_is_told_as_of_what_was_made() -> None:
+    async with reusing() as app:
+        replies = [await spoken(app) for _ in range(2)]
+        ids = [reply.headers["x-request-id"] for reply in replies]
+        made, kept = [(await app.http.get(f"/v1/audio/speech/{one}")).json() for one in ids]
+    assert made["usage"] == kept["usage"] == {
+        "input_tokens": 7, "output_tokens": 15, "total_tokens": 22,
+    }  # fmt: skip
+    assert (made["timbre"]["speech"], kept["timbre"]["speech"]) == ("none", "l1")
+
+
+async def test_a_short_wav_has_its_length_made_or_kept() -> None:
+    async with reusing() as app:
+        app.synthesizer.n_chunks = 1  # type: ignore[attr-defined]
+        made, kept, alone = [await spoken(app, cache=wish) for wish in (None, None, "off")]
+    assert made.content == kept.content == alone.content
+    assert int.from_bytes(made.content[4:8], "little") == len(made.content) - 8
+
+
 async def test_a_wish_that_is_none_is_refused_with_those_there_are() -> None:
     async with http_app() as app:
         reply = await app.speak(cache="never")
