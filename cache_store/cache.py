@@ -10,22 +10,22 @@ import functools
 import importlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any
 
 from cache_store.aliases import ALIAS_SCHEMA, Alias, AliasBook
-from cache_store.claims import Claim, Coordinator, Lease
+from cache_store.claims import Claim, Lease
 from cache_store.codec import Record, RecordCodec, RecordSchema
 from cache_store.erasures import Erasures, Watch
 from cache_store.errors import StoreError, StoreSkipped
 from cache_store.failures import FailureCodec, FailureMemory
 from cache_store.flight import SingleFlight
 from cache_store.keyring import Keyring
-from cache_store.keys import AliasKey, ClipKey, VoiceKey
+from cache_store.keys import AliasKey, ClipKey, RecordKey
 from cache_store.memory import MemoryTier
 from cache_store.reading import Entry, EntryReader
+from cache_store.results import CacheResult, Compute, Meanwhile, SharedTier, TierName
 from cache_store.sealing import EntrySealer, compute_s
 from cache_store.settings import CacheSettings
 from cache_store.stats import CacheStats, Tally
@@ -35,34 +35,13 @@ __all__ = ["Alias", "CacheResult", "CacheStats", "VoiceCache"]
 
 logger = logging.getLogger(__name__)
 
-TierName: TypeAlias = str  # memory's, a tier's own, or that of a computation
 MEMORY, COMPUTED = "l1", "miss"
-Compute = Callable[[], Awaitable[Record]]
-
 ENTRY_OVERHEAD_BYTES = 3_000  # of an entry's objects in memory, measured
 POLL_S = 0.2  # between reads of the tiers while the index is away
 
 
-class SharedTier(Tier, Coordinator, Protocol):
-    """A tier that also coordinates computations (L2)."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CacheResult:
-    """A record and where it came from."""
-
-    record: Record
-    """Its arrays are read-only and shared with other requests."""
-    tier: TierName
-    """Name of the tier that answered; `miss` when the record was computed."""
-    joined: bool = False
-    """This request waited for another request's computation in this process."""
-    is_durable: bool = False
-    """A durable tier is known to hold the record."""
-
-
 class VoiceCache:
-    """Records by VoiceKey, each computed once at a time. Use it from one event loop.
+    """Records by RecordKey, each computed once at a time. Use it from one event loop.
 
     shared: the tier that keeps other processes from computing the same record; read before `tiers`.
     failures: which failures are remembered; None remembers none.
@@ -107,7 +86,7 @@ class VoiceCache:
         await self._flight.close(self.settings.flush_deadline_s)
         await asyncio.gather(*(tier.close(self.settings.flush_deadline_s) for tier in self._tiers))
 
-    async def get(self, key: VoiceKey) -> CacheResult | None:
+    async def get(self, key: RecordKey) -> CacheResult | None:
         """The record if any tier has it; never computes."""
         entry = self._from_memory(key)
         if entry is not None:
@@ -118,6 +97,20 @@ class VoiceCache:
             return None
         return CacheResult(found[0].record, found[1], is_durable=self._is_durable(found[1]))
 
+    @property
+    def shared(self) -> SharedTier | None:
+        """Where computations of the cluster are heard of, if this process is in one."""
+        return self._shared
+
+    def at_hand(self, key: RecordKey) -> Record | None:
+        """The record if this process has it in memory."""
+        entry = self._from_memory(key)
+        return None if entry is None else entry.record
+
+    def begin_watch(self) -> Watch:
+        """As `watch`, for as long as somebody holds it."""
+        return self._erasures.begin()
+
     def watch(self) -> AbstractContextManager[Watch]:
         """A context for one request: entries that `forget` removes meanwhile are not stored again.
 
@@ -127,11 +120,12 @@ class VoiceCache:
 
     async def get_or_compute(
         self,
-        key: VoiceKey,
+        key: RecordKey,
         compute: Compute,
         *,
         durable: bool = False,
         watch: Watch | None = None,
+        meanwhile: Meanwhile | None = None,
     ) -> CacheResult:
         """The record from the nearest tier, or from one `compute` shared by concurrent callers.
 
@@ -139,6 +133,7 @@ class VoiceCache:
         request-local variables).
         durable: return only after a durable tier holds the record; `is_durable` is False when that
         failed.
+        meanwhile: awaited, again and again, while another process computes; None only waits.
         Raises the error of `compute`, or the one of the last minute when the failure is permanent.
         Of its own errors the cache raises only CacheClosed, while it closes.
         """
@@ -147,7 +142,7 @@ class VoiceCache:
             entry, tier, joined = self._from_memory(key), MEMORY, False
             if entry is None:
                 self._raise_if_failed(key)
-                (entry, tier), joined = await self._in_flight(key, compute, watch)
+                (entry, tier), joined = await self._in_flight(key, compute, watch, meanwhile)
                 self._tally.events["joined"] += joined
             if not watch.allows(key.owner):
                 return CacheResult(entry.record, tier, joined)
@@ -168,7 +163,7 @@ class VoiceCache:
         """Store the alias here at once, and in the tiers in the background."""
         self._aliases.publish(key, alias, watch or Watch())
 
-    def remember_failure(self, key: AliasKey | VoiceKey, error: Exception) -> bytes:
+    def remember_failure(self, key: AliasKey | RecordKey, error: Exception) -> bytes:
         """Remember a failure that the input itself causes, in this process and for a minute.
 
         Returns the encoded failure; empty when it is of another kind and was not remembered.
@@ -177,6 +172,15 @@ class VoiceCache:
         if failure:
             self._failures.put(key.digest, failure, key.owner)
         return failure or b""
+
+    async def drop(self, key: RecordKey) -> None:
+        """Let the record be computed anew; what other processes have in memory stays."""
+        self._l1.discard(key.digest)
+        for tier in reversed(self._tiers):
+            try:
+                await tier.drop(key)
+            except StoreError as error:
+                logger.warning("%s may have kept %s: %s", tier.name, key.path, error)
 
     async def forget(self, clip: ClipKey) -> None:
         """Remove the clip's records of every encoder, and its aliases, here and in the tiers below.
@@ -235,21 +239,21 @@ class VoiceCache:
         self._aliases.discard_of(owner)
 
     async def _in_flight(
-        self, key: VoiceKey, compute: Compute, watch: Watch
+        self, key: RecordKey, compute: Compute, watch: Watch, meanwhile: Meanwhile | None
     ) -> tuple[tuple[Entry, TierName], bool]:
         """Callers whose clip was removed share a computation of their own; it is not stored."""
         if watch.allows(key.owner):
-            work = functools.partial(self._find_or_compute, key, compute, watch)
+            work = functools.partial(self._find_or_compute, key, compute, watch, meanwhile)
             return await self._flight.run(key.digest, work, key.owner)
         work = functools.partial(self._compute, key, compute, watch)
         return await self._flight.run(f"{key.digest}/not kept", work)
 
     async def _find_or_compute(
-        self, key: VoiceKey, compute: Compute, before: Watch
+        self, key: RecordKey, compute: Compute, before: Watch, meanwhile: Meanwhile | None
     ) -> tuple[Entry, TierName]:
         """before: the watch of the first caller, older than this task."""
         with self._erasures.watch(before) as watch:
-            found, lease = await self._find_or_lease(key, watch)
+            found, lease = await self._find_or_lease(key, watch, meanwhile)
             if found is not None:
                 return found
             try:
@@ -272,7 +276,7 @@ class VoiceCache:
             return found
 
     async def _find_or_lease(
-        self, key: VoiceKey, watch: Watch
+        self, key: RecordKey, watch: Watch, meanwhile: Meanwhile | None
     ) -> tuple[tuple[Entry, TierName] | None, Lease | None]:
         """The record from the cluster's memory, or the lease to compute it, or neither.
 
@@ -296,8 +300,11 @@ class VoiceCache:
                 await asyncio.sleep(POLL_S)
             self._tally.events["waited"] += not is_waiting
             is_waiting = True
+            if claim is not None and meanwhile is not None:
+                await meanwhile()
+                give_up_s = time.monotonic() + self.settings.claim_wait_s
 
-    async def _claim(self, shared: SharedTier, key: VoiceKey, wait_s: float) -> Claim | None:
+    async def _claim(self, shared: SharedTier, key: RecordKey, wait_s: float) -> Claim | None:
         """The coordinator's answer; None, and counted, when the call fails."""
         try:
             return await shared.claim(key, wait_s)
@@ -309,7 +316,7 @@ class VoiceCache:
         return None
 
     def _settled(
-        self, shared: SharedTier, key: VoiceKey, claim: Claim, watch: Watch
+        self, shared: SharedTier, key: RecordKey, claim: Claim, watch: Watch
     ) -> tuple[tuple[Entry, TierName] | None, Lease | None]:
         if claim.failure is not None and self._failure_codec is not None:
             self._tally.look_up(key, shared.name, "negative")
@@ -323,7 +330,7 @@ class VoiceCache:
         return (None if entry is None else self._keep(key, entry, shared.name, watch)), None
 
     async def _compute(
-        self, key: VoiceKey, compute: Compute, watch: Watch
+        self, key: RecordKey, compute: Compute, watch: Watch
     ) -> tuple[Entry, TierName]:
         self._tally.events["computes"] += 1
         started_s = time.perf_counter()
@@ -339,7 +346,7 @@ class VoiceCache:
                 tier.offer(key, entry.data)
         return entry, COMPUTED
 
-    def _from_memory(self, key: VoiceKey) -> Entry | None:
+    def _from_memory(self, key: RecordKey) -> Entry | None:
         entry = self._l1.get(key.digest)
         self._tally.look_up(key, MEMORY, "miss" if entry is None else "hit")
         if entry is not None:
@@ -347,7 +354,7 @@ class VoiceCache:
         return entry
 
     async def _from_tiers(
-        self, key: VoiceKey, tiers: Sequence[Tier], watch: Watch
+        self, key: RecordKey, tiers: Sequence[Tier], watch: Watch
     ) -> tuple[Entry, TierName] | None:
         for position, tier in enumerate(tiers):
             entry = await self._reader.read(tier, key)
@@ -360,7 +367,7 @@ class VoiceCache:
         return None
 
     def _keep(
-        self, key: VoiceKey, entry: Entry, tier: TierName, watch: Watch
+        self, key: RecordKey, entry: Entry, tier: TierName, watch: Watch
     ) -> tuple[Entry, TierName]:
         self._tally.saved_s += compute_s(entry.record)
         if watch.allows(key.owner):
@@ -368,13 +375,13 @@ class VoiceCache:
             self._l1.put(key.digest, entry, size_bytes, key.owner)
         return entry, tier
 
-    def _raise_if_failed(self, key: AliasKey | VoiceKey) -> None:
+    def _raise_if_failed(self, key: AliasKey | RecordKey) -> None:
         failure = self._failures.get(key.digest)
         if failure is not None and self._failure_codec is not None:
             self._tally.look_up(key, MEMORY, "negative")
             raise self._failure_codec.decode(failure)
 
-    async def _persist(self, key: VoiceKey, data: bytes) -> bool:
+    async def _persist(self, key: RecordKey, data: bytes) -> bool:
         done = False
         for tier in self._tiers:
             if not tier.is_durable:

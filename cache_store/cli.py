@@ -9,14 +9,12 @@ import json
 import random
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar
 
 import typer
 import typer.core
-import yaml
-from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -24,12 +22,10 @@ from rich.table import Table
 from cache_store import maintenance
 from cache_store.codec import EntryInfo, describe
 from cache_store.errors import CacheError
-from cache_store.keyring import Keyring
 from cache_store.maintenance import Filter, GcPolicy, Stored
-from cache_store.opening import open_store
-from cache_store.settings import CacheSettings
 from cache_store.store import BlobStore
 from cache_store.warming import is_web_address, post_clip
+from cache_store.workplace import OpenedStore, UsageError, open_workplace
 
 console = Console(stderr=True)
 
@@ -47,7 +43,7 @@ class _Commands(typer.core.TyperGroup):
 
 app = typer.Typer(
     name="cache",
-    help="Inspect and maintain the voice cache.",
+    help="Inspect and maintain the cache of voices, or with --speech that of finished speech.",
     no_args_is_help=True,
     cls=_Commands,
 )
@@ -60,6 +56,9 @@ Config = Annotated[
 Url = Annotated[
     str | None, typer.Option(envvar="TIMBRE_CACHE_URL", help="Directory or fsspec URL of the store")
 ]
+Speech = Annotated[
+    bool, typer.Option("--speech", help="The store of finished speech, which lies below")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document")]
 Namespace = Annotated[str | None, typer.Option(help="Only this tenant's")]
 Fingerprint = Annotated[str | None, typer.Option(help="Only this encoder's (first digits do)")]
@@ -67,23 +66,12 @@ Fingerprint = Annotated[str | None, typer.Option(help="Only this encoder's (firs
 _SIZE = re.compile(r"([0-9.]+)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class OpenedStore:
-    """The settings, store and keys that every command needs."""
-
-    settings: CacheSettings
-    store: BlobStore
-    keyring: Keyring
-
-
-class UsageError(typer.BadParameter):
-    """A usage mistake, shown in one line."""
-
-
 @app.command()
-def stats(config: Config = None, url: Url = None, as_json: AsJson = False) -> None:
+def stats(
+    config: Config = None, url: Url = None, speech: Speech = False, as_json: AsJson = False
+) -> None:
     """Count entries and bytes by kind, encoder and namespace."""
-    opened = _open(config, url)
+    opened = open_workplace(config, url, is_speech=speech)
     groups: dict[tuple[str, str, str], list[int]] = {}
     for stored in _watched(maintenance.scan(opened.store), "reading the list"):
         path = stored.path
@@ -106,13 +94,14 @@ def stats(config: Config = None, url: Url = None, as_json: AsJson = False) -> No
 def list_entries(
     config: Config = None,
     url: Url = None,
+    speech: Speech = False,
     namespace: Namespace = None,
     fingerprint: Fingerprint = None,
     limit: Annotated[int, typer.Option(help="Most entries to list")] = 1000,
     as_json: AsJson = False,
 ) -> None:
     """List entries, the most recently used first."""
-    opened = _open(config, url)
+    opened = open_workplace(config, url, is_speech=speech)
     wanted = Filter(None, namespace, fingerprint)
     found = list(_watched(maintenance.scan(opened.store, wanted), "reading the list"))
     found.sort(key=lambda stored: -stored.blob.modified_unix_s)
@@ -125,10 +114,11 @@ def inspect(
     entry: Annotated[str, typer.Argument(help="Digest (first digits do) or a file")],
     config: Config = None,
     url: Url = None,
+    speech: Speech = False,
     as_json: AsJson = False,
 ) -> None:
     """Verify an entry and show its contents."""
-    opened = _open(config, url)
+    opened = open_workplace(config, url, is_speech=speech)
     file = Path(entry)
     limit = opened.settings.max_record_bytes
     try:
@@ -153,12 +143,13 @@ def inspect(
 def verify(
     config: Config = None,
     url: Url = None,
+    speech: Speech = False,
     sample: Annotated[float, typer.Option(min=0, max=1, help="Share of entries to read")] = 1.0,
     repair: Annotated[bool, typer.Option(help="Quarantine damaged entries")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Read entries and check their digests; exits 1 if any is damaged."""
-    opened = _open(config, url)
+    opened = open_workplace(config, url, is_speech=speech)
     limit = opened.settings.max_record_bytes
     chosen = [s for s in maintenance.scan(opened.store) if random.random() < sample]  # noqa: S311
     counts = {"good": 0, "corrupt": 0, "unreadable": 0, "gone": 0}
@@ -178,9 +169,10 @@ def verify(
 
 
 @app.command()
-def gc(
+def gc(  # noqa: PLR0913, PLR0917 - a command's options
     config: Config = None,
     url: Url = None,
+    speech: Speech = False,
     max_bytes: Annotated[str | None, typer.Option(help="Budget, such as 50GB")] = None,
     max_age_days: Annotated[float | None, typer.Option(help="Unused for longer go")] = None,
     keep_fingerprint: Annotated[
@@ -191,7 +183,7 @@ def gc(
     as_json: AsJson = False,
 ) -> None:
     """Show what the garbage collector would delete; --apply deletes it."""
-    opened = _open(config, url)
+    opened = open_workplace(config, url, is_speech=speech)
     policy = GcPolicy(
         max_bytes=None if max_bytes is None else _bytes(max_bytes),
         max_age_s=None if max_age_days is None else max_age_days * maintenance.DAY_S,
@@ -224,6 +216,7 @@ def remove(
     entry: Annotated[str | None, typer.Argument(help="Digest (first digits do)")] = None,
     config: Config = None,
     url: Url = None,
+    speech: Speech = False,
     namespace: Namespace = None,
     fingerprint: Fingerprint = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask")] = False,
@@ -233,7 +226,7 @@ def remove(
 
     Running replicas keep their copies in memory until they restart.
     """
-    opened = _open(config, url)
+    opened = open_workplace(config, url, is_speech=speech)
     if entry is not None:
         chosen = [_found(opened.store, entry)]
     elif namespace is None and fingerprint is None:
@@ -252,12 +245,13 @@ def export_archive(
     archive: Path,
     config: Config = None,
     url: Url = None,
+    speech: Speech = False,
     namespace: Namespace = None,
     fingerprint: Fingerprint = None,
     as_json: AsJson = False,
 ) -> None:
     """Write entries into a tar file."""
-    opened = _open(config, url)
+    opened = open_workplace(config, url, is_speech=speech)
     chosen = maintenance.scan(opened.store, Filter(None, namespace, fingerprint))
     limit = opened.settings.max_record_bytes
     watched = _watched(chosen, "exporting")
@@ -266,10 +260,14 @@ def export_archive(
 
 @app.command("import")
 def import_archive(
-    archive: Path, config: Config = None, url: Url = None, as_json: AsJson = False
+    archive: Path,
+    config: Config = None,
+    url: Url = None,
+    speech: Speech = False,
+    as_json: AsJson = False,
 ) -> None:
     """Publish the entries of a tar file; exits 1 if some were refused."""
-    opened = _open(config, url)
+    opened = open_workplace(config, url, is_speech=speech)
     limit = opened.settings.max_record_bytes
     with console.status("importing"):
         new, known, refused = maintenance.import_entries(
@@ -302,9 +300,11 @@ def warm(
 
 
 @app.command()
-def doctor(config: Config = None, url: Url = None, as_json: AsJson = False) -> None:
+def doctor(
+    config: Config = None, url: Url = None, speech: Speech = False, as_json: AsJson = False
+) -> None:
     """Try every operation of a replica on the store; exits 1 if one fails."""
-    opened = _open(config, url)
+    opened = open_workplace(config, url, is_speech=speech)
     findings = list(maintenance.examine(opened.store, opened.keyring))
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings]))
@@ -314,30 +314,6 @@ def doctor(config: Config = None, url: Url = None, as_json: AsJson = False) -> N
     works = [finding.is_good for finding in findings if finding.step != "sealing key"]
     if not all(works):
         raise typer.Exit(1)
-
-
-def _open(config: Path | None, url: str | None) -> OpenedStore:
-    try:
-        settings = CacheSettings.model_validate(_cache_section(config) if config else {})
-        if url is not None:
-            settings = settings.model_copy(update={"url": url})
-        keyring = Keyring.load(file=settings.mac_keys_file, env=settings.mac_keys_env)
-    except (ValidationError, ValueError, OSError) as error:
-        raise UsageError(str(error)) from error
-    store = open_store(settings)
-    if store is None:
-        raise UsageError("these settings keep records in memory only (url: none)")
-    return OpenedStore(settings, store, keyring)
-
-
-def _cache_section(config: Path) -> dict[str, Any]:
-    """The `cache:` mapping in the args of a serve config's applications."""
-    document = cast("dict[str, Any]", yaml.safe_load(config.read_text(encoding="utf-8")) or {})
-    for application in document.get("applications", []):
-        section = application.get("args", {}).get("cache")
-        if section is not None:
-            return cast("dict[str, Any]", section)
-    raise ValueError(f"{config} has no args.cache in any application")
 
 
 def _found(store: BlobStore, digest: str) -> Stored:

@@ -17,7 +17,7 @@ import numpy as np
 
 from cache_store.background import spawn
 from cache_store.breaker import Breaker, BreakerPolicy
-from cache_store.claims import Claim
+from cache_store.claims import Claim, Heard, Told
 from cache_store.errors import StoreError, StoreTimeout
 from cache_store.index import PARTS, SMALL_BYTES, Header, Held, Index, Origin
 from cache_store.keys import ClipKey, EntryKey
@@ -31,7 +31,7 @@ START_DEADLINE_S = 30.0
 PROBE_DEADLINE_S = 2.0
 BACKGROUND_BYTES = 32 * 2**20  # entries on their way to the index; more are not offered
 FORGET_DEADLINE_S = 2.0  # no request waits for it
-INTERFACE = 2  # raise when the index's methods change: index actors outlive releases
+INTERFACE = 3  # raise when the index's methods change: index actors outlive releases
 CONCURRENCY = 4000  # concurrent calls of one index
 
 
@@ -132,12 +132,28 @@ class ClusterTier:
             case _:
                 return Claim(is_busy=True)
 
+    async def add(
+        self, key: EntryKey, start: int, data: bytes, note: bytes, *, is_whole: bool
+    ) -> Told | None:
+        array = np.frombuffer(data, np.uint8)
+        header = await self.call("add", key.digest, self.holder, start, array, note, is_whole)
+        return None if header.kind == "absent" else Told(header.total_bytes, header.is_heard)
+
+    async def follow(self, key: EntryKey, start: int, wait_s: float) -> Heard:
+        header, parts = await self._ask(key.digest, wait_s, "follow", key.digest, start, wait_s)
+        data = b"".join(parts)
+        is_whole = header.is_whole and start + len(data) >= header.total_bytes
+        return Heard(data, header.note, is_whole, is_live=header.kind != "absent")
+
     def offer(self, key: EntryKey, entry: bytes) -> None:
         self.spawn(self.send(key.digest, entry, self._origin(key.owner)))
 
     async def put(self, key: EntryKey, entry: bytes) -> None:
         origin = self._origin(key.owner)
         await self.call("publish", key.digest, np.frombuffer(entry, np.uint8), origin)
+
+    async def drop(self, key: EntryKey) -> None:
+        await self.call("drop", key.digest)
 
     def reject(self, key: EntryKey, entry: bytes) -> None:
         self.spawn(self.tell("drop", key.digest))

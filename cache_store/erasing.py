@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from cache_store.codec import describe
 from cache_store.errors import CorruptEntry, EntryError, StoreError
 from cache_store.keyring import Keyring
-from cache_store.keys import LAYOUT, ClipKey, EntryKey, VoiceKey
+from cache_store.keys import ENCODER, LAYOUT, SPEECH, ClipKey, EntryKey, VoiceKey, speech_directory
 from cache_store.notes import alias_in_note, notes_directory
 from cache_store.store import QUARANTINE, TMP, BlobStore, is_aside
 
 logger = logging.getLogger(__name__)
 
-FINGERPRINT = "cache.encoder_fingerprint"  # metadata of every voice record
 _TRIES = 20  # records read to learn an encoder's fingerprint
 _ENCODER = re.compile(r"[0-9a-f]{16}")
 
@@ -40,7 +39,7 @@ class ClipEraser:
             self._encoders.setdefault(key.encoder_fingerprint[:16], key.encoder_fingerprint)
 
     def erase(self, clip: ClipKey) -> None:
-        """Delete records, aliases, and their temporary and quarantined copies.
+        """Delete records, speech, aliases, and their temporary and quarantined copies.
 
         Raises StoreError when something may be left.
         """
@@ -52,14 +51,22 @@ class ClipEraser:
             if alias is not None:
                 paths.append(alias)
                 notes.append(f"{directory}/{name}")
-        for path in paths:
+        for path in itertools.chain(paths, self._speech(clip)):
             self._store.delete(path)
+        owned = f"_{clip.owner}_"  # within the name of whatever lies aside of the clip's speech
         for aside in (TMP, QUARANTINE):
             for name in self._store.names(aside):
-                if any(is_aside(name, path) for path in paths):
+                if owned in name or any(is_aside(name, path) for path in paths):
                     self._store.delete(f"{aside}/{name}")
         for path in notes:  # last: a retry then still finds the aliases
             self._store.delete(path)
+
+    def _speech(self, clip: ClipKey) -> Iterator[str]:
+        """Speech in the clip's voice, of whatever models."""
+        for models in self._store.names(SPEECH):
+            directory = speech_directory(models, clip.namespace, clip.owner)
+            for name in self._store.names(directory):
+                yield f"{directory}/{name}"
 
     def _prints(self, clip: ClipKey) -> list[str]:
         """Fingerprints of the encoders that may have a record of the clip."""
@@ -76,7 +83,7 @@ class ClipEraser:
             if data is None:
                 continue
             try:
-                whole = describe(data, self._keyring, self._max_bytes).metadata[FINGERPRINT]
+                whole = describe(data, self._keyring, self._max_bytes).metadata[ENCODER]
             except (CorruptEntry, KeyError):
                 continue  # no replica serves it
             except EntryError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 class Watch:
     """Owners removed since one piece of work began; it must not store entries of theirs."""
 
-    __slots__ = ("_erased",)
+    __slots__ = ("__weakref__", "_erased")
 
     def __init__(self, before: Watch | None = None) -> None:
         self._erased: set[str] = set(before._erased if before else ())
@@ -30,7 +31,13 @@ class Erasures:
     """
 
     def __init__(self) -> None:
-        self._watches: set[Watch] = set()
+        self._watches = weakref.WeakSet[Watch]()
+
+    def begin(self) -> Watch:
+        """A watch for as long as somebody holds it."""
+        watch = Watch()
+        self._watches.add(watch)
+        return watch
 
     @contextmanager
     def watch(self, before: Watch | None = None) -> Generator[Watch]:

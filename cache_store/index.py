@@ -21,7 +21,11 @@ FAILURES_BYTES = 4_000_000
 FAILURE_S = 60.0
 FENCES_BYTES = 1_000_000  # some thousand removals; entries sent before the oldest have long arrived
 
-Kind = Literal["hit", "absent", "lease", "busy", "failure"]
+PARTIAL_BYTES = (
+    256 * 2**20
+)  # of all that is being made; what finds no room is heard when it is done
+
+Kind = Literal["hit", "absent", "lease", "busy", "failure", "partial"]
 
 
 class Header(NamedTuple):
@@ -29,11 +33,16 @@ class Header(NamedTuple):
 
     kind: Kind
     """hit, absent (from `find`), lease (the caller computes), busy (another process computes),
-    failure (the computation failed for good)."""
+    failure (the computation failed for good), partial (from `follow`: bytes of what is being
+    computed, from the place asked for on)."""
     incarnation: str
     fence: int = 0
     failure: bytes = b""
     refs: tuple[Any, ...] = ()
+    note: bytes = b""
+    total_bytes: int = 0
+    is_whole: bool = False
+    is_heard: bool = False
 
 
 Reply = tuple[Any, ...]  # Header, then PARTS times bytes
@@ -133,6 +142,45 @@ class Index:
             if not self._is_fenced(origin):
                 self._leases.settle(digest)
 
+    async def add(
+        self, digest: str, holder: str, start: int, data: Any, note: bytes, is_whole: bool
+    ) -> Header:
+        """Let others hear what the holder has made so far (uint8 array, from byte `start` on).
+
+        Answers how much is held then; absent to one whose lease is another's by now.
+        """
+        partial = self._leases.partial(digest, holder)
+        if partial is None:
+            return Header("absent", self.incarnation)
+        if self._leases.partial_bytes + data.nbytes <= PARTIAL_BYTES:
+            partial.add(start, data.tobytes(), note, is_whole=is_whole)
+        total_bytes = len(partial.data)
+        return Header(
+            "partial", self.incarnation, total_bytes=total_bytes, is_heard=partial.is_heard
+        )
+
+    async def follow(self, digest: str, start: int, wait_s: float) -> Reply:
+        """What is being computed, from byte `start` on; busy when no more comes within wait_s.
+
+        Absent when nobody computes it, any more: then `claim` tells what came of it.
+        """
+        partial = self._leases.partial(digest)
+        if partial is None:
+            return self._reply("absent")
+        await partial.beyond(start, min(wait_s, self._leases.left_s(digest)))
+        if self._leases.partial(digest) is not partial:
+            return self._reply("absent")
+        if len(partial.data) <= start and not partial.is_whole:
+            return self._reply("busy")
+        header = Header(
+            "partial",
+            self.incarnation,
+            note=partial.note,
+            total_bytes=len(partial.data),
+            is_whole=partial.is_whole,
+        )
+        return (header, *_parts(memoryview(partial.data)[start:]))
+
     async def drop(self, digest: str) -> None:
         """Forget one damaged entry."""
         self._entries.discard(digest)
@@ -177,14 +225,17 @@ class Index:
     def _hit(self, held: Held) -> Reply:
         if held.view.nbytes > PARTS * PART_BYTES:
             return self._reply("hit", refs=(held.ref,))
-        starts = range(0, PARTS * PART_BYTES, PART_BYTES)
-        parts = (held.view[start : start + PART_BYTES].tobytes() for start in starts)
-        return (Header("hit", self.incarnation), *parts)
+        return (Header("hit", self.incarnation), *_parts(held.view))
 
     def _reply(
         self, kind: Kind, *, fence: int = 0, failure: bytes = b"", refs: tuple[Any, ...] = ()
     ) -> Reply:
         return (Header(kind, self.incarnation, fence, failure, refs), *[b""] * PARTS)
+
+
+def _parts(data: Any) -> list[bytes]:
+    starts = range(0, PARTS * PART_BYTES, PART_BYTES)
+    return [data[start : start + PART_BYTES].tobytes() for start in starts]
 
 
 def _fence(origin: Origin) -> str:

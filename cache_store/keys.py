@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from blake3 import blake3
 
@@ -18,8 +18,12 @@ SUFFIX = ".sva"
 LAYOUT = "v1"  # first path component
 
 _NAMESPACE = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+ENCODER = "cache.encoder_fingerprint"  # metadata of every voice record
+MODELS = "cache.model_fingerprint"  # metadata of every speech record
+SPEECH = f"{LAYOUT}/speech"
 _PATH = re.compile(
-    r"v1/(alias/)?([0-9a-f]{16})/([a-z0-9][a-z0-9_-]*)/[0-9a-f]{2}/([0-9a-f]{64})\.sva"
+    r"v1/(alias/|speech/)?([0-9a-f]{16})/([a-z0-9][a-z0-9_-]*)/([0-9a-f]{2}|[0-9a-f]{64})/"
+    r"([0-9a-f]{64})\.sva"
 )
 _HEX = re.compile(r"[0-9a-f]{16,128}")
 
@@ -48,6 +52,9 @@ def fingerprint(kind: str, parts: Mapping[str, str]) -> str:
 class EntryKey(Protocol):
     """What every tier needs to know of a key."""
 
+    kind: ClassVar[str]
+    """voice, speech or alias, for counting."""
+
     @property
     def namespace(self) -> str: ...
     @property
@@ -63,6 +70,15 @@ class EntryKey(Protocol):
     @property
     def owner(self) -> str:
         """The `owner` of the ClipKey that the entry is removed with; empty when not known."""
+        ...
+
+
+class RecordKey(EntryKey, Protocol):
+    """Names a record that is computed: a voice, or speech."""
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Metadata that every record of this key carries, for inspection and removal."""
         ...
 
 
@@ -99,6 +115,7 @@ class VoiceKey:
     encoder_fingerprint: str
     """Hex digest of the encoder's weights, preprocessing and configs."""
     digest: str = field(init=False)
+    kind: ClassVar[str] = "voice"
 
     def __post_init__(self) -> None:
         _check(
@@ -118,6 +135,60 @@ class VoiceKey:
     def owner(self) -> str:
         return _owner(self.namespace, self.clip_digest)
 
+    @property
+    def labels(self) -> Mapping[str, str]:
+        return {ENCODER: self.encoder_fingerprint}
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechKey:
+    """Names one finished piece of speech.
+
+    voice: who speaks; the record is removed with its clip. mode, info: what is done with the clip.
+    text, transcript: words, as the text front end leaves them. drawn: by name, all that decides how
+    tokens are drawn and audio is cut, the seed included. model_fingerprint: hex digest of LLM and
+    vocoder. is_marked: the audio holds a presence watermark.
+    Raises ValueError when a part is malformed.
+    """
+
+    voice: VoiceKey
+    mode: str
+    info: str
+    text: str
+    transcript: str
+    drawn: tuple[tuple[str, str], ...]
+    model_fingerprint: str
+    is_marked: bool = False
+    digest: str = field(init=False)
+    kind: ClassVar[str] = "speech"
+
+    def __post_init__(self) -> None:
+        _check(self.namespace, model_fingerprint=self.model_fingerprint)
+        said = (self.mode, self.info, self.text, self.transcript)
+        made = (self.model_fingerprint, str(int(self.is_marked)))
+        drawn = [value for pair in sorted(self.drawn) for value in pair]
+        fields = (self.namespace, self.voice.digest, *said, *made, *drawn)
+        name = digest("speech", *(value.encode() for value in fields))
+        object.__setattr__(self, "digest", name)
+
+    @property
+    def namespace(self) -> str:
+        return self.voice.namespace
+
+    @property
+    def path(self) -> str:
+        """`v1/speech/{models}/{namespace}/{owner}/{digest}.sva`: a clip's speech is a directory."""
+        place = speech_directory(self.model_fingerprint[:16], self.namespace, self.owner)
+        return f"{place}/{self.digest}{SUFFIX}"
+
+    @property
+    def owner(self) -> str:
+        return self.voice.owner
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        return {MODELS: self.model_fingerprint}
+
 
 @dataclass(frozen=True, slots=True)
 class AliasKey:
@@ -135,6 +206,7 @@ class AliasKey:
     digest: str = field(init=False)
     clip_digest: str = field(default="", compare=False)
     """Of the clip that the upload decodes to; empty while unknown. No part of the identity."""
+    kind: ClassVar[str] = "alias"
 
     def __post_init__(self) -> None:
         _check(self.namespace, raw=self.raw, decode_fingerprint=self.decode_fingerprint)
@@ -162,7 +234,7 @@ class EntryPath:
     """The parts of an object's path."""
 
     kind: str
-    """voice or alias."""
+    """voice, speech or alias."""
     fingerprint: str
     """The first 16 digits of the fingerprint."""
     namespace: str
@@ -170,12 +242,15 @@ class EntryPath:
 
 
 def parse_path(path: str) -> EntryPath | None:
-    """The parts of a path that VoiceKey or AliasKey made; None for any other object."""
+    """The parts of a path that one of our keys made; None for any other object."""
     found = _PATH.fullmatch(path)
     if found is None:
         return None
-    alias, print_, namespace, entry_digest = found.groups()
-    return EntryPath("alias" if alias else "voice", print_, namespace, entry_digest)
+    above, print_, namespace, place, entry_digest = found.groups()
+    kind = above.rstrip("/") if above else "voice"
+    if (kind == "speech") != (len(place) == len(entry_digest)):
+        return None
+    return EntryPath(kind, print_, namespace, entry_digest)
 
 
 def check_namespace(namespace: str) -> str:
@@ -191,6 +266,11 @@ def check_namespace(namespace: str) -> str:
 def alias_path(fingerprint: str, namespace: str, entry_digest: str) -> str:
     """Where an alias lies. fingerprint: the first 16 digits of the decoder's."""
     return _path(f"alias/{fingerprint}", namespace, entry_digest)
+
+
+def speech_directory(fingerprint: str, namespace: str, owner: str) -> str:
+    """Where a clip's speech lies. fingerprint: the first 16 digits of the models'."""
+    return f"{SPEECH}/{fingerprint}/{namespace}/{owner}"
 
 
 def _owner(namespace: str, clip_digest: str) -> str:

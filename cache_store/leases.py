@@ -6,6 +6,8 @@ import asyncio
 import time
 from dataclasses import asdict, dataclass, field
 
+from cache_store.partial import Partial
+
 _SWEEP_AT = 10_000  # concurrent leases; beyond it most holders have died
 
 
@@ -27,6 +29,12 @@ class _Lease:
     until_s: float
     owner: str
     released: asyncio.Event = field(default_factory=asyncio.Event)
+    partial: Partial = field(default_factory=Partial)
+
+    def end(self) -> None:
+        """Wake who waits for it, and who listens in."""
+        self.released.set()
+        self.partial.wake()
 
 
 class LeaseTable:
@@ -51,7 +59,7 @@ class LeaseTable:
             return None
         if lease is not None:
             self._stats.expired += 1
-            lease.released.set()
+            lease.end()
         if len(self._leases) >= _SWEEP_AT:
             self._sweep(now_s)
         self._fence += 1
@@ -89,12 +97,29 @@ class LeaseTable:
         """There is an answer, from any process: end the lease and wake waiting callers."""
         lease = self._leases.pop(digest, None)
         if lease is not None:
-            lease.released.set()
+            lease.end()
 
     def settle_of(self, owner: str) -> None:
         """End every lease of an owner; waiting and later callers may claim."""
         for digest in [d for d, lease in self._leases.items() if lease.owner == owner]:
             self.settle(digest)
+
+    def partial(self, digest: str, holder: str | None = None) -> Partial | None:
+        """What the holder of a live lease has made so far; None when nobody, or another, has it."""
+        lease = self._leases.get(digest)
+        if lease is None or lease.until_s <= time.monotonic():
+            return None
+        return lease.partial if holder in (None, lease.holder) else None
+
+    def left_s(self, digest: str) -> float:
+        """How long the digest's lease holds unless it is renewed; 0 without one."""
+        lease = self._leases.get(digest)
+        return 0.0 if lease is None else max(lease.until_s - time.monotonic(), 0.0)
+
+    @property
+    def partial_bytes(self) -> int:
+        """Of all that is being made."""
+        return sum(len(lease.partial.data) for lease in self._leases.values())
 
     async def wait(self, digest: str, timeout_s: float) -> None:
         """Return when the digest's lease is released or lapses, or after the timeout."""

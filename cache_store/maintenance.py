@@ -58,7 +58,7 @@ class GcPolicy:
     max_age_s: float | None = None
     """Delete entries that were not used for longer than this."""
     keep_fingerprints: tuple[str, ...] | None = None
-    """Encoders whose voice records are kept; those of any other are deleted once unused for
+    """Encoders and models whose records are kept; those of any other are deleted once unused for
     `dead_after_s`."""
     dead_after_s: float = 14 * DAY_S
     """See `keep_fingerprints`."""
@@ -277,7 +277,7 @@ def _reason(stored: Stored, policy: GcPolicy, age_s: float) -> Literal["age", "f
         return None
     if policy.max_age_s is not None and age_s > policy.max_age_s:
         return "age"
-    if policy.keep_fingerprints is None or stored.path.kind != "voice":
+    if policy.keep_fingerprints is None or stored.path.kind == "alias":
         return None
     is_kept = any(kept[:16] == stored.path.fingerprint for kept in policy.keep_fingerprints)
     return None if is_kept or age_s < policy.dead_after_s else "fingerprint"

@@ -119,6 +119,11 @@ class PersistentTier:
         self._rejections[key.digest] = task
         task.add_done_callback(lambda _: self._rejections.pop(key.digest))
 
+    async def drop(self, key: EntryKey) -> None:
+        path = key.path
+        async with self._writing.guard():
+            await self._erasers.run(self._write_deadline_s, lambda: self._store.delete(path))
+
     async def forget(self, clip: ClipKey) -> None:
         """Not guarded by the breakers: a removal asks an unhealthy store too."""
         owner = clip.owner

@@ -6,9 +6,8 @@ import logging
 import time
 
 from cache_store.codec import Record, RecordCodec
-from cache_store.erasing import FINGERPRINT
 from cache_store.errors import EntryError, RecordError
-from cache_store.keys import VoiceKey
+from cache_store.keys import RecordKey
 from cache_store.reading import Entry
 from cache_store.stats import Tally
 
@@ -26,14 +25,14 @@ class EntrySealer:
         self._codec = codec
         self._tally = tally
 
-    def seal(self, key: VoiceKey, record: Record, took_s: float) -> Entry:
+    def seal(self, key: RecordKey, record: Record, took_s: float) -> Entry:
         """The record as decoded from its bytes, so that all processes serve the same."""
         metadata = {
             **record.metadata,
+            **key.labels,
             COMPUTE_S: f"{took_s:.6f}",
             CREATED_UNIX_S: f"{time.time():.0f}",
             NAMESPACE: key.namespace,
-            FINGERPRINT: key.encoder_fingerprint,
         }
         try:
             data = self._codec.encode(Record(record.arrays, metadata), key.digest)

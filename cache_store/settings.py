@@ -9,6 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from cache_store.keys import check_namespace
 
 MIB = 2**20
+SPEECH_RECORD_BYTES = 32 * MIB  # largest finished answer unless settings say otherwise
+
+
+def speech_url(url: str) -> str:
+    """Where speech lies, of a service whose voices lie at `url`."""
+    return url if url == "none" else f"{url.rstrip('/')}/speech"
 
 
 class CacheSettings(BaseModel):

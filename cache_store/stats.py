@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cache_store.keys import AliasKey, EntryKey
+from cache_store.keys import EntryKey
 from cache_store.memory import MemoryStats
 
 
@@ -20,8 +20,7 @@ class Tally:
         self.saved_s = 0.0
 
     def look_up(self, key: EntryKey, tier: str, result: str) -> None:
-        kind = "alias" if isinstance(key, AliasKey) else "voice"
-        self.requests[kind, tier, result] += 1
+        self.requests[key.kind, tier, result] += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +28,8 @@ class CacheStats:
     """Counters since the start and sizes now."""
 
     requests: Mapping[tuple[str, str, str], int]
-    """Look-ups by (kind, tier, result); kind voice or alias; result hit, miss, negative, error,
-    skipped, corrupt or unreadable."""
+    """Look-ups by (kind, tier, result); kind voice, speech or alias; result hit, miss, negative,
+    error, skipped, corrupt or unreadable."""
     computes: int
     compute_failures: int
     refused_records: int

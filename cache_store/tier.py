@@ -44,6 +44,10 @@ class Tier(Protocol):
         """Remove a damaged entry, before any later put of its key."""
         ...
 
+    async def drop(self, key: EntryKey) -> None:
+        """Remove the key's entry, so that another can take its place."""
+        ...
+
     async def forget(self, clip: ClipKey) -> None:
         """Remove every entry of the clip, queued and half-written ones too, for good.
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol, TypeAlias, TypeVar
 
@@ -19,6 +19,7 @@ from pipeline.contracts import (
     NO_TIMES,
     NO_USAGE,
     AudioChunk,
+    Drawn,
     Float32Array,
     Int32Array,
     Mode,
@@ -96,6 +97,7 @@ class SpeechChain:
         """
         totals = _Totals()
         edited, seed = await self._edited(request, voice, totals)
+        totals.ids.clear()  # of passes that nobody hears
         scripts = self._prompts.scripts(request, edited)
         script = await asyncio.to_thread(next, scripts, None)
         left_tokens, first_rows = request.sampling.max_tokens, request.first_chunk_rows
@@ -162,12 +164,17 @@ class _Take:
 
 @dataclass(slots=True)
 class _Totals:
-    """Of all answers so far: times, quality; answer_tokens is of the newest, usage without it."""
+    """Of all answers so far: times, quality, tokens; answer_tokens is of the newest.
+
+    usage is without the newest answer, ids and made_by without one that is under way.
+    """
 
     times: StageTimes = NO_TIMES
     quality: Quality = GOOD
     answer_tokens: int = 0
     usage: Usage = NO_USAGE
+    ids: list[Int32Array] = field(default_factory=list[Int32Array])
+    made_by: set[str] = field(default_factory=set[str])
 
     def begins(self, script: Script) -> None:
         """The next answer."""
@@ -181,9 +188,19 @@ class _Totals:
         self.quality = self.quality.merged(quality)
         self.answer_tokens = n_tokens
 
+    def ended(self, tokens: _Tokens) -> None:
+        """An answer is complete."""
+        self.ids += tokens.ids
+        self.made_by.add(tokens.made_by)
+
     def chunk(self, samples: Float32Array, *, last: bool) -> SpeechChunk:
         used = replace(self.usage, output_tokens=self.usage.output_tokens + self.answer_tokens)
-        return SpeechChunk(samples, last, self.times, self.quality, used)
+        drawn = self._drawn() if last else None
+        return SpeechChunk(samples, last, self.times, self.quality, used, drawn)
+
+    def _drawn(self) -> Drawn:
+        ids = np.concatenate([np.empty(0, np.int32), *self.ids]).astype(np.int16)
+        return Drawn(ids, frozenset(self.made_by))
 
 
 class _Answer(Stream[_Piece]):
@@ -207,6 +224,8 @@ class _Answer(Stream[_Piece]):
             piece = await anext(self._attempt)
         self._may_retry = False
         self._totals.judged(self._attempt.quality, self._attempt.n_tokens)
+        if piece.last:
+            self._totals.ended(self._attempt.tokens)
         return piece
 
     async def aclose(self) -> None:
@@ -228,8 +247,8 @@ class _Attempt(Stream[_Piece]):
         self._is_retried = is_retried
         self._guard = take.guard()
         stream = partial(lm.stream, take.script.prompt_ids, take.sampling(is_retried=is_retried))
-        self._tokens = _Tokens(stream, self._guard, _TRIES if take.is_begun else 1)
-        self._pieces = decode(self._tokens)
+        self.tokens = _Tokens(stream, self._guard, _TRIES if take.is_begun else 1)
+        self._pieces = decode(self.tokens)
         self._totals, self._before, self._busy_s = totals, totals.times, 0.0
 
     @property
@@ -245,11 +264,11 @@ class _Attempt(Stream[_Piece]):
         asked_s = time.perf_counter()
         piece = await anext(self._pieces)
         self._busy_s += time.perf_counter() - asked_s
-        before, waited_s = self._before, self._tokens.waited_s
+        before, waited_s = self._before, self.tokens.waited_s
         self._totals.times = replace(
             before,
             llm_s=before.llm_s + waited_s,
-            llm_work_s=before.llm_work_s + self._tokens.work_s,
+            llm_work_s=before.llm_work_s + self.tokens.work_s,
             vocoder_s=before.vocoder_s + max(self._busy_s - waited_s, 0.0),
         )
         return piece
@@ -258,13 +277,13 @@ class _Attempt(Stream[_Piece]):
         try:
             await self._pieces.aclose()
         finally:
-            await self._tokens.aclose()
+            await self.tokens.aclose()
 
 
 class _Tokens(Stream[TokenChunk]):
     """The tokens of an answer: shown to the guard, and the seconds counted that were waited.
 
-    tries: how often a full LLM is asked, until it gave something.
+    tries: how often a full LLM is asked, until it gave something. ids: all that came.
     """
 
     def __init__(
@@ -273,6 +292,8 @@ class _Tokens(Stream[TokenChunk]):
         self._stream, self._guard, self._tries_left = stream, guard, tries
         self._chunks = stream()
         self.waited_s = self.work_s = 0.0
+        self.ids: list[Int32Array] = []
+        self.made_by = ""
 
     async def __anext__(self) -> TokenChunk:
         asked_s = time.perf_counter()
@@ -281,6 +302,8 @@ class _Tokens(Stream[TokenChunk]):
         finally:
             self.waited_s += time.perf_counter() - asked_s
         self.work_s, self._tries_left = chunk.work_s, 1
+        self.ids.append(chunk.ids)
+        self.made_by = chunk.made_by
         self._guard.add(chunk)
         return chunk
 

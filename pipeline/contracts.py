@@ -19,6 +19,7 @@ GROUP_VQ02, GROUP_VQ06 = 2, 3  # codes of each kind in a group
 GROUP_TOKENS = GROUP_VQ02 + GROUP_VQ06
 GROUP_S = 0.12  # seconds of audio a group covers
 BASE_VARIANT = "base"  # the language model that speaks unless a request names another
+NOT_REUSED = "none"  # speech that LLM and vocoder made for the very request
 NO_LIMIT_TOKENS = 2**31 - 1  # more than any answer has
 VOICE_PROMPT_SCHEMA = 1  # raise when VoicePrompt's fields change: older records are not read
 
@@ -194,6 +195,8 @@ class TokenChunk:
     """No chunk follows."""
     work_s: float = 0.0
     """Seconds that the LLM spent on the answer so far, without waiting for a slot."""
+    made_by: str = ""
+    """Fingerprint of the LLM, on the last chunk; empty where nobody asks."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -264,6 +267,8 @@ class StageTimes:
     """Request accepted to last byte."""
     audio_s: float = 0.0
     """Audio produced."""
+    speech: str = NOT_REUSED
+    """What answered in place of LLM and vocoder: a tier of speech, or `joined`, another request."""
 
     @property
     def rtf(self) -> float:
@@ -276,7 +281,7 @@ class StageTimes:
         seconds: dict[str, float] = {}
         if self.tier != "none":
             seconds["tokenizer"] = self.tokenizer_s
-        if self.audio_s:
+        if self.audio_s and self.speech == NOT_REUSED:
             seconds |= {"llm": self.llm_s, "vocoder": self.vocoder_s}
         return seconds
 
@@ -286,15 +291,23 @@ NO_TIMES = StageTimes()
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of the answers that are spoken; what a retry threw away does not count."""
+    """Tokens of the prompts and audio of spoken answers; what a retry threw away does not count."""
 
     input_tokens: int = 0
-    """Of their prompts, the voice's included."""
     output_tokens: int = 0
-    """Audio tokens."""
 
 
 NO_USAGE = Usage()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Drawn:
+    """What the LLM drew for a whole answer."""
+
+    ids: Int16Array
+    """(5k,), audio tokens of all passages, 0 … 5119."""
+    made_by: frozenset[str]
+    """Fingerprints of the models at work; more than usual when one was replaced meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -310,7 +323,18 @@ class SpeechChunk:
     quality: Quality = GOOD
     """What the guard thinks of the answer so far."""
     usage: Usage = NO_USAGE
-    """Of the answer so far."""
+    drawn: Drawn | None = None
+    """The answer's tokens, on the last chunk."""
+
+
+@dataclass(frozen=True, slots=True)
+class VocoderName:
+    """What a vocoder is, as far as its answers depend on it."""
+
+    fingerprint: str
+    """Hex digest of weights and configs, and of what it writes prompts with."""
+    front_end: str | None
+    """How it reads text, as pipeline.text.front_end knows it."""
 
 
 class Stream(AsyncIterable[Item_co], Protocol[Item_co]):

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 from pipeline.chain import Script
 from pipeline.contracts import RELEASED_WARPING, Mode, SpeechRequest, VoicePrompt, Warping
-from pipeline.edit_values import DIALECT_TAGS, SAME_WORDS
+from pipeline.edit_values import DIALECT_TAGS
 from pipeline.errors import CheckpointError, TextError
-from pipeline.stepaudio.llm.prompt import (
-    TEXT_PARAM,
-    TRANSCRIPT_PARAM,
-    PromptBuilder,
-    expected_s,
-)
+from pipeline.stepaudio.llm.prompt import PromptBuilder, expected_s
 from pipeline.stepaudio.llm.sampling import warping_limits
 from pipeline.text.front_end import front_end
 from pipeline.text.segment import passages
+from pipeline.wording import TEXT_PARAM, TRANSCRIPT_PARAM, about, in_words
 
 # Our keys in the LLM's config.json; the real checkpoint has none.
 FRONT_END_KEY = "text_front_end"
@@ -37,10 +33,14 @@ class CheckpointPrompts:
     """
 
     def __init__(self, lm_dir: Path) -> None:
-        """Raises CheckpointError or ConfigError when tokenizer or front end cannot be used."""
+        """Raises CheckpointError or ConfigError when tokenizer or front end cannot be used.
+
+        front_end: its name, None for plain text.
+        """
         config = _read_object(lm_dir / "config.json")
         name = cast("str | None", config.get(FRONT_END_KEY))
         self._builder = PromptBuilder(lm_dir / "tokenizer.model")
+        self.front_end = name
         self._front_end = front_end(name)
         self._holds_words = name is None
         self._passage_s = _passage_s(lm_dir / "config.json", config)
@@ -48,20 +48,12 @@ class CheckpointPrompts:
 
     def scripts(self, request: SpeechRequest, voice: VoicePrompt) -> Iterator[Script]:
         """See chain.PromptWriter. A clone's text is split into passages, an edit's is not."""
-        said = self._in_words(request)
+        said = in_words(request, self._front_end.words)
         if self._holds_words:  # finds a fault at the text's end before anything is spoken
             self._builder.check(said)
-        transcript = _about(TRANSCRIPT_PARAM, self._front_end.prompt, said.transcript)
+        transcript = about(TRANSCRIPT_PARAM, self._front_end.prompt, said.transcript)
         for text in self._written(self._passages(said, voice)):
             yield self._script(replace(said, text=text, transcript=transcript), voice)
-
-    def _in_words(self, request: SpeechRequest) -> SpeechRequest:
-        """The request with its texts as they will be spoken; an unspoken text is emptied."""
-        words = self._front_end.words
-        transcript = _about(TRANSCRIPT_PARAM, words, request.transcript)
-        is_heard = request.mode not in SAME_WORDS or not transcript
-        text = _about(TEXT_PARAM, words, request.text) if is_heard else ""
-        return replace(request, text=text, transcript=transcript)
 
     def _passages(self, said: SpeechRequest, voice: VoicePrompt) -> list[str]:
         if said.mode is not Mode.CLONE:
@@ -84,7 +76,7 @@ class CheckpointPrompts:
         is_empty = True
         for text in texts:
             try:
-                written = _about(TEXT_PARAM, self._front_end.prompt, text)
+                written = about(TEXT_PARAM, self._front_end.prompt, text)
             except TextError as error:
                 fault = error
                 continue
@@ -100,16 +92,6 @@ class CheckpointPrompts:
             least_tokens=self._builder.least_tokens(spoken, voice),
             most_tokens=self._builder.most_tokens(spoken, voice),
         )
-
-
-def _about(param: str, step: Callable[[str], str], text: str) -> str:
-    """One step of the front end; its errors name the caller's field. Empty stays empty."""
-    if not text:
-        return ""
-    try:
-        return step(text)
-    except TextError as error:
-        raise error.about(param) from error
 
 
 def read_warping(path: Path) -> Warping:

@@ -98,6 +98,10 @@ class ScriptedTier:
         self.rejected.append(key.path)
         self.entries.pop(key.path, None)
 
+    async def drop(self, key: EntryKey) -> None:
+        await self._act()
+        self.entries.pop(key.path, None)
+
     async def forget(self, clip: ClipKey) -> None:
         await self._act()
         for path in [path for path, owner in self.owners.items() if owner == clip.owner]:

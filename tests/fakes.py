@@ -18,17 +18,23 @@ from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
 from pipeline.chain import Script
 from pipeline.contracts import (
     NO_LIMIT_TOKENS,
+    NO_TIMES,
     AudioChunk,
+    Drawn,
     Int32Array,
+    Quality,
     ReferenceClip,
     Sampling,
     SpeechChunk,
     SpeechRequest,
     TokenChunk,
+    Usage,
+    VocoderName,
     VoicePrompt,
     VoiceReference,
     Warping,
 )
+from pipeline.errors import StageUnavailableError
 from pipeline.synthesis import ResolvedVoice
 
 SAMPLES_PER_GROUP = 2880  # 120 ms at 24 kHz
@@ -76,6 +82,8 @@ class FakeVoices:
 
 class FakePrompts:
     """A prompt is the speaker's and the passage's code points; a passage ends at a full stop."""
+
+    front_end = None
 
     def scripts(self, request: SpeechRequest, voice: VoicePrompt) -> Iterator[Script]:
         del voice
@@ -152,6 +160,60 @@ class FakeSynthesizer:
         yield SpeechChunk(samples, last=False)
         await self.go.wait()
         yield SpeechChunk(samples, last=True)
+
+
+class FakeNames:
+    """Tells what the fakes are, by content; both can be replaced."""
+
+    def __init__(self) -> None:
+        self.names = {"vocoder": "c" * 64, "lm": "d" * 64}
+        self.is_silent = False
+
+    async def vocoder(self) -> VocoderName:
+        if self.is_silent:
+            raise StageUnavailableError("no vocoder")
+        return VocoderName(self.names["vocoder"], None)
+
+    async def lm(self, variant: str) -> str:
+        return self.names["lm"] + variant.encode().hex()
+
+
+class TellingSpeaker:
+    """Speaks `n_chunks` chunks that follow from the seed, and says what it drew; counts streams.
+
+    step: each chunk waits for one permit; None lets all out.
+    """
+
+    def __init__(self, names: FakeNames, n_chunks: int = 3) -> None:
+        self.requests: list[SpeechRequest] = []
+        self.n_chunks = n_chunks
+        self.open_streams = 0
+        self.step: asyncio.Semaphore | None = None
+        self.error: Exception | None = None
+        self.quality = Quality()
+        self._names = names
+
+    async def speak(
+        self, request: SpeechRequest, voice: VoicePrompt
+    ) -> AsyncGenerator[SpeechChunk]:
+        del voice
+        self.requests.append(request)
+        self.open_streams += 1
+        made_by = frozenset({self._names.names["vocoder"], await self._names.lm(request.variant)})
+        rng = np.random.default_rng(request.sampling.seed)
+        try:
+            for index in range(self.n_chunks):
+                if self.step is not None:
+                    await self.step.acquire()
+                if self.error is not None and index == self.n_chunks - 1:
+                    raise self.error
+                samples = rng.uniform(-0.9, 0.9, SAMPLES_PER_GROUP).astype(np.float32)
+                is_last = index == self.n_chunks - 1
+                drawn = Drawn(np.zeros(5 * self.n_chunks, np.int16), made_by) if is_last else None
+                usage = Usage(7, 5 * (index + 1))
+                yield SpeechChunk(samples, is_last, NO_TIMES, self.quality, usage, drawn)
+        finally:
+            self.open_streams -= 1
 
 
 class FakeHandle:

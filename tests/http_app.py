@@ -17,13 +17,14 @@ from deployments.http.routes.cache import add_cache_routes
 from deployments.http.routes.speech import Routes
 from deployments.http.routes.uploaded_voices import VoiceRoutes
 from deployments.http.routes.voice_consents import ConsentRoutes
+from deployments.speech.library import SpeechLibrary
 from deployments.telemetry.outcomes import Outcome, OutcomeBook, Report
 from deployments.telemetry.requests import RequestMetrics
 from deployments.voices.enrolment import Enrolment
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.contracts import ReferenceClip, SpeechRequest, VoicePrompt
 from pipeline.voice_list import VOICES_DIR, load_voices
-from tests.fakes import FakeSynthesizer, voice_prompt
+from tests.fakes import FakeNames, FakeSynthesizer, voice_prompt
 
 CLIP = load_voices(VOICES_DIR)["bruno"].path.read_bytes()
 SAID = load_voices(VOICES_DIR)["bruno"].transcript
@@ -62,18 +63,19 @@ class HttpApp:
         self.settings = load_settings({"cache": NO_STORE, **args})
         self.voices = VoiceLibrary(self.settings, LengthyEncoder())  # type: ignore[arg-type]
         self.synthesizer = FakeSynthesizer()
+        self.speech = SpeechLibrary(self.settings, self.synthesizer, FakeNames())
         self.forgotten: list[str] = []
         self.outcomes = KeptOutcomes()
         self.routes = Routes(
             self.settings,
             self.voices,
-            self.synthesizer,
+            self.speech,
             RequestMetrics(),
             self._report,
             self.outcomes,
         )
         self.app: FastAPI = make_app(self.settings, self.routes, None)
-        add_cache_routes(self.app, self.voices, self.routes.budget, self._forget)
+        add_cache_routes(self.app, self.voices, self.speech, self.routes.budget, self._forget)
         self.enrolment = Enrolment(self.settings, self.voices, self)
         for routes in (VoiceRoutes, ConsentRoutes):
             routes(self.settings, self.voices, self.enrolment, self.routes.budget).add_to(self.app)
@@ -90,6 +92,7 @@ class HttpApp:
         """See deployments.voices.enrolment.Routers; this is the only one."""
         self.forgotten.append(clip_digest)
         await self.voices.forget(clip_digest, namespace)
+        await self.speech.forget(clip_digest, namespace)
 
     async def voice_changed(self, namespace: str, voice: str) -> None:
         """See deployments.voices.enrolment.Routers."""
@@ -115,11 +118,13 @@ async def http_app(**args: Any) -> AsyncIterator[HttpApp]:
     """The application with these settings, its cache in memory alone."""
     app = HttpApp(**args)
     await app.voices.start()
+    await app.speech.start()
     try:
         async with app.http:
             yield app
     finally:
         await app.enrolment.close()
+        await app.speech.close()
         await app.voices.close()
 
 

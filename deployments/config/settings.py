@@ -25,7 +25,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from cache_store.settings import CacheSettings
+from cache_store.settings import SPEECH_RECORD_BYTES, CacheSettings, speech_url
 from deployments.config import environment
 from deployments.config.mistakes import explain
 from pipeline.audio.condition import Conditioning
@@ -37,6 +37,7 @@ CUDA_BATCH = 8  # chunks of streams together on a GPU, where small ones leave it
 Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
 Device = Literal["cpu", "cuda"]
+Reuse = Literal["reuse", "refresh", "off"]  # what a request wishes of finished speech
 Quantization = Literal["none", "int8", "int4"]
 VariantName = Annotated[str, Field(pattern="^[a-z0-9]+$")]
 
@@ -237,6 +238,47 @@ class VoiceSettings(Strict):
     """How long a deleted voice can be restored; then its clips and words are purged."""
 
 
+class SpeechCacheSettings(Strict):
+    """Finished speech, kept to be answered again; where and for whom is as in `cache`."""
+
+    enabled: bool = True
+    """Keep finished answers of requests with a seed, and answer equal ones from them."""
+    unseeded: Literal["off", "derive"] = "off"
+    """What a request without a seed and without a wish for the cache gets: off, speech of its own;
+    derive, a seed made from the request itself, so that equal requests get equal speech (phone
+    menus, greetings of agents)."""
+    l1_bytes: Annotated[int, Field(ge=0)] = 256 * 2**20
+    """Kept in the memory of one router. A second of speech takes 48 kB."""
+    l2_bytes: Annotated[int, Field(ge=0)] = 1024 * 2**20
+    """Kept in the cluster's object store, by an index of its own."""
+    l3_max_bytes: Annotated[int, Field(ge=0)] | None = 20_000 * 2**20
+    """Budget of the directory `speech` below `cache.url`; what was not used for longest goes.
+    Left empty it is unbounded. A bucket is bounded by `timbre cache gc --speech` or its own
+    rules."""
+    max_record_bytes: Annotated[int, Field(ge=2**16)] = SPEECH_RECORD_BYTES
+    """Largest answer that is kept; the default is some eleven minutes."""
+
+    @field_validator("unseeded", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, value: object) -> object:
+        return "off" if value is False else value  # YAML reads it as false
+
+    def opened_beside(self, voices: CacheSettings) -> CacheSettings:
+        """Settings of the cache of speech, whose records lie below those of voices."""
+        return voices.model_copy(
+            update={
+                "url": speech_url(voices.url),
+                "l1_bytes": self.l1_bytes,
+                "alias_bytes": 0,
+                "max_record_bytes": self.max_record_bytes,
+                "l2_name": f"{voices.l2_name[:33]}-speech",
+                "l2_bytes": self.l2_bytes,
+                "l3_max_bytes": self.l3_max_bytes,
+                "writeback_bytes": max(voices.writeback_bytes, self.max_record_bytes),
+            }
+        )
+
+
 class ClusterSettings(Strict):
     """Facts about the cluster that start-up checks against."""
 
@@ -268,6 +310,7 @@ class Settings(BaseSettings):
     limits: Limits = Limits()
     http: HttpSettings = HttpSettings()
     cache: CacheSettings = CacheSettings()
+    speech_cache: SpeechCacheSettings = SpeechCacheSettings()
     tokenizer: TokenizerSettings = TokenizerSettings()
     llm: LLMSettings = LLMSettings()
     llm_variants: dict[VariantName, LLMVariant] = {}

@@ -6,6 +6,7 @@ Holds no state of a stream beyond its own frame. The FastAPI application is buil
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -33,11 +34,14 @@ from deployments.http.routes.speech import Routes
 from deployments.http.routes.uploaded_voices import VoiceRoutes
 from deployments.http.routes.voice_consents import ConsentRoutes
 from deployments.http.voice_pages import BODIES as VOICE_BODIES
+from deployments.speech.library import SpeechLibrary
 from deployments.stages.clients import RemoteTokenizer, RemoteVocoder
 from deployments.stages.health import Readiness
+from deployments.stages.names import RemoteNames
 from deployments.stages.removal import Removal, RoutersToldOfVoices
 from deployments.telemetry.cache import CacheMetrics
 from deployments.telemetry.logs import adopt_serve_logging
+from deployments.telemetry.metrics import SPEECH_CACHE, VOICE_CACHE
 from deployments.telemetry.outcomes import ClusterOutcomes
 from deployments.telemetry.requests import RequestMetrics
 from deployments.telemetry.transfers import Transfers
@@ -69,7 +73,8 @@ class Router:
         transfers = Transfers()
         encoder = RemoteTokenizer(tokenizer, settings.limits, transfers)
         self._voices = VoiceLibrary(settings, encoder)
-        self._synthesizer = RemoteVocoder(vocoder, settings.limits, transfers)
+        synthesizer = RemoteVocoder(vocoder, settings.limits, transfers)
+        self._speech = SpeechLibrary(settings, synthesizer, RemoteNames(vocoder, llms))
         self._metrics = RequestMetrics()
         self._outcomes = ClusterOutcomes(settings.cache.l2_name)
         stages = Stages.of(settings)
@@ -85,7 +90,9 @@ class Router:
 
     async def forget(self, clip_digest: str, namespace: str | None = None) -> None:
         """Called on every router by the one that was asked to remove a clip."""
-        await self._voices.forget(clip_digest, namespace)
+        await asyncio.gather(
+            self._voices.forget(clip_digest, namespace), self._speech.forget(clip_digest, namespace)
+        )
 
     async def voice_changed(self, namespace: str, voice: str) -> None:
         """Called on every router by the one that changed an uploaded voice."""
@@ -96,13 +103,13 @@ class Router:
         routes = Routes(
             self._settings,
             self._voices,
-            self._synthesizer,
+            self._speech,
             self._metrics,
             self._readiness.report,
             self._outcomes,
         )
         app = make_app(self._settings, routes, self._lifespan)
-        add_cache_routes(app, self._voices, routes.budget, self._removal.everywhere)
+        add_cache_routes(app, self._voices, self._speech, routes.budget, self._removal.everywhere)
         VoiceRoutes(self._settings, self._voices, self._enrolment, routes.budget).add_to(app)
         ConsentRoutes(self._settings, self._voices, self._enrolment, routes.budget).add_to(app)
         return app
@@ -110,20 +117,24 @@ class Router:
     @asynccontextmanager
     async def _lifespan(self, _app: FastAPI) -> AsyncGenerator[None]:
         """Serve runs it in the replica; at a graceful stop, writes still queued reach the cache."""
-        await self._voices.start()
+        await asyncio.gather(self._voices.start(), self._speech.start())
         self._outcomes.start()
-        metrics = CacheMetrics()
-        sampling = watched("cache metrics", partial(metrics.sample, self._voices.cache_stats))
-        following = watched("following the tokenizer", self._voices.follow_encoder)
-        sweeping = watched("purging deleted voices", self._enrolment.sweep)
-        forgetting = watched("forgetting deleted voices", self._enrolment.forget_again)
+        voices, speech = CacheMetrics(VOICE_CACHE), CacheMetrics(SPEECH_CACHE)
+        loops = (
+            watched("cache metrics", partial(voices.sample, self._voices.cache_stats)),
+            watched("speech cache metrics", partial(speech.sample, self._speech.stats)),
+            watched("following the tokenizer", self._voices.follow_encoder),
+            watched("following the models", self._speech.follow_models),
+            watched("purging deleted voices", self._enrolment.sweep),
+            watched("forgetting deleted voices", self._enrolment.forget_again),
+        )
         try:
             yield
         finally:
-            for loop in (sampling, following, sweeping, forgetting):
+            for loop in loops:
                 loop.cancel()
             await self._enrolment.close()
-            await self._voices.close()
+            await asyncio.gather(self._voices.close(), self._speech.close())
 
 
 def make_app(settings: Settings, routes: Routes, lifespan: Lifespan[FastAPI] | None) -> FastAPI:

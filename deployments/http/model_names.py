@@ -25,21 +25,18 @@ _BITS = {
 
 
 class ModelNames:
-    """The names of one service."""
+    """The names of one service. variants: of its language model, as they are deployed."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         names = (settings.model_name, *OWN_NAMES, *OPENAI_NAMES)
         self._known = {name.lower(): name for name in reversed(names)}
+        self.variants: Sequence[str] = tuple(Stages.of(settings).llms)
 
     @property
     def listed(self) -> Sequence[str]:
         """Every name, the loaded checkpoint's first."""
         return tuple(reversed(self._known.values()))
-
-    @property
-    def variants(self) -> Sequence[str]:
-        return tuple(Stages.of(self._settings).llms)
 
     def find(self, name: str) -> str | None:
         """The listed name meant, or a dated one as it was asked for; None when there is none.

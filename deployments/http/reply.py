@@ -29,7 +29,7 @@ from deployments.http.reply_codec import ReplyCodec
 from deployments.telemetry.outcomes import Outcome, usage_report
 from deployments.telemetry.requests import RequestMetrics
 from pipeline.continuity import PlaybackMeter
-from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, SpeechChunk, Stream
+from pipeline.contracts import NOT_REUSED, OUTPUT_SAMPLE_RATE_HZ, SpeechChunk, StageTimes, Stream
 from pipeline.errors import InputError, StageError
 from pipeline.synthesis import Synthesizer, VoiceResolver, synthesize
 from pipeline.timing import Timings, server_timing, stage_line, stage_report
@@ -102,7 +102,7 @@ class SpeechReply:
         times, ignored = self._timings.times(), ", ".join(self._parsed.ignored)
         return {
             "Server-Timing": server_timing(times),
-            "X-Cache": times.tier,
+            "X-Cache": tiers(times),
             "X-Quality": str(self._timings.quality),
             "X-Audio-Sample-Rate": str(self._codec.sample_rate_hz),
             "X-Audio-Channels": "1",
@@ -247,6 +247,11 @@ def _audio_event(audio_format: str, audio: bytes) -> bytes:
 
 def _event(data: dict[str, Any]) -> bytes:
     return f"event: {data['type']}\ndata: {json.dumps(data)}\n\n".encode()
+
+
+def tiers(times: StageTimes) -> str:
+    """What answered: for the voice, and before it for the speech where it was not made anew."""
+    return times.tier if times.speech == NOT_REUSED else f"speech-{times.speech}, {times.tier}"
 
 
 def audio_warning(warnings: tuple[str, ...]) -> dict[str, str]:

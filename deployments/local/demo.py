@@ -44,6 +44,7 @@ def speak_once(url: str, voice: str) -> DemoTake:
         "stream_format": "sse",
         "seed": SEED,
         "temperature": TEMPERATURE,
+        "cache": "off",  # finished speech would answer the second time, and what is shown is voices
         "step_audio": {"prompt_audio_base64": audio_base64, "prompt_text": listed.transcript},
     }
     pcm = bytearray()

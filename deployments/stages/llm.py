@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from deployments.config.settings import Settings
@@ -21,6 +21,7 @@ from deployments.telemetry.metrics import LLM_BYTES, LLM_START, LLM_STREAMS
 from deployments.telemetry.transfers import Stamped, stamped
 from pipeline.contracts import Int32Array, Sampling, TokenChunk
 from pipeline.errors import CheckpointError, StageTimeoutError
+from pipeline.stepaudio.fingerprints import lm_fingerprint
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
 from pipeline.stepaudio.llm.engine.credit import TokenCredit
 from pipeline.synthesis import speaker_name
@@ -74,6 +75,8 @@ class LLMReplica:
         layout = CheckpointLayout.at(resolve_model(model))
         if model != settings.model:
             check_same_tokenizer(CheckpointLayout.at(resolve_model(settings.model)), layout)
+        how = stage.model_dump(include={"device", "dtype", "quantization"})
+        self._fingerprint = lm_fingerprint(layout, how)
         self._engine = load_engine(layout, stage)
         loaded_s = time.monotonic()
         warm_up(draw_once(self._engine))
@@ -113,12 +116,17 @@ class LLMReplica:
             async with aclosing(stream) as chunks:
                 while True:
                     chunk = await consumer.hold(anext(chunks))
-                    yield stamped(chunk)
                     if chunk.last:
+                        yield stamped(replace(chunk, made_by=self._fingerprint))
                         return
+                    yield stamped(chunk)
         finally:
             del self._consumers[stream_id]
             self._publish()
+
+    async def fingerprint(self) -> str:
+        """The model's name by content, part of every key of speech."""
+        return self._fingerprint
 
     async def grant(self, stream_id: str, total_tokens: int) -> bool:
         """Allow a stream to produce up to `total_tokens` in all.

@@ -31,9 +31,11 @@ from pipeline.contracts import (
     SpeechChunk,
     SpeechRequest,
     TokenChunk,
+    VocoderName,
     VoicePrompt,
 )
 from pipeline.errors import ConfigError, TooLargeError
+from pipeline.stepaudio.fingerprints import vocoder_fingerprint
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
 from pipeline.stepaudio.tokens import GROUP_ROWS
 from pipeline.stepaudio.vocoder.memory_plan import VocoderMemory
@@ -76,6 +78,9 @@ class VocoderReplica:
         warm_up(decode_once(self._decoder))
         self._transfers = Transfers()
         self._prompts = CheckpointPrompts(layout.editx)
+        how = stage.model_dump(include={"device", "chunk_rows", "steps"})
+        fingerprint = vocoder_fingerprint(layout, {**how, "together": stage.together})
+        self._name = VocoderName(fingerprint, self._prompts.front_end)
         credit_tokens = settings.llm.credit_tokens
         self._lms = {
             variant: RemoteLM(llm, credit_tokens, settings.limits, self._transfers)
@@ -109,10 +114,21 @@ class VocoderReplica:
                     async for chunk in speech:
                         self._active.publish()
                         self._cached.publish()
-                        yield stamped(chunk)
+                        yield stamped(self._signed(chunk))
         finally:
             self._active.publish()
             self._cached.publish()
+
+    async def name(self) -> VocoderName:
+        """What it is, for keys of speech."""
+        return self._name
+
+    def _signed(self, chunk: SpeechChunk) -> SpeechChunk:
+        drawn = chunk.drawn
+        if drawn is None:
+            return chunk
+        made_by = drawn.made_by | {self._name.fingerprint}
+        return replace(chunk, drawn=replace(drawn, made_by=made_by))
 
     async def check_health(self) -> None:
         """Called by Serve; a decoder whose worker or device is gone makes the replica unhealthy."""

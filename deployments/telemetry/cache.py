@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ray.serve.metrics import Counter
 
 from cache_store.stats import CacheStats
-from deployments.telemetry import metrics as table
+from deployments.telemetry.metrics import CacheRows
 
 CACHE_SAMPLE_S = 5.0
 
@@ -16,18 +16,19 @@ CACHE_SAMPLE_S = 5.0
 class CacheMetrics:
     """Samples the counters of one cache."""
 
-    def __init__(self) -> None:
-        self._lookups = table.CACHE_REQUESTS.open()
-        self._computes = table.CACHE_COMPUTES.open()
-        self._saved = table.CACHE_SAVED.open()
-        self._bytes = table.CACHE_BYTES.open()
-        self._tier = table.CACHE_TIER.open()
+    def __init__(self, rows: CacheRows) -> None:
+        self._lookups = rows.requests.open()
+        self._computes = rows.computes.open()
+        self._saved = rows.saved.open()
+        self._bytes = rows.bytes.open()
+        self._tier = rows.tier.open()
         self._seen: dict[tuple[str, ...], float] = {}
 
-    async def sample(self, read: Callable[[], CacheStats]) -> None:
-        """Publish every few seconds until cancelled."""
+    async def sample(self, read: Callable[[], CacheStats | None]) -> None:
+        """Publish every few seconds until cancelled; a cache that is off tells nothing."""
         while True:
-            self.publish(read())
+            if (stats := read()) is not None:
+                self.publish(stats)
             await asyncio.sleep(CACHE_SAMPLE_S)
 
     def publish(self, stats: CacheStats) -> None:

@@ -72,6 +72,12 @@ ANSWERS = CounterRow(
 VOICES = CounterRow(
     "timbre_voice_lookups", "Voices resolved, by the tier that answered.", ("tier",)
 )
+SPEECH = CounterRow(
+    "timbre_speech_lookups",
+    "Speech by what answered: none (it was made), joined (while it was made for another request), "
+    "or the tier that had it.",
+    ("source",),
+)
 LLM_WORK = HistogramRow("timbre_llm_work_s", "Seconds the LLM worked on a request.", buckets=WORK)
 STAGE_TIME = HistogramRow(
     "timbre_stage_s",
@@ -137,7 +143,9 @@ VOCODER_BYTES = GaugeRow(
     "Bytes of streams' caches held, those kept for the next streams included.",
 )
 
-# Of the cache, as a router sees it.
+
+# Of the caches, as a router sees them.
+_TIER = "Numbers of a tier: breaker (1 is open), queued, dropped and others."
 CACHE_REQUESTS = CounterRow(
     "timbre_cache_requests", "Look-ups by kind, tier and result.", ("kind", "tier", "result")
 )
@@ -146,8 +154,40 @@ CACHE_SAVED = CounterRow(
     "timbre_cache_saved_encode_seconds", "What hits would have cost to encode."
 )
 CACHE_BYTES = GaugeRow("timbre_cache_bytes", "Bytes held.", ("tier",))
-CACHE_TIER = GaugeRow(
-    "timbre_cache_tier",
-    "Numbers of a tier: breaker (1 is open), queued, dropped and others.",
-    ("tier", "number"),
+CACHE_TIER = GaugeRow("timbre_cache_tier", _TIER, ("tier", "number"))
+SPEECH_CACHE_REQUESTS = CounterRow(
+    "timbre_speech_cache_requests",
+    "Look-ups of finished speech by kind, tier and result.",
+    ("kind", "tier", "result"),
+)
+SPEECH_CACHE_COMPUTES = CounterRow(
+    "timbre_speech_cache_computes", "Answers that were made to be kept."
+)
+SPEECH_CACHE_SAVED = CounterRow(
+    "timbre_speech_cache_saved_seconds", "What hits would have cost to make."
+)
+SPEECH_CACHE_BYTES = GaugeRow(
+    "timbre_speech_cache_bytes", "Bytes of finished speech held.", ("tier",)
+)
+SPEECH_CACHE_TIER = GaugeRow("timbre_speech_cache_tier", _TIER, ("tier", "number"))
+
+
+@dataclass(frozen=True, slots=True)
+class CacheRows:
+    """What is told of one cache."""
+
+    requests: CounterRow
+    computes: CounterRow
+    saved: CounterRow
+    bytes: GaugeRow
+    tier: GaugeRow
+
+
+VOICE_CACHE = CacheRows(CACHE_REQUESTS, CACHE_COMPUTES, CACHE_SAVED, CACHE_BYTES, CACHE_TIER)
+SPEECH_CACHE = CacheRows(
+    SPEECH_CACHE_REQUESTS,
+    SPEECH_CACHE_COMPUTES,
+    SPEECH_CACHE_SAVED,
+    SPEECH_CACHE_BYTES,
+    SPEECH_CACHE_TIER,
 )

@@ -9,7 +9,7 @@ from deployments.config.stages import Kind
 from deployments.telemetry import metrics as table
 from deployments.telemetry.load import StageLoad
 from pipeline.continuity import Continuity
-from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, Quality, StageTimes
+from pipeline.contracts import NOT_REUSED, OUTPUT_SAMPLE_RATE_HZ, Quality, StageTimes
 
 
 class RequestMetrics:
@@ -22,6 +22,7 @@ class RequestMetrics:
         self._audio = table.AUDIO.open()
         self._answers = table.ANSWERS.open()
         self._voices = table.VOICES.open()
+        self._speech = table.SPEECH.open()
         self._llm_work = table.LLM_WORK.open()
         self._streams = StreamMetrics()
 
@@ -41,10 +42,16 @@ class RequestMetrics:
         if times.audio_s:
             self._ttfa.observe(times.ttfa_s)
             self._audio.inc(times.audio_s)
-            self._llm_work.observe(times.llm_work_s)
-            tags = {"verdict": quality.verdict.value, "retried": str(quality.is_retried).lower()}
-            self._answers.inc(tags=tags)
-        if outcome == "ok" and times.audio_s:
+            self._speech.inc(tags={"source": times.speech})
+        if times.audio_s and times.speech == NOT_REUSED:
+            self._made(times, outcome, quality)
+
+    def _made(self, times: StageTimes, outcome: str, quality: Quality) -> None:
+        """What LLM and vocoder were at; finished speech says nothing about them."""
+        self._llm_work.observe(times.llm_work_s)
+        tags = {"verdict": quality.verdict.value, "retried": str(quality.is_retried).lower()}
+        self._answers.inc(tags=tags)
+        if outcome == "ok":
             self._rtf.observe(times.rtf)
 
 

@@ -32,16 +32,16 @@ class SpeedChanger:
             raise UnsupportedError(f"speed is {speed}; allowed is {MIN_SPEED} to {MAX_SPEED:g}")
         self._speed = speed
         self._sample_rate_hz = sample_rate_hz
-        self._graph = _tempo_graph(speed, sample_rate_hz)
+        self._graph = None if speed == 1 else _tempo_graph(speed, sample_rate_hz)
         self._blocks = BlockBuffer(_BLOCK_SAMPLES)
         self._read_samples = 0  # samples fed to the filter, padding included
         self._written_samples = 0
 
     def process(self, samples: Float32Array) -> Float32Array:
         """samples: float32 (n,). Returns what is ready, float32 (m,); may be empty."""
-        if self._speed == 1:
+        if self._graph is None:
             return samples
-        ready = [self._step(block) for block in self._blocks.push(samples)]
+        ready = [self._step(self._graph, block) for block in self._blocks.push(samples)]
         return np.concatenate(ready) if ready else EMPTY
 
     def finish(self) -> Float32Array:
@@ -50,22 +50,23 @@ class SpeedChanger:
         atempo's own flush is off by up to a window, so silence is fed until all speech is out,
         and cut off.
         """
-        if self._speed == 1:
+        graph = self._graph
+        if graph is None:
             return EMPTY
         rest = self._blocks.rest()
         total_samples = round((self._read_samples + len(rest)) / self._speed)
         missing_samples = total_samples - self._written_samples
-        tail = [self._step(rest)] if len(rest) else []
+        tail = [self._step(graph, rest)] if len(rest) else []
         silence = np.zeros(_BLOCK_SAMPLES, np.float32)
         while self._written_samples < total_samples:
-            tail.append(self._step(silence))
+            tail.append(self._step(graph, silence))
         return np.concatenate([EMPTY, *tail])[:missing_samples]
 
-    def _step(self, block: Float32Array) -> Float32Array:
-        self._graph.push(to_frame(block, self._sample_rate_hz, self._read_samples))
+    def _step(self, graph: Graph, block: Float32Array) -> Float32Array:
+        graph.push(to_frame(block, self._sample_rate_hz, self._read_samples))
         self._read_samples += len(block)
         ready: list[Float32Array] = []
-        while (out := _pull(self._graph)) is not None:
+        while (out := _pull(graph)) is not None:
             ready.append(out)
             self._written_samples += len(out)
         return np.concatenate(ready) if ready else EMPTY

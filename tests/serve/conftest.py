@@ -48,6 +48,8 @@ def write_config(directory: Path, **args: Any) -> Path:
     config["http_options"]["port"] = free_port()
     application = config["applications"][0]
     application["args"]["limits"] = LIMITS
+    # What tests ask again is to be made again, unless they are about finished speech.
+    application["args"]["speech_cache"] = {"enabled": False}
     application["args"].update(args)
     application["args"]["cache"] = {**CACHE_PATIENCE, **application["args"]["cache"]}
     application["args"]["llm"].setdefault("queue_timeout_s", 300)

@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError, from_json
 
+from deployments.config.settings import Reuse
 from pipeline.errors import MAX_FOUND, InputError
 
 VOICE_SHAPES = 'a name is expected, or an object with one: {"id": name}'
@@ -138,6 +139,13 @@ TopP = Annotated[float, Field(gt=0.0, le=1.0)]
 TopK = Annotated[Annotated[int, Field(ge=0, le=5120)] | None, OFF]
 MaxTokens = Annotated[int, Field(ge=5, le=8192)]
 Speed = Annotated[float, Field(ge=0.25, le=4.0)]
+Cached = Annotated[
+    Annotated[Reuse, NAME] | None,
+    Field(
+        description="Finished speech: reuse answers from it (as a request with a seed does), "
+        "refresh makes it anew, off neither reads nor keeps it"
+    ),
+]
 
 
 def refused(instead: str, *neutral: object, is_switch: bool = True) -> BeforeValidator:

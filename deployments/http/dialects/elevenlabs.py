@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from deployments.config.settings import Limits
-from deployments.http.bodies.fields import OBJECT, Lenient, Seed, Speed, refused, validated
+from deployments.http.bodies.fields import OBJECT, Cached, Lenient, Seed, Speed, refused, validated
 from deployments.http.bodies.json_text import read_json
 from deployments.http.bodies.read import RawBody, is_json
 from deployments.http.dialects.parsed_request import Draw, ParsedRequest, Sound, Wish, order_of
@@ -50,6 +50,7 @@ class ElevenLabsBody(Lenient):
     model_id: str | None = Field(None, description="A name of theirs (eleven_…) or of /v1/models")
     voice_settings: Annotated[VoiceSettings, OBJECT] | None = None
     seed: Seed = None
+    cache: Cached = None
     language_code: str | None = Field(None, description="Accepted; the text itself tells")
     previous_text: str | None = None
     next_text: str | None = None
@@ -88,6 +89,7 @@ def read_elevenlabs(raw: RawBody, asked: Asked, limits: Limits) -> tuple[ParsedR
         voice_param="voice_id",
         speed=settings.speed,
         draw=Draw(body.seed),
+        reuse=body.cache,
         sound=sound_of(asked.output_format or USUAL_FORMAT),
         rate_param="output_format",
         is_whole=asked.is_whole,

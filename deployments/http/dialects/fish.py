@@ -20,6 +20,7 @@ from deployments.http.bodies.fields import (
     OBJECT,
     ONLY,
     VOICE,
+    Cached,
     Lenient,
     Seed,
     Speed,
@@ -92,6 +93,7 @@ class FishBody(Lenient):
     )
     streaming: bool = Field(False, description="Bytes as they are made, in any format")
     seed: Seed = None
+    cache: Cached = None
     temperature: Temperature | None = None
     top_p: TopP | None = None
     prosody: Annotated[Prosody, OBJECT] | None = None
@@ -136,6 +138,7 @@ def _wish(body: FishBody) -> Wish:
         beside=dict.fromkeys(("references.0.audio", "audio", "references"), "references.0.text"),
         transcript_param="references.0.text",
         draw=Draw(body.seed, body.temperature, body.top_p),
+        reuse=body.cache,
         speed=prosody.speed,
         sound=Sound(
             body.format,

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from deployments.config.settings import Limits
+from deployments.config.settings import Limits, Reuse
 from deployments.http.bodies.clip_text import clip_bytes
 from pipeline.audio.encode import check_rate
 from pipeline.contracts import (
@@ -67,7 +67,8 @@ class Wish:
     beside: by the field of a clip, where its transcript belongs. edit: the value of an edit in the
     caller's spelling. first_rows: of the first audio; None as configured. is_sse: as events.
     is_whole: not streamed. echo: headers of the reply that the caller asked for. ignored: fields
-    that are taken and have no effect, told in a header. The `_param`s: what refusals name.
+    that are taken and have no effect, told in a header. reuse: of finished speech; None leaves it
+    to the service. The `_param`s: what refusals name.
     """
 
     text: str | None
@@ -87,6 +88,7 @@ class Wish:
     is_whole: bool = False
     echo: Mapping[str, str] = field(default_factory=dict[str, str])
     ignored: Sequence[str] = ()
+    reuse: Reuse | None = None
     text_param: str = "input"
     voice_param: str = "voice"
     clip_param: str = "step_audio.prompt_audio_base64"
@@ -116,6 +118,7 @@ class ParsedRequest:
     is_whole: bool = False
     ignored: Sequence[str] = ()
     voice_param: str = "voice"
+    reuse: Reuse | None = None
 
     @property
     def reference(self) -> VoiceReference:
@@ -175,6 +178,7 @@ def order_of(wish: Wish, limits: Limits, upload: Clip | None = None) -> ParsedRe
         is_whole=wish.is_whole,
         ignored=wish.ignored,
         voice_param=wish.voice_param,
+        reuse=wish.reuse,
     )
 
 

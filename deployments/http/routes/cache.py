@@ -16,6 +16,7 @@ from deployments.http.bodies.forms import is_multipart, read_multipart
 from deployments.http.bodies.json_text import read_json
 from deployments.http.bodies.read import RawBody, is_json, only_clip, read_off_loop, receive_body
 from deployments.http.errors import about_clip
+from deployments.speech.library import SpeechLibrary
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.errors import InputError
 
@@ -47,6 +48,7 @@ class WarmRequest:
 def add_cache_routes(
     app: FastAPI,
     voices: VoiceLibrary,
+    speech: SpeechLibrary,
     budget: BodyBudget,
     forget_everywhere: Callable[[str], Awaitable[None]],
 ) -> None:
@@ -58,8 +60,11 @@ def add_cache_routes(
 
     @app.get("/v1/cache")
     async def cache_state() -> dict[str, Any]:
-        """Counters of this router's cache and of the cluster's index, and its unhealthy tiers."""
-        return await voices.cache_report()
+        """Counters of this router's cache and of the cluster's index, and its unhealthy tiers.
+
+        `speech`: the same of finished speech.
+        """
+        return {**await voices.cache_report(), "speech": await speech.report()}
 
     @app.post("/v1/cache/warm")
     async def warm(request: Request) -> dict[str, Any]:
@@ -75,7 +80,10 @@ def add_cache_routes(
 
     @app.delete("/v1/cache/{clip}")
     async def forget(clip: str) -> dict[str, Any]:
-        """Remove a clip's record from every tier, by the `clip` that warming it answered with."""
+        """Remove a clip's record and all speech in its voice from every tier.
+
+        By the `clip` that warming it answered with.
+        """
         clip_digest = clip.strip().lower()
         if len(clip_digest) != CLIP_DIGITS or set(clip_digest) - set("0123456789abcdef"):
             raise InputError(f"clip must be {CLIP_DIGITS} hex digits", param="clip")

@@ -1,7 +1,7 @@
 """The routes that speak, in every dialect: bodies in, replies out, and how a reply ended.
 
-Knows no Ray: whoever builds the application hands it voices, a speaker, the readiness report and
-the book of outcomes.
+Knows no Ray: whoever builds the application hands it voices, speech, the readiness report and the
+book of outcomes.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ from deployments.http.routes.health import Report, add_health_routes
 from deployments.http.routes.models import add_model_routes
 from deployments.http.routes.voices import add_voice_routes
 from deployments.http.tenant import namespace_of
+from deployments.speech.library import SpeechLibrary
 from deployments.telemetry.outcomes import Outcomes
 from deployments.telemetry.requests import RequestMetrics
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.contracts import Mode, VoiceReference
 from pipeline.edit_values import DIALECT_TAGS, EDIT_VALUES, PARALINGUISTIC_TAGS
 from pipeline.errors import MAX_FOUND, InputError, UnknownRequestError
-from pipeline.synthesis import ResolvedVoice, Synthesizer, VoiceResolver
+from pipeline.synthesis import ResolvedVoice, VoiceResolver
 
 
 class Routes:
@@ -44,7 +45,7 @@ class Routes:
         self,
         settings: Settings,
         voices: VoiceLibrary,
-        synthesizer: Synthesizer,
+        speech: SpeechLibrary,
         metrics: RequestMetrics,
         readiness: Report,
         outcomes: Outcomes,
@@ -54,7 +55,7 @@ class Routes:
         self._limits = settings.limits
         self._names = ModelNames(settings)
         self._voices = voices
-        self._synthesizer = synthesizer
+        self._speech_library = speech
         self._metrics = metrics
         self._readiness = readiness
         self.budget = BodyBudget(settings.limits.max_inflight_body_bytes)
@@ -107,15 +108,21 @@ class Routes:
         No frame that waits here holds the body: it may be large, and the wait long.
         """
         with self.budget.hold() as hold:
-            reply = SpeechReply(
+            reply = self._reply_to(
                 await read_off_loop(read, await receive_body(request, hold)),
-                HeldVoices(self._voices, hold, namespace_of(request, self._voices.namespace)),
-                self._synthesizer,
-                self._metrics,
+                hold,
+                namespace_of(request, self._voices.namespace),
                 request.state.request_id,
-                self._outcomes.tell,
             )
             return await reply.start()
+
+    def _reply_to(
+        self, parsed: ParsedRequest, hold: Hold, namespace: str, request_id: str
+    ) -> SpeechReply:
+        voices = HeldVoices(self._voices, hold, namespace)
+        reusing = self._speech_library.request(voices, parsed.reuse, namespace)
+        tell = self._outcomes.tell
+        return SpeechReply(parsed, reusing, reusing, self._metrics, request_id, tell)
 
     def _read(self, raw: RawBody, *, needs_voice: bool) -> ParsedRequest:
         """A body as an order, by any thread. needs_voice: the default one will not do."""

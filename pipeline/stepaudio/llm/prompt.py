@@ -15,9 +15,9 @@ from pipeline.edit_values import DIALECT_TAGS, EDIT_VALUES, PARALINGUISTIC_TAGS,
 from pipeline.errors import CheckpointError, TextError, UnsupportedError
 from pipeline.stepaudio.llm.sampling import AudioVocabulary
 from pipeline.stepaudio.tokens import AUDIO_TOKENS, GROUP_TOKENS, interleave
+from pipeline.wording import TEXT_PARAM, TRANSCRIPT_PARAM
 
-# Fields of the HTTP API, named in errors.
-TEXT_PARAM, TRANSCRIPT_PARAM, INFO_PARAM = "input", "prompt_text", "step_audio.edit_info"
+INFO_PARAM = "step_audio.edit_info"  # the field of the HTTP API, named in errors
 
 _CLONE_SYSTEM = (
     "Generate audio with the following timbre, prosody and speaking style\n\n[speaker_start]\n"

@@ -19,12 +19,13 @@ from cache_store.cli import app
 from cache_store.codec import RecordCodec
 from cache_store.erasing import ClipEraser
 from cache_store.keyring import Keyring
-from cache_store.keys import AliasKey, ClipKey, VoiceKey, parse_path, raw_key
+from cache_store.keys import AliasKey, ClipKey, SpeechKey, VoiceKey, parse_path, raw_key
 from cache_store.local_store import LocalStore
 from cache_store.maintenance import DAY_S, HOUR_S, Filter, GcPolicy
 from cache_store.notes import note_path
 from cache_store.opening import open_cache
 from cache_store.settings import CacheSettings
+from cache_store.workplace import open_workplace
 from tests.cache_helpers import FINGERPRINT, SCHEMA, make_key, make_record
 
 pytestmark = pytest.mark.unit
@@ -351,3 +352,28 @@ def test_filters():
     assert not Filter("alias").matches(path)
     assert not Filter(namespace="other").matches(path)
     assert not Filter(fingerprint=OTHER).matches(path)
+
+
+def test_the_store_of_speech_lies_below_that_of_voices(run, tmp_path):
+    spoken = SpeechKey(voice("a"), "clone", "", "One.", "", (("seed", "7"),), "ab" * 32)
+    store = LocalStore(tmp_path / "store" / "speech")
+    add(store, spoken, age_s=40 * DAY_S)
+    assert "0 entries" in run("stats")
+    shown = run("stats", "--speech", "--json")
+    assert shown["url"].endswith("/speech")
+    (group,) = shown["groups"]
+    assert (group["kind"], group["fingerprint"]) == ("speech", "ab" * 8)
+    assert spoken.digest in run("ls", "--speech")
+    assert run("verify", "--speech", "--json")["good"] == 1
+    os.utime(store._root / spoken.path, (0, 0))  # looking at it was a use
+    assert "1 objects" in run("gc", "--speech", "--keep-fingerprint", "cd" * 32, "--apply")
+    assert "0 entries" in run("stats", "--speech")
+
+
+def test_a_serve_config_may_say_how_large_speech_may_be(tmp_path):
+    config = tmp_path / "serve.yaml"
+    args = {"cache": {"url": str(tmp_path)}, "speech_cache": {"max_record_bytes": 70_000}}
+    config.write_text(json.dumps({"applications": [{"args": args}]}))
+    place = open_workplace(config, None, is_speech=True)
+    assert place.settings.max_record_bytes == 70_000
+    assert place.settings.url == f"{tmp_path}/speech"

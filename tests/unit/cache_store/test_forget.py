@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,12 +13,12 @@ from cache_store.aliases import Alias
 from cache_store.cache import VoiceCache
 from cache_store.errors import StoreDenied, StoreError
 from cache_store.keyring import Keyring
-from cache_store.keys import AliasKey, VoiceKey
+from cache_store.keys import AliasKey, SpeechKey, VoiceKey
 from cache_store.local_store import LocalStore
 from cache_store.opening import open_cache, open_store
 from cache_store.persistent_tier import PersistentTier
 from cache_store.settings import CacheSettings
-from cache_store.store import QUARANTINE
+from cache_store.store import QUARANTINE, TMP, aside_name
 from tests.cache_helpers import (
     SCHEMA,
     S3Server,
@@ -354,3 +355,37 @@ class TestCluster:
         may_go_on.set()
         await asyncio.sleep(0.01)
         assert (await replicas.index.find(make_key().digest))[0].kind == "absent"
+
+
+def spoken(text: str, models: str = "ab" * 32) -> SpeechKey:
+    return SpeechKey(make_key(), "clone", "", text, "", (("seed", "7"),), models)
+
+
+async def test_a_clips_speech_goes_with_it_whatever_models_made_it(world):
+    """Records, copies of damaged ones and half-written ones; another clip's stay."""
+    other = replace(spoken("One."), voice=make_key("other"))
+    for key in (spoken("One."), spoken("Two."), spoken("One.", "cd" * 32), other):
+        await world.cache.get_or_compute(key, encode)
+    await until(lambda: len(world.files()) == 4)
+    world.store.quarantine(spoken("Two.").path, b"")
+    half = world.root / TMP / aside_name(spoken("Three.").path)
+    half.parent.mkdir(parents=True, exist_ok=True)
+    half.write_bytes(b"half")
+    await world.cache.forget(CLIP)
+    assert world.files() == {other.path}
+    assert await world.cache.get(spoken("One.")) is None
+    assert await world.cache.get(other) is not None
+
+
+async def test_speech_says_which_models_made_it(world):
+    result = await world.cache.get_or_compute(spoken("One."), encode)
+    assert result.record.metadata["cache.model_fingerprint"] == "ab" * 32
+    assert world.cache.stats().requests["speech", "l1", "miss"] == 1
+
+
+async def test_a_dropped_record_is_computed_anew(world):
+    await started(world, "clip")
+    await until(lambda: bool(world.files()))
+    await world.cache.drop(make_key())
+    assert world.files() == set()
+    assert (await world.cache.get_or_compute(make_key(), encode)).tier == "miss"

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from cache_store.cache import VoiceCache
-from cache_store.claims import Claim
+from cache_store.claims import Claim, Heard, Told
 from cache_store.cluster import START_DEADLINE_S, ClusterTier
 from cache_store.codec import Record
 from cache_store.errors import StoreError, StoreTimeout
 from cache_store.index import PART_BYTES, PARTS, Held, Index, Origin
 from cache_store.keys import AliasKey
 from cache_store.leases import LeaseTable
+from cache_store.partial import HEARD_S
 from cache_store.settings import CacheSettings
 from tests.cache_helpers import SCHEMA, ScriptedTier, make_key, make_record, same
 
@@ -128,6 +129,7 @@ class DirectLease:
     def __init__(self, tier: DirectTier, digest: str, fence: int, origin: Origin) -> None:
         self.tier, self.digest, self.fence, self.origin = tier, digest, fence, origin
         self.renewal = asyncio.create_task(self._renew())
+        tier.renewals.append(self.renewal)
 
     async def _renew(self) -> None:
         while True:
@@ -158,6 +160,13 @@ class DirectTier(ScriptedTier):
         self.index, self.holder = index, holder
         self.removals = 0
         self.tasks: set[asyncio.Task] = set()
+        self.renewals: list[asyncio.Task] = []
+
+    def die(self) -> None:
+        """As a process that is killed: nothing of it reaches the index any more."""
+        self.fails = True
+        for renewal in self.renewals:
+            renewal.cancel()
 
     def later(self, work) -> None:
         task = asyncio.create_task(work)
@@ -187,6 +196,24 @@ class DirectTier(ScriptedTier):
 
     def origin(self, owner: str) -> Origin:
         return Origin(owner, self.holder, self.removals)
+
+    async def add(self, key, start, data, note, *, is_whole):
+        if self.fails:
+            raise StoreError("told to fail")
+        array = np.frombuffer(data, np.uint8)
+        header = await self.index.add(key.digest, self.holder, start, array, note, is_whole)
+        return None if header.kind == "absent" else Told(header.total_bytes, header.is_heard)
+
+    async def follow(self, key, start, wait_s):
+        if self.fails:
+            raise StoreError("told to fail")
+        header, *parts = await self.index.follow(key.digest, start, wait_s)
+        data = b"".join(parts)
+        is_whole = header.is_whole and start + len(data) >= header.total_bytes
+        return Heard(data, header.note, is_whole, is_live=header.kind != "absent")
+
+    async def drop(self, key):
+        await self.index.drop(key.digest)
 
     async def get(self, key):
         header, *parts = await self.index.find(key.digest)
@@ -425,3 +452,64 @@ async def test_the_lease_ends_when_a_record_cannot_be_stored():
     await replicas.caches[0].get_or_compute(make_key(), encode)
     await asyncio.sleep(0.02)
     assert (await replicas.index.stats())["leases"] == 0
+
+
+async def listened(index: Index, start: int = 0, wait_s: float = 5.0) -> tuple[str, bytes, bool]:
+    header, *parts = await index.follow("d", start, wait_s)
+    return header.kind, b"".join(parts), header.is_whole
+
+
+def as_array(data: bytes) -> np.ndarray:
+    return np.frombuffer(data, np.uint8)
+
+
+async def test_what_is_being_made_is_heard_from_the_start_by_each():
+    index = make_index()
+    assert (await listened(index))[0] == "absent"
+    await index.claim("d", "a", 10, 0)
+    waiting = asyncio.create_task(listened(index))
+    await asyncio.sleep(0.01)
+    told = await index.add("d", "a", 0, as_array(b"one"), b"note", False)
+    assert (told.total_bytes, told.is_heard) == (3, True)
+    assert await waiting == ("partial", b"one", False)
+    await index.add("d", "a", 3, as_array(b"two"), b"note", True)
+    assert await listened(index) == ("partial", b"onetwo", True)
+    assert await listened(index, 4) == ("partial", b"wo", True)
+
+
+async def test_only_the_holder_is_heard_and_in_order():
+    index = make_index()
+    await index.claim("d", "a", 10, 0)
+    assert (await index.add("d", "b", 0, as_array(b"x"), b"", False)).kind == "absent"
+    assert (await index.add("d", "a", 5, as_array(b"late"), b"", False)).total_bytes == 0
+    assert (await listened(index, 0, 0.1))[0] == "busy"
+
+
+async def test_the_end_of_a_lease_wakes_who_listens():
+    index = make_index()
+    header, *_ = await index.claim("d", "a", 10, 0)
+    waiting = asyncio.create_task(listened(index))
+    await asyncio.sleep(0.01)
+    await index.release("d", "a", header.fence, b"")
+    assert (await waiting)[0] == "absent"
+    await index.claim("d", "a", 0.2, 0)  # a holder that dies
+    assert (await listened(index))[0] == "absent"
+    assert (await index.claim("d", "b", 10, 0))[0].kind == "lease"
+    assert (await listened(index, 0, 0.1))[0] == "busy"  # of another maker, from the start
+
+
+async def test_what_nobody_listens_to_is_told_to_its_maker():
+    index = make_index()
+    await index.claim("d", "a", 100, 0)
+    await listened(index, 0, 0.1)
+    assert (await index.add("d", "a", 0, as_array(b""), b"", False)).is_heard
+    await asyncio.sleep(HEARD_S + 0.1)
+    assert not (await index.add("d", "a", 0, as_array(b""), b"", False)).is_heard
+
+
+async def test_what_is_being_made_keeps_within_its_budget(monkeypatch):
+    monkeypatch.setattr("cache_store.index.PARTIAL_BYTES", 10)
+    index = make_index()
+    await index.claim("d", "a", 10, 0)
+    await index.add("d", "a", 0, as_array(bytes(8)), b"", False)
+    assert (await index.add("d", "a", 8, as_array(bytes(8)), b"", False)).total_bytes == 8

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
-from cache_store.keys import AliasKey, VoiceKey, digest, fingerprint, raw_key
+from cache_store.keys import (
+    AliasKey,
+    EntryPath,
+    SpeechKey,
+    VoiceKey,
+    digest,
+    fingerprint,
+    parse_path,
+    raw_key,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -70,3 +80,46 @@ GOLDEN = {
     "alias": "0d816b3470b315bd5dd1dcb1185322aa782bc19ea254b67ded607a35d2418c59",
     "fingerprint": "07b483d3b3e3f66ba226ba005ea93de695438fd71a5d14ccf82304e9058f603f",
 }
+
+
+SPOKEN = SpeechKey(
+    VoiceKey("shared", "ab" * 32, "cd" * 32),
+    "clone",
+    "",
+    "One two.",
+    "Hi.",
+    (("seed", "7"), ("temperature", "None")),
+    "ef" * 32,
+)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"voice": VoiceKey("team-1", "ab" * 32, "cd" * 32)},
+        {"voice": VoiceKey("shared", "ac" * 32, "cd" * 32)},
+        {"voice": VoiceKey("shared", "ab" * 32, "ce" * 32)},
+        {"mode": "emotion"},
+        {"info": "happy"},
+        {"text": "One two"},
+        {"transcript": "Ho."},
+        {"drawn": (("seed", "8"), ("temperature", "None"))},
+        {"drawn": (("seed", "7"), ("temperature", "0.7"))},
+        {"model_fingerprint": "ee" * 32},
+        {"is_marked": True},
+    ],
+)
+def test_every_ingredient_changes_the_key_of_speech(change):
+    assert replace(SPOKEN, **change).digest != SPOKEN.digest
+
+
+def test_speech_is_named_by_content_and_lies_with_its_clip():
+    same = replace(SPOKEN, drawn=tuple(reversed(SPOKEN.drawn)))
+    assert same.digest == SPOKEN.digest
+    assert SPOKEN.digest == "f02768492d0c6445f8bfaf232c6f0bc031135ab138ccc7afd76a3153be1a6547"
+    assert SPOKEN.owner == SPOKEN.voice.owner
+    assert SPOKEN.owner in SPOKEN.path
+    assert parse_path(SPOKEN.path) == EntryPath("speech", "ef" * 8, "shared", SPOKEN.digest)
+    assert parse_path(SPOKEN.path.replace("/speech/", "/alias/")) is None
+    with pytest.raises(ValueError, match="model_fingerprint"):
+        replace(SPOKEN, model_fingerprint="../..")

@@ -10,14 +10,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deployments.config.settings import Limits
+from deployments.config.settings import Limits, load_settings
 from deployments.http.dialects.parsed_request import ParsedRequest
 from deployments.http.reply import SpeechReply
+from deployments.speech.library import SpeechLibrary
 from deployments.stages.clients import RemoteLM, RemoteVocoder
 from pipeline.chain import SpeechChain
 from pipeline.contracts import Mode, SpeechChunk, SpeechRequest, TokenChunk
 from tests.conftest import ROOT
-from tests.fakes import FakeDecoder, FakeHandle, FakePrompts, FakeVoices, voice_prompt
+from tests.fakes import (
+    FakeDecoder,
+    FakeHandle,
+    FakeNames,
+    FakePrompts,
+    FakeVoices,
+    voice_prompt,
+)
 from tests.unit.deployments.http.test_reply import Metrics
 from tests.unit.deployments.stages.test_clients import Uncounted, stamped
 
@@ -69,6 +77,28 @@ async def test_the_router_has_four(is_sse: bool) -> None:
         reply: Any = await SpeechReply(parsed, *parts).start()
         async with aclosing(reply.body_iterator) as body:
             assert len([piece async for piece in body]) == 2 + is_sse
+    assert sorted(begun) == [
+        "RemoteVocoder.speak",
+        "SpeechReply._payload",
+        "SpeechReply._pieces",
+        "synthesize",
+    ]
+
+
+@pytest.mark.parametrize("reuse", [None, "off"])
+async def test_reusing_speech_adds_none(reuse: Any) -> None:
+    settings = load_settings({"cache": {"url": "none", "l2": "off"}})
+    handle: Any = FakeHandle(Replica())
+    synthesizer = RemoteVocoder(handle, Limits(), Uncounted())  # type: ignore[arg-type]
+    library = SpeechLibrary(settings, synthesizer, FakeNames())
+    parsed = ParsedRequest(None, "ref_audio", "aria", REQUEST, "pcm", is_sse=False)
+    reusing = library.request(FakeVoices(), reuse)
+    parts: Any = (reusing, reusing, Metrics(), "id")
+    with generators() as begun:
+        reply: Any = await SpeechReply(parsed, *parts).start()
+        async with aclosing(reply.body_iterator) as body:
+            assert b"".join([piece async for piece in body])
+    await library.close()
     assert sorted(begun) == [
         "RemoteVocoder.speak",
         "SpeechReply._payload",

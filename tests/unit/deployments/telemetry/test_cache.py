@@ -10,6 +10,7 @@ from cache_store.settings import CacheSettings
 from cache_store.stats import CacheStats
 from deployments.config.settings import Settings
 from deployments.telemetry.cache import CacheMetrics
+from deployments.telemetry.metrics import VOICE_CACHE
 from deployments.voices.resolver import VoiceLibrary
 from tests.unit.deployments.telemetry.conftest import Seen
 
@@ -23,7 +24,7 @@ def stats() -> CacheStats:
 
 
 def test_counters_grow_by_what_came_since_the_last_look(seen: Seen, stats: CacheStats) -> None:
-    counted = CacheMetrics()
+    counted = CacheMetrics(VOICE_CACHE)
     counted.publish(stats)
     assert seen["timbre_cache_computes"] == []
     for hits, computes, saved_s in ((2, 1, 0.5), (2, 1, 0.5), (5, 1, 2.0)):
@@ -35,6 +36,6 @@ def test_counters_grow_by_what_came_since_the_last_look(seen: Seen, stats: Cache
 
 
 def test_sizes_and_tiers_are_as_they_are_now(seen: Seen, stats: CacheStats) -> None:
-    CacheMetrics().publish(replace(stats, tiers={"l4": {"breaker": 1.0, "queued": 3.0}}))
+    CacheMetrics(VOICE_CACHE).publish(replace(stats, tiers={"l4": {"breaker": 1.0, "queued": 3.0}}))
     assert {tier for _, tier in seen["timbre_cache_bytes"]} == {"l1", "alias"}
     assert seen["timbre_cache_tier"] == [(1.0, "l4", "breaker"), (3.0, "l4", "queued")]

@@ -21,7 +21,9 @@ from pipeline.contracts import VoiceReference
 from pipeline.errors import StageUnavailableError
 from pipeline.voice_list import load_voices
 from tests.audio_files import wav
+from tests.fakes import FakeNames, TellingSpeaker
 from tests.http_app import CLIP, SAID, HttpApp, error_of, http_app
+from tests.waiting import until
 
 pytestmark = pytest.mark.unit
 VOICES = "/v1/audio/voices"
@@ -147,10 +149,28 @@ async def test_lists_hold_built_in_and_uploaded_voices(app: HttpApp, path: str):
     assert all(one["name"] for one in listed["voices"])
 
 
+def stored_speech(directory: Path) -> list[Path]:
+    return list(directory.rglob("speech/*/shared/*/*.sva"))
+
+
+async def test_a_deleted_voices_speech_goes_with_it(tmp_path: Path) -> None:
+    async with http_app(cache={"url": str(tmp_path), "l2": "off"}) as app:
+        speaker = TellingSpeaker(names := FakeNames())
+        app.speech._synthesizer, app.speech._models._namer = speaker, names
+        voice = await upload(app)
+        assert (await app.speak(voice="Zoe")).headers["x-cache"] == "l1"
+        await until(lambda: bool(stored_speech(tmp_path)))
+        assert (await app.http.delete(f"{VOICES}/{voice['id']}")).status_code == httpx.codes.OK
+        assert not stored_speech(tmp_path)
+        speech = app.speech.stats()
+        assert speech is not None
+        assert speech.l1.bytes == 0
+
+
 async def test_an_upload_is_spoken_by_its_name_and_its_id(app: HttpApp):
     voice = await upload(app)
     for named in ("Zoe", " ZOE ", voice["id"], {"id": voice["id"]}, f"{voice['id']}@1"):
-        reply = await app.speak(voice=named)
+        reply = await app.speak(voice=named, cache="off")
         assert reply.status_code == httpx.codes.OK, reply.text
         assert reply.headers["x-cache"] == "l1", "it was encoded at its upload"
         assert app.synthesizer.requests[-1].transcript == SAID

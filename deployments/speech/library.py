@@ -1,0 +1,288 @@
+"""Speech by what was asked for: kept, being made, or made now. Knows no tier, model or route."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import fields, replace
+from functools import partial
+from typing import Any
+
+from cache_store.cache import VoiceCache
+from cache_store.erasures import Watch
+from cache_store.errors import StoreError
+from cache_store.keys import ClipKey, SpeechKey, VoiceKey, digest
+from cache_store.opening import open_cache
+from cache_store.stats import CacheStats
+from deployments.config.settings import Reuse, Settings
+from deployments.speech.models import ModelBook, Namer, SpeechModels
+from deployments.speech.records import SPEECH_SCHEMA, to_answer
+from deployments.speech.rendition import Rendition
+from deployments.speech.tape import MEMORY, Listener, Tape, on_grid, sliced
+from pipeline.contracts import (
+    Sampling,
+    SpeechChunk,
+    SpeechRequest,
+    Stream,
+    VoicePrompt,
+    VoiceReference,
+)
+from pipeline.errors import StageUnavailableError
+from pipeline.synthesis import ResolvedVoice, Synthesizer, VoiceResolver
+
+logger = logging.getLogger(__name__)
+
+SEED_BITS = 63
+SAMPLING = tuple(one.name for one in fields(Sampling))
+SET_ASIDE = "does not answer; served without it (see the log)"
+
+
+class SpeechLibrary:
+    """Answers requests from what was spoken before. Use it between `start` and `close`."""
+
+    def __init__(self, settings: Settings, synthesizer: Synthesizer, namer: Namer) -> None:
+        self._synthesizer = synthesizer
+        self._namespace = settings.cache.namespace
+        self._derives = settings.speech_cache.unseeded == "derive"
+        self._models = ModelBook(namer)
+        self._live: dict[str, Rendition] = {}
+        self._joined = 0
+        self._cache: VoiceCache | None = None
+        if settings.speech_cache.enabled:
+            opened = settings.speech_cache.opened_beside(settings.cache)
+            self._cache = open_cache(opened, SPEECH_SCHEMA)
+
+    async def start(self) -> None:
+        """Make the cache ready; reads no records."""
+        if self._cache is not None:
+            await self._cache.start()
+
+    async def follow_models(self) -> None:
+        """Notice replaced models until cancelled."""
+        await self._models.follow()
+
+    async def close(self) -> None:
+        """Finish what is being made, and write what is queued for the tiers below."""
+        if self._cache is not None:
+            await self._cache.close()
+
+    def request(
+        self, voices: VoiceResolver, reuse: Reuse | None, namespace: str | None = None
+    ) -> ReusingSpeech:
+        """Voices and synthesizer of one request.
+
+        reuse: its wish; None where it has none. namespace: its tenant, None for the one without a
+        key.
+        """
+        watch = self._cache and self._cache.begin_watch()
+        return ReusingSpeech(self, voices, reuse, namespace or self._namespace, watch)
+
+    async def open(
+        self,
+        request: SpeechRequest,
+        voice: ResolvedVoice,
+        reuse: Reuse | None,
+        namespace: str,
+        watch: Watch | None,
+    ) -> Stream[SpeechChunk]:
+        """The answer to a request: from memory, with others who listen, or as it comes.
+
+        namespace: of the tenant whose voice it is. watch: from before the voice was resolved.
+        """
+        is_fit = not request.may_reseed or self._derives
+        if self._cache is None or watch is None or reuse == "off" or not (reuse or is_fit):
+            return OnGrid(self._synthesizer.speak(request, voice.prompt))
+        models = await self._models.of(request.variant)
+        said = models and await self._models.worded(request, models)
+        if models is None or said is None:
+            return OnGrid(self._synthesizer.speak(request, voice.prompt))
+        if request.may_reseed:
+            request = _seeded(request, _key(said, namespace, voice, models, seed=""))
+        key = _key(said, namespace, voice, models, seed=str(request.sampling.seed))
+        if reuse == "refresh":
+            listener = await self._refreshed(self._cache, key)
+        else:
+            listener = self._in_memory(self._cache, key) or self._joined_to(key)
+        if listener is not None:
+            return listener
+        rendition = Rendition(
+            self._cache,
+            key,
+            partial(self._synthesizer.speak, request, voice.prompt),
+            watch,
+            made_by=models.made_by,
+            keeps_any=not request.may_reseed,
+            done=self._done,
+            surprised=self._models.doubt,
+        )
+        self._live[key.digest] = rendition
+        return rendition.tape.listen()
+
+    async def forget(self, clip_digest: str, namespace: str | None = None) -> None:
+        """Remove all speech in a clip's voice, from every tier.
+
+        namespace: the tenant whose clip it is, None for the one without a key.
+        Raises StageUnavailableError when a tier may have kept something, and names no tier.
+        """
+        if self._cache is None:
+            return
+        owner = ClipKey(namespace or self._namespace, clip_digest)
+        try:
+            self._detach(owner.owner)
+            await self._cache.forget(owner)
+            self._detach(owner.owner)
+        except StoreError as error:
+            raise StageUnavailableError(
+                "the clip's speech could not be removed from the cache", detail=str(error)
+            ) from error
+
+    def stats(self) -> CacheStats | None:
+        """Counters since the start and sizes now, of this process; None when nothing is kept."""
+        return None if self._cache is None else self._cache.stats()
+
+    async def report(self) -> dict[str, Any]:
+        """Counters of this process and of the cluster's index, and what is set aside."""
+        if self._cache is None:
+            return {"enabled": False}
+        return {
+            "enabled": True,
+            **self._cache.stats().as_dict(),
+            "listened_in": self._joined,
+            "index": await self._cache.cluster_stats(),
+            "set_aside": dict.fromkeys(self._cache.unhealthy_tiers(), SET_ASIDE),
+        }
+
+    def _in_memory(self, cache: VoiceCache, key: SpeechKey) -> Listener | None:
+        """The answer as this process has it in memory."""
+        record = cache.at_hand(key)
+        if record is None:
+            return None
+        answer, tape = to_answer(record), Tape()
+        tape.source, tape.quality = MEMORY, answer.quality
+        tape.usage, tape.drawn = answer.usage, answer.drawn
+        tape.is_single = answer.is_single
+        for piece in sliced(answer.samples, is_single=answer.is_single):
+            tape.add(piece)
+        tape.end()
+        return tape.listen()
+
+    def _joined_to(self, key: SpeechKey) -> Listener | None:
+        """The answer as it is on its way to others here."""
+        live = self._live.get(key.digest)
+        if live is None:
+            return None
+        self._joined += 1
+        return live.tape.listen()
+
+    async def _refreshed(self, cache: VoiceCache, key: SpeechKey) -> Listener | None:
+        """The answer if it is being made; else what is kept of it goes."""
+        while (live := self._live.get(key.digest)) is not None:
+            if live.is_making:
+                return self._joined_to(key)
+            await live.ended()
+        await cache.drop(key)
+        return self._joined_to(key)
+
+    def _detach(self, owner: str) -> None:
+        """Whoever asks from now on joins none of the owner's; who listens hears it to its end."""
+        for rendition in list(self._live.values()):
+            if rendition.key.owner == owner:
+                self._done(rendition)
+
+    def _done(self, rendition: Rendition) -> None:
+        if self._live.get(rendition.key.digest) is rendition:
+            del self._live[rendition.key.digest]
+
+
+class ReusingSpeech:
+    """Voices and synthesizer of one request; see pipeline.synthesis for both.
+
+    What is removed from its beginning on, it does not bring back.
+    """
+
+    def __init__(
+        self,
+        library: SpeechLibrary,
+        voices: VoiceResolver,
+        reuse: Reuse | None,
+        namespace: str,
+        watch: Watch | None,
+    ) -> None:
+        self._library = library
+        self._voices = voices
+        self._reuse: Reuse | None = reuse
+        self._namespace = namespace
+        self._watch = watch
+        self._voice: ResolvedVoice | None = None
+
+    async def resolve(self, reference: VoiceReference) -> ResolvedVoice:
+        """See VoiceResolver."""
+        self._voice = await self._voices.resolve(reference)
+        return self._voice
+
+    def speak(self, request: SpeechRequest, voice: VoicePrompt) -> Stream[SpeechChunk]:
+        """See Synthesizer; of the voice that was resolved."""
+        resolved = self._voice
+        if resolved is None or resolved.prompt is not voice:
+            raise ValueError("a request speaks in the voice that was resolved for it")
+        how = self._reuse, self._namespace, self._watch
+        return _Opened(partial(self._library.open, request, resolved, *how))
+
+
+class OnGrid(Stream[SpeechChunk]):
+    """Speech for one listener alone, in the steps that all speech has."""
+
+    def __init__(self, speech: Stream[SpeechChunk]) -> None:
+        self._speech = speech
+
+    async def __anext__(self) -> SpeechChunk:
+        chunk = await anext(self._speech)
+        return replace(chunk, samples=on_grid(chunk.samples))
+
+    async def aclose(self) -> None:
+        await self._speech.aclose()
+
+
+class _Opened(Stream[SpeechChunk]):
+    """A stream that is opened when its first item is wanted."""
+
+    def __init__(self, opened: Callable[[], Awaitable[Stream[SpeechChunk]]]) -> None:
+        self._open = opened
+        self._stream: Stream[SpeechChunk] | None = None
+
+    async def __anext__(self) -> SpeechChunk:
+        if self._stream is None:
+            self._stream = await self._open()
+        return await anext(self._stream)
+
+    async def aclose(self) -> None:
+        if self._stream is not None:
+            await self._stream.aclose()
+
+
+def _key(
+    said: SpeechRequest, namespace: str, voice: ResolvedVoice, models: SpeechModels, seed: str
+) -> SpeechKey:
+    """All that an answer depends on; not its speed, format and rate, which come behind it."""
+    drawn = {
+        **{name: repr(getattr(said.sampling, name)) for name in SAMPLING},
+        "seed": seed,
+        "may_reseed": repr(said.may_reseed),
+        "first_chunk_rows": repr(said.first_chunk_rows),
+        "iterations": repr(said.iterations),
+    }
+    return SpeechKey(
+        VoiceKey(namespace, voice.clip_digest, voice.prompt.fingerprint),
+        mode=said.mode,
+        info=said.info,
+        text=said.text,
+        transcript=said.transcript,
+        drawn=tuple(drawn.items()),
+        model_fingerprint=models.fingerprint,
+    )
+
+
+def _seeded(request: SpeechRequest, key: SpeechKey) -> SpeechRequest:
+    """The request with a seed that follows from what it asks for."""
+    seed = int(digest("seed", key.digest.encode()), 16) % 2**SEED_BITS
+    return replace(request, sampling=replace(request.sampling, seed=seed), is_adaptive=False)
