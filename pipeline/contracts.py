@@ -1,7 +1,6 @@
 """The records between the stages, and the stages' Protocols.
 
-Records are frozen, slotted, hold arrays (never lists) and can be pickled, so they cross process
-borders unchanged.
+Records are frozen and slotted, hold arrays (never lists), and cross process borders unchanged.
 """
 
 from __future__ import annotations
@@ -97,8 +96,7 @@ class VoicePrompt:
 class Warping:
     """Changes to the model's probabilities before a draw.
 
-    A checkpoint states its own in generation_config.json; the defaults are those of the released
-    code.
+    A checkpoint states its own in generation_config.json; the defaults are the released code's.
     """
 
     temperature: float = 0.7
@@ -181,8 +179,7 @@ class SpeechRequest:
     iterations: int = 1
     """How often an edit is applied, each time to the previous tokens; ignored for a clone."""
     clip_digest: str = ""
-    """Hex digest of the reference clip, empty where it is not known; what stages keep of a voice
-    is found by it."""
+    """Hex digest of the reference clip; what stages keep of a voice is found by it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -380,8 +377,8 @@ class SpeechLM(Protocol):
     def stream(self, prompt_ids: Int32Array, sampling: Sampling) -> Stream[TokenChunk]:
         """Chunks in order; exactly one has `last` and it is the final one.
 
-        Closing the iterator (`aclose`) or cancelling the task frees the slot at the next step.
-        Raises CapacityError when no slot is free in time, StageError when the model fails.
+        Closing it (`aclose`) or cancelling the task frees the slot at the next step. Raises
+        CapacityError when no slot is free in time, StageError when the model fails.
         """
         ...
 

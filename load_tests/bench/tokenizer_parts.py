@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from load_tests.bench.full_tokenizer import write_full_tokenizer
 from load_tests.bench.report import Row, median_s
+from load_tests.full_size.tokenizer import write_full_tokenizer
 from pipeline.contracts import ReferenceClip, VoicePrompt
 from pipeline.stepaudio.config import TOKENIZER_RATE_HZ
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model

@@ -28,7 +28,6 @@ import yaml
 
 from deployments.local.address import find_free_port
 from deployments.local.service import LocalService
-from load_tests.bench.full_vocoder import write_full_vocoder
 from load_tests.bench.provenance import provenance
 from load_tests.bench.report import Row, percentile, publish
 from load_tests.bench.vocoder_streams import (
@@ -44,6 +43,7 @@ from load_tests.bench.vocoder_streams import (
     measure_stream_batches,
     measure_streaming,
 )
+from load_tests.full_size.vocoder import write_full_vocoder
 from pipeline.audio.decode import decode_clip
 from pipeline.continuity import Continuity, PlaybackMeter
 from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, VoicePrompt

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 
 from load_tests.bench import tokenizer_parts as bench
-from load_tests.bench.full_tokenizer import write_full_onnx
 from load_tests.bench.report import Row, median_s
+from load_tests.full_size.tokenizer import write_full_onnx
 from load_tests.gpu.sections.profile import kernel_table
 from load_tests.gpu.sections.section import Section
 from pipeline.stepaudio.config import MelConfig

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from load_tests.bench.full_vocoder import write_full_vocoder
 from load_tests.bench.report import Row, percentile
 from load_tests.bench.vocoder_streams import all_at_once, measure_steps, paced
+from load_tests.full_size.vocoder import write_full_vocoder
 from load_tests.gpu.sections.device import timed_s
 from load_tests.gpu.sections.profile import kernel_table
 from load_tests.gpu.sections.section import Section

@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from load_tests.bench import full_tokenizer
-from load_tests.bench.full_vocoder import FULL_SIZES
+from load_tests.full_size.vocoder import FULL_SIZES
 from load_tests.gpu.report import floors
 from load_tests.gpu.report.floors import (
     RELEASED_VOCODER,

@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from load_tests.bench import full_tokenizer
-from load_tests.bench.full_tokenizer import write_full_onnx
+from load_tests.full_size.tokenizer import write_full_onnx
 from load_tests.gpu.sections import tokenizer
 from load_tests.gpu.sections.tokenizer import measure
 from pipeline.stepaudio.tokenizer.voice_encoder import SPEAKER_MODEL, SPEECH_TOKENIZER

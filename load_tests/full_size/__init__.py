@@ -1,0 +1,1 @@
+"""Models at the released sizes with random weights, for timing."""
