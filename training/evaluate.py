@@ -32,7 +32,8 @@ from training.judging.memory import peak_memory
 from training.judging.phoneme_judge import errors, load_judge, phone_ids
 from training.models.linguistic_tokenizer import voice_medians_hz
 from training.progress import progress
-from training.speech.corpus import RATE_HZ, Corpus, load_corpus
+from training.speech.clips import RATE_HZ, Corpus
+from training.speech.corpus import load_corpus
 
 SHORT_WORDS = 8  # texts up to here are one class, longer ones the other
 CLIPPED_AT, CLIPPED_SHARE = 0.98, 1e-3
@@ -275,7 +276,7 @@ def human_outcomes(recipe: Recipe, listener: Listener, speak: Speak, directory: 
     """
     import librosa
 
-    from pipeline.text.phonemes import espeak_phonemes
+    from pipeline.text.sounds.reading import read_aloud
 
     middle_hz = float(np.median(list(voice_medians_hz(load_corpus(recipe, "val")).values())))
 
@@ -288,7 +289,7 @@ def human_outcomes(recipe: Recipe, listener: Listener, speak: Speak, directory: 
         for n, text in itertools.product(range(HUMAN_SEEDS), OTHER_SENTENCES):
             seed = SEED + 100 * n + OTHER_SENTENCES.index(text)
             made, _ = speak((directory / name).read_bytes(), transcript, text, seed)
-            said = phone_ids(espeak_phonemes(text))
+            said = phone_ids(read_aloud(text))
             wrong += errors(listener.phones(made), said)
             count += len(said)
             pitches.append(listener.pitch_hz(made))

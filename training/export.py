@@ -17,7 +17,7 @@ from pipeline.stepaudio.checkpoint.digests import write_manifest
 from pipeline.stepaudio.checkpoint.loader_files import write_loader_files
 from pipeline.stepaudio.checkpoint.tiny_configs import lm_config
 from pipeline.stepaudio.layout import SINGLE_SHARD
-from pipeline.text.phonemes import FRONT_END_NAME
+from pipeline.text.sounds.reading import FRONT_END_NAME
 from training.config import Recipe
 from training.export_encoders import export_layout, export_speaker_model, export_tokenizers
 from training.models.flow import load_flow

@@ -15,7 +15,8 @@ from pipeline.stepaudio.tokenizer.features import slaney_filters
 from pipeline.stepaudio.vocoder.hift.generator import Hift, source_noise
 from pipeline.stepaudio.weights import load_strict, read_torch
 from training.config import Recipe
-from training.speech.corpus import HOP_SAMPLES, RATE_HZ, TOKENIZER_RATE_HZ, load_corpus
+from training.speech.clips import HOP_SAMPLES, RATE_HZ, TOKENIZER_RATE_HZ
+from training.speech.corpus import load_corpus
 from training.speech.mels import mel_of, to_float
 
 if TYPE_CHECKING:

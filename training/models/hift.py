@@ -23,7 +23,8 @@ from pipeline.stepaudio.vocoder.hift.generator import F0Predictor, Hift
 from training.config import Recipe
 from training.loop import Schedule, load_trained, train
 from training.models.sizes import vocoder_config
-from training.speech.corpus import HOP_SAMPLES, RATE_HZ, Clip, Corpus, load_corpus
+from training.speech.clips import HOP_SAMPLES, RATE_HZ, Clip, Corpus
+from training.speech.corpus import load_corpus
 from training.speech.mels import draw_gain, mel_of, to_float
 
 F0_UNIT_HZ = 100.0  # the predictor learns in units near one; folded into its last layer later
