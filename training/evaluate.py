@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import typer
 from numpy.typing import NDArray
 
 from pipeline.contracts import Sampling, SpeechRequest
@@ -315,6 +316,17 @@ def _speaking(model: str, url: str | None) -> Iterator[Speak]:
         yield local_speak(pipeline)
 
 
+def print_losses(recipe: Recipe, model: str, people: Path | None, count: int, out: Path) -> None:
+    """The table of what each stage loses, printed and written to `losses.md`."""
+    from training.judging.losses import clips_of, losses_table, measure_losses
+    from training.strangers import Strangers
+
+    clips = clips_of(recipe, people, count)
+    table = losses_table(measure_losses(model, clips, Strangers(), SEED))
+    (out / "losses.md").write_text(table, encoding="utf-8")
+    typer.echo(table)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Parse, run, write `evaluation.json` and the plots, print the table."""
     from training.judging.copy_synthesis import judge_copies
@@ -330,11 +342,20 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--requests", type=int, default=0, help="how many more clones to check for faults alone"
     )
+    parser.add_argument(
+        "--losses",
+        type=int,
+        metavar="N",
+        help="only where the words are lost, by strangers: N clips of each source",
+    )
     parser.add_argument("--out", type=Path, default=Path("evaluation"))
     chosen = parser.parse_args(arguments)
     recipe = load_recipe(chosen.config, work_dir=chosen.work_dir)
     torch.set_num_threads(int(recipe.tree["threads"]))
     chosen.out.mkdir(parents=True, exist_ok=True)
+    if chosen.losses:
+        print_losses(recipe, chosen.model, chosen.human, chosen.losses, chosen.out)
+        return
     listener = Listener(load_judge(recipe))
     results: dict = {"copy": judge_copies(recipe, chosen.model, listener)}
     shown = []

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from training.judging.listening import Trial
 
-CURVES = ("vq06", "vq02", "speaker", "judge", "llm", "f0", "hift", "flow")
+CURVES = ("vq06", "vq02", "speaker", "judge", "llm", "f0", "hift", "hift_critics", "flow")
 
 
 def markdown(results: dict) -> str:

@@ -22,7 +22,7 @@ RATE_HZ, TOKENIZER_RATE_HZ = 24_000, 16_000
 HOP_SAMPLES = 480
 _ARRAYS = ("phone_ids", "phone_marks", "phone_starts_s", "symbol_starts_s", "f0")
 _SOUNDS = ("audio24", "audio16")
-_OFFSETS = dict.fromkeys(("phone_ids", "phone_marks", "phone_starts_s"), "phones")
+_OFFSETS: dict[str, str] = dict.fromkeys(("phone_ids", "phone_marks", "phone_starts_s"), "phones")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -29,6 +29,7 @@ SMALL = {
     "llm": {"batch_tokens": 400},
     "flow": {"batch": 2},
     "hift": {"batch": 2, "compile": False},
+    "hift_critics": {"batch": 2, "compile": False, "channels": 2},
     "f0": {"batch": 2},
     "speaker": {"batch": 2},
     "judge": {"batch": 2},
