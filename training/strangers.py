@@ -86,16 +86,16 @@ class Strangers:
 
     def judge(self, samples: NDArray[np.float32], text: str) -> Verdict:
         """samples: float32 (n,), 16 kHz. text: what was to be said; it tells the language."""
-        is_mandarin = bool(_IDEOGRAPH.search(text))
+        in_mandarin = is_mandarin(text)
         segments, _ = self._whisper.transcribe(
             samples,
-            language="zh" if is_mandarin else "en",
+            language="zh" if in_mandarin else "en",
             beam_size=5,
             condition_on_previous_text=False,
-            initial_prompt=SIMPLIFIED if is_mandarin else None,
+            initial_prompt=SIMPLIFIED if in_mandarin else None,
         )
         heard = " ".join(segment.text.strip() for segment in segments)
-        if is_mandarin:
+        if in_mandarin:
             said = characters(text)
             return Verdict(heard, errors(characters(heard), said), len(said))
         phonemes = "".join(self._listen.transcribe_waveform(samples, RATE_HZ).phonemes)
@@ -129,6 +129,11 @@ def assemble_whisper(model_dir: Path) -> None:
             data = resources.files(package).joinpath("data", name).read_bytes()
             (model_dir / name).write_bytes(data)
         shutil.move(Path(staging, "model.bin"), model_dir / "model.bin")
+
+
+def is_mandarin(text: str) -> bool:
+    """Whether a text is judged by characters: it has an ideograph."""
+    return bool(_IDEOGRAPH.search(text))
 
 
 def words(text: str) -> list[str]:

@@ -20,7 +20,6 @@ from pipeline.audio.reference import read_reference
 from pipeline.contracts import ReferenceClip, Sampling, SpeechRequest, VoicePrompt
 from pipeline.local import LocalPipeline, _say
 from pipeline.stepaudio.tokens import interleave
-from pipeline.text.scripts import script_of
 from pipeline.voice_list import ListedVoice, load_voices
 from training.config import Recipe
 from training.judging.copy_synthesis import copy, load_generator
@@ -28,7 +27,7 @@ from training.judging.listening import Listener, audio, to_16k, wav_bytes
 from training.progress import progress
 from training.speech.clips import RATE_HZ
 from training.speech.corpus import load_corpus
-from training.strangers import Strangers, Verdict
+from training.strangers import Strangers, Verdict, is_mandarin
 
 ORIGINAL, COPY, OWN, LLM = "original", "mel → HiFT", "own tokens, own prompt", "the LLM's tokens"
 OTHER = "own tokens, prompt {name}"
@@ -92,7 +91,7 @@ def _people(directory: Path | None) -> list[Spoken]:
 
 
 def _language(text: str) -> str:
-    return "Mandarin" if any(script_of(letter) == "Chinese" for letter in text) else "English"
+    return "Mandarin" if is_mandarin(text) else "English"
 
 
 class Stages:

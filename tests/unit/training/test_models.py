@@ -13,9 +13,9 @@ from pipeline.stepaudio.vocoder.flow.dit import Retention
 from pipeline.stepaudio.vocoder.flow.flow import Flow
 from training.config import Recipe
 from training.encode import Encoded
-from training.evaluate import faults_of
 from training.judging.memory import TITLE, stage_of
 from training.judging.phoneme_judge import errors, phone_ids
+from training.judging.trials import faults_of
 from training.loop import Schedule, is_done, train
 from training.models.hift import envelope_loss, spectral_loss
 from training.models.linguistic_tokenizer import LinguisticNet, _make_cmvn
