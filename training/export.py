@@ -21,8 +21,8 @@ from pipeline.text.sounds.reading import FRONT_END_NAME
 from training.config import Recipe
 from training.export_encoders import export_layout, export_speaker_model, export_tokenizers
 from training.half import halved
+from training.models.adversarial import load_hift
 from training.models.flow import load_flow
-from training.models.hift import load_hift
 from training.models.llm import load_llm
 from training.models.sizes import SIZES, cosyvoice_yaml
 from training.models.text_tokenizer import tokenizer_model

@@ -15,7 +15,14 @@ from pipeline.stepaudio.vocoder.hift.generator import Hift
 from training.config import Recipe
 from training.loop import STATE, Schedule, load_trained, train
 from training.models.critics import Critics, critics_loss, deceit_loss, likeness_loss
-from training.models.hift import EDGE_SAMPLES, compiled, draw_batch, new_hift, spectral_loss
+from training.models.hift import (
+    EDGE_SAMPLES,
+    compiled,
+    draw_batch,
+    load_f0,
+    new_hift,
+    spectral_loss,
+)
 from training.models.sizes import vocoder_config
 from training.speech.corpus import load_corpus
 
@@ -82,8 +89,10 @@ def contest_loss(
     return total, parts
 
 
-def load_vocoder(recipe: Recipe) -> Hift:
-    """The vocoder that the critics left."""
+def load_hift(recipe: Recipe) -> Hift:
+    """The generator that the critics left, with the trained F0 predictor, weight norm in place."""
     contest = new_contest(recipe)
     load_trained(contest, recipe.directory(STAGE))
-    return contest.hift
+    hift = contest.hift
+    hift.f0_predictor.load_state_dict(load_f0(recipe).state_dict())  # the generator trains without
+    return hift.eval()

@@ -119,15 +119,6 @@ def train_hift(recipe: Recipe) -> None:
     train(hift, loss_of, schedule, recipe.directory("hift"), recipe.seed, "hift")
 
 
-def load_hift(recipe: Recipe) -> Hift:
-    """The generator that the critics left, with the trained F0 predictor, weight norm in place."""
-    from training.models.adversarial import load_vocoder
-
-    hift = load_vocoder(recipe)
-    hift.f0_predictor.load_state_dict(load_f0(recipe).state_dict())  # the generator trains without
-    return hift.eval()
-
-
 def compiled(hift: Hift) -> None:
     """Let torch.compile make the generator's loop."""
     hift._upsample = torch.compile(hift._upsample, dynamic=False)
