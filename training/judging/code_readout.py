@@ -23,8 +23,8 @@ from pipeline.stepaudio.tokenizer.features import whisper_mel
 from pipeline.text.sounds.symbols import PAUSES, sounds_of
 from training.config import DEFAULT_CONFIG, load_recipe
 from training.judging.phoneme_judge import errors, phone_ids
-from training.models.linguistic_tokenizer import load_linguistic
-from training.models.semantic_tokenizer import load_semantic
+from training.models.linguistic_tokenizer import LinguisticNet, load_linguistic
+from training.models.semantic_tokenizer import SemanticNet, load_semantic
 from training.speech.alignment import MARK_ID
 from training.speech.clips import Clip, Corpus
 from training.speech.corpus import load_corpus
@@ -117,7 +117,9 @@ def main(arguments: list[str] | None = None) -> None:
             )
 
 
-def read_codes(net: torch.nn.Module, head: torch.nn.Linear, vectors: Tensor):  # noqa: ANN201 — as `Read`
+def read_codes(
+    net: SemanticNet | LinguisticNet, head: torch.nn.Linear, vectors: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Codes of vectors [T, D], and the classes read from their codebook rows, slots in a row."""
     codes = net.quantizer.codes(vectors)
     rows = net.quantizer.codebook[codes] if net.quantizer.is_ready else vectors

