@@ -34,6 +34,7 @@ from training.speech.alignment import aligned, symbol_starts_s
 from training.speech.clips import RATE_HZ, TOKENIZER_RATE_HZ, Clip, Corpus, write_shard
 from training.speech.speakers import (
     ENGLISH,
+    MANDARIN,
     Speaker,
     mixed_speakers,
     split_voices,
@@ -45,6 +46,7 @@ from training.speech.text import TextSources, length_of, sentences
 from training.speech.world import f0_of, moved
 
 SPLITS = ("held", "val", "train", "judge")
+EVAL_SPLITS = ("held", "val")
 LEVEL_RMS, LEVEL_PEAK = 0.08, 0.6
 EVAL_SHARE = 20  # one verse in this many is for evaluation only
 EVAL_SHORTEST = 0.1  # of the longest sentence
@@ -143,15 +145,18 @@ def plan_shard(recipe: Recipe, split: str, number: int, speakers: list[Speaker])
 
 
 def _long_enough(texts: Iterator[str], split: str) -> Iterator[str]:
-    shortest = EVAL_SHORTEST if split in ("val", "held") else 0.0
+    shortest = EVAL_SHORTEST if split in EVAL_SPLITS else 0.0
     return (text for text in texts if length_of(text) >= shortest)
 
 
 def _sources(recipe: Recipe, split: str) -> dict[str, TextSources]:
+    """Word salads are for training alone: nobody, nor a judge, understands them by their sense."""
     read = TextSources.read(str(recipe["text"]["word_list"]), str(recipe["text"]["bible"]))
-    is_eval = split in ("val", "held")
-    chosen = [v for i, v in enumerate(read.lines) if (i % EVAL_SHARE == 0) == is_eval]
-    return {ENGLISH: TextSources(tuple(chosen), read.words), "zh": TextSources.mandarin()}
+    is_eval = split in EVAL_SPLITS
+    lines = tuple(v for i, v in enumerate(read.lines) if (i % EVAL_SHARE == 0) == is_eval)
+    if is_eval:
+        return {ENGLISH: TextSources(lines, ()), MANDARIN: TextSources((), ())}
+    return {ENGLISH: TextSources(lines, read.words), MANDARIN: TextSources.mandarin()}
 
 
 def _speak(

@@ -10,7 +10,7 @@ import pytest
 from training.config import Recipe
 from training.speech.alignment import CLASS_ID, MARK_ID, aligned, phone_runs
 from training.speech.clips import Clip, Corpus, write_shard
-from training.speech.corpus import CLIPS_A_SHARD, plan_shard, speakers_of
+from training.speech.corpus import CLIPS_A_SHARD, _sources, plan_shard, speakers_of
 from training.speech.speakers import HELD, mixed_speakers, split_voices, style_of
 from training.speech.teacher import FRAME_SAMPLES, RATE_HZ, Spoken
 
@@ -103,6 +103,12 @@ def test_every_shard_has_both_languages_and_is_planned_alike_again() -> None:
     assert [p.voice for p in first] == [n % 12 for n in range(CLIPS_A_SHARD)]
     mandarin = sum(any("\u4e00" <= c <= "\u9fff" for c in p.text) for p in first)
     assert 8 <= mandarin <= 18
+
+
+def test_word_salads_are_for_training_alone() -> None:
+    sources = {split: _sources(RECIPE, split)["zh"].words for split in ("train", "val", "held")}
+    assert len(sources["train"]) > 10_000
+    assert sources["val"] == sources["held"] == ()
 
 
 def test_a_shard_gives_its_clips_back(tmp_path: Path) -> None:
