@@ -45,7 +45,7 @@ class Alias:
     warnings: what is wrong with the upload, in words without a comma.
     """
 
-    clip: str
+    clip_digest: str
     duration_s: float
     warnings: tuple[str, ...] = ()
 
@@ -78,15 +78,15 @@ class AliasBook:
 
     def publish(self, key: AliasKey, alias: Alias, watch: Watch) -> None:
         """Keep the alias here and in the tiers, unless its clip was removed under the watch."""
-        key = key.leading_to(alias.clip)
+        key = key.leading_to(alias.clip_digest)
         if not watch.allows(key.owner):
             return
         self._memory.put(key.digest, alias, _MEMORY_BYTES, key.owner)
         arrays = {
-            "clip": np.frombuffer(bytes.fromhex(alias.clip), np.uint8),
+            "clip": np.frombuffer(bytes.fromhex(alias.clip_digest), np.uint8),
             "duration_s": np.array([alias.duration_s], np.float64),
         }
-        metadata = {CLIP: alias.clip, _WARNINGS: ",".join(alias.warnings)}
+        metadata = {CLIP: alias.clip_digest, _WARNINGS: ",".join(alias.warnings)}
         data = self._codec.encode(Record(arrays, metadata), key.digest)
         for tier in self._tiers:
             tier.offer(key, data)
@@ -105,7 +105,7 @@ class AliasBook:
                 if entry is None or entry.data is None:
                     continue
                 alias = _to_alias(entry.record)
-                key = key.leading_to(alias.clip)
+                key = key.leading_to(alias.clip_digest)
                 if watch.allows(key.owner):
                     self._memory.put(key.digest, alias, _MEMORY_BYTES, key.owner)
                     for nearer in self._tiers[:position]:

@@ -213,9 +213,9 @@ class VoiceCache:
             tiers={tier.name: tier.stats() for tier in self._tiers},
         )
 
-    def ailments(self) -> dict[str, str]:
+    def unhealthy_tiers(self) -> dict[str, str]:
         """Tiers that are set aside at the moment, and why; the cache works without them."""
-        return {name: why for tier in self._tiers for name, why in tier.ailments().items()}
+        return {name: why for tier in self._tiers for name, why in tier.unhealthy_tiers().items()}
 
     async def cluster_stats(self) -> list[dict[str, Any]]:
         """What the cluster's index counts, by shard; empty without one or while it is away."""

@@ -68,7 +68,7 @@ _SIZE = re.compile(r"([0-9.]+)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Workplace:
+class OpenedStore:
     """What every command needs."""
 
     settings: CacheSettings
@@ -83,9 +83,9 @@ class UsageError(typer.BadParameter):
 @app.command()
 def stats(config: Config = None, url: Url = None, as_json: AsJson = False) -> None:
     """Count entries and bytes by kind, encoder and namespace."""
-    place = _open(config, url)
+    opened = _open(config, url)
     groups: dict[tuple[str, str, str], list[int]] = {}
-    for stored in _watched(maintenance.scan(place.store), "reading the list"):
+    for stored in _watched(maintenance.scan(opened.store), "reading the list"):
         path = stored.path
         group = groups.setdefault((path.kind, path.fingerprint, path.namespace), [0, 0])
         group[0] += 1
@@ -96,10 +96,10 @@ def stats(config: Config = None, url: Url = None, as_json: AsJson = False) -> No
     ]
     entries = sum(count for count, _ in groups.values())
     total = sum(size for _, size in groups.values())
-    document = {"url": place.settings.url, "entries": entries, "bytes": total, "groups": rows}
+    document = {"url": opened.settings.url, "entries": entries, "bytes": total, "groups": rows}
     _show(rows, as_json, document)
     if not as_json:
-        typer.echo(f"{entries} entries, {_size(total)} in {place.settings.url}")
+        typer.echo(f"{entries} entries, {_size(total)} in {opened.settings.url}")
 
 
 @app.command("ls")
@@ -112,9 +112,9 @@ def list_entries(
     as_json: AsJson = False,
 ) -> None:
     """List entries, the most recently used first."""
-    place = _open(config, url)
+    opened = _open(config, url)
     wanted = Filter(None, namespace, fingerprint)
-    found = list(_watched(maintenance.scan(place.store, wanted), "reading the list"))
+    found = list(_watched(maintenance.scan(opened.store, wanted), "reading the list"))
     found.sort(key=lambda stored: -stored.blob.modified_unix_s)
     rows = [{**asdict(stored.path), **asdict(stored.blob)} for stored in found[:limit]]
     _show(rows, as_json)
@@ -128,14 +128,14 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Show what an entry holds, after verifying it."""
-    place = _open(config, url)
+    opened = _open(config, url)
     file = Path(entry)
-    limit = place.settings.max_record_bytes
+    limit = opened.settings.max_record_bytes
     try:
         if file.is_file():
-            info = describe(file.read_bytes(), place.keyring, limit)
+            info = describe(file.read_bytes(), opened.keyring, limit)
         else:
-            info = _described(place, _found(place.store, entry))
+            info = _described(opened, _found(opened.store, entry))
     except CacheError as error:
         console.print(f"{entry}: {error}")
         raise typer.Exit(1) from error
@@ -158,18 +158,18 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Read entries and check their digests; exits 1 if any is damaged."""
-    place = _open(config, url)
-    limit = place.settings.max_record_bytes
-    chosen = [s for s in maintenance.scan(place.store) if random.random() < sample]  # noqa: S311
+    opened = _open(config, url)
+    limit = opened.settings.max_record_bytes
+    chosen = [s for s in maintenance.scan(opened.store) if random.random() < sample]  # noqa: S311
     counts = {"good": 0, "corrupt": 0, "unreadable": 0, "gone": 0}
     bad: list[dict[str, object]] = []
     for stored in _watched(chosen, "verifying"):
-        verdict, reason, _ = maintenance.check(place.store, stored, place.keyring, limit)
+        verdict, reason, _ = maintenance.check(opened.store, stored, opened.keyring, limit)
         counts[verdict] += 1
         if verdict in ("corrupt", "unreadable"):
             bad.append({"path": stored.blob.path, "verdict": verdict, "reason": reason})
         if repair and verdict == "corrupt":
-            maintenance.repair(place.store, stored, limit)
+            maintenance.repair(opened.store, stored, limit)
     _show(bad, as_json, {**counts, "bad": bad, "repaired": repair})
     if not as_json:
         typer.echo(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
@@ -191,7 +191,7 @@ def gc(
     as_json: AsJson = False,
 ) -> None:
     """Show what could go, or with --apply delete it."""
-    place = _open(config, url)
+    opened = _open(config, url)
     policy = GcPolicy(
         max_bytes=None if max_bytes is None else _bytes(max_bytes),
         max_age_s=None if max_age_days is None else max_age_days * maintenance.DAY_S,
@@ -199,21 +199,21 @@ def gc(
         dead_after_s=dead_after_days * maintenance.DAY_S,
     )
     with console.status("reading the list"):
-        doomed = maintenance.plan_collection(place.store, policy)
+        candidates = maintenance.plan_collection(opened.store, policy)
     reasons: dict[str, dict[str, int]] = {}
-    for one in doomed:
+    for one in candidates:
         group = reasons.setdefault(one.reason, {"objects": 0, "bytes": 0})
         group["objects"] += 1
         group["bytes"] += one.blob.size_bytes
     failed = 0
     if apply:
-        _, _, failed = maintenance.collect(place.store, _watched(doomed, "deleting"))
+        _, _, failed = maintenance.collect(opened.store, _watched(candidates, "deleting"))
     rows: list[dict[str, object]] = [{"reason": name, **group} for name, group in reasons.items()]
     _show(rows, as_json, {"applied": apply, "failed": failed, "reasons": reasons})
     if not as_json:
-        size = _size(sum(one.blob.size_bytes for one in doomed))
+        size = _size(sum(one.blob.size_bytes for one in candidates))
         verb = "deleted" if apply else "would go (--apply deletes)"
-        typer.echo(f"{len(doomed) - failed} objects, {size} {verb}")
+        typer.echo(f"{len(candidates) - failed} objects, {size} {verb}")
     if failed:
         console.print(f"{failed} objects could not be deleted")
         raise typer.Exit(1)
@@ -233,17 +233,17 @@ def remove(
 
     Running replicas keep what they have in memory until they restart.
     """
-    place = _open(config, url)
+    opened = _open(config, url)
     if entry is not None:
-        chosen = [_found(place.store, entry)]
+        chosen = [_found(opened.store, entry)]
     elif namespace is None and fingerprint is None:
         raise UsageError("say what: a digest, --namespace or --fingerprint")
     else:
-        chosen = list(maintenance.scan(place.store, Filter(None, namespace, fingerprint)))
+        chosen = list(maintenance.scan(opened.store, Filter(None, namespace, fingerprint)))
     if not yes and not typer.confirm(f"Remove {len(chosen)} entries?", err=True):
         raise typer.Exit(1)
     for stored in _watched(chosen, "removing"):
-        place.store.delete(stored.blob.path)
+        opened.store.delete(stored.blob.path)
     _say({"removed": len(chosen)}, as_json)
 
 
@@ -257,11 +257,11 @@ def export_archive(
     as_json: AsJson = False,
 ) -> None:
     """Write entries into a tar file."""
-    place = _open(config, url)
-    chosen = maintenance.scan(place.store, Filter(None, namespace, fingerprint))
-    limit = place.settings.max_record_bytes
+    opened = _open(config, url)
+    chosen = maintenance.scan(opened.store, Filter(None, namespace, fingerprint))
+    limit = opened.settings.max_record_bytes
     watched = _watched(chosen, "exporting")
-    _say({"exported": maintenance.export_entries(place.store, watched, archive, limit)}, as_json)
+    _say({"exported": maintenance.export_entries(opened.store, watched, archive, limit)}, as_json)
 
 
 @app.command("import")
@@ -269,10 +269,12 @@ def import_archive(
     archive: Path, config: Config = None, url: Url = None, as_json: AsJson = False
 ) -> None:
     """Publish the entries of a tar file; exits 1 if some were refused."""
-    place = _open(config, url)
-    limit = place.settings.max_record_bytes
+    opened = _open(config, url)
+    limit = opened.settings.max_record_bytes
     with console.status("importing"):
-        new, known, refused = maintenance.import_entries(place.store, archive, place.keyring, limit)
+        new, known, refused = maintenance.import_entries(
+            opened.store, archive, opened.keyring, limit
+        )
     _say({"imported": new, "known": known, "refused": refused}, as_json)
     if refused:
         raise typer.Exit(1)
@@ -302,8 +304,8 @@ def warm(
 @app.command()
 def doctor(config: Config = None, url: Url = None, as_json: AsJson = False) -> None:
     """Try everything a replica does with the store; exits 1 if something does not work."""
-    place = _open(config, url)
-    findings = list(maintenance.examine(place.store, place.keyring))
+    opened = _open(config, url)
+    findings = list(maintenance.examine(opened.store, opened.keyring))
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings]))
     for finding in [] if as_json else findings:
@@ -314,7 +316,7 @@ def doctor(config: Config = None, url: Url = None, as_json: AsJson = False) -> N
         raise typer.Exit(1)
 
 
-def _open(config: Path | None, url: str | None) -> Workplace:
+def _open(config: Path | None, url: str | None) -> OpenedStore:
     try:
         settings = CacheSettings.model_validate(_cache_section(config) if config else {})
         if url is not None:
@@ -325,7 +327,7 @@ def _open(config: Path | None, url: str | None) -> Workplace:
     store = open_store(settings)
     if store is None:
         raise UsageError("these settings keep records in memory only (url: none)")
-    return Workplace(settings, store, keyring)
+    return OpenedStore(settings, store, keyring)
 
 
 def _cache_section(config: Path) -> dict[str, Any]:
@@ -348,10 +350,10 @@ def _found(store: BlobStore, digest: str) -> Stored:
     return stored
 
 
-def _described(place: Workplace, stored: Stored) -> EntryInfo:
-    limit = place.settings.max_record_bytes
-    data = place.store.get(stored.blob.path, limit)
-    return describe(data or b"", place.keyring, limit)
+def _described(opened: OpenedStore, stored: Stored) -> EntryInfo:
+    limit = opened.settings.max_record_bytes
+    data = opened.store.get(stored.blob.path, limit)
+    return describe(data or b"", opened.keyring, limit)
 
 
 def _watched(items: Iterable[T], what: str) -> Iterator[T]:

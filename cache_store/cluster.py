@@ -166,7 +166,7 @@ class ClusterTier:
             "restarts": self._restarts,
         }
 
-    def ailments(self) -> Mapping[str, str]:
+    def unhealthy_tiers(self) -> Mapping[str, str]:
         return {"l2": self._breaker.reason} if self._breaker.state else {}
 
     async def index_stats(self) -> list[dict[str, Any]]:

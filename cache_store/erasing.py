@@ -44,19 +44,19 @@ class ClipEraser:
 
         Raises StoreError when something may be left.
         """
-        doomed = [VoiceKey(clip.namespace, clip.clip, one).path for one in self._prints(clip)]
+        paths = [VoiceKey(clip.namespace, clip.clip_digest, one).path for one in self._prints(clip)]
         directory = notes_directory(clip)
         notes: list[str] = []
         for name in self._store.names(directory):
             alias = alias_in_note(name, clip)
             if alias is not None:
-                doomed.append(alias)
+                paths.append(alias)
                 notes.append(f"{directory}/{name}")
-        for path in doomed:
+        for path in paths:
             self._store.delete(path)
         for aside in (TMP, QUARANTINE):
             for name in self._store.names(aside):
-                if any(is_aside(name, path) for path in doomed):
+                if any(is_aside(name, path) for path in paths):
                     self._store.delete(f"{aside}/{name}")
         for path in notes:  # last: until then a second try finds the aliases again
             self._store.delete(path)

@@ -46,8 +46,8 @@ class Housekeeper:
                 logger.exception("could not look after the cache's directory")
 
     def _tidy(self) -> int:
-        doomed = plan_collection(self._store, self._policy)
-        count, size_bytes, failed = collect(self._store, doomed)
+        candidates = plan_collection(self._store, self._policy)
+        count, size_bytes, failed = collect(self._store, candidates)
         if count or failed:
             logger.info("deleted %d objects, %d bytes; %d stayed", count, size_bytes, failed)
         return count

@@ -74,15 +74,15 @@ class ClipKey:
     """
 
     namespace: str
-    clip: str
+    clip_digest: str
 
     def __post_init__(self) -> None:
-        _check(self.namespace, clip=self.clip)
+        _check(self.namespace, clip_digest=self.clip_digest)
 
     @property
     def owner(self) -> str:
         """Hex, 64 characters; the same for every entry of the clip."""
-        return _owner(self.namespace, self.clip)
+        return _owner(self.namespace, self.clip_digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +97,17 @@ class VoiceKey:
     """
 
     namespace: str
-    clip: str
+    clip_digest: str
     encoder_fingerprint: str
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
-        _check(self.namespace, clip=self.clip, encoder_fingerprint=self.encoder_fingerprint)
-        fields = (self.namespace, self.clip, self.encoder_fingerprint)
+        _check(
+            self.namespace,
+            clip_digest=self.clip_digest,
+            encoder_fingerprint=self.encoder_fingerprint,
+        )
+        fields = (self.namespace, self.clip_digest, self.encoder_fingerprint)
         object.__setattr__(self, "digest", digest("voice", *(f.encode() for f in fields)))
 
     @property
@@ -113,7 +117,7 @@ class VoiceKey:
 
     @property
     def owner(self) -> str:
-        return _owner(self.namespace, self.clip)
+        return _owner(self.namespace, self.clip_digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +134,12 @@ class AliasKey:
     raw: str
     decode_fingerprint: str
     digest: str = field(init=False)
-    clip: str = field(default="", compare=False)
+    clip_digest: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         _check(self.namespace, raw=self.raw, decode_fingerprint=self.decode_fingerprint)
-        if self.clip:
-            _check(self.namespace, clip=self.clip)
+        if self.clip_digest:
+            _check(self.namespace, clip_digest=self.clip_digest)
         fields = (self.namespace, self.raw, self.decode_fingerprint)
         object.__setattr__(self, "digest", digest("alias", *(f.encode() for f in fields)))
 
@@ -146,11 +150,11 @@ class AliasKey:
 
     @property
     def owner(self) -> str:
-        return _owner(self.namespace, self.clip) if self.clip else ""
+        return _owner(self.namespace, self.clip_digest) if self.clip_digest else ""
 
-    def leading_to(self, clip: str) -> AliasKey:
+    def leading_to(self, clip_digest: str) -> AliasKey:
         """The same key, with what the upload decodes to."""
-        return replace(self, clip=clip)
+        return replace(self, clip_digest=clip_digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +191,8 @@ def alias_path(fingerprint: str, namespace: str, entry_digest: str) -> str:
     return _path(f"alias/{fingerprint}", namespace, entry_digest)
 
 
-def _owner(namespace: str, clip: str) -> str:
-    return digest("clip", namespace.encode(), clip.encode())
+def _owner(namespace: str, clip_digest: str) -> str:
+    return digest("clip", namespace.encode(), clip_digest.encode())
 
 
 def _check(namespace: str, **digests: str) -> None:

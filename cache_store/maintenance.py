@@ -63,16 +63,16 @@ class GcPolicy:
     keep_fingerprints: tuple[str, ...] | None = None
     dead_after_s: float = 14 * DAY_S
     min_age_s: float = HOUR_S
-    debris_after_s: float = DAY_S
+    orphan_after_s: float = DAY_S
     low_water: float = 0.8
 
 
 @dataclass(frozen=True, slots=True)
-class Doomed:
+class Candidate:
     """An object that the collector takes, and the rule that says so."""
 
     blob: BlobInfo
-    reason: Literal["debris", "age", "fingerprint", "bytes"]
+    reason: Literal["orphan", "age", "fingerprint", "bytes"]
 
 
 def scan(store: BlobStore, wanted: Filter | None = None) -> Iterator[Stored]:
@@ -114,14 +114,14 @@ def repair(store: BlobStore, stored: Stored, max_bytes: int) -> None:
 
 def plan_collection(
     store: BlobStore, policy: GcPolicy, now_unix_s: float | None = None
-) -> list[Doomed]:
+) -> list[Candidate]:
     """What the collector would take now, debris first, then the longest unused first."""
     now_s = time.time() if now_unix_s is None else now_unix_s
-    doomed = [
-        Doomed(blob, "debris")
+    candidates = [
+        Candidate(blob, "orphan")
         for prefix in (TMP, QUARANTINE)
         for blob in store.list(prefix)
-        if now_s - blob.modified_unix_s > policy.debris_after_s
+        if now_s - blob.modified_unix_s > policy.orphan_after_s
     ]
     kept: list[Stored] = []
     for stored in sorted(scan(store), key=lambda one: one.blob.modified_unix_s):
@@ -129,26 +129,26 @@ def plan_collection(
         if reason is None:
             kept.append(stored)
         else:
-            doomed.append(Doomed(stored.blob, reason))
+            candidates.append(Candidate(stored.blob, reason))
     there = {stored.blob.path for stored in kept}
-    doomed += [
-        Doomed(blob, "debris")
+    candidates += [
+        Candidate(blob, "orphan")
         for blob in store.list(NOTES)
-        if now_s - blob.modified_unix_s > policy.debris_after_s
+        if now_s - blob.modified_unix_s > policy.orphan_after_s
         and alias_of_note(blob.path) not in there
     ]
-    return doomed + _over_budget(kept, policy, now_s)
+    return candidates + _over_budget(kept, policy, now_s)
 
 
 def collect(
-    store: BlobStore, doomed: Iterable[Doomed], progress: Callable[[], None] | None = None
+    store: BlobStore, candidates: Iterable[Candidate], progress: Callable[[], None] | None = None
 ) -> tuple[int, int, int]:
     """Delete; the objects deleted, their bytes, and how many could not be deleted.
 
     Deleting under a reader is safe: objects are immutable, and an absent one is a miss.
     """
     count = size_bytes = failed = 0
-    for one in doomed:
+    for one in candidates:
         try:
             store.delete(one.blob.path)
         except StoreError:
@@ -278,16 +278,16 @@ def _reason(stored: Stored, policy: GcPolicy, age_s: float) -> Literal["age", "f
     return None if is_kept or age_s < policy.dead_after_s else "fingerprint"
 
 
-def _over_budget(kept: list[Stored], policy: GcPolicy, now_s: float) -> list[Doomed]:
+def _over_budget(kept: list[Stored], policy: GcPolicy, now_s: float) -> list[Candidate]:
     """The least recently used of `kept` (which is in that order) beyond the budget."""
     total = sum(stored.blob.size_bytes for stored in kept)
     if policy.max_bytes is None or total <= policy.max_bytes:
         return []
-    doomed: list[Doomed] = []
+    candidates: list[Candidate] = []
     for stored in kept:
         is_young = now_s - stored.blob.modified_unix_s < policy.min_age_s
         if total <= policy.low_water * policy.max_bytes or is_young:
             break
-        doomed.append(Doomed(stored.blob, "bytes"))
+        candidates.append(Candidate(stored.blob, "bytes"))
         total -= stored.blob.size_bytes
-    return doomed
+    return candidates

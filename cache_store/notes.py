@@ -18,27 +18,27 @@ _PATH = re.compile(rf"{NOTES}/([a-z0-9][a-z0-9_-]*)/[0-9a-f]{{2}}/({_NAME.patter
 
 def note_path(key: EntryKey) -> str | None:
     """The note to write before the entry; None for anything but an alias whose clip is known."""
-    if not isinstance(key, AliasKey) or not key.clip:
+    if not isinstance(key, AliasKey) or not key.clip_digest:
         return None
-    return _path(key.namespace, key.clip, key.decode_fingerprint[:16], key.digest)
+    return _path(key.namespace, key.clip_digest, key.decode_fingerprint[:16], key.digest)
 
 
-def note_of_path(alias: EntryPath, clip: str) -> str | None:
+def note_of_path(alias: EntryPath, clip_digest: str) -> str | None:
     """The note of an alias that lies in a store; None for any other entry or without a clip."""
-    if alias.kind != "alias" or not clip:
+    if alias.kind != "alias" or not clip_digest:
         return None
-    return _path(alias.namespace, clip, alias.fingerprint, alias.digest)
+    return _path(alias.namespace, clip_digest, alias.fingerprint, alias.digest)
 
 
 def notes_directory(clip: ClipKey) -> str:
     """Where the clip's notes are, among those of others."""
-    return f"{NOTES}/{clip.namespace}/{clip.clip[:2]}"
+    return f"{NOTES}/{clip.namespace}/{clip.clip_digest[:2]}"
 
 
 def alias_in_note(name: str, clip: ClipKey) -> str | None:
     """Path of the alias that a note in the clip's directory names; None if it is another's."""
     found = _NAME.fullmatch(name)
-    if found is None or found[1] != clip.clip:
+    if found is None or found[1] != clip.clip_digest:
         return None
     return alias_path(found[2], clip.namespace, found[3])
 
@@ -49,5 +49,7 @@ def alias_of_note(path: str) -> str | None:
     return None if found is None else alias_path(found[4], found[1], found[5])
 
 
-def _path(namespace: str, clip: str, fingerprint: str, digest: str) -> str:
-    return f"{notes_directory(ClipKey(namespace, clip))}/{clip}.{fingerprint}.{digest}"
+def _path(namespace: str, clip_digest: str, fingerprint: str, digest: str) -> str:
+    return (
+        f"{notes_directory(ClipKey(namespace, clip_digest))}/{clip_digest}.{fingerprint}.{digest}"
+    )

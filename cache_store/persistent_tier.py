@@ -151,7 +151,7 @@ class PersistentTier:
             **{f"writeback_{name}": value for name, value in queue.items()},
         }
 
-    def ailments(self) -> Mapping[str, str]:
+    def unhealthy_tiers(self) -> Mapping[str, str]:
         breakers = {"l3 reading": self._reading, "l3 writing": self._writing}
         return {name: one.reason for name, one in breakers.items() if one.state}
 

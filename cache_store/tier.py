@@ -59,6 +59,6 @@ class Tier(Protocol):
         """Numbers for metrics."""
         ...
 
-    def ailments(self) -> Mapping[str, str]:
+    def unhealthy_tiers(self) -> Mapping[str, str]:
         """What is set aside at the moment, and why; empty when all is well."""
         ...

@@ -37,9 +37,9 @@ def lint(config: Path) -> None:
     from deployments.config.serve_config import given_or_shipped, read_serve_config
 
     path = given_or_shipped(config)
-    for ask in read_serve_config(path).asks:
-        resources = ", ".join(f"{name} {amount:g}" for name, amount in ask.resources.items())
-        _say(f"{ask.name}: {ask.replicas} × {resources}")
+    for request in read_serve_config(path).resource_requests:
+        resources = ", ".join(f"{name} {amount:g}" for name, amount in request.resources.items())
+        _say(f"{request.name}: {request.replicas} × {resources}")
     _say(f"{path} is good")
 
 

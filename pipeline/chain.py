@@ -77,7 +77,7 @@ _Piece = TypeVar("_Piece", AudioChunk, TokenChunk)
 _Decode: TypeAlias = Callable[[Stream[TokenChunk]], Stream[_Piece]]
 
 
-class ChainedSpeaker:
+class SpeechChain:
     """LLM and decoder chained, wherever they run.
 
     Writes the prompts, pulls tokens from the LLM and audio from the decoder.
@@ -96,8 +96,8 @@ class ChainedSpeaker:
         Passages are spoken one after another. An answer that proves bad before any audio of its
         passage was handed out is drawn once more with another seed, where the request allows it.
         """
-        account = _Account()
-        edited, seed = await self._edited(request, voice, account)
+        totals = _Totals()
+        edited, seed = await self._edited(request, voice, totals)
         scripts = self._prompts.scripts(request, edited)
         script = await asyncio.to_thread(next, scripts, None)
         left_tokens, first_rows = request.sampling.max_tokens, request.first_chunk_rows
@@ -106,19 +106,19 @@ class ChainedSpeaker:
             take = _Take(script, seed, request.may_reseed, left_tokens, is_begun)
             script, is_joint = None, is_begun
             decode = partial(self._decoder.stream, voice=voice, first_chunk_rows=first_rows)
-            async with aclosing(_Answer(self._lm, take, decode, account)) as chunks:
+            async with aclosing(_Answer(self._lm, take, decode, totals)) as chunks:
                 async for chunk in chunks:
-                    if chunk.last and left_tokens - account.answer_tokens >= GROUP_TOKENS:
+                    if chunk.last and left_tokens - totals.answer_tokens >= GROUP_TOKENS:
                         script = await asyncio.to_thread(next, scripts, None)
                     is_followed = script is not None
                     samples = faded(chunk.samples, at_start=is_joint, at_end=is_followed)
                     is_joint = is_joint and not len(samples)
-                    yield account.chunk(samples, last=chunk.last and not is_followed)
-            left_tokens -= account.answer_tokens
+                    yield totals.chunk(samples, last=chunk.last and not is_followed)
+            left_tokens -= totals.answer_tokens
             seed, first_rows, is_begun = _next_seed(seed), None, True
 
     async def _edited(
-        self, request: SpeechRequest, voice: VoicePrompt, account: _Account
+        self, request: SpeechRequest, voice: VoicePrompt, totals: _Totals
     ) -> tuple[VoicePrompt, int]:
         """What the last pass of an edit starts from, and its seed.
 
@@ -129,7 +129,7 @@ class ChainedSpeaker:
         for _ in range(request.iterations - 1 if request.mode is not Mode.CLONE else 0):
             script = await asyncio.to_thread(next, self._prompts.scripts(request, voice))
             take = _Take(script, seed, request.may_reseed, request.sampling.max_tokens)
-            async with aclosing(_Answer(self._lm, take, _Whole, account)) as answer:
+            async with aclosing(_Answer(self._lm, take, _Whole, totals)) as answer:
                 ids = (await anext(answer)).ids
             if not len(ids):
                 raise StageError("the model produced no audio for this request; try another seed")
@@ -164,7 +164,7 @@ class _Take:
 
 
 @dataclass(slots=True)
-class _Account:
+class _Totals:
     """Of all answers so far: times, quality; answer_tokens is of the newest."""
 
     times: StageTimes = NO_TIMES
@@ -185,11 +185,9 @@ class _Answer(Stream[_Piece]):
     Pieces without content come at its end alone.
     """
 
-    def __init__(
-        self, lm: SpeechLM, take: _Take, decode: _Decode[_Piece], account: _Account
-    ) -> None:
-        self._draw = partial(_Attempt[_Piece], lm, take, decode, account)
-        self._account = account
+    def __init__(self, lm: SpeechLM, take: _Take, decode: _Decode[_Piece], totals: _Totals) -> None:
+        self._draw = partial(_Attempt[_Piece], lm, take, decode, totals)
+        self._totals = totals
         self._attempt = self._draw(is_retried=False)
         self._may_retry = take.may_reseed
 
@@ -200,7 +198,7 @@ class _Answer(Stream[_Piece]):
             self._attempt = self._draw(is_retried=True)
             piece = await anext(self._attempt)
         self._may_retry = False
-        self._account.judged(self._attempt.quality, self._attempt.n_tokens)
+        self._totals.judged(self._attempt.quality, self._attempt.n_tokens)
         return piece
 
     async def aclose(self) -> None:
@@ -215,7 +213,7 @@ class _Attempt(Stream[_Piece]):
         lm: SpeechLM,
         take: _Take,
         decode: _Decode[_Piece],
-        account: _Account,
+        totals: _Totals,
         *,
         is_retried: bool,
     ) -> None:
@@ -224,7 +222,7 @@ class _Attempt(Stream[_Piece]):
         stream = partial(lm.stream, take.script.prompt_ids, take.sampling(is_retried=is_retried))
         self._tokens = _Tokens(stream, self._guard, _TRIES if take.is_begun else 1)
         self._pieces = decode(self._tokens)
-        self._account, self._before, self._busy_s = account, account.times, 0.0
+        self._totals, self._before, self._busy_s = totals, totals.times, 0.0
 
     @property
     def quality(self) -> Quality:
@@ -240,7 +238,7 @@ class _Attempt(Stream[_Piece]):
         piece = await anext(self._pieces)
         self._busy_s += time.perf_counter() - asked_s
         before, waited_s = self._before, self._tokens.waited_s
-        self._account.times = replace(
+        self._totals.times = replace(
             before,
             llm_s=before.llm_s + waited_s,
             llm_work_s=before.llm_work_s + self._tokens.work_s,

@@ -112,7 +112,7 @@ def say(
     from pipeline.timing import stage_line
 
     request = SpeechRequest(
-        text=text, transcript=voice_text, speaker="", sampling=Sampling(seed=seed), speed=speed
+        text=text, transcript=voice_text, speaker_name="", sampling=Sampling(seed=seed), speed=speed
     )
     with Console(stderr=True).status("loading the model") as status:
         with LocalPipeline(model, device) as pipeline:

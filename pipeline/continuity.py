@@ -69,7 +69,7 @@ class PlaybackMeter:
         self._audio_s += audio_s
         self._pieces += 1
 
-    def account(self) -> Continuity:
+    def continuity(self) -> Continuity:
         """The account so far."""
         return Continuity(
             ttfa_s=None if self._first_s is None else self._first_s - self._accepted_s,

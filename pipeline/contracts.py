@@ -155,7 +155,7 @@ class SpeechRequest:
     """What to speak (clone, paralinguistic), or the text of the input audio (other edits)."""
     transcript: str
     """What is said in the reference clip."""
-    speaker: str
+    speaker_name: str
     """Written into a clone prompt; derived from the clip, never from the transcript alone."""
     mode: Mode = Mode.CLONE
     """Clone, or one of the edits."""

@@ -16,7 +16,7 @@ import numpy as np
 from pipeline.audio.encode import encode_file, file_format
 from pipeline.audio.reference import read_reference
 from pipeline.audio.speed import SpeedChanger
-from pipeline.chain import ChainedSpeaker
+from pipeline.chain import SpeechChain
 from pipeline.contracts import (
     Float32Array,
     SpeechRequest,
@@ -26,8 +26,8 @@ from pipeline.contracts import (
 )
 from pipeline.errors import InputError, UnknownVoiceError
 from pipeline.prompting import CheckpointPrompts
-from pipeline.synthesis import ResolvedVoice, Speaker, synthesize
-from pipeline.timing import StopWatch
+from pipeline.synthesis import ResolvedVoice, Synthesizer, synthesize
+from pipeline.timing import Timings
 
 THREADS = 2
 
@@ -74,7 +74,7 @@ class LocalPipeline:
     """
 
     voices: DirectVoices
-    speaker: Speaker
+    synthesizer: Synthesizer
 
     def __init__(self, model: str, device: str = "cpu") -> None:
         """Raises CheckpointError when the checkpoint cannot be used."""
@@ -90,7 +90,7 @@ class LocalPipeline:
         self._engine = load_engine(layout, OneStream(device))
         self._decoder = StepWaveDecoder(layout.vocoder, device=device, threads=THREADS)
         self.voices = DirectVoices(self._encoder)
-        self.speaker = ChainedSpeaker(CheckpointPrompts(layout.editx), self._engine, self._decoder)
+        self.synthesizer = SpeechChain(CheckpointPrompts(layout.editx), self._engine, self._decoder)
 
     def __enter__(self) -> Self:
         return self
@@ -127,11 +127,13 @@ def say_to_file(
 async def _say(
     pipeline: LocalPipeline, upload: bytes, request: SpeechRequest
 ) -> tuple[Float32Array, StageTimes]:
-    watch = StopWatch()
+    timings = Timings()
     speed = SpeedChanger(request.speed)
     reference = VoiceReference(upload)
     pieces = [
         speed.process(chunk.samples)
-        async for chunk in synthesize(reference, request, pipeline.voices, pipeline.speaker, watch)
+        async for chunk in synthesize(
+            reference, request, pipeline.voices, pipeline.synthesizer, timings
+        )
     ]
-    return np.concatenate([*pieces, speed.finish()]), watch.times()
+    return np.concatenate([*pieces, speed.finish()]), timings.times()

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from pipeline.contracts import SpeechChunk, SpeechRequest, Stream, VoicePrompt, VoiceReference
 from pipeline.edit_values import SAME_WORDS
-from pipeline.timing import StopWatch
+from pipeline.timing import Timings
 
 SPEAKER_DIGITS = 16  # hex digits of the clip's digest in a speaker name
 
@@ -34,7 +34,7 @@ class ResolvedVoice:
 
     def completed(self, request: SpeechRequest) -> SpeechRequest:
         """The request with what only the voice knows: its name, and a listed clip's words."""
-        named = replace(request, speaker=speaker_name(self.clip_digest))
+        named = replace(request, speaker_name=speaker_name(self.clip_digest))
         if self.transcript is None:
             return named
         text = self.transcript if request.mode in SAME_WORDS else request.text
@@ -52,7 +52,7 @@ class VoiceResolver(Protocol):
         ...
 
 
-class Speaker(Protocol):
+class Synthesizer(Protocol):
     """LLM and vocoder chained: speaks a request in a voice."""
 
     def speak(self, request: SpeechRequest, voice: VoicePrompt) -> Stream[SpeechChunk]:
@@ -64,8 +64,8 @@ async def synthesize(
     reference: VoiceReference,
     request: SpeechRequest,
     voices: VoiceResolver,
-    speaker: Speaker,
-    watch: StopWatch,
+    synthesizer: Synthesizer,
+    timings: Timings,
 ) -> AsyncGenerator[SpeechChunk]:
     """Speak `request` in the voice that is meant; `watch` keeps the account.
 
@@ -73,10 +73,10 @@ async def synthesize(
     """
     voice = await voices.resolve(reference)
     del reference  # a stream may last minutes; what it needs of the clip is in the voice
-    watch.voice_resolved(voice.tier, voice.warnings)
-    async with aclosing(speaker.speak(voice.completed(request), voice.prompt)) as speech:
+    timings.voice_resolved(voice.tier, voice.warnings)
+    async with aclosing(synthesizer.speak(voice.completed(request), voice.prompt)) as speech:
         async for chunk in speech:
-            watch.audio_made(chunk)
+            timings.audio_made(chunk)
             yield chunk
 
 

@@ -21,7 +21,7 @@ UNIT = "_s"
 DESCRIPTION = ';desc="{}"'
 
 
-class StopWatch:
+class Timings:
     """One request's clock, from acceptance to the last byte. Lives in the request's own frame."""
 
     def __init__(self) -> None:

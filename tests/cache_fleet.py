@@ -80,7 +80,7 @@ class Replica:
         self.cache.publish_alias(ALIAS_KEY, Alias("ef" * 32, 2.5))
 
     async def forget(self, name: str) -> None:
-        await self.cache.forget(ClipKey("shared", make_key(name).clip))
+        await self.cache.forget(ClipKey("shared", make_key(name).clip_digest))
 
     async def stats(self) -> dict:
         return self.cache.stats().as_dict()

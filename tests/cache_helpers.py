@@ -105,7 +105,7 @@ class ScriptedTier:
 
     async def close(self, deadline_s: float) -> None: ...
 
-    def ailments(self) -> Mapping[str, str]:
+    def unhealthy_tiers(self) -> Mapping[str, str]:
         return {}
 
     def stats(self) -> Mapping[str, float]:

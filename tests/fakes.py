@@ -81,7 +81,7 @@ class FakePrompts:
         del voice
         for passage in request.text.split(".") if "." in request.text else [request.text]:
             if passage:
-                ids = np.array([ord(c) for c in request.speaker + passage], np.int32)
+                ids = np.array([ord(c) for c in request.speaker_name + passage], np.int32)
                 yield Script(ids, request.sampling.over(Warping()), 10, NO_LIMIT_TOKENS)
 
 
@@ -135,7 +135,7 @@ class FakeDecoder:
             self.open_streams -= 1
 
 
-class FakeSpeaker:
+class FakeSynthesizer:
     """Two chunks of a steady level for every request, which it keeps. go: lets the second out."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ from deployments.telemetry.requests import RequestMetrics
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.contracts import ReferenceClip, SpeechRequest, VoicePrompt
 from pipeline.voice_list import VOICES_DIR, load_voices
-from tests.fakes import FakeSpeaker, voice_prompt
+from tests.fakes import FakeSynthesizer, voice_prompt
 
 CLIP = load_voices(VOICES_DIR)["bruno"].path.read_bytes()
 SAID = load_voices(VOICES_DIR)["bruno"].transcript
@@ -44,10 +44,10 @@ class HttpApp:
     def __init__(self, **args: Any) -> None:
         self.settings = load_settings({"cache": NO_STORE, **args})
         self.voices = VoiceLibrary(self.settings, LengthyEncoder())  # type: ignore[arg-type]
-        self.speaker = FakeSpeaker()
+        self.synthesizer = FakeSynthesizer()
         self.forgotten: list[str] = []
         self.routes = Routes(
-            self.settings, self.voices, self.speaker, RequestMetrics(), self._report
+            self.settings, self.voices, self.synthesizer, RequestMetrics(), self._report
         )
         self.app: FastAPI = make_app(self.settings, self.routes, None)
         add_cache_routes(self.app, self.voices, self.routes.budget, self._forget)
@@ -68,7 +68,7 @@ class HttpApp:
         """What a body asks of the speaker; it must be served."""
         reply = await self.speak(**fields)
         assert reply.status_code == httpx.codes.OK, reply.text
-        return self.speaker.requests[-1]
+        return self.synthesizer.requests[-1]
 
     async def post(self, content: bytes, label: str | None, path: str = "") -> httpx.Response:
         headers = {"content-type": label} if label else {}

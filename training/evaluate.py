@@ -65,7 +65,7 @@ def local_speak(pipeline: LocalPipeline) -> Speak:
         upload: bytes, transcript: str, text: str, seed: int
     ) -> tuple[NDArray[np.float32], float]:
         request = SpeechRequest(
-            text=text, transcript=transcript, speaker="", sampling=Sampling(seed=seed)
+            text=text, transcript=transcript, speaker_name="", sampling=Sampling(seed=seed)
         )
         begun = time.perf_counter()
         samples, _ = asyncio.run(_say(pipeline, upload, request))

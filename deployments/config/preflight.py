@@ -9,8 +9,8 @@ from typing import Any
 
 from deployments.config.named_things import missing_here, unknown_names
 from deployments.config.serve_config import (
+    ResourceRequest,
     ServeConfig,
-    StageAsk,
     find_config_file,
     read_serve_config,
 )
@@ -51,13 +51,13 @@ def check_cluster(config: ServeConfig, nodes: Sequence[Mapping[str, float]]) -> 
     """
     if config.settings.cluster.may_grow:
         return
-    gpus = _asked(config.asks, "GPU")
+    gpus = _requested(config.resource_requests, "GPU")
     if gpus and not any(node.get("GPU") for node in nodes):
         raise ConfigError(
             f"there is no GPU here, and {config.name} asks for {gpus}; without one, {CPU_CONFIG} "
             f"runs (serve run {CPU_CONFIG}, or timbre up)"
         )
-    if problems := _unmet(config.asks, nodes):
+    if problems := _unmet(config.resource_requests, nodes):
         raise ConfigError(
             "the cluster does not have what the serve config asks: "
             + "; ".join(problems)
@@ -74,28 +74,29 @@ def stuck_updates(config: ServeConfig, nodes: Sequence[Mapping[str, float]]) -> 
     """
     if config.settings.cluster.may_grow:
         return []
-    asks = config.asks
+    requests = config.resource_requests
     return [
-        f"an update of {ask.name} starts its new replica beside the old one, and will wait until "
-        f"there is room ({_shown(ask.resources)}); max_surge_percent: 0 under "
-        f"deployments.{ask.name} stops the old one first"
-        for ask in asks
-        if ask.surges and _unmet([*asks, replace(ask, replicas=1)], nodes)
+        f"an update of {request.name} starts its new replica beside the old one, and will wait until "
+        f"there is room ({_shown(request.resources)}); max_surge_percent: 0 under "
+        f"deployments.{request.name} stops the old one first"
+        for request in requests
+        if request.surges and _unmet([*requests, replace(request, replicas=1)], nodes)
     ]
 
 
-def _unmet(asks: Sequence[StageAsk], nodes: Sequence[Mapping[str, float]]) -> list[str]:
+def _unmet(requests: Sequence[ResourceRequest], nodes: Sequence[Mapping[str, float]]) -> list[str]:
     """What `nodes` lack for the replicas at start, as sentences."""
-    problems = [*_missing_totals(asks, nodes), *_unfit_replicas(asks, nodes)]
-    return problems or _unpacked_gpus(asks, nodes)
+    problems = [*_missing_totals(requests, nodes), *_unfit_replicas(requests, nodes)]
+    return problems or _unpacked_gpus(requests, nodes)
 
 
-def _asked(asks: Sequence[StageAsk], resource: str) -> str:
+def _requested(requests: Sequence[ResourceRequest], resource: str) -> str:
     """How much of a resource the replicas at start need, and which; empty when none does."""
-    wanting = [ask for ask in asks if resource in ask.resources]
-    total = sum(ask.replicas * ask.resources[resource] for ask in wanting)
+    wanting = [request for request in requests if resource in request.resources]
+    total = sum(request.replicas * request.resources[resource] for request in wanting)
     stages = ", ".join(
-        f"{ask.name} {ask.replicas} × {ask.resources[resource]:g}" for ask in wanting
+        f"{request.name} {request.replicas} × {request.resources[resource]:g}"
+        for request in wanting
     )
     return f"{total:g} ({stages})" if total else ""
 
@@ -107,32 +108,44 @@ def live_nodes() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def _missing_totals(asks: Sequence[StageAsk], nodes: Sequence[Mapping[str, float]]) -> list[str]:
+def _missing_totals(
+    requests: Sequence[ResourceRequest], nodes: Sequence[Mapping[str, float]]
+) -> list[str]:
     problems: list[str] = []
-    for resource in sorted({name for ask in asks for name in ask.resources}):
-        total = sum(ask.replicas * ask.resources.get(resource, 0.0) for ask in asks)
+    for resource in sorted({name for request in requests for name in request.resources}):
+        total = sum(request.replicas * request.resources.get(resource, 0.0) for request in requests)
         present = sum(node.get(resource, 0.0) for node in nodes)
         if total > present + EPSILON:
-            problems.append(f"{resource}: asked {_asked(asks, resource)}, present {present:g}")
+            problems.append(
+                f"{resource}: asked {_requested(requests, resource)}, present {present:g}"
+            )
     return problems
 
 
-def _unfit_replicas(asks: Sequence[StageAsk], nodes: Sequence[Mapping[str, float]]) -> list[str]:
+def _unfit_replicas(
+    requests: Sequence[ResourceRequest], nodes: Sequence[Mapping[str, float]]
+) -> list[str]:
     return [
-        f"no node can hold a replica of {ask.name}, which needs {_shown(ask.resources)}"
-        for ask in asks
-        if not any(_fits(ask.resources, node) for node in nodes)
+        f"no node can hold a replica of {request.name}, which needs {_shown(request.resources)}"
+        for request in requests
+        if not any(_fits(request.resources, node) for node in nodes)
     ]
 
 
-def _unpacked_gpus(asks: Sequence[StageAsk], nodes: Sequence[Mapping[str, float]]) -> list[str]:
+def _unpacked_gpus(
+    requests: Sequence[ResourceRequest], nodes: Sequence[Mapping[str, float]]
+) -> list[str]:
     """Fractions may add up and still not pack: 3 × 0.6 needs three devices.
 
     First fit, largest first.
     """
     free = [1.0 for node in nodes for _ in range(int(node.get("GPU", 0)))]
     replicas = sorted(
-        ((ask.resources.get("GPU", 0.0), ask.name) for ask in asks for _ in range(ask.replicas)),
+        (
+            (request.resources.get("GPU", 0.0), request.name)
+            for request in requests
+            for _ in range(request.replicas)
+        ),
         reverse=True,
     )
     for share, name in replicas:

@@ -26,7 +26,7 @@ CONTROL_CALLS = 4  # room in max_ongoing_requests for what must get through when
 
 
 @dataclass(frozen=True, slots=True)
-class StageAsk:
+class ResourceRequest:
     """What one stage asks of the cluster: its replicas at start, and the resources of each.
 
     surges: whether an update starts a new replica before it stops an old one.
@@ -44,7 +44,7 @@ class ServeConfig:
 
     name: str
     settings: Settings
-    asks: tuple[StageAsk, ...]
+    resource_requests: tuple[ResourceRequest, ...]
     document: Mapping[str, Any]
 
 
@@ -65,8 +65,8 @@ def read_serve_config(path: Path) -> ServeConfig:
         raise ConfigError(f"{path.name}: " + "; ".join(problems))
     application = document["applications"][0]
     settings = load_settings(application.get("args", {}))
-    asks = tuple(_ask_of(deployment) for deployment in application["deployments"])
-    return ServeConfig(path.name, settings, asks, document)
+    requests = tuple(_request_of(deployment) for deployment in application["deployments"])
+    return ServeConfig(path.name, settings, requests, document)
 
 
 def lint(document: Mapping[str, Any]) -> list[str]:
@@ -191,26 +191,30 @@ def _lint_shares(deployments: Mapping[str, Any], settings: Settings) -> list[str
     problems: list[str] = []
     device_gib = settings.cluster.gpu_device_gib
     for stage in Stages.of(settings):
-        if (share := stage.share) is None:
+        if (resources := stage.resources) is None:
             continue
         options = deployments[stage.name].get("ray_actor_options", {})
         num_gpus = float(options.get("num_gpus") or 0)
         where = f"deployments.{stage.name}.ray_actor_options.num_gpus"
-        if share.device == "cuda" and not num_gpus:
+        if resources.device == "cuda" and not num_gpus:
             problems.append(f"{where} is 0, but args say that the stage runs on cuda")
-        if share.device == "cpu" and num_gpus:
+        if resources.device == "cpu" and num_gpus:
             problems.append(f"{where} is {num_gpus}, but args say that the stage runs on the CPU")
         allowed_gib = num_gpus * device_gib
-        if share.device == "cuda" and num_gpus and (share.gpu_memory_gib or 0) > allowed_gib:
+        if (
+            resources.device == "cuda"
+            and num_gpus
+            and (resources.gpu_memory_gib or 0) > allowed_gib
+        ):
             problems.append(
-                f"args.{stage.section}.gpu_memory_gib is {share.gpu_memory_gib}, but {num_gpus} "
+                f"args.{stage.section}.gpu_memory_gib is {resources.gpu_memory_gib}, but {num_gpus} "
                 f"of a device with {device_gib} GiB is {allowed_gib:.1f} GiB: "
                 "replicas sharing it would overcommit its memory"
             )
     return problems
 
 
-def _ask_of(deployment: Mapping[str, Any]) -> StageAsk:
+def _request_of(deployment: Mapping[str, Any]) -> ResourceRequest:
     scaling = deployment["autoscaling_config"]
     replicas = scaling.get("initial_replicas") or scaling.get("min_replicas", 1)
     options = deployment.get("ray_actor_options", {})
@@ -224,7 +228,7 @@ def _ask_of(deployment: Mapping[str, Any]) -> StageAsk:
         resources[f"accelerator_type:{accelerator}"] = 0.001  # what Ray itself reserves per replica
     used = {name: amount for name, amount in resources.items() if amount}
     surges = deployment.get("max_surge_percent", 0) > 0
-    return StageAsk(deployment["name"], int(replicas), used, surges)
+    return ResourceRequest(deployment["name"], int(replicas), used, surges)
 
 
 def find_config_file(name: str) -> Path:

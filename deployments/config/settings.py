@@ -91,7 +91,7 @@ class HttpSettings(Strict):
     all; none by default."""
 
 
-class StageShare(Strict):
+class StageResources(Strict):
     """Where a stage runs and what it may take."""
 
     device: Device = "cpu"
@@ -103,13 +103,13 @@ class StageShare(Strict):
     larger than the replica's fraction of the device (`cluster.gpu_device_gib`)."""
 
     @model_validator(mode="after")
-    def _cuda_needs_a_cap(self) -> StageShare:
+    def _cuda_needs_a_cap(self) -> StageResources:
         if self.device == "cuda" and self.gpu_memory_gib is None:
             raise ValueError("a stage on cuda needs gpu_memory_gib, its cap on the device")
         return self
 
 
-class TokenizerSettings(StageShare):
+class TokenizerSettings(StageResources):
     """The reference encoder."""
 
     batch_s: Annotated[float, Field(ge=0)] = 0.0
@@ -122,7 +122,7 @@ class TokenizerSettings(StageShare):
     ONNX Runtime has no TensorRT."""
 
 
-class LLMSettings(StageShare):
+class LLMSettings(StageResources):
     """The engine of one LLM replica."""
 
     slots: Positive = 8
@@ -172,7 +172,7 @@ class LLMVariant(Strict):
     """The cap of one replica on a GPU."""
 
 
-class VocoderSettings(StageShare):
+class VocoderSettings(StageResources):
     """Flow and HiFT of one vocoder replica, and how its streams are cut."""
 
     chunk_rows: Annotated[tuple[Positive, ...], Field(min_length=1)] = (15, 24, 48)

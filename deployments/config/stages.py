@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from deployments.config.settings import Settings, StageShare
+from deployments.config.settings import Settings, StageResources
 from pipeline.contracts import BASE_VARIANT
 
 
@@ -30,7 +30,7 @@ class Stage:
     """Requests that one replica takes at most, those that wait in it included."""
     section: str = ""
     """Where `args` describe its share; empty for the router, which has none."""
-    share: StageShare | None = None
+    resources: StageResources | None = None
     keeps_voices: bool = False
     """Its replicas keep something of a voice in memory, and have a `forget`."""
     is_spared: bool = False

@@ -30,7 +30,7 @@ from deployments.http.errors import answer_error, error_body
 from deployments.http.head import HeadAsGet
 from deployments.http.routes.cache import add_cache_routes
 from deployments.http.routes.speech import Routes
-from deployments.stages.clients import RemoteEncoder, RemoteSpeaker
+from deployments.stages.clients import RemoteTokenizer, RemoteVocoder
 from deployments.stages.health import Readiness
 from deployments.stages.removal import Removal
 from deployments.telemetry.cache import CacheMetrics
@@ -56,9 +56,9 @@ class Router:
         adopt_serve_logging()
         self._settings = settings
         transfers = Transfers()
-        encoder = RemoteEncoder(tokenizer, settings.limits, transfers)
+        encoder = RemoteTokenizer(tokenizer, settings.limits, transfers)
         self._voices = VoiceLibrary(settings, encoder)
-        self._speaker = RemoteSpeaker(vocoder, settings.limits, transfers)
+        self._synthesizer = RemoteVocoder(vocoder, settings.limits, transfers)
         self._metrics = RequestMetrics()
         stages = Stages.of(settings)
         handles = {
@@ -69,14 +69,14 @@ class Router:
         self._removal = Removal(handles)
         self._readiness = Readiness(handles, self._voices)
 
-    async def forget(self, clip: str) -> None:
+    async def forget(self, clip_digest: str) -> None:
         """Called on every router by the one that was asked to remove a clip."""
-        await self._voices.forget(clip)
+        await self._voices.forget(clip_digest)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve in the replica."""
         routes = Routes(
-            self._settings, self._voices, self._speaker, self._metrics, self._readiness.report
+            self._settings, self._voices, self._synthesizer, self._metrics, self._readiness.report
         )
         app = make_app(self._settings, routes, self._lifespan)
         add_cache_routes(app, self._voices, routes.budget, self._removal.everywhere)

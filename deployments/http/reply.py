@@ -19,15 +19,15 @@ from typing import Any
 from fastapi.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from deployments.http.dialects.openai import SpeechOrder
+from deployments.http.dialects.openai import ParsedRequest
 from deployments.http.errors import PublicError, about_clip
 from deployments.http.reply_codec import ReplyCodec
 from deployments.telemetry.requests import RequestMetrics
 from pipeline.continuity import PlaybackMeter
 from pipeline.contracts import Stream
 from pipeline.errors import InputError, StageError
-from pipeline.synthesis import Speaker, VoiceResolver, synthesize
-from pipeline.timing import StopWatch, server_timing, stage_line, stage_report
+from pipeline.synthesis import Synthesizer, VoiceResolver, synthesize
+from pipeline.timing import Timings, server_timing, stage_line, stage_report
 
 logger = logging.getLogger(__name__)
 
@@ -42,21 +42,21 @@ class SpeechReply:
 
     def __init__(
         self,
-        order: SpeechOrder,
+        parsed: ParsedRequest,
         voices: VoiceResolver,
-        speaker: Speaker,
+        synthesizer: Synthesizer,
         metrics: RequestMetrics,
         request_id: str,
     ) -> None:
-        self._order = order
+        self._parsed = parsed
         self._voices = voices
-        self._speaker = speaker
+        self._synthesizer = synthesizer
         self._metrics = metrics
         self._request_id = request_id
-        self._watch = StopWatch()
+        self._timings = Timings()
         self._playback = PlaybackMeter(time.perf_counter())
-        frame = _audio_event if order.is_sse else None
-        self._codec = ReplyCodec(order.response_format, order.request.speed, frame)
+        frame = _audio_event if parsed.is_sse else None
+        self._codec = ReplyCodec(parsed.response_format, parsed.request.speed, frame)
         self._has_begun = False
 
     async def start(self) -> Response:
@@ -67,15 +67,15 @@ class SpeechReply:
         except BaseException:
             await payload.aclose()
             raise
-        media_type = SSE_MEDIA_TYPE if self._order.is_sse else self._codec.media_type
-        times = self._watch.times()
+        media_type = SSE_MEDIA_TYPE if self._parsed.is_sse else self._codec.media_type
+        times = self._timings.times()
         headers = {
             "Server-Timing": server_timing(times),
             "X-Cache": times.tier,
-            "X-Quality": str(self._watch.quality),
+            "X-Quality": str(self._timings.quality),
             "Cache-Control": "no-store",
-            **self._order.echo,
-            **audio_warning(self._watch.warnings),
+            **self._parsed.echo,
+            **audio_warning(self._timings.warnings),
         }
         return ClosingResponse(_Begun(first, payload), media_type, headers)
 
@@ -96,7 +96,7 @@ class SpeechReply:
             raise
         except Exception as error:
             self._account("refused" if isinstance(error, InputError) else "error", error)
-            if not (self._has_begun and self._order.is_sse):
+            if not (self._has_begun and self._parsed.is_sse):
                 raise  # still a status code, or audio cut off
             told = PublicError.of(error, self._request_id).body()["error"]
             yield _event({"type": "speech.audio.error", "error": {**told, "partial_audio": True}})
@@ -108,11 +108,13 @@ class SpeechReply:
 
         The last event carries the stage times.
         """
-        order, self._order = self._order, self._order.without_upload()
-        request = order.request
-        speech = synthesize(order.reference, request, self._voices, self._speaker, self._watch)
-        del order  # from here on the clip lives as long as `synthesize` wants it, no longer
-        with about_clip(self._order.clip_param):
+        parsed, self._parsed = self._parsed, self._parsed.without_upload()
+        request = parsed.request
+        speech = synthesize(
+            parsed.reference, request, self._voices, self._synthesizer, self._timings
+        )
+        del parsed  # from here on the clip lives as long as `synthesize` wants it, no longer
+        with about_clip(self._parsed.clip_param):
             async with aclosing(speech) as chunks:
                 async for chunk in chunks:
                     if not len(chunk.samples):
@@ -121,15 +123,15 @@ class SpeechReply:
                     self._playback.sent(piece.audio_s, time.perf_counter())
                     if piece.data:
                         yield piece.data
-        if not self._watch.times().audio_s:
+        if not self._timings.times().audio_s:
             raise StageError("the model produced no audio for this request; try another seed")
         rest = await self._codec.finish()
         self._playback.sent(rest.audio_s, time.perf_counter())
         if rest.data:
             yield rest.data
-        if self._order.is_sse:
-            report = stage_report(self._watch.times())
-            report["quality"] = str(self._watch.quality)
+        if self._parsed.is_sse:
+            report = stage_report(self._timings.times())
+            report["quality"] = str(self._timings.quality)
             yield _event({"type": "speech.audio.done", "timbre": report})
 
     def _account(self, outcome: str, error: Exception | None = None) -> None:
@@ -137,8 +139,8 @@ class SpeechReply:
 
         Its trace only once the reply has begun: before, whoever answers logs it.
         """
-        times = self._watch.times()
-        self._metrics.finished(times, self._playback.account(), outcome, self._watch.quality)
+        times = self._timings.times()
+        self._metrics.finished(times, self._playback.continuity(), outcome, self._timings.quality)
         is_error = outcome == "error"
         logger.log(
             logging.ERROR if is_error else logging.INFO,

@@ -23,7 +23,7 @@ import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
 from deployments.config.preflight import EPSILON, REFUSAL
-from deployments.config.serve_config import StageAsk, read_serve_config
+from deployments.config.serve_config import ResourceRequest, read_serve_config
 from deployments.local.address import find_free_port, listen_address, url_of
 from deployments.local.cores import usable_cores
 from deployments.local.process import end_session, find_process, session_listens, spawn
@@ -127,7 +127,7 @@ class LocalService:
         free_port = find_free_port(host, port)
         if free_port != port:
             notice(f"port {port} is in use by another program, taking {free_port}")
-        n_cpus = _cpus_to_share(config.asks, notice)
+        n_cpus = _cpus_to_share(config.resource_requests, notice)
         self.stop(drain_s=0.0)  # what a service that was killed has left
         self._state_dir.mkdir(parents=True, exist_ok=True)
         environment = {
@@ -136,7 +136,7 @@ class LocalService:
         }
         path = self._state_dir / "serve_config.running.yaml"
         document = _pinned(config.document, host, free_port, config_path)
-        document = _scaled_to_cores(document, config.asks)
+        document = _scaled_to_cores(document, config.resource_requests)
         path.write_text(yaml.safe_dump(document, sort_keys=False))
         log = self._state_dir / "serve.log"
         process = spawn(path, log, environment, n_cpus)
@@ -211,40 +211,46 @@ def _pinned(
     return {**document, "http_options": options, "applications": [{**application, "args": args}]}
 
 
-def _scaled_to_cores(document: Mapping[str, Any], asks: Sequence[StageAsk]) -> Mapping[str, Any]:
+def _scaled_to_cores(
+    document: Mapping[str, Any], requests: Sequence[ResourceRequest]
+) -> Mapping[str, Any]:
     """No stage scales into the room that an update needs, nor waits for cores that are not here."""
     (application,) = document["applications"]
-    spare = usable_cores() - _asked_cpus(asks) - _update_cpus(asks)
-    of = {ask.name: ask for ask in asks}
+    spare = usable_cores() - _requested_cpus(requests) - _update_cpus(requests)
+    of = {request.name: request for request in requests}
     deployments = [_scaled(stage, of[stage["name"]], spare) for stage in application["deployments"]]
     return {**document, "applications": [{**application, "deployments": deployments}]}
 
 
-def _scaled(stage: Mapping[str, Any], ask: StageAsk, spare_cpus: float) -> Mapping[str, Any]:
-    scaling, cpus = stage["autoscaling_config"], ask.resources.get("CPU", 0.0)
+def _scaled(
+    stage: Mapping[str, Any], request: ResourceRequest, spare_cpus: float
+) -> Mapping[str, Any]:
+    scaling, cpus = stage["autoscaling_config"], request.resources.get("CPU", 0.0)
     if not cpus or "max_replicas" not in scaling:
         return stage
-    most = ask.replicas + max(0, int((spare_cpus + EPSILON) / cpus))
+    most = request.replicas + max(0, int((spare_cpus + EPSILON) / cpus))
     most = max(most, scaling.get("min_replicas", 1))
     limit = {"max_replicas": min(scaling["max_replicas"], most)}
     return {**stage, "autoscaling_config": {**scaling, **limit}}
 
 
-def _cpus_to_share(asks: Sequence[StageAsk], notice: Progress) -> int:
+def _cpus_to_share(requests: Sequence[ResourceRequest], notice: Progress) -> int:
     """What Ray is told to have: the usable cores, or what the stages at start and an update ask."""
-    cores, asked = usable_cores(), _asked_cpus(asks)
+    cores, asked = usable_cores(), _requested_cpus(requests)
     if asked > cores:
         notice(f"the stages ask for {asked:g} cores and share the {cores} that may be used here")
-    return max(cores, math.ceil(asked + _update_cpus(asks) - EPSILON))
+    return max(cores, math.ceil(asked + _update_cpus(requests) - EPSILON))
 
 
-def _asked_cpus(asks: Sequence[StageAsk]) -> float:
-    return sum(ask.replicas * ask.resources.get("CPU", 0.0) for ask in asks)
+def _requested_cpus(requests: Sequence[ResourceRequest]) -> float:
+    return sum(request.replicas * request.resources.get("CPU", 0.0) for request in requests)
 
 
-def _update_cpus(asks: Sequence[StageAsk]) -> float:
+def _update_cpus(requests: Sequence[ResourceRequest]) -> float:
     """For one new replica beside the old ones: the stages then go one after the other."""
-    return max((ask.resources.get("CPU", 0.0) for ask in asks if ask.surges), default=0.0)
+    return max(
+        (request.resources.get("CPU", 0.0) for request in requests if request.surges), default=0.0
+    )
 
 
 def _is_ready(client: httpx.Client) -> bool:

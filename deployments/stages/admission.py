@@ -33,7 +33,7 @@ class StreamAdmission:
         """Bytes that the streams admitted now may take."""
         return self._used_bytes
 
-    def place(self, size_bytes: int) -> Place:
+    def permit(self, size_bytes: int) -> StreamPermit:
         """A place to acquire for a stream of so many bytes.
 
         Raises TooLargeError for a stream that would not even fit alone.
@@ -44,7 +44,7 @@ class StreamAdmission:
                 "there for streams; a shorter reference clip and a lower "
                 "initial_codec_chunk_frames take fewer"
             )
-        return Place(self, size_bytes)
+        return StreamPermit(self, size_bytes)
 
     def can_hold(self, size_bytes: int) -> bool:
         """Whether a stream of so many bytes fits at all, be it alone."""
@@ -58,15 +58,15 @@ class StreamAdmission:
         if not self._waiting and self._has_room(size_bytes):
             self._enter(size_bytes)
             return
-        n_waiting = sum(not turn.cancelled() for _, turn in self._waiting)
+        n_waiting = sum(not admitted.cancelled() for _, admitted in self._waiting)
         if self._max_waiting is not None and n_waiting >= self._max_waiting:
             raise CapacityError(f"{n_waiting} streams wait already; retry in a moment")
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((size_bytes, turn))
+        admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((size_bytes, admitted))
         try:
-            await turn
+            await admitted
         except asyncio.CancelledError:
-            if turn.cancelled():
+            if admitted.cancelled():
                 self._admit_waiting()
             else:  # the turn came at the same moment
                 self.release(size_bytes)
@@ -79,11 +79,11 @@ class StreamAdmission:
         self._admit_waiting()
 
     def _admit_waiting(self) -> None:
-        self._waiting = deque(place for place in self._waiting if not place[1].cancelled())
+        self._waiting = deque(waiting for waiting in self._waiting if not waiting[1].cancelled())
         while self._waiting and self._has_room(self._waiting[0][0]):
-            size_bytes, turn = self._waiting.popleft()
+            size_bytes, admitted = self._waiting.popleft()
             self._enter(size_bytes)
-            turn.set_result(None)
+            admitted.set_result(None)
 
     def _has_room(self, size_bytes: int) -> bool:
         fits = self._max_bytes is None or self._used_bytes + size_bytes <= self._max_bytes
@@ -95,7 +95,7 @@ class StreamAdmission:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class StreamPermit:
     """One stream's claim, with `acquire` and `release` as a lock has them."""
 
     admission: StreamAdmission

@@ -92,7 +92,7 @@ def stage_errors(stage: str) -> Iterator[None]:
         raise StageError(f"the {stage} failed", detail=repr(error)) from error
 
 
-class RemoteEncoder:
+class RemoteTokenizer:
     """The tokenizer deployment as a voice encoder."""
 
     def __init__(self, handle: DeploymentHandle, limits: Limits, transfers: Transfers) -> None:
@@ -230,8 +230,8 @@ class _GrantedTokens(Stream[TokenChunk]):
         await self._chunks.aclose()
 
 
-class RemoteSpeaker:
-    """The vocoder deployment (which pulls from the LLM) as a Speaker."""
+class RemoteVocoder:
+    """The vocoder deployment (which pulls from the LLM) as a Synthesizer."""
 
     def __init__(self, handle: DeploymentHandle, limits: Limits, transfers: Transfers) -> None:
         self._transfers = transfers
@@ -243,14 +243,14 @@ class RemoteSpeaker:
     ) -> AsyncGenerator[SpeechChunk]:
         """Retries a lost replica, but only while nothing has been heard."""
         for attempt in range(1, ATTEMPTS + 1):
-            heard = False
+            has_audio = False
             try:
                 async with aclosing(self._once(request, voice)) as chunks:
                     async for chunk in chunks:
-                        heard = heard or len(chunk.samples) > 0
+                        has_audio = has_audio or len(chunk.samples) > 0
                         yield chunk
             except StageUnavailableError:
-                if heard or attempt == ATTEMPTS:
+                if has_audio or attempt == ATTEMPTS:
                     raise
                 await asyncio.sleep(RETRY_DELAY_S * attempt)
             else:

@@ -12,7 +12,7 @@ from typing import Any
 
 from deployments.config.settings import Settings
 from deployments.config.stages import Kind
-from deployments.stages.limits import cap_bytes, claim_device
+from deployments.stages.limits import apply_device_limits, cap_bytes
 from deployments.stages.warm_up import draw_once, warm_up
 from deployments.telemetry.gauges import PartsGauge, StageGauge
 from deployments.telemetry.load import LoadGauges, QueueSeconds
@@ -27,20 +27,22 @@ from pipeline.stepaudio.llm.engine.credit import TokenCredit
 logger = logging.getLogger(__name__)
 
 MIB = 2**20
-LEASE_S = 10.0  # without a grant for so long, the consumer is dead: Ray tells no stream of it
+ABANDONED_AFTER_S = (
+    10.0  # without a grant for so long, the consumer is dead: Ray tells no stream of it
+)
 
 
-class _Lease:
+class _Consumer:
     """A stream's credit, and how long its consumer counts as alive."""
 
     def __init__(self, credit: TokenCredit) -> None:
         self.credit = credit
-        self._deadline_s = asyncio.get_running_loop().time() + LEASE_S
+        self._deadline_s = asyncio.get_running_loop().time() + ABANDONED_AFTER_S
         self._waiting: asyncio.Timeout | None = None
 
     def renew(self) -> None:
         """The consumer gave a sign of life."""
-        self._deadline_s = asyncio.get_running_loop().time() + LEASE_S
+        self._deadline_s = asyncio.get_running_loop().time() + ABANDONED_AFTER_S
         if self._waiting is not None:
             self._waiting.reschedule(self._deadline_s)
 
@@ -65,19 +67,19 @@ class LLMReplica:
         from pipeline.stepaudio.llm.engine.loading import load_engine
 
         adopt_serve_logging()
-        model, share = settings.llm_of(variant)
-        claim_device(share, allow_tf32=True)
+        model, stage = settings.llm_of(variant)
+        apply_device_limits(stage, allow_tf32=True)
         started_s = time.monotonic()
         layout = CheckpointLayout.at(resolve_model(model))
         if model != settings.model:
             check_same_tokenizer(CheckpointLayout.at(resolve_model(settings.model)), layout)
-        self._engine = load_engine(layout, share)
+        self._engine = load_engine(layout, stage)
         loaded_s = time.monotonic()
         warm_up(draw_once(self._engine))
         self._engine.take_waits()  # the warm-up is nobody's request
-        self._limit_bytes = cap_bytes(share) or 0
-        self._leases: dict[str, _Lease] = {}
-        self._active = StageGauge(LLM_STREAMS, lambda: len(self._leases))
+        self._limit_bytes = cap_bytes(stage) or 0
+        self._consumers: dict[str, _Consumer] = {}
+        self._active = StageGauge(LLM_STREAMS, lambda: len(self._consumers))
         self._load = LoadGauges(Kind.LLM, self._running_and_waiting)
         self._queue = QueueSeconds(Kind.LLM)
         self._bytes = PartsGauge(LLM_BYTES, self._parts)
@@ -102,19 +104,19 @@ class LLMReplica:
 
         voice: whose prompt it is, for `forget`.
         """
-        lease = _Lease(TokenCredit(credit_tokens))
-        self._leases[stream_id] = lease
+        consumer = _Consumer(TokenCredit(credit_tokens))
+        self._consumers[stream_id] = consumer
         self._publish()
         try:
-            stream = self._engine.stream(prompt_ids, sampling, lease.credit, voice)
+            stream = self._engine.stream(prompt_ids, sampling, consumer.credit, voice)
             async with aclosing(stream) as chunks:
                 while True:
-                    chunk = await lease.hold(anext(chunks))
+                    chunk = await consumer.hold(anext(chunks))
                     yield stamped(chunk)
                     if chunk.last:
                         return
         finally:
-            del self._leases[stream_id]
+            del self._consumers[stream_id]
             self._publish()
 
     async def grant(self, stream_id: str, total_tokens: int) -> bool:
@@ -122,11 +124,11 @@ class LLMReplica:
 
         False when it does not run here.
         """
-        lease = self._leases.get(stream_id)
-        if lease is None:
+        consumer = self._consumers.get(stream_id)
+        if consumer is None:
             return False
-        lease.credit.grant(total_tokens)
-        lease.renew()
+        consumer.credit.grant(total_tokens)
+        consumer.renew()
         return True
 
     async def forget(self, voice: str) -> None:

@@ -28,15 +28,15 @@ class Removal:
     def __init__(self, stages: Mapping[Stage, DeploymentHandle]) -> None:
         self._stages = {s.key: handle for s, handle in stages.items() if s.keeps_voices}
 
-    async def everywhere(self, clip: str) -> None:
+    async def everywhere(self, clip_digest: str) -> None:
         """Return when no process keeps anything of the clip, nor brings it back.
 
         Raises StageUnavailableError when one may; asking again is safe.
         """
         context = serve.get_replica_context()
         routers = serve.get_deployment_handle(context.deployment, context.app_name)
-        voice = speaker_name(clip)
-        told = [_told(Kind.ROUTER, routers, clip)]
+        voice = speaker_name(clip_digest)
+        told = [_told(Kind.ROUTER, routers, clip_digest)]
         told += [_told(stage, handle, voice) for stage, handle in self._stages.items()]
         answers = await asyncio.gather(*told)
         if not all(answers):

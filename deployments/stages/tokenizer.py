@@ -10,7 +10,7 @@ from typing import Any
 
 from deployments.config.settings import Settings
 from deployments.config.stages import Kind
-from deployments.stages.limits import ARENA_PART, arena_limit_bytes, claim_device
+from deployments.stages.limits import ARENA_PART, apply_device_limits, arena_limit_bytes
 from deployments.stages.room import Room
 from deployments.stages.warm_up import encode_once, warm_up
 from deployments.telemetry.load import StageLoad
@@ -30,22 +30,24 @@ class TokenizerReplica:
         from pipeline.stepaudio.tokenizer.voice_encoder import StepVoiceEncoder
 
         adopt_serve_logging()
-        share = settings.tokenizer
-        claim_device(share, allow_tf32=False, torch_part=1 - ARENA_PART)  # codes must be exact
+        stage = settings.tokenizer
+        apply_device_limits(
+            stage, allow_tf32=False, torch_part=1 - ARENA_PART
+        )  # codes must be exact
         layout = CheckpointLayout.at(resolve_model(settings.model))
         self._encoder = StepVoiceEncoder(
             layout.tokenizer,
             layout.vocoder,
-            device=share.device,
-            threads=share.threads,
-            arena_limit_bytes=arena_limit_bytes(share),
+            device=stage.device,
+            threads=stage.threads,
+            arena_limit_bytes=arena_limit_bytes(stage),
             concurrent_batches=CONCURRENT_BATCHES,
-            batch_s=share.batch_s,
-            tensorrt_cache=_directory(share.tensorrt_cache),
+            batch_s=stage.batch_s,
+            tensorrt_cache=_directory(stage.tensorrt_cache),
         )
         warm_up(encode_once(self._encoder))
         self._load = StageLoad(Kind.TOKENIZER)
-        self._room = Room("tokenizer", share.max_clips)
+        self._room = Room("tokenizer", stage.max_clips)
         self._encodes = 0
         self._counter = ENCODES.open()
 

@@ -14,16 +14,16 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.config.settings import Settings, VocoderSettings
 from deployments.config.stages import Kind
-from deployments.stages.admission import Place, StreamAdmission
+from deployments.stages.admission import StreamAdmission, StreamPermit
 from deployments.stages.clients import RemoteLM
-from deployments.stages.limits import GIB, cap_bytes, claim_device
+from deployments.stages.limits import GIB, apply_device_limits, cap_bytes
 from deployments.stages.warm_up import decode_once, warm_up
 from deployments.telemetry.gauges import StageGauge
 from deployments.telemetry.load import StageLoad
 from deployments.telemetry.logs import adopt_serve_logging
 from deployments.telemetry.metrics import VOCODER_BYTES, VOCODER_STREAMS
 from deployments.telemetry.transfers import Hop, Stamped, Transfers, stamped
-from pipeline.chain import ChainedSpeaker
+from pipeline.chain import SpeechChain
 from pipeline.contracts import (
     GROUP_S,
     AudioChunk,
@@ -54,21 +54,21 @@ class VocoderReplica:
         from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
 
         adopt_serve_logging()
-        share = settings.vocoder
-        claim_device(share, allow_tf32=True)
+        stage = settings.vocoder
+        apply_device_limits(stage, allow_tf32=True)
         layout = CheckpointLayout.at(resolve_model(settings.model))
         self._decoder = StepWaveDecoder(
             layout.vocoder,
-            device=share.device,
-            threads=share.threads,
-            chunk_rows=share.chunk_rows,
-            steps=share.steps,
-            max_batch=share.together,
-            prompt_memory_bytes=share.prompt_memory_mib * 2**20,
-            device_bytes=cap_bytes(share),
+            device=stage.device,
+            threads=stage.threads,
+            chunk_rows=stage.chunk_rows,
+            steps=stage.steps,
+            max_batch=stage.together,
+            prompt_memory_bytes=stage.prompt_memory_mib * 2**20,
+            device_bytes=cap_bytes(stage),
         )
         memory = self._decoder.memory
-        budget_bytes = stream_budget_bytes(share, memory, settings.limits.max_clip_s)
+        budget_bytes = stream_budget_bytes(stage, memory, settings.limits.max_clip_s)
         warm_up(decode_once(self._decoder))
         self._transfers = Transfers()
         self._prompts = CheckpointPrompts(layout.editx)
@@ -78,8 +78,8 @@ class VocoderReplica:
             for variant, llm in llms.items()
         }
         self._load = StageLoad(Kind.VOCODER)
-        self._admission = StreamAdmission(share.max_streams, budget_bytes, share.queue_size)
-        self._share = share
+        self._admission = StreamAdmission(stage.max_streams, budget_bytes, stage.queue_size)
+        self._stage = stage
         self._queue_timeout_s = settings.llm.queue_timeout_s
         self._active = StageGauge(VOCODER_STREAMS, lambda: self._decoder.active_streams)
         self._cached = StageGauge(VOCODER_BYTES, lambda: self._decoder.cache_bytes)
@@ -93,14 +93,14 @@ class VocoderReplica:
         TooLargeError for a stream that there is never enough memory for.
         """
         voice = self._transfers.received(Hop.ROUTER_VOCODER, sent)
-        place = place_for(request, voice, self._decoder.memory, self._admission)
+        permit = permit_for(request, voice, self._decoder.memory, self._admission)
         try:
-            async with self._load.turn(place, self._queue_timeout_s):
-                adapted = adapt_first_chunk(request, self._share, self._decoder.active_streams)
-                lm = self._lms[request.variant].of(request.speaker)
-                decoder = _OwnedDecoder(self._decoder, request.speaker)
-                speaker = ChainedSpeaker(self._prompts, lm, decoder)
-                async with aclosing(speaker.speak(adapted, voice)) as speech:
+            async with self._load.admitted(permit, self._queue_timeout_s):
+                adapted = adapt_first_chunk(request, self._stage, self._decoder.active_streams)
+                lm = self._lms[request.variant].of(request.speaker_name)
+                decoder = _OwnedDecoder(self._decoder, request.speaker_name)
+                synthesizer = SpeechChain(self._prompts, lm, decoder)
+                async with aclosing(synthesizer.speak(adapted, voice)) as speech:
                     async for chunk in speech:
                         self._active.publish()
                         self._cached.publish()
@@ -114,7 +114,7 @@ class VocoderReplica:
         self._decoder.check_health()
 
     async def forget(self, voice: str) -> None:
-        """Called on every replica when a clip is removed. voice: `SpeechRequest.speaker`."""
+        """Called on every replica when a clip is removed. voice: `SpeechRequest.speaker_name`."""
         self._decoder.forget(voice)
 
     async def status(self) -> dict[str, Any]:
@@ -126,16 +126,16 @@ class VocoderReplica:
         }
 
 
-def place_for(
+def permit_for(
     request: SpeechRequest, voice: VoicePrompt, memory: VocoderMemory, admission: StreamAdmission
-) -> Place:
+) -> StreamPermit:
     """A place for a request's stream.
 
     Raises TooLargeError for one that never fits; `param` is the first chunk where that is why.
     """
     prompt_rows = voice.n_groups * GROUP_ROWS
     try:
-        return admission.place(memory.stream_bytes(prompt_rows, request.first_chunk_rows))
+        return admission.permit(memory.stream_bytes(prompt_rows, request.first_chunk_rows))
     except TooLargeError as error:
         if admission.can_hold(memory.stream_bytes(prompt_rows)):
             raise error.about("initial_codec_chunk_frames") from error
@@ -160,13 +160,13 @@ class _OwnedDecoder:
 
 
 def stream_budget_bytes(
-    share: VocoderSettings, memory: VocoderMemory, max_clip_s: float
+    stage: VocoderSettings, memory: VocoderMemory, max_clip_s: float
 ) -> int | None:
     """What the streams of a replica may take together; None on a CPU, which has no cap.
 
     Raises ConfigError when the cap cannot hold one stream in the voice of the longest clip.
     """
-    device_bytes = cap_bytes(share)
+    device_bytes = cap_bytes(stage)
     if device_bytes is None:
         return None
     budget_bytes = device_bytes - memory.shared_bytes

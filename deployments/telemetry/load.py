@@ -84,7 +84,7 @@ class StageLoad:
         self.waiting += waiting
         self._gauges.publish()
 
-    async def waited(self, turn: Awaitable[Value], timeout_s: float | None = None) -> Value:
+    async def waited(self, permit: Awaitable[Value], timeout_s: float | None = None) -> Value:
         """What `turn` gives, counted as waiting until then.
 
         Raises CapacityError when no turn came in time.
@@ -93,18 +93,20 @@ class StageLoad:
         try:
             with self.counted(waiting=1):
                 async with asyncio.timeout(timeout_s):
-                    given = await turn
+                    given = await permit
         except TimeoutError as error:
             raise CapacityError(f"the {self._stage} is full; retry in a moment") from error
         self._queue.observe(time.perf_counter() - asked_s)
         return given
 
     @asynccontextmanager
-    async def turn(self, admission: Permit, timeout_s: float | None = None) -> AsyncGenerator[None]:
+    async def admitted(
+        self, permit: Permit, timeout_s: float | None = None
+    ) -> AsyncGenerator[None]:
         """Wait for `admission` as `waited` does, hold it, and count as running meanwhile."""
-        await self.waited(admission.acquire(), timeout_s)
+        await self.waited(permit.acquire(), timeout_s)
         try:
             with self.counted(running=1):
                 yield
         finally:
-            admission.release()
+            permit.release()

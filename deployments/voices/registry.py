@@ -32,7 +32,7 @@ class Upload:
 class RegisteredVoice:
     """A voice that requests name. clip: hashed once. transcript: what is said in it."""
 
-    clip: Upload
+    upload: Upload
     transcript: str
     language: str
 
@@ -45,8 +45,8 @@ class VoiceRegistry:
         self._voices: dict[str, RegisteredVoice] = {}
         for name, voice in load_voices().items():
             data = voice.path.read_bytes()
-            clip = Upload(data, raw_key(data))
-            self._voices[name] = RegisteredVoice(clip, voice.transcript, voice.language)
+            upload = Upload(data, raw_key(data))
+            self._voices[name] = RegisteredVoice(upload, voice.transcript, voice.language)
 
     def find(self, name: str | None) -> RegisteredVoice:
         """The voice of a name or another name for it; the default one for None.

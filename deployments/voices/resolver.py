@@ -19,7 +19,7 @@ from cache_store.keys import AliasKey, ClipKey, VoiceKey, fingerprint
 from cache_store.opening import open_cache
 from cache_store.stats import CacheStats
 from deployments.config.settings import Settings
-from deployments.stages.clients import RemoteEncoder
+from deployments.stages.clients import RemoteTokenizer
 from deployments.voices.failures import InputFailures
 from deployments.voices.records import VOICE_SCHEMA, to_prompt, to_record
 from deployments.voices.registry import Upload, VoiceRegistry
@@ -48,7 +48,7 @@ class EncoderChangedError(Exception):
 class VoiceLibrary:
     """Resolves clips and names. Use it from one event loop, between `start` and `close`."""
 
-    def __init__(self, settings: Settings, encoder: RemoteEncoder) -> None:
+    def __init__(self, settings: Settings, encoder: RemoteTokenizer) -> None:
         limits = settings.limits
         self._encoder = encoder
         self._namespace = settings.cache.namespace
@@ -99,12 +99,12 @@ class VoiceLibrary:
         """See pipeline.synthesis.VoiceResolver. A hit decodes nothing and calls no encoder."""
         if reference.upload is None:
             listed = self.registry.find(reference.name)
-            upload, transcript = listed.clip, listed.transcript
+            upload, transcript = listed.upload, listed.transcript
         else:
             upload, transcript = await Upload.of(reference.upload), None
         alias, result = await self._find(upload, is_durable=False)
         prompt = to_prompt(result.record)
-        return ResolvedVoice(prompt, alias.clip, result.tier, alias.warnings, transcript)
+        return ResolvedVoice(prompt, alias.clip_digest, result.tier, alias.warnings, transcript)
 
     async def warm(self, upload: bytes, *, is_durable: bool) -> dict[str, Any]:
         """Resolve ahead of use.
@@ -114,20 +114,20 @@ class VoiceLibrary:
         alias, result = await self._find(await Upload.of(upload), is_durable=is_durable)
         prompt = to_prompt(result.record)
         return {
-            "clip": alias.clip,
+            "clip": alias.clip_digest,
             "tier": result.tier,
             "is_durable": result.is_durable,
             "duration_s": prompt.duration_s,
             "warnings": list(alias.warnings),
         }
 
-    async def forget(self, clip: str) -> None:
+    async def forget(self, clip_digest: str) -> None:
         """Remove a clip's records of every encoder, and its aliases, from every tier.
 
         Raises StageUnavailableError when a tier may have kept something, and names no tier.
         """
         try:
-            await self._cache.forget(ClipKey(self._namespace, clip))
+            await self._cache.forget(ClipKey(self._namespace, clip_digest))
         except StoreError as error:
             raise StageUnavailableError(
                 "the clip could not be removed from the cache", detail=str(error)
@@ -150,9 +150,9 @@ class VoiceLibrary:
         """Counters since the start and sizes now, of this process."""
         return self._cache.stats()
 
-    def cache_ailments(self) -> dict[str, str]:
+    def unhealthy_cache_tiers(self) -> dict[str, str]:
         """Tiers set aside at the moment, and why; requests are served without them."""
-        return self._cache.ailments()
+        return self._cache.unhealthy_tiers()
 
     async def cache_report(self) -> dict[str, Any]:
         """Counters of this process and of the cluster's index, and what is set aside.
@@ -162,7 +162,7 @@ class VoiceLibrary:
         return {
             **self._cache.stats().as_dict(),
             "index": await self._cache.cluster_stats(),
-            "set_aside": dict.fromkeys(self.cache_ailments(), SET_ASIDE),
+            "set_aside": dict.fromkeys(self.unhealthy_cache_tiers(), SET_ASIDE),
         }
 
     async def _find_encoded_by(
@@ -183,7 +183,7 @@ class VoiceLibrary:
                 raise EncoderChangedError
             return to_record(prompt)
 
-        key = VoiceKey(self._namespace, alias.clip, encoder_fingerprint)
+        key = VoiceKey(self._namespace, alias.clip_digest, encoder_fingerprint)
         result = await self._cache.get_or_compute(key, encode, durable=is_durable, watch=watch)
         return alias, result
 

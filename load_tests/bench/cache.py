@@ -152,7 +152,7 @@ async def measure_l1(directory: Path) -> list[Row]:
     async def hit(_: int) -> None:
         alias = await cache.find_alias(AliasKey("shared", raw_key(upload), "01" * 32))
         assert alias is not None
-        await cache.get_or_compute(VoiceKey("shared", alias.clip, FINGERPRINT), encode)
+        await cache.get_or_compute(VoiceKey("shared", alias.clip_digest, FINGERPRINT), encode)
 
     theirs = PredecessorCache(directory, 1_000)
     theirs.put(theirs.key(SAMPLES), {}, save=False)

@@ -103,7 +103,7 @@ def listen(url: str, seed: int) -> tuple[Continuity, float]:
         for piece in reply.iter_raw():
             samples = len(piece) / BYTES_PER_SAMPLE
             meter.sent(samples / OUTPUT_SAMPLE_RATE_HZ, time.perf_counter())
-    return meter.account(), time.perf_counter() - started_s
+    return meter.continuity(), time.perf_counter() - started_s
 
 
 def measure_http(model: str) -> list[Row]:

@@ -131,7 +131,7 @@ def measure_live(
         meter = PlaybackMeter(time.perf_counter())
         async for chunk in decoder.stream(paced(ids, tokens_per_s), voice, first_rows):
             meter.sent(len(chunk.samples) / OUTPUT_SAMPLE_RATE_HZ, time.perf_counter())
-        return meter.account()
+        return meter.continuity()
 
     async def everyone(seed: int) -> list[Continuity]:
         return await asyncio.gather(*(listened(seed + i) for i in range(n_streams)))

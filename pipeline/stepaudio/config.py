@@ -17,11 +17,11 @@ from pipeline.errors import CheckpointError
 from pipeline.stepaudio.tagged_yaml import CLASS_KEY, read_tagged_yaml
 
 TOKENIZER_RATE_HZ = 16_000  # what both tokenizers and the speaker encoder hear
-OUTPUT_RATE_HZ = 24_000  # what the prompt mel is taken from and the vocoder produces
+OUTPUT_SAMPLE_RATE_HZ = 24_000  # what the prompt mel is taken from and the vocoder produces
 ROW_RATE_HZ = 25  # time-aligned token rows (40 ms)
 MEL_RATE_HZ = 50  # mel frames (20 ms)
 MEL_PER_ROW = MEL_RATE_HZ // ROW_RATE_HZ
-MEL_HOP_SAMPLES = OUTPUT_RATE_HZ // MEL_RATE_HZ  # 480
+MEL_HOP_SAMPLES = OUTPUT_SAMPLE_RATE_HZ // MEL_RATE_HZ  # 480
 
 VOCODER_YAML = "cosyvoice.yaml"
 
@@ -174,7 +174,7 @@ class MelConfig:
 
     n_fft: int = 1920
     num_mels: int = 80
-    sampling_rate: int = OUTPUT_RATE_HZ
+    sampling_rate: int = OUTPUT_SAMPLE_RATE_HZ
     hop_size: int = MEL_HOP_SAMPLES
     win_size: int = 1920
     fmin: float = 0.0

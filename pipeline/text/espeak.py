@@ -53,7 +53,7 @@ _Callback = ctypes.CFUNCTYPE(
 
 
 @dataclass(frozen=True, slots=True)
-class VoiceSettings:
+class EspeakVoice:
     """How espeak speaks. name: voice and variant; rate: words a minute; pitch, range: 0 to 99."""
 
     name: str = "en-us"
@@ -108,9 +108,9 @@ class Espeak:
         self._parts: list[NDArray[np.int16]] = []
         self._events: list[PhoneEvent] = []
 
-    def speak(self, text: str, voice: VoiceSettings | None = None) -> Utterance:
+    def speak(self, text: str, voice: EspeakVoice | None = None) -> Utterance:
         """Raises ConfigError for a voice that espeak does not have."""
-        voice = voice or VoiceSettings()
+        voice = voice or EspeakVoice()
         encoded = text.encode() + b"\0"
         with self._lock:
             self._set_voice(voice)
@@ -121,7 +121,7 @@ class Espeak:
         samples = np.concatenate(parts) if parts else np.empty(0, np.int16)
         return Utterance(samples, self.rate_hz, events)
 
-    def _set_voice(self, voice: VoiceSettings) -> None:
+    def _set_voice(self, voice: EspeakVoice) -> None:
         if self._library.espeak_SetVoiceByName(voice.name.encode()):
             raise ConfigError(f"espeak-ng has no voice {voice.name!r}")
         for parameter, value in ((_RATE, voice.rate), (_PITCH, voice.pitch), (_RANGE, voice.range)):

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipeline.errors import TextError
-from pipeline.text.espeak import PhoneEvent, VoiceSettings, default_espeak
+from pipeline.text.espeak import EspeakVoice, PhoneEvent, default_espeak
 
 FRONT_END_NAME = "espeak-phonemes"  # what a checkpoint's config names
 PAUSE = ","
@@ -51,7 +51,7 @@ _MANDARIN = {
     "i.": "ɪ", "i[": "ə", "y&": "jʊ", "y@": "jə", "yE": "jɛ", "@r": "ɑ˞", "yi": "ji",
 }  # fmt: skip
 _SYMBOLS_OF_ALL = _SYMBOLS | _MANDARIN
-_MANDARIN_VOICE = VoiceSettings("cmn")
+_MANDARIN_VOICE = EspeakVoice("cmn")
 _IDEOGRAPH = re.compile("[\u3400-\u4dbf\u4e00-\u9fff]")
 UNKNOWN = "ə"  # for a mnemonic of another language's phoneme table
 

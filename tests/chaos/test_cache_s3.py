@@ -113,7 +113,7 @@ async def test_a_sick_store_delays_five_requests_and_recovers_by_itself(server, 
     assert cache.stats().tiers["l3"]["read_breaker"] == 1
     proxy.set()
     await recovered(cache)
-    assert "l3 reading" not in cache.ailments()
+    assert "l3 reading" not in cache.unhealthy_tiers()
     assert await ask(cache, "35") == "l3"
     await cache.close()
 
@@ -164,7 +164,7 @@ async def test_wrong_credentials_delay_one_request_and_are_named(server, proxy, 
     assert [await ask(cache, str(i)) for i in range(10)] == ["miss"] * 10
     assert (looked_up(cache, "error"), looked_up(cache, "skipped")) == (1, 9)
     assert "set aside" in caplog.text
-    assert "signature" in cache.ailments()["l3 reading"].lower()
+    assert "signature" in cache.unhealthy_tiers()["l3 reading"].lower()
     await cache.close()
 
 

@@ -10,7 +10,7 @@ import threading
 import httpx
 import pytest
 
-from deployments.stages.llm import LEASE_S
+from deployments.stages.llm import ABANDONED_AFTER_S
 from tests.serve.service_client import TEXT, TIMEOUT_S, ServiceClient, body
 from tests.waiting import eventually
 
@@ -59,7 +59,7 @@ def test_a_killed_replica_hangs_nobody(client: ServiceClient, stage: str):
         assert outcomes == ["ok"] * N_REQUESTS, "the voice is cached, nobody needs the tokenizer"
     assert eventually(lambda: _speaks(client), every_s=0.5)
     assert eventually(lambda: client.ready()["ready"], every_s=0.5)
-    assert eventually(lambda: client.busy() == (0, 0), 6 * LEASE_S), client.busy()
+    assert eventually(lambda: client.busy() == (0, 0), 6 * ABANDONED_AFTER_S), client.busy()
     if stage in {"LLM", "Vocoder"} and "cut" in outcomes:
         assert eventually(lambda: "speech" in client.log() and " error " in client.log())
 

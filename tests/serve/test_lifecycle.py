@@ -16,7 +16,7 @@ import httpx
 import pytest
 import yaml
 
-from deployments.stages.llm import LEASE_S
+from deployments.stages.llm import ABANDONED_AFTER_S
 from pipeline.errors import SetupError
 from tests.cache_helpers import S3Server
 from tests.serve.conftest import START_TIMEOUT_S, running, write_config
@@ -24,7 +24,9 @@ from tests.serve.service_client import TEXT, TIMEOUT_S, ServiceClient, cloned, d
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.serve
-FREED_WITHIN_S = LEASE_S / 2  # by the disconnect itself: a lease that ran out would take longer
+FREED_WITHIN_S = (
+    ABANDONED_AFTER_S / 2
+)  # by the disconnect itself: a lease that ran out would take longer
 
 
 def test_a_voice_survives_a_restart_without_another_encode(tmp_path: Path):

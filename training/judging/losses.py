@@ -120,7 +120,10 @@ class Stages:
             yield OTHER.format(name=voice.name), self._decode(tokens, prompt)
         voice = self._others[0]
         request = SpeechRequest(
-            text=clip.text, transcript=voice.transcript, speaker="", sampling=Sampling(seed=seed)
+            text=clip.text,
+            transcript=voice.transcript,
+            speaker_name="",
+            sampling=Sampling(seed=seed),
         )
         samples, _ = asyncio.run(_say(self._pipeline, voice.path.read_bytes(), request))
         yield LLM, samples

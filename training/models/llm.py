@@ -152,7 +152,7 @@ class SequenceSource:
         request = SpeechRequest(
             text=self._text(target),
             transcript=written,
-            speaker=SPEAKER_PREFIX + rng.bytes(8).hex(),
+            speaker_name=SPEAKER_PREFIX + rng.bytes(8).hex(),
         )
         vocabulary = self.builder.vocabulary
         spoken = self._joined(target) + vocabulary.audio_base

@@ -156,7 +156,7 @@ class SpeechBody(Lenient):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SpeechOrder:
+class ParsedRequest:
     """A body made unambiguous.
 
     upload: the reference clip's bytes, or None when `voice` names a listed one. clip_param: the
@@ -177,14 +177,14 @@ class SpeechOrder:
         """The voice that is meant."""
         return VoiceReference(self.upload, self.voice)
 
-    def without_upload(self) -> SpeechOrder:
+    def without_upload(self) -> ParsedRequest:
         """The order as it lives on once its clip is in other hands."""
         return replace(self, upload=None)
 
 
-def read_order(
+def parse_request(
     body: SpeechBody, limits: Limits, upload: tuple[bytes, str] | None = None
-) -> SpeechOrder:
+) -> ParsedRequest:
     """Check a body against the limits.
 
     upload: a clip that came as a file, and the name of its part.
@@ -208,7 +208,7 @@ def read_order(
     request = SpeechRequest(
         text=text,
         transcript=transcript,
-        speaker="",
+        speaker_name="",
         mode=step.mode,
         info=info,
         sampling=_sampling_of(body),
@@ -220,7 +220,7 @@ def read_order(
         iterations=step.n_edit_iter,
     )
     is_sse = body.stream_format == "sse"
-    return SpeechOrder(
+    return ParsedRequest(
         clip, clip_param, body.voice, request, body.response_format, is_sse, _echo(body.metadata)
     )
 

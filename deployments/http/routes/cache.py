@@ -33,7 +33,7 @@ class WarmBody(Lenient):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class WarmOrder:
+class WarmRequest:
     """A clip to encode ahead.
 
     is_durable: answer only when its record is. param: the field that the clip came in.
@@ -69,9 +69,9 @@ def add_cache_routes(
         Answers after a durable tier has the record, unless `durability` is writeback.
         """
         with budget.hold() as hold:
-            order = await read_off_loop(_warm_order, await receive_body(request, hold))
-            with about_clip(order.param):
-                return await voices.warm(order.clip, is_durable=order.is_durable)
+            parsed = await read_off_loop(_parse_warm, await receive_body(request, hold))
+            with about_clip(parsed.param):
+                return await voices.warm(parsed.clip, is_durable=parsed.is_durable)
 
     @app.delete("/v1/cache/{clip}")
     async def forget(clip: str) -> dict[str, Any]:
@@ -83,14 +83,14 @@ def add_cache_routes(
         return {"clip": clip, "deleted": True}
 
 
-def _warm_order(raw: RawBody) -> WarmOrder:
+def _parse_warm(raw: RawBody) -> WarmRequest:
     if is_json(raw.content):
         tree = read_json(raw.content, raw.label.charset)
         body = validated(WarmBody, tree, tuple(WarmBody.model_fields))
-        return WarmOrder(
+        return WarmRequest(
             clip_bytes(body.audio, "audio"), body.durability == "writethrough", "audio"
         )
     if is_multipart(raw.content, raw.label):
         clip, param = only_clip(read_multipart(raw.content, raw.label))
-        return WarmOrder(clip, is_durable=True, param=param)
-    return WarmOrder(raw.content, is_durable=True, param="body")
+        return WarmRequest(clip, is_durable=True, param=param)
+    return WarmRequest(raw.content, is_durable=True, param="body")

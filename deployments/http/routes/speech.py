@@ -17,7 +17,7 @@ from deployments.config.settings import Settings
 from deployments.http.api_pages import SPEECH_DOC
 from deployments.http.bodies.budget import BodyBudget, Hold
 from deployments.http.bodies.read import RawBody, read_off_loop, read_speech, receive_body
-from deployments.http.dialects.openai import SpeechOrder, read_order
+from deployments.http.dialects.openai import ParsedRequest, parse_request
 from deployments.http.model_names import ModelNames
 from deployments.http.reply import SpeechReply
 from deployments.telemetry.requests import RequestMetrics
@@ -25,7 +25,7 @@ from deployments.voices.resolver import VoiceLibrary
 from pipeline.contracts import Mode, VoiceReference
 from pipeline.edit_values import DIALECT_TAGS, EDIT_VALUES, PARALINGUISTIC_TAGS
 from pipeline.errors import InputError, UnknownModelError
-from pipeline.synthesis import ResolvedVoice, Speaker, VoiceResolver
+from pipeline.synthesis import ResolvedVoice, Synthesizer, VoiceResolver
 
 Report = Callable[[], Awaitable[dict[str, Any]]]
 
@@ -37,7 +37,7 @@ class Routes:
         self,
         settings: Settings,
         voices: VoiceLibrary,
-        speaker: Speaker,
+        synthesizer: Synthesizer,
         metrics: RequestMetrics,
         readiness: Report,
     ) -> None:
@@ -45,7 +45,7 @@ class Routes:
         self._limits = settings.limits
         self._names = ModelNames(settings)
         self._voices = voices
-        self._speaker = speaker
+        self._synthesizer = synthesizer
         self._metrics = metrics
         self._readiness = readiness
         self.budget = BodyBudget(settings.limits.max_inflight_body_bytes)
@@ -74,19 +74,19 @@ class Routes:
         """No frame that waits here holds the body: it may be large, and the wait long."""
         with self.budget.hold() as hold:
             reply = SpeechReply(
-                await self._order(request, hold, needs_voice=needs_voice),
+                await self._parsed(request, hold, needs_voice=needs_voice),
                 HeldVoices(self._voices, hold),
-                self._speaker,
+                self._synthesizer,
                 self._metrics,
                 request.state.request_id,
             )
             return await reply.start()
 
-    async def _order(self, request: Request, hold: Hold, *, needs_voice: bool) -> SpeechOrder:
+    async def _parsed(self, request: Request, hold: Hold, *, needs_voice: bool) -> ParsedRequest:
         raw = await receive_body(request, hold)
         return await read_off_loop(partial(self._read, needs_voice=needs_voice), raw)
 
-    def _read(self, raw: RawBody, *, needs_voice: bool) -> SpeechOrder:
+    def _read(self, raw: RawBody, *, needs_voice: bool) -> ParsedRequest:
         """A body as an order, by any thread. needs_voice: the default one will not do."""
         body, clip = read_speech(raw)
         if needs_voice and clip is None and body.voice is None and not body.clip_texts:
@@ -96,9 +96,9 @@ class Routes:
             )
         if body.model is not None:
             self._names.check(body.model)
-        order = read_order(body, self._limits, clip)
-        variant = self._names.variant(order.request.variant)
-        return replace(order, request=replace(order.request, variant=variant))
+        parsed = parse_request(body, self._limits, clip)
+        variant = self._names.variant(parsed.request.variant)
+        return replace(parsed, request=replace(parsed.request, variant=variant))
 
     async def _models(self) -> dict[str, Any]:
         """Models served, in OpenAI's shape, and the variants that requests may choose from."""

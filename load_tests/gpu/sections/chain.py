@@ -46,7 +46,7 @@ MIB = 2**20
 class Heard:
     """What all streams heard: accounts of answers, and how long each took, seconds."""
 
-    accounts: list[Continuity] = field(default_factory=list)
+    continuities: list[Continuity] = field(default_factory=list)
     took_s: list[float] = field(default_factory=list)
 
 
@@ -86,15 +86,15 @@ def chain_rows(section: Section, bench: Bench, vocoder: Path, n: int) -> Iterato
         took_s = time.perf_counter() - started_s
         joules = (meter() - before_j) if meter else None
         held = torch.cuda.max_memory_reserved() / 1e9 if section.is_cuda else 0.0
-    firsts = [one.ttfa_s or 0.0 for one in heard.accounts]
-    audio_s = sum(one.audio_s for one in heard.accounts)
-    rtf = [s / one.audio_s for s, one in zip(heard.took_s, heard.accounts, strict=True)]
+    firsts = [one.ttfa_s or 0.0 for one in heard.continuities]
+    audio_s = sum(one.audio_s for one in heard.continuities)
+    rtf = [s / one.audio_s for s, one in zip(heard.took_s, heard.continuities, strict=True)]
     yield Row(f"{n} streams: answers", len(firsts), "")
     yield Row(f"{n} streams: first audio p50", percentile(firsts, 0.5), "s")
     yield Row(f"{n} streams: first audio p95", percentile(firsts, 0.95), "s")
     yield Row(f"{n} streams: RTF p50", percentile(rtf, 0.5), "")
     yield Row(f"{n} streams: audio seconds a second", audio_s / took_s, "", better="higher")
-    yield Row(f"{n} streams: underruns", sum(one.underruns for one in heard.accounts), "")
+    yield Row(f"{n} streams: underruns", sum(one.underruns for one in heard.continuities), "")
     yield Row(f"{n} streams: device memory", held, "GB")
     if joules is not None:
         yield Row(f"{n} streams: energy", joules / audio_s, "J/s of audio")
@@ -156,5 +156,5 @@ class Chain:
         meter = PlaybackMeter(started_s)
         async for chunk in self._decoder.stream(tokens, voice, self._first_rows):
             meter.sent(len(chunk.samples) / OUTPUT_SAMPLE_RATE_HZ, time.perf_counter())
-        heard.accounts.append(meter.account())
+        heard.continuities.append(meter.continuity())
         heard.took_s.append(time.perf_counter() - started_s)

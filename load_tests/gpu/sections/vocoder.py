@@ -143,7 +143,7 @@ def streams_rows(section: Section, vocoder: Path, n: int, max_batch: int) -> Ite
             meter = PlaybackMeter(time.perf_counter())
             async for chunk in decoder.stream(paced(ids, tokens_per_s), voice):
                 meter.sent(len(chunk.samples) / OUTPUT_SAMPLE_RATE_HZ, time.perf_counter())
-            return meter.account()
+            return meter.continuity()
 
         def everyone(tokens_per_s: float, seed: int = 0) -> list[Continuity]:
             async def together() -> list[Continuity]:
@@ -176,7 +176,7 @@ def profile_chunk(section: Section, vocoder: Path) -> Iterator[Row]:
         table = kernel_table(lambda: asyncio.run(drain()), section.device, 1)
         section.add_table("a stream as served", table)
     model = VocoderModel.load(vocoder, torch.device(section.device), 10, 0)
-    voice = model.speaker(make_voice(section.sizes.prompt_groups))
+    voice = model.prompt_tensors(make_voice(section.sizes.prompt_groups))
     rows = model.rows(ids)
     flow, ahead = model.flow, model.flow.lookahead_rows
 

@@ -113,7 +113,7 @@ class PromptBuilder:
         audio = audio_token_string(voice)
         if request.mode is Mode.CLONE:
             system = _CLONE_SYSTEM.format(
-                speaker=request.speaker, transcript=request.transcript, audio=audio
+                speaker=request.speaker_name, transcript=request.transcript, audio=audio
             )
             # Behind "\n", so that the text gets no leading word marker.
             human = self._encode("\n" + request.text)[len(self._encode("\n")) :]

@@ -120,12 +120,12 @@ def request_of(case: dict[str, Any]) -> SpeechRequest:
     """The request behind one case of a `prompts….json`."""
     if case["kind"] == Mode.CLONE:
         return SpeechRequest(
-            text=case["text"], transcript=case["prompt_text"], speaker=case["speaker"]
+            text=case["text"], transcript=case["prompt_text"], speaker_name=case["speaker"]
         )
     return SpeechRequest(
         text=case["text"] or "",
         transcript=case["audio_text"],
-        speaker="",
+        speaker_name="",
         mode=Mode(case["edit_type"]),
         info=case["edit_info"] or "",
     )

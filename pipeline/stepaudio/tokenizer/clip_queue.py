@@ -18,11 +18,11 @@ Batch = asyncio.Task[Sequence[Future[Result]]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Place(Generic[Result]):
+class _Waiting(Generic[Result]):
     """A clip that waits. turn: its batch once that has begun, and its number there."""
 
     clip: ReferenceClip
-    turn: asyncio.Future[tuple[Batch[Result], int]]
+    begun: asyncio.Future[tuple[Batch[Result], int]]
 
 
 class ClipQueue(Generic[Result]):
@@ -36,13 +36,13 @@ class ClipQueue(Generic[Result]):
     def __init__(
         self,
         encode: Callable[[list[ReferenceClip]], Coroutine[Any, Any, Sequence[Future[Result]]]],
-        turns: int,
+        concurrent_batches: int,
         batch_s: float,
     ) -> None:
         self._encode = encode
-        self._turns = turns
+        self._concurrent_batches = concurrent_batches
         self._batch_s = batch_s
-        self._waiting: list[_Place[Result]] = []
+        self._waiting: list[_Waiting[Result]] = []
         self._batches: set[Batch[Result]] = set()
 
     async def begin(self, clip: ReferenceClip) -> Coroutine[Any, Any, Result]:
@@ -50,36 +50,36 @@ class ClipQueue(Generic[Result]):
 
         A call cancelled before that leaves the queue; afterwards its work goes on unseen.
         """
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Place(clip, turn))
-        self._fill_turns()
-        return _result(*await turn)
+        begun = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(clip, begun))
+        self._begin_batches()
+        return _result(*await begun)
 
-    def _fill_turns(self) -> None:
-        self._waiting = [place for place in self._waiting if not place.turn.cancelled()]
-        while self._waiting and len(self._batches) < self._turns:
-            places = self._take()
-            batch = asyncio.create_task(self._encode([place.clip for place in places]))
+    def _begin_batches(self) -> None:
+        self._waiting = [waiting for waiting in self._waiting if not waiting.begun.cancelled()]
+        while self._waiting and len(self._batches) < self._concurrent_batches:
+            taken = self._take()
+            batch = asyncio.create_task(self._encode([waiting.clip for waiting in taken]))
             self._batches.add(batch)
             batch.add_done_callback(self._end)
-            for number, place in enumerate(places):
-                place.turn.set_result((batch, number))
+            for number, waiting in enumerate(taken):
+                waiting.begun.set_result((batch, number))
 
-    def _take(self) -> list[_Place[Result]]:
+    def _take(self) -> list[_Waiting[Result]]:
         """The oldest, and those nearest to it in length: a short clip ends with its batch."""
         oldest, *others = self._waiting
-        others.sort(key=lambda place: abs(place.clip.duration_s - oldest.clip.duration_s))
+        others.sort(key=lambda waiting: abs(waiting.clip.duration_s - oldest.clip.duration_s))
         taken, left_s = [oldest], self._batch_s - oldest.clip.duration_s
-        for place in others:
-            if place.clip.duration_s <= left_s:
-                taken.append(place)
-                left_s -= place.clip.duration_s
-        self._waiting = [place for place in self._waiting if place not in taken]
+        for waiting in others:
+            if waiting.clip.duration_s <= left_s:
+                taken.append(waiting)
+                left_s -= waiting.clip.duration_s
+        self._waiting = [waiting for waiting in self._waiting if waiting not in taken]
         return taken
 
     def _end(self, batch: Batch[Result]) -> None:
         self._batches.remove(batch)
-        self._fill_turns()
+        self._begin_batches()
 
 
 async def _result(batch: Batch[Result], number: int) -> Result:

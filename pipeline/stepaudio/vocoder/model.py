@@ -18,7 +18,7 @@ from torch import Tensor
 from pipeline.contracts import Float32Array, VoicePrompt
 from pipeline.errors import AudioError, CheckpointError, StageError
 from pipeline.stepaudio import tokens as audio_tokens
-from pipeline.stepaudio.config import MEL_PER_ROW, MEL_RATE_HZ, OUTPUT_RATE_HZ, VocoderConfig
+from pipeline.stepaudio.config import MEL_PER_ROW, MEL_RATE_HZ, OUTPUT_SAMPLE_RATE_HZ, VocoderConfig
 from pipeline.stepaudio.recording import Recorder
 from pipeline.stepaudio.vocoder.flow.batch import WholeUtterance, inference_batch
 from pipeline.stepaudio.vocoder.flow.flow import Flow, stretch_mel
@@ -32,7 +32,7 @@ SILENCE = np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Speaker:
+class PromptTensors:
     """A voice prompt on the device.
 
     rows: int64 [1, P, 2]; mel: [1, P * frames_per_row, M]; embedding: [1, 192].
@@ -98,7 +98,7 @@ class VocoderModel:
         packed_bytes = 0 if self.records is None else self.records.packed_bytes
         return sum(tensor.nbytes for tensor in tensors) + packed_bytes
 
-    def speaker(self, voice: VoicePrompt) -> Speaker:
+    def prompt_tensors(self, voice: VoicePrompt) -> PromptTensors:
         """Raises AudioError when prompt mel or embedding do not fit the model."""
         mel, embedding = np.asarray(voice.prompt_mel), np.asarray(voice.speaker_embedding)
         width = self.flow.spk_embed_affine_layer.in_features
@@ -113,7 +113,7 @@ class VocoderModel:
             raise AudioError("voice prompt has tokens but no mel frames")
         mel = torch.tensor(mel, dtype=torch.float32, device=self.device)[None]
         mel = stretch_mel(mel, n_frames) if n_frames else mel[:, :0]
-        return Speaker(
+        return PromptTensors(
             rows, mel, torch.tensor(embedding, dtype=torch.float32, device=self.device)[None]
         )
 
@@ -135,10 +135,10 @@ class VocoderModel:
 
         HiFT looks both ways in time: padding would be heard.
         """
-        inputs = [(self.rows(ids), self.speaker(voice)) for ids, voice in utterances]
+        inputs = [(self.rows(ids), self.prompt_tensors(voice)) for ids, voice in utterances]
         spoken = [
-            WholeUtterance(rows, speaker.rows, speaker.mel, speaker.embedding)
-            for rows, speaker in inputs
+            WholeUtterance(rows, prompt_tensors.rows, prompt_tensors.mel, prompt_tensors.embedding)
+            for rows, prompt_tensors in inputs
             if rows.shape[1]
         ]
         mels = iter(inference_batch(self.flow, spoken, self.schedule) if spoken else ())
@@ -172,7 +172,7 @@ def _check_rates(config: VocoderConfig) -> None:
     """Raises CheckpointError unless rows, frames and samples make the rate that clients get."""
     hop = config.hift.samples_per_frame
     actual = (config.encoder.up_stride, config.hift.sampling_rate, hop * MEL_RATE_HZ)
-    expected = (MEL_PER_ROW, OUTPUT_RATE_HZ, OUTPUT_RATE_HZ)
+    expected = (MEL_PER_ROW, OUTPUT_SAMPLE_RATE_HZ, OUTPUT_SAMPLE_RATE_HZ)
     if actual != expected:
         raise CheckpointError(
             f"frames per row, sample rate and samples per second are {actual}, expected {expected}"

@@ -51,11 +51,11 @@ class Utterance:
         self._slabs = slabs
         self._slab: Tensor | None = None
         self._voice_key = voice_key(voice)
-        self._speaker = memory.get_or_make(self._voice_key, lambda: model.speaker(voice))
+        self._prompt = memory.get_or_make(self._voice_key, lambda: model.prompt_tensors(voice))
         self._chunk_rows = list(chunk_rows)
         self._recent_frames = plan.recent_frames
-        self._slab_frames = plan.slab_frames(self._speaker.rows.shape[1], chunk_rows)
-        self._waiting = self._speaker.rows[:, :0]
+        self._slab_frames = plan.slab_frames(self._prompt.rows.shape[1], chunk_rows)
+        self._waiting = self._prompt.rows[:, :0]
         self._is_prepared = False
         self._flow_cache: FlowCache | None = None
         self._hift_state: HiftState | None = None
@@ -94,7 +94,7 @@ class Utterance:
 
         A voice without whole token groups has nothing to run.
         """
-        if self._speaker.rows.shape[1]:
+        if self._prompt.rows.shape[1]:
             self._flow_cache = self._prompt_cache()
         self._is_prepared = True
         return SILENCE
@@ -105,7 +105,7 @@ class Utterance:
         if self._recent_frames is None:  # it grows without end: no slab holds it
             return self._set_up(ahead, None)
         self._slab = self._slabs.take(self._slab_frames)
-        prompt_bytes = self._speaker.mel.shape[1] * self._slabs.shape.frame_bytes
+        prompt_bytes = self._prompt.mel.shape[1] * self._slabs.shape.frame_bytes
         empty = empty_caches(self._slab, self._model.config.estimator.hidden_size)
         if not self._prompt_memory.may_keep(prompt_bytes):
             return self._set_up(ahead, empty)
@@ -115,12 +115,12 @@ class Utterance:
         return copied_into(self._slab, kept)
 
     def _set_up(self, ahead: Tensor, into: StepCaches | None) -> FlowCache:
-        speaker, model = self._speaker, self._model
+        prompt_tensors, model = self._prompt, self._model
         cache = model.flow.setup_cache(
-            speaker.rows,
+            prompt_tensors.rows,
             ahead,
-            speaker.mel,
-            speaker.embedding,
+            prompt_tensors.mel,
+            prompt_tensors.embedding,
             model.schedule,
             self._on_step,
             into,
@@ -164,14 +164,14 @@ class Utterance:
 
     def _chunk(self) -> StreamChunk:
         assert self._flow_cache is not None, "streams share a batch only after their prompts"
-        return StreamChunk(*self._cut(), self._speaker.embedding, self._flow_cache)
+        return StreamChunk(*self._cut(), self._prompt.embedding, self._flow_cache)
 
     def _decode(self, rows: Tensor, ahead: Tensor | None) -> Float32Array:
         model = self._model
         mel, cache = model.flow.inference_chunk(
             rows,
             ahead,
-            self._speaker.embedding,
+            self._prompt.embedding,
             self._flow_cache,
             model.schedule,
             self._recent_frames,

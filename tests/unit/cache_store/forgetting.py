@@ -22,8 +22,8 @@ from tests.cache_helpers import (
 )
 from tests.unit.cache_store.test_index import Codec
 
-CLIP = ClipKey("shared", make_key().clip)
-OTHER_ENCODER = VoiceKey("shared", CLIP.clip, "cd" * 32)
+CLIP = ClipKey("shared", make_key().clip_digest)
+OTHER_ENCODER = VoiceKey("shared", CLIP.clip_digest, "cd" * 32)
 ALIAS_KEY = AliasKey("shared", "ef" * 32, "01" * 32)
 PATIENT_S = 60.0
 

@@ -57,7 +57,7 @@ def add(store, key, *, age_s: float = 0.0, seconds: float = 0.2) -> str:
 
 
 def voice(name: str, fingerprint: str = FINGERPRINT, namespace: str = "shared") -> VoiceKey:
-    return VoiceKey(namespace, make_key(name).clip, fingerprint)
+    return VoiceKey(namespace, make_key(name).clip_digest, fingerprint)
 
 
 def test_paths_parse_back():
@@ -83,11 +83,11 @@ def test_reading_marks_a_file_as_used_once_a_day(store):
 def test_the_collector_takes_the_longest_unused_down_to_its_low_water(store):
     paths = [add(store, voice(str(i)), age_s=(100 - i) * HOUR_S) for i in range(10)]
     size = next(store.list("v1")).size_bytes
-    doomed = maintenance.plan_collection(store, GcPolicy(max_bytes=9 * size))
-    assert [one.blob.path for one in doomed] == paths[:3]  # 10 → 7 ≤ 0.8 × 9
-    assert {one.reason for one in doomed} == {"bytes"}
+    candidates = maintenance.plan_collection(store, GcPolicy(max_bytes=9 * size))
+    assert [one.blob.path for one in candidates] == paths[:3]  # 10 → 7 ≤ 0.8 × 9
+    assert {one.reason for one in candidates} == {"bytes"}
     assert maintenance.plan_collection(store, GcPolicy(max_bytes=10 * size)) == []
-    assert maintenance.collect(store, doomed) == (3, 3 * size, 0)
+    assert maintenance.collect(store, candidates) == (3, 3 * size, 0)
     assert {b.path for b in store.list("v1")} == set(paths[3:])
 
 
@@ -103,30 +103,33 @@ def test_age_and_dead_encoders(store):
     dead = add(store, voice("dead", OTHER), age_s=20 * DAY_S)
     add(store, voice("dying", OTHER), age_s=10 * DAY_S)
     policy = GcPolicy(max_age_s=30 * DAY_S, keep_fingerprints=(FINGERPRINT,))
-    doomed = maintenance.plan_collection(store, policy)
-    assert {(one.blob.path, one.reason) for one in doomed} == {(old, "age"), (dead, "fingerprint")}
+    candidates = maintenance.plan_collection(store, policy)
+    assert {(one.blob.path, one.reason) for one in candidates} == {
+        (old, "age"),
+        (dead, "fingerprint"),
+    }
 
 
-def test_debris_goes_after_a_day(store):
+def test_orphans_are_collected_after_a_day(store):
     for name, age_s in (("tmp/1-a", 2 * DAY_S), ("tmp/1-b", 60), ("quarantine/x", 2 * DAY_S)):
         file = store._root / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(b"x")
         os.utime(file, (time.time() - age_s,) * 2)
-    doomed = maintenance.plan_collection(store, GcPolicy())
-    assert {one.blob.path for one in doomed} == {"tmp/1-a", "quarantine/x"}
+    candidates = maintenance.plan_collection(store, GcPolicy())
+    assert {one.blob.path for one in candidates} == {"tmp/1-a", "quarantine/x"}
 
 
 def test_a_note_lives_as_long_as_its_alias(store):
-    clips = {name: make_key(name).clip for name in ("kept", "gone")}
+    clips = {name: make_key(name).clip_digest for name in ("kept", "gone")}
     for name, clip in clips.items():
         key = AliasKey("shared", raw_key(name.encode()), "01" * 32).leading_to(clip)
         store.create(note_path(key), b"")
         os.utime(store._root / note_path(key), (time.time() - 40 * DAY_S,) * 2)
         if name == "kept":
             add(store, key, age_s=2 * DAY_S)
-    doomed = maintenance.plan_collection(store, GcPolicy(max_age_s=30 * DAY_S))
-    assert [clips["gone"] in one.blob.path for one in doomed] == [True]
+    candidates = maintenance.plan_collection(store, GcPolicy(max_age_s=30 * DAY_S))
+    assert [clips["gone"] in one.blob.path for one in candidates] == [True]
 
 
 def test_gc_changes_nothing_without_apply(store, run):
@@ -217,10 +220,10 @@ def test_export_and_import(store, run, tmp_path):
 
 
 async def test_an_imported_alias_is_removed_with_its_clip(store, run, tmp_path):
-    key, clip = AliasKey("shared", "ab" * 32, "cd" * 32), ClipKey("shared", make_key().clip)
+    key, clip = AliasKey("shared", "ab" * 32, "cd" * 32), ClipKey("shared", make_key().clip_digest)
     settings = CacheSettings(url=str(tmp_path / "elsewhere"))
     cache = open_cache(settings, SCHEMA)
-    cache.publish_alias(key, Alias(clip.clip, 1.0))
+    cache.publish_alias(key, Alias(clip.clip_digest, 1.0))
     await cache.close()
     elsewhere, archive = LocalStore(tmp_path / "elsewhere"), tmp_path / "aliases.tar"
     maintenance.export_entries(elsewhere, maintenance.scan(elsewhere), archive, 10**6)

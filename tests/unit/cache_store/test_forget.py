@@ -160,15 +160,15 @@ async def test_records_of_every_encoder_and_all_aliases_go(tmp_path, keyring):
         return VoiceCache(SCHEMA, [tier], settings, keyring)
 
     old = opened()
-    others = [make_key("other"), VoiceKey("team-1", CLIP.clip, "ee" * 32)]
+    others = [make_key("other"), VoiceKey("team-1", CLIP.clip_digest, "ee" * 32)]
     for key in [make_key(), OTHER_ENCODER, *others]:
         await old.get_or_compute(key, encode, durable=True)
     uploads = [AliasKey("shared", digit * 64, "01" * 32) for digit in "abc"]
     for upload in uploads[:2]:
-        old.publish_alias(upload, Alias(CLIP.clip, 1.0))
-    old.publish_alias(uploads[2], Alias(make_key("other").clip, 1.0))
+        old.publish_alias(upload, Alias(CLIP.clip_digest, 1.0))
+    old.publish_alias(uploads[2], Alias(make_key("other").clip_digest, 1.0))
     await old.close()
-    files = {file.name for file in tmp_path.rglob("*") if CLIP.clip in file.name}
+    files = {file.name for file in tmp_path.rglob("*") if CLIP.clip_digest in file.name}
     assert len(files) == 2  # notes that the aliases lead to the clip
 
     fresh = opened()
@@ -178,7 +178,7 @@ async def test_records_of_every_encoder_and_all_aliases_go(tmp_path, keyring):
     assert [await fresh.find_alias(upload) is None for upload in uploads] == [True, True, False]
     assert [(await fresh.get(key)).tier for key in others] == ["l3", "l3"]
     await fresh.close()
-    assert not [file for file in tmp_path.rglob("*") if CLIP.clip in file.name]
+    assert not [file for file in tmp_path.rglob("*") if CLIP.clip_digest in file.name]
 
 
 async def test_set_aside_and_half_written_copies_go_too(world):
@@ -237,7 +237,7 @@ async def test_on_s3(s3_server: S3Server):
     old = open_cache(settings, SCHEMA)
     for key in (make_key(), OTHER_ENCODER, make_key("other")):
         await old.get_or_compute(key, encode, durable=True)
-    old.publish_alias(ALIAS_KEY, Alias(CLIP.clip, 1.0))
+    old.publish_alias(ALIAS_KEY, Alias(CLIP.clip_digest, 1.0))
     await old.close()
     store = open_store(settings)
     assert len(list(store.list("v1"))) == 5
@@ -263,7 +263,7 @@ class TestCluster:
         replicas = Replicas(2)
         for key in (make_key(), OTHER_ENCODER, make_key("other")):
             await replicas.caches[0].get_or_compute(key, encode)
-        replicas.caches[0].publish_alias(ALIAS_KEY, Alias(CLIP.clip, 1.0))
+        replicas.caches[0].publish_alias(ALIAS_KEY, Alias(CLIP.clip_digest, 1.0))
         await asyncio.sleep(0.01)
         assert (await replicas.index.stats())["entries"] == 4
         for cache in reversed(replicas.caches):

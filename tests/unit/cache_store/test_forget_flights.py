@@ -90,7 +90,7 @@ async def test_who_asks_after_the_removal_starts_anew_and_is_kept(world):
 async def test_a_request_that_was_decoding_when_the_removal_came_keeps_nothing(world):
     with world.cache.watch() as watch:
         await world.cache.forget(CLIP)
-        world.cache.publish_alias(ALIAS_KEY, Alias(CLIP.clip, 1.0), watch)
+        world.cache.publish_alias(ALIAS_KEY, Alias(CLIP.clip_digest, 1.0), watch)
         result = await world.cache.get_or_compute(make_key(), encode, durable=True, watch=watch)
     assert (result.tier, result.is_durable) == ("miss", False)
     assert await world.cache.find_alias(ALIAS_KEY) is None
@@ -100,7 +100,7 @@ async def test_a_request_that_was_decoding_when_the_removal_came_keeps_nothing(w
 
 
 async def test_other_clips_and_other_namespaces_are_left_alone(world):
-    theirs = VoiceKey("team-1", CLIP.clip, FINGERPRINT)
+    theirs = VoiceKey("team-1", CLIP.clip_digest, FINGERPRINT)
     keys = [make_key("other"), theirs]
     for key in [make_key(), *keys]:
         await world.cache.get_or_compute(key, encode, durable=True)
@@ -140,7 +140,7 @@ def raising(error: Exception) -> Callable:
 async def test_a_reader_under_way_refills_nothing(tmp_path, monkeypatch):
     writer = World(tmp_path)
     await writer.cache.get_or_compute(make_key(), encode, durable=True)
-    writer.cache.publish_alias(ALIAS_KEY, Alias(CLIP.clip, 1.0))
+    writer.cache.publish_alias(ALIAS_KEY, Alias(CLIP.clip_digest, 1.0))
     await writer.cache.close()
     world, near = World(tmp_path), ScriptedTier("l2", is_durable=False)
     cache = VoiceCache(SCHEMA, [near, world.tier], world.settings)
@@ -164,7 +164,7 @@ async def test_a_reader_under_way_refills_nothing(tmp_path, monkeypatch):
         await cache.forget(CLIP)
         may_go_on.set()
         found, computed, alias = await asyncio.gather(*readers)
-    assert (found.tier, computed.tier, alias.clip) == ("l3", "l3", CLIP.clip)
+    assert (found.tier, computed.tier, alias.clip_digest) == ("l3", "l3", CLIP.clip_digest)
     assert near.entries == {}
     assert await cache.get(make_key()) is None
     assert await cache.find_alias(ALIAS_KEY) is None

@@ -148,7 +148,7 @@ async def test_a_failed_computation_is_raised_and_not_stored():
 async def test_namespaces_and_fingerprints_do_not_share():
     tier, encode = ScriptedTier(), Encoder()
     cache = make_cache(tier)
-    clip = make_key().clip
+    clip = make_key().clip_digest
     for key in (
         VoiceKey("a", clip, FINGERPRINT),
         VoiceKey("b", clip, FINGERPRINT),
@@ -295,7 +295,7 @@ async def test_aliases_are_found_in_memory_and_below():
     tier = ScriptedTier()
     cache = make_cache(tier)
     assert await cache.find_alias(ALIAS_KEY) is None
-    alias = Alias(make_key().clip, 3.25, ("quiet", "noisy"))
+    alias = Alias(make_key().clip_digest, 3.25, ("quiet", "noisy"))
     cache.publish_alias(ALIAS_KEY, alias)
     assert await cache.find_alias(ALIAS_KEY) == alias
     fresh = make_cache(tier)
@@ -311,7 +311,7 @@ async def test_a_forged_alias_is_refused():
     tier = ScriptedTier()
     keyring = Keyring({"k1": "a secret of length"})
     thief = make_cache(tier)
-    thief.publish_alias(ALIAS_KEY, Alias(make_key().clip, 1.0))
+    thief.publish_alias(ALIAS_KEY, Alias(make_key().clip_digest, 1.0))
     cache = VoiceCache(SCHEMA, [tier], CacheSettings(), keyring)
     assert await cache.find_alias(ALIAS_KEY) is None
 
@@ -371,13 +371,13 @@ async def test_a_restart_finds_what_was_written_back(tmp_path):
     first, encode = open_cache(settings, SCHEMA), Encoder()
     await first.start()
     await first.get_or_compute(make_key(), encode)
-    first.publish_alias(ALIAS_KEY, Alias(make_key().clip, 1.0))
+    first.publish_alias(ALIAS_KEY, Alias(make_key().clip_digest, 1.0))
     await first.close()
     second = open_cache(settings, SCHEMA)
     await second.start()
     alias = await second.find_alias(ALIAS_KEY)
-    assert alias == Alias(make_key().clip, 1.0)
-    result = await second.get_or_compute(VoiceKey("shared", alias.clip, FINGERPRINT), encode)
+    assert alias == Alias(make_key().clip_digest, 1.0)
+    result = await second.get_or_compute(VoiceKey("shared", alias.clip_digest, FINGERPRINT), encode)
     assert (result.tier, result.is_durable, encode.calls) == ("l3", True, 1)
     assert same(result.record, make_record())
     await second.close()
@@ -425,8 +425,8 @@ async def test_a_read_only_directory_is_read_and_says_so(tmp_path, monkeypatch, 
     assert [(await second.get_or_compute(make_key(n), encode)).tier for n in "ab"] == ["l3"] * 2
     result = await second.get_or_compute(make_key("c"), encode, durable=True)
     assert (result.tier, result.is_durable) == ("miss", False)
-    assert list(second.ailments()) == ["l3 writing"]
-    assert "Read-only" in second.ailments()["l3 writing"]
+    assert list(second.unhealthy_tiers()) == ["l3 writing"]
+    assert "Read-only" in second.unhealthy_tiers()["l3 writing"]
     for _ in range(9):
         assert (await second.get_or_compute(make_key("c"), encode)).tier == "l1"
     assert "try 1 of" not in caplog.text

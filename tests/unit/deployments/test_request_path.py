@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from deployments.config.settings import Limits
-from deployments.http.dialects.openai import SpeechOrder
+from deployments.http.dialects.openai import ParsedRequest
 from deployments.http.reply import SpeechReply
-from deployments.stages.clients import RemoteLM, RemoteSpeaker
-from pipeline.chain import ChainedSpeaker
+from deployments.stages.clients import RemoteLM, RemoteVocoder
+from pipeline.chain import SpeechChain
 from pipeline.contracts import Mode, SpeechChunk, SpeechRequest, TokenChunk
 from tests.conftest import ROOT
 from tests.fakes import FakeDecoder, FakeHandle, FakePrompts, FakeVoices, voice_prompt
@@ -61,16 +61,16 @@ class Replica:
 
 @pytest.mark.parametrize("is_sse", [False, True], ids=["plain", "events"])
 async def test_the_router_has_four(is_sse: bool) -> None:
-    order = SpeechOrder(None, "ref_audio", "aria", REQUEST, "pcm", is_sse)
+    parsed = ParsedRequest(None, "ref_audio", "aria", REQUEST, "pcm", is_sse)
     handle: Any = FakeHandle(Replica())
-    speaker = RemoteSpeaker(handle, Limits(), Uncounted())  # type: ignore[arg-type]
-    parts: Any = (FakeVoices(), speaker, Metrics(), "id")
+    synthesizer = RemoteVocoder(handle, Limits(), Uncounted())  # type: ignore[arg-type]
+    parts: Any = (FakeVoices(), synthesizer, Metrics(), "id")
     with generators() as begun:
-        reply: Any = await SpeechReply(order, *parts).start()
+        reply: Any = await SpeechReply(parsed, *parts).start()
         async with aclosing(reply.body_iterator) as body:
             assert len([piece async for piece in body]) == 2 + is_sse
     assert sorted(begun) == [
-        "RemoteSpeaker.speak",
+        "RemoteVocoder.speak",
         "SpeechReply._payload",
         "SpeechReply._pieces",
         "synthesize",
@@ -83,8 +83,8 @@ async def test_the_vocoder_has_one_beside_the_replicas_own_and_its_decoders(mode
     handle: Any = FakeHandle(Replica())
     lm = RemoteLM(handle, 300, Limits(), Uncounted())  # type: ignore[arg-type]
     with generators() as begun:
-        speaker = ChainedSpeaker(FakePrompts(), lm, FakeDecoder())
-        async with aclosing(speaker.speak(request, voice_prompt())) as speech:
+        synthesizer = SpeechChain(FakePrompts(), lm, FakeDecoder())
+        async with aclosing(synthesizer.speak(request, voice_prompt())) as speech:
             assert [chunk.last async for chunk in speech] == [False, False, False, True]
-    assert begun == ["ChainedSpeaker.speak"]
+    assert begun == ["SpeechChain.speak"]
     assert handle.cancelled == 2 + (mode is Mode.EMOTION)

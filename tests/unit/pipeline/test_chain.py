@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.audio.joints import FADE_SAMPLES
-from pipeline.chain import ChainedSpeaker, Script
+from pipeline.chain import Script, SpeechChain
 from pipeline.contracts import (
     AudioChunk,
     Int32Array,
@@ -38,14 +38,14 @@ from tests.waiting import GIVE_UP_S
 
 pytestmark = pytest.mark.unit
 CLIP = VoiceReference(b"clip")
-REQUEST = SpeechRequest(text="hello", transcript="hi", speaker="")
+REQUEST = SpeechRequest(text="hello", transcript="hi", speaker_name="")
 
 
 async def test_leaving_early_frees_every_stage():
     lm, decoder = FakeLM(100), FakeDecoder()
-    speaker = ChainedSpeaker(FakePrompts(), lm, decoder)
+    synthesizer = SpeechChain(FakePrompts(), lm, decoder)
     async with aclosing(
-        speaker.speak(REQUEST, (await FakeVoices().resolve(CLIP)).prompt)
+        synthesizer.speak(REQUEST, (await FakeVoices().resolve(CLIP)).prompt)
     ) as speech:
         await anext(speech)
         assert (lm.open_streams, decoder.open_streams) == (1, 1)
@@ -74,8 +74,8 @@ def joined(chunks: list[SpeechChunk]) -> np.ndarray:
 async def chunks_of(
     lm: SpeechLM, request: SpeechRequest, decoder: FakeDecoder | None = None
 ) -> list[SpeechChunk]:
-    speaker = ChainedSpeaker(FakePrompts(), lm, decoder or FakeDecoder())
-    return [chunk async for chunk in speaker.speak(request, voice_prompt())]
+    synthesizer = SpeechChain(FakePrompts(), lm, decoder or FakeDecoder())
+    return [chunk async for chunk in synthesizer.speak(request, voice_prompt())]
 
 
 async def test_passages_are_spoken_one_after_another_as_one_answer():
@@ -149,8 +149,8 @@ class BoundLM(FakeLM):
 
 async def test_leaving_between_passages_frees_every_stage():
     lm, decoder = FakeLM(1), FakeDecoder()
-    speaker = ChainedSpeaker(FakePrompts(), lm, decoder)
-    async with aclosing(speaker.speak(THREE, voice_prompt())) as speech:
+    synthesizer = SpeechChain(FakePrompts(), lm, decoder)
+    async with aclosing(synthesizer.speak(THREE, voice_prompt())) as speech:
         await anext(speech)
         await anext(speech)
     assert (lm.open_streams, decoder.open_streams) == (0, 0)
@@ -205,8 +205,8 @@ async def test_writing_prompts_leaves_the_event_loop_free():
                 asyncio.run_coroutine_threadsafe(serve(), loop).result(timeout=GIVE_UP_S)
                 yield script
 
-    speaker = ChainedSpeaker(WaitingPrompts(), FakeLM(), FakeDecoder())
-    chunks = [chunk async for chunk in speaker.speak(THREE, voice_prompt())]
+    synthesizer = SpeechChain(WaitingPrompts(), FakeLM(), FakeDecoder())
+    chunks = [chunk async for chunk in synthesizer.speak(THREE, voice_prompt())]
     assert n_served == 3
     assert chunks[-1].last
 
@@ -249,7 +249,7 @@ async def test_a_repeated_edit_hands_tokens_on_and_speaks_once():
     request = SpeechRequest(
         "x", "hi", "", mode=Mode.EMOTION, info="sad", iterations=3, sampling=Sampling(seed=5)
     )
-    chunks = [chunk async for chunk in ChainedSpeaker(prompts, lm, decoder).speak(request, voice)]
+    chunks = [chunk async for chunk in SpeechChain(prompts, lm, decoder).speak(request, voice)]
     assert len(joined(chunks)) == 4 * SAMPLES_PER_GROUP
     assert chunks[-1].last
     assert decoder.voices == [voice]  # the clip's own throughout

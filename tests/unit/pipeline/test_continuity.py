@@ -9,22 +9,22 @@ from pipeline.continuity import Continuity, PlaybackMeter
 pytestmark = pytest.mark.unit
 
 
-def account(*pieces: tuple[float, float]) -> Continuity:
+def continuity_of(*pieces: tuple[float, float]) -> Continuity:
     """pieces: (at_s, audio_s); accepted at 100."""
     meter = PlaybackMeter(100.0)
     for at_s, audio_s in pieces:
         meter.sent(audio_s, at_s)
-    return meter.account()
+    return meter.continuity()
 
 
 def test_a_stream_ahead_of_its_player_has_no_underrun() -> None:
-    got = account((100.5, 1.0), (101.0, 1.0), (102.4, 1.0))
+    got = continuity_of((100.5, 1.0), (101.0, 1.0), (102.4, 1.0))
     assert got == Continuity(pytest.approx(0.5), pytest.approx(1.4), 0.0, 0, 3.0, 3)
     assert got.is_ok
 
 
 def test_a_late_piece_is_an_underrun_from_when_the_player_ran_dry() -> None:
-    got = account((100.5, 1.0), (102.0, 1.0), (102.5, 1.0), (106.0, 0.2))
+    got = continuity_of((100.5, 1.0), (102.0, 1.0), (102.5, 1.0), (106.0, 0.2))
     assert got.underruns == 2
     assert got.underrun_s == pytest.approx(0.5 + 2.0)  # dry at 101.5, then at 104
     assert not got.is_ok
@@ -32,15 +32,15 @@ def test_a_late_piece_is_an_underrun_from_when_the_player_ran_dry() -> None:
 
 def test_a_pause_delays_the_rest() -> None:
     """After a pause the player is behind, so the next piece may come later without harm."""
-    got = account((100.0, 1.0), (103.0, 1.0), (103.9, 1.0), (104.9, 1.0))
+    got = continuity_of((100.0, 1.0), (103.0, 1.0), (103.9, 1.0), (104.9, 1.0))
     assert (got.underruns, got.underrun_s) == (1, pytest.approx(2.0))
 
 
 def test_jitter_is_no_underrun() -> None:
-    assert account((100.0, 1.0), (101.005, 1.0)).is_ok
+    assert continuity_of((100.0, 1.0), (101.005, 1.0)).is_ok
 
 
 def test_empty_pieces_do_not_count() -> None:
-    assert account((100.2, 0.0), (100.7, 1.0), (109.0, 0.0)) == account((100.7, 1.0))
-    silent = account()
+    assert continuity_of((100.2, 0.0), (100.7, 1.0), (109.0, 0.0)) == continuity_of((100.7, 1.0))
+    silent = continuity_of()
     assert (silent.ttfa_s, silent.is_ok) == (None, False)

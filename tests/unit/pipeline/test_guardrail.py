@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 import numpy as np
 import pytest
 
-from pipeline.chain import ChainedSpeaker
+from pipeline.chain import SpeechChain
 from pipeline.contracts import (
     AudioChunk,
     Int32Array,
@@ -118,12 +118,12 @@ async def spoken(
     request = SpeechRequest(
         text=text,
         transcript="hi",
-        speaker="",
+        speaker_name="",
         sampling=Sampling(seed=5, max_tokens=max_tokens),
         may_reseed=may_reseed,
     )
-    speaker = ChainedSpeaker(FakePrompts(), lm, decoder)
-    return [chunk async for chunk in speaker.speak(request, voice_prompt())]
+    synthesizer = SpeechChain(FakePrompts(), lm, decoder)
+    return [chunk async for chunk in synthesizer.speak(request, voice_prompt())]
 
 
 async def test_a_short_answer_without_a_seed_is_drawn_once_more() -> None:
@@ -202,7 +202,7 @@ async def test_a_bad_pass_of_a_repeated_edit_is_drawn_once_more() -> None:
     request = SpeechRequest(
         "x", "hi", "", mode=Mode.EMOTION, info="sad", iterations=2, may_reseed=True
     )
-    speaker = ChainedSpeaker(FakePrompts(), lm, WholeDecoder())
-    (chunk,) = [chunk async for chunk in speaker.speak(request, voice_prompt())]
+    synthesizer = SpeechChain(FakePrompts(), lm, WholeDecoder())
+    (chunk,) = [chunk async for chunk in synthesizer.speak(request, voice_prompt())]
     assert len(chunk.samples) == 5 * 2880
     assert chunk.quality == Quality(Verdict.OK, is_retried=True)

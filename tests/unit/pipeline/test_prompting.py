@@ -48,7 +48,7 @@ def plain(tmp_path: Path) -> CheckpointPrompts:
 def scripts(
     prompts: CheckpointPrompts, text: str, transcript: str = SAID, **fields: Any
 ) -> list[Script]:
-    request = SpeechRequest(text=text, transcript=transcript, speaker="s", **fields)
+    request = SpeechRequest(text=text, transcript=transcript, speaker_name="s", **fields)
     return list(prompts.scripts(request, VOICE))
 
 
@@ -256,7 +256,7 @@ def test_a_long_text_weighs_its_transcript_once(
         return weight(words, units)
 
     monkeypatch.setattr(prompt, "_weight", counting)
-    next(embedded.scripts(SpeechRequest(text=text, transcript=SAID, speaker="s"), VOICE))
+    next(embedded.scripts(SpeechRequest(text=text, transcript=SAID, speaker_name="s"), VOICE))
     n_once = sum(words.startswith(SAID[:9]) for words in weighed)
     assert n_once == 1
     assert len(weighed) > 100, "pieces were weighed"

@@ -11,7 +11,7 @@ from contextlib import aclosing
 import numpy as np
 import pytest
 
-from pipeline.chain import ChainedSpeaker
+from pipeline.chain import SpeechChain
 from pipeline.contracts import (
     Sampling,
     SpeechChunk,
@@ -19,7 +19,7 @@ from pipeline.contracts import (
     VoiceReference,
 )
 from pipeline.synthesis import synthesize
-from pipeline.timing import StopWatch
+from pipeline.timing import Timings
 from tests.fakes import (
     SAMPLES_PER_GROUP,
     FakeDecoder,
@@ -31,34 +31,34 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.unit
 CLIP, ONE, OTHER = (VoiceReference(data) for data in (b"clip", b"\x01", b"\x02"))
-REQUEST = SpeechRequest(text="hello", transcript="hi", speaker="")
+REQUEST = SpeechRequest(text="hello", transcript="hi", speaker_name="")
 
 
 async def speak(
     lm: FakeLM, decoder: FakeDecoder, request: SpeechRequest = REQUEST
-) -> tuple[list[SpeechChunk], StopWatch]:
-    watch = StopWatch()
-    speaker = ChainedSpeaker(FakePrompts(), lm, decoder)
-    chunks = [c async for c in synthesize(CLIP, request, FakeVoices(), speaker, watch)]
-    return chunks, watch
+) -> tuple[list[SpeechChunk], Timings]:
+    timings = Timings()
+    synthesizer = SpeechChain(FakePrompts(), lm, decoder)
+    chunks = [c async for c in synthesize(CLIP, request, FakeVoices(), synthesizer, timings)]
+    return chunks, timings
 
 
 async def test_chunks_arrive_in_order_and_the_last_is_marked():
-    chunks, watch = await speak(FakeLM(3), FakeDecoder())
+    chunks, timings = await speak(FakeLM(3), FakeDecoder())
     assert [c.last for c in chunks] == [False, False, True]
-    times = watch.times()
+    times = timings.times()
     assert times.audio_s == pytest.approx(3 * SAMPLES_PER_GROUP / 24_000)
     assert times.tier == "l1"
     assert 0 < times.ttfa_s <= times.total_s
 
 
 async def test_warnings_about_the_clip_are_known_at_the_first_chunk():
-    watch = StopWatch()
-    speaker = ChainedSpeaker(FakePrompts(), FakeLM(3), FakeDecoder())
+    timings = Timings()
+    synthesizer = SpeechChain(FakePrompts(), FakeLM(3), FakeDecoder())
     voices = FakeVoices(warnings=("quiet",))
-    async with aclosing(synthesize(CLIP, REQUEST, voices, speaker, watch)) as speech:
+    async with aclosing(synthesize(CLIP, REQUEST, voices, synthesizer, timings)) as speech:
         await anext(speech)
-        assert watch.warnings == ("quiet",)
+        assert timings.warnings == ("quiet",)
 
 
 async def test_the_same_seed_gives_the_same_samples_and_another_one_others():
@@ -67,7 +67,7 @@ async def test_the_same_seed_gives_the_same_samples_and_another_one_others():
 
     first, _ = await speak(FakeLM(), FakeDecoder())
     again, _ = await speak(FakeLM(), FakeDecoder())
-    other = SpeechRequest(text="hello", transcript="hi", speaker="", sampling=Sampling(seed=1))
+    other = SpeechRequest(text="hello", transcript="hi", speaker_name="", sampling=Sampling(seed=1))
     third, _ = await speak(FakeLM(), FakeDecoder(), other)
     assert np.array_equal(joined(first), joined(again))
     assert not np.array_equal(joined(first), joined(third))
@@ -76,16 +76,16 @@ async def test_the_same_seed_gives_the_same_samples_and_another_one_others():
 async def test_the_speaker_name_comes_from_the_clip():
     """Two clips with one transcript are two speakers in the prompt."""
     lm, decoder = FakeLM(1), FakeDecoder()
-    speaker = ChainedSpeaker(FakePrompts(), lm, decoder)
-    a = [c async for c in synthesize(ONE, REQUEST, FakeVoices(), speaker, StopWatch())]
-    b = [c async for c in synthesize(OTHER, REQUEST, FakeVoices(), speaker, StopWatch())]
+    synthesizer = SpeechChain(FakePrompts(), lm, decoder)
+    a = [c async for c in synthesize(ONE, REQUEST, FakeVoices(), synthesizer, Timings())]
+    b = [c async for c in synthesize(OTHER, REQUEST, FakeVoices(), synthesizer, Timings())]
     assert not np.array_equal(a[0].samples, b[0].samples)
 
 
 @pytest.mark.usefixtures("virtual_time")
 async def test_waiting_for_tokens_is_the_llms_time():
-    _, watch = await speak(FakeLM(3, delay_s=0.05), FakeDecoder())
-    times = watch.times()
+    _, timings = await speak(FakeLM(3, delay_s=0.05), FakeDecoder())
+    times = timings.times()
     assert times.llm_s == pytest.approx(0.15, abs=1e-6)
     assert times.llm_work_s == pytest.approx(0.15, abs=1e-6)
     assert times.vocoder_s == 0

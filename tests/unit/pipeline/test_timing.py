@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.contracts import NO_TIMES, SpeechChunk, StageTimes
-from pipeline.timing import StopWatch, server_timing, stage_line, stage_report
+from pipeline.timing import Timings, server_timing, stage_line, stage_report
 
 pytestmark = pytest.mark.unit
 
@@ -53,17 +53,17 @@ def test_stages_that_a_request_never_reached_are_left_out() -> None:
 
 @pytest.mark.usefixtures("virtual_time")
 async def test_the_watch_puts_its_own_times_beside_those_of_the_stages() -> None:
-    watch = StopWatch()
-    watch.voice_resolved("l2", ("quiet",))
+    timings = Timings()
+    timings.voice_resolved("l2", ("quiet",))
     silent, heard = np.zeros(0, np.float32), np.zeros(2400, np.float32)
     stages = StageTimes(llm_s=0.1, llm_work_s=0.3, vocoder_s=0.2)
-    watch.audio_made(SpeechChunk(silent, last=False))
-    assert watch.times().ttfa_s == 0
-    watch.audio_made(SpeechChunk(heard, last=False, times=stages))
-    first = watch.times()
-    watch.audio_made(SpeechChunk(heard, last=True, times=stages))
-    times = watch.times()
+    timings.audio_made(SpeechChunk(silent, last=False))
+    assert timings.times().ttfa_s == 0
+    timings.audio_made(SpeechChunk(heard, last=False, times=stages))
+    first = timings.times()
+    timings.audio_made(SpeechChunk(heard, last=True, times=stages))
+    times = timings.times()
     assert (times.tier, times.llm_s, times.llm_work_s, times.vocoder_s) == ("l2", 0.1, 0.3, 0.2)
     assert times.ttfa_s == first.ttfa_s
     assert times.audio_s == pytest.approx(0.2)
-    assert watch.warnings == ("quiet",)
+    assert timings.warnings == ("quiet",)

@@ -50,7 +50,7 @@ def spoken(
     pipeline: LocalPipeline, voice: str, seed: int, text: str = TEXT, **fields: Any
 ) -> np.ndarray:
     listed = load_voices()[voice]
-    asked = {"speaker": "", "sampling": Sampling(seed=seed), **fields}
+    asked = {"speaker_name": "", "sampling": Sampling(seed=seed), **fields}
     request = SpeechRequest(text=text, transcript=listed.transcript, **asked)
     return asyncio.run(_say(pipeline, listed.path.read_bytes(), request))[0]
 

@@ -28,10 +28,10 @@ def test_stages_follow_a_request_and_every_variant_is_one():
 def test_a_section_is_where_the_settings_describe_the_share():
     settings = load_settings({"llm_variants": {"awq": {"slots": 2}}})
     for stage in Stages.of(settings):
-        assert bool(stage.section) == (stage.share is not None)
+        assert bool(stage.section) == (stage.resources is not None)
         section, _, variant = stage.section.partition(".")
         described = getattr(settings, section) if section else None
-        assert variant in described if variant else stage.share is described
+        assert variant in described if variant else stage.resources is described
 
 
 @pytest.mark.parametrize("name", ["serve_config.yaml", "serve_config.cpu.yaml"])

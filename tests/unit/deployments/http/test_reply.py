@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from fastapi import FastAPI, Request, Response
 
-from deployments.http.dialects.openai import SpeechOrder
+from deployments.http.dialects.openai import ParsedRequest
 from deployments.http.edge import Edge
 from deployments.http.ingress import add_error_handlers
 from deployments.http.reply import SpeechReply
@@ -41,7 +41,7 @@ INSIDE = "/srv/models at 10.0.0.7"
 Event = float | Exception
 
 
-class Speaker:
+class Synthesizer:
     """Speaks a script: a number is a chunk at that level, an error is raised."""
 
     def __init__(self, *script: Event) -> None:
@@ -80,17 +80,17 @@ class Service:
     """A router that speaks whatever it is asked as its speaker does."""
 
     def __init__(self, *script: Event) -> None:
-        self.speaker, self.metrics = Speaker(*script), Metrics()
+        self.synthesizer, self.metrics = Synthesizer(*script), Metrics()
         self.app = FastAPI()
         self.app.add_middleware(Edge, max_body_bytes=1000)
         add_error_handlers(self.app)
         self.app.post("/speak")(self._speak)
 
     async def _speak(self, request: Request, audio_format: str, is_sse: bool) -> Response:
-        order = SpeechOrder(None, "ref_audio", "aria", REQUEST, audio_format, is_sse)
+        parsed = ParsedRequest(None, "ref_audio", "aria", REQUEST, audio_format, is_sse)
         request_id = request.state.request_id
-        parts: Any = (FakeVoices(), self.speaker, self.metrics, request_id)
-        return await SpeechReply(order, *parts).start()
+        parts: Any = (FakeVoices(), self.synthesizer, self.metrics, request_id)
+        return await SpeechReply(parsed, *parts).start()
 
     async def ask(self, audio_format: str = "pcm", *, is_sse: bool = False) -> httpx.Response:
         transport = httpx.ASGITransport(self.app)
@@ -147,7 +147,7 @@ async def test_a_fault_before_the_first_byte_is_a_status(
     assert set(reply.json()["error"]) == {"message", "type", "param", "code"}
     assert INSIDE not in reply.text
     assert service.metrics.outcomes == [outcome]
-    assert not service.speaker.is_open
+    assert not service.synthesizer.is_open
 
 
 async def test_a_fault_about_the_clip_names_its_field() -> None:
@@ -159,12 +159,12 @@ async def test_a_fault_about_the_clip_names_its_field() -> None:
 
 
 async def test_no_audio_at_all_is_a_status_and_not_an_empty_file() -> None:
-    class Silent(Speaker):
+    class Silent(Synthesizer):
         async def speak(self, *_: object) -> AsyncGenerator[SpeechChunk]:
             yield SpeechChunk(CHUNK[:0], True)
 
     service = Service()
-    service.speaker = Silent()
+    service.synthesizer = Silent()
     reply = await service.ask("wav")
     assert reply.status_code == 500
     assert "no audio" in reply.json()["error"]["message"]
@@ -225,15 +225,15 @@ async def test_a_fault_after_the_first_byte_cuts_plain_audio(
     assert service.metrics.outcomes == ["error"]
     assert "speech caller-7 error" in caplog.text
     assert INSIDE in caplog.text
-    assert not service.speaker.is_open
+    assert not service.synthesizer.is_open
 
 
 @pytest.mark.parametrize("is_sse", [False, True], ids=["plain", "events"])
 async def test_a_client_that_leaves_ends_everything(is_sse: bool) -> None:
     service = Service(1, 1, 1, 1)
-    order = SpeechOrder(None, "ref_audio", "aria", REQUEST, "mp3", is_sse)
-    parts: Any = (FakeVoices(), service.speaker, service.metrics, "caller-8")
-    reply = await SpeechReply(order, *parts).start()
+    parsed = ParsedRequest(None, "ref_audio", "aria", REQUEST, "mp3", is_sse)
+    parts: Any = (FakeVoices(), service.synthesizer, service.metrics, "caller-8")
+    reply = await SpeechReply(parsed, *parts).start()
 
     is_sending = asyncio.Event()
 
@@ -251,4 +251,4 @@ async def test_a_client_that_leaves_ends_everything(is_sse: bool) -> None:
     serving.cancel()
     await asyncio.wait([serving])
     assert service.metrics.outcomes == ["cancelled"]
-    assert not service.speaker.is_open
+    assert not service.synthesizer.is_open

@@ -9,8 +9,8 @@ import pytest
 
 from deployments.config.settings import VocoderSettings
 from deployments.http.errors import status_of
-from deployments.stages.admission import Place, StreamAdmission
-from deployments.stages.vocoder import place_for, stream_budget_bytes
+from deployments.stages.admission import StreamAdmission, StreamPermit
+from deployments.stages.vocoder import permit_for, stream_budget_bytes
 from pipeline.contracts import SpeechRequest
 from pipeline.errors import CapacityError, ConfigError, TooLargeError
 from pipeline.stepaudio.config import VocoderConfig
@@ -24,11 +24,11 @@ pytestmark = pytest.mark.unit
 GIB = 2**30
 
 
-async def entered(place: Place) -> bool:
+async def entered(permit: StreamPermit) -> bool:
     """Whether the place is free now; it is taken if so."""
     try:
         async with asyncio.timeout(0.01):
-            await place.acquire()
+            await permit.acquire()
     except TimeoutError:
         return False
     return True
@@ -36,15 +36,15 @@ async def entered(place: Place) -> bool:
 
 async def test_streams_are_counted() -> None:
     admission = StreamAdmission(2)
-    places = [admission.place(10**15) for _ in range(3)]
-    assert [await entered(place) for place in places] == [True, True, False]
-    places[0].release()
-    assert await entered(places[2])
+    permits = [admission.permit(10**15) for _ in range(3)]
+    assert [await entered(permit) for permit in permits] == [True, True, False]
+    permits[0].release()
+    assert await entered(permits[2])
 
 
 async def test_bytes_are_counted() -> None:
     admission = StreamAdmission(10, 100)
-    first, second, third = (admission.place(n) for n in (60, 40, 1))
+    first, second, third = (admission.permit(n) for n in (60, 40, 1))
     assert [await entered(p) for p in (first, second, third)] == [True, True, False]
     assert admission.used_bytes == 100
     second.release()
@@ -77,7 +77,7 @@ async def test_a_turn_that_comes_with_the_cancellation_is_given_back() -> None:
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert admission.used_bytes == 0
-    assert await entered(admission.place(100))
+    assert await entered(admission.permit(100))
 
 
 async def test_a_place_left_before_a_cancelled_one_has_noticed_is_not_lost() -> None:
@@ -92,12 +92,12 @@ async def test_a_place_left_before_a_cancelled_one_has_noticed_is_not_lost() -> 
     await asyncio.wait_for(later, 1)
     assert admission.used_bytes == 50
     admission.release(50)
-    assert await entered(admission.place(100))
+    assert await entered(admission.permit(100))
 
 
 def test_a_stream_that_would_never_fit_is_refused_at_once() -> None:
     with pytest.raises(TooLargeError, match=r"take 101 bytes .* 100 are there"):
-        StreamAdmission(10, 100).place(101)
+        StreamAdmission(10, 100).permit(101)
 
 
 async def test_only_so_many_wait_and_those_who_left_do_not_count() -> None:
@@ -130,11 +130,11 @@ def test_what_can_never_fit_is_the_callers_to_change(tmp_path: Path) -> None:
         (full.stream_bytes(rows) - 1, None),
     ):
         with pytest.raises(TooLargeError, match="take fewer") as caught:
-            place_for(request, voice, full, StreamAdmission(10, budget_bytes))
+            permit_for(request, voice, full, StreamAdmission(10, budget_bytes))
         assert caught.value.param == param
         assert 400 <= status_of(caught.value) < 500
     fits = full.stream_bytes(rows, 250)
-    assert place_for(request, voice, full, StreamAdmission(10, fits)).size_bytes == fits
+    assert permit_for(request, voice, full, StreamAdmission(10, fits)).size_bytes == fits
 
 
 def memory(tmp_path: Path, max_batch: int = 8, kept_bytes: int = 0) -> VocoderMemory:
@@ -170,8 +170,8 @@ def test_a_frame_of_the_released_sizes_is_as_written_down(tmp_path: Path) -> Non
 
 def test_a_cap_too_small_for_one_stream_stops_start_up(tmp_path: Path) -> None:
     weights = memory(tmp_path, kept_bytes=GIB)
-    share = VocoderSettings(device="cuda", gpu_memory_gib=11)
-    budget_bytes = stream_budget_bytes(share, weights, 30.0)
+    stage = VocoderSettings(device="cuda", gpu_memory_gib=11)
+    budget_bytes = stream_budget_bytes(stage, weights, 30.0)
     assert budget_bytes == 11 * GIB - weights.shared_bytes
     assert budget_bytes // weights.stream_bytes(150) >= 10
     tight = VocoderSettings(device="cuda", gpu_memory_gib=4)

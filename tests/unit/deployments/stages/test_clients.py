@@ -20,10 +20,10 @@ from deployments.config.settings import Limits
 from deployments.stages import clients as remote
 from deployments.stages.clients import (
     ATTEMPTS,
-    RemoteEncoder,
     RemoteLM,
-    RemoteSpeaker,
     RemoteStatus,
+    RemoteTokenizer,
+    RemoteVocoder,
     stage_errors,
 )
 from deployments.telemetry.transfers import Stamped, stamped
@@ -126,8 +126,8 @@ class Tokenizer:
         return "never"
 
 
-def encoder_of(tokenizer: Tokenizer) -> RemoteEncoder:
-    return RemoteEncoder(FakeHandle(tokenizer), LIMITS, Uncounted())  # type: ignore[arg-type]
+def encoder_of(tokenizer: Tokenizer) -> RemoteTokenizer:
+    return RemoteTokenizer(FakeHandle(tokenizer), LIMITS, Uncounted())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("failures", range(ATTEMPTS))
@@ -192,8 +192,8 @@ class Vocoder:
 
 async def heard(vocoder: Vocoder) -> tuple[int, FakeHandle]:
     handle = FakeHandle(vocoder)
-    speaker = RemoteSpeaker(handle, LIMITS, Uncounted())  # type: ignore[arg-type]
-    chunks = [chunk async for chunk in speaker.speak(REQUEST, voice_prompt())]
+    synthesizer = RemoteVocoder(handle, LIMITS, Uncounted())  # type: ignore[arg-type]
+    chunks = [chunk async for chunk in synthesizer.speak(REQUEST, voice_prompt())]
     assert chunks[-1].last
     return len(chunks), handle
 
@@ -229,8 +229,8 @@ async def test_a_stream_that_cannot_be_had(scripts: list, kind: type, attempts: 
 
 async def test_whoever_leaves_tells_the_replica() -> None:
     handle = FakeHandle(Vocoder([spoken(), 100.0, spoken(last=True)]))
-    speaker = RemoteSpeaker(handle, LIMITS, Uncounted())  # type: ignore[arg-type]
-    chunks = speaker.speak(REQUEST, voice_prompt())
+    synthesizer = RemoteVocoder(handle, LIMITS, Uncounted())  # type: ignore[arg-type]
+    chunks = synthesizer.speak(REQUEST, voice_prompt())
     await anext(chunks)
     await chunks.aclose()
     assert handle.cancelled == 1

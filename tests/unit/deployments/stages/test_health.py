@@ -154,7 +154,7 @@ async def test_a_failing_look_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> No
 async def test_a_tier_set_aside_names_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(cache=CacheSettings(url="none"))
     library = VoiceLibrary(settings, None)  # type: ignore[arg-type]
-    monkeypatch.setattr(library._cache, "ailments", lambda: {"l3 reading": INSIDE})
+    monkeypatch.setattr(library._cache, "unhealthy_tiers", lambda: {"l3 reading": INSIDE})
     report = await library.cache_report()
     assert set(report["set_aside"]) == {"l3 reading"}
     assert "10.0.0.7" not in json.dumps(report, default=str)

@@ -13,9 +13,9 @@ from deployments.stages.limits import (
     ARENA_PART,
     ARENAS,
     GIB,
+    apply_device_limits,
     arena_limit_bytes,
     cap_bytes,
-    claim_device,
 )
 from pipeline.errors import ConfigError
 
@@ -41,20 +41,20 @@ def fractions(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
 
 
 def test_torch_and_the_arenas_share_the_tokenizers_cap(fractions: list[float]) -> None:
-    claim_device(SHARE, allow_tf32=False, torch_part=1 - ARENA_PART)
+    apply_device_limits(SHARE, allow_tf32=False, torch_part=1 - ARENA_PART)
     torch_bytes = fractions[0] * 48 * GIB
     assert torch_bytes + ARENAS * (arena_limit_bytes(SHARE) or 0) == 6 * GIB
     assert torch.backends.cudnn.allow_tf32 is False
 
 
 def test_torch_alone_gets_the_whole_cap(fractions: list[float]) -> None:
-    claim_device(SHARE, allow_tf32=True)
+    apply_device_limits(SHARE, allow_tf32=True)
     assert fractions == [6 / 48]
 
 
 def test_a_cap_over_the_device_is_refused(fractions: list[float]) -> None:
     with pytest.raises(ConfigError, match=r"is 60\.0, but the device has 48\.0 GiB"):
-        claim_device(SHARE.model_copy(update={"gpu_memory_gib": 60.0}), allow_tf32=True)
+        apply_device_limits(SHARE.model_copy(update={"gpu_memory_gib": 60.0}), allow_tf32=True)
 
 
 def test_a_cpu_has_no_caps() -> None:

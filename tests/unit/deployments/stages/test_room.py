@@ -66,7 +66,7 @@ def replica(monkeypatch: pytest.MonkeyPatch) -> TokenizerReplica:
     for kind in ("Counter", "Gauge", "Histogram"):
         monkeypatch.setattr(metrics, kind, Metric)
     monkeypatch.setattr(tokenizer, "adopt_serve_logging", lambda: None)
-    monkeypatch.setattr(tokenizer, "claim_device", lambda *_, **__: None)
+    monkeypatch.setattr(tokenizer, "apply_device_limits", lambda *_, **__: None)
     monkeypatch.setattr(tokenizer, "encode_once", lambda _: None)
     monkeypatch.setattr(tokenizer, "warm_up", lambda _: None)
     return TokenizerReplica(Settings(tokenizer=TokenizerSettings(max_clips=2)))

@@ -104,7 +104,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Service:
     monkeypatch.setattr(prompting, "CheckpointPrompts", lambda _: FakePrompts())
     for kind in ("Counter", "Gauge", "Histogram"):
         monkeypatch.setattr(metrics, kind, Metric)
-    for name in ("adopt_serve_logging", "claim_device", "decode_once", "warm_up"):
+    for name in ("adopt_serve_logging", "apply_device_limits", "decode_once", "warm_up"):
         monkeypatch.setattr(vocoder, name, lambda *_, **__: None)
     return Service()
 
@@ -114,7 +114,7 @@ async def test_a_chunk_goes_through_three_generators(service: Service) -> None:
         chunks = [sent.value async for sent in service.speak()]
     assert [chunk.last for chunk in chunks] == [False, False, False, True]
     streams = [name for name in begun if not name.startswith("StageLoad.")]  # a context manager
-    assert streams == ["VocoderReplica.speak", "ChainedSpeaker.speak"]  # the third is the decoder's
+    assert streams == ["VocoderReplica.speak", "SpeechChain.speak"]  # the third is the decoder's
     assert service.decoder.owners == service.llm.voices == ["clone_a", "clone_a"]
     assert service.handle.cancelled == 2
     status = await service.replica.status()

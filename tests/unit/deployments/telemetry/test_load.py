@@ -33,7 +33,7 @@ async def test_a_turn_counts_as_waiting_and_then_as_running(seen: Seen) -> None:
     leave = asyncio.Event()
 
     async def stay() -> None:
-        async with load.turn(admission):
+        async with load.admitted(admission):
             await leave.wait()
 
     tasks = [asyncio.create_task(stay()) for _ in range(3)]
@@ -74,7 +74,7 @@ async def test_a_clip_waits_until_its_batch_begins(seen: Seen) -> None:
 async def test_no_turn_in_time_is_a_capacity_error(seen: Seen) -> None:
     load, admission = StageLoad(Kind.VOCODER), asyncio.Semaphore(0)
     with pytest.raises(CapacityError, match="vocoder is full"):
-        async with load.turn(admission, 0.01):
+        async with load.admitted(admission, 0.01):
             pytest.fail("it had no turn")
     assert (load.running, load.waiting) == (0, 0)
     assert seen["timbre_stage_queue_s"] == []
@@ -83,7 +83,7 @@ async def test_no_turn_in_time_is_a_capacity_error(seen: Seen) -> None:
 async def test_a_timeout_inside_a_turn_is_not_its_own(seen: Seen) -> None:
     load, admission = StageLoad(Kind.LLM), asyncio.Semaphore(1)
     with pytest.raises(TimeoutError):
-        async with load.turn(admission, 5.0):
+        async with load.admitted(admission, 5.0):
             raise TimeoutError
     assert load.running == 0
     assert not admission.locked()

@@ -24,8 +24,8 @@ def registry() -> VoiceRegistry:
 )
 def test_a_name_finds_its_clip(registry: VoiceRegistry, asked: str | None, meant: str) -> None:
     listed, found = load_voices()[meant], registry.find(asked)
-    assert found.clip.data == listed.path.read_bytes()
-    assert found.clip.digest == raw_key(found.clip.data)
+    assert found.upload.data == listed.path.read_bytes()
+    assert found.upload.digest == raw_key(found.upload.data)
     assert (found.transcript, found.language) == (listed.transcript, listed.language)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import ConfigError, TextError
-from pipeline.text.espeak import PhoneEvent, VoiceSettings, default_espeak
+from pipeline.text.espeak import EspeakVoice, PhoneEvent, default_espeak
 from pipeline.text.front_end import front_end
 from pipeline.text.phonemes import Phone, espeak_phonemes, phones_of, written
 
@@ -44,4 +44,4 @@ def test_written_phonemes_leave_out_borders_at_pauses_and_ends() -> None:
 
 def test_espeak_refuses_a_voice_it_does_not_have() -> None:
     with pytest.raises(ConfigError, match="no-such-voice"):
-        default_espeak().speak("hello", VoiceSettings("no-such-voice"))
+        default_espeak().speak("hello", EspeakVoice("no-such-voice"))

@@ -35,4 +35,4 @@ PAYLOAD = json.dumps({"input": TEXT, "ref_text": SAID, "response_format": "wav"}
 async def check_spoken(app: HttpApp, reply: httpx.Response, text: str = TEXT) -> None:
     assert reply.status_code == httpx.codes.OK, reply.text
     assert reply.content[:4] == b"RIFF"
-    assert app.speaker.requests[-1].text == text
+    assert app.synthesizer.requests[-1].text == text

@@ -82,7 +82,7 @@ class TestForms:
             file_part("audio"),
         )
         await check_spoken(app, await app.post(content, FORM))
-        made = app.speaker.requests[-1]
+        made = app.synthesizer.requests[-1]
         assert (made.speed, made.transcript, made.iterations) == (1.25, SAID, 2)
         assert made.mode is Mode.PARALINGUISTIC
 
@@ -94,7 +94,7 @@ class TestForms:
             part("step_audio", json.dumps(step).encode()),
         )
         await check_spoken(app, await app.post(content, FORM))
-        assert app.speaker.requests[-1].transcript == SAID
+        assert app.synthesizer.requests[-1].transcript == SAID
 
     @pytest.mark.parametrize("attributes", ["", "\r\nContent-Type: audio/wav"])
     async def test_a_clip_may_lack_its_file_name(self, app: HttpApp, attributes: str):

@@ -83,7 +83,7 @@ async def app():
 async def test_an_open_stream_holds_nothing_of_its_body(app: HttpApp, kind: str):
     make, label = BODIES[kind]
     await Call(app, make(CLIP), label).task  # what a first request loads is here to stay
-    app.speaker.go.clear()
+    app.synthesizer.go.clear()
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
@@ -96,7 +96,7 @@ async def test_an_open_stream_holds_nothing_of_its_body(app: HttpApp, kind: str)
     assert app.routes.budget.held_bytes == 0
     assert not call.task.done()
     assert held < MIB // 4, f"{held} bytes of a body of {len(PADDED)} live on"
-    app.speaker.go.set()
+    app.synthesizer.go.set()
     await call.task
     assert call.status == httpx.codes.OK
 
@@ -110,13 +110,13 @@ async def test_a_body_counts_until_its_voice_is_made(app: HttpApp, monkeypatch):
         return await resolve(reference)
 
     monkeypatch.setattr(app.voices, "resolve", wait)
-    app.speaker.go.clear()
+    app.synthesizer.go.clear()
     call = Call(app, content, "application/json")
     await until(lambda: app.routes.budget.held_bytes == len(content))
     gate.set()
-    await until(lambda: bool(app.speaker.requests))
+    await until(lambda: bool(app.synthesizer.requests))
     assert app.routes.budget.held_bytes == 0
-    app.speaker.go.set()
+    app.synthesizer.go.set()
     await call.task
 
 

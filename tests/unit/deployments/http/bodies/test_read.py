@@ -161,7 +161,7 @@ class TestLabels:
     async def test_a_form_is_a_form_on_both_routes(self, app: HttpApp, path: str, label: str):
         content = form(part("payload", PAYLOAD), file_part("prompt_audio_file"))
         await check_spoken(app, await app.post(content, label, path))
-        assert app.speaker.requests[-1].transcript == SAID
+        assert app.synthesizer.requests[-1].transcript == SAID
 
     @pytest.mark.parametrize(
         "content",
@@ -314,7 +314,7 @@ class TestClipsAsText:
     @pytest.mark.parametrize("spelling", SPELLINGS, ids=range(len(SPELLINGS)))
     async def test_in_every_spelling(self, app: HttpApp, spelling: Any):
         made = await app.spoken(ref_audio=spelling, ref_text=SAID)
-        assert made.speaker == (await app.spoken(voice="bruno")).speaker
+        assert made.speaker_name == (await app.spoken(voice="bruno")).speaker_name
 
     @pytest.mark.parametrize("reference", [[{"audio": ENCODED, "text": SAID}], {"audio": ENCODED}])
     async def test_in_references(self, app: HttpApp, reference: Any):

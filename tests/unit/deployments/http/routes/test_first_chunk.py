@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from deployments.config.settings import Limits, VocoderSettings
-from deployments.http.dialects.openai import SpeechBody, read_order
+from deployments.http.dialects.openai import SpeechBody, parse_request
 from deployments.stages.vocoder import adapt_first_chunk
 from pipeline.contracts import SpeechRequest
 
@@ -16,7 +16,7 @@ SETTINGS = VocoderSettings(max_streams=8, quiet_first_rows=7)
 
 def request(**fields: object) -> SpeechRequest:
     body = SpeechBody.model_validate({"input": "hello", "voice": "aria", **fields})
-    return read_order(body, Limits()).request
+    return parse_request(body, Limits()).request
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def voice(n_groups: int = 25) -> VoicePrompt:
 
 
 def edit(mode: Mode, info: str = "", text: str = "", transcript: str = "so it is") -> SpeechRequest:
-    return SpeechRequest(text=text, transcript=transcript, speaker="", mode=mode, info=info)
+    return SpeechRequest(text=text, transcript=transcript, speaker_name="", mode=mode, info=info)
 
 
 def test_special_ids_come_from_the_tokenizer(builder: PromptBuilder) -> None:
