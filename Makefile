@@ -40,25 +40,25 @@ format: setup ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 
 unit: setup ## the first tier of tests, but the slow: no cluster, no golden data, on both cores
-	$(PYTEST) -n 2 --dist worksteal -m "unit and not slow"
+	$(PYTEST) -n 2 --dist worksteal -m "not slow" tests/unit
 
 parity: setup ## the second: our modules against golden data of the reference implementation
-	$(PYTEST) -m parity
+	$(PYTEST) -m parity tests/parity
 
 serve: setup ## the third: a real service on a Ray cluster of its own, over HTTP
-	$(PYTEST) -m serve
+	$(PYTEST) -m serve tests/serve
 
 chaos: setup ## the fourth: what kills processes, on clusters of their own
-	$(PYTEST) -m chaos
+	$(PYTEST) -m chaos tests/chaos
 
 fast: setup ## the tiers that need no cluster, whole: unit with the slow, parity
-	$(PYTEST) -n 2 --dist worksteal -m "not serve and not chaos and not rehearsal"
+	$(PYTEST) -n 2 --dist worksteal -m "unit or parity" tests/unit tests/parity
 
 rehearsal: setup ## the GPU kit on a CPU, in an environment like the GPU machine's
 	$(PYTEST) -m rehearsal
 
 test: fast rehearsal ## every tier: unit, parity, the rehearsal, then serve and chaos
-	$(PYTEST) -m "serve or chaos"
+	$(PYTEST) -m "serve or chaos" tests/serve tests/chaos
 
 # What pip calls torch's CPU build (+cpu) is left out: other indexes offer the same version under its bare number.
 lock: ## write constraints.txt anew: the newest versions that pyproject.toml allows, in a clean environment

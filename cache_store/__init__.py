@@ -1,1 +1,1 @@
-"""The cache: bytes, keys and tiers. Knows no model and no HTTP; only `cluster` may know Ray."""
+"""The cache: bytes, keys and tiers. Only `cluster` uses Ray."""

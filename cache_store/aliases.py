@@ -1,4 +1,4 @@
-"""Notes that an upload decodes to a clip, in memory and in the tiers. Knows no decoder."""
+"""Alias records: upload digest → clip digest, in memory and in the tiers."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ _MEMORY_BYTES = 520  # what an Alias costs in memory, with its strings and map s
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """What an upload decodes to. clip: hex digest. duration_s: its length.
-
-    warnings: what is wrong with the upload, in words without a comma.
-    """
+    """What an upload decodes to."""
 
     clip_digest: str
+    """Hex digest of the decoded clip."""
     duration_s: float
+    """Length of the decoded clip."""
     warnings: tuple[str, ...] = ()
+    """What is wrong with the upload, in words without a comma."""
 
 
 class AliasBook:
-    """Aliases by key. The entry that an alias leads to is verified like any other."""
+    """Aliases by key. The entry of the clip is verified like any other."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class AliasBook:
         return alias
 
     def publish(self, key: AliasKey, alias: Alias, watch: Watch) -> None:
-        """Keep the alias here and in the tiers, unless its clip was removed under the watch."""
+        """Keep the alias here and in the tiers, unless its clip was removed during `watch`."""
         key = key.leading_to(alias.clip_digest)
         if not watch.allows(key.owner):
             return
@@ -92,7 +92,7 @@ class AliasBook:
             tier.offer(key, data)
 
     def discard_of(self, owner: str) -> None:
-        """Forget, here, what leads to the owner's clip."""
+        """Forget the aliases of the owner's clip in this process."""
         self._memory.discard_of(owner)
 
     def stats(self) -> MemoryStats:

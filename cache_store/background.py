@@ -1,4 +1,4 @@
-"""Work that nobody awaits: out of reach of the request that started it, never failing unseen."""
+"""Background tasks: independent of the request that started them, with failures logged."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ T = TypeVar("T")
 
 
 def spawn(name: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """Run `work` in a task with an empty context; what it raises is logged with its traceback.
+    """Run `work` in a task with an empty context; errors are logged with their traceback.
 
-    Ray cancels whatever it finds in the context of a request that went away.
+    Ray cancels everything in the context of a request whose caller disconnected.
     """
     loop = asyncio.get_running_loop()
     task = loop.create_task(work, name=name, context=contextvars.Context())

@@ -1,4 +1,4 @@
-"""A circuit breaker: sets aside what keeps failing until it is back. Knows no backend."""
+"""A circuit breaker: skips a backend that keeps failing until a probe succeeds."""
 
 from __future__ import annotations
 
@@ -29,27 +29,28 @@ class BreakerState(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class BreakerPolicy:
-    """When to open and how often to probe.
-
-    failures: this many in a row open it. rate, calls, window_s: so does this share of at least
-    `calls` calls in the window. first_probe_s, longest_probe_s: the pause before a probe doubles
-    from one to the other.
-    """
+    """When a breaker opens, and how often it probes."""
 
     failures: int = 5
+    """Consecutive failures that open it."""
     rate: float = 0.5
+    """Share of failed calls within `window_s` that opens it."""
     calls: int = 10
+    """Calls within `window_s` below which `rate` does not count."""
     window_s: float = 10.0
+    """Length of the window that `rate` is taken over."""
     first_probe_s: float = 0.5
+    """Pause before the first probe; it doubles with every probe that fails."""
     longest_probe_s: float = 15.0
+    """The longest pause between two probes."""
 
 
 class Breaker:
     """Wrap each call in `guard`; while open, `guard` raises StoreSkipped at once.
 
-    While open a background task calls `probe` until it succeeds, so that no request pays for
-    finding out. Only StoreError counts as a failure: an absent object is an answer. Refused
-    credentials open it at once. Use from one event loop.
+    While open, a background task calls `probe` until it succeeds, so no request has to try. Only
+    StoreError counts as a failure: an absent object is an answer. Refused credentials open it at
+    once. Use from one event loop.
     """
 
     def __init__(self, name: str, probe: Probe, policy: BreakerPolicy | None = None) -> None:
@@ -61,7 +62,7 @@ class Breaker:
         self._closed = asyncio.Event()
         self._closed.set()
         self._prober: asyncio.Task[None] | None = None
-        self.reason = ""  # of the last opening, for people
+        self.reason = ""  # of the last opening, for the log and reports
         self.openings = 0
 
     @property
@@ -70,7 +71,7 @@ class Breaker:
 
     @contextlib.asynccontextmanager
     async def guard(self) -> AsyncGenerator[None]:
-        """Count what happens inside. Raises StoreSkipped, without running it, while open."""
+        """Count the block's outcome. While open, raises StoreSkipped instead of running it."""
         if not self._closed.is_set():
             raise StoreSkipped(f"{self._name} is set aside: {self.reason}")
         try:
@@ -84,7 +85,7 @@ class Breaker:
             self._record(failed=False)
 
     async def wait_closed(self) -> None:
-        """Return when calls are let through."""
+        """Wait until the breaker is closed."""
         await self._closed.wait()
 
     async def close(self) -> None:
@@ -109,7 +110,7 @@ class Breaker:
 
     def _open(self, reason: str) -> None:
         if not self._closed.is_set():
-            return  # calls that were under way when it opened
+            return  # calls that had started before it opened
         self.reason = reason
         self.openings += 1
         self._closed.clear()
@@ -124,7 +125,7 @@ class Breaker:
                 await self._probe()
             except StoreError as error:
                 logger.info("%s still fails: %s", self._name, error)
-            except Exception:  # a probe that gave up for good would leave this open for good
+            except Exception:  # a probe task that died would leave the breaker open for ever
                 logger.exception("%s cannot be probed", self._name)
             else:
                 break

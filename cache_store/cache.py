@@ -1,6 +1,6 @@
-"""VoiceCache: memory, the tiers below it, one computation. Knows no backend, HTTP or model.
+"""VoiceCache: memory, the tiers below it, one computation.
 
-Nothing that goes wrong in here fails a request or delays it beyond the tiers' deadlines.
+Faults of the cache neither fail a request nor delay it beyond the tiers' deadlines.
 """
 
 from __future__ import annotations
@@ -40,33 +40,32 @@ MEMORY, COMPUTED = "l1", "miss"
 Compute = Callable[[], Awaitable[Record]]
 
 ENTRY_OVERHEAD_BYTES = 3_000  # of an entry's objects in memory, measured
-POLL_S = 0.2  # between looks at the tiers while whoever computes cannot be asked about
+POLL_S = 0.2  # between reads of the tiers while the index is away
 
 
 class SharedTier(Tier, Coordinator, Protocol):
-    """A tier that also says who computes (L2)."""
+    """A tier that also coordinates computations (L2)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CacheResult:
-    """A record and where it came from.
-
-    record: read-only arrays, shared with other requests. tier: what answered, by its
-    own name; `miss`: computed. joined: this request waited for another one's computation in this
-    process. is_durable: known to be in a durable tier by now.
-    """
+    """A record and where it came from."""
 
     record: Record
+    """Its arrays are read-only and shared with other requests."""
     tier: TierName
+    """Name of the tier that answered; `miss` when the record was computed."""
     joined: bool = False
+    """This request waited for another request's computation in this process."""
     is_durable: bool = False
+    """A durable tier is known to hold the record."""
 
 
 class VoiceCache:
     """Records by VoiceKey, each computed once at a time. Use it from one event loop.
 
-    shared: the tier that keeps other processes from computing the same; it comes before `tiers`.
-    failures: which failures are remembered; none are without it.
+    shared: the tier that keeps other processes from computing the same record; read before `tiers`.
+    failures: which failures are remembered; None remembers none.
     """
 
     def __init__(
@@ -99,12 +98,12 @@ class VoiceCache:
         self._failures = FailureMemory()
 
     async def start(self) -> None:
-        """Load what a first request would wait for. Reads no records: they are found by key."""
+        """Connect the tiers, so that the first request does not wait for it. Reads no records."""
         await asyncio.to_thread(importlib.import_module, "pyarrow")
         await asyncio.gather(*(tier.start() for tier in self._tiers))
 
     async def close(self) -> None:
-        """Finish running computations and write what is queued, within `flush_deadline_s` each."""
+        """Finish running computations, then write queued entries; `flush_deadline_s` for each."""
         await self._flight.close(self.settings.flush_deadline_s)
         await asyncio.gather(*(tier.close(self.settings.flush_deadline_s) for tier in self._tiers))
 
@@ -120,9 +119,9 @@ class VoiceCache:
         return CacheResult(found[0].record, found[1], is_durable=self._is_durable(found[1]))
 
     def watch(self) -> AbstractContextManager[Watch]:
-        """For the length of a request: what `forget` removes meanwhile, it does not bring back.
+        """A context for one request: entries that `forget` removes meanwhile are not stored again.
 
-        Without one the calls that take it watch over their own length.
+        Calls without a watch use one of their own.
         """
         return self._erasures.watch()
 
@@ -134,14 +133,14 @@ class VoiceCache:
         durable: bool = False,
         watch: Watch | None = None,
     ) -> CacheResult:
-        """The record from the nearest tier, or from one `compute` shared by all who ask meanwhile.
+        """The record from the nearest tier, or from one `compute` shared by concurrent callers.
 
-        compute: runs to its end even when this caller goes away, in an empty context (no
+        compute: runs to completion even when this caller is cancelled, in an empty context (no
         request-local variables).
-        durable: answer only after a durable tier has the record; `is_durable` is False when that
+        durable: return only after a durable tier holds the record; `is_durable` is False when that
         failed.
-        Raises what `compute` raises, or raised within the last minute when the failure is for good;
-        the cache itself raises nothing but CacheClosed, while it closes.
+        Raises the error of `compute`, or the one of the last minute when the failure is permanent.
+        Of its own errors the cache raises only CacheClosed, while it closes.
         """
         with self._erasures.watch() as own:
             watch = watch or own
@@ -158,7 +157,7 @@ class VoiceCache:
             return CacheResult(entry.record, tier, joined, is_durable)
 
     async def find_alias(self, key: AliasKey) -> Alias | None:
-        """What this upload decodes to, if it was seen before.
+        """The alias of this upload, if it was seen before.
 
         Raises the failure that `remember_failure` was told of for this upload.
         """
@@ -166,13 +165,13 @@ class VoiceCache:
         return await self._aliases.find(key)
 
     def publish_alias(self, key: AliasKey, alias: Alias, watch: Watch | None = None) -> None:
-        """Remember what this upload decodes to, here at once and elsewhere soon."""
+        """Store the alias here at once, and in the tiers in the background."""
         self._aliases.publish(key, alias, watch or Watch())
 
     def remember_failure(self, key: AliasKey | VoiceKey, error: Exception) -> bytes:
-        """Remember, in this process and for a minute, a failure that is the input's own fault.
+        """Remember a failure that the input itself causes, in this process and for a minute.
 
-        Returns the failure as bytes; empty when it is not that kind and was not remembered.
+        Returns the encoded failure; empty when it is of another kind and was not remembered.
         """
         failure = self._failure_codec.encode(error) if self._failure_codec else None
         if failure:
@@ -182,11 +181,13 @@ class VoiceCache:
     async def forget(self, clip: ClipKey) -> None:
         """Remove the clip's records of every encoder, and its aliases, here and in the tiers below.
 
-        Requests under way are answered and keep nothing; other processes are to be told by the
-        caller. Raises StoreError when a tier may have kept something; each was asked.
+        Running requests are answered but store nothing. The caller must tell other processes.
+        Raises StoreError when a tier may have kept something, after all tiers were asked.
         """
         failed: list[StoreError] = []
-        for tier in reversed(self._tiers):  # the farthest first: none refills a nearer one then
+        for tier in reversed(
+            self._tiers
+        ):  # the farthest first: it can then not refill a nearer one
             self._forget_here(clip.owner)
             try:
                 await tier.forget(clip)
@@ -214,11 +215,11 @@ class VoiceCache:
         )
 
     def unhealthy_tiers(self) -> dict[str, str]:
-        """Tiers that are set aside at the moment, and why; the cache works without them."""
+        """Unhealthy tiers by name, each with its reason; the cache works without them."""
         return {name: why for tier in self._tiers for name, why in tier.unhealthy_tiers().items()}
 
     async def cluster_stats(self) -> list[dict[str, Any]]:
-        """What the cluster's index counts, by shard; empty without one or while it is away."""
+        """Counters of the cluster's index, by shard; empty without an index or while it is away."""
         try:
             return await self._shared.index_stats() if self._shared else []
         except StoreError as error:
@@ -226,7 +227,7 @@ class VoiceCache:
             return []
 
     def _forget_here(self, owner: str) -> None:
-        """What is under way keeps nothing of the owner's, and no new caller joins it."""
+        """Running work stores nothing of the owner's, and no new caller joins it."""
         self._erasures.erase(owner)
         self._flight.detach(owner)
         self._l1.discard_of(owner)
@@ -236,7 +237,7 @@ class VoiceCache:
     async def _in_flight(
         self, key: VoiceKey, compute: Compute, watch: Watch
     ) -> tuple[tuple[Entry, TierName], bool]:
-        """One computation for all who may keep it, another for those whose clip was removed."""
+        """Callers whose clip was removed share a computation of their own; it is not stored."""
         if watch.allows(key.owner):
             work = functools.partial(self._find_or_compute, key, compute, watch)
             return await self._flight.run(key.digest, work, key.owner)
@@ -246,7 +247,7 @@ class VoiceCache:
     async def _find_or_compute(
         self, key: VoiceKey, compute: Compute, before: Watch
     ) -> tuple[Entry, TierName]:
-        """before: of the first caller, from before this runs."""
+        """before: the watch of the first caller, older than this task."""
         with self._erasures.watch(before) as watch:
             found, lease = await self._find_or_lease(key, watch)
             if found is not None:
@@ -275,8 +276,8 @@ class VoiceCache:
     ) -> tuple[tuple[Entry, TierName] | None, Lease | None]:
         """The record from the cluster's memory, or the lease to compute it, or neither.
 
-        Waits while another process computes, as long as it lives. When the index goes away
-        meanwhile, waits for it to return, or for the record to arrive in a tier below.
+        Waits while another process computes, as long as that process lives. When the index goes
+        away meanwhile, waits for its return, or for the record to reach a tier below.
         """
         if self._shared is None:
             return None, None
@@ -297,7 +298,7 @@ class VoiceCache:
             is_waiting = True
 
     async def _claim(self, shared: SharedTier, key: VoiceKey, wait_s: float) -> Claim | None:
-        """The coordinator's answer; None, and counted, when there is none."""
+        """The coordinator's answer; None, and counted, when the call fails."""
         try:
             return await shared.claim(key, wait_s)
         except StoreSkipped:

@@ -1,4 +1,4 @@
-"""The seam for computing something once in the whole cluster. Knows no Ray and no index."""
+"""The Protocols for computing a record once in the whole cluster."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from cache_store.keys import EntryKey
 
 
 class Lease(Protocol):
-    """The right to compute one entry, kept alive until it ends; its holder's death ends it too."""
+    """The right to compute one entry. Renewed until released; lapses when its holder dies."""
 
     def publish(self, entry: bytes) -> None:
-        """End it with an entry, in the background."""
+        """Release it with an entry, in the background."""
         ...
 
     def release(self, failure: bytes = b"") -> None:
-        """End it without one, in the background; `failure` says that trying again is useless."""
+        """Release it without an entry, in the background. A `failure` means: do not retry."""
         ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Claim:
-    """One of: the entry, the lease to compute it, its failure, or "another one is at it"."""
+    """The entry, the lease to compute it, or its failure; none: another process computes."""
 
     entry: bytes | None = None
     lease: Lease | None = None
@@ -31,14 +31,14 @@ class Claim:
 
 
 class Coordinator(Protocol):
-    """A tier that also says who computes."""
+    """A tier that also coordinates computations."""
 
     async def index_stats(self) -> list[dict[str, Any]]:
-        """What each shard of its index counts. Raises StoreError when one cannot be reached."""
+        """Counters of each shard of the index. Raises StoreError when a shard cannot be reached."""
         ...
 
     async def claim(self, key: EntryKey, wait_s: float) -> Claim:
-        """Look up and, if absent, lease; waits up to wait_s for another one's work.
+        """Look up and, if absent, lease; waits up to wait_s for another process's computation.
 
         Raises StoreError when it cannot be reached.
         """

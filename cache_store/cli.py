@@ -1,4 +1,4 @@
-"""`timbre cache …`: looking at and after the store behind the cache. Knows no model.
+"""`timbre cache …`: inspect and maintain the voice cache.
 
 Results go to stdout (one JSON document with --json), progress and messages to stderr.
 """
@@ -35,7 +35,7 @@ console = Console(stderr=True)
 
 
 class _Commands(typer.core.TyperGroup):
-    """Shows what a store could not do in one line."""
+    """Shows a store's error in one line."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -47,7 +47,7 @@ class _Commands(typer.core.TyperGroup):
 
 app = typer.Typer(
     name="cache",
-    help="Look at and after the voice cache.",
+    help="Inspect and maintain the voice cache.",
     no_args_is_help=True,
     cls=_Commands,
 )
@@ -69,7 +69,7 @@ _SIZE = re.compile(r"([0-9.]+)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class OpenedStore:
-    """What every command needs."""
+    """The settings, store and keys that every command needs."""
 
     settings: CacheSettings
     store: BlobStore
@@ -77,7 +77,7 @@ class OpenedStore:
 
 
 class UsageError(typer.BadParameter):
-    """A mistake of the caller, shown in one line."""
+    """A usage mistake, shown in one line."""
 
 
 @app.command()
@@ -108,7 +108,7 @@ def list_entries(
     url: Url = None,
     namespace: Namespace = None,
     fingerprint: Fingerprint = None,
-    limit: Annotated[int, typer.Option(help="At most so many")] = 1000,
+    limit: Annotated[int, typer.Option(help="Most entries to list")] = 1000,
     as_json: AsJson = False,
 ) -> None:
     """List entries, the most recently used first."""
@@ -127,7 +127,7 @@ def inspect(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what an entry holds, after verifying it."""
+    """Verify an entry and show its contents."""
     opened = _open(config, url)
     file = Path(entry)
     limit = opened.settings.max_record_bytes
@@ -190,7 +190,7 @@ def gc(
     apply: Annotated[bool, typer.Option(help="Delete; without it nothing is changed")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what could go, or with --apply delete it."""
+    """Show what the garbage collector would delete; --apply deletes it."""
     opened = _open(config, url)
     policy = GcPolicy(
         max_bytes=None if max_bytes is None else _bytes(max_bytes),
@@ -231,7 +231,7 @@ def remove(
 ) -> None:
     """Remove an entry, a tenant's entries or an encoder's from the store.
 
-    Running replicas keep what they have in memory until they restart.
+    Running replicas keep their copies in memory until they restart.
     """
     opened = _open(config, url)
     if entry is not None:
@@ -303,7 +303,7 @@ def warm(
 
 @app.command()
 def doctor(config: Config = None, url: Url = None, as_json: AsJson = False) -> None:
-    """Try everything a replica does with the store; exits 1 if something does not work."""
+    """Try every operation of a replica on the store; exits 1 if one fails."""
     opened = _open(config, url)
     findings = list(maintenance.examine(opened.store, opened.keyring))
     if as_json:

@@ -1,6 +1,6 @@
-"""L2: the cluster's memory, through detached index actors that put and own the objects themselves.
+"""L2: the cluster's memory, through detached index actors that put and own the objects.
 
-The only module that knows Ray. An object dies with the process that put it, hence not the replica.
+An object dies with the process that put it: the index actor puts it, so it outlives replicas.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ STORE_SHARE = 0.3  # of a node's object store; beyond its capacity Ray spills to
 START_DEADLINE_S = 30.0
 PROBE_DEADLINE_S = 2.0
 BACKGROUND_BYTES = 32 * 2**20  # entries on their way to the index; more are not offered
-FORGET_DEADLINE_S = 2.0  # no request waits for it, so it may take its time
-INTERFACE = 2  # of the index's methods: raised with them, since index actors outlive releases
-CONCURRENCY = 4000  # calls that wait in one index at once
+FORGET_DEADLINE_S = 2.0  # no request waits for it
+INTERFACE = 2  # raise when the index's methods change: index actors outlive releases
+CONCURRENCY = 4000  # concurrent calls of one index
 
 
 class IndexActor(Index):
@@ -80,7 +80,7 @@ class RayLease:
                 logger.info("could not renew a lease, trying again: %s", error)
                 continue
             if fence is None:
-                return  # another one took over (equal content, both may finish), or it is removed
+                return  # another holder took over (both may finish), or the entry was removed
             self._fence = fence
 
 
@@ -106,7 +106,7 @@ class ClusterTier:
         self._restarts = 0
 
     async def start(self) -> None:
-        """Wait until every shard answers: requests would give up on one that is still starting."""
+        """Wait until every shard answers: requests would time out on a starting one."""
         shards = range(self._settings.l2_shards)
         try:
             async with asyncio.timeout(START_DEADLINE_S):
@@ -143,7 +143,7 @@ class ClusterTier:
         self.spawn(self.tell("drop", key.digest))
 
     async def forget(self, clip: ClipKey) -> None:
-        """Outside the breaker: an index that is set aside is asked all the same."""
+        """Not guarded by the breaker: a removal asks an unhealthy index too."""
         self._removals += 1
         origin = self._origin(clip.owner)
         shards = range(self._settings.l2_shards)
@@ -170,19 +170,19 @@ class ClusterTier:
         return {"l2": self._breaker.reason} if self._breaker.state else {}
 
     async def index_stats(self) -> list[dict[str, Any]]:
-        """What each shard counts. Raises StoreError when one cannot be reached."""
+        """Counters of each shard. Raises StoreError when one cannot be reached."""
         shards = range(self._settings.l2_shards)
         return [cast("dict[str, Any]", await self._invoke(s, 0.0, "stats")) for s in shards]
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run `work` in the background, out of reach of the request that started it."""
+        """Run `work` in the background, independent of the request that started it."""
         task = spawn("work for the cluster's cache index", work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
     async def send(self, digest: str, entry: bytes, origin: Origin) -> None:
-        """Publish an entry; one that cannot be is dropped and counted."""
+        """Publish an entry; on failure it is dropped and counted."""
         if self._background_bytes + len(entry) > BACKGROUND_BYTES:
             self._dropped += 1
             return
@@ -196,7 +196,7 @@ class ClusterTier:
             self._background_bytes -= len(entry)
 
     async def tell(self, method: str, digest: str, *args: object) -> None:
-        """Call without caring for the outcome."""
+        """Call and ignore the outcome."""
         try:
             await self.call(method, digest, *args)
         except StoreError as error:
@@ -250,7 +250,7 @@ class ClusterTier:
             raise StoreTimeout(f"no answer within {deadline_s} s") from error
         except exceptions.ActorDiedError as error:
             if shard is not None:
-                self._handles.pop(shard, None)  # gone for good: the next call makes another
+                self._handles.pop(shard, None)  # the actor is dead: the next call makes another
             raise StoreError(str(error)) from error
         except exceptions.RayError as error:
             raise StoreError(str(error)) from error
@@ -274,12 +274,12 @@ class ClusterTier:
 
 
 def _ray() -> Any:
-    """Untyped Ray, loaded where it is used."""
+    """Ray as Any; imported at first use."""
     return importlib.import_module("ray")
 
 
 def is_connected() -> bool:
-    """This process belongs to a Ray cluster."""
+    """Whether this process belongs to a Ray cluster."""
     return "ray" in sys.modules and bool(_ray().is_initialized())
 
 
@@ -298,7 +298,7 @@ def kill_indexes(settings: CacheSettings) -> int:
 
 
 def _get_index(settings: CacheSettings, shard: int) -> Any:
-    """The shard's actor, made if need be. Blocks. Raises StoreError."""
+    """The shard's actor, created if missing. Blocks. Raises StoreError."""
     ray = _ray()
     options: dict[str, Any] = {
         "name": _actor_name(settings, shard),
@@ -322,7 +322,7 @@ def _actor_name(settings: CacheSettings, shard: int) -> str:
 
 
 def _store_budget_bytes() -> int:
-    """What this node's object store may hold of ours."""
+    """Bytes of our entries that this node's object store may hold."""
     ray = _ray()
     node = ray.get_runtime_context().get_node_id()
     for info in ray.nodes():

@@ -1,6 +1,6 @@
 """Records to bytes and back: an Arrow IPC stream behind a 64-byte header with a keyed digest.
 
-Knows no tier and no model; the caller declares its arrays in a RecordSchema.
+The caller declares its arrays in a RecordSchema.
 
     0  4s  magic "SVC1"
     4  u16 version | 6 u16 flags, 0 | 8 u64 payload length
@@ -40,25 +40,25 @@ _SCHEMA_FIELD = "timbre.schema"
 
 @dataclass(frozen=True, slots=True)
 class FieldSpec:
-    """One array of a record.
-
-    dtype: element type, little-endian. shape: only the first dimension may be None (any length ≥
-    min_rows).
-    minimum, maximum: inclusive bounds of every element. finite: refuse NaN and infinities.
-    """
+    """One array of a record."""
 
     name: str
     dtype: DTypeName
+    """Element type, little-endian."""
     shape: tuple[int | None, ...]
+    """Only the first dimension may be None: any length from `min_rows` on."""
     minimum: float | None = None
+    """Inclusive lower bound of every element."""
     maximum: float | None = None
+    """Inclusive upper bound of every element."""
     finite: bool = True
+    """Refuse NaN and infinities."""
     min_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Record:
-    """Arrays by name, with string metadata. What the cache hands out is read-only throughout."""
+    """Arrays by name, with string metadata. Arrays from the cache are read-only."""
 
     arrays: Mapping[str, Array]
     metadata: Mapping[str, str]
@@ -70,15 +70,13 @@ class Record:
 
 @dataclass(frozen=True)
 class RecordSchema:
-    """What a kind of record must look like; `name` and `version` are stored in every record.
-
-    check: raises RecordError when fields contradict each other; runs on writing and on reading.
-    """
+    """The arrays of one kind of record; `name` and `version` are stored in every record."""
 
     name: str
     version: int
     fields: tuple[FieldSpec, ...]
     check: Callable[[Record], None] | None = None
+    """Raises RecordError when fields contradict each other; runs on writing and on reading."""
 
     @cached_property
     def tag(self) -> str:
@@ -126,7 +124,7 @@ class RecordCodec:
     def encode(self, record: Record, key: str) -> bytes:
         """The entry for `record` under the hex digest `key`.
 
-        Raises RecordError for what decode would refuse.
+        Raises RecordError for a record that `decode` would refuse.
         """
         pa = _arrow()
 
@@ -169,13 +167,14 @@ class RecordCodec:
 
 @dataclass(frozen=True, slots=True)
 class EntryInfo:
-    """What an entry says of itself, its digest verified. arrays: dtype and number of elements."""
+    """An entry's own description, after its digest was verified."""
 
     key: str
     schema: str
     key_id: str
     metadata: Mapping[str, str]
     arrays: Mapping[str, tuple[str, int]]
+    """Element type and number of elements of each array."""
 
 
 def describe(entry: bytes, keyring: Keyring, max_bytes: int) -> EntryInfo:
@@ -222,7 +221,7 @@ def unseal(entry: bytes, keyring: Keyring, max_bytes: int) -> memoryview:
 
 
 def _arrow() -> Any:
-    """Untyped pyarrow, loaded where it is used."""
+    """pyarrow as Any; imported at first use."""
     return importlib.import_module("pyarrow")
 
 

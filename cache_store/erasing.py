@@ -1,4 +1,4 @@
-"""Removing all that a store holds of one clip. Knows the store's layout, no tier and no queue."""
+"""Deletes everything that a store holds of one clip."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _ENCODER = re.compile(r"[0-9a-f]{16}")
 class ClipEraser:
     """Finds a clip's records under every encoder that ever wrote to the store, and its aliases.
 
-    A record's name covers the encoder's whole fingerprint, of which a path shows 16 digits. The
-    rest is read from any record of that encoder, once. Blocks: use it from threads.
+    A record's name is derived from the encoder's whole fingerprint; its path shows 16 digits of it.
+    The rest is read once from any record of that encoder. Blocks: use it from threads.
     """
 
     def __init__(self, store: BlobStore, keyring: Keyring, max_bytes: int) -> None:
@@ -35,12 +35,12 @@ class ClipEraser:
         self._encoders: dict[str, str] = {}  # whole fingerprints by their first 16 digits
 
     def see(self, key: EntryKey) -> None:
-        """Learn the encoder of a key that is used here."""
+        """Note the encoder of a key used in this process."""
         if isinstance(key, VoiceKey):
             self._encoders.setdefault(key.encoder_fingerprint[:16], key.encoder_fingerprint)
 
     def erase(self, clip: ClipKey) -> None:
-        """Delete records, aliases and what lies aside of them.
+        """Delete records, aliases, and their temporary and quarantined copies.
 
         Raises StoreError when something may be left.
         """
@@ -58,7 +58,7 @@ class ClipEraser:
             for name in self._store.names(aside):
                 if any(is_aside(name, path) for path in paths):
                     self._store.delete(f"{aside}/{name}")
-        for path in notes:  # last: until then a second try finds the aliases again
+        for path in notes:  # last: a retry then still finds the aliases
             self._store.delete(path)
 
     def _prints(self, clip: ClipKey) -> list[str]:
@@ -69,7 +69,7 @@ class ClipEraser:
         return list(self._encoders.values())
 
     def _learn(self, encoder: str, namespace: str) -> None:
-        """Raises StoreError when all that is readable of an encoder is sealed under other keys."""
+        """Raises StoreError when this process has no key for any record of an encoder."""
         is_sealed = False
         for path in itertools.islice(self._records(f"{LAYOUT}/{encoder}/{namespace}"), _TRIES):
             data = self._store.get(path, self._max_bytes)
@@ -78,7 +78,7 @@ class ClipEraser:
             try:
                 whole = describe(data, self._keyring, self._max_bytes).metadata[FINGERPRINT]
             except (CorruptEntry, KeyError):
-                continue  # nobody serves it
+                continue  # no replica serves it
             except EntryError as error:
                 logger.warning("cannot read %s: %s", path, error)
                 is_sealed = True

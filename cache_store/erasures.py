@@ -1,4 +1,4 @@
-"""What was removed while it was being worked on. Knows no tier, and clips by their owner only."""
+"""Removals during running work, so that the work does not store removed clips again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 class Watch:
-    """What was removed since one piece of work began; it must not bring that back."""
+    """Owners removed since one piece of work began; it must not store entries of theirs."""
 
     __slots__ = ("_erased",)
 
@@ -15,16 +15,16 @@ class Watch:
         self._erased: set[str] = set(before._erased if before else ())
 
     def allows(self, owner: str) -> bool:
-        """Whether an entry of `owner` may still be kept. From any thread."""
+        """Whether an entry of `owner` may still be stored. Safe from any thread."""
         return owner not in self._erased
 
     def erase(self, owner: str) -> None:
-        """Entries of `owner` may no longer be kept."""
+        """Entries of `owner` may no longer be stored."""
         self._erased.add(owner)
 
 
 class Erasures:
-    """Tells work under way what is removed meanwhile; forgets it with the work.
+    """Tells running work which owners are removed meanwhile.
 
     Use from one event loop.
     """
@@ -34,9 +34,9 @@ class Erasures:
 
     @contextmanager
     def watch(self, before: Watch | None = None) -> Generator[Watch]:
-        """For the length of a piece of work; ask the watch before anything is kept.
+        """A watch for one piece of work, to be asked before anything is stored.
 
-        before: of what this is a part of; knows what was removed since that began.
+        before: the watch of the enclosing work; its removals count too.
         """
         watch = Watch(before)
         self._watches.add(watch)
@@ -46,6 +46,6 @@ class Erasures:
             self._watches.discard(watch)
 
     def erase(self, owner: str) -> None:
-        """What is under way keeps nothing of `owner`; what begins from now on may."""
+        """Running work may store nothing of `owner`; work that begins later may."""
         for watch in self._watches:
             watch.erase(owner)

@@ -1,4 +1,4 @@
-"""Failures worth remembering: an input that fails once fails always. Knows no error of a model."""
+"""Remembers failures that an input itself causes: it would fail again every time."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _MEMORY_BYTES = 1_000_000  # about 2,000 failures
 
 
 class FailureCodec(Protocol):
-    """Says which failures are the input's own fault, and carries them between processes.
+    """Tells which failures the input itself causes, and encodes them for other processes.
 
-    Never pickle: what `decode` reads may come from another version of this program.
+    Never by pickle: the bytes may come from another version of this program.
     """
 
     def encode(self, error: Exception) -> bytes | None:
-        """The failure in a few hundred bytes; None when trying again might help (time, memory)."""
+        """The failure in a few hundred bytes; None when a retry might succeed."""
         ...
 
     def decode(self, failure: bytes) -> Exception:

@@ -1,4 +1,4 @@
-"""At most one running computation per key in this process. Knows no cache and no tier."""
+"""At most one running computation per key in this process."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ T = TypeVar("T")
 
 
 class SingleFlight(Generic[T]):
-    """Callers with one digest share one task; one that goes away takes only its own wait with it.
+    """Callers with one digest share one task; cancelling a caller cancels only its own wait.
 
-    The task runs in an empty context: Ray cancels whatever it finds in the context of a request
-    that went away, and asyncio.shield alone does not stop it. Use from one event loop.
+    The task runs in an empty context: Ray cancels everything in the context of a request whose
+    caller disconnected, and asyncio.shield alone does not prevent it. Use from one event loop.
     """
 
     def __init__(self) -> None:
-        self._tasks: dict[str, asyncio.Task[T]] = {}  # those that callers may still join
-        self._owners: dict[asyncio.Task[T], str] = {}  # all that run
+        self._tasks: dict[str, asyncio.Task[T]] = {}  # tasks that callers may still join
+        self._owners: dict[asyncio.Task[T], str] = {}  # all running tasks
 
     def __len__(self) -> int:
         return len(self._owners)
@@ -32,7 +32,7 @@ class SingleFlight(Generic[T]):
         """The value of the running task, or of a new one; True when the caller joined.
 
         owner: what `detach` finds the task by.
-        Raises what `work` raised, in every caller; CacheClosed when the task itself was cancelled.
+        Raises the error of `work` in every caller; CacheClosed when the task itself was cancelled.
         """
         task = self._tasks.get(digest)
         joined = task is not None
@@ -51,13 +51,13 @@ class SingleFlight(Generic[T]):
             raise
 
     def detach(self, owner: str) -> None:
-        """Whoever asks from now on joins none of the owner's tasks; who waits is still answered."""
+        """Later callers join none of the owner's tasks; callers that wait are still answered."""
         for digest, task in list(self._tasks.items()):
             if self._owners[task] == owner:
                 del self._tasks[digest]
 
     async def close(self, deadline_s: float) -> None:
-        """Wait for running tasks, then cancel what is left."""
+        """Wait for running tasks, then cancel the rest."""
         tasks = list(self._owners)
         if not tasks:
             return
@@ -72,4 +72,4 @@ class SingleFlight(Generic[T]):
         if self._tasks.get(digest) is task:
             del self._tasks[digest]
         if not task.cancelled():
-            task.exception()  # all callers may be gone: then nobody else looks at it
+            task.exception()  # marks it as retrieved: all callers may be gone

@@ -1,7 +1,6 @@
-"""L3 behind an fsspec URL: one request per operation, short timeouts, any wording of "exists".
+"""L3 behind an fsspec URL: one request per operation, short timeouts, all forms of "exists".
 
-Knows no record format. S3 credentials come from the environment (AWS_ACCESS_KEY_ID and the rest,
-AWS_ENDPOINT_URL).
+S3 credentials come from the environment (AWS_ACCESS_KEY_ID and the rest, AWS_ENDPOINT_URL).
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _S3_SCHEMES = {"s3", "s3a"}
 
 
 class FsspecStore:
-    """Objects below an fsspec URL. The file system is made at first use, where it is used.
+    """Objects below an fsspec URL. The file system is made at first use, in the using process.
 
     Create-only publication is as strong as the server's: a server that ignores the condition
     overwrites with an equally valid record, because names are content addresses.

@@ -1,4 +1,4 @@
-"""Keeps a local directory within its budget while a service runs. Knows no tier and no request."""
+"""Keeps a local directory within its budget while a service runs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ logger = logging.getLogger(__name__)
 
 
 class Housekeeper:
-    """Collects garbage every now and then, in a thread.
+    """Collects garbage periodically, in a thread.
 
-    Several processes may look after one directory: what one has deleted is absent for the other.
+    Several processes may collect in one directory: an object that is already gone is skipped.
     """
 
     def __init__(self, store: BlobStore, policy: GcPolicy, interval_s: float) -> None:
@@ -27,7 +27,7 @@ class Housekeeper:
         self.deleted = 0
 
     def start(self) -> None:
-        """Begin, on the running loop; the first round comes after an interval."""
+        """Start on the running loop; the first round comes after one interval."""
         if self._task is None:
             self._task = spawn("looking after the cache's directory", self._run())
 
@@ -42,7 +42,7 @@ class Housekeeper:
             await asyncio.sleep(share * self._interval_s)
             try:
                 self.deleted += await asyncio.to_thread(self._tidy)
-            except Exception:  # whatever went wrong with one round, the next one may pass
+            except Exception:  # a failed round must not end the task
                 logger.exception("could not look after the cache's directory")
 
     def _tidy(self) -> int:

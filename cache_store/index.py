@@ -1,6 +1,6 @@
-"""The index of L2: which entries the cluster has in memory, and who computes which. Knows no Ray.
+"""The index of L2: the entries in the cluster's memory, and the leases of running computations.
 
-It runs in one process for the whole cluster (or one per shard). Nothing in it is needed to survive.
+It runs in one process for the whole cluster (or one per shard) and may be lost at any time.
 """
 
 from __future__ import annotations
@@ -19,19 +19,17 @@ PARTS = 4
 SMALL_BYTES = 16_000  # kept in the index itself; an object would cost more than it holds
 FAILURES_BYTES = 4_000_000
 FAILURE_S = 60.0
-FENCES_BYTES = 1_000_000  # some thousand removals; what was sent before one is long dead by then
+FENCES_BYTES = 1_000_000  # some thousand removals; entries sent before the oldest have long arrived
 
 Kind = Literal["hit", "absent", "lease", "busy", "failure"]
 
 
 class Header(NamedTuple):
-    """First part of a reply; the entry follows in PARTS parts, or behind `refs` when too large.
-
-    kind: hit, absent (from `find`), lease (the caller is to compute), busy (another one computes),
-    failure (it was computed and failed for good).
-    """
+    """First part of a reply; the entry follows in PARTS parts, or behind `refs` when too large."""
 
     kind: Kind
+    """hit, absent (from `find`), lease (the caller computes), busy (another process computes),
+    failure (the computation failed for good)."""
     incarnation: str
     fence: int = 0
     failure: bytes = b""
@@ -42,15 +40,14 @@ Reply = tuple[Any, ...]  # Header, then PARTS times bytes
 
 
 class Origin(NamedTuple):
-    """Whose an entry is, and where it comes from.
-
-    owner: of its clip, empty when not known. holder: the process that sends it. number: how many
-    removals that process had told the index of when it began to send.
-    """
+    """Which clip an entry belongs to, and which process sent it."""
 
     owner: str = ""
+    """Owner of the entry's clip; empty when unknown."""
     holder: str = ""
+    """The process that sends the entry."""
     number: int = 0
+    """Removals that the process had reported to the index when it began to send."""
 
 
 NOBODY = Origin()
@@ -58,16 +55,18 @@ NOBODY = Origin()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Held:
-    """An entry. ref: what other processes fetch it by. view: its bytes here, uint8 (n,)."""
+    """An entry in the object store."""
 
     ref: Any
+    """Object reference by which other processes fetch it."""
     view: Any
+    """Its bytes here, uint8 (n,)."""
 
 
 class Index:
-    """Entries by digest (least recently used go first), leases and failures.
+    """Entries by digest (an LRU), leases and failures.
 
-    store: takes the bytes (uint8 array) into shared memory and returns them held.
+    store: puts the bytes (uint8 array) into shared memory and returns the held entry.
     """
 
     def __init__(self, max_bytes: int, store: Callable[[Any], Awaitable[Held]]) -> None:
@@ -81,13 +80,13 @@ class Index:
         self._misses = 0
 
     async def find(self, digest: str) -> Reply:
-        """The entry or failure, if there is one; takes no lease."""
+        """The entry or failure, if any; takes no lease."""
         return self._known(digest) or self._reply("absent")
 
     async def claim(
         self, digest: str, holder: str, ttl_s: float, wait_s: float, owner: str = ""
     ) -> Reply:
-        """The entry, the failure, or a lease to compute it; busy when neither within wait_s."""
+        """The entry, the failure, or a lease to compute it; busy when none comes within wait_s."""
         give_up_s = time.monotonic() + wait_s
         while True:
             known = self._known(digest)
@@ -104,7 +103,7 @@ class Index:
     async def renew(
         self, digest: str, holder: str, fence: int, ttl_s: float, origin: Origin = NOBODY
     ) -> int | None:
-        """The fence to go on with; None when another one took over or the clip was removed."""
+        """Renew a lease: its fence; None when another holder took over or the clip was removed."""
         if self._is_fenced(origin):
             return None
         return self._leases.renew(digest, holder, fence, ttl_s, origin.owner)
@@ -112,16 +111,16 @@ class Index:
     async def release(
         self, digest: str, holder: str, fence: int, failure: bytes, origin: Origin = NOBODY
     ) -> None:
-        """The holder gives up: with a failure for good, or (empty) so that another one may try."""
+        """The holder gives up: with a permanent failure, or (empty) so that another may try."""
         if failure and not self._is_fenced(origin):
             remembered = (failure, time.monotonic() + FAILURE_S)
             self._failures.put(digest, remembered, len(failure) + 200, origin.owner)
         self._leases.release(digest, holder, fence)
 
     async def publish(self, digest: str, data: Any, origin: Origin = NOBODY) -> None:
-        """Keep an entry (uint8 array) and give it to all who wait.
+        """Keep an entry (uint8 array) and give it to all waiting callers.
 
-        One that its sender sent before it removed the clip changes nothing.
+        Ignored when its sender sent it before it removed the clip.
         """
         if self._is_fenced(origin):
             return
@@ -135,13 +134,13 @@ class Index:
                 self._leases.settle(digest)
 
     async def drop(self, digest: str) -> None:
-        """Forget one entry, which turned out damaged."""
+        """Forget one damaged entry."""
         self._entries.discard(digest)
 
     async def forget(self, origin: Origin) -> None:
         """Drop the owner's entries and failures, and end its leases.
 
-        What the same process sent before, with a lower number, no longer counts.
+        Entries that the same process sent before, with a lower number, are ignored.
         """
         self._fences.put(_fence(origin), origin.number, 300)
         self._entries.discard_of(origin.owner)

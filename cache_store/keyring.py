@@ -1,4 +1,4 @@
-"""Secrets for the keyed digest of entries, by id. Knows their source, not what they protect."""
+"""Secrets for the keyed digest of entries, by id."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Keyring:
 
     @property
     def active(self) -> tuple[str, bytes]:
-        """Id and 32-byte key that new entries are written under."""
+        """Id and 32-byte key for writing new entries."""
         return self._active_id, self._keys[self._active_id]
 
     def secret(self, key_id: str) -> bytes | None:

@@ -1,4 +1,4 @@
-"""Names of things by content: digests, keys and object paths. Knows no codec, tier or backend.
+"""Digests, keys and object paths: names derived from content.
 
 Every digest is BLAKE3-256 in derive-key mode (one context per kind, so that kinds never collide)
 over length-prefixed fields (so that no two field lists share an encoding).
@@ -35,7 +35,7 @@ def digest(kind: str, *fields: bytes | memoryview) -> str:
 
 
 def raw_key(upload: bytes | memoryview) -> str:
-    """Digest of an upload as it came, all of it."""
+    """Digest of the uploaded bytes, all of them."""
     return digest("upload", upload)
 
 
@@ -68,13 +68,15 @@ class EntryKey(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ClipKey:
-    """Names all that is kept of one clip, whatever made it: what a removal removes.
+    """Names everything that is kept of one clip, under any encoder: what a removal deletes.
 
-    namespace, clip: as in VoiceKey. Raises ValueError when a part is malformed.
+    Raises ValueError when a part is malformed.
     """
 
     namespace: str
+    """See VoiceKey."""
     clip_digest: str
+    """See VoiceKey."""
 
     def __post_init__(self) -> None:
         _check(self.namespace, clip_digest=self.clip_digest)
@@ -87,18 +89,15 @@ class ClipKey:
 
 @dataclass(frozen=True, slots=True)
 class VoiceKey:
-    """Names one voice record.
-
-    namespace: the tenant, chosen by the server and never by a request; lower-case letters, digits,
-    `_`, `-`.
-    clip: hex digest of the decoded clip, which covers all of its samples and their rate.
-    encoder_fingerprint: hex digest of weights, preprocessing and configs of the encoder.
-    Raises ValueError when a part is malformed.
-    """
+    """Names one voice record. Raises ValueError when a part is malformed."""
 
     namespace: str
+    """The tenant: chosen by the server, never by a request; lower-case letters, digits, `_`,
+    `-`."""
     clip_digest: str
+    """Hex digest of the decoded clip; covers all samples and their rate."""
     encoder_fingerprint: str
+    """Hex digest of the encoder's weights, preprocessing and configs."""
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -124,17 +123,18 @@ class VoiceKey:
 class AliasKey:
     """Names the note "this upload decodes to that clip".
 
-    namespace: as in VoiceKey. raw: hex digest of the upload, from `raw_key`.
-    decode_fingerprint: hex digest of the decoder's version and parameters.
-    clip: what the upload decodes to; empty while that is not known, and no part of the identity.
     Raises ValueError when a part is malformed.
     """
 
     namespace: str
+    """See VoiceKey."""
     raw: str
+    """Hex digest of the upload, from `raw_key`."""
     decode_fingerprint: str
+    """Hex digest of the decoder's version and parameters."""
     digest: str = field(init=False)
     clip_digest: str = field(default="", compare=False)
+    """Of the clip that the upload decodes to; empty while unknown. No part of the identity."""
 
     def __post_init__(self) -> None:
         _check(self.namespace, raw=self.raw, decode_fingerprint=self.decode_fingerprint)
@@ -159,10 +159,12 @@ class AliasKey:
 
 @dataclass(frozen=True, slots=True)
 class EntryPath:
-    """What an object's path says. kind: voice or alias. fingerprint: its first 16 digits."""
+    """The parts of an object's path."""
 
     kind: str
+    """voice or alias."""
     fingerprint: str
+    """The first 16 digits of the fingerprint."""
     namespace: str
     digest: str
 

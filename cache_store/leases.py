@@ -1,4 +1,4 @@
-"""Who computes what in the cluster: leases with expiry and fences. Knows no Ray and no entry."""
+"""Leases with expiry and fences: which process computes which entry."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import asyncio
 import time
 from dataclasses import asdict, dataclass, field
 
-_SWEEP_AT = 10_000  # leases held at once; more are mostly of holders that died
+_SWEEP_AT = 10_000  # concurrent leases; beyond it most holders have died
 
 
 @dataclass(slots=True)
 class LeaseStats:
-    """Since the start. fenced: late words of holders that had lost their lease."""
+    """Counters since the start."""
 
     granted: int = 0
     waited: int = 0
     expired: int = 0
     fenced: int = 0
+    """Calls by holders that had lost their lease."""
 
 
 @dataclass(slots=True)
@@ -31,7 +32,7 @@ class _Lease:
 class LeaseTable:
     """At most one live lease per digest. Use from one event loop.
 
-    A holder that dies just stops renewing; the lease then lapses and the next one who asks has it.
+    A holder that dies stops renewing; the lease then lapses and the next caller gets it.
     """
 
     def __init__(self) -> None:
@@ -61,10 +62,10 @@ class LeaseTable:
     def renew(
         self, digest: str, holder: str, fence: int, ttl_s: float, owner: str = ""
     ) -> int | None:
-        """The fence to go on with; None when another one took over.
+        """Renew: the lease's fence; None when another holder took over.
 
-        Also grants a digest that nobody holds: after a restart the table is empty, and the one who
-        is already at work is the one to have it.
+        Also grants a digest that nobody holds: after a restart the table is empty, and the process
+        that already computes keeps its lease.
         """
         lease = self._leases.get(digest)
         if lease is not None and lease.holder == holder and lease.fence == fence:
@@ -75,7 +76,7 @@ class LeaseTable:
         return again
 
     def release(self, digest: str, holder: str, fence: int) -> None:
-        """End this very lease and wake who waits; the word of a former holder changes nothing."""
+        """End exactly this lease and wake waiting callers; calls of a former holder are ignored."""
         lease = self._leases.get(digest)
         if lease is None:
             return
@@ -85,13 +86,13 @@ class LeaseTable:
         self.settle(digest)
 
     def settle(self, digest: str) -> None:
-        """There is an answer now, whoever gave it: end the lease and wake who waits."""
+        """There is an answer, from any process: end the lease and wake waiting callers."""
         lease = self._leases.pop(digest, None)
         if lease is not None:
             lease.released.set()
 
     def settle_of(self, owner: str) -> None:
-        """End every lease of an owner; who waits, or asks from now on, may claim."""
+        """End every lease of an owner; waiting and later callers may claim."""
         for digest in [d for d, lease in self._leases.items() if lease.owner == owner]:
             self.settle(digest)
 

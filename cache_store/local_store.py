@@ -15,7 +15,7 @@ from cache_store.store import MAX_QUARANTINED, QUARANTINE, REFUSALS, TMP, BlobIn
 
 logger = logging.getLogger(__name__)
 
-TOUCH_AFTER_S = 86_400  # a file's time of last use is exact to a day, and costs no write per read
+TOUCH_AFTER_S = 86_400  # mtime doubles as last use, refreshed daily to avoid a write per read
 
 
 class LocalStore:
@@ -49,7 +49,7 @@ class LocalStore:
             try:
                 return self._publish(staged, target)
             finally:
-                with contextlib.suppress(OSError):  # the collector takes what stays behind
+                with contextlib.suppress(OSError):  # the garbage collector deletes leftovers
                     staged.unlink()
         except OSError as error:
             raise _translated(f"create {path}", error) from error
@@ -95,7 +95,7 @@ class LocalStore:
             raise _translated(f"list {prefix}", error) from error
 
     def _touch(self, target: Path) -> None:
-        """Note the use: the collector takes the longest unused first. No read depends on it."""
+        """Note the use for the garbage collector; a failure here fails no read."""
         try:
             os.utime(target)
         except OSError as error:
@@ -133,7 +133,9 @@ class LocalStore:
                 raise
             if target.exists():
                 return False
-            staged.replace(target)  # no hard links here: still whole, and equal content if two race
+            staged.replace(
+                target
+            )  # no hard links here: atomic all the same, and equal content if two race
         if self._fsync:
             _fsync_directory(target.parent)
         return True

@@ -1,4 +1,4 @@
-"""Looking after a store as a whole: list, verify, collect garbage, move. Knows no tier."""
+"""Maintenance of a whole store: list, verify, collect garbage, export, import."""
 
 from __future__ import annotations
 
@@ -34,11 +34,12 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which entries are meant; None means any. fingerprint: its first digits suffice."""
+    """Selects entries; None matches any value."""
 
     kind: str | None = None
     namespace: str | None = None
     fingerprint: str | None = None
+    """The first digits suffice."""
 
     def matches(self, path: EntryPath) -> bool:
         return (
@@ -50,26 +51,29 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class GcPolicy:
-    """What the collector takes; None switches a rule off.
-
-    max_bytes: least recently used entries go until 0.8 of it remain. max_age_s: unused for longer.
-    keep_fingerprints: voice records of any other encoder go once unused for dead_after_s.
-    min_age_s: younger entries stay whatever the rules say. debris_after_s: age at which files of
-    interrupted writes, quarantined objects and notes of aliases that went go.
-    """
+    """What the garbage collector deletes; None disables a rule."""
 
     max_bytes: int | None = None
+    """Delete the least recently used entries until `low_water` of this remains."""
     max_age_s: float | None = None
+    """Delete entries that were not used for longer than this."""
     keep_fingerprints: tuple[str, ...] | None = None
+    """Encoders whose voice records are kept; those of any other are deleted once unused for
+    `dead_after_s`."""
     dead_after_s: float = 14 * DAY_S
+    """See `keep_fingerprints`."""
     min_age_s: float = HOUR_S
+    """Younger entries are never deleted."""
     orphan_after_s: float = DAY_S
+    """Age at which orphans are deleted: files of interrupted writes, quarantined objects, notes of
+    aliases that no longer exist."""
     low_water: float = 0.8
+    """Share of `max_bytes` that is left after a collection."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An object that the collector takes, and the rule that says so."""
+    """An object to delete, and the rule that says so."""
 
     blob: BlobInfo
     reason: Literal["orphan", "age", "fingerprint", "bytes"]
@@ -94,7 +98,7 @@ def find(store: BlobStore, digest: str) -> Stored | None:
 def check(
     store: BlobStore, stored: Stored, keyring: Keyring, max_bytes: int
 ) -> tuple[Verdict, str, EntryInfo | None]:
-    """Read and verify one entry; the verdict, a word on why, and what a good one says of itself."""
+    """Read and verify one entry: the verdict, the reason, and the description of a good one."""
     data = store.get(stored.blob.path, max_bytes)
     if data is None:
         return "gone", "deleted meanwhile", None
@@ -115,7 +119,7 @@ def repair(store: BlobStore, stored: Stored, max_bytes: int) -> None:
 def plan_collection(
     store: BlobStore, policy: GcPolicy, now_unix_s: float | None = None
 ) -> list[Candidate]:
-    """What the collector would take now, debris first, then the longest unused first."""
+    """What a collection would delete now: orphans, then the least recently used first."""
     now_s = time.time() if now_unix_s is None else now_unix_s
     candidates = [
         Candidate(blob, "orphan")
@@ -143,7 +147,7 @@ def plan_collection(
 def collect(
     store: BlobStore, candidates: Iterable[Candidate], progress: Callable[[], None] | None = None
 ) -> tuple[int, int, int]:
-    """Delete; the objects deleted, their bytes, and how many could not be deleted.
+    """Delete them. Returns the number deleted, their bytes, and the number of failures.
 
     Deleting under a reader is safe: objects are immutable, and an absent one is a miss.
     """
@@ -164,7 +168,7 @@ def collect(
 def export_entries(
     store: BlobStore, chosen: Iterable[Stored], archive: Path, max_bytes: int
 ) -> int:
-    """Write entries into a tar file as they are; the number written."""
+    """Write entries into a tar file unchanged. Returns their number."""
     count = 0
     with tarfile.open(archive, "w") as tar:
         for stored in chosen:
@@ -182,9 +186,9 @@ def export_entries(
 def import_entries(
     store: BlobStore, archive: Path, keyring: Keyring, max_bytes: int
 ) -> tuple[int, int, int]:
-    """Publish the entries of a tar file; how many were new, known already, and refused.
+    """Publish the entries of a tar file. Returns how many were new, known already, and refused.
 
-    Refused are those that are no entries of ours, damaged, or sealed under keys not known here.
+    Refused: files that are no entries of ours, damaged ones, and those under unknown keys.
     """
     new = known = refused = 0
     with tarfile.open(archive, "r:") as tar:
@@ -215,16 +219,17 @@ def import_entries(
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the doctor's report. took_s: how long the step took."""
+    """One line of the doctor's report."""
 
     step: str
     is_good: bool
     says: str
     took_s: float
+    """How long the step took."""
 
 
 def examine(store: BlobStore, keyring: Keyring) -> Iterator[Finding]:
-    """Try everything a replica does, on objects of its own, which it removes."""
+    """Try every operation of a replica, on objects that are deleted afterwards."""
     path = f"{LAYOUT}/.doctor/{uuid.uuid4().hex}"
     yield _try("reach it", lambda: store.get(path, 0) is None, "an absent object is absent")
     yield _try("write", lambda: store.create(path, b"first"), "a new object is accepted")

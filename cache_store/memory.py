@@ -1,4 +1,4 @@
-"""L1: a byte-bounded least-recently-used map in this process. Knows no key format and no record."""
+"""L1: a byte-bounded least-recently-used map in this process."""
 
 from __future__ import annotations
 
@@ -12,20 +12,25 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True)
 class MemoryStats:
-    """entries, bytes: held now. max_bytes: the budget. evictions, refusals: since the start."""
+    """Contents and counters of a memory tier."""
 
     entries: int
+    """Held now."""
     bytes: int
+    """Held now."""
     max_bytes: int
+    """The budget."""
     evictions: int
+    """Since the start."""
     refusals: int
+    """Values larger than the whole budget, since the start."""
 
 
 class MemoryTier(Generic[V]):
     """Least-recently-used values by digest, bounded by stated bytes. Safe from any thread.
 
     get and put are O(1). A value larger than the whole budget is refused, never half-kept.
-    Values are shared between callers: put only what nobody can write to.
+    Values are shared between callers: put only read-only ones.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -73,7 +78,7 @@ class MemoryTier(Generic[V]):
             return entry is not None
 
     def discard_of(self, owner: str) -> int:
-        """Forget every value of an owner; the number held. Looks at all, O(n)."""
+        """Forget every value of an owner and return their number. O(n)."""
         with self._lock:
             theirs = [digest for digest, (_, _, whose) in self._entries.items() if whose == owner]
             for digest in theirs:

@@ -1,7 +1,6 @@
 """Notes beside aliases: empty objects whose names say which aliases lead to a clip.
 
-An alias is found by its upload alone, so that without a note nobody could tell which aliases to
-remove with a clip. Knows no store.
+An alias is found by its upload alone: without notes the aliases of a removed clip would be unknown.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ def note_of_path(alias: EntryPath, clip_digest: str) -> str | None:
 
 
 def notes_directory(clip: ClipKey) -> str:
-    """Where the clip's notes are, among those of others."""
+    """The directory of the clip's notes; it holds those of other clips too."""
     return f"{NOTES}/{clip.namespace}/{clip.clip_digest[:2]}"
 
 

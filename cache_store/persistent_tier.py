@@ -25,9 +25,9 @@ from cache_store.writeback import WriteBack
 
 logger = logging.getLogger(__name__)
 
-ERASING_THREADS = 2  # of their own: what writes hang in must not keep a removal waiting
+ERASING_THREADS = 2  # separate: a hanging write must not delay a removal
 WARM_UP_DEADLINE_S = 10.0  # importing an S3 client takes over a second on a busy machine
-MASS_REJECTIONS = 20  # a bad deploy looks like this too: then nothing is moved away
+MASS_REJECTIONS = 20  # a minute: more suggests a bad deploy, not damage; stop quarantining
 _ABSENT = "v1/.absent"
 _PROBE = "v1/.probe"
 
@@ -35,7 +35,7 @@ _PROBE = "v1/.probe"
 class PersistentTier:
     """L3: a blocking BlobStore behind threads of its own, a deadline on every wait, and breakers.
 
-    Reads and writes have separate threads and breakers, so that a backend that swallows writes does
+    Reads and writes have separate threads and breakers, so that a backend that hangs on writes does
     not delay reads, and one that only refuses them still serves.
     """
 
@@ -75,7 +75,7 @@ class PersistentTier:
         )
 
     async def start(self) -> None:
-        """Import and connect the client; a backend that is down is reported, not raised."""
+        """Import and connect the client; an unreachable backend is logged, not raised."""
         try:
             await self._readers.run(WARM_UP_DEADLINE_S, lambda: self._store.get(_ABSENT, 0))
         except StoreError as error:
@@ -99,7 +99,7 @@ class PersistentTier:
         with self._erasures.watch() as watch:
             rejection = self._rejections.get(key.digest)
             if rejection is not None:
-                await asyncio.wait([rejection])  # else the damaged object would keep its name
+                await asyncio.wait([rejection])  # until then the damaged object holds the name
             async with self._writing.guard():
                 is_written = await self._writers.run(
                     self._write_deadline_s, lambda: self._create(key, entry, watch), key.owner
@@ -120,7 +120,7 @@ class PersistentTier:
         task.add_done_callback(lambda _: self._rejections.pop(key.digest))
 
     async def forget(self, clip: ClipKey) -> None:
-        """Outside the breakers: a store that is set aside is asked all the same."""
+        """Not guarded by the breakers: a removal asks an unhealthy store too."""
         owner = clip.owner
         self._erasures.erase(owner)
         self._writeback.forget(owner)
@@ -156,7 +156,7 @@ class PersistentTier:
         return {name: one.reason for name, one in breakers.items() if one.state}
 
     def _create(self, key: EntryKey, entry: bytes, watch: Watch) -> bool:
-        """In a thread; False, and nothing written, when the clip was removed before."""
+        """In a thread. Returns False and writes nothing when the clip was removed meanwhile."""
         if not watch.allows(key.owner):
             return False
         note = note_path(key)
@@ -166,7 +166,7 @@ class PersistentTier:
         return True
 
     async def _quarantine(self, key: EntryKey, entry: bytes) -> None:
-        """Outside the breaker: a replica that may not delete may still write."""
+        """Not guarded by the breaker: a replica without the right to delete may still write."""
         path = key.path
         try:
             await self._writers.run(

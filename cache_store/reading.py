@@ -1,4 +1,4 @@
-"""Reading one entry from one tier: verified, counted, and never an exception. Knows no backend."""
+"""Reads one entry from one tier: verified and counted; every fault is a miss."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Entry:
 
 
 class EntryReader:
-    """Reads entries of one schema. Whatever goes wrong is counted and is a miss."""
+    """Reads entries of one schema. Every fault is counted and is a miss."""
 
     def __init__(self, codec: RecordCodec, tally: Tally) -> None:
         self._codec = codec
@@ -46,7 +46,7 @@ class EntryReader:
         return self.verify(tier, key, data)
 
     def verify(self, tier: Tier, key: EntryKey, data: bytes) -> Entry | None:
-        """The entry that the tier gave; None, and rejected, when it is damaged."""
+        """The tier's entry, verified; a damaged one is rejected and None."""
         try:
             record = self._codec.decode(data, key.digest)
         except EntryError as error:

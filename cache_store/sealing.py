@@ -1,7 +1,4 @@
-"""Making an entry of what was computed: encoded, and read back as every other process will.
-
-Knows no tier.
-"""
+"""Turns a computed record into an entry: encoded, then decoded as other processes do."""
 
 from __future__ import annotations
 
@@ -17,20 +14,20 @@ from cache_store.stats import Tally
 
 logger = logging.getLogger(__name__)
 
-COMPUTE_S = "cache.compute_s"  # metadata: seconds the computation took, hence what a hit saves
+COMPUTE_S = "cache.compute_s"  # metadata: duration of the computation, which is what a hit saves
 CREATED_UNIX_S = "cache.created_unix_s"  # metadata: when it was computed
 NAMESPACE = "cache.namespace"  # metadata, for inspection: the key covers it
 
 
 class EntrySealer:
-    """Entries of one schema. A record that its schema refuses is counted, and has no bytes."""
+    """Seals records of one schema. A refused record is counted and has no bytes."""
 
     def __init__(self, codec: RecordCodec, tally: Tally) -> None:
         self._codec = codec
         self._tally = tally
 
     def seal(self, key: VoiceKey, record: Record, took_s: float) -> Entry:
-        """What this process serves is what every other one will read."""
+        """The record as decoded from its bytes, so that all processes serve the same."""
         metadata = {
             **record.metadata,
             COMPUTE_S: f"{took_s:.6f}",

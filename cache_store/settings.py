@@ -1,4 +1,4 @@
-"""Settings of the cache. Knows no backend; every field is used and a mistake stops the start."""
+"""Settings of the cache; unknown fields and invalid values are refused at start-up."""
 
 from __future__ import annotations
 
@@ -12,57 +12,70 @@ MIB = 2**20
 
 
 class CacheSettings(BaseModel):
-    """Where records live and how long anything may wait for them.
+    """Where records live, and how long anything may wait for them."""
 
-    url: directory, or any fsspec URL such as `s3://bucket/prefix`; `none` keeps records in memory
-    only.
-    storage_options: passed to the fsspec file system; credentials belong in the environment, not
-    here.
-    namespace: tenant of requests that the server assigns to no other.
-    mac_keys_file, mac_keys_env: where `id:secret` items are read from, the active one first;
-    neither: damage is detected but forgery is not.
-    l1_bytes, alias_bytes: budgets of this process. l3_read_deadline_s: longest wait of a request
-    for L3.
-    l2: share records between the processes of a Ray cluster; auto: if this process is in one.
-    l2_name: names the index actors. l2_bytes: their budget in the object store, over all shards.
-    l2_deadline_s: longest wait of a request for the index. lease_s: how long the death of whoever
-    computes goes unnoticed. claim_wait_s: longest wait for another process's computation.
-    l3_max_bytes: budget of a local directory, kept by deleting what was not used for longest,
-    looked after every gc_interval_s; None: unbounded. A bucket is bounded by `timbre cache gc` or
-    by its own lifecycle rules: replicas need the rights to list and delete for removing clips only.
-    fsync: a local record survives power loss, at several times the cost.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     url: str = "~/.cache/timbre/voices"
+    """Directory, or any fsspec URL such as `s3://bucket/prefix`; `none` keeps records in memory
+    only."""
     storage_options: dict[str, Any] = Field(default_factory=dict[str, Any])
+    """Passed to the fsspec file system. Credentials belong in the environment, not here."""
     namespace: str = "shared"
+    """Tenant of the requests that the server assigns to no other."""
     mac_keys_file: str | None = None
+    """File of `id:secret` items, the active one first. Without this and `mac_keys_env` damage is
+    detected, forgery is not."""
     mac_keys_env: str | None = None
+    """Environment variable with `id:secret` items, the active one first."""
     l1_bytes: int = Field(default=256 * MIB, ge=0)
+    """Memory budget of records in this process."""
     alias_bytes: int = Field(default=4 * MIB, ge=0)
+    """Memory budget of aliases in this process."""
     max_record_bytes: int = Field(default=8 * MIB, ge=1024)
+    """Larger records are neither stored nor read."""
     l3_read_deadline_s: float = Field(default=0.25, gt=0)
+    """Longest time that a request waits for L3."""
     l3_write_deadline_s: float = Field(default=10.0, gt=0)
+    """Longest time that one write to L3 may take."""
     connect_timeout_s: float = Field(default=0.5, gt=0)
+    """Of a connection to S3."""
     read_timeout_s: float = Field(default=1.0, gt=0)
+    """Of one read from a connection to S3."""
     io_threads: int = Field(default=16, ge=1)
+    """Threads that read from L3, and as many that write."""
     l2: Literal["auto", "on", "off"] = "auto"
+    """Share records between the processes of a Ray cluster; auto: when this process is in one."""
     l2_name: str = Field(default="voices", pattern=r"[a-z0-9_-]{1,40}")
+    """Name of the index actors."""
     l2_bytes: int = Field(default=512 * MIB, ge=0)
+    """Budget of all shards together in the object store."""
     l2_shards: int = Field(default=1, ge=1, le=64)
+    """Index actors that share the keys."""
     l2_deadline_s: float = Field(default=0.25, gt=0)
+    """Longest time that a request waits for the index."""
     lease_s: float = Field(default=1.0, gt=0)
+    """How long the death of a process that computes a record may go unnoticed."""
     claim_wait_s: float = Field(default=10.0, gt=0)
+    """Longest wait for another process's computation."""
     l3_max_bytes: int | None = Field(default=20_000 * MIB, ge=0)
+    """Budget of a local directory, kept by deleting the least recently used entries; None:
+    unbounded. A bucket is bounded by `timbre cache gc` or by its own lifecycle rules; replicas need
+    the rights to list and delete only to remove clips."""
     gc_interval_s: float = Field(default=3600.0, gt=0)
+    """How often a local directory is checked against its budget."""
     fsync: bool = False
+    """Local records survive a power loss, at several times the cost."""
     writeback_bytes: int = Field(default=32 * MIB, ge=0)
+    """Bytes that may wait to be written to L3; further entries are dropped and counted."""
     writeback_entries: int = Field(default=512, ge=1)
+    """Entries that may wait to be written to L3."""
     writeback_workers: int = Field(default=4, ge=1)
+    """Concurrent writes to L3."""
     writeback_tries: int = Field(default=5, ge=1)
+    """Attempts before an entry is dropped."""
     flush_deadline_s: float = Field(default=10.0, ge=0)
+    """How long closing the cache may take to write entries that wait."""
 
     @field_validator("namespace")
     @classmethod

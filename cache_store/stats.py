@@ -1,4 +1,4 @@
-"""What the cache counts. Knows no metrics library."""
+"""What the cache counts."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class CacheStats:
-    """Counters since the start and sizes now.
-
-    requests: look-ups by (kind, tier, result); kind voice or alias; result hit, miss, negative,
-    error, skipped, corrupt or unreadable.
-    joined: requests that waited for a computation of this process. waited: computations not done
-    because another process was at it. saved_s: what the hits would have cost to compute.
-    refused_records: computed records that their schema refused. in_flight: computations running.
-    tiers: numbers of the tiers below memory, by name.
-    """
+    """Counters since the start and sizes now."""
 
     requests: Mapping[tuple[str, str, str], int]
+    """Look-ups by (kind, tier, result); kind voice or alias; result hit, miss, negative, error,
+    skipped, corrupt or unreadable."""
     computes: int
     compute_failures: int
     refused_records: int
+    """Computed records that their schema refused."""
     joined: int
+    """Requests that waited for a computation of this process."""
     waited: int
+    """Computations not done because another process was at it."""
     saved_s: float
+    """What the hits would have cost to compute."""
     in_flight: int
+    """Computations running."""
     l1: MemoryStats
     alias: MemoryStats
     tiers: Mapping[str, Mapping[str, float]]
+    """Numbers of the tiers below memory, by name."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: requests nest as kind → tier → result."""

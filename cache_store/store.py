@@ -1,4 +1,4 @@
-"""The seam of L3: immutable objects below one root, by path. Knows no backend and no record."""
+"""The Protocol of L3's backends: immutable objects below one root, by path."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ MAX_QUARANTINED = 100  # kept per process for inspection; further damaged object
 
 @dataclass(frozen=True, slots=True)
 class BlobInfo:
-    """path: below the root, `/`-separated. modified_unix_s: last write, or last use to a day."""
+    """An object of a store."""
 
     path: str
+    """Below the root, `/`-separated."""
     size_bytes: int
     modified_unix_s: float
+    """Last write, or last use, exact to a day."""
 
 
 class BlobStore(Protocol):
     """Immutable objects by path. Every method blocks: never call it from an event loop.
 
-    Raises StoreError (StoreDenied when credentials or policy refuse) for whatever the backend could
-    not do.
+    Raises StoreError when the backend fails, StoreDenied when credentials or policy refuse.
     """
 
     def get(self, path: str, max_bytes: int) -> bytes | None:
@@ -35,15 +36,15 @@ class BlobStore(Protocol):
         ...
 
     def create(self, path: str, data: bytes) -> bool:
-        """Publish whole or not at all; False, and nothing changed, when the object was there."""
+        """Publish atomically; False, and nothing changed, when the object exists."""
         ...
 
     def delete(self, path: str) -> None:
-        """Remove the object; absent is fine."""
+        """Remove the object, if it exists."""
         ...
 
     def quarantine(self, path: str, data: bytes) -> None:
-        """Take a damaged object out of the way, and keep a copy (or its bytes `data`)."""
+        """Free a damaged object's name, and keep a copy of it (or its bytes `data`)."""
         ...
 
     def list(self, prefix: str) -> Iterator[BlobInfo]:
@@ -51,7 +52,7 @@ class BlobStore(Protocol):
         ...
 
     def names(self, prefix: str) -> list[str]:
-        """Names right below a directory prefix, of objects and directories, in no order."""
+        """Names directly below a directory prefix, of objects and directories, in no order."""
         ...
 
 

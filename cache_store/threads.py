@@ -1,4 +1,4 @@
-"""Threads for blocking calls: a deadline on every wait, and which still run. Knows no store."""
+"""Threads for blocking calls, with a deadline on every wait."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class StoreThreads:
-    """Runs blocking calls; one that outlasts its deadline goes on unseen, but not unknown."""
+    """Runs blocking calls; one that outlasts its deadline runs on and stays registered."""
 
     def __init__(self, count: int, name: str) -> None:
         self._pool = ThreadPoolExecutor(count, name)
@@ -22,7 +22,7 @@ class StoreThreads:
         self._running: dict[Future[Any], str] = {}
 
     async def run(self, deadline_s: float, call: Callable[[], T], owner: str = "") -> T:
-        """The value of `call`. Raises what it raises, or StoreTimeout.
+        """The value of `call`. Raises its error, or StoreTimeout.
 
         owner: what `settle` waits for.
         """
@@ -47,7 +47,7 @@ class StoreThreads:
             raise StoreTimeout(f"a call still runs after {deadline_s} s")
 
     def shutdown(self) -> None:
-        """Start nothing new, and wait for nothing."""
+        """Refuse new calls; running ones are not waited for."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _ended(self, future: Future[Any]) -> None:

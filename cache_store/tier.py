@@ -1,4 +1,4 @@
-"""The seam between VoiceCache and everything below its process memory."""
+"""The Protocol of the tiers below VoiceCache's process memory."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from cache_store.keys import ClipKey, EntryKey
 class Tier(Protocol):
     """Entries (unverified bytes) by key. Never blocks the loop, never outlasts its deadline.
 
-    Raises StoreError for whatever the tier could not do; the caller counts it and goes on.
+    Raises StoreError when the tier fails; the caller counts it and continues.
     """
 
     @property
     def name(self) -> str:
-        """What metrics, logs and `X-Cache` call it: l2, l3."""
+        """Its name in metrics, logs and `X-Cache`: l2, l3."""
         ...
 
     @property
     def is_durable(self) -> bool:
-        """An entry in it survives the cluster."""
+        """Whether its entries survive the cluster."""
         ...
 
     async def start(self) -> None:
-        """Make ready what would make a first request slow."""
+        """Connect, so that the first request does not wait for it."""
         ...
 
     async def get(self, key: EntryKey) -> bytes | None:
@@ -37,22 +37,22 @@ class Tier(Protocol):
         ...
 
     async def put(self, key: EntryKey, entry: bytes) -> None:
-        """Publish now; there when it returns."""
+        """Publish before it returns."""
         ...
 
     def reject(self, key: EntryKey, entry: bytes) -> None:
-        """The entry turned out damaged: take it out of the way, before any later put of the key."""
+        """Remove a damaged entry, before any later put of its key."""
         ...
 
     async def forget(self, clip: ClipKey) -> None:
-        """Remove every entry of the clip, offered and half-written ones too; none comes back.
+        """Remove every entry of the clip, queued and half-written ones too, for good.
 
-        Raises StoreError when one may be left or may still come.
+        Raises StoreError when an entry may be left, or may still be written.
         """
         ...
 
     async def close(self, deadline_s: float) -> None:
-        """Write what was offered, as far as the deadline allows, and stop."""
+        """Write queued entries until the deadline, and stop."""
         ...
 
     def stats(self) -> Mapping[str, float]:
@@ -60,5 +60,5 @@ class Tier(Protocol):
         ...
 
     def unhealthy_tiers(self) -> Mapping[str, str]:
-        """What is set aside at the moment, and why; empty when all is well."""
+        """Its unhealthy parts by name, each with the reason; empty when all is well."""
         ...

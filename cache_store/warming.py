@@ -15,12 +15,12 @@ def is_web_address(server: str) -> bool:
     return server.startswith(("http://", "https://"))
 
 
-def post_clip(server: str, clip: bytes, api_key: str | None) -> dict[str, object]:
-    """What the service says of the clip, or why it could not, under `error`."""
+def post_clip(server: str, upload: bytes, api_key: str | None) -> dict[str, object]:
+    """The service's reply about the clip; on failure the reason, under `error`."""
     headers = {"Content-Type": "application/octet-stream"}
     if api_key:
         headers["Authorization"] = f"Bearer {api_key}"
-    request = urllib.request.Request(f"{server}/v1/cache/warm", clip, headers)  # noqa: S310 - the caller has checked
+    request = urllib.request.Request(f"{server}/v1/cache/warm", upload, headers)  # noqa: S310 - the caller has checked
     try:
         with _opener(server).open(request, timeout=120) as reply:
             return cast("dict[str, object]", json.load(reply))
@@ -31,7 +31,7 @@ def post_clip(server: str, clip: bytes, api_key: str | None) -> dict[str, object
 
 
 def _opener(server: str) -> urllib.request.OpenerDirector:
-    """Past the environment's proxies to this machine, through them to any other."""
+    """Without the environment's proxies to this machine, with them to any other."""
     handlers = [urllib.request.ProxyHandler({})] if _is_loopback(server) else []
     return urllib.request.build_opener(*handlers)
 

@@ -1,4 +1,4 @@
-"""A bounded queue of entries on their way to a slow tier. Knows no backend, only a `write`."""
+"""A bounded queue of entries on their way to a slow tier."""
 
 from __future__ import annotations
 
@@ -24,11 +24,14 @@ LONGEST_RETRY_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class WriteBackStats:
-    """entries, bytes: not yet written. oldest_s: age of the oldest. The rest: since the start."""
+    """State and counters of a write-back queue; counters run since the start."""
 
     entries: int
+    """Not yet written."""
     bytes: int
+    """Not yet written."""
     oldest_s: float
+    """Age of the oldest entry that is not yet written."""
     written: int
     retries: int
     dropped: int
@@ -44,9 +47,9 @@ class _Pending:
 class WriteBack:
     """Writes entries in the background, in order, with bounded memory and bounded retries.
 
-    ready: returns when writing makes sense; nothing is tried before. An entry that finds no room,
-    or fails `tries` times, is dropped and counted: it can be computed again. What `ready` can wait
-    for (a refusal, an open breaker) uses up no try. Use from one event loop.
+    ready: returns when writing can succeed; nothing is written before. An entry that finds no room,
+    or fails `tries` times, is dropped and counted: it can be computed again. Refusals and an open
+    breaker, which `ready` waits for, do not count as tries. Use from one event loop.
     """
 
     def __init__(
@@ -91,13 +94,13 @@ class WriteBack:
         return True
 
     def forget(self, owner: str) -> None:
-        """Drop the owner's entries; what is being written now is not tried once more."""
+        """Drop the owner's entries; a write that runs now is not retried."""
         for pending in [one for one in self._pending.values() if one.key.owner == owner]:
             self._let_go(pending)
         self._waiting = deque(one for one in self._waiting if self._is_wanted(one))
 
     async def close(self, deadline_s: float) -> int:
-        """Wait until all is written or the deadline passes; the number of entries dropped then."""
+        """Write until the queue is empty or the deadline passes; the number of entries dropped."""
         give_up_s = time.monotonic() + deadline_s
         while self._workers and (left_s := give_up_s - time.monotonic()) > 0:
             await asyncio.wait(set(self._workers), timeout=left_s)
@@ -130,7 +133,7 @@ class WriteBack:
             is_written = False
             try:
                 is_written = await self._write_with_retries(pending)
-            except Exception:  # a bug in a store must not stop what waits behind it
+            except Exception:  # a bug in a store must not stop the queue
                 logger.exception("write-back of %s", pending.key.path)
             finally:
                 self._written += is_written
@@ -139,7 +142,7 @@ class WriteBack:
                     self._let_go(pending)
 
     def _is_wanted(self, pending: _Pending) -> bool:
-        """It was not forgotten; a later offer of the same key is another one."""
+        """Whether this very offer was not forgotten; a later one of the same key is another."""
         return self._pending.get(pending.key.digest) is pending
 
     def _let_go(self, pending: _Pending) -> None:

@@ -22,11 +22,11 @@ from pipeline.errors import SetupError
 
 
 def build_app(args: Mapping[str, Any]) -> Application:
-    """Bind the chain. Resources, replicas and queues of each stage are the serve config's.
+    """Bind the stages. Their resources, replicas and queues come from the serve config.
 
-    args: one settings tree, as `Settings` has it. Raises RayServeException when the config holds
-    a mistake or asks what the cluster does not have: Serve shows the text of that one, once, where
-    it would build again after any other and show the tracebacks of every try.
+    args: the settings tree, see `Settings`. Raises RayServeException when the config holds a
+    mistake or requests more than the cluster has: Serve shows the text of this exception once;
+    after any other it would build again and show the traceback of every try.
     """
     try:
         settings = checked_settings(args)

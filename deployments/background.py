@@ -1,7 +1,4 @@
-"""Loops that run as long as a replica does: one that fails is logged, and begun again.
-
-Knows no loop's business.
-"""
+"""Background loops of a replica: a failure is logged and the loop restarted."""
 
 from __future__ import annotations
 
@@ -14,11 +11,13 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 FIRST_PAUSE_S = 0.5
-LONGEST_PAUSE_S = 60.0  # pauses double up to it; a loop that ran as long begins with the first
+LONGEST_PAUSE_S = (
+    60.0  # pauses double up to this; a loop that ran longer starts over with the first
+)
 
 
 def watched(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
-    """Run `work` until it returns or the task is cancelled, again after whatever it raises."""
+    """Run `work` until it returns or the task is cancelled; restart it after any error."""
     return asyncio.create_task(_run(name, work), name=name)
 
 
@@ -28,7 +27,7 @@ async def _run(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None
         began_s = time.monotonic()
         try:
             await work()
-        except Exception:  # nobody else would see it
+        except Exception:  # no caller awaits this task
             if time.monotonic() - began_s >= LONGEST_PAUSE_S:
                 pause_s = FIRST_PAUSE_S
             logger.exception("%s failed; trying again in %g s", name, pause_s)

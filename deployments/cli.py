@@ -1,4 +1,4 @@
-"""The `timbre` command: the pipeline's commands, and those that run a local service."""
+"""The `timbre` command: the pipeline's commands, and those for a local service."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ app.add_typer(cache_app, name="cache", help="Look after the reference cache.")
 
 
 def _say(line: str) -> None:
-    """One line, never wrapped: people copy from it."""
+    """Print one line, never wrapped, so that it can be copied."""
     console.print(line, soft_wrap=True, highlight=False)
 
 

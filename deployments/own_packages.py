@@ -1,6 +1,6 @@
-"""Our three packages have everyday names: tells when Python finds somebody else's instead.
+"""Detects foreign packages with the names of our three, which Python would import instead.
 
-Imports none of them, so that the first import of ours can ask.
+Imports none of them, so that it can run before their first import.
 """
 
 from __future__ import annotations
@@ -10,18 +10,20 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 OWN_PACKAGES = ("deployments", "pipeline", "cache_store")
-ROOT = Path(__file__).resolve().parents[1]  # the directory that holds ours
+ROOT = Path(__file__).resolve().parents[1]  # the directory of our packages
 
 
 def stranger_on(path: Sequence[str] | None = None) -> str | None:
-    """A sentence that names the file, when a package of another program comes before ours.
+    """A sentence that names the file, when a foreign package comes before ours.
 
-    path: directories in Python's order; None is this process's own path. Directories without ours
-    or anybody's package of these names are good.
+    path: directories in Python's order; None is this process's own path. Directories without any
+    package of these names are fine.
     """
     for name in OWN_PACKAGES:
         spec = PathFinder.find_spec(name, path)
-        if spec is None or spec.origin is None:  # a bare folder: a package behind it comes first
+        if (
+            spec is None or spec.origin is None
+        ):  # a bare folder: a later real package takes precedence
             continue
         if Path(spec.origin).resolve().parent not in {ROOT, ROOT / name}:
             return (

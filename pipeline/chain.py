@@ -1,7 +1,4 @@
-"""LLM and vocoder chained: prompts, passages, the guard's retry, edits applied again.
-
-Knows no model, Ray or HTTP.
-"""
+"""LLM and vocoder chained: prompts, passages, the guard's retry, repeated edits."""
 
 from __future__ import annotations
 
@@ -20,6 +17,7 @@ from pipeline.contracts import (
     GOOD,
     GROUP_TOKENS,
     NO_TIMES,
+    NO_USAGE,
     AudioChunk,
     Float32Array,
     Int32Array,
@@ -32,6 +30,7 @@ from pipeline.contracts import (
     StageTimes,
     Stream,
     TokenChunk,
+    Usage,
     Verdict,
     VoicePrompt,
     WaveDecoder,
@@ -41,30 +40,29 @@ from pipeline.guardrail import TokenGuard
 from pipeline.stepaudio.tokens import deinterleave
 
 _OTHER_SEED = 0x9E3779B97F4A7C15  # any fixed pattern: the second answer follows from the first seed
-_TRIES, _TRY_AGAIN_S = 60, 0.5  # of a passage while earlier ones are heard and the LLM is full
+_TRIES, _TRY_AGAIN_S = 60, 0.5  # tries of a later passage while the LLM is full
 _SEED_STEP = 0x2545F4914F6CDD1D  # any odd number: every passage's seed follows from the request's
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Script:
-    """One passage as the LLM gets it, and what its answer is judged by.
-
-    prompt_ids: int32 (n,). sampling: the request's, with nothing left to the checkpoint.
-    least_tokens: audio tokens below which an answer cannot hold the passage. most_tokens: what the
-    passage can need at most, so that a missing stop cannot run on.
-    """
+    """One passage for the LLM, and the bounds of its answer."""
 
     prompt_ids: Int32Array
+    """int32 (n,)."""
     sampling: Sampling
+    """The request's, completed with the checkpoint's defaults."""
     least_tokens: int
+    """Audio tokens below which an answer cannot contain the passage."""
     most_tokens: int
+    """Upper bound for the passage, for answers without a stop."""
 
 
 class PromptWriter(Protocol):
     """Writes the LLM's prompts."""
 
     def scripts(self, request: SpeechRequest, voice: VoicePrompt) -> Iterator[Script]:
-        """A clone or an edit, passage by passage: each is what the model says in one go.
+        """A clone or an edit, passage by passage: the model speaks each in one answer.
 
         Blocks, at every step: call it off the event loop. One passage at least.
         Raises InputError, at the first step, when the request cannot be written.
@@ -140,16 +138,15 @@ class SpeechChain:
 
 @dataclass(frozen=True, slots=True)
 class _Take:
-    """One passage's answer as it is to be drawn.
-
-    left_tokens: what the request still allows. is_begun: earlier passages are being heard.
-    """
+    """How one passage's answer is drawn."""
 
     script: Script
     seed: int
     may_reseed: bool
     left_tokens: int
+    """Audio tokens that the request may still use."""
     is_begun: bool = False
+    """Audio of earlier passages was sent already."""
 
     def sampling(self, *, is_retried: bool) -> Sampling:
         seed = self.seed ^ _OTHER_SEED if is_retried else self.seed
@@ -165,18 +162,28 @@ class _Take:
 
 @dataclass(slots=True)
 class _Totals:
-    """Of all answers so far: times, quality; answer_tokens is of the newest."""
+    """Of all answers so far: times, quality; answer_tokens is of the newest, usage without it."""
 
     times: StageTimes = NO_TIMES
     quality: Quality = GOOD
     answer_tokens: int = 0
+    usage: Usage = NO_USAGE
+
+    def begins(self, script: Script) -> None:
+        """The next answer."""
+        used = self.usage
+        self.usage = Usage(
+            used.input_tokens + len(script.prompt_ids), used.output_tokens + self.answer_tokens
+        )
+        self.answer_tokens = 0
 
     def judged(self, quality: Quality, n_tokens: int) -> None:
         self.quality = self.quality.merged(quality)
         self.answer_tokens = n_tokens
 
     def chunk(self, samples: Float32Array, *, last: bool) -> SpeechChunk:
-        return SpeechChunk(samples, last, self.times, self.quality)
+        used = replace(self.usage, output_tokens=self.usage.output_tokens + self.answer_tokens)
+        return SpeechChunk(samples, last, self.times, self.quality, used)
 
 
 class _Answer(Stream[_Piece]):
@@ -186,6 +193,7 @@ class _Answer(Stream[_Piece]):
     """
 
     def __init__(self, lm: SpeechLM, take: _Take, decode: _Decode[_Piece], totals: _Totals) -> None:
+        totals.begins(take.script)
         self._draw = partial(_Attempt[_Piece], lm, take, decode, totals)
         self._totals = totals
         self._attempt = self._draw(is_retried=False)

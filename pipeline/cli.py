@@ -1,4 +1,4 @@
-"""The `timbre` commands that need no service. Knows no Ray, HTTP or cache."""
+"""The `timbre` commands that need no service."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 
 from pipeline.errors import TimbreError
 
-EXIT_FAILED = 1  # the command ran and the answer is no
+EXIT_FAILED = 1  # the command ran; its result is negative
 EXIT_ERROR = 2  # the command could not do its work
 
 Parameters = ParamSpec("Parameters")
@@ -40,7 +40,7 @@ def timbre(
     ] = False,
 ) -> None:
     """Clone and edit voices with Step-Audio-EditX, on Ray Serve or in this process."""
-    del is_asked  # the callback has answered
+    del is_asked  # the callback printed the version
 
 
 def one_line_errors(command: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
@@ -143,7 +143,7 @@ def verify(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A checkpoint directory.")],
     digests: Annotated[bool, typer.Option(help="Also hash the files.")] = True,
 ) -> None:
-    """Say what is wrong with a checkpoint; exit code 1 if anything is."""
+    """Verify a checkpoint; exit code 1 if it has problems."""
     from pipeline.stepaudio.checkpoint.progress import BarProgress
     from pipeline.stepaudio.checkpoint.verify import verify_checkpoint
 
@@ -186,7 +186,7 @@ def download(
             endpoint=endpoint,
             progress=progress,
         )
-    report = verify_checkpoint(root, digests=False)  # each file's digest was checked as it came
+    report = verify_checkpoint(root, digests=False)  # digests were checked during the download
     if not report.ok:
         raise DownloadError(f"{root} is not sound: {'; '.join(report.problems)}")
     typer.echo(f"{name} is in {root}")

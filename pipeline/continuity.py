@@ -1,30 +1,31 @@
 """Whether a stream can be played as it comes: first audio, gaps, and the pauses a listener hears.
 
-Pure arithmetic on times it is told. Knows no clock, HTTP or metrics library.
+Pure arithmetic on given times.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-TOLERANCE_S = 0.01  # a pause shorter than this is the scheduler's, not the stream's
+TOLERANCE_S = 0.01  # shorter pauses come from the operating system's scheduler
 
 
 @dataclass(frozen=True, slots=True)
 class Continuity:
-    """One stream's account, seconds.
-
-    ttfa_s: accepted to first audio; None when none came. longest_gap_s: longest wait between two
-    pieces. underrun_s, underruns: how long and how often a player that starts with the first piece
-    ran dry. audio_s: playing time handed on. pieces: how many pieces that was.
-    """
+    """Continuity of one stream, seconds."""
 
     ttfa_s: float | None
+    """Request accepted to first audio; None when no audio came."""
     longest_gap_s: float
+    """Longest time between two pieces."""
     underrun_s: float
+    """How long a player that starts with the first piece ran dry."""
     underruns: int
+    """How often it ran dry."""
     audio_s: float
+    """Playing time sent."""
     pieces: int
+    """Number of pieces."""
 
     @property
     def is_ok(self) -> bool:
@@ -35,7 +36,7 @@ class Continuity:
 class PlaybackMeter:
     """Follows one stream with a player that starts at the first piece and never skips.
 
-    accepted_s: when the request was accepted, on the clock that `sent` is told.
+    accepted_s: when the request was accepted, on the clock of `sent`.
     """
 
     def __init__(self, accepted_s: float) -> None:
@@ -50,9 +51,9 @@ class PlaybackMeter:
         self._pieces = 0
 
     def sent(self, audio_s: float, at_s: float) -> None:
-        """A piece of `audio_s` seconds of playing time was at hand at `at_s`; empty ones count not.
+        """A piece of `audio_s` seconds was sent at `at_s`; empty pieces are ignored.
 
-        A player that ran dry pauses and goes on with this piece.
+        A player that ran dry pauses and continues with this piece.
         """
         if audio_s <= 0:
             return
@@ -70,7 +71,7 @@ class PlaybackMeter:
         self._pieces += 1
 
     def continuity(self) -> Continuity:
-        """The account so far."""
+        """The measurements so far."""
         return Continuity(
             ttfa_s=None if self._first_s is None else self._first_s - self._accepted_s,
             longest_gap_s=self._longest_gap_s,

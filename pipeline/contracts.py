@@ -1,7 +1,7 @@
-"""Records that travel between the stages, and the seams (Protocols) between them.
+"""The records between the stages, and the stages' Protocols.
 
-Knows no model, Ray or HTTP. Records are frozen, slotted, hold arrays (never lists) and pickle, so
-they cross process borders as they are.
+Records are frozen, slotted, hold arrays (never lists) and can be pickled, so they cross process
+borders unchanged.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 OUTPUT_SAMPLE_RATE_HZ = 24_000  # what the vocoder produces, mono
-GROUP_TOKENS = 5  # 2 vq02 + 3 vq06 codes
+GROUP_VQ02, GROUP_VQ06 = 2, 3  # codes of each kind in a group
+GROUP_TOKENS = GROUP_VQ02 + GROUP_VQ06
 GROUP_S = 0.12  # seconds of audio a group covers
 BASE_VARIANT = "base"  # the language model that speaks unless a request names another
 NO_LIMIT_TOKENS = 2**31 - 1  # more than any answer has
@@ -28,7 +29,7 @@ Item_co = TypeVar("Item_co", covariant=True)
 
 
 class Mode(StrEnum):
-    """What the LLM is asked to do with the reference clip."""
+    """What to do with the reference clip: clone it, or edit it."""
 
     CLONE = "clone"
     EMOTION = "emotion"
@@ -46,7 +47,10 @@ class VoiceReference:
     upload: bytes | None = None
     """Bytes of a reference clip."""
     name: str | None = None
-    """Of a listed voice, None for the default; counts without an upload."""
+    """Name of a listed voice, name or id of an uploaded one, None for the default; ignored with an
+    upload."""
+    namespace: str | None = None
+    """The tenant whose voices are meant, chosen by the server; None for the one without a key."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,7 +60,7 @@ class ReferenceClip:
     samples: Float32Array
     """(n,), mono, full scale is ±1."""
     sample_rate_hz: int
-    """Of `samples`, as uploaded: nothing is resampled yet."""
+    """Of `samples`, as uploaded; nothing is resampled yet."""
     digest: str
     """Hex digest of the PCM with its rate; names the clip in logs and in the clone prompt."""
 
@@ -84,16 +88,16 @@ class VoicePrompt:
 
     @property
     def n_groups(self) -> int:
-        """Whole 120 ms groups in the prompt; what is left over at the end is not used."""
-        return min(len(self.vq02) // 2, len(self.vq06) // 3)
+        """Whole 120 ms groups in the prompt; codes left over at the end are not used."""
+        return min(len(self.vq02) // GROUP_VQ02, len(self.vq06) // GROUP_VQ06)
 
 
 @dataclass(frozen=True, slots=True)
 class Warping:
-    """What is done to the model's probabilities before a draw.
+    """Changes to the model's probabilities before a draw.
 
-    A checkpoint states its own in generation_config.json; the defaults are what the released code
-    samples with.
+    A checkpoint states its own in generation_config.json; the defaults are those of the released
+    code.
     """
 
     temperature: float = 0.7
@@ -109,7 +113,7 @@ RELEASED_WARPING = Warping()
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the LLM draws audio tokens. What of the warping is None is as the checkpoint says."""
+    """How the LLM draws audio tokens. Warping fields that are None take the checkpoint's values."""
 
     temperature: float | None = None
     """See Warping."""
@@ -129,7 +133,7 @@ class Sampling:
     tokens."""
 
     def warping(self, default: Warping = RELEASED_WARPING) -> Warping:
-        """What is asked for, over `default`."""
+        """The requested warping, completed from `default`."""
         return Warping(
             temperature=default.temperature if self.temperature is None else self.temperature,
             top_p=default.top_p if self.top_p is None else self.top_p,
@@ -137,7 +141,7 @@ class Sampling:
         )
 
     def over(self, default: Warping) -> Sampling:
-        """The same with nothing left open."""
+        """The same with no warping field None."""
         warping = self.warping(default)
         return replace(
             self,
@@ -149,14 +153,14 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class SpeechRequest:
-    """What a caller wants spoken."""
+    """A request for speech."""
 
     text: str
     """What to speak (clone, paralinguistic), or the text of the input audio (other edits)."""
     transcript: str
-    """What is said in the reference clip."""
+    """The words spoken in the reference clip."""
     speaker_name: str
-    """Written into a clone prompt; derived from the clip, never from the transcript alone."""
+    """Name of the speaker in a clone prompt; derived from the clip's digest."""
     mode: Mode = Mode.CLONE
     """Clone, or one of the edits."""
     info: str = ""
@@ -170,11 +174,11 @@ class SpeechRequest:
     first_chunk_rows: int | None = None
     """Token rows (40 ms) of the first piece of audio; None as configured."""
     is_adaptive: bool = False
-    """The stage may choose the first rows by its load."""
+    """The vocoder may choose `first_chunk_rows` by its load."""
     variant: str = BASE_VARIANT
-    """Which of the deployed language models speaks."""
+    """The deployed language model to use."""
     iterations: int = 1
-    """How often an edit is applied, each time to the last one's tokens; a clone is made once."""
+    """How often an edit is applied, each time to the previous tokens; ignored for a clone."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -186,7 +190,7 @@ class TokenChunk:
     last: bool
     """No chunk follows."""
     work_s: float = 0.0
-    """What the LLM was at the answer so far, from its slot on; not what waited for one."""
+    """Seconds that the LLM spent on the answer so far, without waiting for a slot."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -200,7 +204,7 @@ class AudioChunk:
 
 
 class Verdict(StrEnum):
-    """What is wrong with an answer, if anything; the later, the worse."""
+    """The fault of an answer, if any, in ascending severity."""
 
     OK = "ok"
     SHORT = "short"  # stopped before the text can have been said
@@ -213,9 +217,9 @@ _SEVERITY = tuple(Verdict)
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """The verdict on an answer so far, and whether it is the second one that was drawn.
+    """The verdict on an answer so far, and whether it is a retry.
 
-    Of several answers in a row: the worst verdict, and whether any is a second one.
+    Of several answers in a row: the worst verdict, and whether any is a retry.
     """
 
     verdict: Verdict = Verdict.OK
@@ -235,22 +239,22 @@ GOOD = Quality()
 
 @dataclass(frozen=True, slots=True)
 class StageTimes:
-    """Where a request's time went, as far as its maker knows.
+    """Times of a request by stage, as far as known.
 
-    LLM and vocoder tell of their own parts with every chunk, the router of all. Fields in `_s` are
-    seconds, in the order in which they are reported; `tier` belongs to `tokenizer_s`.
+    LLM and vocoder report their own times with every chunk, the router all of them. Fields in `_s`
+    are seconds, in the order in which they are reported; `tier` belongs to `tokenizer_s`.
     """
 
     tokenizer_s: float = 0.0
     """Resolving the voice, cache look-up included."""
     tier: str = "none"
-    """What answered, by the cache's own names; `miss` is the tokenizer, `none` nothing yet."""
+    """What answered: a tier of the cache; `miss`: the tokenizer; `none`: nothing yet."""
     llm_s: float = 0.0
-    """What the vocoder waited for tokens."""
+    """Seconds that the vocoder waited for tokens."""
     llm_work_s: float = 0.0
-    """What the LLM was at the answer, mostly beside the vocoder."""
+    """Seconds that the LLM worked, mostly in parallel with the vocoder."""
     vocoder_s: float = 0.0
-    """Turning tokens into audio."""
+    """Decoding tokens into audio."""
     ttfa_s: float = 0.0
     """Request accepted to first audio."""
     total_s: float = 0.0
@@ -277,6 +281,19 @@ class StageTimes:
 NO_TIMES = StageTimes()
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of the answers that are spoken; what a retry threw away does not count."""
+
+    input_tokens: int = 0
+    """Of their prompts, the voice's included."""
+    output_tokens: int = 0
+    """Audio tokens."""
+
+
+NO_USAGE = Usage()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class SpeechChunk:
     """A piece of speech with the account of where time went so far."""
@@ -289,12 +306,14 @@ class SpeechChunk:
     """Of LLM and vocoder."""
     quality: Quality = GOOD
     """What the guard thinks of the answer so far."""
+    usage: Usage = NO_USAGE
+    """Of the answer so far."""
 
 
 class Stream(AsyncIterable[Item_co], Protocol[Item_co]):
     """An async iterator whose reader closes it; like an async generator.
 
-    What ended, well or not, holds nothing any more.
+    A stream that ended, with or without an error, holds nothing.
     """
 
     def __aiter__(self) -> AsyncIterator[Item_co]:
@@ -335,7 +354,7 @@ class SpeechLM(Protocol):
         """Chunks in order; exactly one has `last` and it is the final one.
 
         Closing the iterator (`aclose`) or cancelling the task frees the slot at the next step.
-        Raises CapacityError when nothing is free in time, StageError when the model fails.
+        Raises CapacityError when no slot is free in time, StageError when the model fails.
         """
         ...
 

@@ -1,6 +1,6 @@
-"""What the model can be asked to do with a clip: the values of every edit, and the tags of a text.
+"""The values of every edit mode, and the tags that a text may hold.
 
-Lists alone, so that what only names them (the HTTP surface, the prompt) loads no library.
+Lists alone, so that the HTTP surface and the prompt can import them without any library.
 """
 
 from __future__ import annotations
@@ -31,5 +31,5 @@ EDIT_VALUES: dict[Mode, tuple[str, ...]] = {
     Mode.DENOISE: (),
     Mode.VAD: (),
     Mode.PARALINGUISTIC: (),
-}  # what `SpeechRequest.info` may be; empty: no value
+}  # allowed values of `SpeechRequest.info`; empty: none
 SAME_WORDS = frozenset(Mode) - {Mode.CLONE, Mode.PARALINGUISTIC}  # edits that change no words

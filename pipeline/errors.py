@@ -10,7 +10,10 @@ TimbreError
 │   ├── TooLargeError       body or upload over the limit
 │   ├── TextError           empty, too long, or without anything speakable
 │   ├── UnknownVoiceError
+│   ├── UnknownConsentError
+│   ├── NameTakenError      another voice has the name
 │   ├── UnknownModelError   asked for by its address
+│   ├── UnknownRequestError  not among the last that ended
 │   └── UnsupportedError    a value outside the allowed list (format, edit, field)
 ├── CapacityError           the service is full; retry later
 ├── StageError              a stage failed while working; retrying may help
@@ -112,10 +115,28 @@ class UnknownVoiceError(InputError):
     code = "unknown_voice"
 
 
+class UnknownConsentError(InputError):
+    """No consent has this id."""
+
+    code = "unknown_consent"
+
+
+class NameTakenError(InputError):
+    """Another voice has this name."""
+
+    code = "name_taken"
+
+
 class UnknownModelError(InputError):
     """No model has this name."""
 
     code = "model_not_found"
+
+
+class UnknownRequestError(InputError):
+    """No request of this id is remembered."""
+
+    code = "request_not_found"
 
 
 class UnsupportedError(InputError):
@@ -133,7 +154,7 @@ class CapacityError(TimbreError):
 class StageError(TimbreError):
     """A stage failed while it worked on the request.
 
-    `message` is for whoever asked; `detail`, the cause, is for logs and local tools alone.
+    `message` is for the caller; `detail`, the cause, is for logs and local tools only.
     """
 
     code = "stage_failed"
@@ -146,7 +167,7 @@ class StageError(TimbreError):
         return f"{self.message}: {self.detail}" if self.detail else self.message
 
     def __reduce__(self) -> tuple[object, ...]:
-        """As the base, with `detail`."""
+        """See the base; includes `detail`."""
         return _rebuild_stage_error, (type(self), self.message, self.param, self.detail)
 
 
@@ -169,7 +190,7 @@ class StageTimeoutError(StageError):
 
 
 class SetupError(TimbreError):
-    """Start-up cannot go on."""
+    """Start-up cannot continue."""
 
     code = "setup"
 

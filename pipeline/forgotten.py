@@ -1,18 +1,18 @@
-"""Which voices a stage was told to forget. Knows names only, and neither model nor memory."""
+"""Names of the voices that a stage was told to forget lately."""
 
 from __future__ import annotations
 
 import threading
 import time
 
-HOLD_S = 900.0  # a request that began before is over by then, however long it waited and spoke
+HOLD_S = 900.0  # longer than any request waits and speaks
 
 
 class Forgotten:
-    """Names told to be forgotten lately: requests under way bring nothing of theirs back.
+    """Names forgotten lately, of which running requests may store nothing.
 
-    From any thread. A voice that is uploaded anew is spoken all the same; what a stage would keep
-    of it is computed again until the name is let go.
+    Safe from any thread. A voice that is uploaded again works as usual, but stages store nothing of
+    it until the name expires.
     """
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class Forgotten:
         self._until_s: dict[str, float] = {}
 
     def add(self, name: str) -> None:
-        """Keep nothing of this name for a while."""
+        """Store nothing of this name for a while."""
         now_s = time.monotonic()
         with self._lock:
             for old in [one for one, until_s in self._until_s.items() if until_s <= now_s]:

@@ -1,6 +1,6 @@
-"""Judges an answer of audio tokens: does it go round in circles, stop too soon, or never stop?
+"""Detects repetition loops, early stops and runaway generations in an answer's audio tokens.
 
-Knows no model, text or audio; what a text can need comes as numbers.
+The caller says how many tokens the text needs at least and at most.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections import deque
 
 from pipeline.contracts import GROUP_S, GROUP_TOKENS, TokenChunk, Verdict
 
-LOOP_S = 3.0  # so long the same groups over and over: no speech does that, no pause is so even
+LOOP_S = 3.0  # neither speech nor silence repeats exactly for this long
 LOOP_PERIODS_GROUPS = range(1, 13)  # lengths of the repeated part, up to 1.44 s
 LOOP_GROUPS = round(LOOP_S / GROUP_S)
 _LEAST_REPEATS = 3
@@ -17,10 +17,10 @@ _KEPT_GROUPS = max(LOOP_GROUPS, LOOP_PERIODS_GROUPS[-1] * _LEAST_REPEATS)
 
 
 class TokenGuard:
-    """Watches one answer.
+    """Judges one answer, chunk by chunk.
 
-    least_tokens: what its text needs at least. most_tokens: the bound that its text set, None where
-    the caller set a lower one. `n_tokens` and `verdict` are of what came so far.
+    least_tokens: lower bound for its text. most_tokens: upper bound for its text; None when the
+    caller set a lower one. `n_tokens` and `verdict` cover the chunks so far.
     """
 
     def __init__(self, least_tokens: int, most_tokens: int | None) -> None:
@@ -30,7 +30,7 @@ class TokenGuard:
         self.verdict = Verdict.OK
 
     def add(self, chunk: TokenChunk) -> None:
-        """Take a chunk in. The first fault found stays the verdict."""
+        """Add a chunk. The first fault found stays the verdict."""
         for group in chunk.ids.reshape(-1, GROUP_TOKENS):
             self._recent.append(group.tobytes())
             if self.verdict is Verdict.OK and goes_in_circles(self._recent):
@@ -48,7 +48,7 @@ class TokenGuard:
 
 
 def goes_in_circles(groups: deque[bytes]) -> bool:
-    """Whether the end repeats a part of up to 12 groups, for 3 s and three times at least."""
+    """Whether the end repeats up to 12 groups at least three times, for 3 s or more."""
     newest = list(groups)
     for period in LOOP_PERIODS_GROUPS:
         span = max(LOOP_GROUPS, period * _LEAST_REPEATS)

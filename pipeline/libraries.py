@@ -1,4 +1,4 @@
-"""Libraries that extras bring: says in one sentence what to install where one is missing."""
+"""Optional libraries: one sentence on what to install when one is missing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SENTENCES = {
 
 
 def missing(library: str) -> str | None:
-    """The sentence for a library that is not installed, by its import name; None when it is."""
+    """The sentence for a missing library, by import name; None when it is installed."""
     return None if find_spec(library) else _SENTENCES[library]
 
 

@@ -1,7 +1,4 @@
-"""The whole chain in one process, for `timbre say` and for trying a checkpoint.
-
-Knows no Ray, HTTP or cache.
-"""
+"""The whole chain in one process, for `timbre say` and for trying a checkpoint."""
 
 from __future__ import annotations
 
@@ -53,7 +50,7 @@ class OneStream:
 
 
 class DirectVoices:
-    """Reads and encodes every clip: a VoiceResolver without a cache."""
+    """A VoiceResolver without a cache: encodes every clip."""
 
     def __init__(self, encoder: VoiceEncoder) -> None:
         self._encoder = encoder

@@ -1,7 +1,4 @@
-"""What the LLM is asked, for a given checkpoint.
-
-Its text front end, its prompts, how long it speaks in one go and how it samples.
-"""
+"""Prompts for a checkpoint: its text front end, templates, passage length and sampling."""
 
 from __future__ import annotations
 
@@ -29,14 +26,14 @@ from pipeline.text.segment import passages
 # Our keys in the LLM's config.json; the real checkpoint has none.
 FRONT_END_KEY = "text_front_end"
 PASSAGE_KEY = "longest_passage_s"
-PASSAGE_S = 30.0  # what the real model says in one go
+PASSAGE_S = 30.0  # longest passage of the real model
 _LEADING_TAGS = re.compile(rf"(?:(?:{'|'.join(map(re.escape, DIALECT_TAGS))})\s*)+")
 
 
 class CheckpointPrompts:
-    """A synthesis.PromptWriter for an LLM directory.
+    """A chain.PromptWriter for an LLM directory.
 
-    It reads `config.json`, `tokenizer.model` and, where there is one, `generation_config.json`.
+    Reads `config.json`, `tokenizer.model` and, if present, `generation_config.json`.
     """
 
     def __init__(self, lm_dir: Path) -> None:
@@ -50,16 +47,16 @@ class CheckpointPrompts:
         self._warping = read_warping(lm_dir / "generation_config.json")
 
     def scripts(self, request: SpeechRequest, voice: VoicePrompt) -> Iterator[Script]:
-        """See synthesis.PromptWriter. A clone's text is cut in passages, an edit's is not."""
+        """See chain.PromptWriter. A clone's text is split into passages, an edit's is not."""
         said = self._in_words(request)
-        if self._holds_words:  # a fault far into the text is told before anything is spoken
+        if self._holds_words:  # finds a fault at the text's end before anything is spoken
             self._builder.check(said)
         transcript = _about(TRANSCRIPT_PARAM, self._front_end.prompt, said.transcript)
         for text in self._written(self._passages(said, voice)):
             yield self._script(replace(said, text=text, transcript=transcript), voice)
 
     def _in_words(self, request: SpeechRequest) -> SpeechRequest:
-        """The request with the words that will be said; a text that nobody hears is left out."""
+        """The request with its texts as they will be spoken; an unspoken text is emptied."""
         words = self._front_end.words
         transcript = _about(TRANSCRIPT_PARAM, words, request.transcript)
         is_heard = request.mode not in SAME_WORDS or not transcript
@@ -79,9 +76,9 @@ class CheckpointPrompts:
         return [lead + part for part in parts]
 
     def _written(self, texts: Sequence[str]) -> Iterator[str]:
-        """What the prompt holds of each text; one of several that holds no speech is passed over.
+        """Each text as the prompt holds it; passages without speech are skipped.
 
-        Raises TextError when none holds any.
+        Raises TextError when no passage holds speech.
         """
         fault: TextError | None = None
         is_empty = True
@@ -106,7 +103,7 @@ class CheckpointPrompts:
 
 
 def _about(param: str, step: Callable[[str], str], text: str) -> str:
-    """A step of the front end; its errors name the caller's field. Nothing stays nothing."""
+    """One step of the front end; its errors name the caller's field. Empty stays empty."""
     if not text:
         return ""
     try:
@@ -116,7 +113,7 @@ def _about(param: str, step: Callable[[str], str], text: str) -> str:
 
 
 def read_warping(path: Path) -> Warping:
-    """How a checkpoint wants to be sampled: `generation_config.json`, else as released.
+    """A checkpoint's sampling defaults: `generation_config.json`, else those of the released code.
 
     Raises CheckpointError for a file that cannot be read, or values outside their ranges.
     """

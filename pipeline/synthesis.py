@@ -1,7 +1,4 @@
-"""The main path: a clip and a text become speech, on Protocols alone.
-
-Knows no model, Ray or HTTP.
-"""
+"""The main path: a clip and a text become speech. Uses the stages through Protocols only."""
 
 from __future__ import annotations
 
@@ -12,37 +9,47 @@ from typing import Protocol
 
 from pipeline.contracts import SpeechChunk, SpeechRequest, Stream, VoicePrompt, VoiceReference
 from pipeline.edit_values import SAME_WORDS
+from pipeline.errors import InputError
 from pipeline.timing import Timings
 
+NO_TRANSCRIPT = (
+    "this voice was uploaded without its transcript: say what is spoken in its clip, in ref_text "
+    "or step_audio.prompt_text, or once and for all with POST /v1/audio/voices/{id} and ref_text"
+)
 SPEAKER_DIGITS = 16  # hex digits of the clip's digest in a speaker name
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedVoice:
-    """A voice ready to speak.
-
-    prompt: what the stages need of the clip. clip_digest: names the clip. tier: what answered (l1,
-    l2, l3, miss). warnings: what is wrong with the upload, each in a word. transcript: what a
-    listed voice's clip says; None where the caller sent the clip.
-    """
+    """A voice ready to speak."""
 
     prompt: VoicePrompt
+    """What the stages need of the clip."""
     clip_digest: str
+    """Digest of the clip."""
     tier: str
+    """What answered: l1, l2, l3 or miss."""
     warnings: tuple[str, ...] = ()
+    """Faults of the upload that do not prevent its use, each one word."""
     transcript: str | None = None
+    """The words of a listed voice's clip; None when the caller sent the clip."""
 
     def completed(self, request: SpeechRequest) -> SpeechRequest:
-        """The request with what only the voice knows: its name, and a listed clip's words."""
+        """The request, completed with the speaker name and the words of a named voice's clip.
+
+        Raises InputError where nobody knows these.
+        """
         named = replace(request, speaker_name=speaker_name(self.clip_digest))
         if self.transcript is None:
+            if not request.transcript:
+                raise InputError(NO_TRANSCRIPT, param="prompt_text")
             return named
         text = self.transcript if request.mode in SAME_WORDS else request.text
         return replace(named, transcript=self.transcript, text=text)
 
 
 class VoiceResolver(Protocol):
-    """Finds or makes the voice prompt of an uploaded clip or a listed voice."""
+    """Finds or computes the voice prompt of an uploaded clip or a listed voice."""
 
     async def resolve(self, reference: VoiceReference) -> ResolvedVoice:
         """Raises AudioError for an unusable clip, StageError when no encoder could be reached.
@@ -53,7 +60,7 @@ class VoiceResolver(Protocol):
 
 
 class Synthesizer(Protocol):
-    """LLM and vocoder chained: speaks a request in a voice."""
+    """Speaks a request in a voice: LLM and vocoder, chained."""
 
     def speak(self, request: SpeechRequest, voice: VoicePrompt) -> Stream[SpeechChunk]:
         """Chunks in order, the final one has `last`. Closing it frees every stage's state."""
@@ -67,12 +74,12 @@ async def synthesize(
     synthesizer: Synthesizer,
     timings: Timings,
 ) -> AsyncGenerator[SpeechChunk]:
-    """Speak `request` in the voice that is meant; `watch` keeps the account.
+    """Speak `request` in the referenced voice; `timings` records the times.
 
-    Nothing outlives the generator: closing it closes every stage. Errors pass through as they are.
+    Nothing outlives the generator: closing it closes every stage. Errors pass through unchanged.
     """
     voice = await voices.resolve(reference)
-    del reference  # a stream may last minutes; what it needs of the clip is in the voice
+    del reference  # frees the upload: a stream may last minutes and needs the voice only
     timings.voice_resolved(voice.tier, voice.warnings)
     async with aclosing(synthesizer.speak(voice.completed(request), voice.prompt)) as speech:
         async for chunk in speech:
@@ -81,5 +88,5 @@ async def synthesize(
 
 
 def speaker_name(clip_digest: str) -> str:
-    """What the stages call the voice of a clip."""
+    """The speaker name of a clip, by which the stages know its voice."""
     return f"clone_{clip_digest[:SPEAKER_DIGITS]}"

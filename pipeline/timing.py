@@ -1,7 +1,4 @@
-"""A request's clock, and the one way its stage times read: in logs, headers, events and commands.
-
-Knows no model, Ray or HTTP.
-"""
+"""A request's timings, and their one form in logs, headers, events and commands."""
 
 from __future__ import annotations
 
@@ -12,6 +9,7 @@ from typing import Any
 from pipeline.contracts import (
     GOOD,
     NO_TIMES,
+    NO_USAGE,
     OUTPUT_SAMPLE_RATE_HZ,
     SpeechChunk,
     StageTimes,
@@ -22,22 +20,23 @@ DESCRIPTION = ';desc="{}"'
 
 
 class Timings:
-    """One request's clock, from acceptance to the last byte. Lives in the request's own frame."""
+    """Timings of one request, from acceptance to the last byte. Lives in the request's frame."""
 
     def __init__(self) -> None:
         self._accepted_s = time.perf_counter()
         self._times = NO_TIMES
         self._samples = 0
         self.quality = GOOD
+        self.usage = NO_USAGE
         self.warnings: tuple[str, ...] = ()
 
     def voice_resolved(self, tier: str, warnings: tuple[str, ...] = ()) -> None:
-        """The voice prompt is at hand; `tier` answered. warnings: of its clip."""
+        """The voice is resolved; `tier` answered. warnings: of its clip."""
         self._times = replace(self._times, tier=tier, tokenizer_s=self._elapsed_s())
         self.warnings = warnings
 
     def audio_made(self, chunk: SpeechChunk) -> None:
-        """A chunk arrived from the speaker."""
+        """A chunk arrived from the synthesizer."""
         known = self._times
         is_first = not self._samples and len(chunk.samples)
         self._times = replace(
@@ -48,9 +47,10 @@ class Timings:
         )
         self._samples += len(chunk.samples)
         self.quality = chunk.quality
+        self.usage = chunk.usage
 
     def times(self) -> StageTimes:
-        """The account so far."""
+        """The times so far."""
         audio_s = self._samples / OUTPUT_SAMPLE_RATE_HZ
         return replace(self._times, total_s=self._elapsed_s(), audio_s=audio_s)
 
@@ -59,13 +59,13 @@ class Timings:
 
 
 def stage_line(times: StageTimes) -> str:
-    """The account on one line, seconds."""
+    """The times on one line, seconds."""
     words = [f"{name}={seconds:.3f}{_from(times, name)}" for name, seconds in _seconds(times)]
     return " ".join([*words, f"rtf={times.rtf:.2f}"])
 
 
 def stage_report(times: StageTimes) -> dict[str, Any]:
-    """The account for JSON, seconds."""
+    """The times for JSON, seconds."""
     return {**asdict(times), "rtf": times.rtf, "line": stage_line(times)}
 
 
@@ -79,7 +79,7 @@ def server_timing(times: StageTimes) -> str:
 
 
 def _seconds(times: StageTimes) -> list[tuple[str, float]]:
-    """Every time of the account by its name, in the order of the record's fields."""
+    """Every time by its name, in the order of the record's fields."""
     values = asdict(times).items()
     return [(name.removesuffix(UNIT), value) for name, value in values if name.endswith(UNIT)]
 

@@ -1,4 +1,4 @@
-"""The named voices of a directory: `voices.json` and the clips that it lists. Decodes nothing."""
+"""The named voices of a directory: `voices.json` and the clips that it lists."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _FIELDS: Final = frozenset({"name", "file", "transcript", "language", "licence"}
 
 @dataclass(frozen=True, slots=True)
 class ListedVoice:
-    """A reference clip with a name.
-
-    name: what requests say, lower case. path: the clip's file. transcript: what is said in it.
-    language: ISO 639-1 code of the transcript.
-    """
+    """A reference clip with a name."""
 
     name: str
+    """The name in requests, lower case."""
     path: Path
+    """The clip's file."""
     transcript: str
+    """The words spoken in it."""
     language: str
+    """ISO 639-1 code of the transcript."""
 
 
 def load_voices(directory: Path = VOICES_DIR) -> dict[str, ListedVoice]:

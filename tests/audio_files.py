@@ -184,12 +184,16 @@ def mp4(
 
 
 def compressed_header_mp4(expanded_bytes: int) -> bytes:
-    packer = zlib.compressobj(9)
-    step = bytes(10_000_000)
-    packed = [packer.compress(step) for _ in range(expanded_bytes // len(step))]
-    packed.append(packer.flush())
-    content = box(b"cmvd", numbers(expanded_bytes), *packed)
+    content = box(b"cmvd", numbers(expanded_bytes), packed_zeros(expanded_bytes))
     return FTYP + box(b"moov", box(b"cmov", box(b"dcom", b"zlib"), content))
+
+
+def packed_zeros(n_bytes: int, step_bytes: int = 10_000_000) -> bytes:
+    """What zlib packs so many zeros into, whole steps of them, without packing each step anew."""
+    packer, step = zlib.compressobj(9), bytes(step_bytes)
+    first, other = (packer.compress(step) + packer.flush(zlib.Z_FULL_FLUSH) for _ in range(2))
+    end = b"\x03\0" + struct.pack(">HH", n_bytes % 65_521, 1)  # an empty block, and Adler's sum
+    return first + other * (n_bytes // step_bytes - 1) + end
 
 
 def flac_bomb(duration_s: int, claimed_s: int) -> bytes:

@@ -15,7 +15,11 @@ from deployments.config.settings import load_settings
 from deployments.http.ingress import make_app
 from deployments.http.routes.cache import add_cache_routes
 from deployments.http.routes.speech import Routes
+from deployments.http.routes.uploaded_voices import VoiceRoutes
+from deployments.http.routes.voice_consents import ConsentRoutes
+from deployments.telemetry.outcomes import Outcome, OutcomeBook, Report
 from deployments.telemetry.requests import RequestMetrics
+from deployments.voices.enrolment import Enrolment
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.contracts import ReferenceClip, SpeechRequest, VoicePrompt
 from pipeline.voice_list import VOICES_DIR, load_voices
@@ -38,6 +42,19 @@ class LengthyEncoder:
         return replace(voice_prompt(n_groups), prompt_mel=mel, duration_s=clip.duration_s)
 
 
+class KeptOutcomes:
+    """The book of outcomes without a cluster."""
+
+    def __init__(self) -> None:
+        self.book = OutcomeBook()
+
+    def tell(self, outcome: Outcome) -> None:
+        self.book.put(outcome.request_id, outcome.report())
+
+    async def find(self, request_id: str) -> Report | None:
+        return self.book.find(request_id)
+
+
 class HttpApp:
     """A client, and what the service behind it was asked to speak."""
 
@@ -46,19 +63,37 @@ class HttpApp:
         self.voices = VoiceLibrary(self.settings, LengthyEncoder())  # type: ignore[arg-type]
         self.synthesizer = FakeSynthesizer()
         self.forgotten: list[str] = []
+        self.outcomes = KeptOutcomes()
         self.routes = Routes(
-            self.settings, self.voices, self.synthesizer, RequestMetrics(), self._report
+            self.settings,
+            self.voices,
+            self.synthesizer,
+            RequestMetrics(),
+            self._report,
+            self.outcomes,
         )
         self.app: FastAPI = make_app(self.settings, self.routes, None)
         add_cache_routes(self.app, self.voices, self.routes.budget, self._forget)
+        self.enrolment = Enrolment(self.settings, self.voices, self)
+        for routes in (VoiceRoutes, ConsentRoutes):
+            routes(self.settings, self.voices, self.enrolment, self.routes.budget).add_to(self.app)
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
         self.http = httpx.AsyncClient(transport=transport, base_url="http://timbre")
 
     async def _report(self) -> dict[str, Any]:
         return {"ready": True}
 
-    async def _forget(self, clip: str) -> None:
-        self.forgotten.append(clip)
+    async def _forget(self, clip_digest: str) -> None:
+        self.forgotten.append(clip_digest)
+
+    async def forget(self, clip_digest: str, namespace: str) -> None:
+        """See deployments.voices.enrolment.Routers; this is the only one."""
+        self.forgotten.append(clip_digest)
+        await self.voices.forget(clip_digest, namespace)
+
+    async def voice_changed(self, namespace: str, voice: str) -> None:
+        """See deployments.voices.enrolment.Routers."""
+        self.voices.voice_changed(namespace, voice)
 
     async def speak(self, **fields: Any) -> httpx.Response:
         body = {"input": "Hello there.", "response_format": "wav", "seed": 7, **fields}
@@ -84,6 +119,7 @@ async def http_app(**args: Any) -> AsyncIterator[HttpApp]:
         async with app.http:
             yield app
     finally:
+        await app.enrolment.close()
         await app.voices.close()
 
 

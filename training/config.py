@@ -1,7 +1,4 @@
-"""The recipe's settings: one YAML file as a plain tree with attribute access by stage.
-
-Knows no stage.
-"""
+"""The recipe's settings: one YAML file as a plain tree with attribute access by stage."""
 
 from __future__ import annotations
 
@@ -21,15 +18,16 @@ DEFAULT_CONFIG = Path(__file__).parent / "config.yaml"
 
 @dataclass(frozen=True)
 class Recipe:
-    """work_dir: where everything is written. tree: the YAML. seed: of every stage.
-
-    scale: factor on all step counts.
-    """
+    """One recipe and where it runs."""
 
     work_dir: Path
+    """Directory of all outputs."""
     tree: Mapping[str, Any]
+    """The YAML."""
     seed: int
+    """Seed of every stage."""
     scale: float = 1.0
+    """Factor on all step counts."""
 
     def __getitem__(self, section: str) -> Mapping[str, Any]:
         return self.tree[section]
@@ -46,7 +44,7 @@ class Recipe:
 
     @functools.cached_property
     def device(self) -> torch.device:
-        """Where networks train: `cpu`, `cuda`, or with `auto` a GPU where there is one."""
+        """The device of training: `cpu`, `cuda`, or with `auto` a GPU if there is one."""
         name = str(self.tree.get("device", "auto"))
         if name == "auto":
             name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -58,7 +56,7 @@ class Recipe:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=is_reduced)
 
     def directory(self, stage: str) -> Path:
-        """The stage's directory, made if need be."""
+        """The stage's directory, created if missing."""
         path = self.work_dir / stage
         path.mkdir(parents=True, exist_ok=True)
         return path

@@ -1,16 +1,12 @@
 # pyright: basic
 """Stages `tokens` and `embeddings`.
 
-Every clip through the finished encoders, by the classes that serve. Knows no LLM.
+Every clip through the finished encoders, by the classes that serve.
 """
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass
-
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.stepaudio.tokenizer.features import clip_speaker_fbank
@@ -23,17 +19,9 @@ from training.export_encoders import export_speaker_model, export_tokenizers
 from training.progress import progress
 from training.speech.clips import TOKENIZER_RATE_HZ, Clip
 from training.speech.corpus import load_corpus
+from training.speech.encoded import ENCODED_SPLITS
 from training.speech.mels import to_float
 from training.speech.streams import PEAK
-
-ENCODED_SPLITS = ("train", "val", "held")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Encoded:
-    """Of every clip of a split: `tokens[i]` int32 (5k,), audio tokens from 0."""
-
-    tokens: list[NDArray[np.int32]]
 
 
 def encode_tokens(recipe: Recipe) -> None:
@@ -64,21 +52,6 @@ def encode_speakers(recipe: Recipe) -> None:
         numbers = progress(range(len(corpus)), f"embeddings {split}", len(corpus))
         fbanks = (clip_speaker_fbank(_as_served(corpus[i]), TOKENIZER_RATE_HZ) for i in numbers)
         np.save(path, np.stack([speaker.encode(fbank) for fbank in fbanks]))
-
-
-def load_tokens(recipe: Recipe, *splits: str) -> Encoded:
-    """Raises FileNotFoundError when the stage `tokens` has not run."""
-    tokens = []
-    for split in splits:
-        with np.load(recipe.directory("tokens") / f"{split}.npz") as stored:
-            offsets, flat = stored["offsets"], stored["tokens"]
-            tokens += [flat[a:b] for a, b in itertools.pairwise(offsets)]
-    return Encoded(tokens)
-
-
-def load_embeddings(recipe: Recipe, split: str) -> NDArray[np.float32]:
-    """float32 (n, 192). Raises FileNotFoundError when the stage `embeddings` has not run."""
-    return np.load(recipe.directory("embeddings") / f"{split}.npy")
 
 
 def _as_served(clip: Clip) -> Tensor:

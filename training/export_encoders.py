@@ -1,5 +1,5 @@
 # pyright: basic
-"""The tokenizers of the checkpoint, written once they are trained: later stages read them."""
+"""Writes the trained tokenizers into the checkpoint, from which later stages read them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from training.models.linguistic_tokenizer import load_linguistic, paraformer_yam
 from training.models.semantic_tokenizer import export_semantic, load_semantic
 from training.models.speaker_encoder import export_speaker, load_speaker
 
-FAR = 1e4  # where codebook rows lie that no frame is near to
+FAR = 1e4  # value of unused codebook rows, far from every frame
 
 
 def export_layout(recipe: Recipe) -> CheckpointLayout:
-    """Where the recipe's checkpoint goes, directories made."""
+    """The layout of the recipe's checkpoint; creates its directories."""
     layout = CheckpointLayout.expected(recipe.directory("export"))
     layout.paraformer.mkdir(parents=True, exist_ok=True)
     layout.vocoder.mkdir(parents=True, exist_ok=True)

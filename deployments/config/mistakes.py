@@ -1,4 +1,4 @@
-"""What pydantic found wrong with settings, as sentences."""
+"""Pydantic's errors about settings, as sentences."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 
 def explain(tree: type[BaseModel], error: ValidationError) -> str:
-    """Where, what was wrong, what the setting means; for an unknown key, what exists."""
+    """Location, mistake and meaning of the setting; for an unknown key, the valid ones."""
     lines: list[str] = []
     for problem in error.errors():
         location = problem["loc"]
@@ -25,7 +25,7 @@ def explain(tree: type[BaseModel], error: ValidationError) -> str:
 
 
 def _meaning(tree: type[BaseModel], location: Sequence[int | str]) -> str:
-    """The first sentence of a setting's description; empty for what has none."""
+    """The first sentence of a setting's description; empty without one."""
     if not location:
         return ""
     field = _fields(_node(tree, location[:-1])).get(str(location[-1]))

@@ -1,6 +1,6 @@
-"""Settings that name something: voices, stores, checkpoints, keys. Checks that it is there.
+"""Checks that voices, stores, checkpoints and keys named by settings exist.
 
-Loads none of it.
+Loads nothing.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from pipeline.voice_list import load_voices
 
 
 def unknown_names(settings: Settings) -> list[str]:
-    """Names that mean nothing on any machine, as sentences: where, what, and which names exist."""
+    """Names that are wrong on every machine, as sentences: location, name, valid names."""
     return [*_unknown_voices(settings), *_unknown_stores(settings)]
 
 
 def missing_here(settings: Settings) -> list[str]:
-    """What the settings name and this machine lacks, as sentences.
+    """Named things that this machine lacks, as sentences.
 
-    For where every replica runs here: a checkpoint need be only where its stage is.
+    Only for a service of one machine: elsewhere a checkpoint is needed only where its stage runs.
     """
     return [
         *_missing_checkpoints(settings),
@@ -68,7 +68,7 @@ def _missing_checkpoints(settings: Settings) -> Iterator[str]:
 
 
 def _models(settings: Settings) -> dict[str, str]:
-    """Names or directories of checkpoints, by the setting that holds them."""
+    """Names or directories of checkpoints, by setting."""
     return {"model": settings.model} | {
         f"llm_variants.{name}.model": variant.model
         for name, variant in settings.llm_variants.items()

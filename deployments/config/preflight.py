@@ -1,4 +1,4 @@
-"""Compares a serve config with the cluster: a missing GPU is then a message and not a hang."""
+"""Compares a serve config with the cluster, so that a missing GPU is an error, not a hang."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from pipeline.errors import ConfigError
 logger = logging.getLogger(__name__)
 
 EPSILON = 1e-6
-REFUSAL = "timbre cannot start: "  # in front of what stopped it, in every log
+REFUSAL = "timbre cannot start: "  # prefix of the reason, in every log
 CPU_CONFIG = "serve_config.cpu.yaml"
 
 
 def checked_settings(args: Mapping[str, Any]) -> Settings:
-    """Settings of a service that the cluster of this process can run.
+    """Settings, checked against the cluster of this process.
 
-    Raises SetupError with every mistake of the config, or with what the cluster lacks.
+    Raises SetupError with every mistake of the config, or with the resources that are missing.
     """
     settings = load_settings(dict(args))
     problems = [f"args.{problem}" for problem in unknown_names(settings)]
@@ -76,8 +76,8 @@ def stuck_updates(config: ServeConfig, nodes: Sequence[Mapping[str, float]]) -> 
         return []
     requests = config.resource_requests
     return [
-        f"an update of {request.name} starts its new replica beside the old one, and will wait until "
-        f"there is room ({_shown(request.resources)}); max_surge_percent: 0 under "
+        f"an update of {request.name} starts its new replica beside the old one, and will wait "
+        f"until there is room ({_shown(request.resources)}); max_surge_percent: 0 under "
         f"deployments.{request.name} stops the old one first"
         for request in requests
         if request.surges and _unmet([*requests, replace(request, replicas=1)], nodes)
@@ -85,13 +85,13 @@ def stuck_updates(config: ServeConfig, nodes: Sequence[Mapping[str, float]]) -> 
 
 
 def _unmet(requests: Sequence[ResourceRequest], nodes: Sequence[Mapping[str, float]]) -> list[str]:
-    """What `nodes` lack for the replicas at start, as sentences."""
+    """Resources that `nodes` lack for the replicas at start, as sentences."""
     problems = [*_missing_totals(requests, nodes), *_unfit_replicas(requests, nodes)]
     return problems or _unpacked_gpus(requests, nodes)
 
 
 def _requested(requests: Sequence[ResourceRequest], resource: str) -> str:
-    """How much of a resource the replicas at start need, and which; empty when none does."""
+    """The requests for a resource at start, total and per stage; empty without any."""
     wanting = [request for request in requests if resource in request.resources]
     total = sum(request.replicas * request.resources[resource] for request in wanting)
     stages = ", ".join(
@@ -135,7 +135,7 @@ def _unfit_replicas(
 def _unpacked_gpus(
     requests: Sequence[ResourceRequest], nodes: Sequence[Mapping[str, float]]
 ) -> list[str]:
-    """Fractions may add up and still not pack: 3 × 0.6 needs three devices.
+    """Fractions may fit in sum and still not pack: 3 × 0.6 needs three devices.
 
     First fit, largest first.
     """

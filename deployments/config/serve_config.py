@@ -27,25 +27,30 @@ CONTROL_CALLS = 4  # room in max_ongoing_requests for what must get through when
 
 @dataclass(frozen=True, slots=True)
 class ResourceRequest:
-    """What one stage asks of the cluster: its replicas at start, and the resources of each.
-
-    surges: whether an update starts a new replica before it stops an old one.
-    """
+    """Replicas of one stage at start, and the resources that each requests of the cluster."""
 
     name: str
+    """Name of the deployment."""
     replicas: int
+    """Replicas at start."""
     resources: Mapping[str, float]
+    """Of each replica, by Ray's names: CPU, GPU."""
     surges: bool
+    """An update starts a new replica before it stops an old one."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServeConfig:
-    """A linted serve config. name: of its file. asks: one per stage. document: the file as read."""
+    """A serve config that passed the lint."""
 
     name: str
+    """Name of its file."""
     settings: Settings
+    """Its `args`."""
     resource_requests: tuple[ResourceRequest, ...]
+    """One per stage."""
     document: Mapping[str, Any]
+    """The file as read."""
 
 
 def read_serve_config(path: Path) -> ServeConfig:
@@ -207,8 +212,8 @@ def _lint_shares(deployments: Mapping[str, Any], settings: Settings) -> list[str
             and (resources.gpu_memory_gib or 0) > allowed_gib
         ):
             problems.append(
-                f"args.{stage.section}.gpu_memory_gib is {resources.gpu_memory_gib}, but {num_gpus} "
-                f"of a device with {device_gib} GiB is {allowed_gib:.1f} GiB: "
+                f"args.{stage.section}.gpu_memory_gib is {resources.gpu_memory_gib}, but "
+                f"{num_gpus} of a device with {device_gib} GiB is {allowed_gib:.1f} GiB: "
                 "replicas sharing it would overcommit its memory"
             )
     return problems

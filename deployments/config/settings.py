@@ -1,7 +1,7 @@
 """The one settings tree.
 
 `args:` of serve_config.yaml, TIMBRE_* in the environment, and what tests build. Every key is used;
-an unknown one stops start-up and lists the valid names. Knows no Ray and no model.
+an unknown one stops start-up and lists the valid names.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ VariantName = Annotated[str, Field(pattern="^[a-z0-9]+$")]
 
 
 class Strict(BaseModel):
-    """Frozen, and unknown keys refused; what stands below a field describes it."""
+    """Frozen; refuses unknown keys; the docstring below a field is its description."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -51,12 +51,12 @@ class Limits(Strict):
     """What the HTTP surface accepts, and how long the router waits."""
 
     max_requests: Positive = 60
-    """Requests that a router works on at a time, those that only look aside; more get 503."""
+    """Concurrent requests of one router, GET, HEAD and OPTIONS aside; further ones get 503."""
     max_body_bytes: Positive = 25 * 2**20
-    """Largest body of one request; a larger one gets 413."""
+    """Largest request body; a larger one gets 413."""
     max_inflight_body_bytes: Positive = 256 * 2**20
-    """Bodies that one router holds at a time, each from its first byte until a voice was made of
-    its clip; a body beyond that gets 503."""
+    """Bytes of request bodies that one router holds at a time, each from its first byte until its
+    clip is resolved to a voice; a body beyond that gets 503."""
     min_clip_s: Seconds = 0.5
     """Shortest reference clip."""
     max_clip_s: Seconds = 30.0
@@ -84,23 +84,23 @@ class Limits(Strict):
 
 
 class HttpSettings(Strict):
-    """The HTTP surface beside its limits."""
+    """The HTTP surface, its limits aside."""
 
     cors_origins: tuple[str, ...] = ()
-    """Web pages that a browser lets call the service, such as "https://app.example", or "*" for
-    all; none by default."""
+    """Origins of web pages that may call the service from a browser, such as "https://app.example",
+    or "*" for all; none by default."""
 
 
 class StageResources(Strict):
-    """Where a stage runs and what it may take."""
+    """The device of a stage and the resources of each replica."""
 
     device: Device = "cpu"
     """Where the stage computes."""
     threads: Positive = 1
     """CPU threads of one replica."""
     gpu_memory_gib: Annotated[float, Field(gt=0)] | None = None
-    """The cap of one replica on a GPU, enforced in torch and ONNX Runtime. Start-up refuses a cap
-    larger than the replica's fraction of the device (`cluster.gpu_device_gib`)."""
+    """Memory cap of one replica on a GPU, enforced in torch and ONNX Runtime. Start-up refuses a
+    cap larger than the replica's fraction of the device (`cluster.gpu_device_gib`)."""
 
     @model_validator(mode="after")
     def _cuda_needs_a_cap(self) -> StageResources:
@@ -110,16 +110,16 @@ class StageResources(Strict):
 
 
 class TokenizerSettings(StageResources):
-    """The reference encoder."""
+    """The voice encoder: reference clip to voice prompt."""
 
     batch_s: Annotated[float, Field(ge=0)] = 0.0
-    """Most audio encoded together, seconds. Clips of about the same length that wait in a replica
-    are batched up to it; a longer clip goes alone, and with 0 every clip does."""
+    """Maximum audio per batch, seconds. Waiting clips of similar length are batched; a longer clip
+    is encoded alone; 0 disables batching."""
     max_clips: Positive = 64
-    """Clips that a replica holds, those at work and those that wait; more get 503."""
+    """Clips in one replica, running and waiting; further ones get 503."""
     tensorrt_cache: str | None = None
-    """Run the ONNX models on TensorRT and keep its engines in this directory. Start-up stops where
-    ONNX Runtime has no TensorRT."""
+    """Run the ONNX models on TensorRT and keep its engines in this directory. Start-up fails
+    when ONNX Runtime has no TensorRT."""
 
 
 class LLMSettings(StageResources):
@@ -128,11 +128,11 @@ class LLMSettings(StageResources):
     slots: Positive = 8
     """Requests decoded together."""
     queue_size: Annotated[int, Field(ge=0)] = 16
-    """Requests that wait for a slot; more get 503."""
+    """Requests that may wait for a slot; further ones get 503."""
     queue_timeout_s: Seconds = 30.0
-    """Longest wait for a slot; the vocoder's streams wait as long for their place."""
+    """Longest wait for a slot, and of the vocoder's streams for admission."""
     max_context_tokens: Annotated[int, Field(gt=64)] = 8_192
-    """Prompt plus audio tokens of one request."""
+    """Most prompt and audio tokens of one request together."""
     prefill_chunk_tokens: Positive = 512
     """Most prompt tokens between two decode steps."""
     chunk_tokens: Annotated[int, Field(gt=0, multiple_of=5)] = 15
@@ -142,11 +142,11 @@ class LLMSettings(StageResources):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format of weights and KV cache."""
     prefix_cache_bytes: Annotated[int, Field(ge=0)] = 256 * 2**20
-    """Voices' prompt prefixes (keys and values, on the device) kept for their next request; 0
-    switches reuse off."""
+    """Device memory for keys and values of voices' prompt prefixes, which later requests reuse; 0
+    disables reuse."""
     quantization: Quantization = "none"
-    """How the layers' weights are held; none leaves them as the checkpoint has them, so that a
-    4-bit one stays in 4 bits."""
+    """Number format of the layers' weights; none keeps the checkpoint's own, so that a 4-bit
+    checkpoint stays in 4 bits."""
 
     @model_validator(mode="after")
     def _credit_covers_a_chunk(self) -> LLMSettings:
@@ -158,18 +158,18 @@ class LLMSettings(StageResources):
 class LLMVariant(Strict):
     """Another LLM beside `llm`, which requests choose by its name.
 
-    What is left out is as in `llm`.
+    Omitted fields have the value of `llm`.
     """
 
     model: str | None = None
-    """The checkpoint, as the top-level `model`; a replica whose text tokenizer is another does not
-    start."""
+    """The checkpoint, like the top-level `model`; a replica with a different text tokenizer does
+    not start."""
     quantization: Quantization = "none"
-    """How the layers' weights are held, as `llm.quantization`."""
+    """See `llm.quantization`."""
     slots: Positive | None = None
     """Requests decoded together."""
     gpu_memory_gib: Annotated[float, Field(gt=0)] | None = None
-    """The cap of one replica on a GPU."""
+    """Memory cap of one replica on a GPU."""
 
 
 class VocoderSettings(StageResources):
@@ -180,12 +180,12 @@ class VocoderSettings(StageResources):
     steps: Annotated[int, Field(gt=0, le=64)] = 10
     """Euler steps of the flow."""
     max_streams: Positive = 16
-    """Utterances decoded at a time by one replica. On cuda a stream also waits until its caches fit
-    beside the others in gpu_memory_gib: at the released sizes 1.3 MB for every frame of the prompt
-    (50 a second) and some 200 more. A cap that cannot hold one stream in the voice of a clip of
-    limits.max_clip_s stops start-up."""
+    """Utterances that one replica decodes at a time. On cuda a stream also waits until its caches
+    fit beside the others in gpu_memory_gib: at the released sizes 1.3 MB for every frame of the
+    prompt (50 a second) and some 200 more. A cap that cannot hold one stream in the voice of a clip
+    of limits.max_clip_s stops start-up."""
     queue_size: Annotated[int, Field(ge=0)] = 16
-    """Streams that wait, for as long as llm.queue_timeout_s; more get 503."""
+    """Streams that may wait, up to llm.queue_timeout_s; further ones get 503."""
     max_batch: Positive | None = None
     """Chunks of different streams computed together. Above 1 the last bits of a reply depend on
     what runs beside it. Left out: 8 on cuda, 1 on a CPU."""
@@ -194,12 +194,12 @@ class VocoderSettings(StageResources):
     every small thing; of a voice's first caches, 1.3 MB a frame at the released sizes, it keeps
     none, which costs a pass over the prompt when the very same request comes again."""
     quiet_first_rows: Positive = 10
-    """First chunk of a request that fixes neither seed nor borders while at most a quarter of
-    max_streams is in use."""
+    """Rows of the first chunk while at most a quarter of max_streams is in use, for requests that
+    fix neither seed nor chunk borders."""
 
     @property
     def together(self) -> int:
-        """`max_batch`, or what suits the device."""
+        """`max_batch`, or the device's default."""
         if self.max_batch is not None:
             return self.max_batch
         return CUDA_BATCH if self.device == "cuda" else 1
@@ -209,27 +209,35 @@ class VoiceSettings(Strict):
     """Named voices."""
 
     default: str = "aria"
-    """The voice of a request that names none and brings no clip."""
+    """The voice of a request with neither a voice nor a clip."""
     aliases: dict[str, str] = {
         "alloy": "aria", "ash": "bruno", "ballad": "bruno", "coral": "aria", "echo": "bruno",
         "fable": "bruno", "nova": "aria", "onyx": "bruno", "sage": "aria", "shimmer": "aria",
         "verse": "bruno", "marin": "aria", "cedar": "bruno",
         "happy_en": "aria", "fear_female": "elena",
     }  # fmt: skip
-    """Other names of voices, so that clients which send OpenAI's names, or those of the
+    """Other names of voices, so that clients that send OpenAI's names, or those of the
     predecessor's presets, work unchanged."""
     conditioning: Conditioning = Conditioning.SPEECH
-    """What is done to every reference clip before the encoder sees it; see
-    pipeline.audio.condition."""
+    """Preprocessing of every reference clip before the encoder; see pipeline.audio.condition."""
+    consent: Literal["required", "optional"] = "required"
+    """Whether an uploaded voice must name a consent; with optional, uploads without one are
+    logged."""
+    max_uploaded: Positive = 1_000
+    """Uploaded voices that are kept."""
+    max_upload_bytes: Positive = 10 * 2**20
+    """Largest clip of an upload, or recording of a consent."""
+    keep_deleted_s: Annotated[float, Field(ge=0)] = 7 * 86_400.0
+    """How long a deleted voice can be restored; then its clips and words are purged."""
 
 
 class ClusterSettings(Strict):
-    """What start-up compares with the cluster."""
+    """Facts about the cluster that start-up checks against."""
 
     gpu_device_gib: Annotated[float, Field(gt=0)] = 44.0
-    """Memory of one GPU that replicas may share out (an L40S has 44.4 GiB usable)."""
+    """Usable memory of one GPU, for its replicas together (an L40S has 44.4 GiB)."""
     may_grow: bool = False
-    """The cluster autoscaler can still add machines, so missing resources do not stop start-up."""
+    """The autoscaler may add machines, so missing resources do not stop start-up."""
 
 
 class Settings(BaseSettings):

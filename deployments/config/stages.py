@@ -1,4 +1,4 @@
-"""The stages of a service, listed once: app, lint, readiness and metrics read them here."""
+"""The one list of stages; app, lint, readiness and metrics read it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.contracts import BASE_VARIANT
 
 
 class Kind(StrEnum):
-    """What a stage does; the value of the label `stage` of metrics."""
+    """The kind of a stage; the value of the metrics' label `stage`."""
 
     ROUTER = "router"
     TOKENIZER = "tokenizer"
@@ -24,36 +24,37 @@ class Stage:
     """One deployment."""
 
     name: str
-    """Of its deployment."""
+    """Name of its deployment."""
     kind: Kind
     work: int
-    """Requests that one replica takes at most, those that wait in it included."""
+    """Most requests in one replica, waiting ones included."""
     section: str = ""
-    """Where `args` describe its share; empty for the router, which has none."""
+    """Section of `args` with its resources; empty for the router."""
     resources: StageResources | None = None
     keeps_voices: bool = False
-    """Its replicas keep something of a voice in memory, and have a `forget`."""
+    """Its replicas keep data of voices in memory, and have a `forget`."""
     is_spared: bool = False
-    """Once it has answered, the service is ready without it."""
+    """After its first answer the service stays ready without it."""
 
     @property
     def key(self) -> str:
-        """What /readyz and the log call it."""
+        """Its name in /readyz and the log."""
         return self.name.lower()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stages:
-    """Every stage; iterating follows a request. llms: by the variant that requests name."""
+    """Every stage; iterating follows a request."""
 
     router: Stage
     tokenizer: Stage
     llms: Mapping[str, Stage]
+    """By the variant that requests name."""
     vocoder: Stage
 
     @classmethod
     def of(cls, settings: Settings) -> Stages:
-        """The stages that these settings describe."""
+        """The stages of these settings."""
         tokenizer, vocoder = settings.tokenizer, settings.vocoder
         variants = (BASE_VARIANT, *settings.llm_variants)
         return cls(
@@ -64,7 +65,7 @@ class Stages:
                 tokenizer.max_clips,
                 "tokenizer",
                 tokenizer,
-                is_spared=True,  # cached voices need none
+                is_spared=True,  # cached voices do not need it
             ),
             {variant: _llm(settings, variant) for variant in variants},
             Stage(

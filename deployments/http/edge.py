@@ -1,7 +1,4 @@
-"""The ASGI edge of the router: limits, request id, the headers of every reply, and what escapes.
-
-Knows no route.
-"""
+"""The router's ASGI edge: limits, request id, headers of every reply, uncaught errors."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from deployments.http.request_id import REQUEST_ID_HEADER, request_id_of
 from deployments.stages.room import Room
 from pipeline.errors import InputError, TooLargeError
 
-DISCARD_BODIES = 4  # so many times the limit is read and dropped: who still sends hears no answer
+DISCARD_BODIES = 4  # times the limit that are read and dropped: a client that sends reads no reply
 _METHODS_THAT_LOOK = frozenset({"GET", "HEAD", "OPTIONS"})
 _DENIAL = "websocket.http.response"  # ASGI's extension for refusing a WebSocket with a reply
 _STARTS = frozenset({"http.response.start", f"{_DENIAL}.start"})
@@ -27,10 +24,10 @@ _NORMAL_CLOSURE = 1000
 class Edge:
     """Pure ASGI middleware.
 
-    Adds no task and no buffer, so cancellation and streaming pass through untouched.
-    max_body_bytes: of a request. max_requests: at work at a time, those that only look aside: they
-    always get through; None leaves it open. has_proxy: Serve's proxy stands in front, which gives
-    every request an id and puts it into the reply itself.
+    Adds no task and no buffer, so cancellation and streaming pass through unchanged.
+    max_body_bytes: of a request. max_requests: concurrent requests; GET, HEAD and OPTIONS do not
+    count and always pass; None: unlimited. has_proxy: Serve's proxy is in front, which gives every
+    request an id and adds it to the reply itself.
     """
 
     def __init__(
@@ -47,9 +44,9 @@ class Edge:
         self._has_proxy = has_proxy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve's proxy buffers a whole body before it gets here.
+        """Serve's proxy buffers a whole body before this limit applies.
 
-        Cap it at the load balancer as well.
+        Limit it at the load balancer as well.
         """
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
@@ -70,13 +67,13 @@ class Edge:
             await _discard(receive, DISCARD_BODIES * self._max_body_bytes)
             limit = f"the request body is over the limit of {self._max_body_bytes} bytes"
             refusal = answer_error(TooLargeError(limit, param="body"), request_id)
-            refusal.headers["connection"] = "close"  # a body longer still is not read to its end
+            refusal.headers["connection"] = "close"  # a longer body is not read to its end
             await refusal(scope, receive, reply.send)
         except ClientDisconnect:
             return  # nobody is left to read a reply
         except Exception as error:
             if reply.has_started:
-                raise  # cuts the stream, which is all that can be told now
+                raise  # cuts the stream: its status was sent already
             await answer_error(error, request_id)(scope, receive, reply.send)
 
     async def _serve(self, scope: Scope, headers: Headers, receive: Receive, reply: _Reply) -> None:
@@ -92,7 +89,7 @@ class Edge:
 
 
 class _Reply:
-    """Sends a reply with the headers that all have. request_id: None leaves that one out."""
+    """Adds the common headers to a reply. request_id: None leaves that header out."""
 
     def __init__(self, send: Send, request_id: str | None) -> None:
         self._send = send
@@ -113,7 +110,7 @@ class _Reply:
 
 
 class _Socket:
-    """A WebSocket's messages; one that is refused before it was accepted gets a reply, as HTTP."""
+    """A WebSocket's messages; a refusal before it is accepted is sent as an HTTP reply."""
 
     def __init__(self, scope: Scope, send: Send, request_id: str) -> None:
         self._scope = scope
@@ -146,12 +143,12 @@ async def _nothing_to_receive() -> Message:
 class _BodyTooLargeError(BaseException):
     """Unwinds the application while it reads a body without a declared length.
 
-    BaseException: no handler may eat it.
+    A BaseException, so that no handler catches it.
     """
 
 
 async def _discard(receive: Receive, most_bytes: int) -> None:
-    """Read the rest of a body, up to so many bytes."""
+    """Read and drop the rest of a body, up to `most_bytes`."""
     has_more = True
     while has_more and most_bytes > 0:
         message = await receive()

@@ -1,6 +1,6 @@
 """The one table from our error tree to HTTP, and the shape errors travel in (OpenAI's).
 
-What a client reads says what it did wrong or which stage failed; causes are for the log.
+A client learns its mistake or the failed stage; causes are for the log.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from pipeline.errors import (
     TimbreError,
     TooLargeError,
     UndecodableAudioError,
+    UnknownConsentError,
     UnknownModelError,
+    UnknownRequestError,
     UnknownVoiceError,
 )
 
@@ -37,7 +39,9 @@ SERVER_FAULT = 500
 STATUS_OF: dict[type[TimbreError], int] = {
     TooLargeError: 413,
     UnknownVoiceError: 404,
+    UnknownConsentError: 404,
     UnknownModelError: 404,
+    UnknownRequestError: 404,
     UndecodableAudioError: 415,
     AudioError: 422,
     TextError: 422,
@@ -72,10 +76,10 @@ class PublicError:
 
     @classmethod
     def of(cls, error: Exception, request_id: str) -> PublicError:
-        """What may be said of an error.
+        """The public part of an error.
 
-        Callers' mistakes and a full service in full, of a failed stage its sentence, of anything
-        else nothing; the last two with the request id, which finds the cause in the log.
+        Callers' mistakes and a full service: the whole error. A failed stage: its message. Others:
+        nothing. The last two with the request id, which finds the cause in the log.
         """
         if isinstance(error, InputError | CapacityError):
             return cls(status_of(error), error.message, error.code, error.param)
@@ -91,12 +95,17 @@ class PublicError:
 
 
 @contextmanager
-def about_clip(param: str) -> Iterator[None]:
-    """Faults of a reference clip name `param`, the field that it came in."""
+def about_clip(param: str, voice_param: str = "voice") -> Iterator[None]:
+    """Faults of a reference clip name `param`, the field that it came in.
+
+    Those of a voice's name say voice_param.
+    """
     try:
         yield
     except (AudioError, TooLargeError) as error:
         raise error.about(param) from error
+    except UnknownVoiceError as error:
+        raise UnknownVoiceError(error.message, param=voice_param) from error
 
 
 def answer_error(error: Exception, request_id: str) -> JSONResponse:
@@ -116,5 +125,5 @@ def error_body(message: str, status: int, *, code: str, param: str | None = None
 
 
 def retry_headers(status: int) -> dict[str, str]:
-    """Retry-After where retrying makes sense."""
+    """Retry-After where a retry may succeed."""
     return {"Retry-After": str(RETRY_AFTER_S)} if status in {429, 503} else {}

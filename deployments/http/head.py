@@ -1,4 +1,4 @@
-"""HEAD on every GET route, as monitors and container health checks ask. Knows no route."""
+"""HEAD on every GET route, as monitors and container health checks ask."""
 
 from __future__ import annotations
 

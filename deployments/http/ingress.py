@@ -30,17 +30,28 @@ from deployments.http.errors import answer_error, error_body
 from deployments.http.head import HeadAsGet
 from deployments.http.routes.cache import add_cache_routes
 from deployments.http.routes.speech import Routes
+from deployments.http.routes.uploaded_voices import VoiceRoutes
+from deployments.http.routes.voice_consents import ConsentRoutes
+from deployments.http.voice_pages import BODIES as VOICE_BODIES
 from deployments.stages.clients import RemoteTokenizer, RemoteVocoder
 from deployments.stages.health import Readiness
-from deployments.stages.removal import Removal
+from deployments.stages.removal import Removal, RoutersToldOfVoices
 from deployments.telemetry.cache import CacheMetrics
 from deployments.telemetry.logs import adopt_serve_logging
+from deployments.telemetry.outcomes import ClusterOutcomes
 from deployments.telemetry.requests import RequestMetrics
 from deployments.telemetry.transfers import Transfers
+from deployments.voices.enrolment import Enrolment
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.errors import TimbreError
 
 logger = logging.getLogger(__name__)
+
+# By name for pages that send credentials, to whom "*" is only a name; X-Metadata-… for the others.
+EXPOSED_HEADERS = (
+    "X-Request-Id", "Server-Timing", "X-Cache", "X-Quality", "X-Audio-Sample-Rate",
+    "X-Audio-Channels", "X-Audio-Warning", "X-Ignored-Fields", "Retry-After", "*",
+)  # fmt: skip
 
 
 class Router:
@@ -60,6 +71,7 @@ class Router:
         self._voices = VoiceLibrary(settings, encoder)
         self._synthesizer = RemoteVocoder(vocoder, settings.limits, transfers)
         self._metrics = RequestMetrics()
+        self._outcomes = ClusterOutcomes(settings.cache.l2_name)
         stages = Stages.of(settings)
         handles = {
             stages.tokenizer: tokenizer,
@@ -67,33 +79,50 @@ class Router:
             stages.vocoder: vocoder,
         }
         self._removal = Removal(handles)
-        self._readiness = Readiness(handles, self._voices)
+        routers = RoutersToldOfVoices(self._removal)
+        self._enrolment = Enrolment(settings, self._voices, routers)
+        self._readiness = Readiness(handles, self._voices.cache_report)
 
-    async def forget(self, clip_digest: str) -> None:
+    async def forget(self, clip_digest: str, namespace: str | None = None) -> None:
         """Called on every router by the one that was asked to remove a clip."""
-        await self._voices.forget(clip_digest)
+        await self._voices.forget(clip_digest, namespace)
+
+    async def voice_changed(self, namespace: str, voice: str) -> None:
+        """Called on every router by the one that changed an uploaded voice."""
+        self._voices.voice_changed(namespace, voice)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve in the replica."""
         routes = Routes(
-            self._settings, self._voices, self._synthesizer, self._metrics, self._readiness.report
+            self._settings,
+            self._voices,
+            self._synthesizer,
+            self._metrics,
+            self._readiness.report,
+            self._outcomes,
         )
         app = make_app(self._settings, routes, self._lifespan)
         add_cache_routes(app, self._voices, routes.budget, self._removal.everywhere)
+        VoiceRoutes(self._settings, self._voices, self._enrolment, routes.budget).add_to(app)
+        ConsentRoutes(self._settings, self._voices, self._enrolment, routes.budget).add_to(app)
         return app
 
     @asynccontextmanager
     async def _lifespan(self, _app: FastAPI) -> AsyncGenerator[None]:
         """Serve runs it in the replica; at a graceful stop, writes still queued reach the cache."""
         await self._voices.start()
+        self._outcomes.start()
         metrics = CacheMetrics()
         sampling = watched("cache metrics", partial(metrics.sample, self._voices.cache_stats))
         following = watched("following the tokenizer", self._voices.follow_encoder)
+        sweeping = watched("purging deleted voices", self._enrolment.sweep)
+        forgetting = watched("forgetting deleted voices", self._enrolment.forget_again)
         try:
             yield
         finally:
-            sampling.cancel()
-            following.cancel()
+            for loop in (sampling, following, sweeping, forgetting):
+                loop.cancel()
+            await self._enrolment.close()
             await self._voices.close()
 
 
@@ -123,10 +152,10 @@ def make_app(settings: Settings, routes: Routes, lifespan: Lifespan[FastAPI] | N
             allow_origins=settings.http.cors_origins,
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["*"],
-            expose_headers=["*"],
+            expose_headers=EXPOSED_HEADERS,
         )
     patch_fastapi(app)  # Swagger UI from the package: the docs work without internet
-    describe_bodies(app)
+    describe_bodies(app, VOICE_BODIES)
     add_error_handlers(app)
     routes.add_to(app)
     return app

@@ -1,4 +1,4 @@
-"""Which names of a model requests may say, and which deployed variant they mean. Knows no HTTP."""
+"""The model names that requests may use, and the deployed variant of each."""
 
 from __future__ import annotations
 
@@ -55,10 +55,13 @@ class ModelNames:
         """What is said of a name that `find` does not find: the names there are."""
         return f"no model is named {name[:MAX_FOUND]!r}; known: {', '.join(self.listed)}"
 
-    def check(self, name: str) -> None:
-        """Raises UnsupportedError for the model of a request that there is none of."""
+    def check(self, name: str, param: str = "model") -> None:
+        """Raises UnsupportedError for the model of a request that there is none of.
+
+        param: the field that named it.
+        """
         if self.find(name) is None:
-            raise UnsupportedError(self.unknown(name), param="model")
+            raise UnsupportedError(self.unknown(name), param=param)
 
     def variant(self, name: str) -> str:
         """The deployed variant meant by `name`: its own name, or that of its quantization.

@@ -1,4 +1,4 @@
-"""What Serve's HTTP proxy process runs of ours, named in `controller_options` of the serve configs.
+"""Our hook in Serve's HTTP proxy process, named in `controller_options` of the serve configs.
 
 Ray calls it by RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH before the proxy listens.
 """
@@ -12,11 +12,11 @@ from deployments.http.request_id import CleanRequestId
 
 
 def set_up_proxy() -> list[Middleware]:
-    """Let the proxy read HTTP with h11, and callers' request ids be cleaned before it uses them.
+    """Make the proxy parse HTTP with h11, and clean callers' request ids before it uses them.
 
-    h11 ignores an offer to upgrade and goes on. uvicorn's first choice, httptools, stops behind the
-    headers of a request that offers one (h2c, as Java's client does on every first request), so
-    that its body is lost and the connection hangs.
+    h11 ignores an upgrade offer. uvicorn's default, httptools, stops after the headers of a request
+    with one (h2c, which Java's client sends with every first request): the body is lost and the
+    connection hangs.
     """
     HTTP_PROTOCOLS["auto"] = HTTP_PROTOCOLS["h11"]
     return [Middleware(CleanRequestId)]

@@ -2,7 +2,10 @@
 
 Knows no route. The reply starts when the first audio is at hand, so that every earlier fault is
 still a status code. After the first byte a fault is the last event of an event stream, and cuts a
-stream of plain audio; its cause is logged.
+stream of plain audio; its cause is logged, and how the request ended is told to whoever asks later.
+A reply that is not to be streamed starts when its last byte is there, so that all faults of it are
+status codes and its length is known. One whose first audio is its last waits for its end as well:
+a wav then tells its length.
 """
 
 from __future__ import annotations
@@ -12,19 +15,21 @@ import base64
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from fastapi.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from deployments.http.dialects.openai import ParsedRequest
+from deployments.http.dialects.parsed_request import ParsedRequest
 from deployments.http.errors import PublicError, about_clip
 from deployments.http.reply_codec import ReplyCodec
+from deployments.telemetry.outcomes import Outcome, usage_report
 from deployments.telemetry.requests import RequestMetrics
 from pipeline.continuity import PlaybackMeter
-from pipeline.contracts import Stream
+from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, SpeechChunk, Stream
 from pipeline.errors import InputError, StageError
 from pipeline.synthesis import Synthesizer, VoiceResolver, synthesize
 from pipeline.timing import Timings, server_timing, stage_line, stage_report
@@ -47,16 +52,26 @@ class SpeechReply:
         synthesizer: Synthesizer,
         metrics: RequestMetrics,
         request_id: str,
+        tell: Callable[[Outcome], None] | None = None,
     ) -> None:
+        """tell: hears how the request ended."""
         self._parsed = parsed
         self._voices = voices
         self._synthesizer = synthesizer
         self._metrics = metrics
         self._request_id = request_id
+        self._tell = tell
+        self._began_unix_s = time.time()
         self._timings = Timings()
         self._playback = PlaybackMeter(time.perf_counter())
-        frame = _audio_event if parsed.is_sse else None
-        self._codec = ReplyCodec(parsed.response_format, parsed.request.speed, frame)
+        self._codec = ReplyCodec(
+            parsed.response_format,
+            parsed.request.speed,
+            partial(_audio_event, parsed.response_format) if parsed.is_sse else None,
+            sample_rate_hz=parsed.sample_rate_hz,
+            bit_rate=parsed.bit_rate,
+        )
+        self._is_whole = parsed.is_whole
         self._has_begun = False
 
     async def start(self) -> Response:
@@ -64,20 +79,38 @@ class SpeechReply:
         payload = self._payload()
         try:
             first = await anext(payload)
+            if self._is_whole:
+                first = self._codec.whole([first, *[piece async for piece in payload]])
         except BaseException:
             await payload.aclose()
             raise
+        if self._parsed.is_whole:
+            return self._whole(first)
         media_type = SSE_MEDIA_TYPE if self._parsed.is_sse else self._codec.media_type
-        times = self._timings.times()
-        headers = {
+        return ClosingResponse(_Begun(first, payload), media_type, self._headers())
+
+    def _whole(self, audio: bytes) -> Response:
+        used = usage_report(self._timings.usage)
+        counts = {
+            f"X-VLLM-OMNI-{name.upper().replace('_', '-')}": str(count)
+            for name, count in used.items()
+        }
+        headers = {**self._headers(), **counts}
+        return Response(audio, 200, headers, self._codec.media_type)
+
+    def _headers(self) -> dict[str, str]:
+        times, ignored = self._timings.times(), ", ".join(self._parsed.ignored)
+        return {
             "Server-Timing": server_timing(times),
             "X-Cache": times.tier,
             "X-Quality": str(self._timings.quality),
+            "X-Audio-Sample-Rate": str(self._codec.sample_rate_hz),
+            "X-Audio-Channels": "1",
             "Cache-Control": "no-store",
             **self._parsed.echo,
             **audio_warning(self._timings.warnings),
+            **({"X-Ignored-Fields": ignored} if ignored else {}),
         }
-        return ClosingResponse(_Begun(first, payload), media_type, headers)
 
     async def _payload(self) -> AsyncGenerator[bytes]:
         """The reply's bytes; the account is closed when they end, however they end.
@@ -90,7 +123,7 @@ class SpeechReply:
                     async for piece in pieces:
                         heard()
                         yield piece
-                        self._has_begun = True
+                        self._has_begun = not self._is_whole
         except (asyncio.CancelledError, GeneratorExit):
             self._account("cancelled")
             raise
@@ -114,11 +147,12 @@ class SpeechReply:
             parsed.reference, request, self._voices, self._synthesizer, self._timings
         )
         del parsed  # from here on the clip lives as long as `synthesize` wants it, no longer
-        with about_clip(self._parsed.clip_param):
+        with about_clip(self._parsed.clip_param, self._parsed.voice_param):
             async with aclosing(speech) as chunks:
                 async for chunk in chunks:
                     if not len(chunk.samples):
                         continue  # a header alone would be a first byte without audio
+                    self._is_whole |= self._is_all(chunk)
                     piece = await self._codec.encode(chunk.samples)
                     self._playback.sent(piece.audio_s, time.perf_counter())
                     if piece.data:
@@ -132,15 +166,23 @@ class SpeechReply:
         if self._parsed.is_sse:
             report = stage_report(self._timings.times())
             report["quality"] = str(self._timings.quality)
-            yield _event({"type": "speech.audio.done", "timbre": report})
+            used = usage_report(self._timings.usage)
+            yield _event({"type": "speech.audio.done", "usage": used, "timbre": report})
+
+    def _is_all(self, chunk: SpeechChunk) -> bool:
+        """Whether nothing was heard before this chunk and nothing will be after it."""
+        first_s = len(chunk.samples) / OUTPUT_SAMPLE_RATE_HZ
+        return chunk.last and self._timings.times().audio_s <= first_s and not self._parsed.is_sse
 
     def _account(self, outcome: str, error: Exception | None = None) -> None:
         """Count the request and log its line. error: what ended it.
 
         Its trace only once the reply has begun: before, whoever answers logs it.
         """
-        times = self._timings.times()
-        self._metrics.finished(times, self._playback.continuity(), outcome, self._timings.quality)
+        times, quality = self._timings.times(), self._timings.quality
+        self._metrics.finished(times, self._playback.continuity(), outcome, quality)
+        if self._tell is not None:
+            self._tell(self._outcome(outcome, error))
         is_error = outcome == "error"
         logger.log(
             logging.ERROR if is_error else logging.INFO,
@@ -149,6 +191,20 @@ class SpeechReply:
             outcome,
             stage_line(times),
             exc_info=error if is_error and self._has_begun else None,
+        )
+
+    def _outcome(self, outcome: str, error: Exception | None) -> Outcome:
+        told = PublicError.of(error, self._request_id).body()["error"] if error else None
+        return Outcome(
+            request_id=self._request_id,
+            outcome=outcome,
+            times=self._timings.times(),
+            quality=self._timings.quality,
+            usage=self._timings.usage,
+            sound=self._parsed.response_format,
+            sample_rate_hz=self._codec.sample_rate_hz,
+            began_unix_s=self._began_unix_s,
+            error=told,
         )
 
 
@@ -184,8 +240,9 @@ class _Begun(Stream[bytes]):
         await self._rest.aclose()
 
 
-def _audio_event(audio: bytes) -> bytes:
-    return _event({"type": "speech.audio.delta", "audio": base64.b64encode(audio).decode()})
+def _audio_event(audio_format: str, audio: bytes) -> bytes:
+    encoded = base64.b64encode(audio).decode()
+    return _event({"type": "speech.audio.delta", "audio": encoded, "response_format": audio_format})
 
 
 def _event(data: dict[str, Any]) -> bytes:

@@ -1,18 +1,18 @@
-"""What speech becomes on its way to one client: its speed, its format, its frame in a stream.
+"""Turns speech into one client's bytes: its speed, its format, its frame in a stream.
 
 Codecs take tens of milliseconds a chunk, so they run on a thread; the event loop serves the other
-streams meanwhile. Knows no HTTP and no stage.
+streams meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from pipeline.audio.encode import make_encoder
+from pipeline.audio.encode import make_encoder, whole_wav
 from pipeline.audio.speed import SpeedChanger
 from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, Float32Array
 
@@ -33,21 +33,41 @@ class ReplyCodec:
     """One stream. Await each call before the next: order in is order out, one thread at a time.
 
     frame: what the bytes of a piece become, on the same thread; None leaves them as they are.
-    Raises UnsupportedError for an unknown format or a speed out of range.
+    sample_rate_hz, bit_rate: as `make_encoder` has them.
+    Raises UnsupportedError for an unknown format, a rate that it cannot hold, or a speed out of
+    range.
     """
 
     def __init__(
-        self, audio_format: str, speed: float, frame: Callable[[bytes], bytes] | None = None
+        self,
+        audio_format: str,
+        speed: float,
+        frame: Callable[[bytes], bytes] | None = None,
+        *,
+        sample_rate_hz: int | None = None,
+        bit_rate: int | None = None,
     ) -> None:
-        self._encoder = make_encoder(audio_format)
+        self._encoder = make_encoder(audio_format, sample_rate_hz=sample_rate_hz, bit_rate=bit_rate)
         self._speed = SpeedChanger(speed)
+        self._is_wav = audio_format == "wav"
         self._frame = frame
-        self._is_cheap = audio_format in CHEAP_FORMATS and speed == 1 and frame is None
+        is_as_made = speed == 1 and self._encoder.sample_rate_hz == OUTPUT_SAMPLE_RATE_HZ
+        self._is_cheap = audio_format in CHEAP_FORMATS and is_as_made and frame is None
 
     @property
     def media_type(self) -> str:
         """Of the bytes without a frame."""
         return self._encoder.media_type
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Of the audio that leaves."""
+        return self._encoder.sample_rate_hz
+
+    def whole(self, pieces: Sequence[bytes]) -> bytes:
+        """All pieces of a finished stream as one file, which knows its length where it can."""
+        stream = b"".join(pieces)
+        return whole_wav(stream, self.sample_rate_hz) if self._is_wav else stream
 
     async def encode(self, samples: Float32Array) -> Encoded:
         """samples: float32 (n,), 24 kHz mono. A call that is cancelled ends after its thread."""

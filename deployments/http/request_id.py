@@ -1,4 +1,4 @@
-"""The id that a request has from its caller's log to ours. Knows no route.
+"""Request ids: one id from the caller's log to ours.
 
 Callers may choose it, so it is cleaned and bounded before it reaches a log, a message or a header.
 """
@@ -17,13 +17,13 @@ _ALPHABET = frozenset(string.ascii_letters + string.digits + "-_.:/+=@")
 
 
 def request_id_of(given: str | None) -> str:
-    """A caller's id without what has no business in a log; a new one where none is left."""
+    """A caller's id without characters unsafe in a log; a new one when nothing is left."""
     kept = "".join(char for char in given or "" if char in _ALPHABET)
     return kept[:REQUEST_ID_CHARS] or uuid.uuid4().hex
 
 
 class CleanRequestId:
-    """Pure ASGI middleware for the outside of Serve's proxy, which echoes and logs ids as given."""
+    """Pure ASGI middleware outside of Serve's proxy, which echoes and logs ids as given."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""Where a local service listens: an address of this machine, and a port that is free there."""
+"""The address and a free port where a local service listens."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Address = tuple[socket.AddressFamily, tuple[Any, ...]]
 
 
 def listen_address(options: Mapping[str, Any]) -> tuple[str, int]:
-    """Host and port that `http_options` of a serve config mean for a service of this machine alone.
+    """Host and port of a serve config's `http_options`, for a service of this machine alone.
 
-    Raises ConfigError for an address that no service can have here, or that would let others in.
+    Raises ConfigError for an address that is not of this machine, or that others can reach.
     """
     host, port = str(options.get("host", DEFAULT_HOST)), int(options.get("port", DEFAULT_PORT))
     _, (ip, *_) = _resolved(host or "0.0.0.0", port)  # noqa: S104 - compared, not bound
@@ -35,9 +35,9 @@ def listen_address(options: Mapping[str, Any]) -> tuple[str, int]:
 
 
 def find_free_port(host: str, port: int) -> int:
-    """`port` if nothing listens there, else one that the system picks.
+    """`port` if it is free, else one that the system picks.
 
-    Raises ConfigError when this machine has no such address, or does not let us have the port.
+    Raises ConfigError when this machine has no such address or refuses the port.
     """
     try:
         return _bound_port(host, port)
@@ -53,9 +53,9 @@ def url_of(host: str, port: int) -> str:
 
 
 def past_proxies(environment: Mapping[str, str]) -> dict[str, str]:
-    """Variables for which programs reach this machine's own addresses without a proxy.
+    """Variables that exempt this machine's own addresses from proxies.
 
-    The exceptions that `environment` has already stay.
+    Exemptions in `environment` are kept.
     """
     theirs = [environment[name] for name in NO_PROXY if environment.get(name)]
     if "*" in theirs:
@@ -77,7 +77,7 @@ def _bound_port(host: str, port: int) -> int:
 
 
 def _resolved(host: str, port: int) -> Address:
-    """What binding to the host means, the older protocol first, as Serve's proxy has it."""
+    """The addresses that binding to the host means, IPv4 first, as in Serve's proxy."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:

@@ -1,4 +1,4 @@
-"""How many cores this process may use: what scheduler and container leave of the machine."""
+"""The number of cores that this process may use, by affinity and container limits."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def usable_cores() -> int:
-    """At least one. Ray by itself counts the cores that exist, whatever `taskset` says."""
+    """At least one. Ray itself counts all cores of the machine, ignoring affinity."""
     affinity = getattr(psutil.Process(), "cpu_affinity", None)  # not on macOS
     count = len(affinity()) if affinity is not None else psutil.cpu_count() or 1
     return max(1, int(min(count, *_quotas(), count)))
 
 
 def _quotas() -> Iterator[float]:
-    """Cores that a container's limit amounts to, by either version of cgroups."""
+    """A container's limit in cores, by either version of cgroups."""
     files = ([CGROUP / "cpu.max"], [CGROUP / f"cpu/cpu.cfs_{n}_us" for n in ("quota", "period")])
     for paths in files:
         try:

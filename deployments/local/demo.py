@@ -1,7 +1,4 @@
-"""The demo that a new user runs first: a voice cloned over HTTP twice, a miss and a hit.
-
-Knows only the HTTP API.
-"""
+"""The demo that a new user runs first: a voice cloned over HTTP twice, a miss and a hit."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from pipeline.contracts import Float32Array
 from pipeline.errors import SetupError
 from pipeline.voice_list import VOICES_DIR, load_voices
 
-# Of sentences, voices, seeds and temperatures tried, what Whisper base and hama understood best.
+# Chosen by intelligibility (Whisper base, hama) among sentences, voices, seeds and temperatures.
 TEXT = "Hello there. You only need to hear a voice once to speak with it again."
 SEED = 1
 TEMPERATURE = 0.3
@@ -29,26 +26,25 @@ PCM_SCALE = 32768.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DemoTake:
-    """One spoken text. samples: float32, 24 kHz.
-
-    line: the stage times as the service reports them.
-    """
+    """One spoken text."""
 
     samples: Float32Array
+    """float32, 24 kHz."""
     line: str
+    """The stage times as the service reports them."""
 
 
 def speak_once(url: str, voice: str) -> DemoTake:
     """Send the listed voice's clip as a caller's own upload, and collect audio and stage times."""
     listed = load_voices(VOICES_DIR)[voice]
-    clip = base64.b64encode(listed.path.read_bytes()).decode()
+    audio_base64 = base64.b64encode(listed.path.read_bytes()).decode()
     body = {
         "input": TEXT,
         "response_format": "pcm",
         "stream_format": "sse",
         "seed": SEED,
         "temperature": TEMPERATURE,
-        "step_audio": {"prompt_audio_base64": clip, "prompt_text": listed.transcript},
+        "step_audio": {"prompt_audio_base64": audio_base64, "prompt_text": listed.transcript},
     }
     pcm = bytearray()
     with httpx.Client(timeout=TIMEOUT_S, trust_env=False) as client:

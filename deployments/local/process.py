@@ -1,6 +1,6 @@
-"""The processes of a local service: starts them, tells them from strangers, ends them.
+"""The processes of a local service: start, identify, end.
 
-`serve run` leads a session of its own, and Ray's processes stay in it. Knows no HTTP.
+`serve run` leads a session of its own, and Ray's processes stay in it.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from deployments.local.address import past_proxies
 from pipeline.errors import SetupError
 
 SERVE_COMMAND = (sys.executable, "-m", "ray.serve.scripts")
-START_TOLERANCE_S = 5.0  # a start time is a boot time plus ticks, and the clock is set meanwhile
+START_TOLERANCE_S = 5.0  # start times derive from the boot time, and the clock may be adjusted
 GONE_TIMEOUT_S = 10.0
 POLL_S = 0.05
-RESOURCES = "RAY_OVERRIDE_RESOURCES"  # JSON; what Ray takes for its own count of the machine
+RESOURCES = "RAY_OVERRIDE_RESOURCES"  # JSON; replaces Ray's own count of the machine's resources
 
 
 def spawn(
     config: Path, log: Path, environment: Mapping[str, str], n_cpus: int
 ) -> subprocess.Popen[bytes]:
-    """`serve run` in a session of its own. n_cpus: what Ray shares out among the stages.
+    """`serve run` in a session of its own. n_cpus: the cores that Ray gives to the stages.
 
     Raises SetupError when it cannot be started.
     """
@@ -51,7 +51,7 @@ def spawn(
 
 
 def find_process(pid: int, started_unix_s: float) -> psutil.Process | None:
-    """The living process `pid`, if it is the one that was started then."""
+    """The running process `pid`, if it was started at that time."""
     try:
         process = psutil.Process(pid)
         is_ours = _began(process, started_unix_s) and process.status() != psutil.STATUS_ZOMBIE
@@ -61,15 +61,15 @@ def find_process(pid: int, started_unix_s: float) -> psutil.Process | None:
 
 
 def session_listens(pid: int, started_unix_s: float, port: int) -> bool:
-    """Whether a process of session `pid` listens on a TCP port: no other service may answer."""
+    """Whether a process of session `pid` listens on a TCP port, and not another service."""
     return any(port in _listening_ports(p) for p in _members(pid, started_unix_s))
 
 
 def end_session(pid: int, started_unix_s: float, drain_s: float) -> bool:
-    """End the process that leads session `pid`, and all that is left of the session.
+    """End the leader of session `pid`, then the rest of the session.
 
-    drain_s: how long the leader may take to end by itself. False when nothing of it was there.
-    Raises SetupError when it is another user's.
+    drain_s: how long the leader may take to end by itself. Returns False when nothing was running.
+    Raises SetupError when the process belongs to another user.
     """
     leader = find_process(pid, started_unix_s)
     try:
@@ -93,7 +93,7 @@ def _began(process: psutil.Process, started_unix_s: float) -> bool:
 
 
 def _kill(find: Callable[[], list[psutil.Process]]) -> bool:
-    """Kill what `find` finds, until it finds nothing: the dying may have started others."""
+    """Kill what `find` finds until it finds nothing: dying processes may start others."""
     deadline_s = time.monotonic() + GONE_TIMEOUT_S
     had_any = False
     while (found := find()) and time.monotonic() < deadline_s:
@@ -106,9 +106,9 @@ def _kill(find: Callable[[], list[psutil.Process]]) -> bool:
 
 
 def _remains(pid: int, started_unix_s: float) -> list[psutil.Process]:
-    """What Ray left behind when the leader was killed.
+    """Ray processes that outlived a killed leader.
 
-    A process that has its number by now is a stranger, and so would its session be.
+    A process that has the leader's pid by now is a stranger, and so is its session.
     """
     try:
         if not _began(psutil.Process(pid), started_unix_s):
@@ -149,7 +149,7 @@ def _is_rays(process: psutil.Process) -> bool:
 
 
 def _variables(environment: Mapping[str, str], n_cpus: int) -> dict[str, str]:
-    """The environment of the service: this one, what Ray needs beside it, and `environment`."""
+    """The environment of the service: ours, Ray's variables, and `environment`."""
     variables = {
         "RAY_worker_niceness": "0",  # Ray's 15 lets any other program starve the stages
         RESOURCES: json.dumps({"CPU": n_cpus}),
@@ -162,7 +162,7 @@ def _variables(environment: Mapping[str, str], n_cpus: int) -> dict[str, str]:
 
 
 def _interpreter_options() -> list[str]:
-    """Ray hands its workers' command lines to a shell, without quotes around the interpreter."""
+    """Ray passes its workers' command lines to a shell without quoting the interpreter."""
     quoted = shlex.quote(sys.executable)
     if quoted == sys.executable:
         return []
@@ -171,7 +171,7 @@ def _interpreter_options() -> list[str]:
 
 @contextmanager
 def _interruptible_children() -> Iterator[None]:
-    """Children stop on SIGINT even where we ignore it, as a shell's background job does."""
+    """Make children stop on SIGINT even when this process, a background job, ignores it."""
     previous = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         yield

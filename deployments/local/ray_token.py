@@ -1,6 +1,6 @@
-"""The token that the processes of a local service ask of each other, and of whoever talks to Ray.
+"""The token that Ray's processes of a local service require of every connection.
 
-Without one, any program that reaches a port of Ray's runs code as this user.
+Without it, any program that reaches one of Ray's ports can run code as this user.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ TOKEN_BYTES = 32
 
 
 def token_variables(environment: Mapping[str, str], state_dir: Path) -> dict[str, str]:
-    """Variables that have Ray ask for a token, unless `environment` says not to.
+    """Variables that make Ray require a token, unless `environment` switches it off.
 
-    The token is the environment's, else the file's that Ray's own commands read, which is made
-    where it is missing, for this user alone. It is in `state_dir` only where the home cannot be
-    written. Raises ConfigError for a mode that Ray would silently take for off, SetupError for a
-    token file of the user's that does not work.
+    The token comes from the environment, else from the file that Ray's own commands read; a missing
+    file is created, readable by this user alone (in `state_dir` when the home cannot be written).
+    Raises ConfigError for a mode that Ray would silently treat as off, SetupError for an unusable
+    token file.
     """
     mode = environment.get(MODE) or ON
     if mode.lower() == OFF:
@@ -48,14 +48,14 @@ def _token_file(chosen: str | None, state_dir: Path) -> Path:
     try:
         path = Path.home() / ".ray" / "auth_token"
         _make_token(path)
-    except (OSError, RuntimeError):  # no home, or none that can be written
+    except (OSError, RuntimeError):  # no home, or not writable
         path = state_dir.absolute() / "ray_auth_token"
         _make_token(path)
     return path
 
 
 def _make_token(path: Path) -> None:
-    """Keep what is there. Ray would make one too, but any user of the machine could read it."""
+    """Keep an existing file. Ray would create one too, but readable by every user."""
     if path.exists() and path.read_bytes().strip():
         return
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

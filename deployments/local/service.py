@@ -37,7 +37,7 @@ POLL_S = 0.25
 FAILED_MARKS = (
     "DEPLOY_FAILED",
     "Deploying app 'timbre' failed",
-    "RuntimeError: Failed to bind to address",  # taken since we looked
+    "RuntimeError: Failed to bind to address",  # taken since the check
 )
 LOG_TAIL_LINES = 25
 CAUSE = re.compile(
@@ -49,15 +49,15 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class RunningService:
-    """What is known of a service that was started.
+    """A service that was started.
 
-    Kept in `state_dir/service.json` until it is stopped. pid: of `serve run`, whose session holds
-    every process of the service. started_unix_s: when it was started; another process may have its
-    number one day.
+    Kept in `state_dir/service.json` until it is stopped.
     """
 
     pid: Annotated[int, Field(gt=1)]
+    """Process id of `serve run`, whose session holds every process of the service."""
     started_unix_s: float
+    """Its start time, since another process may get the same pid later."""
     host: str
     port: int
     log: str
@@ -79,9 +79,9 @@ class LocalService:
 
     @contextmanager
     def sole(self) -> Iterator[None]:
-        """While nobody else starts a service from this directory.
+        """A lock: one start at a time from this directory.
 
-        Raises SetupError when somebody does, or when the directory cannot be written.
+        Raises SetupError when another start runs, or when the directory cannot be written.
         """
         try:
             self._state_dir.mkdir(parents=True, exist_ok=True)
@@ -116,9 +116,9 @@ class LocalService:
     ) -> RunningService:
         """Start and wait until every stage answers.
 
-        progress: told what is waited for, again and again. notice: told what the user must know.
-        Raises SetupError with the end of the log when it fails, or when the working directory,
-        which Serve imports from first, has another program's package of a name of ours.
+        progress: called repeatedly with what is waited for. notice: called with messages for the
+        user. Raises SetupError with the end of the log when the start fails, or when the working
+        directory, which Serve imports from first, holds a foreign package with one of our names.
         """
         if (stranger := stranger_on([str(Path.cwd())])) is not None:
             raise SetupError(stranger)
@@ -128,7 +128,7 @@ class LocalService:
         if free_port != port:
             notice(f"port {port} is in use by another program, taking {free_port}")
         n_cpus = _cpus_to_share(config.resource_requests, notice)
-        self.stop(drain_s=0.0)  # what a service that was killed has left
+        self.stop(drain_s=0.0)  # the remains of a service that was killed
         self._state_dir.mkdir(parents=True, exist_ok=True)
         environment = {
             **environment,
@@ -150,7 +150,7 @@ class LocalService:
             self._state_file.unlink(missing_ok=True)
             raise
         finally:
-            process.returncode = 0  # it outlives this object on purpose; `stop` goes by its pid
+            process.returncode = 0  # it outlives this object on purpose; `stop` uses the pid
         return service
 
     def stop(self, drain_s: float = STOP_TIMEOUT_S) -> bool:
@@ -166,7 +166,7 @@ class LocalService:
         return had_any
 
     def _known(self) -> RunningService | None:
-        """What the state file says; None where it is missing, damaged, or of another version."""
+        """The state file; None when it is missing, damaged, or of another version."""
         try:
             return STATE.validate_json(self._state_file.read_bytes())
         except (FileNotFoundError, ValidationError):
@@ -175,7 +175,7 @@ class LocalService:
             raise SetupError(f"cannot read {self._state_file}: {error.strerror}") from error
 
     def _keep(self, service: RunningService) -> None:
-        """Written whole or not at all: `stop` goes by it."""
+        """Written atomically: `stop` relies on it."""
         draft = self._state_file.with_suffix(".new")
         draft.write_bytes(STATE.dump_json(service))
         draft.replace(self._state_file)
@@ -214,7 +214,7 @@ def _pinned(
 def _scaled_to_cores(
     document: Mapping[str, Any], requests: Sequence[ResourceRequest]
 ) -> Mapping[str, Any]:
-    """No stage scales into the room that an update needs, nor waits for cores that are not here."""
+    """Limit scaling, so that it neither takes the room of an update nor waits for missing cores."""
     (application,) = document["applications"]
     spare = usable_cores() - _requested_cpus(requests) - _update_cpus(requests)
     of = {request.name: request for request in requests}
@@ -235,7 +235,7 @@ def _scaled(
 
 
 def _cpus_to_share(requests: Sequence[ResourceRequest], notice: Progress) -> int:
-    """What Ray is told to have: the usable cores, or what the stages at start and an update ask."""
+    """Cores to tell Ray: the usable ones, or more when the stages and an update request more."""
     cores, asked = usable_cores(), _requested_cpus(requests)
     if asked > cores:
         notice(f"the stages ask for {asked:g} cores and share the {cores} that may be used here")
@@ -247,7 +247,7 @@ def _requested_cpus(requests: Sequence[ResourceRequest]) -> float:
 
 
 def _update_cpus(requests: Sequence[ResourceRequest]) -> float:
-    """For one new replica beside the old ones: the stages then go one after the other."""
+    """Cores of one new replica beside the old ones: stages are updated one after another."""
     return max(
         (request.resources.get("CPU", 0.0) for request in requests if request.surges), default=0.0
     )
@@ -274,6 +274,6 @@ def _read(path: str) -> str:
 
 
 def _cause(log: str) -> str:
-    """What is known to stop a start, where the log has it, else its last lines."""
+    """A known cause of failed starts, if the log shows one, else its last lines."""
     causes = CAUSE.findall(log)
     return causes[-1] if causes else "\n".join(["", *log.splitlines()[-LOG_TAIL_LINES:]])

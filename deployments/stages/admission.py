@@ -1,7 +1,4 @@
-"""Who may stream now: at most so many streams, and at most so many bytes of their caches.
-
-In the order they came. Knows no model.
-"""
+"""FIFO admission: limits concurrent streams and their total cache bytes."""
 
 from __future__ import annotations
 
@@ -13,10 +10,10 @@ from pipeline.errors import CapacityError, TooLargeError
 
 
 class StreamAdmission:
-    """Places for streams. Use it from one event loop.
+    """Hands out permits for streams. Use it from one event loop.
 
-    max_bytes: of all that stream at a time; None leaves it open. max_waiting: how many may wait;
-    None leaves it open.
+    max_bytes: of all admitted streams together; None: unlimited. max_waiting: streams that may
+    wait; None: unlimited.
     """
 
     def __init__(
@@ -34,9 +31,9 @@ class StreamAdmission:
         return self._used_bytes
 
     def permit(self, size_bytes: int) -> StreamPermit:
-        """A place to acquire for a stream of so many bytes.
+        """A permit, not yet acquired, for a stream of this many bytes.
 
-        Raises TooLargeError for a stream that would not even fit alone.
+        Raises TooLargeError for a stream that would not fit even alone.
         """
         if not self.can_hold(size_bytes):
             raise TooLargeError(
@@ -47,13 +44,13 @@ class StreamAdmission:
         return StreamPermit(self, size_bytes)
 
     def can_hold(self, size_bytes: int) -> bool:
-        """Whether a stream of so many bytes fits at all, be it alone."""
+        """Whether a stream of this many bytes fits at least alone."""
         return self._max_bytes is None or size_bytes <= self._max_bytes
 
     async def acquire(self, size_bytes: int) -> None:
-        """Wait for a place; nobody overtakes. See `place`.
+        """Wait for admission, in order of arrival. See `permit`.
 
-        Raises CapacityError at once when `max_waiting` wait already.
+        Raises CapacityError at once when `max_waiting` streams wait already.
         """
         if not self._waiting and self._has_room(size_bytes):
             self._enter(size_bytes)
@@ -68,12 +65,12 @@ class StreamAdmission:
         except asyncio.CancelledError:
             if admitted.cancelled():
                 self._admit_waiting()
-            else:  # the turn came at the same moment
+            else:  # admitted at the same moment
                 self.release(size_bytes)
             raise
 
     def release(self, size_bytes: int) -> None:
-        """Leave a place; whoever waits and fits comes in."""
+        """Free the stream's room and admit waiting streams that fit."""
         self._free_streams += 1
         self._used_bytes -= size_bytes
         self._admit_waiting()
@@ -96,15 +93,15 @@ class StreamAdmission:
 
 @dataclass(frozen=True, slots=True)
 class StreamPermit:
-    """One stream's claim, with `acquire` and `release` as a lock has them."""
+    """One stream's permit; `acquire` and `release` work like a lock's."""
 
     admission: StreamAdmission
     size_bytes: int
 
     async def acquire(self) -> None:
-        """Wait for the place."""
+        """Wait for admission."""
         await self.admission.acquire(self.size_bytes)
 
     def release(self) -> None:
-        """Leave it."""
+        """Free the room."""
         self.admission.release(self.size_bytes)

@@ -56,7 +56,7 @@ from pipeline.errors import (
 ATTEMPTS = 3  # per request and stage, before the first audio only
 RETRY_DELAY_S = 0.25
 GRANT_TIMEOUT_S = 5.0
-SIGN_OF_LIFE_S = 2.0  # a consumer grants at least this often; see LEASE_S in llm.py
+SIGN_OF_LIFE_S = 2.0  # a consumer grants at least this often; see ABANDONED_AFTER_S in llm.py
 STATUS_TIMEOUT_S = 2.0
 
 _REPLICA_IS_GONE = (
@@ -93,7 +93,7 @@ def stage_errors(stage: str) -> Iterator[None]:
 
 
 class RemoteTokenizer:
-    """The tokenizer deployment as a voice encoder."""
+    """The tokenizer deployment as the voice encoder."""
 
     def __init__(self, handle: DeploymentHandle, limits: Limits, transfers: Transfers) -> None:
         self._transfers = transfers

@@ -1,6 +1,6 @@
 """Whether the service can serve: asks every stage, reports their gauges and the cache's state.
 
-Knows no route. A report is for anybody to read: states and numbers, causes are in the log.
+A report is public: it holds states and numbers; causes are in the log.
 """
 
 from __future__ import annotations
@@ -9,31 +9,30 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from ray.serve.handle import DeploymentHandle
 
 from deployments.config.stages import Stage
 from deployments.stages.clients import RemoteStatus
-from deployments.voices.resolver import VoiceLibrary
 from pipeline.errors import TimbreError
 
 logger = logging.getLogger(__name__)
 
-REPORT_S = 1.0  # how long a report is good: probes of any number cost one look a second
+REPORT_S = 1.0  # validity of a report: any number of probes costs one check a second
 
 
 class Readiness:
-    """Composes the report of /readyz. Use it from one event loop."""
+    """Makes the report of /readyz. Use it from one event loop."""
 
     def __init__(
         self,
         stages: Mapping[Stage, DeploymentHandle],
-        voices: VoiceLibrary,
+        cache_report: Callable[[], Awaitable[dict[str, Any]]],
     ) -> None:
         self._stages = {s.key: RemoteStatus(s.key, handle) for s, handle in stages.items()}
-        self._voices = voices
+        self._cache_report = cache_report
         self._spared = frozenset(stage.key for stage in stages if stage.is_spared)
         self._seen: set[str] = set()
         self._away: set[str] = set()
@@ -43,12 +42,12 @@ class Readiness:
     async def report(self) -> dict[str, Any]:
         """`ready`, per stage its state and the gauges of each replica, and the cache's.
 
-        A cache tier that is set aside does not make the service unready: it serves without it.
-        age_s: how long ago all that was so; those who ask within a second share one look.
+        An unhealthy cache tier does not make the service unready: it works without it.
+        age_s: age of the report, which is shared for a second.
         """
         if self._looking is None or self._is_stale(self._looking):
             self._looked_s = time.monotonic()
-            # no request's context: Serve would cancel the calls with the first one that leaves
+            # empty context: Serve cancels calls of a request whose caller disconnects
             self._looking = asyncio.create_task(self._look(), context=contextvars.Context())
         looking, looked_s = self._looking, self._looked_s
         seen = await asyncio.shield(looking)
@@ -63,7 +62,7 @@ class Readiness:
         answers = await asyncio.gather(*(self._stage(name) for name in names))
         stages = dict(zip(names, answers, strict=True))
         ready = all(self._is_enough(name, stage["state"]) for name, stage in stages.items())
-        return {"ready": ready, "stages": stages, "cache": await self._voices.cache_report()}
+        return {"ready": ready, "stages": stages, "cache": await self._cache_report()}
 
     async def _stage(self, name: str) -> dict[str, Any]:
         try:

@@ -1,6 +1,6 @@
-"""What a replica may take of its machine.
+"""Resource limits of a replica: CPU threads, and its memory cap on a GPU.
 
-CPU threads, and its cap on a GPU (fractions isolate nothing by themselves).
+Ray's GPU fractions alone isolate nothing.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from deployments.config.settings import StageResources
 from pipeline.errors import ConfigError
 
 GIB = 2**30
-ARENA_PART = 0.5  # of a stage's cap goes to ONNX Runtime's arenas where it runs beside torch
+ARENA_PART = 0.5  # share of the cap for ONNX Runtime's arenas, where it runs beside torch
 ARENAS = 2  # one each for vq06 and the speaker model
 
 
 def apply_device_limits(
     resources: StageResources, *, allow_tf32: bool, torch_part: float = 1.0
 ) -> None:
-    """Apply a stage's share to this process, before any model is loaded.
+    """Apply a stage's limits to this process, before any model is loaded.
 
-    torch_part: what torch may take of the cap, where another library takes the rest.
-    Raises ConfigError without the device.
+    torch_part: torch's share of the cap, where another library uses the rest.
+    Raises ConfigError when the device is missing.
     """
     import torch
 
@@ -40,13 +40,13 @@ def apply_device_limits(
 
 
 def arena_limit_bytes(resources: StageResources) -> int | None:
-    """What each of ONNX Runtime's arenas may take of the stage's cap on a GPU; None on the CPU."""
+    """The limit of each of ONNX Runtime's arenas on a GPU; None on the CPU."""
     limit_bytes = cap_bytes(resources)
     return None if limit_bytes is None else int(limit_bytes * ARENA_PART / ARENAS)
 
 
 def cap_bytes(resources: StageResources) -> int | None:
-    """The stage's cap on a GPU; None on the CPU."""
+    """The stage's memory cap on a GPU; None on the CPU."""
     if resources.device == "cpu" or resources.gpu_memory_gib is None:
         return None
     return int(resources.gpu_memory_gib * GIB)

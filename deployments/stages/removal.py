@@ -1,7 +1,4 @@
-"""Removing a clip from every process: the routers with their caches, and what stages keep of it.
-
-Knows no tier, and no route.
-"""
+"""Tells every process: routers and stages of a clip to remove, routers of a changed voice."""
 
 from __future__ import annotations
 
@@ -19,25 +16,26 @@ from pipeline.synthesis import speaker_name
 
 logger = logging.getLogger(__name__)
 
-FORGET_TIMEOUT_S = 30.0  # a removal waits for a write under way, and then for the store
+FORGET_TIMEOUT_S = 30.0  # a removal waits for a running write, then for the store
+CHANGE_TIMEOUT_S = 2.0  # a router that does not hear of a changed voice finds out by itself
 
 
 class Removal:
-    """Tells every replica to forget a clip: the routers, and stages that keep voices in memory."""
+    """Tells every router, and every replica that keeps voices, to forget a clip."""
 
     def __init__(self, stages: Mapping[Stage, DeploymentHandle]) -> None:
         self._stages = {s.key: handle for s, handle in stages.items() if s.keeps_voices}
 
-    async def everywhere(self, clip_digest: str) -> None:
-        """Return when no process keeps anything of the clip, nor brings it back.
+    async def everywhere(self, clip_digest: str, namespace: str | None = None) -> None:
+        """Return when no process keeps or will store data of the clip.
 
-        Raises StageUnavailableError when one may; asking again is safe.
+        namespace: the tenant whose clip it is, None for the one without a key. Raises
+        StageUnavailableError when a process may still keep some; a retry is safe.
         """
-        context = serve.get_replica_context()
-        routers = serve.get_deployment_handle(context.deployment, context.app_name)
         voice = speaker_name(clip_digest)
-        told = [_told(Kind.ROUTER, routers, clip_digest)]
-        told += [_told(stage, handle, voice) for stage, handle in self._stages.items()]
+        whose = () if namespace is None else (namespace,)
+        told = [_told(Kind.ROUTER, _routers(), "forget", clip_digest, *whose)]
+        told += [_told(stage, handle, "forget", voice) for stage, handle in self._stages.items()]
         answers = await asyncio.gather(*told)
         if not all(answers):
             raise StageUnavailableError(
@@ -45,11 +43,38 @@ class Removal:
             )
 
 
-async def _told(stage: str, handle: DeploymentHandle, name: str) -> bool:
+class RoutersToldOfVoices:
+    """See deployments.voices.enrolment.Routers."""
+
+    def __init__(self, removal: Removal) -> None:
+        self._removal = removal
+
+    async def forget(self, clip_digest: str, namespace: str) -> None:
+        """Everywhere."""
+        await self._removal.everywhere(clip_digest, namespace)
+
+    async def voice_changed(self, namespace: str, voice: str) -> None:
+        """Word saves the others a moment; without it they find out by the store within a second."""
+        change = ("voice_changed", namespace, voice)
+        await _told(Kind.ROUTER, _routers(), *change, timeout_s=CHANGE_TIMEOUT_S)
+
+
+def _routers() -> DeploymentHandle:
+    context = serve.get_replica_context()
+    return serve.get_deployment_handle(context.deployment, context.app_name)
+
+
+async def _told(
+    stage: str,
+    handle: DeploymentHandle,
+    method: str,
+    *what: object,
+    timeout_s: float = FORGET_TIMEOUT_S,
+) -> bool:
     try:
         with stage_errors(stage):
-            await handle.broadcast("forget", name).results_async(timeout_s=FORGET_TIMEOUT_S)
+            await handle.broadcast(method, *what).results_async(timeout_s=timeout_s)
     except TimbreError:
-        logger.exception("not every replica of the %s forgot a removed clip", stage)
+        logger.exception("not every replica of the %s was told: %s", stage, method)
         return False
     return True

@@ -1,7 +1,7 @@
-"""How much work a replica takes at a time, so that calls which must get through find room.
+"""Bounds the work that a replica takes at a time, so that control calls always find room.
 
-Nothing waits here. Knows no Serve: the lint of the serve config keeps the limit below what Serve
-lets into a replica.
+Nothing waits here: work beyond the limit is refused. The lint of the serve config keeps the limit
+below `max_ongoing_requests`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pipeline.errors import CapacityError
 
 
 class Room:
-    """At most `limit` pieces of work. Use it from one event loop. stage: its name for people."""
+    """At most `limit` pieces of work. Use it from one event loop. stage: its name in messages."""
 
     def __init__(self, stage: str, limit: int) -> None:
         self._stage = stage
@@ -22,7 +22,7 @@ class Room:
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """One piece for as long as the context lasts. Raises CapacityError when all are taken."""
+        """Takes one for the duration of the context. Raises CapacityError when none is left."""
         if self._taken >= self._limit:
             raise CapacityError(
                 f"the {self._stage} is at work on {self._taken} requests, allowed: {self._limit}; "

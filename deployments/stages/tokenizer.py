@@ -1,7 +1,4 @@
-"""The tokenizer replica: hosts the reference encoder.
-
-Knows no cache; a call here is by definition a miss.
-"""
+"""The tokenizer replica: hosts the voice encoder. The router calls it on a cache miss only."""
 
 from __future__ import annotations
 
@@ -56,10 +53,10 @@ class TokenizerReplica:
         return self._encoder.fingerprint
 
     async def encode(self, clip: ReferenceClip) -> Stamped[VoicePrompt]:
-        """Raises AudioError for a clip that cannot be encoded, CapacityError when all is full.
+        """Raises AudioError for a clip that cannot be encoded, CapacityError in a full replica.
 
-        Not more than `max_clips` are here at a time: the rest of what Serve lets in is room for
-        calls that must get through.
+        At most `max_clips` are in the replica: the rest of `max_ongoing_requests` is for control
+        calls.
         """
         with self._room.taken():
             self._encodes += 1
@@ -69,7 +66,7 @@ class TokenizerReplica:
                 return stamped(await voice)
 
     async def check_health(self) -> None:
-        """Called by Serve; an encoder whose threads or device are gone makes it unhealthy."""
+        """Called by Serve; fails when the encoder's threads or device are gone."""
         self._encoder.check_health()
 
     async def status(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Runs each stage once before its replica is ready: no user pays for lazy initialisation."""
+"""Runs each stage once before its replica is ready, so no request waits for lazy loading."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from pipeline.contracts import (
 CLIP_S = 3.0
 CLIP_RATE_HZ = 24_000
 PROMPT_TOKENS = 256
-GROUPS = 16  # past the first chunk of the vocoder's schedule
+GROUPS = 16  # more than the first chunk of the vocoder's schedule
 TIMEOUT_S = 300.0
 
 
 def warm_up(work: Coroutine[None, None, None]) -> None:
-    """Run `work` to its end on a loop of its own: a replica's constructor has none to await on."""
+    """Run `work` on an event loop of its own, for use in a replica's constructor."""
     with ThreadPoolExecutor(1, "warm-up") as pool:
         pool.submit(asyncio.run, work).result(TIMEOUT_S)
 

@@ -14,10 +14,7 @@ CACHE_SAMPLE_S = 5.0
 
 
 class CacheMetrics:
-    """The cache's counters as Prometheus metrics, sampled.
-
-    The cache itself knows no metrics library.
-    """
+    """Samples the counters of one cache."""
 
     def __init__(self) -> None:
         self._lookups = table.CACHE_REQUESTS.open()

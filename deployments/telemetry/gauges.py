@@ -1,4 +1,4 @@
-"""Gauges of one replica, published again and again: Ray drops one that was not set recently."""
+"""Re-publishes gauges periodically; Ray drops a gauge that has not been set recently."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ PUBLISH_S = 4.0  # Ray's processes report every ten seconds
 
 
 class Published(Protocol):
-    """A gauge, or several, with present values."""
+    """One or more gauges and their current values."""
 
     def publish(self) -> None:
-        """Set every gauge to its present value; called from a thread of its own."""
+        """Set every gauge to its current value; called from a thread of its own."""
         ...
 
 
 def keep_published(gauge: Published, every_s: float = PUBLISH_S) -> None:
-    """Publish now and then again every few seconds, until nobody holds `gauge` any more."""
+    """Publish now and every few seconds, until `gauge` is garbage-collected."""
     gauge.publish()
     held = weakref.ref(gauge)
     threading.Thread(target=_publish_while_held, args=(held, every_s), daemon=True).start()
@@ -39,7 +39,7 @@ def _publish_while_held(held: weakref.ref[Published], every_s: float) -> None:
             return
         try:
             gauge.publish()
-        except Exception:  # one value that cannot be read must not end all that follow
+        except Exception:  # a value that cannot be read must not end the thread
             logger.exception("a gauge could not be published")
         del gauge
 
@@ -53,12 +53,12 @@ class StageGauge:
         keep_published(self)
 
     def publish(self) -> None:
-        """Set the gauge to the present value."""
+        """Set the gauge to its current value."""
         self._gauge.set(self._read())
 
 
 class PartsGauge:
-    """A gauge of one replica with a value for each of some named parts, as `StageGauge`."""
+    """Like `StageGauge`, with a value for each of several named parts."""
 
     def __init__(self, row: GaugeRow, read: Callable[[], Mapping[str, float]]) -> None:
         self._gauge = row.open()
@@ -66,6 +66,6 @@ class PartsGauge:
         keep_published(self)
 
     def publish(self) -> None:
-        """Set the gauge to the parts' present values."""
+        """Set the gauge to the parts' current values."""
         for part, value in self._read().items():
             self._gauge.set(value, tags={"part": part})

@@ -1,4 +1,4 @@
-"""Requests of one stage in this process: at work, waiting, and how long they waited."""
+"""Requests of one stage in this process: running, waiting, and seconds waited."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Value = TypeVar("Value")
 
 
 class Permit(Protocol):
-    """What a request waits for before it is at work, as a lock or a semaphore has it."""
+    """What a request waits for before it runs; like a lock or a semaphore."""
 
     async def acquire(self) -> Any:
         """Wait for it."""
@@ -29,9 +29,9 @@ class Permit(Protocol):
 
 
 class LoadGauges:
-    """Gauges of one stage's requests in this process, read whenever they are published.
+    """Gauges of one stage's requests in this process, read when they are published.
 
-    read: how many are at work, and how many wait.
+    read: the numbers of running and of waiting requests.
     """
 
     def __init__(self, stage: Kind, read: Callable[[], tuple[int, int]]) -> None:
@@ -42,26 +42,26 @@ class LoadGauges:
         keep_published(self)
 
     def publish(self) -> None:
-        """Set the gauges to the present numbers."""
+        """Set the gauges to the current numbers."""
         running, waiting = self._read()
         self._running.set(running, tags=self._tags)
         self._waiting.set(waiting, tags=self._tags)
 
 
 class QueueSeconds:
-    """How long requests of one stage waited for their turn here."""
+    """Seconds that requests of one stage waited in this process."""
 
     def __init__(self, stage: Kind) -> None:
         self._tags = {"stage": stage.value}
         self._seconds = table.QUEUE_TIME.open()
 
     def observe(self, seconds: float) -> None:
-        """A request got its turn."""
+        """A request was admitted."""
         self._seconds.observe(seconds, tags=self._tags)
 
 
 class StageLoad:
-    """Counts requests of one stage in this process: at work, and waiting for their turn."""
+    """Counts running and waiting requests of one stage in this process."""
 
     def __init__(self, stage: Kind) -> None:
         self._stage = stage
@@ -85,9 +85,9 @@ class StageLoad:
         self._gauges.publish()
 
     async def waited(self, permit: Awaitable[Value], timeout_s: float | None = None) -> Value:
-        """What `turn` gives, counted as waiting until then.
+        """The result of `permit`; the request counts as waiting until then.
 
-        Raises CapacityError when no turn came in time.
+        Raises CapacityError when no permit came in time.
         """
         asked_s = time.perf_counter()
         try:
@@ -103,7 +103,7 @@ class StageLoad:
     async def admitted(
         self, permit: Permit, timeout_s: float | None = None
     ) -> AsyncGenerator[None]:
-        """Wait for `admission` as `waited` does, hold it, and count as running meanwhile."""
+        """Wait for `permit` (see `waited`) and hold it; the request counts as running meanwhile."""
         await self.waited(permit.acquire(), timeout_s)
         try:
             with self.counted(running=1):

@@ -1,7 +1,7 @@
-"""Logs of the replicas: our loggers where Serve's go, refusals as one line each.
+"""Logs of the replicas: our loggers share Serve's handlers, and a refusal is one line.
 
-Serve logs whatever a replica raises as an error with its traceback. A caller's mistake, or a full
-stage, is neither an error nor news.
+Serve logs every exception of a replica as an error with its traceback. A caller's mistake or a full
+stage is no error.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ OUR_LOGGERS = ("deployments", "pipeline", "cache_store")
 
 
 class OneLineRefusals(logging.Filter):
-    """Drops the traceback and the level of records about refusals; passes all records on."""
+    """Removes the traceback from records of refusals and lowers their level."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """The words are the error's code: its message may quote the caller."""
+        """Logs the error's code only: its message may quote the caller."""
         error = record.exc_info[1] if record.exc_info else None
         if not isinstance(error, InputError | CapacityError):
             return True
@@ -33,9 +33,9 @@ ONE_LINE_REFUSALS = OneLineRefusals()
 
 
 def adopt_serve_logging() -> None:
-    """Send our loggers where Serve's own go (replica log file and driver), request id included.
+    """Send our loggers to Serve's handlers (replica log file and driver), request id included.
 
-    What Serve says of a refused request becomes one line.
+    Serve's record of a refused request becomes one line.
     """
     serve_logger = logging.getLogger("ray.serve")
     serve_logger.addFilter(ONE_LINE_REFUSALS)

@@ -1,4 +1,4 @@
-"""Every metric of ours, declared once: name, what it says, labels, buckets.
+"""The one table of metrics: name, description, labels, buckets.
 
 Many names are those of vLLM-Omni with our prefix, so that its dashboards read them.
 """
@@ -39,7 +39,7 @@ class CounterRow(Metric):
 
 
 class GaugeRow(Metric):
-    """A present value."""
+    """A current value."""
 
     def open(self) -> metrics.Gauge:
         """The gauge of this process; see `gauges`, Ray drops one that is not set again."""
@@ -72,9 +72,7 @@ ANSWERS = CounterRow(
 VOICES = CounterRow(
     "timbre_voice_lookups", "Voices resolved, by the tier that answered.", ("tier",)
 )
-LLM_WORK = HistogramRow(
-    "timbre_llm_work_s", "Seconds the LLM was at a request, whoever waited.", buckets=WORK
-)
+LLM_WORK = HistogramRow("timbre_llm_work_s", "Seconds the LLM worked on a request.", buckets=WORK)
 STAGE_TIME = HistogramRow(
     "timbre_stage_s",
     "Seconds a request spent in a stage, waiting in it included.",
@@ -82,7 +80,7 @@ STAGE_TIME = HistogramRow(
     WORK,
 )
 
-# Of a reply's stream, as its listener had it.
+# Of a reply's stream, as its listener heard it.
 LATENCY = HistogramRow("timbre_e2e_request_latency_s", "Request accepted to last byte.")
 DURATION = HistogramRow("timbre_audio_duration_s", "Seconds of audio of one reply.")
 UNDERRUNS = HistogramRow(
@@ -107,11 +105,11 @@ RUNNING = GaugeRow(
 )
 WAITING = GaugeRow(
     "timbre_num_requests_waiting",
-    "Requests waiting for their turn, by stage; at the router for first audio.",
+    "Requests waiting, by stage; at the router for first audio.",
     ("stage",),
 )
 QUEUE_TIME = HistogramRow(
-    "timbre_stage_queue_s", "Seconds a request waited for its turn, by stage.", ("stage",), WAIT
+    "timbre_stage_queue_s", "Seconds a request waited, by stage.", ("stage",), WAIT
 )
 TRANSFER_BYTES = CounterRow(
     "timbre_transfer_bytes", "Bytes of arrays handed between stages, by hop.", ("hop",)

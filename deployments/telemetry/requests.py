@@ -1,4 +1,4 @@
-"""What the router counts of speech requests, and of the streams that answer them."""
+"""The router's metrics of speech requests and of the streams that answer them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, Quality, StageTimes
 
 
 class RequestMetrics:
-    """What the router counts per request."""
+    """The router's metrics of each request."""
 
     def __init__(self) -> None:
         self._requests = table.REQUESTS.open()
@@ -49,7 +49,7 @@ class RequestMetrics:
 
 
 class StreamMetrics:
-    """How streams reached their listeners."""
+    """Metrics of streams as their listeners heard them."""
 
     def __init__(self) -> None:
         self._duration = table.DURATION.open()
@@ -66,9 +66,9 @@ class StreamMetrics:
 
     @contextmanager
     def running(self) -> Iterator[Callable[[], None]]:
-        """Count a request for as long as the context lasts.
+        """Count a request for the duration of the context.
 
-        Yields what to call when its first audio is there: until then it counts as waiting, too.
+        Yields a function to call at first audio: until then the request counts as waiting, too.
         """
         with self._load.counted(running=1), ExitStack() as waiting:
             waiting.enter_context(self._load.counted(waiting=1))

@@ -1,4 +1,4 @@
-"""What stages hand each other: bytes of arrays, and seconds on the way."""
+"""Metrics of transfers between stages: bytes of arrays, and seconds in transit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Value = TypeVar("Value")
 
 
 class Hop(StrEnum):
-    """From which stage to which; the value of the label `hop`."""
+    """Sending and receiving stage; the value of the label `hop`."""
 
     ROUTER_VOCODER = "router_vocoder"
     TOKENIZER_ROUTER = "tokenizer_router"
@@ -25,10 +25,11 @@ class Hop(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stamped(Generic[Value]):
-    """A record on its way between stages. sent_s: the sender's wall clock."""
+    """A record in transit between stages."""
 
     value: Value
     sent_s: float
+    """The sender's wall clock."""
 
 
 def stamped(value: Value) -> Stamped[Value]:
@@ -37,9 +38,9 @@ def stamped(value: Value) -> Stamped[Value]:
 
 
 class Transfers:
-    """What stages hand each other: bytes of arrays, and seconds on the way.
+    """Counts transfers between stages.
 
-    Seconds are differences of wall clocks: between machines they are as good as those agree.
+    Seconds are differences of wall clocks: between machines they are as exact as the clocks.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
-"""Which failures the cache may remember.
+"""The failures that the cache may remember: those that the clip itself causes.
 
-Those that are the clip's own fault, as small JSON and never as pickle.
+As small JSON, never as pickle.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _KINDS: dict[str, type[AudioError]] = {
 class InputFailures:
     """A cache_store FailureCodec.
 
-    An unusable clip stays unusable, anything else may pass next time.
+    An unusable clip stays unusable; any other failure may pass next time.
     """
 
     def encode(self, error: Exception) -> bytes | None:
-        """The failure, or None when trying again might help."""
+        """The failure, or None when a retry might succeed."""
         if not isinstance(error, AudioError):
             return None
         return json.dumps({"code": error.code, "message": error.message}).encode()

@@ -8,11 +8,11 @@ from cache_store.codec import FieldSpec, Record, RecordSchema
 from cache_store.errors import RecordError
 from pipeline.contracts import VOICE_PROMPT_SCHEMA, VoicePrompt
 
-LENGTH_SLACK = 0.25  # code counts against the duration; trimming makes them fewer
+LENGTH_SLACK = 0.25  # of code counts against the duration; trimming reduces them
 
 
 def _check_lengths(record: Record) -> None:
-    """The streams of one clip cover the same time.
+    """Check that the streams of one clip cover the same time:
 
     2 vq02 to 3 vq06, mel at 50 Hz of the untrimmed clip.
     """

@@ -1,7 +1,4 @@
-"""From a reference to a voice prompt, through the cache: the one path, for a name and for a clip.
-
-Knows no tier and no model.
-"""
+"""From a reference (a name or an uploaded clip) to a voice prompt, through the cache."""
 
 from __future__ import annotations
 
@@ -20,9 +17,12 @@ from cache_store.opening import open_cache
 from cache_store.stats import CacheStats
 from deployments.config.settings import Settings
 from deployments.stages.clients import RemoteTokenizer
+from deployments.voices.consents import Consents
 from deployments.voices.failures import InputFailures
 from deployments.voices.records import VOICE_SCHEMA, to_prompt, to_record
-from deployments.voices.registry import Upload, VoiceRegistry
+from deployments.voices.registry import Clip, Upload, VoiceRegistry
+from deployments.voices.shelf import Shelf
+from deployments.voices.uploaded import UploadedVoices
 from pipeline.audio.decode import DECODER_VERSION, ClipLimits
 from pipeline.audio.reference import Reference, read_reference
 from pipeline.contracts import VoiceReference
@@ -36,13 +36,13 @@ from pipeline.synthesis import ResolvedVoice
 
 logger = logging.getLogger(__name__)
 
-ENCODER_POLL_S = 10.0  # how long a replaced tokenizer may go unnoticed by cached voices
-ENCODER_CHANGES = 3  # resolving restarts this often when encoders are replaced meanwhile
+ENCODER_POLL_S = 10.0  # a replaced tokenizer is noticed within this time
+ENCODER_CHANGES = 3  # most restarts of one resolution because the encoder was replaced
 SET_ASIDE = "does not answer; served without it (see the log, or: timbre cache doctor)"
 
 
 class EncoderChangedError(Exception):
-    """A tokenizer with another fingerprint came while a clip was being resolved."""
+    """The tokenizer's fingerprint changed while a clip was being resolved."""
 
 
 class VoiceLibrary:
@@ -51,19 +51,24 @@ class VoiceLibrary:
     def __init__(self, settings: Settings, encoder: RemoteTokenizer) -> None:
         limits = settings.limits
         self._encoder = encoder
-        self._namespace = settings.cache.namespace
-        self._conditioning = settings.voices.conditioning
-        self._clip_limits = ClipLimits(
+        self.namespace = settings.cache.namespace
+        self.conditioning = settings.voices.conditioning
+        self.clip_limits = ClipLimits(
             min_duration_s=limits.min_clip_s,
             max_duration_s=limits.max_clip_s,
             min_sample_rate_hz=limits.min_sample_rate_hz,
             max_sample_rate_hz=limits.max_sample_rate_hz,
             max_bytes=limits.max_body_bytes,
         )
-        parts = {name: str(value) for name, value in asdict(self._clip_limits).items()}
-        parts["conditioning"] = self._conditioning.fingerprint
+        parts = {name: str(value) for name, value in asdict(self.clip_limits).items()}
+        parts["conditioning"] = self.conditioning.fingerprint
         self._decode_fingerprint = fingerprint("decode", {"version": DECODER_VERSION, **parts})
-        self.registry = VoiceRegistry(settings.voices)
+        self.shelf = Shelf.open(settings.cache)
+        uploaded = None
+        if self.shelf is not None:
+            uploaded = UploadedVoices(self.shelf, settings.voices.max_uploaded)
+        self.registry = VoiceRegistry(settings.voices, uploaded)
+        self.consents = None if self.shelf is None else Consents(self.shelf)
         self._cache: VoiceCache = open_cache(settings.cache, VOICE_SCHEMA, InputFailures())
         self._fingerprint: str | None = None
 
@@ -72,10 +77,10 @@ class VoiceLibrary:
         await self._cache.start()
 
     async def follow_encoder(self) -> None:
-        """Notice a replaced tokenizer until cancelled: hits alone would never ask for it.
+        """Poll the tokenizer's fingerprint until cancelled: cache hits alone notice no change.
 
-        While none answers, cached voices are served as before; the log tells when that begins and
-        ends.
+        While no tokenizer answers, cached voices are served as before; the log tells when that
+        begins and ends.
         """
         is_silent = False
         while True:
@@ -92,26 +97,32 @@ class VoiceLibrary:
                 is_silent = False
 
     async def close(self) -> None:
-        """Write what is queued for the tiers below."""
+        """Write queued entries to the tiers below."""
         await self._cache.close()
+        if self.shelf is not None:
+            self.shelf.close()
 
     async def resolve(self, reference: VoiceReference) -> ResolvedVoice:
         """See pipeline.synthesis.VoiceResolver. A hit decodes nothing and calls no encoder."""
+        namespace = reference.namespace or self.namespace
         if reference.upload is None:
-            listed = self.registry.find(reference.name)
-            upload, transcript = listed.upload, listed.transcript
+            named = await self.registry.named(namespace, reference.name)
+            clip, transcript = named.upload, named.transcript
         else:
-            upload, transcript = await Upload.of(reference.upload), None
-        alias, result = await self._find(upload, is_durable=False)
+            clip, transcript = await Upload.of(reference.upload), None
+        alias, result = await self._find(namespace, clip, is_durable=False)
         prompt = to_prompt(result.record)
         return ResolvedVoice(prompt, alias.clip_digest, result.tier, alias.warnings, transcript)
 
-    async def warm(self, upload: bytes, *, is_durable: bool) -> dict[str, Any]:
+    async def warm(
+        self, upload: bytes, *, is_durable: bool, namespace: str | None = None
+    ) -> dict[str, Any]:
         """Resolve ahead of use.
 
-        With `is_durable`, answer only when a restart would find the record.
+        With `is_durable`, return only after a durable tier holds the record.
         """
-        alias, result = await self._find(await Upload.of(upload), is_durable=is_durable)
+        clip = await Upload.of(upload)
+        alias, result = await self._find(namespace or self.namespace, clip, is_durable=is_durable)
         prompt = to_prompt(result.record)
         return {
             "clip": alias.clip_digest,
@@ -121,25 +132,32 @@ class VoiceLibrary:
             "warnings": list(alias.warnings),
         }
 
-    async def forget(self, clip_digest: str) -> None:
+    async def forget(self, clip_digest: str, namespace: str | None = None) -> None:
         """Remove a clip's records of every encoder, and its aliases, from every tier.
 
-        Raises StageUnavailableError when a tier may have kept something, and names no tier.
+        Raises StageUnavailableError when a tier may have kept something; the message names no tier.
         """
         try:
-            await self._cache.forget(ClipKey(self._namespace, clip_digest))
+            await self._cache.forget(ClipKey(namespace or self.namespace, clip_digest))
         except StoreError as error:
             raise StageUnavailableError(
                 "the clip could not be removed from the cache", detail=str(error)
             ) from error
 
-    async def _find(self, upload: Upload, *, is_durable: bool) -> tuple[Alias, CacheResult]:
+    def voice_changed(self, namespace: str, voice: str) -> None:
+        """An uploaded voice was made, changed or deleted by another router."""
+        if self.registry.uploaded is not None:
+            self.registry.uploaded.forget(namespace, voice)
+
+    async def _find(
+        self, namespace: str, clip: Clip, *, is_durable: bool
+    ) -> tuple[Alias, CacheResult]:
         with self._cache.watch() as watch:
             for _ in range(ENCODER_CHANGES):
                 encoder = await self._current_fingerprint()
                 try:
                     return await self._find_encoded_by(
-                        encoder, upload, watch, is_durable=is_durable
+                        encoder, namespace, clip, watch, is_durable=is_durable
                     )
                 except EncoderChangedError:
                     logger.info("the tokenizer was replaced; asking for its new fingerprint")
@@ -151,13 +169,13 @@ class VoiceLibrary:
         return self._cache.stats()
 
     def unhealthy_cache_tiers(self) -> dict[str, str]:
-        """Tiers set aside at the moment, and why; requests are served without them."""
+        """Unhealthy tiers by name, each with its reason; requests are served without them."""
         return self._cache.unhealthy_tiers()
 
     async def cache_report(self) -> dict[str, Any]:
-        """Counters of this process and of the cluster's index, and what is set aside.
+        """Counters of this process and of the cluster's index, and the unhealthy tiers.
 
-        Anybody may read it: why a tier is set aside names addresses and is in the log.
+        Public: the reasons, which name addresses, are in the log only.
         """
         return {
             **self._cache.stats().as_dict(),
@@ -166,31 +184,37 @@ class VoiceLibrary:
         }
 
     async def _find_encoded_by(
-        self, encoder_fingerprint: str, upload: Upload, watch: Watch, *, is_durable: bool
+        self,
+        encoder_fingerprint: str,
+        namespace: str,
+        clip: Clip,
+        watch: Watch,
+        *,
+        is_durable: bool,
     ) -> tuple[Alias, CacheResult]:
-        alias_key = AliasKey(self._namespace, upload.digest, self._decode_fingerprint)
+        alias_key = AliasKey(namespace, clip.digest, self._decode_fingerprint)
         alias = await self._cache.find_alias(alias_key)
         read: Reference | None = None
         if alias is None:
-            read = await self._read(upload.data, alias_key)
+            read = await self._read(await clip.read(), alias_key)
             alias = Alias(read.clip.digest, read.clip.duration_s, read.warnings)
             self._cache.publish_alias(alias_key, alias, watch)
 
         async def encode() -> Record:
-            reference = read or await self._read(upload.data, alias_key)
+            reference = read or await self._read(await clip.read(), alias_key)
             prompt = await self._encoder.encode(reference.clip)
             if prompt.fingerprint != encoder_fingerprint:
                 raise EncoderChangedError
             return to_record(prompt)
 
-        key = VoiceKey(self._namespace, alias.clip_digest, encoder_fingerprint)
+        key = VoiceKey(namespace, alias.clip_digest, encoder_fingerprint)
         result = await self._cache.get_or_compute(key, encode, durable=is_durable, watch=watch)
         return alias, result
 
     async def _read(self, upload: bytes, alias_key: AliasKey) -> Reference:
         try:
             return await asyncio.to_thread(
-                read_reference, upload, self._clip_limits, self._conditioning
+                read_reference, upload, self.clip_limits, self.conditioning
             )
         except AudioError as error:
             self._cache.remember_failure(alias_key, error)

@@ -2,7 +2,7 @@
 
     python -m load_tests.bench.cache [--quick] [--json FILE]
 
-The predecessor's algorithm, written afresh for the comparison: one process, MD5 over the samples,
+The predecessor's algorithm, reimplemented for the comparison: one process, MD5 over the samples,
 tokens as JSON in one file per clip, a Python list as the order of use.
 """
 
@@ -201,7 +201,7 @@ async def _l3_hit_ms(settings: CacheSettings) -> float:
 
 
 async def measure_start(directory: Path, entries: int) -> list[Row]:
-    """Ready with nothing in L3, and with many entries."""
+    """Time to ready with an empty L3, and with many entries."""
     rows = []
     store = LocalStore(directory / "full")
     data = RecordCodec(SCHEMA, Keyring()).encode(make_record(seconds=0.1), "12" * 32)

@@ -1,6 +1,6 @@
-"""Energy as the machine's own meters tell it: NVML for a GPU, RAPL for the processor's packages.
+"""Energy by the machine's own meters: NVML for a GPU, RAPL for the processor's packages.
 
-Whatever else runs on the device is in it.
+Includes everything else that runs on the device.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ Meter = Callable[[], float]  # joules since some moment
 
 
 def energy_meter(device: torch.device) -> Meter | None:
-    """The meter of a device, None where nothing tells."""
+    """The meter of a device; None without one."""
     return _nvml_meter(device) if device.type == "cuda" else rapl_meter(POWERCAP)
 
 
 def rapl_meter(powercap: Path) -> Meter | None:
-    """The processor packages under `powercap`, None where they cannot be read."""
+    """The meter of the processor packages; None if `powercap` is not readable."""
     packages = [p for p in sorted(powercap.glob("intel-rapl:*")) if p.name.count(":") == 1]
     try:
         ranges_uj = [int((p / "max_energy_range_uj").read_text()) for p in packages]

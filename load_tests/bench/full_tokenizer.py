@@ -14,12 +14,13 @@ import onnx
 import torch
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from pipeline.stepaudio.config import FBANK_MELS
 from pipeline.stepaudio.tokenizer.voice_encoder import SPEAKER_MODEL, SPEECH_TOKENIZER
 from tests.encoder_files import VQ06_CODES, write_encoder_files
 
 N_MELS = 128
 WIDTH, HEADS, UNITS, BLOCKS = 1280, 20, 5120, 6  # speech_tokenizer_v1.onnx: 522 MB
-FBANK_MELS, SPEAKER_WIDTH, SPEAKER_LAYERS, EMBEDDING = 80, 512, 8, 192  # campplus.onnx: 28 MB
+SPEAKER_WIDTH, SPEAKER_LAYERS, EMBEDDING = 512, 8, 192  # campplus.onnx: 28 MB
 
 
 def write_full_tokenizer(root: Path, vq02_size: dict[str, int]) -> tuple[Path, Path]:

@@ -3,8 +3,8 @@
     python -m load_tests.bench.llm --size tiny --device cpu [--sections decode,join] [--json FILE]
     python -m load_tests.bench.llm --size 3b --device cuda --batch 1,4,8,16,32 --json FILE
 
-Other load on the machine hits every contender alike: they take turns, the best turn of each counts,
-and only ratios within a run say anything.
+Contenders run alternately, so other load hits all alike; the best run of each counts, and only
+ratios within one invocation are meaningful.
 """
 
 from __future__ import annotations
@@ -80,12 +80,12 @@ def ours(engine: Engine, prompts: Prompts, n_tokens: int) -> float:
 
 
 def best_of(bench: Bench, turns: dict[str, Callable[[], float]]) -> dict[str, float]:
-    """The contenders take turns; → the least seconds of each.
+    """Runs the contenders alternately → the least seconds of each.
 
-    One of the others that fails is left out, and said to be; ours may not.
+    A failing contender is skipped with a message; ours must not fail.
     """
     best = dict.fromkeys(turns, float("inf"))
-    for _ in range(bench.repeats + 1):  # one more: the first turn warms up
+    for _ in range(bench.repeats + 1):  # one more: the first run warms up
         for name in list(best):
             try:
                 best[name] = min(best[name], turns[name]())
@@ -170,7 +170,7 @@ def compared(
 
 
 def energy_of(meter: Meter, turn: Callable[[], float]) -> float:
-    """Joules of one turn."""
+    """Joules of one run."""
     before = meter()
     turn()
     return meter() - before
@@ -254,7 +254,7 @@ def measure_quantization(bench: Bench) -> list[Row]:
 
 
 def measure_join(bench: Bench) -> list[Row]:
-    """How much a joining prefill stretches the gaps of a stream that runs."""
+    """How much a joining prefill stretches the gaps of a running stream."""
     worst = []
     for _ in range(bench.repeats):
         with bench.engine(2) as engine:

@@ -1,6 +1,6 @@
 """Step1 as a user of transformers would run it: `generate` and continuous batching.
 
-Holds the very weights that our engine runs. Every other choice is in its favour: the bias is built
+Uses the same weights as our engine. Every other choice is in its favour: the bias is built
 once per step, not per layer; grouped heads share keys; logits are taken of the last position only.
 """
 

@@ -1,4 +1,4 @@
-"""What a published number needs beside it: hardware, commit, command, date."""
+"""Provenance of a published number: hardware, commit, command, date."""
 
 from __future__ import annotations
 

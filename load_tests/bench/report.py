@@ -1,6 +1,6 @@
-"""What a benchmark reports: rows with their bars, as a table and as JSON.
+"""Benchmark reports: rows with their bars, as a table and as JSON.
 
-Knows no stage. Where the numbers come from is in `provenance`.
+`provenance` adds hardware, commit and command.
 """
 
 from __future__ import annotations
@@ -16,17 +16,15 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement.
-
-    bar: what the value is held against, None where nothing is promised. better: which side of the
-    bar is right.
-    """
+    """One measurement."""
 
     what: str
     value: float
     unit: str
     bar: float | None = None
+    """The bar of the value; None without one."""
     better: Literal["lower", "higher"] = "lower"
+    """The good side of the bar."""
 
     @property
     def is_met(self) -> bool:
@@ -34,7 +32,7 @@ class Row:
 
 
 def median_s(work: Callable[[], object], repeats: int) -> float:
-    """Median duration of `work`; one more run goes before and does not count."""
+    """Median duration of `work`; after one warm-up run."""
     work()
     durations_s = []
     for _ in range(repeats):

@@ -1,8 +1,5 @@
 # pyright: basic
-"""What there is to time of the tokenizer: vq02 against the loop, clips in one pass, whole misses.
-
-Knows no command line.
-"""
+"""Timings of the tokenizer: vq02 against the loop, clips in one pass, whole misses."""
 
 from __future__ import annotations
 
@@ -126,7 +123,7 @@ def _mean_s(work: Callable[[], object], repeats: int) -> float:
 
 
 def _differing(hidden: torch.Tensor, truth: torch.Tensor) -> float:
-    """How many codes differ, by a codebook of rows of the truth."""
+    """Number of differing codes, by a codebook of rows of the reference output."""
     order = torch.randperm(len(truth), generator=torch.Generator().manual_seed(0))
     codebook = truth[order[:N_CODES]]
     codes, expected = (nearest_codes(h, codebook) for h in (hidden, truth))

@@ -1,6 +1,6 @@
 """The vocoder under measurement: streaming, batches, live streams, Euler steps.
 
-Knows no service. Comparisons are ratios within one run.
+Comparisons are ratios within one run.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ _LIMITS_S = {
     "parity": 40,
 }
 SECTIONS = tuple(_LIMITS_S)
-_GRACE_S = 10  # a section that has not ended so long after its time is killed
+_GRACE_S = 10  # a section is killed this long after its time
 _REHEARSAL_S = 90  # of any section
 
 

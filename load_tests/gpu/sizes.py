@@ -7,31 +7,34 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Sizes:
-    """Shapes and counts.
-
-    llm: fields of Step1Config that differ from the 3B model's. batches: streams that the LLM steps
-    together. tokens: drawn per stream. streams: of the vocoder. chain_streams: of the whole chain.
-    groups: of 120 ms, spoken by the vocoder; prompt_groups: its prompt. known_voices: of the
-    chain. voices: "full" or "tiny"
-    sizes of vocoder and encoder. vq02_layers: of the linguistic tokenizer.
-    """
+    """Shapes and counts of the kit's measurements."""
 
     is_rehearsal: bool
     llm: dict[str, int]
+    """Fields of Step1Config that differ from the 3B model's."""
     batches: tuple[int, ...]
+    """Numbers of streams that the LLM decodes together."""
     tokens: int
+    """Tokens drawn per stream."""
     repeats: int
     context_tokens: int
     prompt_tokens: int
     prefix_tokens: int
     joining_tokens: int
     streams: tuple[int, ...]
+    """Streams of the vocoder."""
     chain_streams: tuple[int, ...]
+    """Streams of the whole chain."""
     groups: int
+    """Groups of 120 ms that the vocoder speaks."""
     prompt_groups: int
+    """Groups of the vocoder's prompt."""
     known_voices: int
+    """Voices of the chain."""
     voices: str
+    """Sizes of vocoder and encoder: full or tiny."""
     vq02_layers: int
+    """Layers of the linguistic tokenizer."""
     copy_mib: int
     matmul_width: int
 

@@ -37,22 +37,24 @@ _LINE = re.compile(r"(!?)([A-Za-z0-9._-]+)(?:==(\S+))?\s*(?:#.*)?")
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """What the GPU machine has and lacks, and what travels.
-
-    machine, wheels: version by name, "" where it is not known. absent: names known to be missing.
-    """
+    """Packages of the GPU machine, and those to bring along."""
 
     machine: dict[str, str]
+    """Versions by name, "" when unknown."""
     absent: frozenset[str]
+    """Names known to be missing."""
     wheels: dict[str, str]
+    """Versions by name, "" when unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """distributions: of the running environment, by name, that go in. notes: what differs."""
+    """The chosen distributions."""
 
     distributions: dict[str, metadata.Distribution]
+    """Distributions of the running environment to include, by name."""
     notes: list[str]
+    """Differences from the GPU machine."""
 
 
 def read_lists(directory: Path = HERE) -> Listed:

@@ -1,1 +1,1 @@
-"""Audio files and waveforms: decode, encode, resample, change speed. Knows no model."""
+"""Audio files and waveforms: decode, encode, resample, change speed."""

@@ -1,7 +1,7 @@
-"""Cuts AMR payloads into frames and tells speech from pauses. Knows no container.
+"""Splits AMR payloads into frames and tells speech from pauses.
 
-A phone that saves power marks pauses with frames of other kinds (discontinuous transmission).
-libav's own decoders refuse those, so they never see them.
+With discontinuous transmission a phone marks pauses by frames of other types. libav's decoders
+refuse those, so they are removed first.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ FRAME_S = 0.02
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """sample_rate_hz: of the decoded speech. speech_bytes: by frame type, behind the first byte.
-
-    pause_bytes: of the types that stand for a pause or a lost frame.
-    """
+    """One kind of AMR."""
 
     sample_rate_hz: int
+    """Of the decoded speech."""
     speech_bytes: tuple[int, ...]
+    """Bytes behind the first one, by frame type."""
     pause_bytes: dict[int, int]
+    """The same for frame types that stand for a pause or a lost frame."""
 
 
 AMR_DECODERS = {
@@ -33,10 +33,10 @@ _IS_GOOD = 0b100
 
 
 def speech_frames(payload: bytes, decoder: str) -> Iterator[bytes | None]:
-    """Every 20 ms of `payload` in turn: a frame of speech, or None for a pause or a lost frame.
+    """Each 20 ms of `payload`: a frame of speech, or None for a pause or a lost frame.
 
-    decoder: a key of AMR_DECODERS. From a frame of no known type on, all the rest is one frame,
-    for the decoder to refuse.
+    decoder: a key of AMR_DECODERS. From a frame of unknown type on, the rest is one frame, which
+    the decoder refuses.
     """
     kind = AMR_DECODERS[decoder]
     at = 0

@@ -1,7 +1,4 @@
-"""Cuts a stream of samples into blocks of one size; what follows cannot see how it was cut before.
-
-Knows no codec and no sample rate.
-"""
+"""Cuts a stream of samples into blocks of one size, however it arrived."""
 
 from __future__ import annotations
 
@@ -14,11 +11,11 @@ import numpy as np
 from pipeline.contracts import Float32Array
 
 EMPTY = np.zeros(0, np.float32)
-EMPTY.flags.writeable = False  # shared by everybody
+EMPTY.flags.writeable = False  # shared by all callers
 
 
 class BlockBuffer:
-    """Holds samples until a whole block of `block_samples` is there. One stream per instance."""
+    """Collects samples into blocks of `block_samples`. One stream per instance."""
 
     def __init__(self, block_samples: int) -> None:
         self._block_samples = block_samples
@@ -33,7 +30,7 @@ class BlockBuffer:
             yield joined[start : start + self._block_samples]
 
     def rest(self) -> Float32Array:
-        """What is left, float32 (n,), n < block_samples; the buffer is empty afterwards."""
+        """The rest, float32 (n,), n < block_samples; the buffer is empty afterwards."""
         rest, self._held = self._held, EMPTY
         return rest
 

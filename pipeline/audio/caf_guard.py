@@ -1,4 +1,4 @@
-"""Refuses caf files built to exhaust memory, before libav reads them. Knows chunks, no codec.
+"""Refuses caf files built to exhaust memory, before libav reads them.
 
 libav keeps an entry of 24 bytes for every packet that a table lists, and the table may take a byte
 for it.

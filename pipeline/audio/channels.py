@@ -1,4 +1,4 @@
-"""A decoded frame's channels, and which of a clip's hold its speech. Knows no container."""
+"""Decoded channels, and the choice of those that hold a clip's speech."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Float64Array = NDArray[np.float64]
 
 
 def frame_channels(frame: av.AudioFrame) -> Float64Array:
-    """float64 [C, n], full scale ±1. Raises UndecodableAudioError for what is off the scale."""
+    """float64 [C, n], full scale ±1. Raises UndecodableAudioError beyond that."""
     frame = _with_safe_planes(frame)
     sample_format = frame.format.name.removesuffix("p")
     values = frame.to_ndarray()  # planar: [C, n]; packed: [1, n * C]
@@ -39,7 +39,7 @@ def frame_channels(frame: av.AudioFrame) -> Float64Array:
 
 
 class ChannelTally:
-    """Sums over a whole clip, of bounded size, that tell its channels apart afterwards."""
+    """Sums over a whole clip, of bounded size, from which its channels are chosen at the end."""
 
     def __init__(self) -> None:
         self._n_channels = 0
@@ -65,8 +65,8 @@ class ChannelTally:
     def sounding(self) -> list[int] | None:
         """The channels whose mean is the speech; None for all of them.
 
-        Left out is what is 20 dB below the loudest channel, and what a mean would cancel with it,
-        as the two sides of inverted stereo do.
+        Omitted are channels 20 dB below the loudest one, and those that would cancel it in a mean,
+        like the two sides of inverted stereo.
         """
         if self._is_mixed or not 1 < self._n_channels <= _MAX_TOLD_APART:
             return None
@@ -86,8 +86,8 @@ class ChannelTally:
 def _with_safe_planes(frame: av.AudioFrame) -> av.AudioFrame:
     """The same samples in one plane if there are many.
 
-    PyAV finds the planes by looking for a null pointer behind the last; from eight on there is
-    none, and it reads foreign memory.
+    PyAV finds the number of planes by a null pointer behind the last; with eight or more there is
+    none, and it would read foreign memory.
     """
     if not frame.format.is_planar or frame.layout.nb_channels < _UNSAFE_PLANES:
         return frame

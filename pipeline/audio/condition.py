@@ -1,8 +1,8 @@
-"""What is done to a decoded clip of speech before the encoder sees it. Knows no codec and no model.
+"""Conditioning of a decoded clip before the encoder: clicks, silence at the ends, loudness.
 
-The encoder goes by peaks, as the released one does: a click makes the speech beside it quiet, and a
-quiet clip stays quiet in the reply. Here clicks are tamed, long silence at the ends is cut, and
-speech far from the usual loudness is brought to it. An ordinary clip passes as it is, bit for bit.
+The encoder normalises by peak, like the released one: a click makes the speech beside it quiet, and
+a quiet clip stays quiet in the reply. Here clicks are limited, long silence at the ends is trimmed,
+and unusual loudness is corrected. An ordinary clip passes unchanged, bit for bit.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _HIGHEST_PEAK = 0.98
 _KNEE = 0.7  # share of a ceiling below which its limiter does nothing
 
 _CLICK_FRAME_S = 0.005
-_LASTING_S = 0.25  # what is louder for so long in all is no click
+_LASTING_S = 0.25  # anything louder for this long in all is no click
 _LASTING_SHARE = 0.1  # of a short clip
 _CLICK_RATIO = 10 ** (10 / 20)  # speech stays 3 dB below it, over the clips that come with timbre
 _TAMED_RATIO = 10 ** (6 / 20)  # about where speech has its highest peaks
@@ -35,25 +35,25 @@ _LEAST_KEPT_S = 1.0
 _SILENT_BELOW_SPEECH_LU = 35.0
 _NOISE_PERCENTILE = 10
 _NOISE_SWING_LU = 6.0  # of a steady noise about its quiet frames
-_NOISE_BELOW_SPEECH_LU = 25.0  # louder noise is not told from soft speech
+_NOISE_BELOW_SPEECH_LU = 25.0  # louder noise cannot be told from soft speech
 _NEAR_FRAMES = 5
 _LEAST_SOUNDING = 3  # of those; a click at the end of a recording is shorter
 
 
 class Conditioning(StrEnum):
-    """SPEECH: everything here, on the channels that sound. RELEASED: as the released code, none."""
+    """SPEECH: all of the above, on the channels with sound. RELEASED: none of it."""
 
     SPEECH = "speech"
     RELEASED = "released"
 
     @property
     def fingerprint(self) -> str:
-        """Names what is done to a clip, for cache keys."""
+        """Name and version of the conditioning, for cache keys."""
         return f"{self}-{VERSION}" if self is Conditioning.SPEECH else str(self)
 
 
 def tame_clicks(samples: Float32Array, sample_rate_hz: int) -> Float32Array:
-    """float32 (n,), without peaks that stand far above all sound that lasts; often `samples`."""
+    """float32 (n,), with peaks far above all lasting sound limited; often `samples` itself."""
     size = max(1, round(_CLICK_FRAME_S * sample_rate_hz))
     n_frames = -(-len(samples) // size)
     lasting_frames = min(round(_LASTING_S / _CLICK_FRAME_S), int(n_frames * _LASTING_SHARE))
@@ -71,7 +71,7 @@ def tame_clicks(samples: Float32Array, sample_rate_hz: int) -> Float32Array:
 
 
 def limit_peaks(samples: Float32Array, ceiling: float) -> Float32Array:
-    """float32 of any shape, below `ceiling`; bends only what is near it or above.
+    """float32 of any shape, below `ceiling`; changes only values near it or above.
 
     May return `samples`.
     """
@@ -92,20 +92,24 @@ def trim_ends(samples: Float32Array, sample_rate_hz: int, levels: Levels) -> Flo
 
     levels: of `samples`.
     """
-    sounding = _sounding_frames(levels)
-    if not len(sounding):
-        return samples
-    first_s, last_s = sounding[0] * FRAME_S, (sounding[-1] + 1) * FRAME_S
-    whole_s = len(samples) / sample_rate_hz
-    start_s = first_s - _KEPT_SILENCE_S if first_s > _LONG_SILENCE_S else 0.0
-    stop_s = last_s + _KEPT_SILENCE_S if whole_s - last_s > _LONG_SILENCE_S else whole_s
-    stop_s = min(max(stop_s, start_s + _LEAST_KEPT_S), whole_s)
-    start_s = max(0.0, min(start_s, stop_s - _LEAST_KEPT_S))
+    start_s, stop_s = speech_span_s(len(samples) / sample_rate_hz, levels)
     return samples[round(start_s * sample_rate_hz) : round(stop_s * sample_rate_hz)]
 
 
+def speech_span_s(whole_s: float, levels: Levels) -> tuple[float, float]:
+    """Where `trim_ends` cuts a clip of `whole_s` seconds."""
+    sounding = _sounding_frames(levels)
+    if not len(sounding):
+        return 0.0, whole_s
+    first_s, last_s = float(sounding[0]) * FRAME_S, float(sounding[-1] + 1) * FRAME_S
+    start_s = first_s - _KEPT_SILENCE_S if first_s > _LONG_SILENCE_S else 0.0
+    stop_s = last_s + _KEPT_SILENCE_S if whole_s - last_s > _LONG_SILENCE_S else whole_s
+    stop_s = min(max(stop_s, start_s + _LEAST_KEPT_S), whole_s)
+    return max(0.0, min(start_s, stop_s - _LEAST_KEPT_S)), stop_s
+
+
 def bring_to_loudness(samples: Float32Array, loudness_lufs: float) -> Float32Array:
-    """float32 (n,) of about TARGET_LUFS, or `samples` where their loudness is a usual one."""
+    """float32 (n,) of about TARGET_LUFS; `samples` itself when its loudness is usual."""
     if QUIETEST_LUFS <= loudness_lufs <= LOUDEST_LUFS:
         return samples
     steps = round((TARGET_LUFS - loudness_lufs) / _GAIN_STEP_DB)
@@ -114,7 +118,7 @@ def bring_to_loudness(samples: Float32Array, loudness_lufs: float) -> Float32Arr
 
 
 def _sounding_frames(levels: Levels) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
-    """Indices of the frames that hold more than silence, in runs and not alone."""
+    """Indices of frames that are not silent, in runs; single ones do not count."""
     frames_lufs = levels.frames_lufs
     speech_lufs = levels.loudness_lufs()
     noise_lufs = np.percentile(frames_lufs, _NOISE_PERCENTILE) + _NOISE_SWING_LU

@@ -1,7 +1,7 @@
-"""Turns an uploaded file into a reference clip, or says why not. Knows no HTTP and no model.
+"""Decodes an uploaded file into a reference clip, or raises an error with the reason.
 
-Nothing an upload claims is believed: libav gets one known container and a list of audio codecs,
-decoding stops at the longest allowed clip, and what comes out is checked sample by sample.
+Nothing that an upload claims is trusted: libav gets one known container and a list of audio codecs,
+decoding stops at the longest allowed clip, and every decoded sample is checked.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pipeline.errors import (
     UndecodableAudioError,
 )
 
-_MAX_GAP_S = 0.1  # by which an ogg's time stamps may run ahead of its samples
+_MAX_GAP_S = 0.1  # that an ogg's time stamps may be ahead of its samples
 _MAX_FRAME_VALUES = 2**22  # samples times channels of one packet; Vorbis at its largest has half
 _PADDING_SAMPLES = 3_200  # that encoders put around a clip: two frames and their delay, at most
 _PADDING_S = (0.15, 0.4)  # the same at high and low rates
@@ -48,17 +48,13 @@ _CODECS = frozenset(
 _EXACT_CODECS = ("pcm_", "flac", "wavpack")  # hold as many samples as were recorded
 
 
-# What decoding depends on besides the bytes and limits: our own rules and the codecs that come with
-# PyAV.
+# Versions that decoding depends on: of our own rules, and of the codecs in PyAV.
 DECODER_VERSION = f"2+av-{av.__version__}"
 
 
 @dataclass(frozen=True, slots=True)
 class ClipLimits:
-    """What a reference clip may be; each bound is itself allowed.
-
-    silence_peak: a clip whose samples all lie this close to their mean (full scale is 1) is silent.
-    """
+    """Bounds of a reference clip, all inclusive."""
 
     min_duration_s: float = 0.5
     max_duration_s: float = 30.0
@@ -66,6 +62,7 @@ class ClipLimits:
     max_sample_rate_hz: int = 192_000
     max_bytes: int = 25_000_000
     silence_peak: float = 0.001
+    """A clip is silent when all samples lie within this of their mean (full scale is 1)."""
 
 
 def decode_clip(
@@ -78,9 +75,9 @@ def decode_clip(
     that would cancel the loudest. The digest is BLAKE3 over the rate (8 bytes, little-endian) and
     the little-endian float32 samples.
 
-    A file that breaks off is used as far as it goes; one that is visibly damaged in the middle is
-    refused. What a lossy codec puts around the longest allowed clip is cut off; pauses that an AMR
-    file leaves out are silence. Raises TooLargeError, UndecodableAudioError, SampleRateError,
+    A truncated file is used up to its end; one that is visibly damaged in the middle is refused.
+    Codec padding around the longest allowed clip is cut off; pauses that an AMR file omits are
+    silence. Raises TooLargeError, UndecodableAudioError, SampleRateError,
     ClipDurationError or SilentAudioError, without `param`. Blocks. Memory is bounded by `limits`,
     not by what the file claims.
     """
@@ -93,7 +90,7 @@ def decode_clip(
     tally = ChannelTally() if picks_channels else None
     mono = _decode(upload, _MonoBuffer(limits, tally=tally))
     chosen = tally.sounding() if tally else None
-    if chosen:  # known only now; to hold all channels meanwhile would take too much memory
+    if chosen:  # known only now; keeping all channels until here would take too much memory
         mono = _decode(upload, _MonoBuffer(limits, chosen=chosen))
     samples = mono.finish()
     return ReferenceClip(samples, mono.rate_hz, clip_digest(samples, mono.rate_hz))
@@ -154,9 +151,9 @@ def _audio_track(container: InputContainer) -> AudioStream:
 
 
 class _MonoBuffer:
-    """Collects decoded frames as mono samples and refuses what breaks a limit at once.
+    """Collects decoded frames as mono samples; raises as soon as a limit is exceeded.
 
-    tally: told of every frame's channels. chosen: the channels to average; None for all of them.
+    tally: gets every frame's channels. chosen: the channels to average; None for all of them.
     """
 
     def __init__(
@@ -168,7 +165,7 @@ class _MonoBuffer:
     ) -> None:
         self.rate_hz = 0
         self.n_samples = 0
-        self.padding_s = 0.0  # by which the file may outlast the longest clip
+        self.padding_s = 0.0  # by which the file may exceed the longest clip
         self._limits = limits
         self._tally = tally
         self._chosen = chosen
@@ -236,7 +233,7 @@ class _MonoBuffer:
 
 
 def _read(container: InputContainer, track: AudioStream, mono: _MonoBuffer) -> None:
-    """Decodes into `mono` until the file ends, breaks off, or a limit is hit."""
+    """Decodes into `mono` until the file ends or is truncated, or a limit is reached."""
     timeline = _Timeline(container.format.name)
     mono.padding_s = _padding_s(track)
     is_damaged = False
@@ -284,14 +281,14 @@ def _silence(rate_hz: int) -> av.AudioFrame:
 
 
 class _Timeline:
-    """Finds audio missing in the middle, in containers that number their samples."""
+    """Detects missing audio in the middle, in containers that number their samples."""
 
     def __init__(self, container: str) -> None:
         self._container = container
         self._origin: int | None = None
 
     def has_gap(self, frame: av.AudioFrame, n_samples: int) -> bool:
-        """n_samples: decoded before. webm and mp4 may leave silence out and are not judged."""
+        """n_samples: decoded before. webm and mp4 may omit silence and are not checked."""
         if self._container == "flac":  # every frame is numbered, in samples
             return frame.pts != n_samples
         if self._container != "ogg" or frame.pts is None or frame.time_base is None:
@@ -305,5 +302,5 @@ class _Timeline:
 def _packets(container: InputContainer, track: AudioStream) -> Iterator[av.Packet]:
     try:
         yield from container.demux(track)
-    except FFmpegError:  # the file breaks off: what came before is used
+    except FFmpegError:  # a truncated file: the samples before are used
         return

@@ -1,4 +1,4 @@
-"""Turns speech into the bytes of an audio format, chunk by chunk or as a file. Knows no HTTP.
+"""Turns speech into the bytes of an audio format, chunk by chunk or as a file.
 
 Bytes depend on the samples alone: input is cut into the codec's own frames, and nothing random or
 timed is written.
@@ -20,7 +20,7 @@ from av.audio.stream import AudioStream
 from pipeline.audio.blocks import BlockBuffer
 from pipeline.audio.resample import StreamResampler
 from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, Float32Array, Int16Array
-from pipeline.errors import UnsupportedError
+from pipeline.errors import MAX_FOUND, UnsupportedError
 
 MIN_OUTPUT_RATE_HZ = 8_000
 MAX_OUTPUT_RATE_HZ = 48_000
@@ -33,6 +33,8 @@ _OPUS_BIT_RATE = 64_000
 _LOSSY_BITS_PER_SAMPLE = 4  # 96 kbit/s at 24 kHz, well above what speech needs
 _MPEG_RATES_HZ = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 _OPUS_RATES_HZ = (8_000, 12_000, 16_000, 24_000, 48_000)
+_G711_RATE_HZ = 8_000  # what telephones take; other rates are for whoever asks for them
+_FRAMELESS_BLOCK_SAMPLES = 80  # 10 ms at 8 kHz, for codecs that have no frames of their own
 
 
 class AudioEncoder(Protocol):
@@ -41,6 +43,11 @@ class AudioEncoder(Protocol):
     @property
     def media_type(self) -> str:
         """For the Content-Type header."""
+        ...
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Of the output."""
         ...
 
     def encode(self, samples: Float32Array) -> bytes:
@@ -57,8 +64,9 @@ class _Codec:
     """How libav makes a format.
 
     container, encoder, sample_format: libav's names. rates_hz: what the codec takes; empty is any.
-    bit_rate: bits per second; None means _LOSSY_BITS_PER_SAMPLE. options: of the muxer;
-    stream_options: the same, only where the output cannot seek.
+    has_bit_rate: it can be chosen. bit_rate: bits per second; None means _LOSSY_BITS_PER_SAMPLE.
+    rate_hz: of who asks for none. options: of the muxer; stream_options: the same, only where the
+    output cannot seek.
     """
 
     media_type: str
@@ -66,7 +74,9 @@ class _Codec:
     encoder: str
     sample_format: str
     rates_hz: tuple[int, ...] = ()
+    has_bit_rate: bool = True
     bit_rate: int | None = None
+    rate_hz: int = OUTPUT_SAMPLE_RATE_HZ
     options: tuple[tuple[str, str], ...] = ()
     stream_options: tuple[tuple[str, str], ...] = ()
 
@@ -77,6 +87,7 @@ _CODECS = {
         "flac",
         "flac",
         "s16",
+        has_bit_rate=False,
         options=(("metadata_header_padding", "0"),),
     ),
     "mp3": _Codec(
@@ -98,6 +109,12 @@ _CODECS = {
         options=(("page_duration", str(_OGG_PAGE_US)),),
     ),
     "aac": _Codec("audio/aac", "adts", "aac", "fltp", _MPEG_RATES_HZ),
+    "pcmu": _Codec(
+        "audio/pcmu", "mulaw", "pcm_mulaw", "s16", has_bit_rate=False, rate_hz=_G711_RATE_HZ
+    ),
+    "pcma": _Codec(
+        "audio/pcma", "alaw", "pcm_alaw", "s16", has_bit_rate=False, rate_hz=_G711_RATE_HZ
+    ),
 }
 _FILE_CODECS = {**_CODECS, "m4a": _Codec("audio/mp4", "ipod", "aac", "fltp", _MPEG_RATES_HZ)}
 _SUFFIXES = {
@@ -112,26 +129,57 @@ _SUFFIXES = {
 AUDIO_FORMATS = ("wav", "pcm", *_CODECS)
 
 
-def make_encoder(audio_format: str, *, sample_rate_hz: int = OUTPUT_SAMPLE_RATE_HZ) -> AudioEncoder:
+def make_encoder(
+    audio_format: str, *, sample_rate_hz: int | None = None, bit_rate: int | None = None
+) -> AudioEncoder:
     """A fresh encoder for one stream of 24 kHz speech.
 
-    audio_format: one of AUDIO_FORMATS. sample_rate_hz: of the output, 8 to 48 kHz; mp3, aac and
-    opus have fixed rates (Opus decodes at 48 kHz whatever went in). Sample counts are exact for
-    wav, pcm, flac and opus; mp3 and aac streams have no field for their padding.
-    Raises UnsupportedError naming what is allowed.
+    audio_format: one of AUDIO_FORMATS. sample_rate_hz: of the output, 8 to 48 kHz; None: 8 kHz for
+    pcmu and pcma, 24 for others; mp3, aac and opus have fixed rates (Opus decodes at 48 kHz
+    whatever went in). bit_rate: bits a second, of mp3, aac and opus; others have none to choose.
+    Sample counts are exact for wav, pcm, flac, opus, pcmu and pcma; mp3 and aac streams have no
+    field for their padding. Raises UnsupportedError naming what is allowed.
     """
     if audio_format not in AUDIO_FORMATS:
         raise UnsupportedError(
             f"unknown audio format {audio_format!r}; allowed are {', '.join(AUDIO_FORMATS)}"
         )
     codec = _CODECS.get(audio_format)
-    _check_rate(audio_format, codec, sample_rate_hz)
+    rate_hz = check_rate(audio_format, sample_rate_hz)
     if codec is not None:
-        return _LibavEncoder(codec, sample_rate_hz, _Outbox())
+        return _LibavEncoder(codec, rate_hz, _Outbox(), bit_rate)
     if audio_format == "wav":
-        header = wav_header(sample_rate_hz, n_samples=None)
-        return _PcmEncoder("audio/wav", sample_rate_hz, header)
-    return _PcmEncoder("audio/pcm", sample_rate_hz, b"")
+        return _PcmEncoder("audio/wav", rate_hz, wav_header(rate_hz, n_samples=None))
+    return _PcmEncoder("audio/pcm", rate_hz, b"")
+
+
+def check_rate(audio_format: str, sample_rate_hz: int | None, param: str | None = None) -> int:
+    """The rate of a format's output; None asks for its own.
+
+    param: the field that asked. Raises UnsupportedError naming what is allowed.
+    """
+    codec = _FILE_CODECS.get(audio_format)
+    if sample_rate_hz is None:
+        return codec.rate_hz if codec else OUTPUT_SAMPLE_RATE_HZ
+    if not MIN_OUTPUT_RATE_HZ <= sample_rate_hz <= MAX_OUTPUT_RATE_HZ:
+        raise UnsupportedError(
+            f"output sample rate is {str(sample_rate_hz)[:MAX_FOUND]} Hz; "
+            f"allowed is {MIN_OUTPUT_RATE_HZ} to {MAX_OUTPUT_RATE_HZ} Hz",
+            param=param,
+        )
+    if codec is not None and codec.rates_hz and sample_rate_hz not in codec.rates_hz:
+        allowed = ", ".join(map(str, codec.rates_hz))
+        raise UnsupportedError(
+            f"{audio_format} cannot hold {sample_rate_hz} Hz; allowed are {allowed} Hz",
+            param=param,
+        )
+    return sample_rate_hz
+
+
+def whole_wav(stream: bytes, sample_rate_hz: int) -> bytes:
+    """The bytes of a finished wav stream with its true length in the header."""
+    pcm = stream[_WAV_HEADER_BYTES:]
+    return wav_header(sample_rate_hz, n_samples=len(pcm) // _PCM16_BYTES) + pcm
 
 
 def encode_file(
@@ -144,7 +192,7 @@ def encode_file(
     """
     audio_format = file_format(path)
     codec = _FILE_CODECS.get(audio_format)
-    _check_rate(audio_format, codec, sample_rate_hz)
+    check_rate(audio_format, sample_rate_hz)
     if codec is None:
         encoder = _PcmEncoder("audio/wav", sample_rate_hz, b"")
         pcm = encoder.encode(samples) + encoder.finish()
@@ -204,6 +252,7 @@ class _PcmEncoder:
 
     def __init__(self, media_type: str, sample_rate_hz: int, header: bytes) -> None:
         self.media_type = media_type
+        self.sample_rate_hz = sample_rate_hz
         self._resampler = StreamResampler(OUTPUT_SAMPLE_RATE_HZ, sample_rate_hz)
         self._header = header
 
@@ -237,10 +286,16 @@ class _Outbox:
 class _LibavEncoder:
     """A libav encoder and muxer. In a seekable target the bytes stay; `encode` returns none."""
 
-    def __init__(self, codec: _Codec, sample_rate_hz: int, target: _Outbox | io.BytesIO) -> None:
+    def __init__(
+        self,
+        codec: _Codec,
+        sample_rate_hz: int,
+        target: _Outbox | io.BytesIO,
+        bit_rate: int | None = None,
+    ) -> None:
         self.media_type = codec.media_type
+        self.sample_rate_hz = sample_rate_hz
         self._codec = codec
-        self._sample_rate_hz = sample_rate_hz
         self._target = target
         self._resampler = StreamResampler(OUTPUT_SAMPLE_RATE_HZ, sample_rate_hz)
         options = {"fflags": "+bitexact", "flush_packets": "1", **dict(codec.options)}
@@ -255,10 +310,11 @@ class _LibavEncoder:
         context.layout = "mono"
         context.format = codec.sample_format
         context.thread_count = 1
-        if codec.encoder != "flac":
-            context.bit_rate = codec.bit_rate or sample_rate_hz * _LOSSY_BITS_PER_SAMPLE
+        if codec.has_bit_rate:
+            usual = codec.bit_rate or sample_rate_hz * _LOSSY_BITS_PER_SAMPLE
+            context.bit_rate = bit_rate or usual
         self._container.start_encoding()
-        self._blocks = BlockBuffer(context.frame_size)
+        self._blocks = BlockBuffer(context.frame_size or _FRAMELESS_BLOCK_SAMPLES)
         self._read_samples = 0
 
     def encode(self, samples: Float32Array) -> bytes:
@@ -281,23 +337,10 @@ class _LibavEncoder:
         frame = av.AudioFrame.from_ndarray(
             values[np.newaxis], format=self._codec.sample_format, layout="mono"
         )
-        frame.sample_rate = self._sample_rate_hz
+        frame.sample_rate = self.sample_rate_hz
         frame.pts = self._read_samples
         self._read_samples += len(block)
         self._container.mux(self._stream.encode(frame))
 
     def _take(self) -> bytes:
         return self._target.take() if isinstance(self._target, _Outbox) else b""
-
-
-def _check_rate(audio_format: str, codec: _Codec | None, sample_rate_hz: int) -> None:
-    if not MIN_OUTPUT_RATE_HZ <= sample_rate_hz <= MAX_OUTPUT_RATE_HZ:
-        raise UnsupportedError(
-            f"output sample rate is {sample_rate_hz} Hz; "
-            f"allowed is {MIN_OUTPUT_RATE_HZ} to {MAX_OUTPUT_RATE_HZ} Hz"
-        )
-    if codec is not None and codec.rates_hz and sample_rate_hz not in codec.rates_hz:
-        allowed = ", ".join(map(str, codec.rates_hz))
-        raise UnsupportedError(
-            f"{audio_format} cannot hold {sample_rate_hz} Hz; allowed are {allowed} Hz"
-        )

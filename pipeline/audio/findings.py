@@ -1,4 +1,4 @@
-"""What is wrong with a clip that can still be used, each in a word. Knows no codec and no model."""
+"""Warnings about a usable clip, each one word."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _QUIET_LUFS = -40.0
 _FULL_SCALE = 0.99
 _CLIPPED_SHARE = 0.0005  # of samples; a recording brought to full scale by its peak has a few
 _TOP_SHARE = 0.99  # of the peak: a clip cut at its top may have been made quieter afterwards
-_SPEECH_LU = 20.0  # frames so far below the loudness still speak
-_BAND_PERCENTILE = 95  # the hissing sounds
+_SPEECH_LU = 20.0  # frames down to this below the loudness count as speech
+_BAND_PERCENTILE = 95  # the sibilants
 _EMPTY_BAND_DB = -40.0  # below the speech band; wide-band voices have -16 or more, calls under -55
 _LEAST_BAND_HZ = 1_000.0
 _NOISE_PERCENTILE = 5
-_NOISE_LU = -12.0  # what the quietest frames may have below the loudness
+_NOISE_LU = -12.0  # loudest allowed level of the quietest frames, below the loudness
 _DIGITAL_SILENCE_LUFS = -95.0
 _LEAST_FRAMES = 20
 
@@ -29,24 +29,25 @@ _LEAST_FRAMES = 20
 def find_faults(
     samples: Float32Array, sample_rate_hz: int, levels: Levels, *, spoken: Levels
 ) -> tuple[str, ...]:
-    """The words for what is wrong, in a fixed order; empty for a good clip.
+    """Warnings in a fixed order; empty for a good clip.
 
-    samples: float32 (n,), the clip as it was decoded. levels: of all of it, clicks aside. spoken:
-    of its part without silence at the ends.
+    samples: float32 (n,), the clip as decoded. levels: of the whole clip without clicks. spoken: of
+    its part without silence at the ends.
     """
     found = {
         QUIET: levels.loudness_lufs() < _QUIET_LUFS,
-        CLIPPED: _is_clipped(samples),
+        CLIPPED: clipped_share(samples) > _CLIPPED_SHARE,
         NARROW_BAND: _is_narrow(spoken, sample_rate_hz),
         NOISY: _is_noisy(spoken),
     }
     return tuple(word for word, is_so in found.items() if is_so)
 
 
-def _is_clipped(samples: Float32Array) -> bool:
+def clipped_share(samples: Float32Array) -> float:
+    """Of samples float32 (n,), those at the top: full scale, or nearly the peak."""
     size = np.abs(samples)
     top = min(_FULL_SCALE, _TOP_SHARE * float(size.max()))
-    return bool(np.count_nonzero(size >= top) > _CLIPPED_SHARE * len(size))
+    return float(np.count_nonzero(size >= top) / len(size))
 
 
 def _is_narrow(levels: Levels, sample_rate_hz: int) -> bool:

@@ -1,4 +1,4 @@
-"""Passages of speech one behind the other without a click: their edges are faded."""
+"""Fades the edges of passages, so that they join without a click."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import numpy as np
 
 from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, Float32Array
 
-# At either end of an utterance a decoder's convolutions see nothing: a crackle of 4 ms.
+# At the ends of an utterance the decoder's convolutions see padding: a crackle of 4 ms.
 _CRACKLE_SAMPLES = OUTPUT_SAMPLE_RATE_HZ // 200
 FADE_SAMPLES = 2 * _CRACKLE_SAMPLES
 
 
 def faded(samples: Float32Array, *, at_start: bool, at_end: bool) -> Float32Array:
-    """float32 (n,) → the same with the named edges silenced and faded; else untouched."""
+    """float32 (n,) → the same with the given edges silenced and faded."""
     n_faded = min(FADE_SAMPLES, len(samples))
     if not n_faded or not (at_start or at_end):
         return samples

@@ -1,8 +1,8 @@
-"""How loud a clip is, in short frames, over all and by band. Knows no codec and no model.
+"""Levels of a clip: per short frame, per band, and integrated loudness.
 
-Loudness is that of ITU-R BS.1770-4 and EBU R128 for one channel: K-weighted, in blocks of 400 ms
-that overlap by three quarters, gated. It is worked out from the spectrum of short frames, which
-tells of bands and pauses as well; FFmpeg's own meter takes five times as long.
+Loudness follows ITU-R BS.1770-4 and EBU R128 for one channel: K-weighted, in blocks of 400 ms that
+overlap by three quarters, gated. It is computed from the spectra of short frames, which also show
+bands and pauses; FFmpeg's own meter takes five times as long.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pipeline.contracts import Float32Array
 
 FRAME_S = 0.02
-SILENT_LUFS = -70.0  # the meter's absolute gate: what lies below does not count
+SILENT_LUFS = -70.0  # the meter's absolute gate: quieter blocks do not count
 SPEECH_BAND_HZ = (300.0, 3_400.0)
 HIGH_BAND_HZ = (4_500.0, 8_000.0)  # of wide-band speech; a telephone carries none of it
 
@@ -35,14 +35,14 @@ Spectra = NDArray[np.complexfloating[Any, Any]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Levels:
-    """Mean squares of a clip's frames of 20 ms, each float64 (n,), n at least 1.
-
-    weighted: K-weighted. speech_band, high_band: of SPEECH_BAND_HZ and HIGH_BAND_HZ alone.
-    """
+    """Mean squares of a clip's frames of 20 ms, each float64 (n,), n at least 1."""
 
     weighted: Float64Array
+    """K-weighted."""
     speech_band: Float64Array
+    """Within SPEECH_BAND_HZ."""
     high_band: Float64Array
+    """Within HIGH_BAND_HZ."""
 
     @property
     def frames_lufs(self) -> Float64Array:
@@ -60,7 +60,7 @@ class Levels:
 
 
 def measure_levels(samples: Float32Array, sample_rate_hz: int) -> Levels:
-    """samples: float32 (n,). What does not fill a last frame is left out."""
+    """samples: float32 (n,). An incomplete last frame is omitted."""
     size = max(2, round(FRAME_S * sample_rate_hz))
     n_frames = max(1, len(samples) // size)
     frames = np.zeros((n_frames, size), np.float32)
@@ -80,7 +80,7 @@ def measure_levels(samples: Float32Array, sample_rate_hz: int) -> Levels:
 
 
 def to_decibels(power: Float64Array | float) -> Float64Array:
-    """Of a mean square; a floor stands in for nothing at all."""
+    """Loudness of a mean square, with a floor for digital silence."""
     return 10.0 * np.log10(np.maximum(power, _POWER_FLOOR))
 
 
@@ -97,7 +97,7 @@ def _blocks(weighted: Float64Array) -> Float64Array:
 
 
 def _bin_weights(hz: Float64Array, size: int, sample_rate_hz: int) -> Float32Array:
-    """What each bin of a frame adds to `weighted` and `speech_band`: float32 [bins, 2]."""
+    """Weights of each bin in `weighted` and `speech_band`: float32 [bins, 2]."""
     both_sides = np.full(len(hz), 2 / size**2)
     both_sides[0] /= 2
     if size % 2 == 0:
@@ -112,9 +112,9 @@ def _squared(spectra: Spectra) -> NDArray[np.floating[Any]]:
 
 
 def _hann(spectra: Spectra) -> Spectra:
-    """Spectra as through Hann's window, but for the outer bins.
+    """Spectra with a Hann window, applied by convolution; the outer bins are not exact.
 
-    Without it the voice's own power leaks into a band that is empty.
+    Without it the voice's power leaks into an empty band.
     """
     return spectra[:, 1:-1] / 2 - (spectra[:, :-2] + spectra[:, 2:]) / 4
 

@@ -1,7 +1,7 @@
-"""Refuses mp4 files built to exhaust memory, before libav reads them. Knows boxes, no codec.
+"""Refuses mp4 files built to exhaust memory, before libav reads them.
 
-libav allocates an index from what a header claims, before it looks for the data: a file of 500
-bytes can ask for gigabytes. What it would build is added up here from the tables alone.
+libav allocates an index of the size that a header claims, before it looks for the data: a file of
+500 bytes can request gigabytes. The size of the index is computed here from the tables alone.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def refuse_mp4_bomb(data: bytes) -> None:
 
 
 def _refuse_crowds(data: bytes) -> None:
-    """Keeps the sums below cheap: their time grows with the number of boxes."""
+    """Bound the number of boxes: the time of the sums below grows with it."""
     for name in (b"stsz", b"trun", b"elst", b"stco", b"co64", b"stsc"):
         allowed = _MAX_TRACKS if name == b"stsc" else _MAX_BOXES
         found = data.count(name)

@@ -1,7 +1,7 @@
-"""Rewrites PCM files that libav misreads: words with unused bits, big-endian wavs. Knows no codec.
+"""Rewrites PCM files that libav misreads: words with unused bits, big-endian wavs.
 
-Samples stand at the top of their words, so that all of a word can be read as the sample. libav goes
-by the number of used bits alone: it takes 24 bits in words of 32 for a rare float format.
+Samples fill the upper bits of their words, so the whole word can be read as the sample. libav looks
+at the number of used bits only: it takes 24 bits in words of 32 for a rare float format.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CAF_BITS_AT = _CAF_DESC_AT + 28
 
 
 def readable_wav(data: bytes) -> bytes:
-    """A wav that libav reads as it is meant; `data` itself where it does, or is not understood."""
+    """A wav that libav reads correctly; `data` itself if it already does, or is not understood."""
     if data.startswith(b"RIFX"):
         data = _little_endian(data)
     chunks = _chunks(data, "<")
@@ -61,7 +61,7 @@ def readable_caf(data: bytes) -> bytes:
 
 
 def _little_endian(data: bytes) -> bytes:
-    """A RIFX file of plain samples as RIFF; libav turns its header round and not its samples."""
+    """A RIFX file of plain samples as RIFF: libav swaps the header's bytes, not the samples'."""
     chunks = _chunks(data, ">")
     start, n_bytes = chunks.get(b"fmt ", (0, 0))
     if n_bytes < _FMT.size or start + n_bytes > len(data):
@@ -108,7 +108,7 @@ def _body(data: bytes, chunks: dict[bytes, tuple[int, int]]) -> memoryview:
 
 
 def _low_bytes_are_zero(body: memoryview, word_bytes: int, n_low: int) -> bool:
-    """Only then do samples stand at the top of their words; floats of 24 bits do not look so."""
+    """Whether samples fill the upper bits of their words; floats of 24 bits do not."""
     words = np.frombuffer(body[: len(body) - len(body) % word_bytes], np.uint8)
     lows = words.reshape(-1, word_bytes)[:, :n_low]
     return lows.size > 0 and not lows.any()

@@ -1,6 +1,6 @@
-"""From an upload to the clip that the encoder gets, and what is wrong with it. Knows no HTTP.
+"""From an upload to the clip for the encoder, with warnings about it.
 
-Decodes, then conditions as configured. Cheap beside decoding: some 20 ms for the longest clip.
+Decodes, then conditions as configured, which is cheap: some 20 ms for the longest clip.
 """
 
 from __future__ import annotations
@@ -17,14 +17,12 @@ from pipeline.errors import SilentAudioError
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reference:
-    """A clip that was read.
-
-    clip: as the encoder gets it. warnings: what is wrong with the upload, in words of
-    pipeline.audio.findings.
-    """
+    """A clip that was read."""
 
     clip: ReferenceClip
+    """The clip for the encoder."""
     warnings: tuple[str, ...]
+    """Of pipeline.audio.findings."""
 
 
 def read_reference(
@@ -32,7 +30,7 @@ def read_reference(
     limits: ClipLimits | None = None,
     conditioning: Conditioning = Conditioning.SPEECH,
 ) -> Reference:
-    """Raises as decode_clip does; with SPEECH also SilentAudioError where only clicks are heard."""
+    """Raises as decode_clip does; with SPEECH also SilentAudioError for a clip of clicks alone."""
     is_for_speech = conditioning is Conditioning.SPEECH
     decoded = decode_clip(data, limits, picks_channels=is_for_speech)
     rate_hz = decoded.sample_rate_hz

@@ -1,4 +1,4 @@
-"""Changes the sample rate of a stream of mono audio, by FFmpeg's resampler. Knows no codec."""
+"""Changes the sample rate of a stream of mono audio, by FFmpeg's resampler."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from pipeline.audio.blocks import EMPTY, BlockBuffer, to_frame, to_samples
 from pipeline.contracts import Float32Array
 
-BLOCK_S = Fraction(1, 50)  # the latency this adds; one step of the filter for any cut of the input
+BLOCK_S = Fraction(1, 50)  # added latency; the filter steps by it, however the input is cut
 
 
 class StreamResampler:
-    """One stream. n samples in give round(n * to_hz / from_hz) out, whatever the cuts.
+    """One stream. n samples in give round(n * to_hz / from_hz) out, however the input is cut.
 
-    With equal rates it hands samples through.
+    With equal rates samples pass unchanged.
     """
 
     def __init__(self, from_hz: int, to_hz: int) -> None:
@@ -43,9 +43,7 @@ class StreamResampler:
         if self._read_samples:
             tail += [to_samples(frame) for frame in self._filter.resample(None)]
         missing = round(self._read_samples * self._ratio) - self._written_samples
-        tail.append(
-            np.zeros(missing, np.float32)
-        )  # in case the filter's tail is some samples short
+        tail.append(np.zeros(missing, np.float32))  # the filter's tail may be some samples short
         return self._emit(tail)[:missing]
 
     def _step(self, block: Float32Array) -> Float32Array:

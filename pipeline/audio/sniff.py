@@ -1,4 +1,4 @@
-"""Tells an upload's container from its first bytes, and names what is none. Knows no codec.
+"""Detects an upload's container by its first bytes, and names other kinds of files.
 
 Runs before libav sees a byte: probing all of libav's formats would let an upload choose playlists
 and other demuxers that open more than the upload.
@@ -26,7 +26,7 @@ _MAGIC = (
     (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\x00\xaa\x00\x62\xce\x6c", "asf"),
 )
 _MP4_FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp", b"moof")
-_FORM = slice(8, 12)  # where RIFF, IFF and mp4 files say what they are
+_FORM = slice(8, 12)  # the type in RIFF, IFF and mp4 files
 _RIFF = (b"RIFF", b"RIFX", b"RF64", b"BW64")
 _AC3_SYNC = (b"\x0bw", b"w\x0b")
 _TS_SYNC = b"\x47"
@@ -81,18 +81,16 @@ _OTHER_KINDS = (
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """What libav may read, and as what.
-
-    container: libav's name, or None where it probes among `candidates` and nothing else.
-    """
+    """An upload for libav, and the format to read it as."""
 
     data: bytes
     container: str | None
+    """libav's name; None when it may probe among `candidates` only."""
     candidates: str = ""
 
 
 def sniff(data: bytes) -> Upload:
-    """An upload that may be shown to libav.
+    """An upload that libav may read.
 
     Raises UndecodableAudioError naming the kind of a file that is not accepted, or for an mp4 or
     caf whose tables would expand out of all proportion.
@@ -104,7 +102,7 @@ def sniff(data: bytes) -> Upload:
 
 
 def _marked(data: bytes) -> Upload | None:
-    """The upload, if its first bytes say what it is."""
+    """The upload, if its first bytes identify it."""
     for magic, container in _MAGIC:
         if data.startswith(magic):
             return Upload(data, container)
@@ -164,7 +162,7 @@ def _mpeg_ts(data: bytes) -> Upload | None:
 
 
 def _behind_id3(data: bytes) -> bytes:
-    """What follows the ID3 tags at the start; some programs put them before any format."""
+    """The bytes behind ID3 tags, which some programs put in front of any format."""
     at = 0
     for _ in range(_MAX_ID3_TAGS):
         head = data[at : at + _ID3_HEAD_BYTES]

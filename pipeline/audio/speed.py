@@ -1,4 +1,4 @@
-"""Plays speech faster or slower at the same pitch, by FFmpeg's atempo filter. Knows no codec."""
+"""Plays speech faster or slower at the same pitch, by FFmpeg's atempo filter."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _BLOCK_SAMPLES = 480  # 20 ms
 
 
 class SpeedChanger:
-    """One stream of mono speech. n samples in give round(n / speed) out, whatever the cuts.
+    """One stream of mono speech. n samples in give round(n / speed) out, however the input is cut.
 
-    With speed 1.0 it hands samples through. Raises UnsupportedError for a speed outside 0.25 … 4.
+    With speed 1.0 samples pass unchanged. Raises UnsupportedError for a speed outside 0.25 … 4.
     """
 
     def __init__(self, speed: float, *, sample_rate_hz: int = OUTPUT_SAMPLE_RATE_HZ) -> None:
@@ -34,7 +34,7 @@ class SpeedChanger:
         self._sample_rate_hz = sample_rate_hz
         self._graph = _tempo_graph(speed, sample_rate_hz)
         self._blocks = BlockBuffer(_BLOCK_SAMPLES)
-        self._read_samples = 0  # by the filter, padding included
+        self._read_samples = 0  # samples fed to the filter, padding included
         self._written_samples = 0
 
     def process(self, samples: Float32Array) -> Float32Array:

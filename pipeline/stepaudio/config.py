@@ -1,6 +1,6 @@
 """Sizes of the vocoder as its `cosyvoice.yaml` states them, and the rates all stages share.
 
-Knows no tensors. Defaults are those of the official classes that the file names.
+Defaults are those of the official classes that the file names.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ from math import prod
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ
 from pipeline.errors import CheckpointError
 from pipeline.stepaudio.tagged_yaml import CLASS_KEY, read_tagged_yaml
 
-TOKENIZER_RATE_HZ = 16_000  # what both tokenizers and the speaker encoder hear
-OUTPUT_SAMPLE_RATE_HZ = 24_000  # what the prompt mel is taken from and the vocoder produces
+TOKENIZER_RATE_HZ = 16_000  # input of both tokenizers and of the speaker encoder
 ROW_RATE_HZ = 25  # time-aligned token rows (40 ms)
 MEL_RATE_HZ = 50  # mel frames (20 ms)
 MEL_PER_ROW = MEL_RATE_HZ // ROW_RATE_HZ
-MEL_HOP_SAMPLES = OUTPUT_SAMPLE_RATE_HZ // MEL_RATE_HZ  # 480
+MEL_HOP_SAMPLES = OUTPUT_SAMPLE_RATE_HZ // MEL_RATE_HZ  # 480; the prompt mel has the same
+WHISPER_MELS = 128  # bins of the log-mel that the vq06 model reads
+FBANK_MELS = 80  # bins of the Kaldi fbank that the speaker encoder reads
 
 VOCODER_YAML = "cosyvoice.yaml"
 
@@ -30,15 +32,14 @@ SectionT = TypeVar("SectionT")
 
 @dataclass(frozen=True, slots=True)
 class FlowConfig:
-    """The flow around encoder and estimator.
-
-    input_size: embedding width, both codebooks together. output_size: mel bins.
-    spk_embed_dim: width of a speaker embedding.
-    """
+    """The flow around encoder and estimator."""
 
     input_size: int = 512
+    """Embedding width, both codebooks together."""
     output_size: int = 80
+    """Mel bins."""
     spk_embed_dim: int = 192
+    """Width of a speaker embedding."""
     output_type: str = "mel"
     vocab_size: int = 5121
 
@@ -49,10 +50,7 @@ class FlowConfig:
 
 @dataclass(frozen=True, slots=True)
 class EncoderConfig:
-    """Upsampling conformer: blocks at 25 Hz, upsampling, blocks at 50 Hz.
-
-    linear_units: width inside the feed-forward layers.
-    """
+    """Upsampling conformer: blocks at 25 Hz, upsampling, blocks at 50 Hz."""
 
     input_size: int
     output_size: int = 256
@@ -67,13 +65,14 @@ class EncoderConfig:
     selfattention_layer_type: str = "rel_selfattn"
     key_bias: bool = True
     linear_units: int = 2048
+    """Width inside the feed-forward layers."""
     normalize_before: bool = True
     activation_type: str = "swish"
 
     def check(self) -> None:
-        """The official class swallows unknown arguments.
+        """The official class ignores unknown arguments.
 
-        What it would act on and we do not build is refused here.
+        Arguments with an effect that we do not implement are refused here.
         """
         built = {
             "input_layer": "linear",
@@ -94,9 +93,10 @@ class EncoderConfig:
 
 @dataclass(frozen=True, slots=True)
 class EstimatorConfig:
-    """DiT. in_channels: noisy mel + mu + speaker + condition."""
+    """The estimator, a DiT."""
 
     in_channels: int
+    """Noisy mel + mu + speaker embedding + condition."""
     out_channels: int
     mlp_ratio: float = 4.0
     depth: int = 28
@@ -184,10 +184,7 @@ class MelConfig:
 
 @dataclass(frozen=True, slots=True)
 class VocoderConfig:
-    """All sizes of flow, HiFT and prompt mel.
-
-    inference_cfg_rate: strength of classifier-free guidance.
-    """
+    """All sizes of flow, HiFT and prompt mel."""
 
     flow: FlowConfig
     encoder: EncoderConfig
@@ -196,6 +193,7 @@ class VocoderConfig:
     f0_predictor: F0Config
     mel: MelConfig = field(default_factory=MelConfig)
     inference_cfg_rate: float = 0.7
+    """Strength of classifier-free guidance."""
 
     @classmethod
     def load(cls, path: Path) -> Self:

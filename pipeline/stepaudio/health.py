@@ -1,8 +1,7 @@
 # pyright: basic
-"""Whether a stage's device and worker still work, told from what its model calls raise.
+"""Health of a stage's device and worker, judged by the errors of its model calls.
 
-Knows no model. A GPU that raised certain errors raises them for every later call of the process:
-only another process gets it back.
+After certain errors a GPU fails every later call of the process: only a new process recovers.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 MAX_CALL_S = 120.0  # a model call longer than this is a hang
 
-# How torch and ONNX Runtime name failures of a device; both raise them as plain RuntimeErrors too.
+# Messages of device failures in torch and ONNX Runtime, which may be plain RuntimeErrors.
 _OF_A_DEVICE = (
     "cuda error",
     "cuda failure",
@@ -39,7 +38,7 @@ _OF_A_DEVICE = (
     "cufft error",
     "cusolver error",
 )
-# Those of them that are over with the call that met them.
+# Those that affect only the call that met them.
 _OF_ONE_CALL = (
     "out of memory",
     "alloc_failed",
@@ -70,7 +69,7 @@ def is_device_lost(error: BaseException | None) -> bool:
 
 
 class StageHealth:
-    """What a stage's threads saw. Safe from any thread. stage: its name for people."""
+    """The outcome of a stage's model calls. Safe from any thread. stage: its name in messages."""
 
     def __init__(self, stage: str) -> None:
         self._stage = stage
@@ -81,7 +80,7 @@ class StageHealth:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Around a model call: notes how long it takes, and what it raises, which passes on."""
+        """Around a model call: records its duration and its error, which is re-raised."""
         number = next(self._numbers)
         with self._lock:
             self._running[number] = time.monotonic()
@@ -95,7 +94,7 @@ class StageHealth:
                 del self._running[number]
 
     def saw(self, error: BaseException) -> None:
-        """An error that a model call raised; one that the device will raise again is for good."""
+        """Record a model call's error; a sticky device error makes the stage unhealthy."""
         if self._lost or not is_device_lost(error):
             return
         self._lost = str(error).strip().partition("\n")[0]
@@ -115,7 +114,7 @@ def check_pool(pool: Executor, stage: str) -> None:
     """Raises StageUnavailableError when a pool takes no more work: its threads are gone."""
     try:
         pool.submit(_nothing)
-    except RuntimeError as error:  # shut down, or a thread that could not begin
+    except RuntimeError as error:  # shut down, or a thread that could not start
         raise StageUnavailableError(f"the {stage}'s worker is not running") from error
 
 

@@ -1,6 +1,4 @@
-"""Where everything lies in a checkpoint directory, and which directory a model's name means.
-
-Knows no file's content.
+"""Paths within a checkpoint directory, and the directory that a model's name means.
 
 A checkpoint directory holds the two official repositories side by side: Step-Audio-Tokenizer and
 Step-Audio-EditX.
@@ -30,15 +28,14 @@ PACKAGED_TINY = Path(__file__).resolve().parents[1] / "checkpoints" / TINY
 
 @dataclass(frozen=True, slots=True)
 class CheckpointLayout:
-    """The named paths of a checkpoint directory.
-
-    root: the directory. tokenizer: its Step-Audio-Tokenizer. editx: its Step-Audio-EditX or
-    Step-Audio-EditX-AWQ-4bit.
-    """
+    """The named paths of a checkpoint directory."""
 
     root: Path
+    """The directory."""
     tokenizer: Path
+    """Its Step-Audio-Tokenizer."""
     editx: Path
+    """Its Step-Audio-EditX or Step-Audio-EditX-AWQ-4bit."""
 
     @classmethod
     def at(cls, root: Path | str) -> CheckpointLayout:
@@ -60,7 +57,7 @@ class CheckpointLayout:
     def expected(cls, root: Path | str, editx: str | None = None) -> CheckpointLayout:
         """The layout with no check of files.
 
-        Without `editx`: the LLM repository that is there, else the first of the two.
+        Without `editx`: the existing LLM repository, else the first of the two.
         """
         root = Path(root)
         if editx is None:
@@ -102,7 +99,7 @@ class CheckpointLayout:
 
     @property
     def generation_config(self) -> Path:
-        """How the LLM is sampled; a checkpoint may do without."""
+        """Sampling defaults of the LLM; optional."""
         return self.editx / "generation_config.json"
 
     @property
@@ -112,7 +109,7 @@ class CheckpointLayout:
 
     @property
     def lm_index(self) -> Path:
-        """Which shard holds which LLM tensor; absent when there is one shard only."""
+        """The shard of each LLM tensor; absent with a single shard."""
         return self.editx / INDEX
 
     @property
@@ -144,11 +141,11 @@ class CheckpointLayout:
 
     @property
     def lm_shards(self) -> list[Path]:
-        """The safetensors files that are there, by name."""
+        """The existing safetensors files, by name."""
         return sorted(self.editx.glob("model*.safetensors"))
 
     def required(self) -> list[Path]:
-        """Every file that a checkpoint cannot do without, but for the LLM's weights."""
+        """Every required file, the LLM's weights aside."""
         return [
             self.linguistic_codebook,
             self.speech_tokenizer,
@@ -164,7 +161,7 @@ class CheckpointLayout:
         ]
 
     def missing(self) -> list[str]:
-        """Paths, relative to the root, of what is required and not there."""
+        """Missing required files, as paths relative to the root."""
         missing = [self.relative(path) for path in self.required() if not path.is_file()]
         if not self.lm_shards:
             missing.append(
@@ -196,7 +193,7 @@ def resolve_model(name_or_dir: str) -> Path:
 
     "tiny" is the one in the package; the names of downloadable checkpoints mean their downloads;
     anything else is a path.
-    Raises CheckpointError when it is not there, with the command that brings it.
+    Raises CheckpointError when it is missing, with the command that fetches it.
     """
     if name_or_dir == TINY:
         if not PACKAGED_TINY.is_dir():

@@ -1,8 +1,5 @@
 # pyright: basic
-"""Work on static tensors, recorded once and replayed: one launch where the work has hundreds.
-
-Knows no model.
-"""
+"""CUDA graphs: work on static tensors, recorded once and replayed with one launch."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ Recorder = Callable[[Replay], Replay]
 
 
 class StaticInputs:
-    """Integers that a record reads: set on the host, copied while the device does other work.
+    """Integer inputs of a record: set on the host, copied while the device works.
 
     tensor: int64, of the sizes given, on the device.
     """
@@ -27,13 +24,13 @@ class StaticInputs:
     def __init__(self, *sizes: int, device: torch.device) -> None:
         is_cuda = device.type == "cuda"
         self.tensor = torch.zeros(sizes, dtype=torch.int64, device=device)
-        # From memory that is not pinned the host would wait for all that was launched before.
+        # Copies from unpinned memory would wait for everything launched before.
         self._host = torch.zeros(sizes, dtype=torch.int64, pin_memory=is_cuda)
         self._numbers: np.ndarray = self._host.numpy()
         self._copied = torch.cuda.Event() if is_cuda else None
 
     def numbers(self) -> np.ndarray:
-        """What `send` copies, to be filled; waits until nothing reads it any more."""
+        """The host buffer to fill; waits until the last copy from it is done."""
         if self._copied is not None:
             self._copied.synchronize()
         return self._numbers
@@ -53,7 +50,7 @@ class CudaRecorder:
         self._stream = torch.cuda.Stream()  # one for all: each has a cuBLAS workspace of its own
 
     def __call__(self, run: Replay) -> Replay:
-        """Record what `run` launches → its replay, which returns the same tensor every time."""
+        """Record the launches of `run` → a replay, which returns the same tensor every time."""
         current = torch.cuda.current_stream()
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):

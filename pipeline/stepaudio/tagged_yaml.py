@@ -1,4 +1,4 @@
-"""hyperpyyaml files as plain data. Knows no model.
+"""hyperpyyaml files as plain data.
 
 Such a file is written for a loader that instantiates classes from tags (`!new:`, `!name:`,
 `!apply:`) and follows `!ref`. Here a tag names its class and nothing more.
@@ -17,7 +17,7 @@ import yaml
 
 from pipeline.errors import CheckpointError
 
-CLASS_KEY = "!class"  # where a mapping keeps the class that its tag named
+CLASS_KEY = "!class"  # key of the class that a mapping's tag named
 
 
 class _TaggedLoader(yaml.SafeLoader):
@@ -69,7 +69,7 @@ def read_tagged_yaml(file: Path) -> dict[str, Any]:
     """Read a hyperpyyaml file as plain dicts, lists and scalars.
 
     A tag's class name is kept under CLASS_KEY.
-    Raises CheckpointError when the file is missing, is no YAML mapping, or refers to nothing.
+    Raises CheckpointError when the file is missing, is no YAML mapping, or has a bad reference.
     """
     try:
         text = file.read_text(encoding="utf-8")

@@ -1,8 +1,8 @@
 """Arithmetic of audio tokens: codebook offsets and the 2:3 interleave, with their inverses.
 
-Knows no model or tokenizer. A group covers 120 ms: two vq02 (linguistic, 16.67 Hz) then three vq06
-(semantic, 25 Hz) codes. Audio token ids run from 0: vq02 code c is c, vq06 code c is 1024 + c. The
-LLM's ids add `audio_base`, the id of `<audio_0>`.
+A group covers 120 ms: two vq02 (linguistic, 16.67 Hz) then three vq06 (semantic, 25 Hz) codes.
+Audio token ids run from 0: vq02 code c is c, vq06 code c is 1024 + c. The LLM's ids add
+`audio_base`, the id of `<audio_0>`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.contracts import GROUP_TOKENS, GROUP_VQ02, GROUP_VQ06
+
 VQ02_CODES = 1024
 VQ06_CODES = 4096
 AUDIO_TOKENS = VQ02_CODES + VQ06_CODES
-GROUP_VQ02 = 2
-GROUP_VQ06 = 3
-GROUP_TOKENS = GROUP_VQ02 + GROUP_VQ06
 GROUP_ROWS = 3  # time-aligned rows at 25 Hz that the vocoder sees for a group
 ROW_PAD = VQ02_CODES  # column 0 of a row without a vq02 code
 ROW_VQ06_OFFSET = VQ02_CODES + 1  # column 1 is this plus the vq06 code

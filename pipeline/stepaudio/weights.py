@@ -1,5 +1,5 @@
 # pyright: basic
-"""Reading `.pt` files and putting them into modules, strictly. Knows no architecture."""
+"""Reading `.pt` files and putting them into modules, strictly."""
 
 from __future__ import annotations
 

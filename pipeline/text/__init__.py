@@ -1,1 +1,1 @@
-"""Text on its way into a prompt. Knows no tokenizer."""
+"""Text preparation for the prompt."""

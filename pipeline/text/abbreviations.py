@@ -1,4 +1,4 @@
-"""What English writes short, written out: titles, abbreviations, Roman numerals, web addresses."""
+"""Expands English titles, abbreviations, Roman numerals and web addresses into words."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ _SAID_IN_ADDRESS = {
     "%": " percent ",
 }
 _AHEAD = 3  # characters in which a next sentence begins
-_LONGEST_PATH = 24  # characters; a longer one nobody could follow
+_LONGEST_PATH = 24  # characters; longer paths are not spoken
 
 
 def written_out(text: str) -> str:
     """Text with addresses, titles, abbreviations and Roman numerals as words.
 
-    Of a web address the host is said, and a short path of plain words.
+    Of a web address the host is spoken, and a short path of plain words.
     """
     text = _EMAIL.sub(_email, text)
     text = _URL.sub(_url, text)
@@ -110,7 +110,7 @@ def _address(address: str) -> str:
 
 
 def _short(found: re.Match[str]) -> str:
-    """The stop of an abbreviation ends its sentence too, where nothing or a capital follows."""
+    """An abbreviation's full stop also ends the sentence when nothing or a capital follows."""
     after = found.string[found.end() : found.end() + _AHEAD].lstrip(" ")[:1]
     ends = found[0] == "etc." and (not after or after.isupper() or after == "\n")
     return _ANYWHERE[found[0]] + ("." if ends else "")

@@ -1,7 +1,7 @@
 """Written forms of Chinese as words, by wetext: dates, sums, measures, numbers.
 
-wetext takes the square of a text's length, so it reads one form at a time, with the characters
-around that decide how it is read ("2个", "第3次").
+wetext is quadratic in a text's length, so it reads one form at a time, with the neighbouring
+characters that decide its reading ("2个", "第3次").
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FORM = (
 )
 _SPAN = re.compile(rf"{_HAN}{{0,2}}{_FORM}(?:{_HAN}{{1,4}}{_FORM}){{0,3}}{_HAN}{{0,4}}")
 _VULGAR = re.compile("(?<![0-9])[½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞⅐⅑⅒]")
-_MOST_FORMS = 100  # in one text; readers know digits too, and each form takes half a millisecond
+_MOST_FORMS = 100  # in one text: each takes half a millisecond, and digits can be spoken too
 
 
 def with_words(text: str) -> str:

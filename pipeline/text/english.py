@@ -1,4 +1,4 @@
-"""Written forms of English as the words that a reader says.
+"""Written forms of English as spoken words.
 
 Our own rules: wetext reads "$1.25" as "one point two five dollars" and "1990s" as seconds, fails on
 signs outside its alphabet, and takes half a second for four thousand characters.

@@ -1,10 +1,8 @@
 """The espeak-ng library behind one lock: text → samples and phoneme events.
 
-Knows no phoneme classes and no model.
-
 The library (GPLv3) is bundled by the package espeakng-loader, which only the embedded model needs:
-the extra `embedded`. It keeps global state: a process may have one instance of Espeak, and a second
-would take the first one's events.
+the extra `embedded`. It keeps global state: a process may have only one instance of Espeak, since
+a second would receive the first one's events.
 """
 
 from __future__ import annotations
@@ -54,32 +52,37 @@ _Callback = ctypes.CFUNCTYPE(
 
 @dataclass(frozen=True, slots=True)
 class EspeakVoice:
-    """How espeak speaks. name: voice and variant; rate: words a minute; pitch, range: 0 to 99."""
+    """Settings of espeak's voice."""
 
     name: str = "en-us"
+    """Name of voice and variant."""
     rate: int = _DEFAULTS[_RATE]
+    """Words a minute."""
     pitch: int = _DEFAULTS[_PITCH]
+    """0 to 99."""
     range: int = _DEFAULTS[_RANGE]
+    """0 to 99."""
 
 
 @dataclass(frozen=True, slots=True)
 class PhoneEvent:
-    """Start of a phoneme or of a word.
-
-    mnemonic: espeak's name, empty for a word; start_samples: where it begins.
-    """
+    """Start of a phoneme or of a word."""
 
     mnemonic: str
+    """espeak's name of the phoneme; empty for a word."""
     start_samples: int
+    """Its first sample."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Utterance:
-    """samples: int16 (n,) at `rate_hz`. events: phonemes and words in order of time."""
+    """Speech with its phoneme events."""
 
     samples: NDArray[np.int16]
+    """int16 (n,), at `rate_hz`."""
     rate_hz: int
     events: tuple[PhoneEvent, ...]
+    """Phonemes and words in order of time."""
 
 
 class Espeak:
@@ -128,7 +131,7 @@ class Espeak:
             self._library.espeak_SetParameter(parameter, value, 0)
 
     def _receive(self, samples: Any, n_samples: int, events: Any) -> int:
-        """Called by the library while it speaks; returning 0 goes on."""
+        """Called by the library while it speaks; 0 means continue."""
         if samples and n_samples > 0:
             self._parts.append(np.ctypeslib.as_array(samples, (n_samples,)).copy())
         index = 0
@@ -142,11 +145,11 @@ class Espeak:
         return 0
 
 
-_making = threading.Lock()  # two first callers must not make one each
+_making = threading.Lock()  # concurrent first callers share one instance
 
 
 def default_espeak() -> Espeak:
-    """The process's instance with the package's own data; made at the first call, of any thread."""
+    """The process's instance with the package's own data, created at the first call."""
     with _making:
         return _made_espeak()
 

@@ -1,6 +1,6 @@
-"""Markup in a text, taken away: Markdown by markdown-it, after tags of HTML and SSML.
+"""Removes markup from a text: tags of HTML and SSML, then Markdown by markdown-it.
 
-Knows no language: what is not markup is left as it stands.
+Everything that is not markup is left as it is, in any language.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from markdown_it import MarkdownIt
     from markdown_it.token import Token
 
-# Without any of these a text is no Markdown, and its lines stay as they are.
+# A text without any of these is no Markdown, and its lines stay unchanged.
 _MARK = re.compile(
     r"""[*_`~\[\]|]|\\[!-/:-@\[-`{-~]|&\#?\w{1,32};|<[a-z]+:
     |^[ ]{0,3}(?:\#|[-+>]|=+[ ]*$|\d{1,9}[.)](?:\s|$))""",
@@ -31,7 +31,7 @@ _FOOTNOTE_MARK = re.compile(r"\[\^[^\[\]\s]+\]")
 _REFERENCE = re.compile(r"(\[[^\[\]\n]*\])[ ]?\[[^\[\]\n]*\]")
 _BOX = re.compile(r"^([ \t]*(?:[-+*]|\d+[.)])[ ]+)\[[ xX]\][ ]+", re.MULTILINE)
 _PRODUCT = re.compile(r"(?<=\d)([ ]?)\*([ ]?)(?=\d)")
-_MOST_BRACKETS = 400  # the search for links takes the square of their number
+_MOST_BRACKETS = 400  # the search for links is quadratic in their number
 _MOST_NESTED = 40
 
 
@@ -66,7 +66,7 @@ def _without_references(text: str) -> str:
 
 @functools.cache
 def _markdown() -> MarkdownIt:
-    """Its parsers keep no state of a text, so threads may share it."""
+    """The shared parser: it keeps no state between texts, so threads may share it."""
     from markdown_it import MarkdownIt
 
     parser = MarkdownIt("commonmark", {"html": False, "maxNesting": _MOST_NESTED})

@@ -1,8 +1,7 @@
 """Numbers as English words: cardinals, ordinals, years, digits one by one.
 
-Knows no written form beyond digits. Our own thirty lines rather than a library: num2words takes
-0.1 ms a number and says "and" in the British way, wetext's English takes the square of a text's
-length and stops at signs that it does not know.
+Our own thirty lines rather than a library: num2words takes 0.1 ms a number and says "and" in the
+British way, wetext's English is quadratic in a text's length and stops at unknown signs.
 """
 
 from __future__ import annotations

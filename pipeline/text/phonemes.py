@@ -1,7 +1,6 @@
-"""espeak's phoneme names as IPA symbols, and the text front end built on them. Knows no model.
+"""espeak's phoneme names as IPA symbols, and the text front end built on them.
 
-Training aligns speech with the very symbols that the front end writes, so both read the same events
-of one library.
+Training aligns speech with the same symbols that the front end writes, from the same library.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from pipeline.errors import TextError
 from pipeline.text.espeak import EspeakVoice, PhoneEvent, default_espeak
 
-FRONT_END_NAME = "espeak-phonemes"  # what a checkpoint's config names
+FRONT_END_NAME = "espeak-phonemes"  # its name in a checkpoint's config
 PAUSE = ","
 WORD_BORDER = " "
 
@@ -60,12 +59,10 @@ PHONES: tuple[str, ...] = tuple(dict.fromkeys(_SYMBOLS.values()))  # every sound
 
 @dataclass(frozen=True, slots=True)
 class Phone:
-    """A sound with its start at espeak's rate.
-
-    symbol: of PHONES (of Mandarin, perhaps several), PAUSE for silence, or WORD_BORDER.
-    """
+    """A sound with its start at espeak's rate."""
 
     symbol: str
+    """One of PHONES (several for some Mandarin sounds), PAUSE for silence, or WORD_BORDER."""
     start_samples: int
 
 
@@ -103,7 +100,7 @@ def written(phones: Iterable[Phone]) -> str:
 
 
 def espeak_phonemes(text: str) -> str:
-    """The front end: English text → phonemes; Chinese as an English speaker might say it.
+    """The front end: English text → phonemes; Chinese in the nearest English sounds.
 
     Raises TextError when nothing in the text can be spoken.
     """

@@ -1,4 +1,4 @@
-"""Scripts of a text's letters, and which of them a front end speaks."""
+"""Scripts of a text's letters, and those that a front end speaks."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ _PLAIN_LATIN = "\u00ff"  # espeak spells letters beyond, "s cedilla", or names t
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """scripts: names of scripts, as `script_of` has them; languages: what a refusal lists."""
+    """The scripts that a front end speaks."""
 
     scripts: frozenset[str]
+    """Names of scripts, see `script_of`."""
     languages: str
+    """Languages that a refusal lists."""
 
     def require(self, text: str) -> None:
         """Raises TextError when more than a quarter of the letters are of scripts not spoken.

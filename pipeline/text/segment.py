@@ -1,6 +1,6 @@
-"""A long text as passages that a model says in one go, cut where a speaker would pause.
+"""Splits a long text into passages, at places where a speaker would pause.
 
-Knows no model: what a text costs to say, and how much is too much, comes from the caller.
+The caller says what a text costs to speak and what the limit of a passage is.
 """
 
 from __future__ import annotations
@@ -24,25 +24,28 @@ _TITLES = frozenset(
 )  # fmt: skip
 _CONNECTIVES = frozenset({"approx", "cf", "eg", "ie", "vs"})
 _BEFORE_NUMBERS = frozenset({"art", "ch", "fig", "no", "nos", "nr", "p", "pp", "vol"})
-# What a cut costs beside the emptiness of the passages it makes, by the kind of border.
+# Cost of a cut by kind of border, in addition to the unfilled room of its passages.
 _CUT_COSTS = (0.0, 0.5, 2.0, 4.0)
 
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """text: with the white space behind it. cost: of saying it. cut: what a cut behind it costs."""
+    """A part of a text between two possible cuts."""
 
     text: str
+    """Including the white space behind it."""
     cost: float
+    """Cost of speaking it."""
     cut: float
+    """Cost of a cut behind it."""
 
 
 def passages(text: str, cost: Callable[[str], float], limit: float) -> list[str]:
     """`text` in parts that cost at most `limit` each, in order, white space at the ends gone.
 
-    cost: additive over parts, 0 for what is not spoken. Cut at ends of sentences; inside a sentence
-    only where it costs more than `limit`, at its pauses, else between words, else between
-    characters. Passages are filled evenly. A text within the limit stays as it is.
+    cost: additive over parts, 0 for unspoken text. Cuts at sentence ends; a sentence above `limit`
+    is cut at its pauses, else between words, else between characters. Passages are filled evenly. A
+    text within the limit is not cut.
     """
     if cost(text) <= limit:
         return [text]
@@ -55,7 +58,7 @@ def passages(text: str, cost: Callable[[str], float], limit: float) -> list[str]
 
 
 def _ends(pieces: list[_Piece], limit: float) -> list[int]:
-    """Where passages end, as indices behind pieces: the least cuts and emptiness in all."""
+    """Ends of passages, as indices of pieces: least total cost of cuts and unfilled room."""
     best, previous = [0.0], [0]
     for end in range(1, len(pieces) + 1):
         total, least, start = 0.0, float("inf"), end - 1
@@ -78,9 +81,9 @@ def _ends(pieces: list[_Piece], limit: float) -> list[int]:
 def _pieces(
     text: str, cost: Callable[[str], float], limit: float, level: int, cut: float
 ) -> Iterator[_Piece]:
-    """`text` at the borders of `level`, and what is still too much at the next level's.
+    """`text` cut at the borders of `level`; parts still above the limit at the next level's.
 
-    cut: what a cut behind the whole of it costs.
+    cut: cost of a cut behind the whole text.
     """
     parts = _cut_at(text, _BORDERS[level](text))
     for number, part in enumerate(parts, 1):

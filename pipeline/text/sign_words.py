@@ -1,4 +1,4 @@
-"""Signs of arithmetic and their like as English words, where they stand for words."""
+"""Arithmetic and similar signs as English words, where they stand for words."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Signs that nobody says, taken out: emoji, rules, dot leaders, bullets, repeated marks.
-
-Knows no language beyond East Asian punctuation.
-"""
+"""Removes unspoken signs: emoji, rules, dot leaders, bullets, repeated marks."""
 
 from __future__ import annotations
 
@@ -54,7 +51,7 @@ def outside_tags(change: Callable[[str], str], text: str) -> str:
 
 
 def without_drawings(text: str) -> str:
-    """Text without what is drawn and not said; line ends stay.
+    """Text without drawn, unspoken signs; line ends stay.
 
     Rules go, dot leaders and arrows become a pause, runs of "!" and "?" one of each. Emoji, box
     drawing and other pictures go with their space. Signs with a meaning and ordinary punctuation
@@ -70,7 +67,7 @@ def without_drawings(text: str) -> str:
 
 
 def without_signs(text: str) -> str:
-    """Text without the signs that no reader of a language has made a word of."""
+    """Text without the signs that no front end turned into words."""
     text = "".join([_said(c) for c in text])
     return _EMPTY.sub("", _closed_gaps(text))
 

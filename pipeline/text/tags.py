@@ -1,4 +1,4 @@
-"""Tags of HTML, SSML and other XML in a text: what is said of them; blocks as sentences.
+"""Removes tags of HTML, SSML and other XML; blocks become sentences.
 
 A "<" that begins no plausible tag is a character of the text.
 """
@@ -68,12 +68,12 @@ def without_tags(text: str) -> str:
 
 
 class _Reading:
-    """What has been said up to a place in a text with tags."""
+    """The spoken text collected so far."""
 
     def __init__(self) -> None:
         self._blocks: list[str] = []
         self._block = ""
-        self._special = ""  # the element, `sub` or `say-as`, whose text is not said as it stands
+        self._special = ""  # `sub` or `say-as`: its text is not spoken literally
         self._how = ""  # of `say-as`
 
     def add(self, text: str) -> None:
@@ -108,7 +108,7 @@ class _Reading:
 
 
 def _without_unsaid(text: str) -> str:
-    """Text without comments and without elements that hold no words of it."""
+    """Text without comments and elements without spoken words."""
     kept: list[str] = []
     at = 0
     unended: set[str] = set()  # searched for once: a text of openings alone stays linear

@@ -1,6 +1,6 @@
-"""One Unicode form for what can be written in many: composed, narrow, without invisible characters.
+"""Normalises Unicode: composed, narrow, without invisible characters.
 
-Knows no language. Nothing here guesses at a wrong encoding: what reads as text stays that text.
+Never guesses at a wrong encoding.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _GROUPED = re.compile(r"(?<![\d.,])(\d{1,3}(?:[\u00a0\u2009\u202f]\d{3})+)(?!\d)
 EAST_ASIAN = re.compile("[\u3005-\u3007\u3041-\u312f\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3]")
 _WIDE_MARKS = "！（），：；？～"  # ordinary punctuation of East Asian text, a guest's elsewhere
 _WIDE_IN_NUMBERS = re.compile("(?<=[0-9０-９])[．：／](?=[0-9０-９])|(?<=[０-９])，(?=[０-９]{3})")
-_KEPT = "…‥²³¹⁰⁴⁵⁶⁷⁸⁹⁺⁻½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞⅐⅑⅒↉™℠"  # their form is their meaning; others read them
+_KEPT = "…‥²³¹⁰⁴⁵⁶⁷⁸⁹⁺⁻½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞⅐⅑⅒↉™℠"  # their form carries meaning; later steps read them
 _HANGUL_LETTERS = ("\u3131", "\u318e")  # NFKC makes them parts of syllables that are not there
 _INVISIBLE = ("Cc", "Cf", "Cn", "Co", "Cs")
 _PLAIN_FORMS = {
@@ -99,13 +99,13 @@ def _compatible(character: str) -> str:
         is_number = "\u2460" <= character <= "\u27bf" and unicodedata.category(character) == "No"
         return f" {int(unicodedata.numeric(character))} " if is_number else character
     plain = unicodedata.normalize("NFKC", character).replace("\u2044", "/")
-    if plain.startswith(" "):  # a spacing accent, which nobody says
+    if plain.startswith(" "):  # a spacing accent, which is not spoken
         return ""
     return f" {plain} " if tag in _SEPARATE and not plain.isalpha() else plain
 
 
 def _without_stray_marks(text: str) -> str:
-    """Accents that compose with no Latin letter go: no reader knows them, "Z̷a̷l̷g̷o̷" is "Zalgo"."""
+    """Remove accents that compose with no Latin letter: "Z̷a̷l̷g̷o̷" is "Zalgo"."""
     kept: list[str] = []
     base = ""
     for character in text:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+from unittest.mock import patch
 
 import pytest
 import ray
@@ -31,9 +33,10 @@ PATIENCE = {
 
 @pytest.fixture(scope="module")
 def nodes():
-    running = start_cluster()
-    yield running
-    stop_cluster(running)
+    with patch.dict(os.environ):  # what it sets is for this cluster alone
+        running = start_cluster()
+        yield running
+        stop_cluster(running)
 
 
 @pytest.fixture

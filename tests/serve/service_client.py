@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import signal
 import time
 from collections.abc import Iterator
@@ -20,11 +21,14 @@ import numpy as np
 import psutil
 
 from deployments.local.service import RunningService
+from pipeline.audio.decode import decode_clip
 from pipeline.voice_list import VOICES_DIR, load_voices
+from tests.audio_files import wav
 from tests.waiting import wait_until
 
 TEXT = "One two three four."
 TIMEOUT_S = 240.0
+_LEVELS = itertools.count(1)
 
 
 class ServiceClient:
@@ -134,6 +138,14 @@ def cloned(clip: bytes, transcript: str, **fields: Any) -> dict[str, Any]:
 def listed_clip(name: str = "aria") -> tuple[bytes, str]:
     voice = load_voices(VOICES_DIR)[name]
     return voice.path.read_bytes(), voice.transcript
+
+
+def clip_of_its_own() -> tuple[bytes, str]:
+    """A clip that no other test sent, and its transcript: a listed one, a little quieter."""
+    clip, transcript = listed_clip("bruno")
+    known = decode_clip(clip)
+    level = 1 - next(_LEVELS) / 1000
+    return wav(known.samples[np.newaxis] * level, known.sample_rate_hz), transcript
 
 
 def decoded(audio: bytes) -> tuple[np.ndarray, int]:

@@ -1,12 +1,8 @@
-"""What must hold over a service's life.
-
-A voice survives restarts, disconnects free everything, starts fail clearly.
-"""
+"""What must hold over a service's life: disconnects free everything, starts fail clearly."""
 
 from __future__ import annotations
 
 import json
-import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,57 +14,21 @@ import yaml
 
 from deployments.stages.llm import ABANDONED_AFTER_S
 from pipeline.errors import SetupError
-from tests.cache_helpers import S3Server
-from tests.serve.conftest import START_TIMEOUT_S, running, write_config
-from tests.serve.service_client import TEXT, TIMEOUT_S, ServiceClient, cloned, decoded, listed_clip
+from tests.serve.conftest import START_TIMEOUT_S, Shared, running, write_config
+from tests.serve.service_client import (
+    TEXT,
+    TIMEOUT_S,
+    ServiceClient,
+    clip_of_its_own,
+    cloned,
+    decoded,
+)
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.serve
 FREED_WITHIN_S = (
     ABANDONED_AFTER_S / 2
-)  # by the disconnect itself: a lease that ran out would take longer
-
-
-def test_a_voice_survives_a_restart_without_another_encode(tmp_path: Path):
-    clip, transcript = listed_clip("bruno")
-    request = cloned(clip, transcript)
-    config = write_config(tmp_path, cache={"url": str(tmp_path / "voices")})
-    with running(tmp_path, config) as first:
-        made = first.http.post("/v1/audio/speech", json=request)
-        assert made.headers["x-cache"] == "miss"
-        assert first.encodes() == 1
-        assert eventually(lambda: written(first) > 0)
-    with running(tmp_path, config) as second:
-        found = second.http.post("/v1/audio/speech", json=request)
-        assert found.headers["x-cache"] == "l3"
-        assert found.content == made.content
-        assert second.encodes() == 0
-        again = second.http.post("/v1/audio/speech", json=request)
-        assert again.headers["x-cache"] == "l1"
-
-
-def written(client: ServiceClient) -> int:
-    """Records that reached the store in the background."""
-    return client.http.get("/v1/cache").json()["tiers"]["l3"]["writeback_written"]
-
-
-def test_a_voice_survives_in_a_bucket(tmp_path: Path, s3_server: S3Server):
-    """The whole Ray cluster goes away; the bucket alone keeps the voice."""
-    clip, transcript = listed_clip("bruno")
-    request = cloned(clip, transcript)
-    cache = {
-        "url": f"s3://{s3_server.bucket}/service",
-        "storage_options": s3_server.storage_options,
-    }
-    config = write_config(tmp_path, cache=cache)
-    with running(tmp_path, config) as first:
-        assert first.http.post("/v1/cache/warm", content=clip).json()["is_durable"]
-        made = first.http.post("/v1/audio/speech", json=request)
-    with running(tmp_path, config) as second:
-        found = second.http.post("/v1/audio/speech", json=request)
-        assert found.headers["x-cache"] == "l3"
-        assert found.content == made.content
-        assert second.encodes() == 0
+)  # by the disconnect itself: waiting for signs of life would take longer
 
 
 def test_disconnects_free_the_llm_slots_and_the_vocoder(client: ServiceClient):
@@ -138,42 +98,26 @@ def test_a_gpu_that_is_not_there_is_a_message_within_seconds(tmp_path: Path):
     assert time.monotonic() - began_s < START_TIMEOUT_S / 2, "it did not wait for the end of it"
 
 
-def test_routers_share_what_one_of_them_had_encoded(tmp_path: Path):
+def test_routers_share_what_one_of_them_had_encoded(many: ServiceClient):
     """Two routers and two vocoders: one encode, the other router answers from the object store."""
-    config = write_config(tmp_path, cache={"url": "none"})
-    raw = yaml.safe_load(config.read_text())
-    for deployment in raw["applications"][0]["deployments"]:
-        if deployment["name"] in {"Router", "Vocoder"}:
-            deployment["autoscaling_config"] |= {"min_replicas": 2, "max_replicas": 2}
-            deployment["ray_actor_options"]["num_cpus"] = 0.1
-    config.write_text(yaml.safe_dump(raw))
-    clip, transcript = listed_clip("bruno")
-    request = cloned(clip, transcript)
-    with running(tmp_path, config) as client:
-        assert eventually(lambda: len(client.replicas("Router")) == 2)
-        tiers: set[str] = set()
-        contents: set[bytes] = set()
+    request, before = cloned(*clip_of_its_own()), many.encodes()
+    assert eventually(lambda: len(many.replicas("Router")) == 2)
+    tiers: set[str] = set()
+    contents: set[bytes] = set()
 
-        def both_have_answered() -> bool:
-            replies = [client.http.post("/v1/audio/speech", json=request) for _ in range(8)]
-            tiers.update(reply.headers["x-cache"] for reply in replies)
-            contents.update(reply.content for reply in replies)
-            return {"miss", "l2"} <= tiers
+    def both_have_answered() -> bool:
+        replies = [many.http.post("/v1/audio/speech", json=request) for _ in range(8)]
+        tiers.update(reply.headers["x-cache"] for reply in replies)
+        contents.update(reply.content for reply in replies)
+        return {"miss", "l2"} <= tiers
 
-        assert eventually(both_have_answered), tiers
-        assert client.encodes() == 1
+    assert eventually(both_have_answered), tiers
+    assert many.encodes() == before + 1
     assert tiers <= {"miss", "l1", "l2"}
     assert len(contents) == 1
 
 
-def test_a_port_in_use_leads_to_another_one(tmp_path: Path):
-    config = write_config(tmp_path)
-    port = yaml.safe_load(config.read_text())["http_options"]["port"]
-    said: list[str] = []
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", port))
-        other.listen()
-        with running(tmp_path, config, said) as client:
-            assert client.service.port != port
-            assert client.http.get("/healthz").status_code == httpx.codes.OK
-    assert any(f"port {port} is in use" in line for line in said)
+def test_a_port_in_use_leads_to_another_one(shared: Shared):
+    assert shared.client.service.port != shared.asked_port
+    assert shared.client.http.get("/healthz").status_code == httpx.codes.OK
+    assert any(f"port {shared.asked_port} is in use" in line for line in shared.said)

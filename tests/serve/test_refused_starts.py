@@ -1,4 +1,7 @@
-"""What the user's own `serve run CONFIG` shows of a config that cannot run: one sentence, last."""
+"""What the user's own `serve run CONFIG` shows of a config that cannot run: one sentence, last.
+
+For what the cluster lacks and for a mistake; tests/unit/deployments/test_app.py has the others.
+"""
 
 from __future__ import annotations
 
@@ -33,14 +36,6 @@ def unknown_key_of_a_deployment(document: Document) -> None:
     document["applications"][0]["deployments"][0]["max_ongoing_request"] = 8
 
 
-def unknown_setting(document: Document) -> None:
-    document["applications"][0]["args"]["llm"]["slotz"] = 8
-
-
-def wrong_value(document: Document) -> None:
-    document["applications"][0]["args"]["llm"]["slots"] = "many"
-
-
 @pytest.mark.parametrize(
     ("name", "change", "says"),
     [
@@ -54,12 +49,6 @@ def wrong_value(document: Document) -> None:
             unknown_key_of_a_deployment,
             r"deployments\[0\].max_ongoing_request: unknown key; valid here: .*max_queued",
         ),
-        (
-            "serve_config.cpu.yaml",
-            unknown_setting,
-            "llm.slotz: unknown key; valid here: .*slots",
-        ),
-        ("serve_config.cpu.yaml", wrong_value, "llm.slots: Input should be a valid integer"),
     ],
 )
 def test_the_terminal_ends_with_one_sentence(

@@ -2,65 +2,30 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 
 import httpx
 import pytest
-import yaml
 
-from tests.conftest import ROOT
-from tests.serve.conftest import running, write_config
-from tests.serve.ray_cluster import deploy, stage
-from tests.serve.service_client import TEXT, ServiceClient
+from tests.serve.conftest import Updatable
+from tests.serve.ray_cluster import stage
+from tests.serve.service_client import TEXT
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.serve
 N_SHORT = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Updatable:
-    """A service that asks for no token, its config, and a checkpoint of its own."""
-
-    client: ServiceClient
-    config: Path
-    model: Path
-
-    def restart_llm(self, num_cpus: float) -> None:
-        """An update that only the LLM restarts for."""
-        document = yaml.safe_load(self.config.read_text())
-        for deployment in document["applications"][0]["deployments"]:
-            if deployment["name"] == "LLM":
-                deployment["ray_actor_options"]["num_cpus"] = num_cpus
-        self.config.write_text(yaml.safe_dump(document))
-        deploy(self.client, self.config)
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Updatable]:
-    directory = tmp_path_factory.mktemp("updates")
-    model = shutil.copytree(ROOT / "pipeline" / "checkpoints" / "tiny", directory / "model")
-    config = write_config(directory, cache={"url": str(directory / "voices")}, model=str(model))
-    with running(
-        directory, config, RAY_AUTH_MODE="disabled", RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT="1"
-    ) as client:
-        yield Updatable(client, config, model)
-
-
-def test_a_failed_update_leaves_the_old_replica_serving(service: Updatable):
-    client, (old,) = service.client, stage(service.client, "LLM").serving
+def test_a_failed_update_leaves_the_old_replica_serving(updatable: Updatable):
+    client, (old,) = updatable.client, stage(updatable.client, "LLM").serving
     said = client.speak().content
-    weights = service.model / "Step-Audio-EditX" / "model.safetensors"
+    weights = updatable.model / "Step-Audio-EditX" / "model.safetensors"
     good = weights.rename(weights.with_suffix(".good"))  # mapped by the replica that runs
     weights.write_bytes(good.read_bytes()[:1000])
     try:
-        service.restart_llm(0.4)
+        updatable.restart_llm(0.4)
         assert eventually(lambda: stage(client, "LLM").app_status == "DEPLOY_FAILED", every_s=0.25)
         time.sleep(2.0)  # in which the old replica would be stopped
         failed = stage(client, "LLM")
@@ -72,8 +37,8 @@ def test_a_failed_update_leaves_the_old_replica_serving(service: Updatable):
     assert client.ready()["ready"]
 
 
-def test_a_stage_of_one_replica_is_updated_and_nobody_waits(service: Updatable):
-    client, (old,) = service.client, stage(service.client, "LLM").serving
+def test_a_stage_of_one_replica_is_updated_and_nobody_waits(updatable: Updatable):
+    client, (old,) = updatable.client, stage(updatable.client, "LLM").serving
     done = threading.Event()
 
     def speak_again_and_again(text: str) -> list[tuple[int, float]]:
@@ -88,7 +53,7 @@ def test_a_stage_of_one_replica_is_updated_and_nobody_waits(service: Updatable):
         talks = [pool.submit(speak_again_and_again, TEXT) for _ in range(N_SHORT)]
         stream = pool.submit(client.speak, input=TEXT * 20)
         try:
-            service.restart_llm(0.3)
+            updatable.restart_llm(0.3)
             began_s = time.monotonic()
             least = 1
 

@@ -1,1 +1,1 @@
-"""What is measured of speech, by our phoneme judge and by signal measures."""
+"""Evaluation of speech by our phoneme judge and by signal measures."""

@@ -1,5 +1,5 @@
 # pyright: basic
-"""HiFT judged alone: original mel → waveform, beside Griffin-Lim. Knows no tokens."""
+"""HiFT judged alone: original mel → waveform, beside Griffin-Lim."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # pyright: basic
-"""Peak resident memory of a running service's deployments. Knows no audio."""
+"""Peak resident memory of a running service's deployments."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ TITLE = "ray::ServeReplica:timbre:"
 
 @dataclass(slots=True)
 class PeakMemory:
-    """peak_bytes: of all replicas together, at one moment; pages that they share count in each.
-
-    of_stage_bytes: the largest seen of each stage's replicas.
-    """
+    """Peak resident memory of the replicas."""
 
     peak_bytes: int = 0
+    """Of all replicas together, at one moment; shared pages count in each."""
     of_stage_bytes: dict[str, int] = field(default_factory=dict)
+    """The largest of each stage's replicas."""
 
 
 @contextmanager
@@ -61,5 +60,5 @@ def replica_bytes() -> list[tuple[str, int]]:
 
 
 def stage_of(title: str) -> str:
-    """The deployment in a replica's process title, which at work ends in the method's name."""
+    """The deployment in a replica's process title, which ends in a method's name during a call."""
     return title.removeprefix(TITLE).split()[0].partition(".")[0]

@@ -1,5 +1,5 @@
 # pyright: basic
-"""Evaluation results as a table and pictures. Measures nothing."""
+"""Evaluation results as a table and pictures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STOI, PESQ, MOS_DROP = 0.95, 2.5, 0.3
 
 
 def markdown(results: dict) -> str:
-    """The bars, what was measured, and how far it is."""
+    """A table of measurements and their bars."""
     rows = ["| what | measured | original | bar | met |", "|---|---|---|---|---|"]
 
     def row(what: str, value: float, original: str, bar: str, met: bool, form: str = ".3f") -> None:
@@ -143,7 +143,7 @@ def _strangers_rows(kind: str, s: dict) -> list[str]:
 def _human_row(clip: dict) -> str:
     """The pitch moved toward the clip's when it lies nearer to it than the middle voice does.
 
-    Or within 150 cents of it.
+    Being within 150 cents of it suffices, too.
     """
 
     def cents(hz: float) -> float:

@@ -22,12 +22,12 @@ from pipeline.stepaudio.tokens import GROUP_ROWS, to_rows
 from pipeline.stepaudio.vocoder.flow.flow import Flow
 from pipeline.stepaudio.vocoder.wave_decoder import CHUNK_ROWS, RECENT_FRAMES
 from training.config import Recipe
-from training.encode import Encoded, load_embeddings, load_tokens
 from training.loop import Schedule, load_trained, train
 from training.models.masks import batched_modulation, block_mask, encode, estimate
 from training.models.sizes import vocoder_config
 from training.speech.clips import Corpus
 from training.speech.corpus import load_corpus
+from training.speech.encoded import Encoded, load_embeddings, load_tokens
 from training.speech.mels import draw_gain, mel_of, to_float
 
 MEL_MEAN = -5.0  # where the estimator's output begins

@@ -1,5 +1,5 @@
 # pyright: basic
-"""Stage `llm`: Step1 on clone prompts exactly as serving writes them. Knows no audio beyond tokens.
+"""Stage `llm`: Step1 on clone prompts exactly as serving writes them.
 
 Codes that the tokenizers never make share one row of the output layer; it counts as often as it
 stands there.
@@ -32,12 +32,12 @@ from pipeline.stepaudio.llm.step1 import (
 from pipeline.stepaudio.tokens import AUDIO_TOKENS, GROUP_TOKENS, VQ02_CODES, deinterleave
 from pipeline.text.sounds.symbols import BORDER
 from training.config import Recipe
-from training.encode import Encoded, load_tokens
 from training.loop import Schedule, load_trained, train
 from training.models.sizes import SIZES
 from training.models.text_tokenizer import SPEAKER_PREFIX, tokenizer_model
 from training.speech.clips import Corpus
 from training.speech.corpus import load_corpus
+from training.speech.encoded import Encoded, load_tokens
 
 EMBED_SCALE = 8.0  # factor on the embedding while training; folded in at export
 # The output layer's factor at export: at the temperature that requests come with (0.7) the model

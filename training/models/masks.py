@@ -1,10 +1,8 @@
 # pyright: basic
 """Flow's encoder and estimator with block-causal attention, for training alone.
 
-Serving gets the same by its caches.
-
-The blocks' parameters are the served modules' own; only the attention is written again, with a
-mask.
+Serving has the same attention through its caches. The blocks are the served modules; only the
+attention is implemented again, with a mask.
 """
 
 from __future__ import annotations
@@ -33,8 +31,8 @@ def block_mask(
 
     True where a query may see a key.
 
-    recent: how far before its own block a query sees, besides the first `prompt` positions; None:
-    all of the past.
+    recent: positions before its own block that a query sees, besides the first `prompt` ones; None:
+    the whole past.
     """
     position = torch.arange(n_positions)
     block = torch.bucketize(position, starts, right=True)
@@ -79,7 +77,7 @@ def estimate(
 
 
 def batched_modulation(estimator: Estimator, times: Tensor) -> Modulation:
-    """Time steps [B] → what `estimate` takes."""
+    """Time steps [B] → the modulation for `estimate`."""
     embedded = estimator.t_embedder(times)
     blocks = torch.stack(
         [one.get_submodule("adaLN_modulation")(embedded) for one in estimator.blocks]

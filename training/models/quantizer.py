@@ -1,8 +1,5 @@
 # pyright: basic
-"""A codebook that starts by k-means and then follows its vectors by moving averages.
-
-Knows no audio.
-"""
+"""A codebook, initialised by k-means and updated by moving averages of its vectors."""
 
 from __future__ import annotations
 
@@ -12,13 +9,13 @@ from torch import Tensor, nn
 
 DECAY = 0.985
 COMMITMENT = 0.25
-DEAD = 0.02  # a code used less, in vectors a step, is put where a current vector is
+DEAD = 0.02  # a code with fewer vectors a step is replaced by a current vector
 
 
 class Quantizer(nn.Module):
     """`codebook`: [K, D].
 
-    `usage`, `total`: moving averages of how many vectors, and which, fell on each code.
+    `usage`, `total`: moving averages of the number and the sum of the vectors of each code.
     """
 
     codebook: Tensor
@@ -59,7 +56,7 @@ class Quantizer(nn.Module):
     def forward(self, vectors: Tensor, move: bool = True) -> tuple[Tensor, Tensor]:
         """[N, D] → the same on its codes, gradients passed straight through.
 
-        And the loss that keeps vectors near them.
+        Also returns the commitment loss.
         """
         nearest = self.codes(vectors.detach())
         if move:

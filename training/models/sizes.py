@@ -1,4 +1,4 @@
-"""Sizes of the trained checkpoint, as the official config files state them. Knows no weights."""
+"""Sizes of the trained checkpoint, as the official config files state them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from pipeline.stepaudio.checkpoint.tiny_configs import Sizes
 from pipeline.stepaudio.checkpoint.tiny_configs import vocoder_config as vocoder_yaml
 from pipeline.stepaudio.config import VocoderConfig
 
-# What differs from the random tiny checkpoint: a wider DiT, and a HiFT with fewer and shorter
+# Differences from the random tiny checkpoint: a wider DiT, and a HiFT with fewer and shorter
 # kernels, for speed.
 _EDITS = (
     ("mlp_ratio: 2.0", "mlp_ratio: 4.0"),
-    ("nb_harmonics: 8", "nb_harmonics: 24"),  # low voices' upper harmonics need not be invented
+    (
+        "nb_harmonics: 8",
+        "nb_harmonics: 24",
+    ),  # so that the source has the upper harmonics of low voices
     ("inference_cfg_rate: 0.7", "inference_cfg_rate: 0.5"),  # more raises the level of the valleys
     ("resblock_kernel_sizes: [3, 7, 11]", "resblock_kernel_sizes: [3, 7]"),
     (

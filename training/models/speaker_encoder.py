@@ -1,8 +1,5 @@
 # pyright: basic
-"""Stage `speaker`: fbank → 192 numbers that tell speakers apart, exported to ONNX.
-
-Knows no words.
-"""
+"""Stage `speaker`: fbank → 192 numbers that tell speakers apart, exported to ONNX."""
 
 from __future__ import annotations
 
@@ -14,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.stepaudio.tokenizer.features import FBANK_MELS, speaker_fbank
+from pipeline.stepaudio.config import FBANK_MELS
+from pipeline.stepaudio.tokenizer.features import speaker_fbank
 from pipeline.stepaudio.tokenizer.waveform import limit_peak
 from training.config import Recipe
 from training.loop import Schedule, load_trained, train

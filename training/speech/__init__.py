@@ -1,1 +1,1 @@
-"""The speech that is learned from: texts, voices, clips and their features."""
+"""The training data: texts, voices, clips and their features."""

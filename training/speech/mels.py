@@ -1,8 +1,5 @@
 # pyright: basic
-"""Mels of training clips as the vocoder is asked for them, with level augmentation.
-
-Knows no model.
-"""
+"""Mels of training clips as the vocoder produces them, with level augmentation."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
 # pyright: basic
-"""Training audio for the tokenizers: utterances of one speaker in a row, disturbed.
-
-Knows no model.
-"""
+"""Training audio for the tokenizers: utterances of one speaker in a row, disturbed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""How many bytes of request bodies a router holds at a time: many large ones must not fill it.
+"""Bounds the bytes of request bodies that a router holds at a time.
 
-A body counts from its first byte until a voice was made of its clip; the stream of audio that
-follows holds none of it.
+A body counts from its first byte until its clip is resolved to a voice; the stream of audio that
+follows does not hold it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pipeline.errors import CapacityError
 
 
 class BodyBudget:
-    """A count with a limit. Use it from one event loop."""
+    """A counter of bytes with a limit. Use it from one event loop."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
@@ -21,7 +21,7 @@ class BodyBudget:
 
     @contextmanager
     def hold(self) -> Iterator[Hold]:
-        """A share for one request, given back at the latest when the block ends."""
+        """A share for one request, released at the end of the block at the latest."""
         hold = Hold(self)
         try:
             yield hold
@@ -29,7 +29,7 @@ class BodyBudget:
             hold.release()
 
     def take(self, n_bytes: int) -> None:
-        """Raises CapacityError when the bodies held leave no room for so many more."""
+        """Raises CapacityError when the limit leaves no room for them."""
         if self.held_bytes + n_bytes > self._limit_bytes:
             raise CapacityError(
                 f"the bodies being read fill the limit of {self._limit_bytes} bytes; "
@@ -49,12 +49,12 @@ class Hold:
         self._n_bytes = 0
 
     def cover(self, n_bytes: int) -> None:
-        """Make the share at least so large. Raises CapacityError."""
+        """Grow the share to at least this size. Raises CapacityError."""
         if n_bytes > self._n_bytes:
             self._budget.take(n_bytes - self._n_bytes)
             self._n_bytes = n_bytes
 
     def release(self) -> None:
-        """Give the whole share back; again has no effect."""
+        """Release the whole share; may be called again."""
         self._budget.give(self._n_bytes)
         self._n_bytes = 0

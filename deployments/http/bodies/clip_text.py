@@ -1,7 +1,7 @@
-"""A clip that travels as text: base64 in its usual spellings, or a data: URI. Fetches nothing.
+"""A clip as text: base64 in its usual variants, or a data: URI. Fetches no address.
 
-Works through a long text in slices, so that a thread that decodes 25 MiB lets others run: one call
-into `binascii` for all of it would hold the interpreter a tenth of a second.
+Decodes in slices, so that a thread with 25 MiB lets others run: a single call of `binascii` would
+hold the interpreter for a tenth of a second.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from urllib.parse import unquote, unquote_to_bytes
 
 from pipeline.errors import InputError, UnsupportedError
 
-SLICE_CHARS = 2**18  # a millisecond or so of decoding
+SLICE_CHARS = 2**18  # about a millisecond of decoding
 _ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.-]*://|file:)", re.IGNORECASE)
 _DATA_URI = "data:"
 _SPACES = b" \t\r\n\f\v"

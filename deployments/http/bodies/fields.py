@@ -1,28 +1,35 @@
-"""How fields of a body are read, generously, and what is said of a mistake. Names no field.
+"""Lenient reading of body fields, and the messages about mistakes in them.
 
-Everywhere null is as left out, and so is an empty string where a field may be left out; white space
-around a name and its case do not count; -1 is what other servers write for "off" or "any".
+Null means left out, and so does an empty string in an optional field. White space around a name and
+its case are ignored. -1 stands for "off" or "any", as in other servers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError, from_json
 
 from pipeline.errors import MAX_FOUND, InputError
 
 VOICE_SHAPES = 'a name is expected, or an object with one: {"id": name}'
 VOICE_KEYS = ("id", "name", "voice_id", "voice")
-HUGE = 10**30  # an integer beyond what any field takes is not repeated
+HUGE = 10**30  # larger integers are not quoted in messages
 
 Body = TypeVar("Body", bound=BaseModel)
 
 
 class Lenient(BaseModel):
-    """null is as left out; so is an empty string, except in the fields `keeps_empty`."""
+    """Null means left out; so does an empty string, except in the fields `keeps_empty`."""
 
     model_config = ConfigDict(allow_inf_nan=False)
     keeps_empty: ClassVar[frozenset[str]] = frozenset()
@@ -40,7 +47,7 @@ class Lenient(BaseModel):
 
 
 def validated(model: type[Body], tree: Any, allowed: Sequence[str]) -> Body:
-    """`tree` as a body. allowed: what its part that refuses unknown fields has.
+    """`tree` as a body. allowed: the fields of the part that refuses unknown ones.
 
     Raises InputError about the first mistake.
     """
@@ -116,10 +123,34 @@ def _only(value: Any) -> Any:
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
-NAME = BeforeValidator(_name)  # white space around it and its case do not count
+NAME = BeforeValidator(_name)  # white space around it and its case are ignored
 VOICE = BeforeValidator(_voice)  # a name in any of the shapes that clients send
 OBJECT = BeforeValidator(_from_text)  # may come as JSON text, as in a form's field
-ITEMS = BeforeValidator(_items)  # a list of objects, or the only one
+ITEMS = BeforeValidator(_items)  # a list of objects, or a single one
 ONLY = BeforeValidator(_only)  # a text, or a list of one
 ANY_SEED = BeforeValidator(lambda value: None if value in (-1, "-1") else value)
 OFF = BeforeValidator(lambda value: 0 if value in (-1, "-1") else value)
+
+# What every dialect says the same way.
+Seed = Annotated[Annotated[int, Field(ge=0, lt=2**63)] | None, ANY_SEED]
+Temperature = Annotated[float, Field(ge=0.0, le=2.0)]
+TopP = Annotated[float, Field(gt=0.0, le=1.0)]
+TopK = Annotated[Annotated[int, Field(ge=0, le=5120)] | None, OFF]
+MaxTokens = Annotated[int, Field(ge=5, le=8192)]
+Speed = Annotated[float, Field(ge=0.25, le=4.0)]
+
+
+def refused(instead: str, *neutral: object, is_switch: bool = True) -> BeforeValidator:
+    """Of a field that is taken with a neutral value alone: what stands for nothing, or `neutral`.
+
+    instead: what its sender can do. is_switch: false and 0 stand for nothing.
+    """
+    off = (False, "false", 0, "0") if is_switch else ()
+
+    def check(value: object) -> None:
+        said = value.strip().lower() if isinstance(value, str) else value
+        is_nothing = said is None or said in ("", [], {})
+        if not is_nothing and said not in (*off, *neutral):
+            raise PydanticCustomError("refused", "not served here: {instead}", {"instead": instead})
+
+    return BeforeValidator(check)

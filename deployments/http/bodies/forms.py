@@ -1,4 +1,4 @@
-"""Forms as bytes: parts of a multipart body, fields of an urlencoded one. Names no field."""
+"""Forms: the parts of a multipart body, the fields of an urlencoded one."""
 
 from __future__ import annotations
 
@@ -15,20 +15,19 @@ from pipeline.errors import InputError
 MAX_PARTS = 64
 MULTIPART = "multipart/form-data"
 URLENCODED = "application/x-www-form-urlencoded"
-_IN_MEMORY = {"MAX_MEMORY_FILE_SIZE": float("inf")}  # a body is bounded before it gets here
+_IN_MEMORY = {"MAX_MEMORY_FILE_SIZE": float("inf")}  # the edge bounds the whole body
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """One part of a form.
-
-    is_file: it came with a file name. charset: as the part's own label names it, else empty.
-    """
+    """One part of a form."""
 
     name: str
     content: bytes
     is_file: bool
+    """It has a file name."""
     charset: str = ""
+    """As the part's own Content-Type names it, else empty."""
 
     @property
     def text(self) -> str:
@@ -38,9 +37,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A Content-Type header. kind: media type, lower case; each is empty where it is not said."""
+    """A Content-Type header; each part is empty when it is missing."""
 
     kind: str = ""
+    """Media type, lower case."""
     charset: str = ""
     boundary: bytes = b""
 
@@ -52,15 +52,15 @@ class Label:
 
 
 def is_multipart(content: bytes, label: Label) -> bool:
-    """Whether a body is one: by its label, or by its first line where the label does not say."""
+    """Whether a body is multipart: by its Content-Type, else by its first line."""
     return label.kind == MULTIPART or content.lstrip()[:2] == b"--"
 
 
 def read_multipart(content: bytes, label: Label) -> Sequence[Part]:
     """Its parts in order, without those of a file field that was left empty.
 
-    A label without the border that the body has (set by hand, as for fetch) is put right. Raises
-    InputError.
+    A Content-Type with a missing or wrong boundary (set by hand, as with fetch) is corrected.
+    Raises InputError.
     """
     border = label.boundary
     if not border or b"--" + border not in content:

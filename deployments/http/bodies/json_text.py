@@ -10,7 +10,7 @@ from pydantic_core import from_json
 
 from pipeline.errors import InputError
 
-# Labels that are believed where the bytes are no UTF-8; other codecs are not for strangers.
+# Charsets that are accepted where the bytes are no UTF-8; other codecs are refused.
 LEGACY_CHARSETS = (
     "ascii", "iso8859-1", "iso8859-15", "cp1250", "cp1251", "cp1252", "koi8-r", "big5", "gbk",
     "gb2312", "gb18030", "shift_jis", "cp932", "euc_jp", "euc_kr",
@@ -18,10 +18,10 @@ LEGACY_CHARSETS = (
 
 
 def read_json(content: bytes, charset: str = "") -> Any:
-    """What `content` says.
+    """Parse `content`.
 
-    charset: as the sender's label names it, if it does; UTF-8 and the marks of UTF-16 and 32 go
-    first. Lone surrogates pass, NaN and Infinity do not. Raises InputError saying what is wrong.
+    charset: from the Content-Type, if it names one; UTF-8 and the byte order marks of UTF-16 and 32
+    take precedence. Lone surrogates pass, NaN and Infinity do not. Raises InputError.
     """
     encoding = json.detect_encoding(content)
     try:
@@ -69,7 +69,7 @@ def _is_utf8(content: bytes) -> bool:
 
 
 def _legacy(charset: str) -> str:
-    """The codec to read by, UTF-8 for a label that names none of those allowed."""
+    """The codec to decode with; UTF-8 unless the charset is an allowed one."""
     try:
         name = codecs.lookup(charset).name if charset else "utf-8"
     except LookupError:
@@ -83,7 +83,7 @@ def _parsed(source: bytes | str) -> Any:
     except ValueError as error:
         if "hex escape" not in str(error):
             raise
-    # Half a surrogate pair: the fast parser refuses it, whoever owns the field may say more.
+    # A lone surrogate: the fast parser refuses it; the field's owner gives a better message.
     return json.loads(source, parse_constant=_refuse)
 
 

@@ -1,7 +1,6 @@
 """From the bytes of a request to its fields: what a body is shows in its bytes before its label.
 
-JSON is read whatever Content-Type says, a form on either speech route. Knows the names of fields
-and parts, not what they mean.
+JSON is read whatever Content-Type says, and the parts of a form, the clip among them by its name.
 """
 
 from __future__ import annotations
@@ -10,14 +9,13 @@ import asyncio
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from deployments.http.bodies.budget import Hold
 from deployments.http.bodies.clip_text import clip_bytes
-from deployments.http.bodies.fields import validated
 from deployments.http.bodies.forms import (
     URLENCODED,
     Label,
@@ -26,9 +24,7 @@ from deployments.http.bodies.forms import (
     read_multipart,
     read_urlencoded,
 )
-from deployments.http.bodies.json_text import read_json
-from deployments.http.dialects.openai import SpeechBody, StepAudio
-from pipeline.errors import MAX_FOUND, InputError
+from pipeline.errors import InputError
 
 PAYLOAD = "payload"  # the part of a form that holds the JSON body
 CLIP_PARTS = (
@@ -36,13 +32,10 @@ CLIP_PARTS = (
     "reference_audio", "audio_sample", "audio_file", "audio", "file", "clip", "reference",
     "prompt_wav", "speaker_wav",
 )  # fmt: skip
-STEP = "step_audio"
-STEP_FIELDS = frozenset(StepAudio.model_fields)
-SPEECH_FIELDS = frozenset((*SpeechBody.model_fields, "speaker"))
 WANTED = "send JSON (Content-Type: application/json), or a form (multipart/form-data)"
 INLINE_BYTES = 64 * 2**10  # parsed and decoded in a tenth of a millisecond
 Read = TypeVar("Read")
-Clip = tuple[bytes, str]  # a clip and the part it came in
+Clip = tuple[bytes, str]  # a clip and the part of a form it came in
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,19 +82,6 @@ async def read_off_loop(read: Callable[[RawBody], Read], raw: RawBody) -> Read:
     return await asyncio.to_thread(read, raw)
 
 
-def read_speech(raw: RawBody) -> tuple[SpeechBody, Clip | None]:
-    """The body of a speech request, and the clip that came beside it. Raises InputError."""
-    if not raw.content.strip():
-        raise InputError(f"the body is empty: {WANTED}", param="body")
-    if is_json(raw.content):
-        return _speech(read_json(raw.content, raw.label.charset)), None
-    parts = _parts(raw)
-    if len(parts) == 1 and not parts[0].content and parts[0].name.startswith("{"):
-        return _speech(read_json(parts[0].name.encode())), None  # curl --data-urlencode '{…}'
-    tree, clip = read_form(parts)
-    return _speech(tree), clip
-
-
 def is_json(content: bytes) -> bool:
     """Whether a body is JSON by its first character, in whichever encoding."""
     start = content[:64]
@@ -109,7 +89,8 @@ def is_json(content: bytes) -> bool:
     return first in {"{", "[", '"'}
 
 
-def _parts(raw: RawBody) -> Sequence[Part]:
+def read_parts(raw: RawBody) -> Sequence[Part]:
+    """The parts of a form. Raises InputError for a body that is none."""
     if is_multipart(raw.content, raw.label):
         return read_multipart(raw.content, raw.label)
     if raw.label.kind == URLENCODED:
@@ -120,64 +101,26 @@ def _parts(raw: RawBody) -> Sequence[Part]:
     )
 
 
-def read_form(parts: Sequence[Part]) -> tuple[Any, Clip | None]:
-    """A form's parts as the tree of a JSON body, and the clip among them.
-
-    The tree is the part `payload`; without one, the fields themselves, those of step_audio by
-    their own name or behind `step_audio.`. Raises InputError.
-    """
-    clip, tree = _clip_among(parts), _fields_among(parts)
-    for part in parts:
-        if part.name == PAYLOAD:
-            return read_json(part.content, part.charset), clip
-    if not tree:
-        found = ", ".join(part.name[:MAX_FOUND] for part in parts) or "none"
-        raise InputError(
-            "the form needs a part named payload with the JSON body, or its fields (input, voice, "
-            f"…) as parts; parts found: {found}",
-            param=PAYLOAD,
-        )
-    return tree, clip
-
-
 def only_clip(parts: Sequence[Part]) -> Clip:
     """The clip of a form that holds nothing else of use. Raises InputError."""
-    if (clip := _clip_among(parts)) is None:
+    if (clip := clip_among(parts)) is None:
         raise InputError(
             f"the form holds no clip; allowed parts: {', '.join(CLIP_PARTS)}", param=CLIP_PARTS[0]
         )
     return clip
 
 
-def _clip_among(parts: Sequence[Part]) -> Clip | None:
-    clips = [clip for part in parts if _is_clip(part) for clip in _clip_in(part)]
+def clip_among(parts: Sequence[Part]) -> Clip | None:
+    """The only clip of a form. Raises InputError for several, or one that cannot be read."""
+    clips = [clip for part in parts if is_clip(part) for clip in _clip_in(part)]
     if len(clips) > 1:
         found = " and ".join(name for _, name in clips)
         raise InputError(f"one reference clip is allowed, found {found}", param=clips[1][1])
     return clips[0] if clips else None
 
 
-def _fields_among(parts: Sequence[Part]) -> dict[str, Any]:
-    fields: dict[str, Any] = {}
-    step: dict[str, Any] = {}
-    for part in parts:
-        outer, _, inner = part.name.replace("[", ".").rstrip("]").partition(".")
-        if outer == STEP and inner:
-            step[inner] = part.text
-        elif part.name in STEP_FIELDS:
-            step[part.name] = part.text
-        elif part.name in SPEECH_FIELDS and not _is_clip(part):
-            fields[part.name] = part.text
-        elif part.is_file and part.name != PAYLOAD and not _is_clip(part):
-            name = part.name[:MAX_FOUND]
-            raise InputError(
-                f"no clip is expected in a part named {name!r}; allowed: {', '.join(CLIP_PARTS)}",
-                param=name,
-            )
-    return {**fields, STEP: step} if step else fields
-
-
-def _is_clip(part: Part) -> bool:
+def is_clip(part: Part) -> bool:
+    """Whether a part has one of the names that clips are sent under."""
     return part.name.lower() in CLIP_PARTS
 
 
@@ -194,7 +137,3 @@ def _clip_in(part: Part) -> Sequence[Clip]:
             f"{error.message} (and no file; with curl, write @ before the path of one)",
             param=part.name,
         ) from error
-
-
-def _speech(tree: Any) -> SpeechBody:
-    return validated(SpeechBody, tree, tuple(StepAudio.model_fields))

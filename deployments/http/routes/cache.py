@@ -1,4 +1,4 @@
-"""The cache over HTTP: look at it, encode ahead, remove a voice. Knows no tier."""
+"""The cache over HTTP: its state, encoding ahead, removing a voice."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class WarmBody(Lenient):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WarmRequest:
-    """A clip to encode ahead.
+    """A clip to encode ahead."""
 
-    is_durable: answer only when its record is. param: the field that the clip came in.
-    """
-
-    clip: bytes
+    upload: bytes
+    """The clip's bytes."""
     is_durable: bool
+    """Answer only after a durable tier holds the record."""
     param: str
+    """The field that the clip came in."""
 
 
 def add_cache_routes(
@@ -52,13 +52,13 @@ def add_cache_routes(
 ) -> None:
     """GET and DELETE /v1/cache, POST /v1/cache/warm.
 
-    budget: of the bodies held. forget_everywhere: removes a clip in every router's memory and in
+    budget: of the request bodies. forget_everywhere: removes a clip from every router's memory and
     the tiers below.
     """
 
     @app.get("/v1/cache")
     async def cache_state() -> dict[str, Any]:
-        """Counters of this router's cache and of the cluster's index, and what is set aside."""
+        """Counters of this router's cache and of the cluster's index, and its unhealthy tiers."""
         return await voices.cache_report()
 
     @app.post("/v1/cache/warm")
@@ -66,21 +66,21 @@ def add_cache_routes(
         """Encode a clip ahead of its first use.
 
         Its bytes as the body, a form with it as a file part, or JSON with `audio` in base64.
-        Answers after a durable tier has the record, unless `durability` is writeback.
+        Answers after a durable tier holds the record, unless `durability` is writeback.
         """
         with budget.hold() as hold:
             parsed = await read_off_loop(_parse_warm, await receive_body(request, hold))
             with about_clip(parsed.param):
-                return await voices.warm(parsed.clip, is_durable=parsed.is_durable)
+                return await voices.warm(parsed.upload, is_durable=parsed.is_durable)
 
     @app.delete("/v1/cache/{clip}")
     async def forget(clip: str) -> dict[str, Any]:
         """Remove a clip's record from every tier, by the `clip` that warming it answered with."""
-        clip = clip.strip().lower()
-        if len(clip) != CLIP_DIGITS or set(clip) - set("0123456789abcdef"):
+        clip_digest = clip.strip().lower()
+        if len(clip_digest) != CLIP_DIGITS or set(clip_digest) - set("0123456789abcdef"):
             raise InputError(f"clip must be {CLIP_DIGITS} hex digits", param="clip")
-        await forget_everywhere(clip)
-        return {"clip": clip, "deleted": True}
+        await forget_everywhere(clip_digest)
+        return {"clip": clip_digest, "deleted": True}
 
 
 def _parse_warm(raw: RawBody) -> WarmRequest:
@@ -91,6 +91,6 @@ def _parse_warm(raw: RawBody) -> WarmRequest:
             clip_bytes(body.audio, "audio"), body.durability == "writethrough", "audio"
         )
     if is_multipart(raw.content, raw.label):
-        clip, param = only_clip(read_multipart(raw.content, raw.label))
-        return WarmRequest(clip, is_durable=True, param=param)
+        upload, param = only_clip(read_multipart(raw.content, raw.label))
+        return WarmRequest(upload, is_durable=True, param=param)
     return WarmRequest(raw.content, is_durable=True, param="body")

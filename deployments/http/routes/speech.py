@@ -1,33 +1,40 @@
-"""The routes of the speech API: bodies in, replies out, and the lists that clients ask for.
+"""The routes that speak, in every dialect: bodies in, replies out, and how a reply ended.
 
-Knows no Ray: whoever builds the application hands it voices, a speaker and the readiness report.
+Knows no Ray: whoever builds the application hands it voices, a speaker, the readiness report and
+the book of outcomes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
 from deployments.config.settings import Settings
-from deployments.http.api_pages import SPEECH_DOC
+from deployments.http.api_pages import ELEVENLABS_DOC, FISH_DOC, OUTCOME_DOC, SPEECH_DOC
 from deployments.http.bodies.budget import BodyBudget, Hold
-from deployments.http.bodies.read import RawBody, read_off_loop, read_speech, receive_body
-from deployments.http.dialects.openai import ParsedRequest, parse_request
+from deployments.http.bodies.read import RawBody, read_off_loop, receive_body
+from deployments.http.dialects.elevenlabs import Asked, read_elevenlabs
+from deployments.http.dialects.fish import read_fish
+from deployments.http.dialects.parsed_request import ParsedRequest
+from deployments.http.dialects.speech import parse_request, read_speech, read_wish
 from deployments.http.model_names import ModelNames
 from deployments.http.reply import SpeechReply
+from deployments.http.routes.health import Report, add_health_routes
+from deployments.http.routes.models import add_model_routes
+from deployments.http.routes.voices import add_voice_routes
+from deployments.http.tenant import namespace_of
+from deployments.telemetry.outcomes import Outcomes
 from deployments.telemetry.requests import RequestMetrics
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.contracts import Mode, VoiceReference
 from pipeline.edit_values import DIALECT_TAGS, EDIT_VALUES, PARALINGUISTIC_TAGS
-from pipeline.errors import InputError, UnknownModelError
+from pipeline.errors import MAX_FOUND, InputError, UnknownRequestError
 from pipeline.synthesis import ResolvedVoice, Synthesizer, VoiceResolver
-
-Report = Callable[[], Awaitable[dict[str, Any]]]
 
 
 class Routes:
@@ -40,8 +47,10 @@ class Routes:
         synthesizer: Synthesizer,
         metrics: RequestMetrics,
         readiness: Report,
+        outcomes: Outcomes,
     ) -> None:
         """readiness: whether every stage answers, as `Readiness.report` tells it."""
+        self._outcomes = outcomes
         self._limits = settings.limits
         self._names = ModelNames(settings)
         self._voices = voices
@@ -54,42 +63,64 @@ class Routes:
         """Every route of the speech API."""
         app.post("/v1/audio/speech", **SPEECH_DOC)(self._speech)
         app.post("/v1/audio/speech/upload", **SPEECH_DOC)(self._speech_upload)
-        app.get("/v1/models")(self._models)
-        app.get("/v1/models/{name:path}")(self._model)
-        app.get("/v1/voices")(self._list_voices)
-        app.get("/v1/audio/voices")(self._list_voices)
+        app.get("/v1/audio/speech/{request_id:path}", **OUTCOME_DOC)(self._outcome)
+        app.post("/v1/tts", **FISH_DOC)(self._fish)
+        app.post("/v1/text-to-speech/{voice_id}", **ELEVENLABS_DOC)(self._elevenlabs)
+        app.post("/v1/text-to-speech/{voice_id}/stream", **ELEVENLABS_DOC)(self._elevenlabs_stream)
         app.get("/v1/tags")(self._tags)
-        app.get("/healthz")(self._healthz)
-        app.get("/readyz")(self._readyz)
+        add_model_routes(app, self._names)
+        add_voice_routes(app, self._voices)
+        add_health_routes(app, self._readiness)
 
     async def _speech(self, request: Request) -> Response:
         """Speak a text in a named voice, or in the voice of a reference clip sent along."""
-        return await self._reply(request, needs_voice=False)
+        return await self.answer(request, partial(self._read, needs_voice=False))
 
     async def _speech_upload(self, request: Request) -> Response:
         """The same with the reference clip as a file part."""
-        return await self._reply(request, needs_voice=True)
+        return await self.answer(request, partial(self._read, needs_voice=True))
 
-    async def _reply(self, request: Request, *, needs_voice: bool) -> Response:
-        """No frame that waits here holds the body: it may be large, and the wait long."""
+    async def _fish(self, request: Request) -> Response:
+        """The same as fish-speech's clients ask for it."""
+        return await self.answer(request, partial(read_fish, limits=self._limits))
+
+    async def _elevenlabs(
+        self, request: Request, voice_id: str, output_format: str | None = None
+    ) -> Response:
+        """The same as ElevenLabs' clients ask for it, whole. `xi-api-key` is taken.
+
+        output_format: codec_rate or codec_rate_bitrate: mp3_44100_128, pcm_16000, ulaw_8000.
+        """
+        asked = Asked(voice_id, output_format, is_whole=True)
+        return await self.answer(request, partial(self._read_elevenlabs, asked=asked))
+
+    async def _elevenlabs_stream(
+        self, request: Request, voice_id: str, output_format: str | None = None
+    ) -> Response:
+        """The same as it is made."""
+        asked = Asked(voice_id, output_format, is_whole=False)
+        return await self.answer(request, partial(self._read_elevenlabs, asked=asked))
+
+    async def answer(self, request: Request, read: Callable[[RawBody], ParsedRequest]) -> Response:
+        """Speak what `read` makes of the request's body; it may run on any thread.
+
+        No frame that waits here holds the body: it may be large, and the wait long.
+        """
         with self.budget.hold() as hold:
             reply = SpeechReply(
-                await self._parsed(request, hold, needs_voice=needs_voice),
-                HeldVoices(self._voices, hold),
+                await read_off_loop(read, await receive_body(request, hold)),
+                HeldVoices(self._voices, hold, namespace_of(request, self._voices.namespace)),
                 self._synthesizer,
                 self._metrics,
                 request.state.request_id,
+                self._outcomes.tell,
             )
             return await reply.start()
-
-    async def _parsed(self, request: Request, hold: Hold, *, needs_voice: bool) -> ParsedRequest:
-        raw = await receive_body(request, hold)
-        return await read_off_loop(partial(self._read, needs_voice=needs_voice), raw)
 
     def _read(self, raw: RawBody, *, needs_voice: bool) -> ParsedRequest:
         """A body as an order, by any thread. needs_voice: the default one will not do."""
         body, clip = read_speech(raw)
-        if needs_voice and clip is None and body.voice is None and not body.clip_texts:
+        if needs_voice and clip is None and body.voice is None and not read_wish(body).clips:
             raise InputError(
                 "one file is needed, in prompt_audio_file or input_audio_file; found 0",
                 param="prompt_audio_file",
@@ -100,26 +131,25 @@ class Routes:
         variant = self._names.variant(parsed.request.variant)
         return replace(parsed, request=replace(parsed.request, variant=variant))
 
-    async def _models(self) -> dict[str, Any]:
-        """Models served, in OpenAI's shape, and the variants that requests may choose from."""
-        return {"object": "list", "data": [self._described(name) for name in self._names.listed]}
+    def _read_elevenlabs(self, raw: RawBody, asked: Asked) -> ParsedRequest:
+        parsed, model = read_elevenlabs(raw, asked, self._limits)
+        if model is not None:
+            self._names.check(model, param="model_id")
+        return parsed
 
-    async def _model(self, name: str) -> dict[str, Any]:
-        """One model, as the list has it; the list for an address that ends before a name."""
-        if not name:
-            return await self._models()
-        if (found := self._names.find(name)) is None:
-            raise UnknownModelError(self._names.unknown(name), param="model")
-        return self._described(found)
+    async def _outcome(self, request_id: str) -> dict[str, Any]:
+        """How a request ended, by its `X-Request-Id`: its verdict, usage and stage times.
 
-    def _described(self, name: str) -> dict[str, Any]:
-        facts = {"object": "model", "created": 0, "owned_by": "timbre"}
-        return {"id": name, **facts, "model_variants": list(self._names.variants)}
-
-    async def _list_voices(self) -> dict[str, Any]:
-        """Listed voices, in the shapes that clients of the peers read."""
-        voices = self._voices.registry.describe()
-        return {"voices": voices, "data": voices, "object": "list"}
+        The last 1,024 of the cluster are remembered, for an hour; any router answers.
+        """
+        report = await self._outcomes.find(request_id)
+        if report is None:
+            raise UnknownRequestError(
+                f"no request {request_id[:MAX_FOUND]!r} is among the last that ended; one that is "
+                "still being answered appears when it has",
+                param="request_id",
+            )
+        return report
 
     async def _tags(self) -> dict[str, Any]:
         """What edits can be asked for: the values of edit_info by mode, and the tags of a text."""
@@ -130,29 +160,18 @@ class Routes:
             "modes": [str(mode) for mode in Mode],
         }
 
-    async def _healthz(self) -> dict[str, str]:
-        """This router lives."""
-        return {"status": "ok"}
-
-    async def _readyz(self) -> Response:
-        """Whether every stage answers, with their gauges; 503 when one does not.
-
-        A tokenizer that answered before may be busy or away: cached voices are served meanwhile.
-        """
-        report = await self._readiness()
-        return JSONResponse(report, status_code=200 if report["ready"] else 503)
-
 
 class HeldVoices:
     """Voices for one request, whose share of the budget ends as soon as its voice is at hand."""
 
-    def __init__(self, voices: VoiceResolver, hold: Hold) -> None:
+    def __init__(self, voices: VoiceResolver, hold: Hold, namespace: str) -> None:
         self._voices = voices
         self._hold = hold
+        self._namespace = namespace
 
     async def resolve(self, reference: VoiceReference) -> ResolvedVoice:
         """See pipeline.synthesis.VoiceResolver."""
         try:
-            return await self._voices.resolve(reference)
+            return await self._voices.resolve(replace(reference, namespace=self._namespace))
         finally:
             self._hold.release()

@@ -1,8 +1,8 @@
 """The least that each stage must read and compute, from the released models' shapes.
 
-Knows no card and no measurement. A floor counts what nothing can avoid: every weight read once a
-pass, cached keys and values read once, and the products. Activations, launches and sampling are
-free here, so a floor is below what any program reaches.
+A floor counts what nothing can avoid: every weight read once a pass, cached keys and values read
+once, and the products. Activations, launches and sampling are free here, so a floor is below what
+any program reaches.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pipeline.stepaudio.vocoder.schedule import CHUNK_ROWS
 BFLOAT16_BYTES, FLOAT_BYTES = 2, 4
 GUIDANCE_ROWS = 2
 EULER_STEPS = 10
-RECENT_FRAMES = 96  # the estimator sees the prompt and so many frames before a chunk
+RECENT_FRAMES = 96  # frames before a chunk that the estimator sees, besides the prompt
 VQ02_RATE_HZ = 50 / 3
 VQ06_RATE_HZ = 25
 
@@ -50,14 +50,12 @@ RELEASED_VOCODER = VocoderConfig(
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One pass over the device: bytes read, and floating-point operations of one kind.
-
-    kind: "bfloat16", "tf32" or "float32", the unit that multiplies.
-    """
+    """One pass over the device: bytes read, and floating-point operations of one kind."""
 
     n_bytes: float
     flops: float
     kind: str
+    """The unit that multiplies: bfloat16, tf32 or float32."""
 
     def __add__(self, other: Work) -> Work:
         assert self.kind == other.kind, "works of one kind add up"
@@ -66,7 +64,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class LlmShape:
-    """Sizes of Step1, 3B; head_rows: the only rows of `lm_head` that can be chosen."""
+    """Sizes of Step1, 3B."""
 
     width: int = 3072
     inner: int = 8192
@@ -74,6 +72,7 @@ class LlmShape:
     groups: int = 4
     layers: int = 32
     head_rows: int = AUDIO_TOKENS + 1
+    """The only rows of `lm_head` that can be chosen."""
 
     @property
     def layer_weights(self) -> int:
@@ -301,5 +300,5 @@ def vq06_work(shape: Vq06Shape, clip_s: float) -> Work:
 
 
 def spoken_s(rows: int) -> float:
-    """Seconds of speech in so many token rows."""
+    """Seconds of speech in `rows` token rows."""
     return rows * MEL_PER_ROW / MEL_RATE_HZ

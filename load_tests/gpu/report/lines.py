@@ -1,6 +1,6 @@
-"""Which measured rows have a floor, and which: the lines of the page's projection.
+"""The measured rows with a floor: the lines of the page's projection.
 
-Knows no card and no result. Sizes are those at which the kit measures.
+Sizes are those of the kit.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ MS, REAL_TIME = "ms", "RTF"
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What serve_config.yaml gives a replica of each stage on an L40S.
-
-    shares: of the device, by stage. slots, max_streams: most streams of LLM and vocoder.
-    """
+    """Settings of serve_config.yaml for a replica of each stage on an L40S."""
 
     shares: dict[str, float]
+    """Share of the device, by stage."""
     slots: int
+    """Most streams of the LLM."""
     max_streams: int
+    """Most streams of the vocoder."""
     prefill_chunk_tokens: int
 
     @classmethod
@@ -64,22 +64,21 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A row of a section, and the work that it measures.
-
-    amount: for a rate, how much one go of `works` makes; for a time, what turns its seconds into
-    the row's unit. streams: None where the row is of one stream by its nature.
-    """
+    """A row of a section, and the work that it measures."""
 
     section: str
     what: str
     unit: str
     works: Sequence[Work]
     amount: float
+    """For a rate, how much one go of `works` makes; for a time, what turns its seconds into the
+    row's unit."""
     is_rate: bool = False
     streams: int | None = None
+    """None where the row is of one stream by its nature."""
 
     def at(self, seconds: float) -> float:
-        """The row's value when one go takes so long."""
+        """The row's value when one run takes this long."""
         return self.amount / seconds if self.is_rate else self.amount * seconds
 
     def floor(self, rates: Rates) -> float:

@@ -1,4 +1,4 @@
-"""Numbers and tables in Markdown. Knows nothing of what they mean."""
+"""Numbers and tables in Markdown."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What the results say of the card that the service is meant for: measured there, or projected.
-
-Knows no page.
-"""
+"""The target card's figures: measured on it, or projected from another card."""
 
 from __future__ import annotations
 
@@ -29,24 +26,25 @@ TOKENS_PER_SPOKEN_S = GROUP_TOKENS / spoken_s(GROUP_ROWS)  # 41.67
 
 @dataclass(frozen=True, slots=True)
 class StageRate:
-    """Seconds of speech a second that one stage makes alone on the target.
-
-    of: the row behind it. is_measured: on the target itself, else projected.
-    """
+    """Seconds of speech a second that one stage makes alone on the target."""
 
     stage: str
     share: float
     audio_s_per_s: float
     of: str
+    """The row behind it."""
     is_measured: bool
+    """Measured on the target, not projected."""
 
 
 @dataclass(frozen=True)
 class Outlook:
-    """measured: of the card at hand. on_target: of the target card; may be empty."""
+    """The sources of the page's outlook."""
 
     measured: Results
+    """Results of the card at hand."""
     on_target: Results
+    """Results of the target card; may be empty."""
     hardware: Hardware
     service: Service
 
@@ -77,7 +75,7 @@ class Outlook:
 
     @property
     def target_results(self) -> Results:
-        """What was measured on the target, whichever way it came here."""
+        """Results of the target, from either source."""
         is_source = self.source == self.hardware.target
         return self.measured if is_source and not self.on_target.sections else self.on_target
 
@@ -146,6 +144,6 @@ class Outlook:
 
 
 def card_rates(stages: Sequence[StageRate]) -> tuple[float, float]:
-    """Seconds of speech a second of one card: each stage kept to its share; each as it needs."""
+    """Seconds of speech a second of one card: with fixed shares, and with shares as needed."""
     rates = [stage.audio_s_per_s for stage in stages]
     return kept_to_shares(rates, [stage.share for stage in stages]), together(rates)

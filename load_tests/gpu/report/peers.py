@@ -1,4 +1,4 @@
-"""What others have published: peers.yaml. Knows no page."""
+"""Published figures of other systems, from peers.yaml."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ PEERS = Path(__file__).parents[1] / "peers.yaml"
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A system that speaks. Streams → milliseconds, and → seconds of audio a second in all.
-
-    statistic: of first_audio_ms; None without such figures. source: title, url.
-    """
+    """A system that speaks. Streams → milliseconds, and → seconds of audio a second in all."""
 
     name: str
     model: str
     card: str
     date: str
     statistic: str | None
+    """The statistic of first_audio_ms; None without such figures."""
     first_audio_ms: Mapping[int, float]
     audio_s_per_s: Mapping[int, float]
     notes: str
     source: dict[str, str]
+    """Title and URL."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """From a measured card to another: floors in seconds, factors, what a shared card makes, prices.
 
-Knows no page and no file but hardware.yaml. A projection assumes that a stage comes as near to its
-floor on the other card as it does on the measured one.
+A projection assumes that a stage comes as near to its floor on the other card as on the measured
+one.
 """
 
 from __future__ import annotations
@@ -45,32 +45,30 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A card's data sheet, and what it is assumed to cost.
-
-    matches: a part of the name that its driver gives. price_usd_h: None where none is assumed.
-    """
+    """A card's data sheet, and what it is assumed to cost."""
 
     name: str
     matches: str
+    """A part of the driver's name for the card."""
     memory_gb: float
     sheet: Rates
     source: Mapping[str, str]
     price_usd_h: float | None
+    """Assumed price; None without one."""
     price_source: Mapping[str, str] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """How the service is assumed to be used.
-
-    spoken_s, clip_s: seconds of a request's speech and of its reference. cache_hits: share of the
-    references that need no tokenizer.
-    """
+    """The assumed use of the service."""
 
     stated_on: str
     spoken_s: float
+    """Seconds of a request's speech."""
     clip_s: float
+    """Seconds of a request's reference."""
     cache_hits: float
+    """Share of references that need no tokenizer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,5 +153,5 @@ def kept_to_shares(rates: Sequence[float], shares: Sequence[float]) -> float:
 
 
 def cost_usd_per_spoken_h(price_usd_h: float, audio_s_per_s: float) -> float:
-    """Price of an hour of speech on a card that makes so many seconds of audio a second."""
+    """Price of an hour of speech, by a card's seconds of audio a second."""
     return price_usd_h / audio_s_per_s

@@ -1,6 +1,6 @@
 """The kit's JSON files, read back: what each section found on which card.
 
-Knows no page. A rehearsal counts as not measured.
+A rehearsal counts as not measured.
 """
 
 from __future__ import annotations
@@ -25,13 +25,11 @@ _COMMON = {
 
 @dataclass(frozen=True, slots=True)
 class SectionResult:
-    """One gpu_NAME.json.
-
-    document: as the kit wrote it; a section that was killed may lack anything but its failures.
-    """
+    """One gpu_NAME.json."""
 
     name: str
     document: Mapping[str, Any]
+    """As the kit wrote it; a killed section may have nothing but its failures."""
 
     @property
     def rows(self) -> Sequence[Mapping[str, Any]]:
@@ -54,7 +52,7 @@ class SectionResult:
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """What the section noted about itself."""
+        """Facts that the section recorded."""
         return {k: v for k, v in self.document.items() if k not in _COMMON and v not in ({}, "")}
 
     def value(self, what: str) -> float | None:
@@ -67,10 +65,11 @@ class SectionResult:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What one card gave. rehearsed: sections of which there is only a rehearsal."""
+    """The results of one card."""
 
     sections: Mapping[str, SectionResult] = field(default_factory=dict)
     rehearsed: Sequence[str] = ()
+    """Sections with only a rehearsal."""
 
     @classmethod
     def load(cls, directory: Path) -> Results:

@@ -32,7 +32,7 @@ from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
 from tests.vocoder_files import make_voice
 
 MAX_BATCH = 8
-FEW, QUIET_ROWS = 2, 10  # up to so many streams the first chunk is small, as the service chooses
+FEW, QUIET_ROWS = 2, 10  # up to FEW streams the first chunk is small, as in the service
 LISTENED_S = 5.0  # how long streams go on asking
 PAUSE_S = 0.2  # the mean between two answers of a stream
 ARRIVING_S = 2.0  # in which the streams first come
@@ -44,7 +44,7 @@ MIB = 2**20
 
 @dataclass
 class Heard:
-    """What all streams heard: accounts of answers, and how long each took, seconds."""
+    """What all streams heard: continuity of the answers, and seconds that each took."""
 
     continuities: list[Continuity] = field(default_factory=list)
     took_s: list[float] = field(default_factory=list)

@@ -25,9 +25,10 @@ PROCESSES = 14
 
 @dataclass(frozen=True)
 class Launch:
-    """One product as a layer has it. rows: of the batch."""
+    """One product of a layer."""
 
     rows: int
+    """Rows of the batch."""
     tiling: Any
     n: int
     k: int
@@ -37,7 +38,7 @@ class Launch:
 
 
 def measure(section: Section) -> None:
-    """Fill the section; nothing to do where there is no Triton."""
+    """Fill the section; a no-op without Triton."""
     section.part("products", lambda: compile_rows(section), 20)
 
 

@@ -17,10 +17,10 @@ from pipeline.stepaudio.tokenizer.waveform import resample
 from pipeline.stepaudio.tokens import interleave
 from pipeline.text.sounds.symbols import BORDER, PHONES
 from training.config import Recipe
-from training.encode import ENCODED_SPLITS
 from training.speech.alignment import CLASS_ID
 from training.speech.clips import HOP_SAMPLES, RATE_HZ, TOKENIZER_RATE_HZ, Clip, write_shard
 from training.speech.corpus import SPEAKER_SEEDS, SPLITS
+from training.speech.encoded import ENCODED_SPLITS
 
 FRAME_S = HOP_SAMPLES / RATE_HZ
 CLIP_S = (1.6, 4.0)

@@ -23,19 +23,18 @@ Table = list[dict[str, Any]]
 
 @dataclass
 class Section:
-    """Rows, tables and failures of one section; every change is written to `path` at once.
-
-    device: cpu or cuda. deadline_s: on the monotonic clock; parts that would begin later are left
-    out. golden: a directory of golden files, None where there is none.
-    """
+    """Rows, tables and failures of one section; every change is written to `path` at once."""
 
     name: str
     device: str
+    """cpu or cuda."""
     sizes: Sizes
     path: Path
     deadline_s: float
+    """On the monotonic clock; parts that would begin later are skipped."""
     commit: str = ""
     golden: Path | None = None
+    """A directory of golden files; None without one."""
     rows: list[Row] = field(default_factory=list)
     tables: dict[str, Table] = field(default_factory=dict)
     failures: list[dict[str, str]] = field(default_factory=list)

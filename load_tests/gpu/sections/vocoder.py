@@ -26,7 +26,7 @@ from pipeline.stepaudio.vocoder.model import VocoderModel
 from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
 from tests.vocoder_files import make_ids, make_voice, write_vocoder
 
-MAX_BATCH = 8  # chunks of so many streams are computed together
+MAX_BATCH = 8  # streams whose chunks are computed together
 LIVE_TOKENS_PER_S = 200.0
 STEPS_TIMED = 5
 

@@ -1,7 +1,5 @@
 # pyright: basic
-"""What each file of a checkpoint must hold, judged against the configs beside it.
-
-Knows no sizes or digests of files.
+"""Checks the content of each file of a checkpoint against the configs beside it.
 
 Every check yields problems, one sentence each; it may raise one of UNREADABLE, which its caller
 turns into a sentence.
@@ -23,9 +21,10 @@ import yaml
 
 from pipeline.errors import CheckpointError
 from pipeline.stepaudio.checkpoint.shapes import Shapes, flow_shapes, hift_shapes, lm_shapes
-from pipeline.stepaudio.config import VocoderConfig
+from pipeline.stepaudio.config import FBANK_MELS, WHISPER_MELS, VocoderConfig
 from pipeline.stepaudio.layout import INDEX, CheckpointLayout
-from pipeline.stepaudio.tokenizer.linguistic_shapes import encoder_shapes
+from pipeline.stepaudio.llm.packed import PACKED, SCALE, SHAPE
+from pipeline.stepaudio.tokenizer.linguistic_shapes import ENCODER_PREFIX, encoder_shapes
 from pipeline.stepaudio.tokens import AUDIO_TOKENS, ROW_VQ06_OFFSET, VQ02_CODES, VQ06_CODES
 from pipeline.stepaudio.weights import read_torch
 
@@ -47,10 +46,6 @@ UNREADABLE = (
 SPECIAL_PIECES = {"<s>": 1, "<|EOT|>": 3, "<|BOT|>": 4}
 SHOWN = 3  # names listed per problem
 SPEAKER_WIDTH = 192
-WHISPER_MELS = 128
-FBANK_MELS = 80
-ENCODER_PREFIX = "encoder."
-PACKED, SCALE, SHAPE = "weight_packed", "weight_scale", "weight_shape"  # compressed-tensors
 BITS_PER_WORD = 32
 
 
@@ -187,7 +182,7 @@ def _dims_text(dims: tuple[int | None, ...]) -> str:
 
 
 def check_text_tokenizer(layout: CheckpointLayout) -> Iterator[str]:
-    """Special and audio pieces, and that the LLM's vocabulary has room for all."""
+    """Special and audio pieces, and their number against the LLM's vocabulary."""
     from sentencepiece import SentencePieceProcessor
 
     pieces = SentencePieceProcessor(model_file=str(layout.text_tokenizer))
@@ -248,7 +243,7 @@ def _check_index(index: Mapping[str, Any], where: Mapping[str, str]) -> Iterator
 
 
 def _unpacked(tensors: Shapes, quantization: Mapping[str, Any]) -> tuple[Shapes, list[str]]:
-    """Shapes as if nothing were packed (compressed-tensors), and what does not fit together."""
+    """Shapes of the unpacked tensors (compressed-tensors), and problems of the packed ones."""
     weights = next(iter(quantization["config_groups"].values()))["weights"]
     bits, group = int(weights["num_bits"]), int(weights["group_size"])
     shapes: Shapes = {}
@@ -287,7 +282,7 @@ def check_vocoder(layout: CheckpointLayout) -> Iterator[str]:
 
 
 def compare(source: str, found: Shapes, expected: Shapes) -> Iterator[str]:
-    """Problems of a state dict: names that are missing or too many, and shapes that differ."""
+    """Problems of a state dict: missing and unexpected names, and differing shapes."""
     missing = [name for name in expected if name not in found]
     unexpected = [name for name in found if name not in expected]
     if missing:

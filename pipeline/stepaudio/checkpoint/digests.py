@@ -21,18 +21,17 @@ from pipeline.stepaudio.layout import (
 BLOCK_BYTES = 1 << 20
 MANIFEST_FORMAT = "timbre-checkpoint-1"
 EDITX, EDITX_AWQ = EDITX_REPOSITORIES
-OFFICIAL_LM_WIDTH = 3072  # hidden_size of the published model: what tells it from others
+OFFICIAL_LM_WIDTH = 3072  # hidden_size of the published model, which identifies it
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What a file must be.
-
-    size_bytes: exact. sha256: hex digest, or as many first digits of it as were published.
-    """
+    """Expected size and digest of a file."""
 
     size_bytes: int
+    """Exact."""
     sha256: str
+    """Hex digest, or its published first digits."""
 
 
 _TOKENIZER_FILES = {
@@ -85,7 +84,7 @@ def sha256_of(path: Path, progress: ByteProgress | None = None) -> str:
 
 
 def write_manifest(layout: CheckpointLayout, name: str, seed: int) -> None:
-    """Leave size and digest of every file in the directory in timbre.json at its top."""
+    """Write size and digest of every file in the directory to its timbre.json."""
     paths = sorted(path for path in layout.root.rglob("*") if path.is_file())
     files = {
         layout.relative(path): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
@@ -97,7 +96,7 @@ def write_manifest(layout: CheckpointLayout, name: str, seed: int) -> None:
 
 
 def read_manifest(layout: CheckpointLayout) -> dict[str, Expected] | None:
-    """What our own writer left, by path below the root; None when there is no manifest.
+    """The manifest of our own writer, by path below the root; None without one.
 
     Raises CheckpointError when it is damaged.
     """
@@ -116,12 +115,12 @@ def read_manifest(layout: CheckpointLayout) -> dict[str, Expected] | None:
 def is_official(layout: CheckpointLayout) -> bool:
     """Whether this is meant to be the published checkpoint.
 
-    Its LLM's width, or the exact size of a large file, says so.
+    Recognised by the LLM's width or the exact size of a large file.
     """
     try:
         width = json.loads(layout.lm_config.read_text(encoding="utf-8"))["hidden_size"]
     except (OSError, ValueError, KeyError, TypeError):
-        width = None  # a damaged config is reported by the check of configs
+        width = None  # the check of configs reports a damaged config
     large = (layout.speech_tokenizer, layout.paraformer_weights, layout.flow_weights)
     return width == OFFICIAL_LM_WIDTH or any(
         path.is_file() and path.stat().st_size == OFFICIAL[layout.relative(path)].size_bytes

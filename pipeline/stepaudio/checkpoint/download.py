@@ -1,7 +1,4 @@
-"""Fetches the published checkpoints by name and revision from Hugging Face or ModelScope.
-
-Knows no file's content.
-"""
+"""Fetches the published checkpoints by name and revision from Hugging Face or ModelScope."""
 
 from __future__ import annotations
 
@@ -49,9 +46,9 @@ EDITX_PATTERNS = (
     f"{VOCODER}/campplus.onnx",
 )
 OPTIONAL_PATTERNS = ("model.safetensors.index.json", "generation_config.json")
-CONNECT_TIMEOUT_S = 5.0  # offline must show at once
+CONNECT_TIMEOUT_S = 5.0  # so that an offline machine fails fast
 READ_TIMEOUT_S = 30.0
-ATTEMPTS = 5  # of one file; each goes on where the one before was cut
+ATTEMPTS = 5  # per file; each resumes where the last one was cut
 BACKOFF_S = 0.5  # before the second attempt; doubles
 PARTIAL = ".part"
 MEANINGS = {
@@ -65,7 +62,7 @@ MEANINGS = {
 class RemoteFile:
     """A file in a repository.
 
-    Sha256 or git_oid (git's SHA-1 of the blob) says what its content must be.
+    Its content is checked against sha256 or git_oid (git's SHA-1 of the blob).
     """
 
     path: str
@@ -74,7 +71,7 @@ class RemoteFile:
     git_oid: str | None = None
 
     def __post_init__(self) -> None:
-        """Raises TypeError or ValueError for what no list of files may hold."""
+        """Raises TypeError or ValueError for an invalid entry of a file list."""
         if not isinstance(self.path, str) or not isinstance(self.size_bytes, int):
             raise TypeError(f"a path and a size are {self.path!r} and {self.size_bytes!r}")
         if self.size_bytes < 0:
@@ -83,7 +80,7 @@ class RemoteFile:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A repository to fetch, at a revision, of which the files that match `patterns` are needed."""
+    """A repository at a revision; files that match `patterns` are needed."""
 
     repository: str
     revision: str
@@ -101,7 +98,7 @@ class Source(Protocol):
         ...
 
     def url(self, repository: str, revision: str, path: str) -> str:
-        """Where a file's bytes are, with ranges."""
+        """URL of a file's bytes; supports ranges."""
         ...
 
 
@@ -176,7 +173,7 @@ def download_checkpoint(
     endpoint: str | None = None,
     progress: ByteProgress | None = None,
 ) -> Path:
-    """Fetch a published checkpoint and the tokenizer repository; goes on where a call was cut.
+    """Fetch a published checkpoint and the tokenizer repository; resumes an interrupted call.
 
     name: step-audio-editx or step-audio-editx-awq. revision: of the named repository; the source's
     default branch if None. Every file is checked against the digest that the source publishes and
@@ -212,12 +209,12 @@ def _client() -> httpx.Client:
     timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
     try:
         return httpx.Client(timeout=timeout, follow_redirects=True)
-    except (ImportError, ValueError) as error:  # SOCKS without its package; no scheme that there is
+    except (ImportError, ValueError) as error:  # SOCKS without its package; an unknown scheme
         raise DownloadError(f"the proxy in the environment cannot be used: {error}") from error
 
 
 class _Fetch:
-    """One download: the connection, source and directory that all its files share."""
+    """One download: connection, source and directory of all its files."""
 
     def __init__(
         self, client: httpx.Client, source: Source, root: Path, progress: ByteProgress
@@ -264,7 +261,7 @@ class _Fetch:
             )
 
     def file(self, wanted: Wanted, remote: RemoteFile) -> None:
-        """Bring one file. It appears under its name only when complete and checked."""
+        """Fetch one file. It gets its name only when complete and checked."""
         directory = self._root / wanted.repository
         target = directory / remote.path
         if target.is_file() and target.stat().st_size == remote.size_bytes:
@@ -281,7 +278,7 @@ class _Fetch:
         partial.replace(target)
 
     def _bring(self, url: str, partial: Path, size_bytes: int) -> None:
-        """Append to the partial file until it has its size, however often it is cut."""
+        """Append to the partial file until it has its size, across interruptions."""
         for attempt in range(ATTEMPTS):
             try:
                 self._append(url, partial, size_bytes)
@@ -312,12 +309,12 @@ class _Fetch:
             with partial.open("ab" if is_rest else "wb") as file:
                 for (
                     block
-                ) in response.iter_bytes():  # as they come: a chunk size would hold bytes back
+                ) in response.iter_bytes():  # as they arrive: a chunk size would delay bytes
                     file.write(block)
                     self._progress.advance(len(block))
 
     def _check(self, partial: Path, remote: RemoteFile, path: str) -> None:
-        """DownloadError, and no partial file, when size or digest is not what it must be."""
+        """Raises DownloadError and removes the partial file when size or digest differ."""
         known = OFFICIAL.get(path)
         problem = None
         if partial.stat().st_size != remote.size_bytes:
@@ -336,14 +333,14 @@ class _Fetch:
 
 
 def _git_oid(path: Path) -> str:
-    """Git's SHA-1 of a blob: what a hub names small files by. Small files only: read whole."""
+    """Git's SHA-1 of a blob, by which hubs name small files. Reads the whole file."""
     content = path.read_bytes()
     header = f"blob {len(content)}\0".encode()
     return hashlib.sha1(header + content, usedforsecurity=False).hexdigest()
 
 
 def _reason(error: httpx.HTTPError) -> str:
-    """What went wrong, in words."""
+    """The error in words."""
     if isinstance(error, httpx.HTTPStatusError):
         status = error.response.status_code
         meaning = MEANINGS.get(status, error.response.reason_phrase)

@@ -1,6 +1,6 @@
 """The small files beside the weights that the released loaders read: FunASR's and transformers'.
 
-Our own code reads generation_config.json alone. Knows no weights.
+Our own code reads generation_config.json alone.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from pipeline.stepaudio.layout import CheckpointLayout
 
 PAD_ID, BOS_ID, EOS_ID = 0, 1, 3
 MAX_LENGTH = 8192
-# What a recogniser on top of the encoder could write: FunASR sizes its output by them.
+# Output tokens of a recogniser on top of the encoder: FunASR takes its output size from them.
 _FUNASR_TOKENS = ("<blank>", "<s>", "</s>", *map(chr, range(0x21, 0x7F)), "<unk>")
-_NEVER = -1e4  # score of pieces that no text is read as: bytes and controls
+_NEVER = -1e4  # score of pieces that never encode text: bytes and controls
 _SPACE = "▁"  # how sentencepiece writes a space
 
 
 def write_loader_files(layout: CheckpointLayout) -> None:
-    """Write them all; the directory's `tokenizer.model` is there already."""
+    """Write all of them; the directory's `tokenizer.model` must exist."""
     model = layout.text_tokenizer.read_bytes()
     texts = {
         layout.paraformer / "configuration.json": _json(funasr_configuration()),
@@ -34,7 +34,7 @@ def write_loader_files(layout: CheckpointLayout) -> None:
 
 
 def funasr_configuration() -> dict[str, Any]:
-    """What FunASR's AutoModel looks up in a model directory, and ModelScope beside it."""
+    """Files that FunASR's AutoModel and ModelScope look for in a model directory."""
     return {
         "framework": "pytorch",
         "task": "auto-speech-recognition",
@@ -50,7 +50,7 @@ def funasr_configuration() -> dict[str, Any]:
 
 
 def generation_config() -> dict[str, Any]:
-    """How transformers, and we, draw: as the released code does."""
+    """Sampling defaults of transformers and ours, equal to the released code's."""
     return {
         "do_sample": True,
         "temperature": RELEASED_WARPING.temperature,
@@ -81,7 +81,7 @@ def tokenizer_config() -> dict[str, Any]:
 def fast_tokenizer(model: bytes) -> str:
     """A sentencepiece UNIGRAM model with byte fallback as tokenizer.json: the same ids.
 
-    The converters of transformers go by labels, and take the model for BPE.
+    The converters of transformers go by file names and mistake the model for BPE.
     """
     from sentencepiece import sentencepiece_model_pb2
     from tokenizers import Tokenizer, decoders, models, normalizers

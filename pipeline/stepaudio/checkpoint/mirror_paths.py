@@ -1,4 +1,4 @@
-"""Which paths of a remote list may become files here. Knows no source and no repository."""
+"""Validates the paths of a remote file list before they become local files."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ def check_paths(paths: Iterable[str], whose: str) -> None:
 
 
 def check_distinct(paths: Iterable[str], whose: str) -> None:
-    """Raises DownloadError when two would be one file on some file system, or one is a directory.
+    """Raises DownloadError when two paths collide on some file system, or one is a directory.
 
-    Letter case, the form of accents, and dots and spaces at a name's end make no difference on
-    some.
+    Some file systems ignore letter case, the form of accents, and dots and spaces at a name's end.
     """
     seen: dict[str, str] = {}
     for path in paths:
@@ -35,7 +34,7 @@ def check_distinct(paths: Iterable[str], whose: str) -> None:
 
 
 def check_place(directory: Path, target: Path) -> None:
-    """Raises DownloadError when a symbolic link inside `directory` takes `target` elsewhere."""
+    """Raises DownloadError when a symbolic link moves `target` out of `directory`."""
     if not target.resolve().is_relative_to(directory.resolve()):
         raise DownloadError(f"{target} is behind a link that leaves {directory}: refused")
 

@@ -1,4 +1,4 @@
-"""How long work over bytes (hashing, downloading) reports where it is."""
+"""Progress reporting for hashing and downloads."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Protocol, Self
 
 
 class ByteProgress(Protocol):
-    """Told of one file after the other, then of its bytes as they pass."""
+    """Receives the start of each file, then the numbers of its bytes."""
 
     def begin(self, name: str, total_bytes: int, done_bytes: int = 0) -> None:
-        """A file starts; `done_bytes` of it were there before."""
+        """A file starts; `done_bytes` of it exist already."""
         ...
 
     def advance(self, n_bytes: int) -> None:
-        """More bytes of the file that began last; negative when some have to be done again."""
+        """Further bytes of the current file; negative when some must be repeated."""
         ...
 
 
@@ -29,7 +29,7 @@ class NoProgress:
 
 
 class BarProgress:
-    """One bar per file on standard error; a context manager. Shows nothing off a terminal."""
+    """One bar per file on standard error; a context manager. Silent without a terminal."""
 
     def __init__(self) -> None:
         from rich.console import Console

@@ -1,8 +1,7 @@
 # pyright: basic
 """Writes a complete checkpoint with seeded random weights, in official layout, names and kinds.
 
-The voices it makes are noise that follows its input; it is for tests, and the default until a
-trained one is there.
+Its voices are noise that depends on the input. It serves tests and benchmarks.
 """
 
 from __future__ import annotations
@@ -94,7 +93,7 @@ def _write_tokenizers(layout: CheckpointLayout, sizes: Sizes, seed: int) -> None
             config["encoder_conf"], tiny_configs.EXPANDED_MELS
         ).items()
     }
-    shapes |= {  # the rest of the published Paraformer, which only speech recognition uses
+    shapes |= {  # the rest of the published Paraformer, used by speech recognition only
         "predictor.cif_conv1d.weight": (width, width, 3),
         "predictor.cif_conv1d.bias": (width,),
         "predictor.cif_output.weight": (1, width),
@@ -133,10 +132,10 @@ def _write_lm(layout: CheckpointLayout, sizes: Sizes, seed: int) -> None:
 
 
 def _shape_lm(weights: dict[str, Float32Array], audio_base: int) -> None:
-    """Make sampling from random weights end now and then.
+    """Make sampling from random weights stop now and then.
 
-    All embeddings share one direction, which the layers hardly turn; the stop row of `lm_head`
-    reads it, so that stop has about the same logit everywhere. The other rows are made blind to it.
+    All embeddings share one direction, which the layers hardly change; the stop row of `lm_head`
+    reads it, so stop has about the same logit everywhere. The other rows are orthogonal to it.
     """
     embedding, head = weights["model.embed_tokens.weight"], weights["lm_head.weight"]
     width = embedding.shape[1]

@@ -1,7 +1,7 @@
 # pyright: basic
-"""Names and shapes of the tensors that configs ask for.
+"""Names and shapes of the tensors that configs require.
 
-Our modules, built without memory, say what they would load.
+Taken from our own modules, built on the meta device.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def flow_shapes(config: VocoderConfig) -> Shapes:
-    """State dict of flow.pt. Raises CheckpointError when the sizes make no model."""
+    """State dict of flow.pt. Raises CheckpointError for impossible sizes."""
     with torch.device("meta"):
         return _shapes(Flow(config))
 
 
 def hift_shapes(config: VocoderConfig) -> Shapes:
-    """State dict of hift.pt, weight norm not folded. CheckpointError when there is no model."""
+    """State dict of hift.pt, weight norm not folded. CheckpointError for impossible sizes."""
     with torch.device("meta"):
         return _shapes(Hift(config.hift, config.f0_predictor))
 
 
 def lm_shapes(config: Mapping[str, Any]) -> Shapes:
-    """State dict of Step1. Raises TypeError or ValueError when config.json makes no model."""
+    """State dict of Step1. Raises TypeError or ValueError for an impossible config.json."""
     with torch.device("meta"):
         return _shapes(Step1ForCausalLM(Step1Config(**config)))
 

@@ -1,4 +1,4 @@
-"""Sizes of the checkpoints that we can write, and their config files in the official forms."""
+"""Sizes of the checkpoints that we can write, and their config files in official form."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The tiny checkpoint's two ONNX graphs, with the official inputs and outputs.
-
-Knows no runtime and no files.
-"""
+"""The tiny checkpoint's two ONNX graphs, with the official inputs and outputs."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.stepaudio.config import FBANK_MELS, WHISPER_MELS
 from pipeline.stepaudio.parity.golden import value
 from pipeline.stepaudio.tokens import VQ06_CODES
 
@@ -17,8 +15,6 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-WHISPER_MELS = 128
-FBANK_MELS = 80
 EMBEDDING = 192
 WIDTH = 32
 OPSET = 17
@@ -66,7 +62,7 @@ def speech_tokenizer(seed: int) -> onnx.ModelProto:
 def speaker_encoder(seed: int) -> onnx.ModelProto:
     """input float32 (1, T, 80), mean over time removed → output float32 (1, 192).
 
-    It projects how much each mel moves: the mean over time of such features is zero.
+    It projects the movement of each mel: the features themselves have mean zero over time.
     """
     from onnx import TensorProto, helper
 

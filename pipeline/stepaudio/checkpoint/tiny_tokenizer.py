@@ -1,6 +1,5 @@
 """The tiny checkpoint's sentencepiece model: UNIGRAM, byte fallback, official special pieces.
 
-Knows no files.
 It is written piece by piece, not trained: pieces are the characters and the words of a small text,
 scored by frequency.
 """

@@ -1,4 +1,4 @@
-"""Says in words what is wrong with a checkpoint: files, sizes, digests, contents."""
+"""Verifies a checkpoint: files, sizes, digests, contents."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ LFS_HEADER = b"version https://git-lfs.github.com/spec/"
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What verification found.
-
-    root: the directory. known_by: what sizes and digests were judged by. problems: one sentence
-    each; none means sound. notes: what could not be judged.
-    """
+    """The result of a verification."""
 
     root: Path
+    """The directory."""
     known_by: str
+    """The table that sizes and digests were judged by."""
     problems: tuple[str, ...]
+    """One sentence each; none means sound."""
     notes: tuple[str, ...] = ()
+    """Checks that could not be made."""
 
     @property
     def ok(self) -> bool:
@@ -41,7 +41,7 @@ class Report:
 def verify_checkpoint(
     root: Path | str, *, digests: bool = True, progress: ByteProgress | None = None
 ) -> Report:
-    """Check every file of a checkpoint directory; never raises for what the directory holds.
+    """Check every file of a checkpoint directory; never raises for a bad checkpoint.
 
     digests: also hash the files (minutes for the official ones); sizes and contents are always
     checked.
@@ -70,7 +70,7 @@ def verify_checkpoint(
 def _expected_files(
     layout: CheckpointLayout, problems: list[str], notes: list[str]
 ) -> tuple[str, dict[str, Expected]]:
-    """What sizes and digests are judged by, in words, and the table."""
+    """The table of sizes and digests, and its name in words."""
     try:
         manifest = read_manifest(layout)
     except CheckpointError as error:
@@ -97,14 +97,14 @@ def _expected_files(
 
 
 def _files(layout: CheckpointLayout, expected: dict[str, Expected]) -> list[Path]:
-    """Every file to look at, each once, in a stable order."""
+    """Every file to check, once, in a stable order."""
     listed = [layout.root / name for name in expected]
     candidates = [*layout.required(), layout.lm_index, *layout.lm_shards, *listed]
     return [path for path in dict.fromkeys(candidates) if path.is_file()]
 
 
 def _incomplete(layout: CheckpointLayout, path: Path, known: Expected | None) -> str | None:
-    """Why it makes no sense to read a file at all; None when it does."""
+    """Why a file cannot be read at all; None if it can."""
     name = layout.relative(path)
     size = path.stat().st_size
     if size == 0:
@@ -123,7 +123,7 @@ def _incomplete(layout: CheckpointLayout, path: Path, known: Expected | None) ->
 def _other(
     layout: CheckpointLayout, path: Path, known: Expected, digests: bool, progress: ByteProgress
 ) -> str | None:
-    """Why a file is not the known one; its contents may still be worth reading."""
+    """Why a file differs from the known one; its contents are checked all the same."""
     name = layout.relative(path)
     size = path.stat().st_size
     if size > known.size_bytes:
@@ -138,7 +138,7 @@ def _other(
 
 
 def _content_problems(layout: CheckpointLayout, incomplete: set[Path]) -> Iterator[str]:
-    """Run the checks of contents whose files are all there and not incomplete."""
+    """Run the checks of contents whose files are all present and complete."""
     from pipeline.stepaudio.checkpoint import checks
 
     linguistic = (
@@ -167,7 +167,7 @@ def _content_problems(layout: CheckpointLayout, incomplete: set[Path]) -> Iterat
 
 
 def _sentence(error: BaseException) -> str:
-    """An error in one line; a KeyError says only the key."""
+    """An error in one line; a KeyError holds only the key."""
     if isinstance(error, KeyError):
         return f"{error.args[0]!r} is not there"
     return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,8 +1,5 @@
 # pyright: basic
-"""Attention with ALiBi's biases over the key/value cache, in the library's operations.
-
-Knows no layer and no slot: keys and values come as the cache's views.
-"""
+"""Attention with ALiBi's biases over views of the key/value cache, in PyTorch's operations."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
 # pyright: basic
-"""Which shapes give the same bits: measured at start, where kernels are what they are.
-
-Knows no model: what is compared are functions of a shape, over values that stay the same.
-"""
+"""Measures at start-up which batch and chunk shapes are bit-exact on this machine."""
 
 from __future__ import annotations
 
@@ -15,10 +12,10 @@ _CHUNK_SIZES = (*range(1, 33), 48, 64)  # of prefill
 
 
 def exact_batch(run: Callable[[range], Tensor], n_slots: int) -> int:
-    """The smallest batch from which on a row is bitwise the same in any batch.
+    """The smallest batch size from which a row's bits no longer depend on the batch.
 
-    `run` gives one row for each slot of a window. Where rows never agree, as on devices that choose
-    by batch size, it is all slots: one fixed shape.
+    `run` returns one row for each slot of a window. Where rows never agree, as on devices that
+    choose kernels by batch size, it is all slots: one fixed shape.
     """
     whole = run(range(n_slots))
     n = n_slots
@@ -30,9 +27,9 @@ def exact_batch(run: Callable[[range], Tensor], n_slots: int) -> int:
 
 
 def keys_may_be_cut(run: Callable[[int, int], Tensor], n_keys: int, step: int) -> bool:
-    """Whether a row is bitwise the same however many masked keys are read behind its own.
+    """Whether a row's bits are independent of the number of masked keys read behind its own.
 
-    `run` takes a position and how many keys to read, in multiples of `step`.
+    `run` takes a position and the number of keys to read, in multiples of `step`.
     """
     for position in range(step - 1, n_keys, step):
         whole = run(position, n_keys)
@@ -42,9 +39,9 @@ def keys_may_be_cut(run: Callable[[int, int], Tensor], n_keys: int, step: int) -
 
 
 def exact_chunks(run: Callable[[range], Tensor], n_tokens: int) -> tuple[int, ...]:
-    """The sizes, rising, of chunks of prefill whose rows are bitwise those of one row at a time.
+    """Chunk sizes of prefill, ascending, whose rows equal those of one row at a time, bit for bit.
 
-    `run` takes positions below `n_tokens`. With 1 among them, they add up to any number of tokens.
+    `run` takes positions below `n_tokens`. 1 is always among them, so any length can be composed.
     """
     starts = (0, n_tokens // 2, max(n_tokens - _CHUNK_SIZES[-1], 0))
     singles = {i: run(range(i, i + 1)) for s in starts for i in range(s, s + _CHUNK_SIZES[-1])}

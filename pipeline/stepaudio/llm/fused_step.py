@@ -1,10 +1,10 @@
 # pyright: basic
 """A one-token step, or a chunk of prefill, in few kernels.
 
-In a step norms, residuals and activations run inside of the products.
+In a step, norms, residuals and activations run inside the products.
 
-Imported only where Triton is there. Which product runs in which kernel is measured at start: the
-library's, or one of ours. Knows no graph; everything it launches may be recorded in one.
+Imported only where Triton is available. The kernel of each product, PyTorch's or one of ours, is
+chosen by measurement at start. Everything launched may be recorded in a CUDA graph.
 """
 
 from __future__ import annotations
@@ -33,29 +33,30 @@ from pipeline.stepaudio.llm.projection import Projection
 
 logger = logging.getLogger(__name__)
 
-_TIMED_LAYERS = 16  # more weights than any cache holds
+_TIMED_LAYERS = 16  # their weights exceed every cache
 _TIMED_RUNS = 3  # of which the fastest counts
 
 
 @dataclass(frozen=True, slots=True)
 class StepSizes:
-    """Of the model and the cache. eps: of the norms."""
+    """Sizes of the model and the cache."""
 
     slots: int
     groups: int
     head: int
     capacity: int
     eps: float
+    """Epsilon of the norms."""
 
     @property
     def fit(self) -> bool:
-        """Whether the kernels take them."""
+        """Whether the kernels support them."""
         return Attention.fits(self.head, self.capacity)
 
 
 @dataclass(frozen=True, slots=True)
 class Tilings:
-    """How each product of a layer is cut; None is the library's product."""
+    """Tiling of each product of a layer; None is PyTorch's product."""
 
     qkv: Tiling | None
     out: Tiling | None
@@ -66,8 +67,8 @@ class Tilings:
 class FusedStep:
     """Steps and prefill of bfloat16 layers, products in any format.
 
-    A row's bits do not depend on the other rows, nor, where no product is the library's, on how
-    many there are: more than one slot never uses the kernel for one row.
+    A row's bits do not depend on the other rows nor, unless a product is PyTorch's, on their
+    number: more than one slot never uses the kernel for one row.
     """
 
     def __init__(
@@ -108,7 +109,7 @@ class FusedStep:
     ) -> Tensor:
         """A token of each slot from `first_slot` on, int64 (B,) → logits float32 (B, choices).
 
-        positions: where they go, int64 (B,); those at `n_keys` and beyond give nonsense.
+        positions: int64 (B,); results at `n_keys` and beyond are undefined.
         """
         tilings = self.tilings
         x = functional.embedding(tokens, self._embedding)
@@ -141,7 +142,7 @@ class FusedStep:
             delta = layer.out.product(attended).contiguous()
             gate_up = layer.gate_up.product(norm(x, layer.post_gain, self._eps, delta))
             delta = layer.down.product(silu_mul(gate_up)).contiguous()
-        last = layers[-1]  # nothing reads what would come behind its keys and values
+        last = layers[-1]  # nothing reads its output behind the keys and values
         qkv = last.qkv.product(norm(x, last.input_gain, self._eps, delta)).contiguous()
         self._chunk_attention.write(qkv, self._cache[last.index], start, slot)
         return qkv
@@ -198,7 +199,7 @@ class FusedStep:
 
     @torch.inference_mode()
     def _choose(self, layers: Sequence[Layer], n_rows: int) -> Tilings:
-        """The fastest tilings, or the library; off a GPU, where there is no time, the first."""
+        """The fastest tilings, or PyTorch; without a GPU, the first one."""
         plain = all(p.weight is not None for layer in layers for p in layer.products)
         if n_rows > MOST_ROWS or not plain:
             return Tilings(None, None, None, None)
@@ -230,7 +231,7 @@ def _fastest(
     offered: Sequence[Tiling],
     layers: Sequence[Layer],
 ) -> Tiling | None:
-    """The fastest of the library and the tilings offered; those that do not fit are left out."""
+    """The fastest of PyTorch and the offered tilings; tilings that do not fit are skipped."""
     times_ms: dict[Tiling | None, float] = {}
     for tiling in (None, *offered):
 
@@ -249,11 +250,11 @@ def _fastest(
 
 
 def recorded_ms(run: Callable[[], None]) -> float:
-    """Milliseconds that what `run` launches takes when replayed from a CUDA graph."""
+    """Milliseconds of the kernels that `run` launches, replayed from a CUDA graph."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
-        run()  # kernels are compiled and chosen outside of the record
+        run()  # compiles and chooses kernels before the recording
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, capture_error_mode="thread_local"):

@@ -1,7 +1,7 @@
 # pyright: basic
-"""The static key/value cache of all slots: where rows are written, and how they are read.
+"""The static key/value cache of all slots.
 
-Knows no layer and no weights. Whoever reads masks what stands behind a slot's length.
+Readers mask the entries behind a slot's length.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 # The weighted sum of values is taken in blocks of this many tokens, so that its order of additions,
 # and with it the last bit, does not depend on how long the longest stream in the batch is.
 KEY_BLOCK_TOKENS = 256
-# Behind the first block keys are read in whole steps of this many, where that changes no bit.
+# Beyond the first block, keys are read in multiples of this, where that changes no bit.
 KEY_STEP_TOKENS = 64
 
 # One layer's keys [B·G, head, keys], and its values in blocks [B·G, ≤256, head].
@@ -97,7 +97,7 @@ class KeyValueCache:
 
     @torch.inference_mode()
     def restore(self, slot: int, saved: Tensor) -> None:
-        """Put what `saved` gave at the start of a slot."""
+        """Copy the result of `saved` to the start of a slot."""
         self.tensor[:, :, slot, :, : saved.shape[3]] = saved
 
 

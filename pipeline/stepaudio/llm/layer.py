@@ -12,22 +12,22 @@ from pipeline.stepaudio.llm.projection import Projection
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layer:
-    """One block: packed products and norm gains.
-
-    index: which layer of the cache it is. qkv, gate_up: products whose scale the gains hold.
-    """
+    """One block: packed products and norm gains."""
 
     index: int
+    """Its layer of the cache."""
     qkv: Projection
+    """The gain before it includes its scale."""
     out: Projection
     gate_up: Projection
+    """The gain before it includes its scale."""
     down: Projection
     input_gain: Tensor
     post_gain: Tensor
 
     @property
     def products(self) -> tuple[Projection, Projection, Projection, Projection]:
-        """All four, in the order they run in."""
+        """All four products, in order of execution."""
         return self.qkv, self.out, self.gate_up, self.down
 
     @property

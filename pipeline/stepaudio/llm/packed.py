@@ -1,7 +1,7 @@
 # pyright: basic
-"""The compressed-tensors layout `pack-quantized`, in which AWQ checkpoints come: what it stores.
+"""The compressed-tensors layout `pack-quantized` of AWQ checkpoints.
 
-Knows no products and no engine. A layer `X` holds X.weight_packed, X.weight_scale, X.weight_shape.
+A layer `X` holds X.weight_packed, X.weight_scale, X.weight_shape.
 """
 
 from __future__ import annotations
@@ -14,21 +14,22 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import CheckpointError
-from pipeline.stepaudio.llm.quantization import GROUP_SIZES, Int4Weight
+from pipeline.stepaudio.llm.quantization import GROUP_SIZES, PER_WORD, Int4Weight
 
-_PER_WORD = 8
 _HELD = "int4_weight"  # attribute of a projection whose weight stays in 4 bits
 _QUANTIZED = "model.layers."
-_SUFFIXES = ("weight_packed", "weight_scale", "weight_shape")
+PACKED, SCALE, SHAPE = _SUFFIXES = "weight_packed", "weight_scale", "weight_shape"
 Shapes = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class PackedScheme:
-    """group_size: input channels that share a scale. ignored: modules that are stored plain."""
+    """A checkpoint's quantization scheme."""
 
     group_size: int
+    """Input channels that share a scale."""
     ignored: frozenset[str]
+    """Modules that are stored unquantized."""
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> PackedScheme:
@@ -61,20 +62,20 @@ class PackedScheme:
             rows, width = shape
             if width % self.group_size:
                 raise CheckpointError(f"{name} is {width} wide, no multiple of {self.group_size}")
-            sizes = ((rows, width // _PER_WORD), (rows, width // self.group_size), (2,))
+            sizes = ((rows, width // PER_WORD), (rows, width // self.group_size), (2,))
             stored |= {f"{module}.{k}": s for k, s in zip(_SUFFIXES, sizes, strict=True)}
         return stored
 
     def hand_over(self, model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Give projections their 4-bit weights → the tensors that are left, all plain.
+        """Attach the 4-bit weights to their projections → the remaining, plain tensors.
 
-        Raises CheckpointError for words or shapes that are not what they should be.
+        Raises CheckpointError for wrong dtypes or shapes.
         """
         plain = dict(tensors)
-        for name in [name for name in tensors if name.endswith(f".{_SUFFIXES[0]}")]:
+        for name in [name for name in tensors if name.endswith(f".{PACKED}")]:
             module = name.rpartition(".")[0]
             words, scales, shape = (plain.pop(f"{module}.{suffix}") for suffix in _SUFFIXES)
-            expected = (len(words), words.shape[1] * _PER_WORD)
+            expected = (len(words), words.shape[1] * PER_WORD)
             if words.dtype != torch.int32 or not scales.is_floating_point():
                 raise CheckpointError(f"{module}: packed weights are {words.dtype}, not int32")
             if tuple(shape.tolist()) != expected:
@@ -86,19 +87,19 @@ class PackedScheme:
 
 
 def held_weight(projection: nn.Linear) -> Tensor | Int4Weight:
-    """The weight of a linear layer, in 4 bits where the checkpoint holds it so."""
+    """The weight of a linear layer, in 4 bits if the checkpoint has it so."""
     held: Int4Weight | None = getattr(projection, _HELD, None)
     return projection.weight if held is None else held
 
 
 def release_held(projection: nn.Linear) -> None:
-    """Let go of a 4-bit weight that `hand_over` gave to a linear layer, if it has one."""
+    """Drop the 4-bit weight that `hand_over` attached to a linear layer, if any."""
     if hasattr(projection, _HELD):
         delattr(projection, _HELD)
 
 
 def required_quantization(model: nn.Module, wanted: str) -> str:
-    """What to run: `wanted`, or int4 where the checkpoint is in 4 bits.
+    """The quantization to run: `wanted`, or int4 for a checkpoint in 4 bits.
 
     Raises CheckpointError for int8 of a checkpoint in 4 bits.
     """

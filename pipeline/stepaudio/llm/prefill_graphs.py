@@ -1,8 +1,8 @@
 # pyright: basic
-"""Chunks of prefill recorded once and replayed: a CUDA graph for each bucket of rows and of keys.
+"""Recorded prefill chunks: a CUDA graph for each bucket of rows and of keys.
 
-Knows no layer. Slot and place are inputs like the tokens, so one record serves every slot. Rows
-behind a chunk's end are run on a token of no meaning; what they write is overwritten in its turn.
+Slot and position are inputs like the tokens, so one record serves every slot. Rows behind a chunk's
+end run on an arbitrary token; their keys and values are overwritten later.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pipeline.stepaudio.recording import Recorder, Replay, StaticInputs
 
 logger = logging.getLogger(__name__)
 
-_LEAST_ROWS = 32  # below, a chunk costs the same: reading the weights
-_PLACE = 2  # inputs behind the tokens: the first one's position, and the slot
+_LEAST_ROWS = 32  # smaller chunks cost the same: reading the weights
+_PLACE = 2  # further inputs: the first token's position, and the slot
 
 Chunk = Callable[[Tensor, Tensor, Tensor, int], Tensor]  # tokens [n], start [1], slot [1], keys
 
@@ -29,7 +29,7 @@ Chunk = Callable[[Tensor, Tensor, Tensor, int], Tensor]  # tokens [n], start [1]
 class PrefillGraphs:
     """A recorded chunk per bucket: powers of two of rows, and of blocks of keys.
 
-    Which one a chunk takes depends on its own length and place alone, and so do its bits.
+    A chunk's bucket, and so its bits, depend on its own length and position alone.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class PrefillGraphs:
         self._rows = buckets(min(_LEAST_ROWS, most_rows), most_rows)
         self._keys = [n * block_tokens for n in buckets(1, blocks)]
         self._recorded: dict[tuple[int, int], tuple[StaticInputs, Replay]] = {}
-        for n_rows in reversed(self._rows):  # the largest first: the others fit in its memory
+        for n_rows in reversed(self._rows):  # the largest first: the others fit into its memory
             inputs = StaticInputs(n_rows + _PLACE, device=device)
             tokens, start, slot = inputs.tensor.split((n_rows, 1, 1))
             for n_keys in reversed(self._keys):
@@ -66,7 +66,7 @@ class PrefillGraphs:
 
     @property
     def most_rows(self) -> int:
-        """The longest chunk that is recorded."""
+        """The longest recorded chunk."""
         return self._rows[-1]
 
     def run(self, slot: int, ids: Int32Array, start: int) -> None:

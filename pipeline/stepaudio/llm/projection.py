@@ -1,7 +1,7 @@
 # pyright: basic
 """Matrix products of a layer, packed for the device.
 
-Knows no layer. Other number formats come in here.
+A new number format is added here.
 """
 
 from __future__ import annotations
@@ -21,29 +21,30 @@ from torch.nn import functional
 class Projection:
     """A product of rows with a weight: [M, K] → [M, N], `scale` times what `product` gives.
 
-    The scale is a power of two, so a caller may apply it wherever it multiplies anyway. n_bytes:
-    what holds the weight. weight: itself [N, K], where it is held as it came.
+    The scale is a power of two, so a caller may apply it wherever it multiplies anyway.
     """
 
     product: Callable[[Tensor], Tensor]
     n_bytes: int
+    """Bytes of the stored weight."""
     scale: float = 1.0
     weight: Tensor | None = None
+    """The weight [N, K], if it is stored unchanged."""
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.product(x) * self.scale
 
 
-_ROWS = 120  # FBGEMM takes so many rows at a time
+_ROWS = 120  # rows that FBGEMM takes at a time
 _HALF_TOP = 14  # exponent that a weight's largest number gets in 16 bits, where 15 is the last
 
 
 def pack(weight: Tensor) -> Projection:
     """The product with `weight` [N, K].
 
-    On a CPU in float32 the weight is reordered once for kernels whose rows come out bit for bit the
-    same in any batch size and at any place of the batch (MKL's do not): FBGEMM's where 16 bits hold
-    the weight without loss, as they do what was trained in bfloat16, else oneDNN's.
+    On a CPU in float32 the weight is reordered once for kernels whose rows have the same bits in
+    any batch size and position (MKL's do not): FBGEMM's where 16 bits hold the weight without loss,
+    as for weights trained in bfloat16, else oneDNN's.
     """
     if weight.device.type == "cpu" and weight.dtype == torch.float32:
         if _has_fbgemm() and (halved := _half_exactly(weight)) is not None:
@@ -77,7 +78,7 @@ def _pack_half(weight: Tensor, scale: float) -> Projection:
             return threaded(x, held)
 
         return Projection(_row_exact(half_threaded), weight.nbytes // 2, scale)
-    # The same kernels with less around them, on one thread.
+    # The same kernels with less overhead, on one thread.
     linear = torch.fbgemm_linear_fp16_weight_fp32_activation
     with warnings.catch_warnings():  # deprecated: once it is gone, `_has_fbgemm` says so
         warnings.simplefilter("ignore")
@@ -91,16 +92,16 @@ def _pack_half(weight: Tensor, scale: float) -> Projection:
 
 
 def _row_exact(product: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """A product of FBGEMM's, given a row or two more where else sums would be in another order.
+    """A product of FBGEMM, padded by one or two rows where the order of sums would differ.
 
-    With AVX2 that is where one or two rows are left over from its blocks; with AVX-512 nowhere.
+    With AVX2 it differs when one or two rows are left over from its blocks; with AVX-512 never.
     """
     exact = _exact_remainders()
     if len(exact) > _ROWS:
         return product
     missing = [next(n for n in exact if n >= left) - left for left in range(_ROWS)]
 
-    kept: dict[int, tuple[Tensor, Tensor]] = {}  # rows to fill, and with those that are missing
+    kept: dict[int, tuple[Tensor, Tensor]] = {}  # input with padding rows, and the output
 
     @wraps(product)
     def padded(x: Tensor) -> Tensor:
@@ -120,7 +121,7 @@ def _row_exact(product: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor
 
 @cache
 def _exact_remainders() -> tuple[int, ...]:
-    """0, and the numbers of rows up to `_ROWS` whose bits are those of `_ROWS`: measured."""
+    """0, and the numbers of rows up to `_ROWS` with the same bits as `_ROWS` rows; measured."""
     generator = torch.Generator().manual_seed(0)
     x, weight = (torch.randn(n, 256, generator=generator) for n in (_ROWS, 64))
     held = torch.ops.quantized.linear_prepack_fp16(weight, None)

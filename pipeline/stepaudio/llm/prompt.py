@@ -1,7 +1,4 @@
-"""The LLM's prompt: template, edit instructions, audio tokens, special ids.
-
-Knows no model weights and no sampling.
-"""
+"""The LLM's prompt: template, edit instructions, audio tokens, special ids."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from pipeline.errors import CheckpointError, TextError, UnsupportedError
 from pipeline.stepaudio.llm.sampling import AudioVocabulary
 from pipeline.stepaudio.tokens import AUDIO_TOKENS, GROUP_TOKENS, interleave
 
-# The fields of the HTTP API that faults are blamed on.
+# Fields of the HTTP API, named in errors.
 TEXT_PARAM, TRANSCRIPT_PARAM, INFO_PARAM = "input", "prompt_text", "step_audio.edit_info"
 
 _CLONE_SYSTEM = (
@@ -61,21 +58,21 @@ _REMOVALS: dict[Mode, str] = {
 }
 _REMOVE = "remove"
 _TAG = re.compile(r"\[[A-Za-z-]+\]")
-_CONTROL = re.compile(r"<audio_\d+>|<\|\w+\|>")  # would be read as prompt structure, not as text
+_CONTROL = re.compile(r"<audio_\d+>|<\|\w+\|>")  # would be encoded as prompt structure, not as text
 _SURROGATE = re.compile("[\ud800-\udfff]")  # no UTF-8 has them
 
 # Bounds of `max_audio_tokens`. A unit of text weight is a letter.
 _S_PER_UNIT = 0.08  # seconds of speech
-_RATE_RANGE = (0.5, 2.5)  # how far a reference may push the rate from _S_PER_UNIT
+_RATE_RANGE = (0.5, 2.5)  # bounds of a reference's rate, relative to _S_PER_UNIT
 _HASTE = 0.25  # of the expected length: nobody speaks four times as fast
 _GENEROSITY = 2.5  # pauses, slow styles, drawn-out words
-_SLACK_S = 4.0  # so that a one-word text is not cut
+_SLACK_S = 4.0  # so that a text of one word is not cut off
 _TAG_S = 3.0  # a laugh, a sigh
 _EDIT_FACTOR = 2.0  # "more slower" against the input audio
 _CEILING_TOKENS = 8190
 _WIDE_UNITS = 3.0  # a CJK character or a kana is a syllable
-# Units of characters that are no letters, by Unicode's major category. Digits, symbols and marks
-# may be words or silent: "1000000" is two words, "77" three; a rule of dashes is none.
+# Units of other characters, by Unicode's major category. Digits, symbols and marks may be words or
+# silent: "1000000" is two words, "77" three, a rule of dashes none.
 _LEAST_UNITS = {"N": 1.0}
 _LIKELY_UNITS = {"N": 4.0, "S": 4.0}
 _MOST_UNITS = {"N": 8.0, "S": 8.0, "P": 1.0, "M": 1.0}
@@ -126,7 +123,7 @@ class PromptBuilder:
         return np.array(ids, np.int32)
 
     def check(self, request: SpeechRequest) -> None:
-        """Whether a prompt can be written of these words.
+        """Check that a prompt can be written from these texts.
 
         Raises UnsupportedError (edit value or tag outside its list) and TextError (no text, control
         symbols, half characters), with the caller's field.
@@ -134,12 +131,12 @@ class PromptBuilder:
         _require_valid(request)
 
     def most_tokens(self, request: SpeechRequest, voice: VoicePrompt) -> int:
-        """What the request's text can need at most; see max_audio_tokens."""
+        """Upper bound of the request's audio tokens; see max_audio_tokens."""
         is_edit = request.mode is not Mode.CLONE
         return max_audio_tokens(said_in(request), request.transcript, voice, is_edit=is_edit)
 
     def least_tokens(self, request: SpeechRequest, voice: VoicePrompt) -> int:
-        """What the request's text needs at least; see least_audio_tokens."""
+        """Lower bound of the request's audio tokens; see least_audio_tokens."""
         return least_audio_tokens(said_in(request), request.transcript, voice)
 
     def _encode(self, text: str) -> list[int]:
@@ -158,7 +155,7 @@ def audio_token_string(voice: VoicePrompt) -> str:
 
 
 def said_in(request: SpeechRequest) -> str:
-    """What is to be heard: the text, in edits that keep the words those of the input audio."""
+    """The words to speak: the text, or in edits that keep the words, those of the input audio."""
     if request.mode not in SAME_WORDS:
         return request.text
     return request.transcript or request.text
@@ -167,10 +164,10 @@ def said_in(request: SpeechRequest) -> str:
 def max_audio_tokens(
     text: str, transcript: str, voice: VoicePrompt, *, is_edit: bool = False
 ) -> int:
-    """Bound of an answer's audio tokens, so that a missing stop cannot run to the context's end.
+    """Upper bound of an answer's audio tokens, for answers without a stop.
 
-    Whole groups. Texts are as they will be said, and weighed in letters: a CJK character 3, digits
-    and symbols as many as they may take, a paralinguistic tag 3 s on top. The speaking rate is the
+    Whole groups. Texts are as they will be spoken, weighed in letters: a CJK character 3, digits
+    and symbols the most they may take, a paralinguistic tag 3 s on top. The speaking rate is the
     reference's own, its seconds over its transcript's weight, held within 0.5 to 2.5 times 0.08 s a
     letter. The bound is 2.5 times the expected length plus 4 s, at least twice the reference in an
     edit or where the text is empty or equals the transcript, at most 8190 tokens.
@@ -184,23 +181,23 @@ def max_audio_tokens(
 
 
 def least_audio_tokens(text: str, transcript: str, voice: VoicePrompt) -> int:
-    """Audio tokens below which an answer cannot hold its text: it stopped too soon.
+    """Audio tokens below which an answer cannot contain its text: it stopped too soon.
 
-    A quarter of the expected length (see max_audio_tokens), in whole groups, at least one. What
-    need not be spoken counts nothing.
+    A quarter of the expected length (see max_audio_tokens), in whole groups, at least one. Optional
+    words do not count.
     """
     least_s = _weight(text, _LEAST_UNITS) * _rate(transcript, voice, _MOST_UNITS) * _HASTE
     return max(int(least_s / GROUP_S), 1) * GROUP_TOKENS
 
 
 def expected_s(transcript: str, voice: VoicePrompt) -> Callable[[str], float]:
-    """Text → the seconds that it will take in a voice, by the rate of its reference."""
-    rate = _rate(transcript, voice, _LIKELY_UNITS)  # once: the pieces of a text may be thousands
+    """Text → its expected seconds in a voice, by the rate of the reference."""
+    rate = _rate(transcript, voice, _LIKELY_UNITS)  # once: a text may have thousands of pieces
     return lambda text: _weight(text, _LIKELY_UNITS) * rate
 
 
 def _rate(transcript: str, voice: VoicePrompt, units: Mapping[str, float]) -> float:
-    """Seconds a letter that the reference takes, held within bounds."""
+    """Seconds per letter in the reference, within bounds."""
     low, high = (_S_PER_UNIT * factor for factor in _RATE_RANGE)
     weight = _weight(transcript, units)
     return min(max(voice.n_groups * GROUP_S / weight, low), high) if weight else _S_PER_UNIT
@@ -211,7 +208,7 @@ def _tags(text: str) -> list[str]:
 
 
 def _weight(text: str, units: Mapping[str, float]) -> float:
-    """How much there is to say, in letters."""
+    """The weight of a text, in letters."""
     return sum(_units(character, units) for character in _TAG.sub("", text))
 
 

@@ -1,8 +1,8 @@
 # pyright: basic
 """Weights in 8 and 4 bits: rounding, products with them, and the packed layout of AWQ checkpoints.
 
-Knows no layer. Symmetric, weights alone; products run in bfloat16 in PyTorch's own kernels, which
-read the small weights and are faster than bfloat16 ones where memory bandwidth is the limit.
+Symmetric, weights only. Products run in bfloat16 in PyTorch's own kernels, which read the packed
+weights and beat bfloat16 weights where memory bandwidth is the limit.
 """
 
 from __future__ import annotations
@@ -23,24 +23,23 @@ _INT4_ZERO = 8  # stored values are 0 … 15
 _INT8_MAX = 127
 _ROW_MULTIPLE = 64  # the int4 kernels want whole blocks of output rows
 _INNER_K_TILES = 8
-_WIDE_ROWS = 32  # beyond it CUDA's int8 kernel, which reads the weight for each row, loses
-_PER_WORD = 8  # int4 values in an int32 of the packed layout
+_WIDE_ROWS = 32  # with more rows CUDA's int8 kernel, which reads the weight per row, is slower
+PER_WORD = 8  # int4 values in an int32 of the packed layout
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Int4Weight:
-    """A weight [N, K] in 4 bits, as checkpoints hold it.
-
-    words: int32 (N, K / 8), see `unpack_words`. scales: float (N, K / group).
-    """
+    """A weight [N, K] in 4 bits, in the checkpoint's layout."""
 
     words: Tensor
+    """int32 (N, K / 8), see `unpack_words`."""
     scales: Tensor
+    """float (N, K / group)."""
 
     @property
     def group_size(self) -> int:
         """Input channels that share a scale."""
-        return self.words.shape[1] * _PER_WORD // self.scales.shape[1]
+        return self.words.shape[1] * PER_WORD // self.scales.shape[1]
 
     def dequantized(self) -> Tensor:
         """float32 (N, K)."""
@@ -64,7 +63,7 @@ def quantize_int4(weight: Tensor) -> Int4Weight:
 
 
 def pack_int4(weight: Int4Weight) -> Projection:
-    """The product with a weight in 4 bits; rows come out in the dtype they came in."""
+    """The product with a weight in 4 bits; the output has the input's dtype."""
     rows, size = len(weight.words), weight.group_size
     pad = -rows % _ROW_MULTIPLE
     values = functional.pad(
@@ -89,7 +88,7 @@ def pack_int4(weight: Int4Weight) -> Projection:
 def pack_quantized(weights: Sequence[Tensor | Int4Weight], quantization: str) -> Projection:
     """One product with several weights, their outputs side by side, in int8 or int4.
 
-    A weight that its checkpoint holds in 4 bits is taken as it is. Raises CheckpointError.
+    A weight that is in 4 bits already is not quantized again. Raises CheckpointError.
     """
     if quantization == "int8":
         return pack_int8(torch.cat([w for w in weights if isinstance(w, Tensor)]))
@@ -106,7 +105,7 @@ def quantize_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def pack_int8(weight: Tensor) -> Projection:
-    """The product with a weight in 8 bits; rows come out in the dtype they came in."""
+    """The product with a weight in 8 bits; the output has the input's dtype."""
     values, scales = quantize_int8(weight)
 
     def int8(x: Tensor) -> Tensor:
@@ -127,12 +126,12 @@ def unpack_words(words: Tensor) -> Tensor:
 
     Eight values a word, the first in the lowest bits, each stored plus 8.
     """
-    shifts = torch.arange(0, 32, 32 // _PER_WORD, dtype=torch.int32, device=words.device)
+    shifts = torch.arange(0, 32, 32 // PER_WORD, dtype=torch.int32, device=words.device)
     return (words[..., None] >> shifts & 0xF).flatten(1) - _INT4_ZERO
 
 
 def pack_words(values: Tensor) -> Tensor:
     """The inverse of `unpack_words` for K a multiple of 8."""
-    shifts = torch.arange(0, 32, 32 // _PER_WORD, device=values.device)
-    words = ((values.long() + _INT4_ZERO).unflatten(1, (-1, _PER_WORD)) << shifts).sum(-1)
+    shifts = torch.arange(0, 32, 32 // PER_WORD, device=values.device)
+    words = ((values.long() + _INT4_ZERO).unflatten(1, (-1, PER_WORD)) << shifts).sum(-1)
     return torch.where(words >= 2**31, words - 2**32, words).int()

@@ -1,8 +1,7 @@
 # pyright: basic
 """Step1 over fixed slots: prefill in chunks, one fused step for all.
 
-Knows no request and no sampling. A row's logits depend on its own tokens alone, not on the other
-slots or its place among them.
+A row's logits depend on its own tokens alone, not on the other slots or its position among them.
 """
 
 from __future__ import annotations
@@ -52,8 +51,8 @@ class Step1Runner:
 
     Single-threaded: one caller at a time.
 
-    Stale cache beyond a slot's length is masked to weight 0, so it must only be finite: `clear` a
-    slot whose numbers may not be.
+    Stale cache beyond a slot's length gets weight 0, so it only has to be finite: `clear` a slot
+    after non-finite numbers.
     """
 
     def __init__(
@@ -70,10 +69,10 @@ class Step1Runner:
     ) -> None:
         """`quantization` of the layers' weights: none (as the checkpoint has them), int8, int4.
 
-        takes_weights: out of `model`, which is of no use after that, so that none is held twice.
-        prefill_rows: chunks of prefill up to so long are recorded where steps are; 0: none are.
-        fused: all in kernels that do more at once (see FusedStep); where None, if they can run.
-        Raises CheckpointError where model, vocabulary and quantization do not fit.
+        takes_weights: move them out of `model`, which becomes unusable, so that none is held twice.
+        prefill_rows: prefill chunks up to this length are recorded together with steps; 0: none.
+        fused: use fused kernels (see FusedStep); None: if they can run.
+        Raises CheckpointError when model, vocabulary and quantization do not fit.
         """
         config = model.config
         self._quantization = required_quantization(model, quantization)
@@ -132,14 +131,14 @@ class Step1Runner:
 
     @torch.inference_mode()
     def record_steps(self, record: Recorder) -> None:
-        """From now on steps and prefill are replayed from records. No slot may be in use."""
+        """Record steps and prefill; from now on they are replayed. No slot may be in use."""
         keys = {
             "blocks": self._cache.capacity // KEY_BLOCK_TOKENS,
             "block_tokens": KEY_BLOCK_TOKENS,
         }
         slots = range(self._least_slots, self.slots + 1)
         self._graphs = StepGraphs(self._logits, record, self.device, slots=slots, **keys)
-        if self._fused is not None:  # its kernels read as many keys as a chunk sees
+        if self._fused is not None:  # its kernels read only the keys that a chunk sees
             keys = {"blocks": 1, "block_tokens": self._cache.capacity}
         if self._prefill_rows:
             self._prefill_graphs = PrefillGraphs(
@@ -147,7 +146,7 @@ class Step1Runner:
             )
 
     def window(self, first: int, last: int) -> range:
-        """The slots to run for slots first … last, so that no row depends on the batch size."""
+        """The window to run for slots first … last; its size changes no row's bits."""
         if self._graphs is not None:
             return self._graphs.window(last)
         start = min(first, self.slots - self._least_slots)
@@ -155,11 +154,11 @@ class Step1Runner:
 
     @property
     def has_free_borders(self) -> bool:
-        """Whether prefill may be cut anywhere into chunks that `chunk_tokens` gives."""
+        """Whether prefill may be cut into chunks of `chunk_tokens` at any position."""
         return len(self._exact_chunks) > 1
 
     def chunk_tokens(self, most: int) -> int:
-        """The largest chunk of prefill, of at most `most` tokens, that changes no bit."""
+        """The largest bit-exact chunk of prefill, at most `most` tokens."""
         return max(n for n in self._exact_chunks if n <= most)
 
     @torch.inference_mode()
@@ -185,9 +184,9 @@ class Step1Runner:
     ) -> Tensor:
         """One token for each slot of `window`, n in all → logits float32 (n, audio + stop).
 
-        A slot of the window that has no token to run gives any token at its next free position:
-        what is written there is overwritten when its turn comes. `longest`: the largest position
-        that counts; larger ones give nonsense.
+        For a slot of the window without a token, pass any token at its next free position, which
+        is overwritten later. `longest`: the largest position that counts; results beyond are
+        undefined.
         """
         if self._graphs is not None:
             return self._graphs.run(window, tokens, positions, longest + 1)
@@ -203,12 +202,12 @@ class Step1Runner:
         return self._cache.saved(slot, n_tokens)
 
     def restore(self, slot: int, saved: Tensor) -> None:
-        """Put what `saved` gave at the start of a slot."""
+        """Copy the result of `saved` to the start of a slot."""
         self._cache.restore(slot, saved)
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of the weights that steps read, the embedding included."""
+        """Bytes of the weights that a step reads, embedding included."""
         return self._weight_bytes
 
     @property
@@ -218,12 +217,12 @@ class Step1Runner:
 
     @property
     def device_bytes(self) -> int:
-        """What this process holds of the GPU, 0 on a CPU."""
+        """GPU memory of this process in bytes; 0 on a CPU."""
         return torch.cuda.memory_reserved() if self.device.type == "cuda" else 0
 
     @property
     def recording_s(self) -> float:
-        """How long recording the steps took, 0 where none are recorded."""
+        """Seconds that recording the steps took; 0 without records."""
         recorded = (self._graphs, self._prefill_graphs)
         return sum(graphs.recording_s for graphs in recorded if graphs is not None)
 
@@ -233,7 +232,7 @@ class Step1Runner:
         return self._cache.token_bytes
 
     def _fused_step(self, wanted: bool | None, head: Projection) -> FusedStep | None:
-        """What runs all in few kernels, if that is wanted, or can be and nothing is said."""
+        """The fused kernels, if wanted, or if possible and not specified."""
         can = has_kernels(self.device) and self.dtype == torch.bfloat16
         if wanted or (wanted is None and can):
             from pipeline.stepaudio.llm.fused_step import FusedStep, StepSizes
@@ -261,7 +260,7 @@ class Step1Runner:
         )
 
     def _gain(self, norm: nn.Module, following: Projection) -> Tensor:
-        """What a norm multiplies with, the scale of the product behind it included."""
+        """A norm's gain, times the scale of the product behind it."""
         gain = cast("Tensor", norm.weight) * following.scale
         return gain if self._norm_eps is None else gain * len(gain) ** 0.5
 
@@ -278,7 +277,7 @@ class Step1Runner:
         return packed
 
     def _n_keys(self, n_tokens: int) -> int:
-        """How many keys to read of streams of up to n tokens."""
+        """Number of keys to read for streams of up to n tokens."""
         return max(KEY_BLOCK_TOKENS, whole_steps(n_tokens, self._key_step))
 
     def _logits(self, tokens: Tensor, positions: Tensor, window: range, n_keys: int) -> Tensor:
@@ -294,9 +293,9 @@ class Step1Runner:
         return self._norm(self._run(self._layers, tokens, written, bias, views), self._final_gain)
 
     def _prefilled(self, tokens: Tensor, start: Tensor, slot: Tensor, n_keys: int) -> Tensor:
-        """A chunk of prefill whose place is on the device: start, slot int64 (1,).
+        """A chunk of prefill with its position on the device: start, slot int64 (1,).
 
-        Rows that would stand behind the cache's end go to its last place, or nowhere.
+        Rows beyond the cache's end go to its last entry, or are dropped.
         """
         if self._fused is not None:
             return self._fused.prefill(self._layers, tokens, start, slot)
@@ -316,7 +315,7 @@ class Step1Runner:
     ) -> None:
         """Run tokens of one slot through all layers, up to the last one's keys and values.
 
-        Nothing reads what would come behind those.
+        Later outputs are not needed.
         """
         bias = self._attention.bias(positions, 1, n_keys)
         x = self._run(self._layers[:-1], tokens, written, bias, views)
@@ -352,9 +351,9 @@ class Step1Runner:
 
     @torch.inference_mode()
     def _measure_exactness(self) -> None:
-        """Find the shapes that give the same bits, on layers that stand for all.
+        """Find bit-exact shapes, on layers that represent all.
 
-        Kernels are chosen by shape, not by value, so random caches and tokens will do.
+        Kernels are chosen by shape, not by value, so random caches and tokens suffice.
         """
         layers = self._layers
         self._layers = list({layer.kernels: layer for layer in reversed(layers)}.values())

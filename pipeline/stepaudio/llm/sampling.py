@@ -1,7 +1,7 @@
 # pyright: basic
 """Drawing the next audio token: temperature, top-k, top-p, repetition rule, grammar of groups.
 
-Knows no model and no request queue. A draw depends on its logits, history and seed alone.
+A draw depends on its logits, history and seed alone.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ _FREE, _VQ02, _VQ02_OR_STOP, _VQ06 = range(4)
 
 @dataclass(frozen=True, slots=True)
 class AudioVocabulary:
-    """Which tokens the model may answer with.
+    """The tokens that the model may answer with.
 
     A choice counts from 0: audio tokens first, the stop after them.
-
-    audio_base: model id of `<audio_0>`. stop_id: model id that ends an answer. audio_tokens: how
-    many audio tokens.
     """
 
     audio_base: int
+    """Model id of `<audio_0>`."""
     stop_id: int
+    """Model id that ends an answer."""
     audio_tokens: int = AUDIO_TOKENS
+    """How many audio tokens."""
 
     @property
     def stop(self) -> int:
@@ -52,7 +52,7 @@ class AudioVocabulary:
         return self.stop_id if choice == self.stop else self.audio_base + choice
 
     def choice(self, model_id: int) -> int | None:
-        """The choice that a model id is, if it is one."""
+        """The choice of a model id, if it is one."""
         if model_id == self.stop_id:
             return self.stop
         choice = model_id - self.audio_base
@@ -61,17 +61,17 @@ class AudioVocabulary:
 
 @dataclass(frozen=True, slots=True)
 class DrawRow:
-    """What one draw needs beside the logits.
-
-    uniform: in [0, 1). mask: row of the grammar's mask table. banned: a choice, or −1.
-    """
+    """Inputs of one draw besides the logits."""
 
     temperature: float
     top_p: float
     top_k: int
     uniform: float
+    """In [0, 1)."""
     mask: int
+    """Row of the grammar's mask table."""
     banned: int
+    """A choice, or −1."""
 
 
 def require_valid(sampling: Sampling) -> None:
@@ -109,7 +109,7 @@ def warping_limits(warping: Warping) -> tuple[tuple[str, float, bool, str], ...]
 class DrawState:
     """One request's history and random numbers.
 
-    `row` says how to draw the next token, `accept` takes it in.
+    `row` gives the inputs of the next draw, `accept` adds the drawn token.
     """
 
     def __init__(self, sampling: Sampling, vocabulary: AudioVocabulary, prompt: Int32Array) -> None:
@@ -122,7 +122,7 @@ class DrawState:
         self._n_drawn = 0
 
     def row(self) -> DrawRow:
-        """How to draw the next token. Takes one random number, whatever the temperature."""
+        """Inputs of the next draw. Consumes one random number at any temperature."""
         if not self._uniforms:
             self._uniforms = self._random.random(_UNIFORMS_PER_BLOCK).tolist()[::-1]
         w = self._warping
@@ -131,7 +131,7 @@ class DrawState:
         )
 
     def accept(self, choice: int) -> None:
-        """Take a drawn audio token into the history."""
+        """Add a drawn audio token to the history."""
         self._recent.append(self._vocabulary.model_id(choice))
         self._n_drawn += 1
 
@@ -144,7 +144,7 @@ class DrawState:
         return _VQ02_OR_STOP if self._n_drawn and self._n_drawn % GROUP_TOKENS == 0 else _VQ02
 
     def _banned(self) -> int:
-        """The repetition rule: a last token that is twice in a full window is not drawn next.
+        """The repetition rule: bans the last token if it occurs twice in a full window.
 
         The window covers prompt and answer.
         """
@@ -165,7 +165,7 @@ class Sampler:
     def __init__(
         self, vocabulary: AudioVocabulary, device: torch.device, *, fused: bool | None = None
     ) -> None:
-        """fused: one kernel for the whole draw; where None, on GPUs that have it."""
+        """fused: one kernel for the whole draw; None: on GPUs that support it."""
         allowed = torch.zeros(4, vocabulary.audio_tokens + 1, dtype=torch.bool)
         allowed[_FREE] = True
         allowed[[_VQ02, _VQ02_OR_STOP], :VQ02_CODES] = True
@@ -185,7 +185,7 @@ class Sampler:
     ) -> list[int]:
         """float32 (n, audio + stop) and n rows → n choices; −1 where the logits are not finite.
 
-        places: where in `logits` each row's are, if there are more logits than rows.
+        places: index of each row in `logits`, if there are more logits than rows.
         """
         if self._fused is not None:
             return self._fused(
@@ -213,7 +213,7 @@ class Sampler:
     def _probabilities(self, logits: Tensor, rows: Sequence[DrawRow]) -> Tensor:
         """Of logits over temperature: top-k, then top-p.
 
-        A row that asks for no truncation is the same with or without it.
+        A row without truncation is not changed by it.
         """
         widest = max(row.top_k for row in rows)
         if widest:
@@ -235,7 +235,7 @@ class Sampler:
 
 
 def _controls(rows: Sequence[DrawRow], places: Sequence[int]) -> list[tuple[float, ...]]:
-    """Rows as the kernel takes them."""
+    """Rows in the kernel's layout."""
     return [
         (
             r.temperature or 1.0,

@@ -1,8 +1,7 @@
 # pyright: basic
 """Step1, the language model: config, modules under the official parameter names, strict loading.
 
-Knows no tokenizer, cache or sampling; `forward` is the plain form that the fast one (runner.py) is
-compared with.
+`forward` is the plain form, with which the fast one (runner.py) is compared.
 """
 
 from __future__ import annotations
@@ -167,7 +166,7 @@ class Step1Model(nn.Module):
     def forward(self, input_ids: Tensor) -> Tensor:
         """int64 [B, T] → [B, T, D].
 
-        There are no rotary positions: order enters through the bias alone.
+        There are no rotary positions: order matters through the bias alone.
         """
         length = input_ids.shape[1]
         position = torch.arange(length, device=input_ids.device)
@@ -206,7 +205,7 @@ class Step1ForCausalLM(PreTrainedModel):
 def load_step1(directory: Path, device: torch.device | str, dtype: torch.dtype) -> Step1ForCausalLM:
     """Load `config.json` and the safetensors of an official-layout directory, strictly.
 
-    Layers of a pack-quantized checkpoint stay in 4 bits (see quantized_checkpoint) and have no
+    Layers of a pack-quantized checkpoint stay in 4 bits (see packed) and have no
     plain form. Raises CheckpointError when a file is missing or damaged, or naming missing,
     unexpected and misshapen parameters.
     """
@@ -244,7 +243,7 @@ def _read_config(directory: Path) -> tuple[Step1Config, PackedScheme | None]:
 
 
 def _shards(directory: Path) -> list[Path]:
-    """The weight files: those that the index names, or the single file."""
+    """The weight files: those of the index, or the single file."""
     index = directory / "model.safetensors.index.json"
     if not index.is_file():
         shards = [directory / "model.safetensors"]

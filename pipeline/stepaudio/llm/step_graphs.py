@@ -1,8 +1,7 @@
 # pyright: basic
-"""Steps recorded once and replayed: a CUDA graph for each bucket of slots and of keys.
+"""Recorded steps: a CUDA graph for each bucket of slots and of keys.
 
-Knows no layer: a step is a function of static tensors. Replay costs one launch where a step of 32
-layers would cost some thousand.
+A replay costs one launch, where a step of 32 layers would cost some thousand.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ class StepGraphs:
         self._slots = buckets(slots.start, slots.stop - 1)
         self._keys = [n * block_tokens for n in buckets(1, blocks)]
         self._recorded: dict[tuple[int, int], tuple[StaticInputs, Replay]] = {}
-        for n_slots in reversed(self._slots):  # the largest first: the others fit in its memory
+        for n_slots in reversed(self._slots):  # the largest first: the others fit into its memory
             for n_keys in reversed(self._keys):
                 inputs = StaticInputs(2, n_slots, device=device)
                 rows = inputs.tensor

@@ -1,8 +1,5 @@
 # pyright: basic
-"""Golden checks of the reference encoder's features and of vq02.
-
-Knows the golden files' layout, no checkpoint.
-"""
+"""Golden checks of the voice encoder's features and of vq02."""
 
 from __future__ import annotations
 
@@ -97,5 +94,5 @@ def _difference(name: str, own: Tensor, golden: NDArray[np.float32], tolerance: 
 
 
 def _mismatches(own: NDArray[np.integer], golden: NDArray[np.integer]) -> float:
-    """How many codes differ; infinite when there are more or fewer."""
+    """Number of differing codes; infinite when the counts differ."""
     return float(np.count_nonzero(own != golden)) if own.shape == golden.shape else float("inf")

@@ -1,5 +1,5 @@
 # pyright: basic
-"""What golden files are compared by: a check's result, and parameters that follow from a name."""
+"""Results of golden checks, and parameters derived from their names."""
 
 from __future__ import annotations
 
@@ -17,17 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One comparison with golden data.
-
-    name: what was compared. error: largest difference seen; infinite when the shapes differ or the
-    check crashed. tolerance: the largest error that passes; 0 means exact. message: why there is no
-    number, else empty.
-    """
+    """One comparison with golden data."""
 
     name: str
+    """What was compared."""
     error: float
+    """Largest difference seen; infinite when the shapes differ or the check crashed."""
     tolerance: float
+    """The largest error that passes; 0 means exact."""
     message: str = ""
+    """Why the check failed without a number; else empty."""
 
     @property
     def ok(self) -> bool:

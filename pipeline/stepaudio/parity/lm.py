@@ -53,7 +53,7 @@ def check_lm(json_path: Path, device: torch.device | str) -> list[Check]:
 def _greedy(
     model: Step1ForCausalLM, ids: Int32Array, positions: Int32Array, n_tokens: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Through a slot: logits at the prompt positions, greedy answer over the whole vocabulary."""
+    """Logits at the prompt positions and the greedy answer, through a slot."""
     size = model.config.vocab_size
     vocabulary = AudioVocabulary(0, model.config.eos_token_id, size)
     runner = Step1Runner(model, vocabulary, slots=1, max_context_tokens=len(ids) + n_tokens)
@@ -104,7 +104,7 @@ def check_prompts(json_path: Path) -> list[Check]:
 
 
 def voice_of(golden: dict[str, Any]) -> VoicePrompt:
-    """What the LLM is told of a voice, from the codes of a `prompts….json`."""
+    """A voice prompt from the codes of a `prompts….json`."""
     vq02, vq06 = (np.array(golden[name], np.int16) for name in ("vq02", "vq06"))
     return VoicePrompt(
         vq02=vq02,

@@ -21,7 +21,7 @@ Comparison = Callable[[Path, str], list[Check]]
 def golden_files(directory: Path) -> list[tuple[Path, str]]:
     """The golden files of a directory with their kinds, by name.
 
-    What follows the first underscore is free.
+    Names are KIND_ANYTHING.
     """
     found = []
     for path in sorted(directory.iterdir()):
@@ -54,14 +54,14 @@ def run_parity(directory: Path, device: str = "cpu") -> list[tuple[str, Check]]:
 def compare_file(
     path: Path, kind: str, device: str = "cpu", *, allow_tf32: bool = False
 ) -> list[Check]:
-    """Compare with one golden file of `golden_files`. What a comparison raises passes on."""
+    """Compare with one golden file of `golden_files`. Errors of the comparison propagate."""
     with tf32(allow_tf32):
         return _comparisons()[kind](path, device)
 
 
 @contextmanager
 def tf32(allowed: bool) -> Iterator[None]:
-    """Whether a GPU may round factors of float32 products to 10 bits: convolutions do, unasked."""
+    """Whether a GPU may use TF32 in float32 products; convolutions do by default."""
     products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
     before = bool(products.allow_tf32), bool(convolutions.allow_tf32)
     _set_tf32(allowed, allowed)
@@ -85,7 +85,7 @@ def _run(path: Path, kind: str, device: str) -> list[Check]:
 
 
 def _comparisons() -> dict[str, Comparison]:
-    """What compares each kind.
+    """The comparison of each kind.
 
     Imported here: funasr takes seconds.
     """

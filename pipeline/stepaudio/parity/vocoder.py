@@ -94,7 +94,7 @@ class FlowInputs:
         self.embedding = torch.from_numpy(golden["embedding"]).to(device)
 
     def stream(self, schedule: Schedule, chunk_frames: list[int]) -> Tensor:
-        """The mel in chunks of so many frames, no cache trimmed. [1, M, T]"""
+        """The mel in chunks of the given frames, no cache trimmed. [1, M, T]"""
         flow, n_ahead, done = self.flow, self.flow.lookahead_rows, 0
         cache = flow.setup_cache(
             self.prompt_rows, self.rows[:, :n_ahead], self.prompt_mel, self.embedding, schedule

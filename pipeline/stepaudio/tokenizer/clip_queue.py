@@ -1,7 +1,4 @@
-"""Who is encoded now, and with whom: clips that wait are taken together when a turn gets free.
-
-Nobody waits for others to come. Knows no model.
-"""
+"""Opportunistic batching of reference clips; never delays a clip to fill a batch."""
 
 from __future__ import annotations
 
@@ -19,18 +16,19 @@ Batch = asyncio.Task[Sequence[Future[Result]]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Waiting(Generic[Result]):
-    """A clip that waits. turn: its batch once that has begun, and its number there."""
+    """A waiting clip."""
 
     clip: ReferenceClip
     begun: asyncio.Future[tuple[Batch[Result], int]]
+    """Resolves to its batch, once that begins, and its number in it."""
 
 
 class ClipQueue(Generic[Result]):
-    """Clips in the order they came, encoded in batches. Use it from one event loop at a time.
+    """Encodes clips in order of arrival, in batches. Use it from one event loop at a time.
 
-    encode: a batch → the result of every clip, done or failed; what it raises is every clip's
-    error. turns: batches at work together. batch_s: seconds of audio in a batch; 0 or a longer clip
-    means a clip alone.
+    encode: a batch → one result per clip, done or failed; an error of the call is every clip's.
+    concurrent_batches: at a time. batch_s: seconds of audio in a batch; with 0, or a longer clip, a
+    clip is encoded alone.
     """
 
     def __init__(
@@ -46,9 +44,9 @@ class ClipQueue(Generic[Result]):
         self._batches: set[Batch[Result]] = set()
 
     async def begin(self, clip: ReferenceClip) -> Coroutine[Any, Any, Result]:
-        """Wait until the batch of `clip` begins; await what is returned for the result.
+        """Wait until the batch of `clip` begins; await the returned coroutine for the result.
 
-        A call cancelled before that leaves the queue; afterwards its work goes on unseen.
+        A call cancelled before that leaves the queue; later its work runs to completion.
         """
         begun = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(clip, begun))
@@ -66,7 +64,7 @@ class ClipQueue(Generic[Result]):
                 waiting.begun.set_result((batch, number))
 
     def _take(self) -> list[_Waiting[Result]]:
-        """The oldest, and those nearest to it in length: a short clip ends with its batch."""
+        """The oldest clip, and those closest to it in length, so that no short clip waits long."""
         oldest, *others = self._waiting
         others.sort(key=lambda waiting: abs(waiting.clip.duration_s - oldest.clip.duration_s))
         taken, left_s = [oldest], self._batch_s - oldest.clip.duration_s
@@ -83,5 +81,5 @@ class ClipQueue(Generic[Result]):
 
 
 async def _result(batch: Batch[Result], number: int) -> Result:
-    results = await asyncio.shield(batch)  # a caller that goes leaves the others theirs
+    results = await asyncio.shield(batch)  # cancelling one caller must not cancel the batch
     return results[number].result()

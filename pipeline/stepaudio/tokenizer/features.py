@@ -1,7 +1,6 @@
 # pyright: basic
 """Spectral features of a reference clip: prompt mel, Whisper log-mel, Kaldi fbank.
 
-Knows no model and no files.
 Waveforms are float32 tensors of shape (n_samples,) on the CPU.
 """
 
@@ -15,15 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.stepaudio.config import TOKENIZER_RATE_HZ, MelConfig
+from pipeline.stepaudio.config import FBANK_MELS, TOKENIZER_RATE_HZ, WHISPER_MELS, MelConfig
 from pipeline.stepaudio.tokenizer.waveform import limit_peak, normalise_peak, resample, trim_silence
 
 WHISPER_FFT_SAMPLES = 400
 WHISPER_HOP_SAMPLES = 160
-WHISPER_MELS = 128
 WHISPER_RANGE = 8.0  # decades (log10) kept below the loudest bin
 
-FBANK_MELS = 80
 FBANK_LOWEST_HZ = 20.0
 FBANK_PREEMPHASIS = 0.97
 FBANK_FRAME_S = 0.025
@@ -102,7 +99,7 @@ def kaldi_fbank(
 
 
 def speaker_fbank(waveform: Tensor) -> Tensor:
-    """What the speaker encoder reads of a 16 kHz waveform: fbank minus its mean over time.
+    """Input of the speaker encoder from a 16 kHz waveform: fbank minus its mean over time.
 
     (n,) → (n_frames, 80).
     """

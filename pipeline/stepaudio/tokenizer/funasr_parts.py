@@ -1,5 +1,5 @@
 # pyright: basic
-"""The two classes taken from the funasr package, imported without the rest. Knows no checkpoint."""
+"""Imports two classes of the funasr package without the rest of it."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ MS_PER_S = 1000
 def funasr_classes() -> tuple[Any, Any]:
     """(SANMEncoderChunkOpt, WavFrontendOnline with our fbank) of the published funasr package.
 
-    `import funasr` itself imports every model it has, which takes seconds and prints; the two
-    modules needed take a tenth of a second. So they are imported below a package whose `__init__`
-    has not run, and the module table is restored, so that a later `import funasr` finds nothing
-    half-done. What they import of others and never call with us is an empty module meanwhile.
+    `import funasr` imports all its models, which takes seconds and prints; the two modules take a
+    tenth of a second. They are imported below a package whose `__init__` did not run; then the
+    module table is restored, so that a later `import funasr` works. Modules that they import but
+    never call are replaced by empty ones meanwhile.
     """
     spec = util.find_spec("funasr")
     if spec is None:

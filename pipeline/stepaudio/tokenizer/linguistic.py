@@ -2,7 +2,7 @@
 """vq02, the linguistic codes: FunASR's front end and encoder, then the nearest codebook row.
 
 The encoder was made for chunks that arrive one by one; here all chunks of all clips are computed
-at once, layer by layer, with equal results. Knows nothing of vq06 or resampling.
+at once, layer by layer, with equal results.
 
 Letters: B clips, F frames of the longest, C chunks of all clips, T frames of a chunk with its left
 context, H heads, D width, d width of a head, P frames of the past that a chunk attends to.
@@ -28,35 +28,30 @@ from torch.nn.utils.rnn import pad_sequence
 
 from pipeline.errors import CheckpointError
 from pipeline.stepaudio.tokenizer.funasr_parts import funasr_classes
+from pipeline.stepaudio.tokenizer.linguistic_shapes import ENCODER_PREFIX
 from pipeline.stepaudio.weights import load_strict
-
-ENCODER_PREFIX = "encoder."
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkSize:
-    """How the stream is cut, in encoder frames of 60 ms; defaults as in the released tokenizer.
-
-    new_frames: frames a chunk adds. context_frames: frames before them that are computed again with
-    them.
-    look_back_chunks: how many chunks back the attention of a layer sees.
-    """
+    """Chunks of the encoder, in frames of 60 ms; defaults as in the released tokenizer."""
 
     new_frames: int = 4
+    """New frames of a chunk."""
     context_frames: int = 5
+    """Earlier frames that are computed again with them."""
     look_back_chunks: int = 4
+    """Number of earlier chunks that a layer attends to."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClipFrames:
-    """A clip as the encoder reads it.
-
-    features: float32 [n_frames, lfr_m · n_mels], stacked, normalised fbank, on the CPU.
-    chunk_lengths: how many of them each chunk adds, none zero.
-    """
+    """A clip as input of the encoder."""
 
     features: Tensor
+    """float32 [n_frames, lfr_m · n_mels], stacked, normalised fbank, on the CPU."""
     chunk_lengths: list[int]
+    """New frames of each chunk, none zero."""
 
 
 class LinguisticEncoder:
@@ -135,13 +130,13 @@ class LinguisticEncoder:
         """Frames that each chunk of `n_samples` adds; the last may be shorter."""
         n_full, rest = divmod(n_samples, self._chunk_samples)
         ends = [self._frames_complete(i * self._chunk_samples) for i in range(n_full + 1)]
-        if rest:  # the end of the stream fills the last frame up by repeating the last fbank frame
+        if rest:  # the last frame is padded by repeating the last fbank frame
             total = math.ceil(self._fbank_frames(n_samples) / self.frontend.lfr_n)
             ends.append(max(ends[-1], total))
         return [length for length in np.diff(ends).tolist() if length]
 
     def has_short_tail(self, n_samples: int) -> bool:
-        """Whether the last chunk adds a frame that exists only because the end is filled up."""
+        """Whether the last chunk adds a frame that consists of padding only."""
         complete = self._frames_complete(n_samples)
         in_full_chunks = self._frames_complete(n_samples - n_samples % self._chunk_samples)
         return complete == in_full_chunks < sum(self.chunk_lengths(n_samples))
@@ -152,7 +147,7 @@ class LinguisticEncoder:
         return self.chunk_size.new_frames * self.frontend.lfr_n * hop
 
     def _frames_complete(self, n_samples: int) -> int:
-        """Stacked frames that need nothing behind the first `n_samples`."""
+        """Stacked frames that depend on the first `n_samples` alone."""
         n_fbank = self._fbank_frames(n_samples)
         lead = (self.frontend.lfr_m - 1) // 2  # copies of the first frame in front
         return max(0, (n_fbank + lead - self.frontend.lfr_m) // self.frontend.lfr_n + 1)
@@ -187,7 +182,7 @@ class LinguisticTokenizer:
 
     @torch.inference_mode()
     def frames(self, waveform: Tensor) -> ClipFrames:
-        """What `encode_frames` takes of a clip. Runs on the CPU."""
+        """Input of `encode_frames` from a clip. Runs on the CPU."""
         return self._encoder.frames(waveform)
 
     @torch.inference_mode()
@@ -210,23 +205,24 @@ def nearest_codes(hidden: Tensor, codebook: Tensor) -> NDArray[np.int16]:
 
 @dataclass(frozen=True, slots=True)
 class _ChunkPlan:
-    """Index tensors that turn clips into a batch of chunks and back; the same for every layer.
+    """Index tensors from clips to a batch of chunks and back, the same for every layer.
 
-    frames: int64 [C, T], which of the flattened [B · (context + F)] frames stands at each place.
-    is_frame: float [C, T, 1], 0 behind a short chunk's end; None when no chunk is short. keys:
-    int64 [C · (P + T)], which of the flattened [C · T] places each chunk attends to: its past, then
-    itself. bias: float [C, 1, 1, P + T], 0 where such a key exists, else -inf. kept: int64
-    [n_frames], places of the output. context_frames: zeros in front of every clip.
-
-    A place that nobody may see holds something of its own clip: -inf does not hide NaN.
+    Masked places hold something of their own clip: -inf does not hide NaN.
     """
 
     frames: Tensor
+    """int64 [C, T], which of the flattened [B · (context + F)] frames stands at each place."""
     is_frame: Tensor | None
+    """float [C, T, 1], 0 behind a short chunk's end; None when no chunk is short."""
     keys: Tensor
+    """int64 [C · (P + T)], which of the flattened [C · T] places each chunk attends to: its past,
+    then itself."""
     bias: Tensor
+    """float [C, 1, 1, P + T], 0 where such a key exists, else -inf."""
     kept: Tensor
+    """int64 [n_frames], places of the output."""
     context_frames: int
+    """Zeros in front of every clip."""
 
     @classmethod
     def build(cls, clips: Sequence[Sequence[int]], size: ChunkSize, device: str) -> _ChunkPlan:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+ENCODER_PREFIX = "encoder."  # of its tensors among those of model.pt
 Shapes = dict[str, tuple[int, ...]]
 
 

@@ -1,7 +1,4 @@
-"""Opening ONNX Runtime sessions for a device, with bounded memory and quiet threads.
-
-Knows no model.
-"""
+"""Opens ONNX Runtime sessions on a device, with bounded memory and no spinning threads."""
 
 from __future__ import annotations
 
@@ -30,8 +27,7 @@ def open_session(
     """A session of the model at `path` on `device` ("cpu", "cuda" or "cuda:1").
 
     threads: CPU threads within one operator. arena_limit_bytes: bound of the GPU memory arena; None
-    leaves it open. tensorrt_cache: run on TensorRT and keep its engines in this directory; None
-    runs on CUDA itself.
+    is unlimited. tensorrt_cache: run on TensorRT and keep its engines here; None: run on CUDA.
     Raises CheckpointError when the file is missing or damaged, ConfigError when ONNX Runtime is not
     installed or the device has no provider.
     """
@@ -62,7 +58,7 @@ def open_session(
 
 
 def _tensorrt_lengths(onnxruntime: Any, path: Path) -> dict[str, str]:
-    """The lengths that one engine serves: without them every new length builds one, for minutes.
+    """Length profile of the engine: without it every new length builds an engine, for minutes.
 
     Input names and fixed sizes are the model's own.
     """

@@ -1,8 +1,5 @@
 # pyright: basic
-"""vq06, the semantic codes: an ONNX model on Whisper's log-mel.
-
-Knows nothing of vq02, clips or resampling.
-"""
+"""vq06, the semantic codes: an ONNX model on Whisper's log-mel."""
 
 from __future__ import annotations
 
@@ -47,7 +44,7 @@ class SemanticTokenizer:
     def encode(self, waveform: Tensor) -> NDArray[np.int16]:
         """(n_samples,) → int16 (n_codes,), 40 ms a code; a last piece under 480 samples gives none.
 
-        Raises StageError when the model answers with something that is no vq06 code.
+        Raises StageError when the model returns an invalid code.
         """
         pieces = [
             piece for piece in waveform.split(PIECE_SAMPLES) if len(piece) >= SHORTEST_PIECE_SAMPLES

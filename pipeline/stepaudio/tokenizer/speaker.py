@@ -1,5 +1,5 @@
 # pyright: basic
-"""The speaker embedding: an ONNX model on Kaldi fbank. Knows nothing of clips or resampling."""
+"""The speaker embedding: an ONNX model on Kaldi fbank."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
 # pyright: basic
-"""The reference encoder: clips in, everything later stages need of each out.
-
-Knows no cache, request or Ray.
-"""
+"""Encodes reference clips into voice prompts."""
 
 from __future__ import annotations
 
@@ -56,7 +53,7 @@ BRANCHES = 3  # at a time, per clip: mel, speaker embedding, waveform and then v
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Parts:
-    """A clip on its way: what vq02 is made of, and what branches and the batch owe."""
+    """A clip in progress: the input of vq02 and the results of the other branches."""
 
     frames: ClipFrames
     vq06: Future[Int16Array]
@@ -73,7 +70,7 @@ class StepVoiceEncoder:
     device: "cpu", "cuda:0", …
     threads: ONNX Runtime's per operator; torch's are the process's own. arena_limit_bytes: bound of
     each of the two ONNX sessions' GPU memory. concurrent_batches: how many batches of `encode`
-    calls work at a time; others wait. batch_s: see ClipQueue. tensorrt_cache: see onnx_session.
+    calls run at a time; others wait. batch_s: see ClipQueue. tensorrt_cache: see onnx_session.
     Raises CheckpointError when files are missing, damaged or do not fit each other.
     """
 
@@ -100,7 +97,7 @@ class StepVoiceEncoder:
         session = (device, threads, arena_limit_bytes, tensorrt_cache)
         self._semantic = SemanticTokenizer(speech_tokenizer, *session)
         self._speaker = SpeakerEncoder(speaker_model, *session)
-        # two pools: batches wait for branches, branches for nothing, so no clip waits for itself
+        # two pools: batches wait for branches, branches for nothing, so there is no deadlock
         self._batches = ThreadPoolExecutor(concurrent_batches, "encode-batch")
         self._branches = ThreadPoolExecutor(concurrent_batches * BRANCHES, "encode-branch")
         self._health = StageHealth("tokenizer")
@@ -112,18 +109,18 @@ class StepVoiceEncoder:
         return self._fingerprint
 
     async def encode(self, clip: ReferenceClip) -> VoicePrompt:
-        """As `encode_blocking`, off the event loop and together with others that wait.
+        """Like `encode_blocking`, off the event loop and batched with waiting clips.
 
-        A cancelled call's work runs to its end unseen.
+        The work of a cancelled call runs to completion.
         """
         return await (await self.begin(clip))
 
     async def begin(self, clip: ReferenceClip) -> Coroutine[Any, Any, VoicePrompt]:
-        """The first half of `encode`: wait for the turn. Await what is returned for the prompt."""
+        """Wait for a batch, the first half of `encode`; await the result for the prompt."""
         return await self._queue.begin(clip)
 
     def encode_blocking(self, clip: ReferenceClip) -> VoicePrompt:
-        """The voice prompt of a clip; deterministic. Its four branches run in parallel.
+        """The voice prompt of a clip; deterministic. Its branches run in parallel.
 
         Raises ClipDurationError for a clip shorter than one token group or of which less than one
         remains after trimming, SampleRateError for a rate outside 8–192 kHz, AudioError for samples
@@ -136,7 +133,7 @@ class StepVoiceEncoder:
         return await loop.run_in_executor(self._batches, self._encode_batch, clips)
 
     def _encode_batch(self, clips: Sequence[ReferenceClip]) -> list[Future[VoicePrompt]]:
-        """Prompts of several clips, done or failed each by itself; their vq02 take one pass."""
+        """Prompts of several clips, each done or failed; their vq02 is computed in one pass."""
         with self._health.watching():
             begun = [self._branches.submit(self._begin_branches, clip) for clip in clips]
             wait(begun)
@@ -147,7 +144,7 @@ class StepVoiceEncoder:
             return [self._finished(parts) for parts in begun]
 
     def _begin_branches(self, clip: ReferenceClip) -> _Parts:
-        """Itself a branch, and the one that starts the others."""
+        """A branch itself; starts the other branches of a clip."""
         _check_clip(clip)
         samples, rate_hz = torch.from_numpy(np.array(clip.samples, np.float32)), clip.sample_rate_hz
         mel = self._branches.submit(clip_prompt_mel, samples, rate_hz, self._mel_config)
@@ -213,7 +210,7 @@ def fingerprint_files(files: list[Path], mel_config: MelConfig) -> str:
 
 
 def _check_clip(clip: ReferenceClip) -> None:
-    """What the ingress lets through already fits; this is for callers who come without it."""
+    """The ingress checks these bounds already; other callers need them here."""
     if not LOWEST_RATE_HZ <= clip.sample_rate_hz <= HIGHEST_RATE_HZ:
         raise SampleRateError(
             f"the clip's sample rate is {clip.sample_rate_hz} Hz; "

@@ -1,7 +1,6 @@
 # pyright: basic
-"""What is done to a waveform before any feature: resampling, loudness and silence.
+"""Waveform preprocessing: resampling, peak normalisation, silence trimming.
 
-Knows no features and no model.
 Waveforms are float32 tensors of shape (n_samples,) on the CPU; every function returns a new one.
 """
 

@@ -1,6 +1,6 @@
 """The one thread that runs a decoder's model, and the queue before it.
 
-Jobs run in the order they came; those of one kind may run together. Knows no model.
+Jobs run in order of arrival; those of one kind may run together.
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Job(Generic[Result]):
-    """One piece of work.
-
-    run: does it alone. kind: jobs of equal kind may run together; None never does. member: what
-    `together` gets of this job.
-    """
+    """One piece of work."""
 
     run: Callable[[], Result]
+    """Runs the job alone."""
     kind: Hashable | None = None
+    """Jobs of equal kind may run together; None never does."""
     member: object = None
+    """This job's argument of `together`."""
 
 
 class DecodeWorker(Generic[Result]):
@@ -35,7 +34,7 @@ class DecodeWorker(Generic[Result]):
 
     together: does the jobs of these members at once, one result each, in order. max_together: how
     many at most; 1 switches it off. begin: runs first on the thread.
-    health: what model calls met, of jobs and of whoever else counts them there.
+    health: records the outcome of model calls, of jobs and of others.
     """
 
     def __init__(
@@ -52,7 +51,7 @@ class DecodeWorker(Generic[Result]):
         self.health = StageHealth("vocoder")
 
     def submit(self, job: Job[Result]) -> Future[Result]:
-        """The future of `job`; cancelling it before its turn drops it."""
+        """The future of `job`; cancelling it before it runs drops it."""
         future: Future[Result] = Future()
         with self._lock:
             self._waiting.append((job, future))
@@ -71,14 +70,14 @@ class DecodeWorker(Generic[Result]):
             self._waiting.popleft()[1].cancel()
 
     def _turn(self) -> None:
-        """As many turns come as jobs were submitted; those whose job went along find nothing."""
+        """Called once per job; a no-op when the job was batched with an earlier one."""
         taken = [entry for entry in self._take() if entry[1].set_running_or_notify_cancel()]
         if not taken:
             return
         try:
             with self.health.watching():
                 results = self._results([job for job, _ in taken])
-        except BaseException as error:  # noqa: BLE001 - whoever waits for the job gets it
+        except BaseException as error:  # noqa: BLE001 - the job's caller gets it
             for entry in taken:
                 entry[1].set_exception(error)
         else:

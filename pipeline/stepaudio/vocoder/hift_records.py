@@ -3,7 +3,7 @@
 
 HiFT looks both ways in time: sizes are exact, only rows of a batch are padded, and rows know
 nothing of each other. Whether a chunk takes a record depends on its size alone, never on what is
-recorded already. Knows no queue; runs on one thread.
+recorded already. Runs on one thread.
 """
 
 from __future__ import annotations

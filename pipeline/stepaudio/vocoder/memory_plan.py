@@ -1,7 +1,4 @@
-"""What a vocoder takes of its device, computed from sizes and settings before it is taken.
-
-Knows no device and no tensors.
-"""
+"""Device memory of a vocoder, computed in advance from sizes and settings."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
 # pyright: basic
-"""The loaded vocoder: flow and HiFT, and voices and tokens as they read them.
-
-Knows no stream and no thread.
-"""
+"""The loaded vocoder: flow and HiFT, and voices and tokens as they read them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many token rows each chunk of a stream has. Knows no tensors."""
+"""How many token rows each chunk of a stream has."""
 
 from __future__ import annotations
 

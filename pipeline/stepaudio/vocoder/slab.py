@@ -2,7 +2,7 @@
 """Memory of the estimator's caches: one slab per stream, taken from a pool and given back.
 
 A chunk's keys and values are written in place behind those of its past; nothing as large as the
-cache is allocated per chunk. Knows no stream's life.
+cache is allocated per chunk.
 """
 
 from __future__ import annotations

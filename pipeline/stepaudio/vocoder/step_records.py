@@ -3,7 +3,7 @@
 
 One record serves all steps of a chunk: a step's modulation and a stream's past are copied into
 static tensors, what is new is copied out. Which record a chunk takes depends on sizes alone, never
-on what is recorded already. Knows no layer and no queue; runs on one thread.
+on what is recorded already. Runs on one thread.
 """
 
 from __future__ import annotations

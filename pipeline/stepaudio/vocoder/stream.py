@@ -1,7 +1,7 @@
 # pyright: basic
-"""One stream of the vocoder: rows that wait, caches of flow and HiFT, and the work that is due.
+"""One stream of the vocoder: waiting rows, caches of flow and HiFT, and the next work to do.
 
-Knows no queue and no thread; what computes is called on the decoder's worker.
+Methods that compute are called on the decoder's worker thread.
 """
 
 from __future__ import annotations

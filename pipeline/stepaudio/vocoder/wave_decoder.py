@@ -1,8 +1,8 @@
 # pyright: basic
 """The vocoder as a stage: audio tokens in, 24 kHz audio out, whole or streamed.
 
-Knows no request, Ray or cache. All model work runs on one worker thread per decoder; a stream's
-state lives in its generator's frame alone. What many streams may share is in `prompt_memory`.
+All model work runs on one worker thread per decoder; a stream's state lives in its generator's
+frame alone. What many streams may share is in `prompt_memory`.
 """
 
 from __future__ import annotations

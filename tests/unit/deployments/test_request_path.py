@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from deployments.config.settings import Limits
-from deployments.http.dialects.openai import ParsedRequest
+from deployments.http.dialects.parsed_request import ParsedRequest
 from deployments.http.reply import SpeechReply
 from deployments.stages.clients import RemoteLM, RemoteVocoder
 from pipeline.chain import SpeechChain

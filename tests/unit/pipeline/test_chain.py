@@ -87,6 +87,13 @@ async def test_passages_are_spoken_one_after_another_as_one_answer():
     assert (lm.open_streams, decoder.open_streams) == (0, 0)
 
 
+async def test_usage_grows_with_the_answer_and_counts_every_prompt():
+    used = [chunk.usage for chunk in await chunks_of(NotingLM(2), THREE)]
+    prompts = [len("one"), len("onetwo"), len("onetwothree")]
+    assert [u.input_tokens for u in used] == [n for n in prompts for _ in "12"]
+    assert [u.output_tokens for u in used] == [5, 10, 15, 20, 25, 30]
+
+
 async def test_a_passages_seed_follows_from_the_requests_which_is_the_firsts():
     lm, again, alone = NotingLM(), NotingLM(), NotingLM()
     first = joined(await chunks_of(lm, THREE))
@@ -252,6 +259,7 @@ async def test_a_repeated_edit_hands_tokens_on_and_speaks_once():
     chunks = [chunk async for chunk in SpeechChain(prompts, lm, decoder).speak(request, voice)]
     assert len(joined(chunks)) == 4 * SAMPLES_PER_GROUP
     assert chunks[-1].last
+    assert chunks[-1].usage.output_tokens == 3 * 4 * 5, "every pass is an answer"
     assert decoder.voices == [voice]  # the clip's own throughout
     assert [v.n_groups for v in prompts.voices] == [voice.n_groups, 4, 4]
     assert prompts.voices[0] is voice

@@ -70,6 +70,7 @@ def test_its_config_names_the_front_end_and_its_card_says_what_it_is() -> None:
         assert f"\n## {heading}" in card
 
 
+@pytest.mark.slow
 def test_it_speaks_at_a_plausible_length_and_level(speaking: LocalPipeline) -> None:
     samples = spoken(speaking, "elena", 3)
     assert 1.0 < len(samples) / OUTPUT_SAMPLE_RATE_HZ < 4.5  # six words
@@ -78,6 +79,7 @@ def test_it_speaks_at_a_plausible_length_and_level(speaking: LocalPipeline) -> N
     assert np.array_equal(samples, spoken(speaking, "elena", 3))
 
 
+@pytest.mark.slow
 def test_it_tells_what_each_stage_took(speaking: LocalPipeline) -> None:
     listed = load_voices()["elena"]
     request = SpeechRequest(TEXT, listed.transcript, "", sampling=Sampling(seed=3))
@@ -88,6 +90,7 @@ def test_it_tells_what_each_stage_took(speaking: LocalPipeline) -> None:
     assert 0 < times.vocoder_s <= times.total_s
 
 
+@pytest.mark.slow
 def test_a_high_voice_makes_it_speak_higher_than_a_low_one(speaking: LocalPipeline) -> None:
     low, high = (_pitch_hz(spoken(speaking, name, 3)) for name in ("david", "clara"))
     assert high > 1.4 * low
@@ -122,6 +125,7 @@ def test_a_long_text_is_said_whole_and_without_a_click(speaking: LocalPipeline) 
     assert (silences > OUTPUT_SAMPLE_RATE_HZ // 50).sum() >= len(SENTENCES) - 1
 
 
+@pytest.mark.slow
 def test_an_edit_can_be_applied_again(speaking: LocalPipeline) -> None:
     """The model was trained on no edits: only that tokens go round, in the clip's voice."""
     edit = {"mode": Mode.EMOTION, "info": "happy", "sampling": Sampling(seed=3, max_tokens=50)}

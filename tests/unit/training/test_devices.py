@@ -70,7 +70,10 @@ def meta_is_read_as_zero(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("meta_is_read_as_zero")
-@pytest.mark.parametrize("stage", sorted(SMALL))
+@pytest.mark.parametrize(
+    "stage",
+    [pytest.param(s, marks=pytest.mark.slow if s == "judge" else ()) for s in sorted(SMALL)],
+)
 def test_a_step_is_on_one_device(
     recipe: Recipe, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,9 +99,9 @@ def test_every_stage_that_trains_is_tried() -> None:
 
 
 def test_the_made_up_corpus_is_what_the_stages_read(tmp_path: Path) -> None:
-    from training.encode import load_embeddings, load_tokens
     from training.judging.phoneme_judge import phone_ids
     from training.speech.corpus import load_corpus
+    from training.speech.encoded import load_embeddings, load_tokens
 
     recipe = Recipe(tmp_path, {"device": "cpu"}, seed=1)
     write_made_up_corpus(recipe, CorpusSize(2, 3))

@@ -12,7 +12,6 @@ from torch import nn
 from pipeline.stepaudio.vocoder.flow.dit import Retention
 from pipeline.stepaudio.vocoder.flow.flow import Flow
 from training.config import Recipe
-from training.encode import Encoded
 from training.judging.memory import TITLE, stage_of
 from training.judging.phoneme_judge import errors, phone_ids
 from training.judging.trials import faults_of
@@ -26,6 +25,7 @@ from training.models.sizes import vocoder_config
 from training.models.text_tokenizer import tokenizer_model
 from training.run import main
 from training.speech.clips import Clip, Corpus, write_shard
+from training.speech.encoded import Encoded
 
 pytestmark = pytest.mark.unit
 

@@ -1,7 +1,7 @@
 # pyright: basic
 """The token engine: streams of audio tokens, drawn together by one worker.
 
-Knows no HTTP, Ray or voice. `scheduler` says who has a slot and what is next, `worker` does it.
+`scheduler` says who has a slot and what is next, `worker` does it.
 """
 
 from __future__ import annotations

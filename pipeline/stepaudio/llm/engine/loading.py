@@ -1,5 +1,5 @@
 # pyright: basic
-"""The engine of a checkpoint directory. Knows files and settings, not how tokens are drawn."""
+"""Loads the engine of a checkpoint directory."""
 
 from __future__ import annotations
 

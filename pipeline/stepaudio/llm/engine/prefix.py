@@ -1,8 +1,8 @@
 # pyright: basic
-"""Keys and values of prompt prefixes that were computed before: a byte-bounded LRU.
+"""A byte-bounded LRU of computed keys and values of prompt prefixes.
 
-Knows no slot and no model. The model has no rotary positions and a prefix starts at position 0, so
-what was computed for the same token ids is right, bit for bit, wherever it is copied.
+The model has no rotary positions and a prefix starts at position 0, so the values of equal token
+ids are equal, bit for bit, in any slot.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from pipeline.forgotten import Forgotten
 
 
 def prefix_length(prompt: Int32Array, stop_id: int) -> int:
-    """Tokens of a prompt's first turn, its end included: what all requests in a voice share.
+    """Length of a prompt's first turn with its end: the part that requests in a voice share.
 
-    0 where no turn ends before the last token, which is run by the first step.
+    0 when no turn ends before the last token, which the first step runs.
     """
     ends = np.flatnonzero(prompt[:-1] == stop_id)
     return int(ends[0]) + 1 if len(ends) else 0
@@ -34,7 +34,7 @@ class _Kept:
 
 
 class PrefixCache:
-    """Least recently used prefixes go first. For any thread."""
+    """Drops the least recently used prefixes first. Safe from any thread."""
 
     def __init__(self, max_bytes: int) -> None:
         """`max_bytes` 0 keeps nothing."""
@@ -45,7 +45,7 @@ class PrefixCache:
         self.n_bytes = self.hits_total = self.misses_total = 0
 
     def get(self, ids: Int32Array) -> Tensor | None:
-        """What `put` was given for exactly these ids."""
+        """The tensor that was put for exactly these ids."""
         with self._lock:
             kept = self._kept.get(ids.tobytes())
             if kept is None:
@@ -56,14 +56,14 @@ class PrefixCache:
             return kept.tensor
 
     def wants(self, ids: Int32Array, n_bytes: int, voice: str = "") -> bool:
-        """Whether `put` would keep something new for these ids."""
+        """Whether these ids are new and would be kept."""
         with self._lock:
             return self._wants(ids, n_bytes, voice)
 
     def put(self, ids: Int32Array, kept: Tensor, voice: str = "") -> None:
-        """Keep a tensor that is wanted; the least recently used make room.
+        """Keep a tensor; the least recently used ones are dropped for it.
 
-        voice: whose it is, for `forget`.
+        voice: its speaker name, for `forget`.
         """
         with self._lock:
             if not self._wants(ids, kept.nbytes, voice):
@@ -75,7 +75,7 @@ class PrefixCache:
                 self.n_bytes -= oldest.tensor.nbytes
 
     def forget(self, voice: str) -> None:
-        """Drop what is kept of a voice, and keep nothing that requests under way bring of it."""
+        """Drop the prefixes of a voice, and keep none that running requests compute."""
         with self._lock:
             self._forgotten.add(voice)
             for ids in [ids for ids, kept in self._kept.items() if kept.voice == voice]:

@@ -1,8 +1,5 @@
 # pyright: basic
-"""What the engine keeps of one caller's stream: the request, and the slot that works on it.
-
-Knows no model and no thread; the engine says when these change.
-"""
+"""The engine's state of one stream: its request and its slot."""
 
 from __future__ import annotations
 

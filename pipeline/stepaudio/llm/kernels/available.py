@@ -1,5 +1,5 @@
 # pyright: basic
-"""Whether Triton's kernels can run here. Imports Triton only where there is a GPU to try it on."""
+"""Whether Triton's kernels can run here. Imports Triton only on a machine with a GPU."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 @cache
 def has_kernels(device: torch.device) -> bool:
-    """Whether the device is an NVIDIA GPU with Triton, and a first kernel ran: tried once."""
+    """Whether the device is an NVIDIA GPU and a first Triton kernel ran; tried once."""
     if device.type != "cuda" or importlib.util.find_spec("triton") is None:
         return False
     if torch.version.cuda is None or torch.cuda.get_device_capability(device) < (8, 0):
@@ -26,7 +26,7 @@ def has_kernels(device: torch.device) -> bool:
 def kernels_run(device: torch.device) -> bool:
     """Try the smallest kernel: Triton builds its launcher with a C compiler and Python's headers.
 
-    What keeps it from running is logged.
+    A failure is logged.
     """
     try:
         from pipeline.stepaudio.llm.kernels.decode import silu_mul

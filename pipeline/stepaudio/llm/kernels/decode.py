@@ -2,7 +2,7 @@
 # Triton launches kernels with keywords of its own and marks its integers as constexpr.
 """Triton kernels of a one-token step, the products apart: norm, attention, gated activation.
 
-Imported only where Triton is there. Each row's bits depend on its own numbers alone: nothing is
+Imported only where Triton is available. Each row's bits depend on its own numbers alone: nothing is
 split by how many rows, or how many keys of others, there are.
 """
 
@@ -150,7 +150,7 @@ def _attend(
     values = tl.load(kept + kind_stride + places, mask=is_old, other=0.0)
     keys = tl.where(is_new, new_key[None, :], keys)
     values = tl.where(is_new, new_value[None, :], values)
-    # Nobody reads what is written here: the new key and value come from qkv, in this program.
+    # This launch does not read it back: it takes the new key and value from qkv.
     is_mine = (channels >= 0) & (position // SPLIT == split) & (position < CAPACITY)
     tl.store(kept + position * HEAD + channels, new_key, mask=is_mine)
     tl.store(kept + kind_stride + position * HEAD + channels, new_value, mask=is_mine)
@@ -176,7 +176,7 @@ def _attend(
         tl.store(sums + mine[:, None] * HEAD + channels[None, :], summed)
         tl.store(tops + mine, top)
         tl.store(totals + mine, total)
-        tl.debug_barrier()  # all threads have stored before one says so
+        tl.debug_barrier()  # every thread has stored before one signals it
         arrived = tl.atomic_add(arrivals + pair, 1, sem="acq_rel", scope="gpu")
         if arrived == n_splits - 1:
             tl.debug_barrier()
@@ -218,7 +218,7 @@ def _attend(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Scratch:
-    """What the splits hand to the one that combines them; of one launch at a time."""
+    """Buffers from the splits to the program that combines them; for one launch at a time."""
 
     sums: Tensor
     tops: Tensor

@@ -2,7 +2,7 @@
 # Triton launches kernels with keywords of its own and marks its integers as constexpr.
 """The whole draw of a row in one Triton kernel: one launch, one transfer there and one back.
 
-Imported only where Triton is there. What `Sampler` does in some 25 launches, by the same rules:
+Imported only where Triton is available. What `Sampler` does in some 25 launches, by the same rules:
 the k-th largest logit and top-p's floor are found bit by bit instead of by sorting.
 """
 

@@ -2,7 +2,7 @@
 # Triton launches kernels with keywords of its own and marks its integers as constexpr.
 """Triton kernels of a chunk of prefill, the products apart: attention, and what fills the cache.
 
-Imported only where Triton is there. Slot and place are read on the device, so a recorded launch
+Imported only where Triton is available. Slot and place are read on the device, so a recorded launch
 serves every slot. Keys are taken in blocks from position 0, so the order of a row's additions
 depends on its position alone.
 """

@@ -2,9 +2,9 @@
 # Triton launches kernels with keywords of its own and marks its integers as constexpr.
 """Triton kernels of products of a few rows with a weight, which are bound by reading the weight.
 
-Imported only where Triton is there. Two of them: for one row sums of products, with the RMS norm of
-the row taken on the way; for more rows the tensor cores, where a row's bits do not depend on how
-many there are. Both end with what follows the product: a gated activation or a residual.
+Imported only where Triton is available. Two kernels: for one row sums of products, including the
+row's RMS norm; for more rows the tensor cores, where a row's bits do not depend on their number.
+Both include the operation after the product: a gated activation or a residual.
 """
 
 from __future__ import annotations
@@ -24,15 +24,13 @@ _LEAST_ROWS = 16  # of a matrix product on the tensor cores
 
 @dataclass(frozen=True, slots=True)
 class Tiling:
-    """How a product is cut: `n` outputs a program, `k` inputs at a time, by so many warps.
-
-    stages: how many reads of `k` inputs are under way; of one row 1 leaves it to the compiler.
-    """
+    """How a product is cut: `n` outputs a program, `k` inputs at a time, by `warps` warps."""
 
     n: int
     k: int
     warps: int
     stages: int
+    """How many reads of `k` inputs are under way; of one row 1 leaves it to the compiler."""
 
 
 ROW_TILINGS = (

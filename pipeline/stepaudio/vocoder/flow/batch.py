@@ -1,8 +1,8 @@
 # pyright: basic
 """Several utterances, or chunks of several streams, through the flow as one batch.
 
-Lengths may differ: sequences are padded, and masks hide the padding. Knows no queue and no request.
-Equal to one at a time within rounding, not bit for bit: matrix products of other sizes add up in
+Lengths may differ: sequences are padded, and masks hide the padding.
+Equal to one at a time within rounding, not bit for bit: matrix products of other sizes sum in
 another order.
 """
 

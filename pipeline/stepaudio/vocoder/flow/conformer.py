@@ -1,8 +1,7 @@
 # pyright: basic
 """The flow's encoder: token embeddings at 25 Hz → hidden states at 50 Hz.
 
-Knows no tokens, mel or solver. One forward serves both ways of running: offline is one chunk
-without a cache, streaming passes the cache on.
+One forward serves both modes: offline is one chunk without a cache, streaming passes the cache on.
 """
 
 from __future__ import annotations
@@ -27,17 +26,16 @@ KeyValue = tuple[Tensor, Tensor]  # keys and values, each [B, H, T, D / H], olde
 
 @dataclass(frozen=True, slots=True)
 class ConformerCache:
-    """What the next chunk needs of the chunks before it.
-
-    lookahead: [B, D, 2], last outputs of the lookahead layer's first convolution.
-    upsample: [B, D, 2 * stride], last inputs of the upsampling convolution.
-    row_blocks, frame_blocks: keys and values of every block so far, at 25 and 50 Hz.
-    """
+    """State from earlier chunks for the next one."""
 
     lookahead: Tensor
+    """[B, D, 2], last outputs of the lookahead layer's first convolution."""
     upsample: Tensor
+    """[B, D, 2 * stride], last inputs of the upsampling convolution."""
     row_blocks: tuple[KeyValue, ...]
+    """Keys and values of every block so far, at 25 and 50 Hz."""
     frame_blocks: tuple[KeyValue, ...]
+    """Keys and values of every block so far, at 25 and 50 Hz."""
 
 
 def relative_positions(n_query: int, n_key: int, like: Tensor, width: int) -> Tensor:

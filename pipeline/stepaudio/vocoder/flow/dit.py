@@ -1,8 +1,8 @@
 # pyright: basic
 """The flow's estimator: a diffusion transformer that maps a noisy mel to its velocity.
 
-Knows no solver or guidance. Without a cache it sees a whole utterance; with one, a chunk that
-attends to the frames kept and to itself.
+Without a cache it sees a whole utterance; with one, a chunk that attends to the frames kept and to
+itself.
 """
 
 from __future__ import annotations
@@ -42,15 +42,16 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class BlockCache:
-    """One block's past.
-
-    keys, values: [B, H, T, C], oldest first. conv_in, conv_out: [B, D, kernel - 1].
-    """
+    """One block's past."""
 
     keys: Tensor
+    """[B, H, T, C], oldest first."""
     values: Tensor
+    """[B, H, T, C], oldest first."""
     conv_in: Tensor
+    """[B, D, kernel - 1]."""
     conv_out: Tensor
+    """[B, D, kernel - 1]."""
 
     def extended(
         self, keys: Tensor, values: Tensor, retention: Retention | None
@@ -67,10 +68,12 @@ class BlockCache:
 
 @dataclass(frozen=True, slots=True)
 class Modulation:
-    """What one time step does to every block. blocks: [depth, 9, D]; final: [2, D]."""
+    """What one time step does to every block."""
 
     blocks: Tensor
+    """[depth, 9, D]."""
     final: Tensor
+    """[2, D]."""
 
 
 class TimestepEmbedder(nn.Module):

@@ -1,8 +1,7 @@
 # pyright: basic
 """Token rows → mel: embedding, encoder, and the Euler solver around the estimator.
 
-Knows no waveform and no request. A request's streaming state is a FlowCache value, passed in and
-returned; modules never hold it.
+A request's streaming state is a FlowCache value, passed in and returned; modules never hold it.
 """
 
 from __future__ import annotations

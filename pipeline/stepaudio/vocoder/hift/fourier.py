@@ -2,7 +2,7 @@
 """STFT and its inverse as products with a fixed basis, for work that is recorded.
 
 `torch.istft` looks at its window from the host, and a plan of cuFFT may go while a record still
-needs it. In float64: TF32 would be heard. Knows no model.
+needs it. In float64: TF32 would be heard.
 """
 
 from __future__ import annotations

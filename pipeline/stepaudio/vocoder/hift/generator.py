@@ -1,8 +1,8 @@
 # pyright: basic
 """Mel → waveform: F0 predictor, harmonic source, and the upsampling network with inverse STFT.
 
-Knows no tokens. Stateless: streaming passes what continues (F0, phase, noise) in and gets it back,
-see `hift_stream`.
+Stateless: streaming passes what continues (F0, phase, noise) in and gets it back, see
+`hift_stream`.
 """
 
 from __future__ import annotations

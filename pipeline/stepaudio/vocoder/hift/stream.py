@@ -1,7 +1,7 @@
 # pyright: basic
 """HiFT chunk by chunk: what carries over between chunks, and the fade at their borders.
 
-Knows no tokens. F0 and phase of everything emitted equal those of the whole utterance.
+F0 and phase of everything emitted equal those of the whole utterance.
 """
 
 from __future__ import annotations

@@ -113,4 +113,4 @@ def test_a_mistake_says_what_the_setting_is():
         load_settings({"llm": {"slots": "many"}, "llm_variants": {"awq": {"gpu_memory_gib": 0}}})
     assert "llm.slots: Input should be a valid integer" in caught.value.message
     assert "(Requests decoded together)" in caught.value.message
-    assert "(The cap of one replica on a GPU)" in caught.value.message
+    assert "(Memory cap of one replica on a GPU)" in caught.value.message

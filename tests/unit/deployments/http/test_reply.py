@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 from fastapi import FastAPI, Request, Response
 
-from deployments.http.dialects.openai import ParsedRequest
+from deployments.http.dialects.parsed_request import ParsedRequest
 from deployments.http.edge import Edge
 from deployments.http.ingress import add_error_handlers
 from deployments.http.reply import SpeechReply
-from pipeline.contracts import SpeechChunk, SpeechRequest, StageTimes, VoicePrompt
+from deployments.telemetry.outcomes import Outcome
+from pipeline.audio.encode import wav_header
+from pipeline.contracts import SpeechChunk, SpeechRequest, StageTimes, Usage, VoicePrompt
 from pipeline.errors import (
     AudioError,
     CapacityError,
@@ -58,7 +60,7 @@ class Synthesizer:
                 if isinstance(event, Exception):
                     raise event
                 last = index == len(self.script) - 1
-                yield SpeechChunk(CHUNK * event, last, TIMES)
+                yield SpeechChunk(CHUNK * event, last, TIMES, usage=Usage(9, 5 * index))
         finally:
             self.is_open = False
 
@@ -86,18 +88,32 @@ class Service:
         add_error_handlers(self.app)
         self.app.post("/speak")(self._speak)
 
-    async def _speak(self, request: Request, audio_format: str, is_sse: bool) -> Response:
-        parsed = ParsedRequest(None, "ref_audio", "aria", REQUEST, audio_format, is_sse)
+        self.outcomes: list[Outcome] = []
+
+    async def _speak(
+        self, request: Request, audio_format: str, is_sse: bool, is_whole: bool
+    ) -> Response:
+        parsed = ParsedRequest(
+            None, "ref_audio", "aria", REQUEST, audio_format, is_sse, is_whole=is_whole
+        )
         request_id = request.state.request_id
-        parts: Any = (FakeVoices(), self.synthesizer, self.metrics, request_id)
+        parts: Any = (
+            FakeVoices(),
+            self.synthesizer,
+            self.metrics,
+            request_id,
+            self.outcomes.append,
+        )
         return await SpeechReply(parsed, *parts).start()
 
-    async def ask(self, audio_format: str = "pcm", *, is_sse: bool = False) -> httpx.Response:
+    async def ask(
+        self, audio_format: str = "pcm", *, is_sse: bool = False, is_whole: bool = False
+    ) -> httpx.Response:
         transport = httpx.ASGITransport(self.app)
         async with httpx.AsyncClient(transport=transport, base_url="http://router") as client:
             return await client.post(
                 "/speak",
-                params={"audio_format": audio_format, "is_sse": is_sse},
+                params={"audio_format": audio_format, "is_sse": is_sse, "is_whole": is_whole},
                 headers={"x-request-id": "caller-7"},
             )
 
@@ -226,6 +242,48 @@ async def test_a_fault_after_the_first_byte_cuts_plain_audio(
     assert "speech caller-7 error" in caplog.text
     assert INSIDE in caplog.text
     assert not service.synthesizer.is_open
+
+
+@pytest.mark.parametrize("audio_format", ["wav", "mp3", "pcm"])
+async def test_a_fault_of_a_reply_that_is_not_streamed_is_a_status(audio_format: str) -> None:
+    service = Service(1, 1, StageTimeoutError("late"))
+    reply = await service.ask(audio_format, is_whole=True)
+    assert reply.status_code == 504
+    assert not service.synthesizer.is_open
+    assert [outcome.outcome for outcome in service.outcomes] == ["error"]
+
+
+async def test_a_whole_reply_knows_what_it_took() -> None:
+    service = Service(1, 1, 1)
+    reply = await service.ask("wav", is_whole=True)
+    assert reply.content[:44] == wav_header(24_000, n_samples=3 * len(CHUNK))
+    assert reply.headers["x-vllm-omni-input-tokens"] == "9"
+    assert reply.headers["x-vllm-omni-output-tokens"] == "10"
+    assert reply.headers["x-vllm-omni-total-tokens"] == "19"
+    assert service.metrics.outcomes == ["ok"]
+
+
+async def test_speech_that_is_known_whole_before_its_first_byte_has_its_length() -> None:
+    reply = await Service(1).ask("wav")
+    assert reply.content[:44] == wav_header(24_000, n_samples=len(CHUNK))
+    assert "content-length" not in reply.headers, "chunked, as every reply that may be streamed"
+    assert (await Service(1, 1).ask("wav")).content[:44] == wav_header(24_000, n_samples=None)
+    assert events_of(await Service(1).ask("wav", is_sse=True))[-1]["usage"]["total_tokens"] == 9
+
+
+@pytest.mark.parametrize("is_sse", [False, True], ids=["plain", "events"])
+async def test_how_a_stream_broke_off_is_told(is_sse: bool) -> None:
+    service = Service(1, 1, StageError("the vocoder failed", detail=INSIDE))
+    try:
+        await service.ask("pcm", is_sse=is_sse)
+    except (StageError, RuntimeError):
+        assert not is_sse
+    [told] = [outcome.report() for outcome in service.outcomes]
+    assert (told["request_id"], told["finish_reason"]) == ("caller-7", "error")
+    assert told["error"]["code"] == "stage_failed"
+    assert INSIDE not in str(told)
+    assert told["usage"]["output_tokens"] == 5
+    assert told["timbre"]["audio_s"] == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("is_sse", [False, True], ids=["plain", "events"])

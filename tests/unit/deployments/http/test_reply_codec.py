@@ -62,6 +62,7 @@ class SlowEncoder:
     """Encodes when the test opens the gate; knows how many threads were inside at a time."""
 
     media_type = "audio/slow"
+    sample_rate_hz = 24_000
 
     def __init__(self, _format: str = "") -> None:
         self.gate = threading.Event()
@@ -90,7 +91,7 @@ class SlowEncoder:
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> SlowEncoder:
     encoder = SlowEncoder()
-    monkeypatch.setattr(reply_codec, "make_encoder", lambda _: encoder)
+    monkeypatch.setattr(reply_codec, "make_encoder", lambda _, **_rates: encoder)
     return encoder
 
 

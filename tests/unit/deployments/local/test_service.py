@@ -348,12 +348,12 @@ def test_a_state_directory_that_cannot_be_is_one_sentence(tmp_path):
 
 def test_another_service_on_the_port_is_not_taken_for_ours(state, monkeypatch):
     """Two starts that found the same port free: the one that did not get it is not ready."""
-    monkeypatch.setattr(service, "START_TIMEOUT_S", 3.0)
+    monkeypatch.setattr(service, "START_TIMEOUT_S", 1.0)
     monkeypatch.setattr(service, "find_free_port", lambda host, port: port)
     with HTTPServer(("127.0.0.1", 0), Ready) as other, ThreadPoolExecutor(1) as pool:
         pool.submit(other.serve_forever, 0.05)
         path = config(state.parent, port=other.server_port)
-        with pytest.raises(SetupError, match="was not ready in 3 s"):
+        with pytest.raises(SetupError, match="was not ready in 1 s"):
             LocalService(state).start(path, {"FAKE_LOG": "still loading"}, print, print)
         other.shutdown()
 

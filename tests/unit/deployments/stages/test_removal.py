@@ -12,7 +12,7 @@ from ray.serve.exceptions import DeploymentUnavailableError
 from deployments.config.settings import LLMVariant, Settings
 from deployments.config.stages import Stages
 from deployments.stages import removal
-from deployments.stages.removal import Removal
+from deployments.stages.removal import Removal, RoutersToldOfVoices
 from pipeline.errors import StageUnavailableError
 from pipeline.synthesis import speaker_name
 
@@ -88,3 +88,15 @@ async def test_one_that_may_have_kept_it_fails_the_removal_but_not_the_others(
     assert "everywhere" in raised.value.message
     assert not {"bucket", "router", "llm", "vocoder"} & set(raised.value.message.split())
     assert all(handle.told for handle in [routers, *stages.values()])
+
+
+async def test_a_tenants_clip_is_removed_as_the_tenants(routers):
+    await RoutersToldOfVoices(Removal({})).forget(CLIP, "acme")
+    assert routers.told == [("forget", CLIP, "acme")]
+
+
+@pytest.mark.parametrize("error", [None, TimeoutError(), RayActorError()])
+async def test_routers_hear_of_a_changed_voice_or_find_out_by_themselves(routers, error):
+    routers._error = error
+    await RoutersToldOfVoices(Removal({})).voice_changed("acme", "voice_1")
+    assert routers.told == [("voice_changed", "acme", "voice_1")]

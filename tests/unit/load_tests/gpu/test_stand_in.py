@@ -132,6 +132,7 @@ def test_a_line_that_is_no_package_is_refused(tmp_path: Path):
         read_lists(tmp_path)
 
 
+@pytest.mark.slow
 def test_it_is_made_once(tmp_path: Path):
     found = installed()
     choice = choose(Listed({"packaging": ""}, frozenset(), {}), found)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.audio.encode import AUDIO_FORMATS, encode_file, make_encoder, to_pcm16, wav_header
+from pipeline.audio.encode import (
+    AUDIO_FORMATS,
+    encode_file,
+    make_encoder,
+    to_pcm16,
+    wav_header,
+    whole_wav,
+)
 from pipeline.errors import UnsupportedError
 from pipeline.voice_list import VOICES_DIR
 from tests.audio_files import decode, tone
@@ -131,11 +139,10 @@ def test_a_stream_without_sound_ends_well(audio_format: str) -> None:
         assert data.index(b"OpusHead") < data.index(b"OpusTags")
 
 
-@pytest.mark.parametrize("audio_format", AUDIO_FORMATS)
-def test_bytes_are_the_same_in_another_process(audio_format: str) -> None:
+def test_bytes_are_the_same_in_another_process() -> None:
     program = (
-        "import sys, hashlib; from tests.unit.pipeline.audio.test_encode import encoded, speech;"
-        f"sys.stdout.write(hashlib.sha256(encoded({audio_format!r}, speech())).hexdigest())"
+        "import json, sys; from tests.unit.pipeline.audio.test_encode import digests;"
+        "json.dump(digests(), sys.stdout)"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -144,7 +151,12 @@ def test_bytes_are_the_same_in_another_process(audio_format: str) -> None:
         text=True,
         cwd=ROOT,
     )
-    assert done.stdout == hashlib.sha256(encoded(audio_format, speech())).hexdigest()
+    assert json.loads(done.stdout) == digests()
+
+
+def digests() -> dict[str, str]:
+    """Of the same speech in every format."""
+    return {name: hashlib.sha256(encoded(name, speech())).hexdigest() for name in AUDIO_FORMATS}
 
 
 def test_ogg_ends_with_an_end_page() -> None:
@@ -183,7 +195,11 @@ def test_other_rates(audio_format: str, rates_hz: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     ("audio_format", "rate_hz", "message"),
     [
-        ("ogg", 24_000, "unknown audio format 'ogg'; allowed are wav, pcm, flac, mp3, opus, aac"),
+        (
+            "ogg",
+            24_000,
+            "unknown audio format 'ogg'; allowed are wav, pcm, flac, mp3, opus, aac, pcmu, pcma",
+        ),
         ("wav", 7_999, "7999 Hz; allowed is 8000 to 48000 Hz"),
         ("pcm", 48_001, "48001 Hz; allowed is 8000 to 48000 Hz"),
         ("opus", 44_100, "allowed are 8000, 12000, 16000, 24000, 48000 Hz"),
@@ -204,7 +220,54 @@ def test_media_types() -> None:
         "mp3": "audio/mpeg",
         "opus": "audio/ogg",
         "aac": "audio/aac",
+        "pcmu": "audio/pcmu",
+        "pcma": "audio/pcma",
     }
+
+
+def expanded(audio_format: str, data: bytes) -> np.ndarray:
+    """G.711 as int16, by the recommendation's own formulas (its table 2a and 1a)."""
+    code = np.frombuffer(data, np.uint8).astype(np.int32)
+    code = code ^ (0xFF if audio_format == "pcmu" else 0x55)
+    step, segment = code & 0x0F, (code >> 4) & 0x07
+    if audio_format == "pcmu":
+        level = (((step << 3) + 0x84) << segment) - 0x84
+        return np.where(code & 0x80, -level, level)
+    level = np.where(segment, ((step << 4) + 0x108) << np.maximum(segment - 1, 0), (step << 4) + 8)
+    return np.where(code & 0x80, level, -level)
+
+
+@pytest.mark.parametrize("rate_hz", [None, 8_000, 16_000, 24_000, 44_100])
+@pytest.mark.parametrize("audio_format", ["pcmu", "pcma"])
+def test_telephone_formats(audio_format: str, rate_hz: int | None) -> None:
+    encoder = make_encoder(audio_format, sample_rate_hz=rate_hz)
+    assert encoder.sample_rate_hz == (rate_hz or 8_000)
+    samples = speech()
+    found = expanded(audio_format, encoder.encode(samples) + encoder.finish())
+    pcm = make_encoder("pcm", sample_rate_hz=rate_hz or 8_000)
+    linear = np.frombuffer(pcm.encode(samples) + pcm.finish(), "<i2").astype(np.int32)
+    assert len(found) == len(linear)
+    error = (found - linear).astype(float)
+    assert 10 * np.log10(np.sum(linear.astype(float) ** 2) / np.sum(error**2)) > 30
+
+
+@pytest.mark.parametrize(("audio_format", "rate_hz"), [("mp3", 44_100), ("opus", 48_000)])
+def test_a_bit_rate_can_be_chosen(audio_format: str, rate_hz: int) -> None:
+    samples = speech()
+    sizes = []
+    for bit_rate in (32_000, 128_000):
+        encoder = make_encoder(audio_format, sample_rate_hz=rate_hz, bit_rate=bit_rate)
+        sizes.append(len(encoder.encode(samples) + encoder.finish()))
+    assert sizes[1] > 2 * sizes[0]
+    assert sizes[0] * 8 / 2 == pytest.approx(32_000, rel=0.35)
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 24_000, 48_000])
+def test_a_finished_wav_stream_can_tell_its_length(rate_hz: int) -> None:
+    stream = encoded("wav", speech(), rate_hz=rate_hz)
+    whole = whole_wav(stream, rate_hz)
+    assert whole[44:] == stream[44:]
+    assert whole[:44] == wav_header(rate_hz, n_samples=2 * rate_hz)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -57,6 +57,7 @@ def test_every_hostile_upload_is_refused_or_decoded(cases: dict[str, Case]) -> N
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.slow
 def test_what_is_decoded_can_be_conditioned(cases: dict[str, Case]) -> None:
     for name, (data, _) in cases.items():
         try:
@@ -83,6 +84,7 @@ def test_a_thousand_hostile_uploads_leave_nothing_behind(cases: dict[str, Case])
     assert decode_clip(honest).digest == before
 
 
+@pytest.mark.slow
 def test_random_damage_is_never_a_crash() -> None:
     rng = np.random.default_rng(11)
     for container, encoder in (
@@ -118,6 +120,7 @@ def test_random_damage_is_never_a_crash() -> None:
             _try(data.tobytes())
 
 
+@pytest.mark.slow
 def test_bombs_stay_small(tmp_path: Path) -> None:
     """In a fresh process, whose peak memory is its own."""
     for number, (_, (data, _)) in enumerate([*bombs(), *wma_claims()]):

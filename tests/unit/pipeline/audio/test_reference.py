@@ -108,7 +108,9 @@ def test_only_clicks_are_silence() -> None:
     assert released.clip.samples.max() > 0.8
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.0005, 0.002])
+@pytest.mark.parametrize(
+    "noise", [0.0, *(pytest.param(level, marks=pytest.mark.slow) for level in (0.0005, 0.002))]
+)
 @pytest.mark.parametrize("ends_s", [(3.0, 5.0), (0.0, 2.0), (1.0, 0.0)])
 def test_long_silence_at_the_ends_is_cut(noise: float, ends_s: tuple[float, float]) -> None:
     clip = voice("clara")

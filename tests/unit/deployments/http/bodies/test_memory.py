@@ -79,6 +79,7 @@ async def app():
         yield made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BODIES)
 async def test_an_open_stream_holds_nothing_of_its_body(app: HttpApp, kind: str):
     make, label = BODIES[kind]

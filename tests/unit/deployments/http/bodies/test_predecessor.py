@@ -79,6 +79,15 @@ async def test_metadata_comes_back_in_headers(app: HttpApp):
     assert (await app.speak(metadata="a word", voice="aria")).status_code == 200
 
 
+async def test_replies_name_the_model_and_stay_audio(app: HttpApp):
+    for stream in (None, True, False):
+        body = step(mode="clone", model_variant="Base")
+        reply = await app.speak(**body, voice="bruno", stream=stream)
+        assert reply.headers["x-stepaudio-model"] == "base"
+        assert reply.headers["content-type"] == "audio/wav"
+    assert "x-stepaudio-model" not in (await app.speak(voice="bruno")).headers
+
+
 CLIPPED = {"input_audio_base64": ENCODED, "audio_text": SAID}
 REFUSED = [
     ({"mode": "clone", "prompt_audio_base64": ENCODED}, "prompt_text", "step_audio.prompt_text"),

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from deployments.config.settings import Limits, VocoderSettings
-from deployments.http.dialects.openai import SpeechBody, parse_request
+from deployments.http.dialects.speech import SpeechBody, parse_request
 from deployments.stages.vocoder import adapt_first_chunk
 from pipeline.contracts import SpeechRequest
 

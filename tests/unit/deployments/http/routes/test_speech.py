@@ -119,8 +119,54 @@ async def test_the_description_has_the_bodies_and_the_statuses(app: HttpApp):
     assert {"400", "413", "422", "503"} <= set(speech["responses"])
     models = page["paths"]["/v1/models/{name}"]["get"]["responses"]
     assert "422" not in models, "FastAPI's own shape of a refusal is not ours"
+    for path in ("/v1/tts", "/v1/text-to-speech/{voice_id}"):
+        content = page["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+        assert content["schema"]["$ref"].rpartition("/")[2] in page["components"]["schemas"]
+        sent = content["example"]
+        assert (await app.http.post(path.format(voice_id="bruno"), json=sent)).status_code == 200
+    outcome = page["paths"]["/v1/audio/speech/{request_id}"]["get"]["responses"]
+    assert {"200", "404", "503"} <= set(outcome)
     example = body["application/json"]["example"]
     assert (await app.spoken(**example)).text == example["input"]
+
+
+class TestOutcomes:
+    async def test_a_request_can_be_looked_up_by_its_id(self, app: HttpApp):
+        headers = {"x-request-id": "call/47:11"}
+        body = {"input": "Hello.", "response_format": "pcm", "sample_rate": 8_000}
+        await app.http.post("/v1/audio/speech", json=body, headers=headers)
+        report = (await app.http.get("/v1/audio/speech/call/47:11")).json()
+        assert (report["request_id"], report["outcome"]) == ("call/47:11", "ok")
+        assert (report["finish_reason"], report["error"]) == ("stop", None)
+        assert report["timbre"]["audio_s"] > 0
+        assert (report["response_format"], report["sample_rate"]) == ("pcm", 8_000)
+
+    async def test_one_that_was_refused_says_why(self, app: HttpApp):
+        reply = await app.speak(voice="nobody")
+        report = (await app.http.get(f"/v1/audio/speech/{reply.headers['x-request-id']}")).json()
+        assert report["outcome"] == "refused"
+        assert report["error"] == error_of(reply)
+
+    @pytest.mark.parametrize("path", ["never", "upload", "x" * 5000, ""])
+    async def test_an_unknown_one_is_404(self, app: HttpApp, path: str):
+        reply = await app.http.get(f"/v1/audio/speech/{path}")
+        assert reply.status_code == 404
+        assert error_of(reply)["code"] == "request_not_found"
+        assert len(error_of(reply)["message"]) < 300
+
+
+async def test_health_by_the_peers_names(app: HttpApp):
+    for theirs, ours in (("/health", "/readyz"), ("/v1/health", "/healthz")):
+        reply, other = await app.http.get(theirs), await app.http.get(ours)
+        assert (reply.status_code, reply.json()) == (200, other.json())
+
+
+async def test_voices_are_names_alone_for_who_asks_so(app: HttpApp):
+    usual = (await app.http.get("/v1/audio/voices")).json()
+    legacy = (await app.http.get("/v1/audio/voices", params={"legacy": "true"})).json()
+    assert usual["voices"] == usual["data"]
+    assert legacy["voices"] == ["default", *(voice["id"] for voice in usual["voices"])]
+    assert usual["uploaded_voices"] == []
 
 
 class TestCors:
@@ -146,6 +192,7 @@ class TestCors:
             assert [reply.status_code for reply in replies] == [200, 422, 413]
             for reply in (preflight, *replies):
                 assert reply.headers["access-control-allow-origin"] == self.PAGE
-            assert replies[0].headers["access-control-expose-headers"] == "*"
+            exposed = replies[0].headers["access-control-expose-headers"].split(", ")
+            assert {"X-Request-Id", "X-Audio-Sample-Rate", "X-Audio-Channels", "*"} <= set(exposed)
             stranger = await app.http.get("/v1/voices", headers={"origin": "https://other"})
             assert "access-control-allow-origin" not in stranger.headers

@@ -18,6 +18,7 @@ from tests.unit.load_tests.gpu.sections.made_up import rehearsed, written
 pytestmark = pytest.mark.unit
 
 
+@pytest.mark.slow
 def test_every_check_is_a_row_and_a_missed_one_a_failure(tmp_path: Path, shared_dir: Path) -> None:
     source, golden = shared_dir / "golden", tmp_path / "golden"
     golden.mkdir()

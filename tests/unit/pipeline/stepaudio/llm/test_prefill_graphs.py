@@ -16,7 +16,7 @@ pytestmark = pytest.mark.unit
 CONTEXT_TOKENS = 600  # 768 with whole blocks of keys
 
 
-@pytest.fixture(name="runners")
+@pytest.fixture(name="runners", scope="module")
 def _runners() -> tuple[Step1Runner, Step1Runner]:
     """One that runs directly, one that replays, as on a GPU, from a recorder that runs anew."""
     model = small_model("tiny", layers=3)

@@ -152,7 +152,9 @@ def test_words_hold_eight_values_the_first_in_the_lowest_bits() -> None:
 
 
 @pytest.mark.parametrize(("quantization", "bound"), [("int8", 0.05), ("int4", 0.6)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)]
+)
 def test_the_models_logits_stay_near_float(
     quantization: str, bound: float, dtype: torch.dtype
 ) -> None:
@@ -162,6 +164,7 @@ def test_the_models_logits_stay_near_float(
     assert 0 < relative_error(found, expected) < bound
 
 
+@pytest.mark.slow
 def test_a_packed_checkpoint_gives_what_its_dequantised_weights_give(tmp_path: Path) -> None:
     dequantised = write_packed(tmp_path, small_model())
     loaded = load_step1(tmp_path, "cpu", torch.float32)

@@ -37,6 +37,10 @@ SIZES = {
     "odd": sizes(120, 88, 5, 5),
     "one group": sizes(96, 72, 6, 1),
 }
+SOME_SIZES = [
+    pytest.param(size, marks=pytest.mark.slow if size in {"golden", "tiny"} else ())
+    for size in SIZES
+]
 
 
 def small_model(
@@ -67,7 +71,7 @@ def audio_vocabulary(model: Step1ForCausalLM) -> AudioVocabulary:
 
 
 @pytest.mark.parametrize("is_rounded", [False, True])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", SOME_SIZES)
 def test_slots_give_the_logits_of_the_plain_form(size: str, *, is_rounded: bool) -> None:
     model = small_model(size, is_rounded=is_rounded)
     vocabulary = audio_vocabulary(model)
@@ -90,7 +94,7 @@ def test_slots_give_the_logits_of_the_plain_form(size: str, *, is_rounded: bool)
         (1, True),
     ],
 )
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", SOME_SIZES)
 def test_a_row_is_bitwise_the_same_alone_and_in_every_batch_and_slot(
     size: str, n_threads: int, *, is_rounded: bool
 ) -> None:

@@ -95,7 +95,13 @@ FULL_WIDTH = {"output_size": 512, "attention_heads": 4, "linear_units": 2048, "n
 LENGTHS = [0, 79, 480, 720, 880, 3_839, 3_840, 7 * 3_840 + 240, 21_000, 96_000]
 
 
-@pytest.mark.parametrize("changes", [{}, FULL_WIDTH], ids=["small", "full width"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({}, id="small"),
+        pytest.param(FULL_WIDTH, id="full width", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_batch_gives_every_clip_what_it_has_alone(
     tmp_path: Path, changes: dict, order: int
@@ -245,6 +251,7 @@ def test_damaged_files_are_named(tmp_path: Path, what: str, message: str) -> Non
         LinguisticTokenizer(paraformer, codebook)
 
 
+@pytest.mark.slow
 def test_funasr_is_not_left_half_imported() -> None:
     """In a process of its own, since other tests may import funasr."""
     script = (

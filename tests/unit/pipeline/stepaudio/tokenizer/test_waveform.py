@@ -66,6 +66,7 @@ def test_block_size_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.allclose(wave.resample(samples, 44_100, 16_000), whole, rtol=0, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_coprime_rates_stay_small_and_fast() -> None:
     """One dense kernel for 191999 → 16000 Hz would take 12 GB."""
     assert len(wave.resample(noise(191_999), 191_999, 16_000)) == 16_000

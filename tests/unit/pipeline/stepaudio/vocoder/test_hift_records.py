@@ -155,7 +155,14 @@ def test_the_fixed_transform_is_torchs(n_fft: int, hop: int) -> None:
     close(fixed.istft(magnitude, phase), expected)
 
 
-@pytest.mark.parametrize("sizes", [(30, 48, 96, 96), (10, 20, 30, 48, 96, 96), (20, 20, 10, 10)])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        (30, 48, 96, 96),
+        pytest.param((10, 20, 30, 48, 96, 96), marks=pytest.mark.slow),
+        (20, 20, 10, 10),
+    ],
+)
 def test_recorded_chunks_equal_plain_ones(hift: Hift, sizes: tuple[int, ...]) -> None:
     records = records_of(hift)
     one, other = Stream(hift, 1), Stream(hift, 1)
@@ -188,7 +195,7 @@ def test_ends_and_long_chunks_are_not_recorded(hift: Hift) -> None:
     assert not records.takes(torch.zeros(1, 80, 1000), last=False)
 
 
-@pytest.mark.parametrize("max_batch", [2, 5])
+@pytest.mark.parametrize("max_batch", [2, pytest.param(5, marks=pytest.mark.slow)])
 def test_streams_of_mixed_states_share_records(hift: Hift, max_batch: int) -> None:
     """At their beginning, after a small chunk, far on; and more than one record holds."""
     records = records_of(hift, max_batch)
@@ -208,6 +215,7 @@ def test_streams_of_mixed_states_share_records(hift: Hift, max_batch: int) -> No
     assert widest == {2: 2, 5: 8}[max_batch]
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_what_is_recorded(
     hift: Hift, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,6 +237,7 @@ def test_bytes_do_not_depend_on_what_is_recorded(
     assert torch.equal(cold, forgetful)
 
 
+@pytest.mark.slow
 def test_what_streams_meet_is_recorded_before_they_come(hift: Hift) -> None:
     records = records_of(hift, max_batch=2)
     records.record_common((30, 48, 96), 2)
@@ -270,7 +279,7 @@ async def spoken(decoder: StepWaveDecoder, job: tuple[np.ndarray, VoicePrompt]) 
     return join([chunk.samples async for chunk in decoder.stream(token_stream(job[0], 3), job[1])])
 
 
-@pytest.mark.parametrize("max_batch", [1, 4])
+@pytest.mark.parametrize("max_batch", [1, pytest.param(4, marks=pytest.mark.slow)])
 async def test_streams_sound_as_without_records(directory: Path, max_batch: int) -> None:
     plain = StepWaveDecoder(directory, threads=1, steps=2)
     fast = StepWaveDecoder(directory, threads=1, steps=2, max_batch=max_batch)

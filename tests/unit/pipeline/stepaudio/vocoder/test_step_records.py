@@ -197,7 +197,9 @@ def caches_close(one: FlowCache, other: FlowCache) -> None:
                 close(getattr(block, name), getattr(other_block, name))
 
 
-@pytest.mark.parametrize("n_prompt", [1, 4, 11, 25, 40])
+@pytest.mark.parametrize(
+    "n_prompt", [1, 25, *(pytest.param(n, marks=pytest.mark.slow) for n in (4, 11, 40))]
+)
 def test_recorded_chunks_equal_plain_ones(plain: Rig, fast: Rig, n_prompt: int) -> None:
     """A ramp, sizes that fill no bucket, past the point where look-back ends, and an odd end."""
     one, other = Speech(plain, n_prompt), Speech(fast, n_prompt)
@@ -342,7 +344,7 @@ def decoder_of(directory: Path, *, is_recorded: bool = True, **settings: int) ->
     return decoder
 
 
-@pytest.mark.parametrize("max_batch", [1, 4])
+@pytest.mark.parametrize("max_batch", [pytest.param(1, marks=pytest.mark.slow), 4])
 async def test_streams_sound_as_without_records(directory: Path, max_batch: int) -> None:
     plain = decoder_of(directory, is_recorded=False)
     fast = decoder_of(directory, max_batch=max_batch)

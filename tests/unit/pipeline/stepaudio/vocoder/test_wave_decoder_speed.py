@@ -62,6 +62,7 @@ def test_eight_utterances_at_once_equal_eight_alone(plain: StepWaveDecoder) -> N
     assert plain.decode_batch([]) == []
 
 
+@pytest.mark.slow
 async def test_streams_share_batches_and_sound_the_same(
     plain: StepWaveDecoder, fast: StepWaveDecoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,68 @@
+"""The lists of voices, in the shapes that clients of the peers read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+
+from deployments.http.api_pages import example
+from deployments.http.dialects.elevenlabs import listed_voice
+from deployments.http.tenant import namespace_of
+from deployments.voices.resolver import VoiceLibrary
+from pipeline.errors import MAX_FOUND, UnknownVoiceError
+
+
+def add_voice_routes(app: FastAPI, library: VoiceLibrary) -> None:
+    """The lists, and one voice of them; `/v1/audio/voices` is of the uploaded voices' routes."""
+    registry = library.registry
+
+    async def described(request: Request) -> list[dict[str, Any]]:
+        """Every voice of the caller, with the keys of every dialect."""
+        namespace = namespace_of(request, library.namespace)
+        uploaded = await registry.uploaded.list(namespace) if registry.uploaded else []
+        return [{**listed_voice(voice), **voice} for voice in registry.describe(uploaded)]
+
+    @app.get("/v1/voices", responses=example(_VOICES))
+    async def list_voices(request: Request, *, legacy: bool = False) -> dict[str, Any]:
+        """Built-in and uploaded voices. legacy: `voices` holds names alone, as Kokoro once had."""
+        voices = await described(request)
+        shown: list[Any] = [voice["name"] for voice in voices] if legacy else voices
+        return {"voices": shown, "data": voices, "object": "list"}
+
+    @app.get("/v2/voices", responses=example(_PAGE))
+    async def search_voices(request: Request, search: str = "") -> dict[str, Any]:
+        """ElevenLabs' search: every voice whose name holds `search`, on one page."""
+        asked = search.strip().lower()
+        found = [one for one in await described(request) if asked in one["name"].lower()]
+        page = {"has_more": False, "total_count": len(found), "next_page_token": None}
+        return {"voices": found, **page}
+
+    @app.get("/v1/voices/{voice_id}", responses=example(_VOICE))
+    async def voice(request: Request, voice_id: str) -> dict[str, Any]:
+        """One voice, by its name, an alias or its id."""
+        known = registry.built_in_name(voice_id)
+        if known is None and registry.uploaded is not None:
+            namespace = namespace_of(request, library.namespace)
+            stored = await registry.uploaded.find(namespace, voice_id)
+            known = stored.id if stored is not None else None
+        listed = await described(request)
+        for one in listed:
+            if one["id"] == known:
+                return one
+        names = ", ".join(one["name"] for one in listed)
+        raise UnknownVoiceError(
+            f"no voice is named {voice_id[:MAX_FOUND]!r}; there are {names}", param="voice_id"
+        )
+
+
+_VOICE = {
+    "id": "bruno",
+    "name": "bruno",
+    "voice_id": "bruno",
+    "language": "en",
+    "object": "voice",
+    "category": "premade",
+}
+_VOICES = {"voices": [_VOICE], "data": [_VOICE], "object": "list"}
+_PAGE = {"voices": [_VOICE], "has_more": False, "total_count": 1, "next_page_token": None}
