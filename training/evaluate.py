@@ -31,6 +31,7 @@ from training.config import DEFAULT_CONFIG, Recipe, load_recipe
 from training.judging.listening import Listener, read_wav, to_16k
 from training.judging.memory import peak_memory
 from training.judging.phoneme_judge import errors, load_judge, phone_ids
+from training.judging.strangers import Strangers, Verdict, is_mandarin
 from training.judging.trials import (
     SEED,
     Speak,
@@ -45,7 +46,6 @@ from training.progress import progress
 from training.speech.clips import RATE_HZ
 from training.speech.corpus import load_corpus
 from training.speech.speakers import ENGLISH, LANGUAGES, MANDARIN
-from training.strangers import Strangers, Verdict, is_mandarin
 
 HUMAN_SEEDS = 5  # of every sentence spoken after a real clip
 OTHER_SENTENCES = (

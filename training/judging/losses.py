@@ -24,10 +24,10 @@ from pipeline.voice_list import ListedVoice, load_voices
 from training.config import Recipe
 from training.judging.copy_synthesis import copy, load_generator
 from training.judging.listening import Listener, audio, to_16k, wav_bytes
+from training.judging.strangers import Strangers, Verdict, is_mandarin
 from training.progress import progress
 from training.speech.clips import RATE_HZ
 from training.speech.corpus import load_corpus
-from training.strangers import Strangers, Verdict, is_mandarin
 
 ORIGINAL, COPY, OWN, LLM = "original", "mel → HiFT", "own tokens, own prompt", "the LLM's tokens"
 OTHER = "own tokens, prompt {name}"

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from training.config import Recipe
 from training.judging.listening import Listener, Trial, audio, to_16k, wav_bytes
 from training.judging.phoneme_judge import errors, phone_ids
+from training.judging.strangers import Strangers, Verdict, is_mandarin
 from training.progress import progress
 from training.speech.clips import RATE_HZ, Corpus
 from training.speech.corpus import load_corpus
 from training.speech.speakers import ENGLISH, LANGUAGES, MANDARIN
 from training.speech.text import MAX_WORDS, length_of
-from training.strangers import Strangers, Verdict, is_mandarin
 
 SHORT = 0.32  # of the longest sentence, 8 words: texts up to here are one class, longer the other
 CLIPPED_AT, CLIPPED_SHARE = 0.98, 1e-3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from training.strangers import Verdict, characters, letters, words
+from training.judging.strangers import Verdict, characters, letters, words
 
 pytestmark = pytest.mark.unit
 

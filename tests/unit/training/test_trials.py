@@ -8,8 +8,8 @@ import pytest
 
 from training.judging.losses import Loss, losses_table
 from training.judging.report import _human_row, _strangers_rows
+from training.judging.strangers import Verdict
 from training.judging.trials import CLONE, ORIGINAL, REFERENCE, Outcome, strangers_summary, summary
-from training.strangers import Verdict
 
 pytestmark = pytest.mark.unit
 

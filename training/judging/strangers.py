@@ -1,9 +1,9 @@
 # pyright: basic
 """Judges of speech not trained on our data: Whisper base for words, hama for phonemes.
 
-`python -m training.strangers --text "What was to be said." FILE...` prints the word error (of
-Mandarin the character error) and the phoneme error of each file, what Whisper understood, and the
-means.
+`python -m training.judging.strangers --text "What was to be said." FILE...` prints the word error
+(of Mandarin the character error) and the phoneme error of each file, what Whisper understood, and
+the means.
 Both are repackaged in the package index with their weights (extra `judges`); nothing is downloaded.
 """
 
