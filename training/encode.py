@@ -17,8 +17,9 @@ from pipeline.stepaudio.tokens import interleave
 from training.config import Recipe
 from training.export_encoders import export_speaker_model, export_tokenizers
 from training.progress import progress
-from training.speech.corpus import TOKENIZER_RATE_HZ, Clip, load_corpus
-from training.speech.encoded import EMBEDDED_SPLITS, ENCODED_SPLITS
+from training.speech.clips import TOKENIZER_RATE_HZ, Clip
+from training.speech.corpus import load_corpus
+from training.speech.encoded import ENCODED_SPLITS
 from training.speech.mels import to_float
 from training.speech.streams import PEAK
 
@@ -43,7 +44,7 @@ def encode_tokens(recipe: Recipe) -> None:
 def encode_speakers(recipe: Recipe) -> None:
     """Stage `embeddings`: write the speaker embedding of every clip; what is there is kept."""
     speaker = SpeakerEncoder(export_speaker_model(recipe))
-    for split in EMBEDDED_SPLITS:
+    for split in ENCODED_SPLITS:
         path = recipe.directory("embeddings") / f"{split}.npy"
         if path.is_file():
             continue

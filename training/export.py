@@ -1,7 +1,7 @@
 # pyright: basic
 """Stage `export`: trained parts → a checkpoint directory in the official layout.
 
-Parts are written as they are finished, since later stages use the files of earlier ones.
+Parts are written as they are finished, in 16 bits: later stages use the files of earlier ones.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from pipeline.stepaudio.checkpoint.digests import write_manifest
 from pipeline.stepaudio.checkpoint.loader_files import write_loader_files
 from pipeline.stepaudio.checkpoint.tiny_configs import lm_config
 from pipeline.stepaudio.layout import SINGLE_SHARD
-from pipeline.text.phonemes import FRONT_END_NAME
+from pipeline.text.sounds.reading import FRONT_END_NAME
 from training.config import Recipe
 from training.export_encoders import export_layout, export_speaker_model, export_tokenizers
+from training.half import halved
+from training.models.adversarial import load_hift
 from training.models.flow import load_flow
-from training.models.hift import load_hift
 from training.models.llm import load_llm
 from training.models.sizes import SIZES, cosyvoice_yaml
 from training.models.text_tokenizer import tokenizer_model
@@ -42,12 +43,11 @@ def export_llm(recipe: Recipe) -> None:
 
 
 def export_vocoder(recipe: Recipe) -> None:
-    """Flow, in half precision, and HiFT."""
+    """Flow and HiFT."""
     layout = export_layout(recipe)
     layout.vocoder_config.write_text(cosyvoice_yaml(), encoding="utf-8")
-    flow = {name: w.half() for name, w in load_flow(recipe).state_dict().items()}
-    torch.save(flow, layout.flow_weights)
-    torch.save(load_hift(recipe).state_dict(), layout.hift_weights)
+    torch.save(halved(load_flow(recipe).state_dict()), layout.flow_weights)
+    torch.save(halved(load_hift(recipe).state_dict()), layout.hift_weights)
 
 
 def export_all(recipe: Recipe) -> Path:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from training.progress import progress
 
 SAVE_EVERY_S = 60.0
+STATE = "state.pt"  # in a stage's directory
 LOG_EVERY = 25  # steps
 WARM_UP = 100  # steps
 
@@ -74,7 +75,7 @@ def train(
         fused=True,
     )
     average = _clone(module) if schedule.ema else {}
-    path = directory / "state.pt"
+    path = directory / STATE
     first, spent_s = _resume(path, module, optimizer, average)
     saved = begun = time.monotonic()
     module.train()
@@ -111,7 +112,7 @@ def train(
 
 def load_trained(module: nn.Module, directory: Path) -> nn.Module:
     """Load the last saved parameters of a stage, averaged if the stage averages."""
-    state = torch.load(directory / "state.pt", weights_only=True, map_location="cpu")
+    state = torch.load(directory / STATE, weights_only=True, map_location="cpu")
     module.load_state_dict(state["module"])
     if state["average"]:
         module.load_state_dict(state["average"], strict=False)
@@ -120,7 +121,7 @@ def load_trained(module: nn.Module, directory: Path) -> nn.Module:
 
 def is_done(directory: Path, steps: int) -> bool:
     """Whether the stage in `directory` has run all its steps."""
-    path = directory / "state.pt"
+    path = directory / STATE
     return path.is_file() and torch.load(path, weights_only=True, mmap=True)["step"] >= steps
 
 

@@ -1,73 +1,108 @@
-"""Stage `voices`: the built-in reference clips, by speakers outside of the training data."""
+# pyright: basic
+"""Stage `voices`: the built-in reference clips, by the teacher in voices held out of training."""
 
 from __future__ import annotations
 
 import json
-import tempfile
 import wave
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pipeline.text.espeak import Espeak
+from pipeline.text.front_end import two_language_words
+from pipeline.text.sounds.reading import read_aloud
 from pipeline.voice_list import VOICES_DIR
 from training.config import Recipe
-from training.speech.corpus import f0_of_rate, speakers_of
-from training.speech.voices import write_voices
+from training.speech.speakers import ENGLISH, MANDARIN, Speaker, style_of
+from training.speech.teacher import RATE_HZ, Teacher, voices_of
+from training.speech.world import moved
 
-LICENCE = "Synthesised by us with espeak-ng 1.52 (see README.md); free to use for any purpose."
+LICENCE = (
+    "Synthesised by us with Kokoro-82M (Apache-2.0, see README.md); free to use for any purpose."
+)
 PEAK = 0.5
 EDGE_S = 0.1  # silence kept at both ends
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A built-in voice: shares of held-out voices, factor of all frequencies, what it says."""
+
+    weights: dict[str, float]
+    tract: float
+    language: str
+    transcript: str
+
+
 LINES = {
-    "clara": (235, "The morning train was late again, but nobody on the platform seemed to mind."),
-    "david": (100, "Every good story needs a beginning, a middle, and someone who listens."),
-    "elena": (190, "She opened the window, and the smell of fresh bread filled the whole kitchen."),
-    "felix": (130, "We measured the bridge twice, and both times it was shorter than the river."),
-    "grace": (
-        280,
-        "Please take the blue umbrella with you, it will surely rain this afternoon.",
+    "aria": Line(
+        {"af_kore": 1.0}, 1.0, ENGLISH,
+        "A good voice needs only a few seconds to be remembered by all who hear it.",
     ),
-    "hugo": (160, "Nothing in this old house is where you would expect it, and that is its charm."),
-}  # name → wished median F0 in Hz, transcript
+    "bruno": Line(
+        {"am_fenrir": 1.0}, 1.0, ENGLISH,
+        "Please leave the keys on the kitchen table, and close the garden gate behind you.",
+    ),
+    "clara": Line(
+        {"bf_isabella": 1.0}, 1.0, ENGLISH,
+        "The morning train was late again, but nobody on the platform seemed to mind.",
+    ),
+    "david": Line(
+        {"bm_fable": 1.0}, 1.0, ENGLISH,
+        "Every good story needs a beginning, a middle, and someone who listens.",
+    ),
+    "elena": Line(
+        {"zf_xiaoyi": 1.0}, 1.0, MANDARIN,
+        "她打开窗户，新鲜面包的香味一下子充满了整个厨房。",
+    ),
+    "felix": Line(
+        {"zm_yunxia": 1.0}, 0.94, MANDARIN,
+        "那座桥我们量了两次，两次都比河面还要短一些。",
+    ),
+    "grace": Line(
+        {"zf_xiaoyi": 0.5, "af_kore": 0.5}, 1.05, MANDARIN,
+        "请把那把蓝色的雨伞带上, it will surely rain this afternoon.",
+    ),
+    "hugo": Line(
+        {"zm_yunxia": 0.4, "bm_fable": 0.6}, 0.93, ENGLISH,
+        "Nothing in this old house is where you would expect it, 这正是它的魅力。",
+    ),
+}  # fmt: skip
 
 
 def make_voices(recipe: Recipe) -> None:
     """Write the clips and add them to `voices.json`; entries of other voices stay."""
-    speakers = speakers_of(recipe, "held")
-    with tempfile.TemporaryDirectory() as directory:
-        espeak = Espeak(write_voices(speakers, Path(directory)))
-        pitches = {}
-        for speaker in speakers:
-            spoken = espeak.speak("We measured the bridge twice.", speaker.settings)
-            if pitch_hz := f0_of_rate(spoken.samples, spoken.rate_hz):
-                pitches[speaker] = pitch_hz
-        entries = json.loads((VOICES_DIR / "voices.json").read_text(encoding="utf-8"))
-        entries = [entry for entry in entries if entry["name"] not in LINES]
-        for name, (wished_hz, transcript) in LINES.items():
-            speaker = min(pitches, key=lambda s: abs(np.log(pitches[s] / wished_hz)))
-            del pitches[speaker]
-            spoken = espeak.speak(transcript, speaker.settings)
-            _write(VOICES_DIR / f"{name}.wav", spoken.samples, spoken.rate_hz)
-            entries.append(
-                {
-                    "name": name,
-                    "file": f"{name}.wav",
-                    "transcript": transcript,
-                    "language": "en",
-                    "licence": LICENCE,
-                }
-            )
-    text = json.dumps(entries, indent=2, ensure_ascii=False) + "\n"
-    (VOICES_DIR / "voices.json").write_text(text, encoding="utf-8")
+    teacher = Teacher(recipe.directory("corpus") / "teacher.onnx")
+    voices = voices_of(Path(recipe["teacher"]["voices"]))
+    entries = json.loads((VOICES_DIR / "voices.json").read_text(encoding="utf-8"))
+    entries = [entry for entry in entries if entry["name"] not in LINES]
+    for name, line in LINES.items():
+        speaker = Speaker(line.weights, line.tract, 1.0, 1.0, (line.language,))
+        sounds = read_aloud(two_language_words(line.transcript))
+        spoken = teacher.speak(sounds, style_of(speaker, voices), speaker.pace / speaker.tract)
+        _write(VOICES_DIR / f"{name}.wav", moved(spoken.samples, speaker.tract, speaker.pitch))
+        entries.append(
+            {
+                "name": name,
+                "file": f"{name}.wav",
+                "transcript": line.transcript,
+                "language": line.language,
+                "licence": LICENCE,
+            }
+        )
+    text = json.dumps(sorted(entries, key=lambda e: e["name"]), indent=2, ensure_ascii=False)
+    (VOICES_DIR / "voices.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _write(path: Path, samples: np.ndarray, rate_hz: int) -> None:
+def _write(path: Path, samples: NDArray[np.float32]) -> None:
     loud = np.flatnonzero(np.abs(samples) > np.abs(samples).max() * 0.02)
-    edge = int(EDGE_S * rate_hz)
+    edge = int(EDGE_S * RATE_HZ)
     cut = samples[max(0, loud[0] - edge) : loud[-1] + edge].astype(np.float64)
     scaled = np.round(cut / np.abs(cut).max() * PEAK * 32767).astype("<i2")
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
-        file.setframerate(rate_hz)
+        file.setframerate(RATE_HZ)
         file.writeframes(scaled.tobytes())

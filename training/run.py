@@ -29,6 +29,7 @@ _FUNCTIONS = {
     "f0": ("models.hift", "train_f0"),
     "flow": ("models.flow", "train_flow"),
     "hift": ("models.hift", "train_hift"),
+    "hift_critics": ("models.adversarial", "train_against_critics"),
     "voices": ("make_voices", "make_voices"),
     "export": ("export", "export_all"),
 }

@@ -14,13 +14,14 @@ from pipeline.text.markup import without_markup
 from pipeline.text.phonemes import FRONT_END_NAME, espeak_phonemes
 from pipeline.text.scripts import Spoken, latinised
 from pipeline.text.signs import outside_tags, without_drawings, without_signs
+from pipeline.text.sounds import reading
 from pipeline.text.unicode_forms import composed
 
 _EAST_ASIAN_SCRIPTS = frozenset({"Chinese", "Japanese", "Korean", "Bopomofo"})
 PLAIN_SPOKEN = Spoken(
     _EAST_ASIAN_SCRIPTS | {"Latin"}, "English, Chinese, Japanese and Korean"
 )  # what the released checkpoint was trained on
-ESPEAK_SPOKEN = Spoken(frozenset({"Latin", "Chinese"}), "English and Chinese")
+TWO_SPOKEN = Spoken(frozenset({"Latin", "Chinese"}), "English and Chinese")
 
 _IDEOGRAPH = re.compile("[\u3400-\u4dbf\u4e00-\u9fff]")
 _KANA_OR_HANGUL = re.compile("[\u3041-\u30fa\u30fc-\u30ff\uac00-\ud7a3]")
@@ -49,9 +50,9 @@ def plain_words(text: str) -> str:
     return _words(text, PLAIN_SPOKEN)
 
 
-def espeak_words(text: str) -> str:
+def two_language_words(text: str) -> str:
     """As `plain_words`, of English and Chinese; a few letters of other scripts become Latin."""
-    return latinised(_words(text, ESPEAK_SPOKEN), ESPEAK_SPOKEN)
+    return latinised(_words(text, TWO_SPOKEN), TWO_SPOKEN)
 
 
 def _words(text: str, spoken: Spoken) -> str:
@@ -81,7 +82,8 @@ def _written_forms(text: str) -> Callable[[str], str] | None:
 
 _FRONT_ENDS: dict[str | None, FrontEnd] = {
     None: FrontEnd(words=plain_words, prompt=str),
-    FRONT_END_NAME: FrontEnd(words=espeak_words, prompt=espeak_phonemes),
+    FRONT_END_NAME: FrontEnd(words=two_language_words, prompt=espeak_phonemes),
+    reading.FRONT_END_NAME: FrontEnd(words=two_language_words, prompt=reading.read_aloud),
 }
 
 
@@ -96,6 +98,8 @@ def front_end(name: str | None) -> FrontEnd:
     _warm()
     if name == FRONT_END_NAME:
         default_espeak()
+    if name == reading.FRONT_END_NAME:
+        reading.warm()
     return _FRONT_ENDS[name]
 
 
@@ -103,4 +107,4 @@ def front_end(name: str | None) -> FrontEnd:
 def _warm() -> None:
     """Libraries load with the front end, not with the first request."""
     chinese.warm()
-    espeak_words("“Ready” *now*, \u0645 and more.")
+    two_language_words("“Ready” *now*, \u0645 and more.")

@@ -9,7 +9,7 @@ from faster_whisper.audio import decode_audio
 
 from deployments.local.demo import TEXT, speak_once, write_wav
 from tests.serve.service_client import ServiceClient
-from training.strangers import RATE_HZ, Strangers
+from training.judging.strangers import RATE_HZ, Strangers
 
 pytestmark = pytest.mark.serve
 MAX_WORD_ERROR = 0.1

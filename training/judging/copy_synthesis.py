@@ -15,7 +15,8 @@ from pipeline.stepaudio.tokenizer.features import slaney_filters
 from pipeline.stepaudio.vocoder.hift.generator import Hift, source_noise
 from pipeline.stepaudio.weights import load_strict, read_torch
 from training.config import Recipe
-from training.speech.corpus import HOP_SAMPLES, RATE_HZ, TOKENIZER_RATE_HZ, load_corpus
+from training.speech.clips import HOP_SAMPLES, RATE_HZ, TOKENIZER_RATE_HZ
+from training.speech.corpus import load_corpus
 from training.speech.mels import mel_of, to_float
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def _compared(
         "level_db": float(10 * np.log10(np.mean(b**2) / np.mean(a**2))),
         "mel_l1": float((mel_a - mel_b).abs().mean()),
         "pesq": float(pesq(TOKENIZER_RATE_HZ, a16, b16, "wb")),
+        "mos_change": listener.mos(b) - listener.mos(a),
         "pitch_cents": float(1200 * abs(np.log2(pitch_b / pitch_a)))
         if pitch_a and pitch_b
         else 0.0,

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from pipeline.stepaudio.tokenizer.waveform import resample
 from training.judging.phoneme_judge import Judge
-from training.speech.corpus import RATE_HZ, TOKENIZER_RATE_HZ, Clip, f0_of
+from training.speech.clips import RATE_HZ, TOKENIZER_RATE_HZ, Clip
+from training.speech.world import f0_of
 
 
 @dataclass(frozen=True, slots=True)

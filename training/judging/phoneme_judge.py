@@ -15,10 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.stepaudio.tokenizer.features import kaldi_fbank
-from pipeline.text.phonemes import PAUSE, PHONES, WORD_BORDER
+from pipeline.text.sounds.symbols import PAUSES, sounds_of
 from training.config import Recipe
 from training.loop import Schedule, load_trained, train
-from training.speech.corpus import CLASS_ID, CLASSES, Clip, load_corpus
+from training.speech.alignment import CLASS_ID, CLASSES, SILENCE
+from training.speech.clips import Clip
+from training.speech.corpus import load_corpus
 from training.speech.streams import _disturbed
 
 SEED_OFFSET = 7919
@@ -64,7 +66,7 @@ class Judge(nn.Module):
         """16 kHz waveform → phone classes."""
         best = self(features(samples))[0].argmax(-1).tolist()
         changed = [c for i, c in enumerate(best) if i == 0 or c != best[i - 1]]
-        return [c for c in changed if c != CLASS_ID[PAUSE]]
+        return [c for c in changed if c != CLASS_ID[SILENCE]]
 
 
 def features(samples: Tensor) -> Tensor:
@@ -73,16 +75,8 @@ def features(samples: Tensor) -> Tensor:
 
 
 def phone_ids(text: str) -> list[int]:
-    """Phonemes as the front end writes them → classes, without pauses and borders."""
-    ids, rest = [], text
-    while rest:
-        if rest[0] in (PAUSE, WORD_BORDER):
-            rest = rest[1:]
-            continue
-        symbol = max((p for p in PHONES if rest.startswith(p)), key=len)
-        ids.append(CLASS_ID[symbol])
-        rest = rest[len(symbol) :]
-    return ids
+    """Sounds as the front end writes them → classes, without pauses, borders and marks."""
+    return [CLASS_ID[s.symbol] for s in sounds_of(text) if s.symbol not in PAUSES]
 
 
 def errors(heard: Sequence[object], said: Sequence[object]) -> int:
@@ -138,8 +132,10 @@ def _clip_loss(
         target[None],
         torch.tensor([len(for_ctc)]),
         torch.tensor([len(said)]),
-        blank=CLASS_ID[PAUSE],
+        blank=CLASS_ID[SILENCE],
     )
     best = for_ctc.detach().argmax(-1).tolist()
-    heard = [c for i, c in enumerate(best) if c != CLASS_ID[PAUSE] and (i == 0 or c != best[i - 1])]
+    heard = [
+        c for i, c in enumerate(best) if c != CLASS_ID[SILENCE] and (i == 0 or c != best[i - 1])
+    ]
     return ctc + FRAME_WEIGHT * frame, heard

@@ -25,7 +25,8 @@ from training.config import Recipe
 from training.loop import Schedule, load_trained, train
 from training.models.masks import batched_modulation, block_mask, encode, estimate
 from training.models.sizes import vocoder_config
-from training.speech.corpus import Corpus, load_corpus
+from training.speech.clips import Corpus
+from training.speech.corpus import load_corpus
 from training.speech.encoded import Encoded, load_embeddings, load_tokens
 from training.speech.mels import draw_gain, mel_of, to_float
 

@@ -23,7 +23,8 @@ from pipeline.stepaudio.vocoder.hift.generator import F0Predictor, Hift
 from training.config import Recipe
 from training.loop import Schedule, load_trained, train
 from training.models.sizes import vocoder_config
-from training.speech.corpus import HOP_SAMPLES, RATE_HZ, Clip, Corpus, load_corpus
+from training.speech.clips import HOP_SAMPLES, RATE_HZ, Clip, Corpus
+from training.speech.corpus import load_corpus
 from training.speech.mels import draw_gain, mel_of, to_float
 
 F0_UNIT_HZ = 100.0  # the predictor learns in units near one; folded into its last layer later
@@ -101,19 +102,14 @@ def train_hift(recipe: Recipe) -> None:
     """Stage `hift`."""
     torch.manual_seed(recipe.seed)
     corpus = load_corpus(recipe, "train")
-    config, section = vocoder_config(), recipe["hift"]
-    hift = new_hift(config).to(recipe.device)
+    section = recipe["hift"]
+    hift = new_hift(vocoder_config()).to(recipe.device)
     if section["compile"]:
-        hift._upsample = torch.compile(hift._upsample, dynamic=False)
-    n_sines = config.hift.nb_harmonics + 1
+        compiled(hift)
 
     def loss_of(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        batch = [draw_segment(corpus, rng, section["frames"]) for _ in range(section["batch"])]
-        mel, f0 = torch.stack([s.mel for s in batch]), torch.stack([s.f0 for s in batch])
-        target = torch.stack([s.samples for s in batch])
-        noise = torch.from_numpy(rng.standard_normal((*target.shape, n_sines), np.float32))
-        # with the measured F0: at a predicted one, high harmonics would miss the target's
-        mel, f0, noise, target = (x.to(recipe.device) for x in (mel, f0, noise, target))
+        batch = draw_batch(corpus, rng, int(section["batch"]), int(section["frames"]))
+        mel, f0, noise, target = (x.to(recipe.device) for x in batch)
         made = hift.decode(mel, hift.m_source(f0, noise))
         return spectral_loss(made, target)
 
@@ -123,12 +119,25 @@ def train_hift(recipe: Recipe) -> None:
     train(hift, loss_of, schedule, recipe.directory("hift"), recipe.seed, "hift")
 
 
-def load_hift(recipe: Recipe) -> Hift:
-    """The trained generator with the trained F0 predictor, weight norm in place."""
-    hift = Hift(vocoder_config().hift, vocoder_config().f0_predictor)
-    load_trained(hift, recipe.directory("hift"))
-    hift.f0_predictor.load_state_dict(load_f0(recipe).state_dict())  # the generator trains without
-    return hift.eval()
+def compiled(hift: Hift) -> None:
+    """Let torch.compile make the generator's loop."""
+    hift._upsample = torch.compile(hift._upsample, dynamic=False)
+
+
+def draw_batch(
+    corpus: Corpus, rng: np.random.Generator, n_segments: int, n_frames: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Mel, F0, noise of the source and waveform of random segments, on the CPU.
+
+    F0 is the measured one: at a predicted one, high harmonics would miss the target's.
+    """
+    batch = [draw_segment(corpus, rng, n_frames) for _ in range(n_segments)]
+    mel, f0, target = (
+        torch.stack([getattr(s, k) for s in batch]) for k in ("mel", "f0", "samples")
+    )
+    n_sines = vocoder_config().hift.nb_harmonics + 1
+    noise = torch.from_numpy(rng.standard_normal((*target.shape, n_sines), np.float32))
+    return mel, f0, noise, target
 
 
 def draw_segment(corpus: Corpus, rng: np.random.Generator, n_frames: int) -> Segment:

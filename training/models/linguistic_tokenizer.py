@@ -1,5 +1,5 @@
 # pyright: basic
-"""Stage `vq02`: FunASR's streaming encoder at a small size, taught phones and prosody.
+"""Stage `vq02`: FunASR's streaming encoder at a small size, taught phones, tones and prosody.
 
 Then its codebook.
 
@@ -20,11 +20,15 @@ from torch import Tensor, nn
 
 from pipeline.stepaudio.checkpoint.tiny_configs import EXPANDED_MELS, linguistic_config
 from pipeline.stepaudio.tokenizer.linguistic import LinguisticEncoder
+from pipeline.text.sounds.symbols import MARKS
 from training.config import Recipe
 from training.loop import Schedule, load_trained, train
 from training.models.quantizer import Quantizer
+from training.models.readout import MARKS_WEIGHT, readout_loss
 from training.models.sizes import SIZES
-from training.speech.corpus import CLASSES, Corpus, load_corpus
+from training.speech.alignment import CLASSES
+from training.speech.clips import Corpus
+from training.speech.corpus import load_corpus
 from training.speech.streams import Stream, draw_stream
 
 CODE_S = 0.06
@@ -37,6 +41,7 @@ LEVEL_UNIT_DB = 10.0
 ENERGY_HOP_SAMPLES = 160
 BLOCKS_KEPT = "encoder."
 STREAMS = 2  # a step
+SHOWN = ("accuracy", "marks", "pitch", "voicing_level")
 
 
 class LinguisticNet(nn.Module):
@@ -51,6 +56,7 @@ class LinguisticNet(nn.Module):
         self.encoder = self.linguistic.encoder  # registers the parameters
         width = config["encoder_conf"]["output_size"]
         self.phones = nn.Linear(width, len(SLOTS_S) * len(CLASSES))
+        self.marks = nn.Linear(width, len(SLOTS_S) * len(MARKS))
         self.prosody = nn.Linear(width, 3)  # relative log F0, voicing, level
         self.quantizer = Quantizer(n_codes, width)
         self.to(device)
@@ -95,19 +101,23 @@ def train_linguistic(recipe: Recipe) -> None:
     def loss_of(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         if step >= QUANTIZE_FROM * steps and not net.quantizer.is_ready:
             _start_codes(net, recipe, corpus)
-        total, shown = torch.zeros((), device=recipe.device), np.zeros(3)
+        total, shown = torch.zeros((), device=recipe.device), np.zeros(len(SHOWN))
         for _ in range(STREAMS):
             stream = draw_stream(corpus, rng, float(section["stream_s"]))
             hidden = net(stream.samples)
             if net.quantizer.is_ready:
                 hidden, commitment = net.quantizer(hidden)
                 total = total + commitment / STREAMS
-            phones, accuracy = _phone_loss(net, hidden, stream)
+            times_s = _times_s(len(hidden))
+            phones, accuracy = readout_loss(net.phones(hidden), stream.labels(times_s))
+            marks, marks_accuracy = readout_loss(net.marks(hidden), stream.marks(times_s))
             pitch, others = _prosody_loss(net, hidden, stream, medians)
             weight = float(section["prosody_weight"])
-            total = total + (phones + weight * (pitch + others)) / STREAMS
-            shown += np.array([accuracy, float(pitch.detach()), float(others.detach())]) / STREAMS
-        return total, dict(zip(("accuracy", "pitch", "voicing_level"), shown.tolist(), strict=True))
+            spoken = phones + MARKS_WEIGHT * marks
+            total = total + (spoken + weight * (pitch + others)) / STREAMS
+            seen = (accuracy, marks_accuracy, float(pitch.detach()), float(others.detach()))
+            shown += np.array(seen) / STREAMS
+        return total, dict(zip(SHOWN, shown.tolist(), strict=True))
 
     schedule = Schedule(recipe.cycles("vq02"), float(section["lr"]), hold=0.2)
     train(net, loss_of, schedule, recipe.directory("vq02"), recipe.seed, "vq02")
@@ -132,13 +142,6 @@ def voice_medians_hz(corpus: Corpus) -> dict[int, float]:
 def _times_s(n_codes: int) -> NDArray[np.float64]:
     starts_s = np.arange(n_codes, dtype=np.float64)[:, None] * CODE_S
     return (starts_s + np.array(SLOTS_S, np.float64)).reshape(-1)
-
-
-def _phone_loss(net: LinguisticNet, hidden: Tensor, stream: Stream) -> tuple[Tensor, float]:
-    labels = torch.from_numpy(stream.labels(_times_s(len(hidden)))).to(hidden.device)
-    logits = net.phones(hidden).view(-1, len(CLASSES))
-    accuracy = float((logits.argmax(1) == labels).float().mean())
-    return F.cross_entropy(logits, labels), accuracy
 
 
 def _prosody_loss(

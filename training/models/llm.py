@@ -30,12 +30,13 @@ from pipeline.stepaudio.llm.step1 import (
     alibi_slopes,
 )
 from pipeline.stepaudio.tokens import AUDIO_TOKENS, GROUP_TOKENS, VQ02_CODES, deinterleave
-from pipeline.text.phonemes import PAUSE
+from pipeline.text.sounds.symbols import BORDER
 from training.config import Recipe
 from training.loop import Schedule, load_trained, train
 from training.models.sizes import SIZES
 from training.models.text_tokenizer import SPEAKER_PREFIX, tokenizer_model
-from training.speech.corpus import Corpus, load_corpus
+from training.speech.clips import Corpus
+from training.speech.corpus import load_corpus
 from training.speech.encoded import Encoded, load_tokens
 
 EMBED_SCALE = 8.0  # factor on the embedding while training; folded in at export
@@ -56,7 +57,7 @@ SPOILT_PARTS = (0.1, 0.7)  # share of such a prompt's groups, or words
 ALL_MISREAD = 0.4  # share of the misread ones that have no word right
 BUCKETS = 6  # sequences are drawn in this many batches at a time and sorted by length
 IGNORED = -100
-TRAIN_SPLITS = ("train", "more")
+TRAIN_SPLITS = ("train",)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -204,7 +205,7 @@ class SequenceSource:
         return np.concatenate([self._encoded.tokens[i] for i in clips])
 
     def _text(self, clips: list[int]) -> str:
-        return PAUSE.join(self._texts[i] for i in clips)
+        return BORDER.join(self._texts[i] for i in clips)
 
 
 def make_source(recipe: Recipe, *splits: str, spoils: bool = False) -> SequenceSource:

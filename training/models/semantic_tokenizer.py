@@ -1,5 +1,7 @@
 # pyright: basic
-"""Stage `vq06`: Whisper mel → phone posteriors → codes, exported to ONNX with the official inputs.
+"""Stage `vq06`: Whisper mel → posteriors of phones and tones → codes.
+
+Exported to ONNX with the official inputs.
 
 Knows no prosody.
 """
@@ -16,11 +18,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.stepaudio.tokenizer.features import whisper_mel
+from pipeline.text.sounds.symbols import MARKS
 from training.config import Recipe
 from training.loop import Schedule, load_trained, train
 from training.models.quantizer import Quantizer
+from training.models.readout import MARKS_WEIGHT, readout_loss
 from training.progress import progress
-from training.speech.corpus import CLASSES, load_corpus
+from training.speech.alignment import CLASSES
+from training.speech.corpus import load_corpus
 from training.speech.streams import Stream, draw_stream
 
 MELS = 128
@@ -29,6 +34,7 @@ SLOTS_S = (0.01, 0.03)  # where in a code's 40 ms its two labels are read
 KERNEL = 7
 GELU_SHARE = 2  # hidden width of a block over its width
 STREAMS = 2  # a step
+SHOWN = ("accuracy", "marks")
 QUANTIZE_FROM = 0.6  # share of the steps before codes take part
 START_STREAMS = 60  # for k-means
 MAX_SHIFT = 3  # mel bins that augmentation moves the spectrum
@@ -61,6 +67,7 @@ class SemanticNet(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.bottleneck = nn.Linear(width, bottleneck)
         self.head = nn.Linear(bottleneck, len(SLOTS_S) * len(CLASSES))
+        self.marks = nn.Linear(bottleneck, len(SLOTS_S) * len(MARKS))
         self.quantizer = Quantizer(int(section["codes"]), bottleneck)
 
     def forward(self, mel: Tensor) -> Tensor:
@@ -70,15 +77,13 @@ class SemanticNet(nn.Module):
             x = block(x)
         return self.bottleneck(self.norm(x.transpose(1, 2)))
 
-    def phone_loss(self, vectors: Tensor, stream: Stream) -> tuple[Tensor, float]:
-        """Cross-entropy and accuracy of the readout of vectors [T.
-
-        D] against the stream's labels.
-        """
+    def loss(self, vectors: Tensor, stream: Stream) -> tuple[Tensor, dict[str, float]]:
+        """Of the readouts of vectors [T, D] against the stream's labels, with their accuracies."""
         times_s = np.arange(len(vectors))[:, None] * CODE_S + np.array(SLOTS_S)
-        labels = torch.from_numpy(stream.labels(times_s.reshape(-1))).to(vectors.device)
-        logits = self.head(vectors).view(-1, len(CLASSES))
-        return F.cross_entropy(logits, labels), float((logits.argmax(1) == labels).float().mean())
+        times_s = times_s.reshape(-1)
+        phones, accuracy = readout_loss(self.head(vectors), stream.labels(times_s))
+        marks, marks_accuracy = readout_loss(self.marks(vectors), stream.marks(times_s))
+        return phones + MARKS_WEIGHT * marks, {"accuracy": accuracy, "marks": marks_accuracy}
 
 
 class ExportedNet(nn.Module):
@@ -105,16 +110,18 @@ def train_semantic(recipe: Recipe) -> None:
     def loss_of(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         if step >= QUANTIZE_FROM * steps and not net.quantizer.is_ready:
             _start_codes(net, recipe, step)
-        total, accuracy = torch.zeros((), device=recipe.device), 0.0
+        total = torch.zeros((), device=recipe.device)
+        shown: dict[str, float] = dict.fromkeys(SHOWN, 0.0)
         for _ in range(STREAMS):
             stream = draw_stream(corpus, rng, float(section["stream_s"]))
             vectors = net(_augmented(whisper_mel(stream.samples), rng)[None].to(recipe.device))[0]
             if net.quantizer.is_ready:
                 vectors, commitment = net.quantizer(vectors)
                 total = total + commitment / STREAMS
-            loss, share = net.phone_loss(vectors, stream)
-            total, accuracy = total + loss / STREAMS, accuracy + share / STREAMS
-        return total, {"accuracy": accuracy}
+            loss, seen = net.loss(vectors, stream)
+            total = total + loss / STREAMS
+            shown = {name: shown[name] + seen[name] / STREAMS for name in SHOWN}
+        return total, shown
 
     schedule = Schedule(recipe.cycles("vq06"), float(section["lr"]), hold=0.2)
     train(net, loss_of, schedule, recipe.directory("vq06"), recipe.seed, "vq06")

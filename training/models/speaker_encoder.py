@@ -17,7 +17,8 @@ from pipeline.stepaudio.tokenizer.waveform import limit_peak
 from training.config import Recipe
 from training.loop import Schedule, load_trained, train
 from training.models.linguistic_tokenizer import voice_medians_hz
-from training.speech.corpus import TOKENIZER_RATE_HZ, load_corpus
+from training.speech.clips import TOKENIZER_RATE_HZ
+from training.speech.corpus import load_corpus
 from training.speech.streams import draw_stream
 
 EMBEDDING = 192
@@ -82,7 +83,9 @@ def train_speaker(recipe: Recipe) -> None:
     torch.manual_seed(recipe.seed)
     corpus, section = load_corpus(recipe, "train"), recipe["speaker"]
     medians = voice_medians_hz(corpus)
-    task = SpeakerTask(int(section["channels"]), int(corpus.voices.max()) + 1).to(recipe.device)
+    task = SpeakerTask(int(section["channels"]), int(recipe["corpus"]["speakers"]["train"])).to(
+        recipe.device
+    )
 
     def loss_of(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         length = int(rng.uniform(0.6, 1.4) * float(section["crop_s"]) * TOKENIZER_RATE_HZ)
@@ -106,7 +109,7 @@ def train_speaker(recipe: Recipe) -> None:
 
 def load_speaker(recipe: Recipe) -> SpeakerNet:
     """The trained net."""
-    n_speakers = int(recipe["corpus"]["train"][0])
+    n_speakers = int(recipe["corpus"]["speakers"]["train"])
     task = SpeakerTask(int(recipe["speaker"]["channels"]), n_speakers)
     load_trained(task, recipe.directory("speaker"))
     return task.net.eval()

@@ -1,9 +1,9 @@
 """The checkpoint's sentencepiece model.
 
-Phonemes, the prompt's fixed phrases as one piece each, and the audio pieces.
+Sounds, the prompt's fixed phrases as one piece each, and the audio pieces.
 
-Knows no training: pieces are written down, and their order and scores follow from the phoneme table
-and the prompts.
+Knows no training: pieces are written down, and their order and scores follow from the table of
+sounds and the prompts.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.stepaudio.llm import prompt
 from pipeline.stepaudio.tokens import AUDIO_TOKENS
-from pipeline.text.phonemes import PAUSE, PHONES
+from pipeline.text.sounds.symbols import BORDER, SYMBOLS
 
 SPACE = "▁"  # how sentencepiece writes a space
 BYTES = 256
@@ -61,10 +61,11 @@ def tokenizer_model() -> bytes:
 
 
 def text_pieces() -> dict[str, float]:
-    """Piece → score: a phrase beats its letters, a phoneme of two characters beats both."""
+    """Piece → score: a phrase beats its letters, a sound of two characters beats both."""
     pieces = dict.fromkeys(phrases(), PHRASE_SCORE)
-    pieces |= dict.fromkeys((*PHONES, PAUSE, SPACE, "\n"), PHONE_SCORE)
-    for character in CHARACTERS + "".join(PHONES):
+    sounds = (symbol for symbol in SYMBOLS if symbol != BORDER)
+    pieces |= dict.fromkeys((*sounds, SPACE, "\n"), PHONE_SCORE)
+    for character in CHARACTERS + "".join(SYMBOLS).replace(BORDER, ""):
         pieces.setdefault(character, CHARACTER_SCORE)
     return pieces
 

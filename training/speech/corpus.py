@@ -1,7 +1,8 @@
 # pyright: basic
-"""Spoken sentences with phone alignments and F0.
+"""Spoken sentences with phone alignments and F0, made by the teacher: the stage `corpus`.
 
-Made by espeak-ng and kept as memory-mapped arrays. Knows no model.
+Shards of FLAC with their alignments beside them, written one after the other: any number of them is
+a corpus, in which both languages and all speakers have their share. Knows no model.
 
 Clips are cut as the serving code would cut them, so tokens and mel of a clip begin and end
 together.
@@ -9,10 +10,7 @@ together.
 
 from __future__ import annotations
 
-import itertools
-import json
-import shutil
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.errors import TextError
 from pipeline.stepaudio.tokenizer.waveform import (
     KEEP_LEFT_S,
     KEEP_RIGHT_S,
@@ -27,214 +26,189 @@ from pipeline.stepaudio.tokenizer.waveform import (
     normalise_peak,
     resample,
 )
-from pipeline.text.espeak import Espeak
-from pipeline.text.phonemes import PAUSE, PHONES, WORD_BORDER, Phone, phones_of, written
+from pipeline.text.front_end import two_language_words
+from pipeline.text.sounds.reading import read_aloud
 from training.config import Recipe
 from training.progress import progress
-from training.speech.text import TextSources, sentences
-from training.speech.voices import Speaker, draw_speakers, write_voices
+from training.speech.alignment import aligned, symbol_starts_s
+from training.speech.clips import RATE_HZ, TOKENIZER_RATE_HZ, Clip, Corpus, write_shard
+from training.speech.speakers import (
+    ENGLISH,
+    MANDARIN,
+    Speaker,
+    mixed_speakers,
+    split_voices,
+    style_of,
+    whole_speakers,
+)
+from training.speech.teacher import MOST_PHONEMES, Teacher, voices_of
+from training.speech.text import TextSources, length_of, sentences
+from training.speech.world import f0_of, moved
 
-SPLITS = ("train", "more", "val", "held", "judge")
-RATE_HZ, TOKENIZER_RATE_HZ = 24_000, 16_000
-HOP_SAMPLES = 480
-F0_PERIOD_MS = 10.0  # every second value lies in the middle of a mel frame
-F0_RANGE_HZ = (55.0, 600.0)
+SPLITS = ("held", "val", "train", "judge")
+EVAL_SPLITS = ("held", "val")
 LEVEL_RMS, LEVEL_PEAK = 0.08, 0.6
-CLASSES: tuple[str, ...] = (PAUSE, *PHONES)  # 0 is silence
-CLASS_ID = {symbol: i for i, symbol in enumerate(CLASSES)}
 EVAL_SHARE = 20  # one verse in this many is for evaluation only
-EVAL_MIN_WORDS = 3
-SPEAKERS_PER_SHARD = 16
-SPLIT_SEEDS = {"train": 1, "val": 2, "held": 3, "judge": 4, "more": 5}
-TRAIN_VOICES = ("more", "val")  # splits of the training speakers, other sentences
+EVAL_SHORTEST = 0.1  # of the longest sentence
+CLIPS_A_SHARD = 24  # about 80 s of speech
+SPLIT_SEEDS = {"train": 1, "val": 2, "held": 3, "judge": 4}
+SPEAKER_SEEDS = {"train": 1, "val": 1, "judge": 4}  # `val` has the speakers of `train`
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Clip:
-    """One utterance.
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One clip to be: the number of its speaker within the split, and what is said."""
 
-    audio24, audio16: int16 at 24 and 16 kHz. voice: number of the speaker within the split. text:
-    phonemes, words: the
-    English sentence. phone_ids: CLASSES, phone_starts_s: ascending. f0: float32 per mel frame, 0
-    where unvoiced.
-    """
-
-    audio24: NDArray[np.int16]
-    audio16: NDArray[np.int16]
     voice: int
     text: str
-    words: str
-    phone_ids: NDArray[np.int16]
-    phone_starts_s: NDArray[np.float32]
-    f0: NDArray[np.float32]
-
-    def labels(self, times_s: NDArray[np.floating]) -> NDArray[np.int64]:
-        """The class sounding at each time."""
-        index = np.searchsorted(self.phone_starts_s, times_s, side="right") - 1
-        return np.where(index < 0, 0, self.phone_ids[np.maximum(index, 0)]).astype(np.int64)
-
-    @property
-    def duration_s(self) -> float:
-        return len(self.audio16) / TOKENIZER_RATE_HZ
-
-
-class Corpus:
-    """All clips of a split, or of several of the same speakers, one after the other."""
-
-    def __init__(self, *directories: Path) -> None:
-        self._shards = []
-        self._where: list[tuple[int, int]] = []
-        paths = [path for each in directories for path in sorted(each.glob("*.json"))]
-        for number, path in enumerate(paths):
-            meta = json.loads(path.read_text(encoding="utf-8"))
-            stem = path.with_suffix("")
-            arrays = {
-                name: np.load(f"{stem}.{name}.npy", mmap_mode="r")
-                for name in ("audio24", "audio16", "phone_ids", "phone_starts_s", "f0")
-            }
-            self._shards.append((meta, arrays))
-            self._where += [(number, i) for i in range(len(meta["text"]))]
-        self.voices = np.array([self._shards[s][0]["voice"][i] for s, i in self._where])
-        self.durations_s = np.array(
-            [
-                (self._shards[s][0]["audio16"][i + 1] - self._shards[s][0]["audio16"][i])
-                / TOKENIZER_RATE_HZ
-                for s, i in self._where
-            ]
-        )
-        self.of_voice = {v: np.flatnonzero(self.voices == v) for v in np.unique(self.voices)}
-
-    def __len__(self) -> int:
-        return len(self._where)
-
-    def __getitem__(self, index: int) -> Clip:
-        shard, i = self._where[index]
-        meta, arrays = self._shards[shard]
-
-        def part(name: str) -> NDArray:
-            offsets = meta["phones" if name.startswith("phone") else name]
-            return np.asarray(arrays[name][offsets[i] : offsets[i + 1]])
-
-        return Clip(
-            audio24=part("audio24"),
-            audio16=part("audio16"),
-            voice=meta["voice"][i],
-            text=meta["text"][i],
-            words=meta["words"][i],
-            phone_ids=part("phone_ids"),
-            phone_starts_s=part("phone_starts_s"),
-            f0=part("f0"),
-        )
 
 
 def load_corpus(recipe: Recipe, *splits: str) -> Corpus:
-    """Raises FileNotFoundError when the corpus stage has not run."""
+    """The shards that are there. Raises FileNotFoundError when a split has none."""
     directories = [recipe.directory("corpus") / split for split in splits]
     for directory in directories:
-        if not (directory / "done").is_file():
-            raise FileNotFoundError(f"{directory} is not complete: run the stage `corpus` first")
+        if not any(directory.glob("*.json")):
+            raise FileNotFoundError(f"{directory} holds nothing: run the stage `corpus` first")
     return Corpus(*directories)
 
 
 def make_corpus(recipe: Recipe) -> None:
-    """Synthesize every split; a split that is complete is kept."""
-    for split in SPLITS:
-        directory = recipe.directory("corpus") / split
-        if (directory / "done").is_file():
-            continue
-        shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir(parents=True)
-        n_speakers, n_each = recipe["corpus"][split]
-        shards = range(0, n_speakers, SPEAKERS_PER_SHARD)
-        with ProcessPoolExecutor(int(recipe["corpus"]["processes"])) as pool:
-            jobs = [pool.submit(_make_shard, recipe, split, first, n_each) for first in shards]
-            for job in progress(as_completed(jobs), f"corpus {split}", len(jobs)):
-                job.result()
-        (directory / "done").touch()
-
-
-def speakers_of(recipe: Recipe, split: str) -> list[Speaker]:
-    """The speakers of a split; `more` and `val` have those of `train`."""
-    voices = "train" if split in TRAIN_VOICES else split
-    n_speakers = int(recipe["corpus"][voices][0])
-    return draw_speakers(n_speakers, recipe.seed * 10 + SPLIT_SEEDS[voices], voices[0])
-
-
-def _sources(recipe: Recipe, split: str) -> TextSources:
-    sources = TextSources.read(str(recipe["text"]["word_list"]), str(recipe["text"]["bible"]))
-    is_eval = split in ("val", "held")
-    chosen = [v for i, v in enumerate(sources.verses) if (i % EVAL_SHARE == 0) == is_eval]
-    return TextSources(tuple(chosen), sources.words)
-
-
-def _make_shard(recipe: Recipe, split: str, first: int, n_each: int) -> None:
-    """The clips of a few speakers, written as one shard."""
+    """Speak shards until every split is as long as the recipe wants; what is there is kept."""
     torch.set_num_threads(1)
-    speakers = speakers_of(recipe, split)[first : first + SPEAKERS_PER_SHARD]
-    directory = recipe.directory("corpus") / split
-    stem = f"{directory}/{first:05d}"
-    voices_dir = Path(f"{stem}.voices")
-    espeak = Espeak(write_voices(speakers, voices_dir))
-    texts = sentences(
-        _sources(recipe, split), recipe.seed * 1000 + SPLIT_SEEDS[split] * 100_000 + first
-    )
-    if split in ("val", "held"):
-        texts = (text for text in texts if len(text.split()) >= EVAL_MIN_WORDS)
-    clips = []
-    for number, speaker in enumerate(speakers):
-        wanted = (_clip(espeak, speaker, first + number, text) for text in texts)
-        clips += itertools.islice((clip for clip in wanted if clip is not None), n_each)
-    _write(stem, clips)
-    shutil.rmtree(voices_dir)
+    section = recipe["teacher"]
+    teacher = Teacher(recipe.directory("corpus") / "teacher.onnx")
+    voices = voices_of(Path(section["voices"]))
+    cast = {split: speakers_of(recipe, split, list(voices)) for split in SPLITS}
+    states = [_State.found(recipe, split) for split in SPLITS]
+    shown = progress(_unfinished(states), "corpus, shards", 0)
+    for state in shown:
+        own = cast[state.split]
+        clips = _speak(teacher, voices, own, plan_shard(recipe, state.split, state.shards, own))
+        write_shard(state.directory / f"{state.shards:05d}", clips)
+        state.shards += 1
+        state.made_s += sum(clip.duration_s for clip in clips)
 
 
-def _write(stem: str, clips: list[Clip]) -> None:
-    meta: dict[str, list] = {
-        name: [getattr(c, name) for c in clips] for name in ("voice", "text", "words")
+@dataclass(slots=True)
+class _State:
+    """How far a split is: shards and seconds made, and wanted."""
+
+    split: str
+    directory: Path
+    wanted_s: float
+    shards: int
+    made_s: float
+
+    @classmethod
+    def found(cls, recipe: Recipe, split: str) -> _State:
+        directory = recipe.directory("corpus") / split
+        directory.mkdir(exist_ok=True)
+        wanted_s = 3600 * float(recipe["corpus"]["hours"][split])
+        shards = len(list(directory.glob("*.json")))
+        return cls(split, directory, wanted_s, shards, float(Corpus(directory).durations_s.sum()))
+
+    @property
+    def share(self) -> float:
+        return self.made_s / self.wanted_s if self.wanted_s else 1.0
+
+
+def _unfinished(states: list[_State]) -> Iterator[_State]:
+    """The split that is furthest behind, again and again until all are as long as wanted."""
+    while (state := min(states, key=lambda state: state.share)).share < 1:
+        yield state
+
+
+def speakers_of(recipe: Recipe, split: str, voices: list[str]) -> list[Speaker]:
+    """The speakers of a split; `val` has those of `train`, `held` whole voices."""
+    uses = split_voices(voices)
+    if split == "held":
+        return whole_speakers(uses["held"])
+    own = uses["judge" if split == "judge" else "train"]
+    count = int(recipe["corpus"]["speakers"]["judge" if split == "judge" else "train"])
+    return mixed_speakers(own, count, recipe.seed * 10 + SPEAKER_SEEDS[split])
+
+
+def plan_shard(recipe: Recipe, split: str, number: int, speakers: list[Speaker]) -> list[Planned]:
+    """Who says what in a shard: speakers in turn over the shards, languages as they speak."""
+    seed = recipe.seed * 1000 + SPLIT_SEEDS[split] * 1_000_000 + number
+    sources = _sources(recipe, split)
+    texts = {
+        language: _long_enough(sentences(own, language, seed), split)
+        for language, own in sources.items()
     }
-    for name in ("audio24", "audio16", "phone_ids", "phone_starts_s", "f0"):
-        parts = [getattr(clip, name) for clip in clips]
-        np.save(f"{stem}.{name}.npy", np.concatenate(parts))
-        offsets = np.cumsum([0] + [len(part) for part in parts]).tolist()
-        meta["phones" if name.startswith("phone") else name] = offsets
-    Path(f"{stem}.json").write_text(json.dumps(meta, ensure_ascii=False), encoding="utf-8")
+    planned = []
+    for n in range(number * CLIPS_A_SHARD, (number + 1) * CLIPS_A_SHARD):
+        voice, turn = n % len(speakers), n // len(speakers)
+        spoken = speakers[voice].languages
+        planned.append(Planned(voice, next(texts[spoken[turn % len(spoken)]])))
+    return planned
 
 
-def _clip(espeak: Espeak, speaker: Speaker, voice: int, text: str) -> Clip | None:
-    """None where nothing is spoken."""
-    spoken = espeak.speak(text, speaker.settings)
-    phones = phones_of(spoken.events)
-    symbols = written(phones)
-    if not symbols or not spoken.samples.any():
-        return None
-    raw = torch.from_numpy(spoken.samples.astype(np.float32) / 32768)
+def _long_enough(texts: Iterator[str], split: str) -> Iterator[str]:
+    shortest = EVAL_SHORTEST if split in EVAL_SPLITS else 0.0
+    return (text for text in texts if length_of(text) >= shortest)
+
+
+def _sources(recipe: Recipe, split: str) -> dict[str, TextSources]:
+    """Word salads are for training alone: nobody, nor a judge, understands them by their sense."""
+    read = TextSources.read(str(recipe["text"]["word_list"]), str(recipe["text"]["bible"]))
+    is_eval = split in EVAL_SPLITS
+    lines = tuple(v for i, v in enumerate(read.lines) if (i % EVAL_SHARE == 0) == is_eval)
+    if is_eval:
+        return {ENGLISH: TextSources(lines, ()), MANDARIN: TextSources((), ())}
+    return {ENGLISH: TextSources(lines, read.words), MANDARIN: TextSources.mandarin()}
+
+
+def _speak(
+    teacher: Teacher,
+    voices: dict[str, NDArray[np.float32]],
+    speakers: list[Speaker],
+    planned: list[Planned],
+) -> list[Clip]:
+    """The clips; a text that cannot be said, or is too long for the teacher, is passed over."""
+    clips = []
+    for each in planned:
+        try:
+            sounds = read_aloud(two_language_words(each.text))
+        except TextError:
+            continue
+        if len(sounds) > MOST_PHONEMES:
+            continue
+        clips.append(_clip(teacher, voices, speakers[each.voice], each, sounds))
+    return clips
+
+
+def _clip(
+    teacher: Teacher,
+    voices: dict[str, NDArray[np.float32]],
+    speaker: Speaker,
+    planned: Planned,
+    sounds: str,
+) -> Clip:
+    # frequencies go up by playing faster: the teacher speaks as much slower
+    spoken = teacher.speak(sounds, style_of(speaker, voices), speaker.pace / speaker.tract)
+    samples = moved(spoken.samples, speaker.tract, speaker.pitch)
+    raw = torch.from_numpy(samples)
     raw = raw * min(
         LEVEL_RMS / float(raw.square().mean().sqrt()), LEVEL_PEAK / float(raw.abs().max())
     )
-    at16 = resample(raw, spoken.rate_hz, TOKENIZER_RATE_HZ, torch.float64)
+    at16 = resample(raw, RATE_HZ, TOKENIZER_RATE_HZ, torch.float64)
     start, stop = (n / TOKENIZER_RATE_HZ for n in _loud_span(normalise_peak(at16).numpy()))
     start_s, stop_s = start - KEEP_LEFT_S, stop + KEEP_RIGHT_S
-    audio24 = _cut(resample(raw, spoken.rate_hz, RATE_HZ), start_s, stop_s, RATE_HZ)
-    ids, starts = _alignment(phones, spoken.rate_hz, start_s)
+    audio24 = _cut(raw, start_s, stop_s, RATE_HZ)
+    phones = aligned(sounds, spoken, raw.numpy(), speaker.tract)
     return Clip(
         audio24=audio24,
         audio16=_cut(at16, start_s, stop_s, TOKENIZER_RATE_HZ),
-        voice=voice,
-        text=symbols,
-        words=text,
-        phone_ids=ids,
-        phone_starts_s=starts,
+        voice=planned.voice,
+        text=sounds,
+        words=planned.text,
+        phone_ids=phones.ids,
+        phone_marks=phones.marks,
+        phone_starts_s=(phones.starts_s - start_s).astype(np.float32),
+        symbol_starts_s=(symbol_starts_s(spoken, speaker.tract) - start_s).astype(np.float32),
         f0=f0_of(audio24),
     )
-
-
-def _alignment(
-    phones: list[Phone], rate_hz: int, start_s: float
-) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
-    sounds = [phone for phone in phones if phone.symbol != WORD_BORDER]
-    ids = np.array([CLASS_ID[phone.symbol] for phone in sounds], np.int16)
-    starts = np.array([phone.start_samples / rate_hz - start_s for phone in sounds], np.float32)
-    return ids, starts
 
 
 def _cut(samples: torch.Tensor, start_s: float, stop_s: float, rate_hz: int) -> NDArray[np.int16]:
@@ -245,22 +219,3 @@ def _cut(samples: torch.Tensor, start_s: float, stop_s: float, rate_hz: int) -> 
     return np.round(padded[first : first + last - round(start_s * rate_hz)] * 32767).astype(
         np.int16
     )
-
-
-def f0_of(audio24: NDArray[np.int16] | NDArray[np.float32]) -> NDArray[np.float32]:
-    """F0 in Hz in the middle of each mel frame, 0 where unvoiced; audio at 24 kHz."""
-    import pyworld  # pyright: ignore[reportMissingImports] of the training extra
-
-    samples = audio24.astype(np.float64) / (32768 if audio24.dtype == np.int16 else 1)
-    low, high = F0_RANGE_HZ
-    raw, times = pyworld.dio(samples, RATE_HZ, low, high, frame_period=F0_PERIOD_MS)
-    refined = pyworld.stonemask(samples, raw, times, RATE_HZ)
-    n_frames = len(samples) // HOP_SAMPLES
-    values = refined[1::2][:n_frames]
-    return np.pad(values, (0, n_frames - len(values))).astype(np.float32)
-
-
-def f0_of_rate(samples: NDArray[np.int16], rate_hz: int) -> float:
-    """Median F0 in Hz of speech at any rate, 0 where no frame is voiced."""
-    f0 = f0_of(resample(torch.from_numpy(samples / np.float32(32768)), rate_hz, RATE_HZ).numpy())
-    return float(np.median(f0[f0 > 0])) if (f0 > 0).any() else 0.0

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from training.config import Recipe
 
-EMBEDDED_SPLITS = ("train", "val", "held")
-ENCODED_SPLITS = (*EMBEDDED_SPLITS, "more")  # the LLM sees no embedding
+ENCODED_SPLITS = ("train", "val", "held")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

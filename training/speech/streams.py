@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.speech.corpus import TOKENIZER_RATE_HZ, Clip, Corpus
+from training.speech.clips import TOKENIZER_RATE_HZ, Clip, Corpus
 
 NOISY = 0.4  # share of streams with noise
 SNR_DB = (8.0, 40.0)
@@ -33,6 +33,10 @@ class Stream:
     def labels(self, times_s: NDArray[np.floating]) -> NDArray[np.int64]:
         """The phone class at each time."""
         return self._gather(times_s, lambda clip, local: clip.labels(local), np.int64)
+
+    def marks(self, times_s: NDArray[np.floating]) -> NDArray[np.int64]:
+        """The tone or stress of the phone at each time, of MARKS."""
+        return self._gather(times_s, lambda clip, local: clip.marks(local), np.int64)
 
     def f0(self, times_s: NDArray[np.floating]) -> NDArray[np.float32]:
         """F0 in Hz at each time, 0 where unvoiced."""

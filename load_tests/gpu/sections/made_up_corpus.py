@@ -2,7 +2,7 @@
 """A corpus that no speech synthesizer made: buzzes whose spectrum and codes follow made-up phones.
 
 In the files of the recipe's corpus, its tokens and its embeddings, so that any stage can be tried
-where there is no espeak-ng. There is as much to learn as it takes for a loss to fall.
+where there is no teacher. There is as much to learn as it takes for a loss to fall.
 """
 
 from __future__ import annotations
@@ -15,19 +15,12 @@ from numpy.typing import NDArray
 
 from pipeline.stepaudio.tokenizer.waveform import resample
 from pipeline.stepaudio.tokens import interleave
-from pipeline.text.phonemes import PHONES, WORD_BORDER
+from pipeline.text.sounds.symbols import BORDER, PHONES
 from training.config import Recipe
-from training.speech.corpus import (
-    CLASS_ID,
-    HOP_SAMPLES,
-    RATE_HZ,
-    SPLITS,
-    TOKENIZER_RATE_HZ,
-    TRAIN_VOICES,
-    Clip,
-    _write,
-)
-from training.speech.encoded import EMBEDDED_SPLITS, ENCODED_SPLITS
+from training.speech.alignment import CLASS_ID
+from training.speech.clips import HOP_SAMPLES, RATE_HZ, TOKENIZER_RATE_HZ, Clip, write_shard
+from training.speech.corpus import SPEAKER_SEEDS, SPLITS
+from training.speech.encoded import ENCODED_SPLITS
 
 FRAME_S = HOP_SAMPLES / RATE_HZ
 CLIP_S = (1.6, 4.0)
@@ -56,19 +49,18 @@ def write_made_up_corpus(recipe: Recipe, size: CorpusSize) -> None:
     voices = np.random.default_rng(recipe.seed).standard_normal((2, size.speakers, EMBEDDING))
     for number, split in enumerate(SPLITS):
         rng = np.random.default_rng((recipe.seed, number))
-        own = voices[0 if split in ("train", *TRAIN_VOICES) else 1].astype(np.float32)
+        is_training = SPEAKER_SEEDS.get(split) == SPEAKER_SEEDS["train"]
+        own = voices[0 if is_training else 1].astype(np.float32)
         speakers = [speaker for speaker in range(size.speakers) for _ in range(size.clips)]
         clips = [_clip(speaker, rng) for speaker in speakers]
         directory = recipe.directory("corpus") / split
         directory.mkdir()
-        _write(f"{directory}/00000", clips)
-        (directory / "done").touch()
+        write_shard(directory / "00000", clips)
         if split in ENCODED_SPLITS:
             tokens = [_tokens(clip) for clip in clips]
             offsets = np.cumsum([0] + [len(t) for t in tokens])
             path = recipe.directory("tokens") / f"{split}.npz"
             np.savez(path, tokens=np.concatenate(tokens), offsets=offsets)
-        if split in EMBEDDED_SPLITS:
             np.save(recipe.directory("embeddings") / f"{split}.npy", own[speakers])
 
 
@@ -89,7 +81,9 @@ def _clip(speaker: int, rng: np.random.Generator) -> Clip:
         text=text,
         words=text,
         phone_ids=ids,
+        phone_marks=np.zeros(len(ids), np.int8),
         phone_starts_s=starts_s,
+        symbol_starts_s=np.zeros(len(text) + 2, np.float32),
         f0=f0.astype(np.float32),
     )
 
@@ -107,7 +101,7 @@ def _phones(
             starts_s.append(now_s)
             now_s += rng.uniform(*PHONE_S)
     ends = np.array([*ids, 0], np.int16), np.array([*starts_s, now_s], np.float32)
-    return *ends, WORD_BORDER.join(words)
+    return *ends, BORDER.join(words)
 
 
 def _sound(

@@ -29,6 +29,7 @@ SMALL = {
     "llm": {"batch_tokens": 400},
     "flow": {"batch": 2},
     "hift": {"batch": 2, "compile": False},
+    "hift_critics": {"batch": 2, "compile": False, "channels": 2},
     "f0": {"batch": 2},
     "speaker": {"batch": 2},
     "judge": {"batch": 2},
@@ -104,8 +105,8 @@ def test_the_made_up_corpus_is_what_the_stages_read(tmp_path: Path) -> None:
 
     recipe = Recipe(tmp_path, {"device": "cpu"}, seed=1)
     write_made_up_corpus(recipe, CorpusSize(2, 3))
-    corpus = load_corpus(recipe, "train", "more")
-    tokens = load_tokens(recipe, "train", "more").tokens
+    corpus = load_corpus(recipe, "train", "val")
+    tokens = load_tokens(recipe, "train", "val").tokens
     assert len(corpus) == len(tokens) == 12
     assert load_embeddings(recipe, "held").shape == (6, 192)
     for clip, codes in zip((corpus[i] for i in range(len(corpus))), tokens, strict=True):
