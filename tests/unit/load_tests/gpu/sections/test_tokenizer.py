@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from load_tests.bench import full_tokenizer
+from load_tests.full_size import tokenizer as full_tokenizer
 from load_tests.full_size.tokenizer import write_full_onnx
 from load_tests.gpu.sections import tokenizer
 from load_tests.gpu.sections.tokenizer import measure
