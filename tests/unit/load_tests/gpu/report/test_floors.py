@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from load_tests.bench import full_tokenizer
+from load_tests.full_size import tokenizer as full_tokenizer
 from load_tests.full_size.vocoder import FULL_SIZES
 from load_tests.gpu.report import floors
 from load_tests.gpu.report.floors import (
