@@ -121,6 +121,8 @@ class PersistentTier:
 
     async def drop(self, key: EntryKey) -> None:
         path = key.path
+        self._writeback.forget_key(key)
+        await self._writers.settle(key.owner, self._write_deadline_s)
         async with self._writing.guard():
             await self._erasers.run(self._write_deadline_s, lambda: self._store.delete(path))
 

@@ -7,7 +7,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from cache_store.background import spawn
@@ -95,9 +95,11 @@ class WriteBack:
 
     def forget(self, owner: str) -> None:
         """Drop the owner's entries; a write that runs now is not retried."""
-        for pending in [one for one in self._pending.values() if one.key.owner == owner]:
-            self._let_go(pending)
-        self._waiting = deque(one for one in self._waiting if self._is_wanted(one))
+        self._withdraw([one for one in self._pending.values() if one.key.owner == owner])
+
+    def forget_key(self, key: EntryKey) -> None:
+        """Drop one entry; a write that runs now is not retried."""
+        self._withdraw([one for one in self._pending.values() if one.key.digest == key.digest])
 
     async def close(self, deadline_s: float) -> int:
         """Write until the queue is empty or the deadline passes; the number of entries dropped."""
@@ -140,6 +142,11 @@ class WriteBack:
                 if self._is_wanted(pending):
                     self._dropped += not is_written
                     self._let_go(pending)
+
+    def _withdraw(self, unwanted: Sequence[_Pending]) -> None:
+        for pending in unwanted:
+            self._let_go(pending)
+        self._waiting = deque(one for one in self._waiting if self._is_wanted(one))
 
     def _is_wanted(self, pending: _Pending) -> bool:
         """Whether this very offer was not forgotten; a later one of the same key is another."""

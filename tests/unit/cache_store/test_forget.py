@@ -389,3 +389,25 @@ async def test_a_dropped_record_is_computed_anew(world):
     await world.cache.drop(make_key())
     assert world.files() == set()
     assert (await world.cache.get_or_compute(make_key(), encode)).tier == "miss"
+
+
+async def test_a_dropped_record_waits_for_its_write_under_way(world, gate):
+    await world.cache.get_or_compute(make_key(), encode)
+    await until(lambda: gate.held == [make_key().path])
+    dropping = asyncio.create_task(world.cache.drop(make_key()))
+    await asyncio.sleep(0.05)
+    assert not dropping.done()
+    gate.opened.set()
+    await dropping
+    assert world.files() == set()
+
+
+async def test_a_dropped_record_that_waits_in_the_queue_is_not_written(world, gate):
+    await started(world, "1", "2", "3", "4")
+    await until(lambda: len(gate.held) == 4)
+    await world.cache.get_or_compute(make_key(), encode)
+    await world.cache.drop(make_key())
+    gate.opened.set()
+    await until(lambda: world.cache.stats().tiers["l3"]["writeback_entries"] == 0)
+    assert make_key().path not in world.files()
+    assert len(world.files()) == 4
