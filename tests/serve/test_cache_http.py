@@ -47,17 +47,23 @@ def test_a_forgotten_clip_is_encoded_again(client: ServiceClient):
 def test_a_forgotten_clip_leaves_nothing_behind(client: ServiceClient):
     """Neither in the cache's directory nor in the language model's memory."""
     clip = wav(1.75)
+    voices = Path(client.service.log).parent / "voices"
+
+    def files() -> set[Path]:
+        return {file for file in voices.rglob("*") if file.is_file()}
+
+    earlier = files()
     spoken = client.http.post("/v1/audio/speech", json=cloned(clip, "a tone"))
     assert spoken.status_code == 200
     digest = decode_clip(clip).digest
-    voices = Path(client.service.log).parent / "voices"
+    wait_until(lambda: len(files() - earlier) == 4)  # voice, vocoder's state, alias and its note
     before = client.gauge("llm", "prefix_bytes")
-    stored = {file for file in voices.rglob("*") if file.is_file()}
+    stored = files() - earlier
     assert any(digest in file.name for file in stored)  # the note beside the upload's alias
     gone = client.http.delete(f"/v1/cache/{digest}")
     assert gone.json() == {"clip": digest, "deleted": True}
-    assert len(stored - {file for file in voices.rglob("*") if file.is_file()}) == 3
-    assert not [file for file in voices.rglob("*") if digest in file.name]
+    assert not stored & files()
+    assert not [file for file in files() if digest in file.name]
     assert client.gauge("llm", "prefix_bytes") < before
     assert client.http.post("/v1/cache/warm", content=clip).json()["tier"] == "miss"
 
