@@ -15,7 +15,12 @@ from tests.cache_fleet import start_cluster, stop_cluster
 from tests.speech_fleet import CHUNK_S, CHUNKS, Listened, SpeechFleet
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.chaos
+pytestmark = [
+    pytest.mark.chaos,
+    # Ray leaves sockets and pipes of the processes that it ends to the garbage collector.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 @pytest.fixture(scope="module")
