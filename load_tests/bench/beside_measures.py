@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 THREADS = 1
+RATE_HZ = 24_000  # of every tree's vocoder
 KEPT_BYTES = 2**28  # of voices, in every stage that keeps any
 TRANSCRIPT = "This is what was said in the clip."
 KNOWN = "It is a known voice from now on."
@@ -41,14 +42,15 @@ ANSWER_TOKENS = 240
 Spent = tuple[float, float]  # by the clock, and of the CPU
 
 
-def moved(name: str, *modules: str) -> Any:
-    """`name` from the first of `modules` that this tree has."""
+def moved(names: str, *modules: str) -> Any:
+    """What was ever called one of `names` (`new|old`), from the first module that has it."""
     for module in modules:
-        try:
-            return getattr(importlib.import_module(module), name)
-        except ModuleNotFoundError:
-            continue
-    raise ModuleNotFoundError(f"{name} is in none of {', '.join(modules)}")
+        for name in names.split("|"):
+            try:
+                return getattr(importlib.import_module(module), name)
+            except (ModuleNotFoundError, AttributeError):
+                continue
+    raise ModuleNotFoundError(f"{names} is in none of {', '.join(modules)}")
 
 
 class Watch:
@@ -118,15 +120,16 @@ class Tree:
         yield self.contracts.TokenChunk(ids, last=True)
 
     def speaker(self, engine: Any, decoder: Any) -> Any:
-        chained = moved("SpeechChain", "pipeline.chain", "pipeline.synthesis")
+        chained = moved("SpeechChain|ChainedSpeaker", "pipeline.chain", "pipeline.synthesis")
         prompts = importlib.import_module("pipeline.prompting").CheckpointPrompts
         return chained(prompts(self.layout.editx), engine, decoder)
 
     def request(self, text: str, seed: int) -> Any:
         sampling = self.contracts.Sampling(seed=seed)
-        return self.contracts.SpeechRequest(
-            text=text, transcript=TRANSCRIPT, speaker="clone_0", sampling=sampling
-        )
+        request = self.contracts.SpeechRequest
+        fields = request.__dataclass_fields__
+        named = {name: "clone_0" for name in ("speaker_name", "speaker") if name in fields}
+        return request(text=text, transcript=TRANSCRIPT, sampling=sampling, **named)
 
     @staticmethod
     def _listed() -> list[Any]:
@@ -159,7 +162,6 @@ def four_at_once(tree: Tree) -> tuple[list[Spent], str]:
     """Four requests at once in known voices: seconds for a second of audio, all together."""
     voices = tree.voices(4)
     speaker = tree.speaker(tree.engine(4), tree.decoder())
-    rate_hz = tree.contracts.OUTPUT_SAMPLE_RATE_HZ
 
     async def spoken(i: int, text: str) -> int:
         speech = speaker.speak(tree.request(text, i), voices[i])
@@ -168,7 +170,7 @@ def four_at_once(tree: Tree) -> tuple[list[Spent], str]:
     async def crowd(text: str) -> Spent:
         watch = Watch()
         n_samples = sum(await asyncio.gather(*(spoken(i, text) for i in range(4))))
-        return watch.spent(n_samples / rate_hz)
+        return watch.spent(n_samples / RATE_HZ)
 
     async def crowds() -> list[Spent]:
         await crowd(KNOWN)
