@@ -295,6 +295,10 @@ MEASURES: dict[str, Measure] = {
 
 
 def main() -> None:
+    # An editable installation finds modules that the tree on the path does not have.
+    sys.meta_path[:] = [
+        one for one in sys.meta_path if "Editable" not in getattr(one, "__name__", "")
+    ]
     found = Path(str(importlib.import_module("pipeline").__file__)).parents[1]
     if found != Path.cwd():
         raise SystemExit(f"the package is that of {found}, not of this tree")
