@@ -35,7 +35,7 @@ def test_a_name_is_found_where_it_is_now_or_was() -> None:
 
 def test_what_a_tree_cannot_do_is_said_and_not_raised(tmp_path: Path) -> None:
     """Here: a tree without the package, which may be installed from another one."""
-    with pytest.raises(NotMeasuredError, match="not of this tree|No module named 'pipeline'"):
+    with pytest.raises(NotMeasuredError, match=r"not of this tree|No module named 'pipeline'"):
         measured(tmp_path, next(iter(MEASURES)), sorted(os.sched_getaffinity(0))[:1])
 
 
