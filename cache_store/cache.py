@@ -189,9 +189,7 @@ class VoiceCache:
         Raises StoreError when a tier may have kept something, after all tiers were asked.
         """
         failed: list[StoreError] = []
-        for tier in reversed(
-            self._tiers
-        ):  # the farthest first: it can then not refill a nearer one
+        for tier in reversed(self._tiers):  # the farthest first, so that it refills no nearer one
             self._forget_here(clip.owner)
             try:
                 await tier.forget(clip)

@@ -21,9 +21,7 @@ FAILURES_BYTES = 4_000_000
 FAILURE_S = 60.0
 FENCES_BYTES = 1_000_000  # some thousand removals; entries sent before the oldest have long arrived
 
-PARTIAL_BYTES = (
-    256 * 2**20
-)  # of all that is being made; what finds no room is heard when it is done
+PARTIAL_BYTES = 256 * 2**20  # of all that is being made; the rest is heard when it is done
 
 Kind = Literal["hit", "absent", "lease", "busy", "failure", "partial"]
 

@@ -133,9 +133,7 @@ class LocalStore:
                 raise
             if target.exists():
                 return False
-            staged.replace(
-                target
-            )  # no hard links here: atomic all the same, and equal content if two race
+            staged.replace(target)  # no hard links here: atomic too; two that race are equal
         if self._fsync:
             _fsync_directory(target.parent)
         return True

@@ -11,9 +11,7 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 FIRST_PAUSE_S = 0.5
-LONGEST_PAUSE_S = (
-    60.0  # pauses double up to this; a loop that ran longer starts over with the first
-)
+LONGEST_PAUSE_S = 60.0  # pauses double up to this; a loop that ran longer starts over
 
 
 def watched(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:

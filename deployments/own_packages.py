@@ -21,9 +21,7 @@ def stranger_on(path: Sequence[str] | None = None) -> str | None:
     """
     for name in OWN_PACKAGES:
         spec = PathFinder.find_spec(name, path)
-        if (
-            spec is None or spec.origin is None
-        ):  # a bare folder: a later real package takes precedence
+        if spec is None or spec.origin is None:  # a bare folder: a later package goes before it
             continue
         if Path(spec.origin).resolve().parent not in {ROOT, ROOT / name}:
             return (

@@ -29,9 +29,8 @@ from pipeline.synthesis import speaker_name
 logger = logging.getLogger(__name__)
 
 MIB = 2**20
-ABANDONED_AFTER_S = (
-    10.0  # without a grant for so long, the consumer is dead: Ray tells no stream of it
-)
+# A stream without a grant this long is abandoned; Ray does not report a dead consumer.
+ABANDONED_AFTER_S = 10.0
 
 
 class _Consumer:

@@ -28,9 +28,8 @@ class TokenizerReplica:
 
         adopt_serve_logging()
         stage = settings.tokenizer
-        apply_device_limits(
-            stage, allow_tf32=False, torch_part=1 - ARENA_PART
-        )  # codes must be exact
+        # no TF32: codes must be exact
+        apply_device_limits(stage, allow_tf32=False, torch_part=1 - ARENA_PART)
         layout = CheckpointLayout.at(resolve_model(settings.model))
         self._encoder = StepVoiceEncoder(
             layout.tokenizer,

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
 
 QUIET_SHARE = 0.25  # of max_streams
+CHANGE_SAMPLES = {"device", "chunk_rows", "steps", "prompt"}  # settings, beside `together`
 
 
 class VocoderReplica:
@@ -78,7 +79,7 @@ class VocoderReplica:
         warm_up(decode_once(self._decoder))
         self._transfers = Transfers()
         self._prompts = CheckpointPrompts(layout.editx)
-        how = stage.model_dump(include={"device", "chunk_rows", "steps"})
+        how = stage.model_dump(include=CHANGE_SAMPLES)
         fingerprint = vocoder_fingerprint(layout, {**how, "together": stage.together})
         self._name = VocoderName(fingerprint, self._prompts.front_end)
         credit_tokens = settings.llm.credit_tokens

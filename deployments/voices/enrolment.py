@@ -9,7 +9,8 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -160,27 +161,31 @@ class Enrolment:
         version: VoiceVersion,
         clip: bytes,
     ) -> StoredVoice:
-        kept = await self._kept(namespace, consent)
-        version = version.model_copy(update={"consent": kept.id if kept else None})
-        try:
+        async with self._consented(namespace, consent) as agreed:
+            version = version.model_copy(update={"consent": agreed})
             made = await self.voices.add(namespace, name, version, clip)
-        except TimbreError:
-            if kept is not None and consent is not kept:
-                await self.consents.delete(namespace, kept.id)
-            raise
-        if kept is None:
+        if agreed is None:
             logger.warning("voice %s was uploaded without a consent", made.id)
         await self._routers.voice_changed(namespace, made.id)
         return made
 
     async def _change(self, namespace: str, asked: str, order: VoiceOrder) -> StoredVoice:
+        """What may be refused comes first: a change that is refused has changed nothing."""
         voices = self.voices
         found = await voices.get(namespace, asked)
+        name, consent, version = VoiceName(found.state.name, ""), None, found.version
         if order.name is not None:
             name = checked_name(order.name, self._library.registry.reserved)
-            found = await voices.rename(namespace, found.id, name)
-        if order.changes_what_is_said:
-            found = await self._add_version(namespace, found, order)
+        if order.consent is not None:
+            consent = await self._consent(namespace, order, name)
+        if order.clip is not None:
+            version = await self._examined(namespace, order, order.clip)
+        async with self._consented(namespace, consent) as agreed:
+            if order.name is not None:
+                found = await voices.rename(namespace, found.id, name)
+            if order.changes_what_is_said:
+                said = _said_now(version, found.version, order, agreed)
+                found = await voices.add_version(namespace, found.id, said, order.clip)
         await self._routers.voice_changed(namespace, found.id)
         return found
 
@@ -230,32 +235,6 @@ class Enrolment:
             for namespace, clip_digest in list(self._unforgotten):
                 await self._forget_clip(namespace, clip_digest)
 
-    async def _add_version(
-        self, namespace: str, found: StoredVoice, order: VoiceOrder
-    ) -> StoredVoice:
-        before = found.version
-        kept = await self._kept(
-            namespace,
-            None
-            if order.consent is None
-            else await self._consent(namespace, order, VoiceName(found.state.name, "")),
-        )
-        version = before
-        if order.clip is not None:
-            version = await self._examined(namespace, order, order.clip)
-        said = {
-            "transcript": order.transcript,
-            "language": order.language,
-            "description": order.description,
-            "consent": kept.id if kept else None,
-        }
-        if order.clip is not None:  # another clip has other words, but may be the same person's
-            said |= {"consent": said["consent"] or before.consent}
-            said |= {"language": said["language"] or before.language}
-        changed = {key: value for key, value in said.items() if value is not None}
-        version = version.model_copy(update={**changed, "created_unix_s": int(time.time())})
-        return await self.voices.add_version(namespace, found.id, version, order.clip)
-
     async def _consent(
         self, namespace: str, order: VoiceOrder, name: VoiceName
     ) -> StoredConsent | Consent | None:
@@ -283,12 +262,20 @@ class Enrolment:
                 param="consent",
             ) from error
 
-    async def _kept(
+    @asynccontextmanager
+    async def _consented(
         self, namespace: str, consent: StoredConsent | Consent | None
-    ) -> StoredConsent | None:
-        if isinstance(consent, Consent):
-            return await self.consents.add(namespace, consent)
-        return consent
+    ) -> AsyncGenerator[str | None]:
+        """Id of the consent, which is stored now if it is new, and goes again if the body fails."""
+        if not isinstance(consent, Consent):
+            yield None if consent is None else consent.id
+            return
+        kept = await self.consents.add(namespace, consent)
+        try:
+            yield kept.id
+        except TimbreError:
+            await self.consents.delete(namespace, kept.id)
+            raise
 
     async def _examined(self, namespace: str, order: VoiceOrder, clip: bytes) -> VoiceVersion:
         """The clip measured and encoded, durably. Raises AudioError, StageUnavailableError."""
@@ -342,6 +329,23 @@ class Enrolment:
                 f"{asked.strip()[:MAX_FOUND]!a} is a built-in voice: it cannot be {what}",
                 param="voice",
             )
+
+
+def _said_now(
+    version: VoiceVersion, before: VoiceVersion, order: VoiceOrder, consent: str | None
+) -> VoiceVersion:
+    """The next version, with what the order says of it.
+
+    What it leaves out stays; another clip has other words, but may be the same person's.
+    """
+    said = {
+        "transcript": order.transcript,
+        "language": order.language or before.language,
+        "description": order.description,
+        "consent": consent or before.consent,
+        "created_unix_s": int(time.time()),
+    }
+    return version.model_copy(update={k: value for k, value in said.items() if value is not None})
 
 
 def _keeps_none() -> UnsupportedError:

@@ -10,6 +10,7 @@ import asyncio
 import re
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from deployments.voices.claims import NameClaims
@@ -243,8 +244,9 @@ class UploadedVoices:
         for voice, standing in standings.items():
             age_s = time.time() - standing.state.at_unix_s
             if standing.state.status == "deleted" and age_s >= keep_s:
-                await self.purge(namespace, voice)
-                purged += 1
+                with suppress(UnknownVoiceError):  # another router was faster
+                    await self.purge(namespace, voice)
+                    purged += 1
         for voice in await self._versions.left_behind(namespace):
             standing = standings.get(voice)
             if standing is None or standing.state.status == "purged":

@@ -26,10 +26,8 @@ def refuse_caf_bomb(data: bytes) -> None:
             return
         name, n_bytes = _CHUNK_HEAD.unpack_from(data, at)
         at += _CHUNK_HEAD.size
-        if (
-            name == b"data" and n_bytes < _LEAST_DATA_BYTES
-        ):  # up to the end, and libav reads nothing behind it
-            return
+        if name == b"data" and n_bytes < _LEAST_DATA_BYTES:
+            return  # up to the end, and libav reads nothing behind it
         if n_bytes < 0 or (n_bytes == 0 and name != b"free"):
             raise UndecodableAudioError(f"the caf file has a chunk {name!r} of {n_bytes} bytes")
         if name == b"pakt" and at + 8 <= len(data):

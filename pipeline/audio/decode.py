@@ -241,9 +241,7 @@ def _read(container: InputContainer, track: AudioStream, mono: _MonoBuffer) -> N
         try:
             frames = _frames(packet, track)
         except FFmpegError:
-            is_damaged = (
-                mono.n_samples > 0
-            )  # before the first sample: a stream cut out of a longer one
+            is_damaged = mono.n_samples > 0  # before: a stream cut out of a longer one
             continue
         for frame in frames:
             if (is_damaged and packet.size) or timeline.has_gap(frame, mono.n_samples):

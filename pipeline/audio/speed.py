@@ -15,9 +15,7 @@ from pipeline.errors import UnsupportedError
 
 MIN_SPEED = 0.25
 MAX_SPEED = 4.0
-_MAX_FILTER_SPEED = (
-    2.0  # beyond it (and below its inverse) one atempo skips samples; two in a row do not
-)
+_MAX_FILTER_SPEED = 2.0  # beyond it, or below its inverse, one atempo skips samples, two do not
 _BLOCK_SAMPLES = 480  # 20 ms
 
 

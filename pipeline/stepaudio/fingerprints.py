@@ -1,9 +1,10 @@
-"""Names of the models that speak, by content: what may be reused of their answers depends on it."""
+"""Names of models by content: what may be reused of what they made depends on it."""
 
 from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from blake3 import blake3
@@ -15,7 +16,7 @@ SPEECH_VERSION = 1  # raise when the same request and seed sound otherwise
 
 def lm_fingerprint(layout: CheckpointLayout, how: Mapping[str, object]) -> str:
     """Hex BLAKE3 of an LLM's weights and configs. how: what of its settings changes its tokens."""
-    return _fingerprint([layout.lm_config, *layout.lm_shards], how)
+    return _model_fingerprint([layout.lm_config, *layout.lm_shards], how)
 
 
 def vocoder_fingerprint(layout: CheckpointLayout, how: Mapping[str, object]) -> str:
@@ -25,14 +26,26 @@ def vocoder_fingerprint(layout: CheckpointLayout, how: Mapping[str, object]) -> 
     """
     prompts = [layout.lm_config, layout.text_tokenizer, layout.generation_config]
     sound = [layout.vocoder_config, layout.flow_weights, layout.hift_weights]
-    return _fingerprint([*prompts, *sound], how)
+    return _model_fingerprint([*prompts, *sound], how)
 
 
-def _fingerprint(files: Iterable[Path], how: Mapping[str, object]) -> str:
-    versions = (SPEECH_VERSION, importlib.metadata.version("torch"), sorted(how.items()))
+def content_fingerprint(versions: object, files: Iterable[Path]) -> str:
+    """Hex BLAKE3 over `versions` as they print, and name and content of the files, in order."""
     whole = blake3(repr(versions).encode())
     for path in files:
-        if path.is_file():  # a checkpoint may do without some
-            content = blake3(max_threads=blake3.AUTO).update_mmap(path)
-            whole.update(path.name.encode() + b"\0" + content.digest())
+        status = path.stat()
+        content = _content_digest(path, status.st_size, status.st_mtime_ns)
+        whole.update(path.name.encode() + b"\0" + content)
     return whole.hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _content_digest(path: Path, size_bytes: int, changed_ns: int) -> bytes:
+    """Kept while the file stays as it is: several names cover the same weights."""
+    del size_bytes, changed_ns
+    return blake3(max_threads=blake3.AUTO).update_mmap(path).digest()
+
+
+def _model_fingerprint(files: Iterable[Path], how: Mapping[str, object]) -> str:
+    versions = (SPEECH_VERSION, importlib.metadata.version("torch"), sorted(how.items()))
+    return content_fingerprint(versions, (path for path in files if path.is_file()))

@@ -36,9 +36,7 @@ UNGUIDED = 0.15  # share trained without any condition, for classifier-free guid
 CHUNKED = 0.5  # share of batches with block-causal attention
 LENGTHS = (120, 144, 144, 192, 288, 480)  # mel frames of an item, drawn by batch
 PRIOR_WEIGHT = 0.5
-SQUEEZE = (
-    0.04  # prompts' mels are stretched by up to this share, as serving stretches untrimmed clips
-)
+SQUEEZE = 0.04  # largest stretch of prompts' mels, as serving stretches untrimmed clips
 WIDE_GAIN = 0.1  # share of items far from the usual level: only a prompt tells it
 EMA = 0.998
 

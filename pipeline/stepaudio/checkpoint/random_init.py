@@ -38,9 +38,7 @@ STOP_ID = 3
 CMVN_SHIFT = -11.0  # a Kaldi log-mel of speech lies around 11
 CMVN_SCALE = 0.2
 LM_LOGIT_GAIN = 1.0  # standard deviation of an audio token's logit
-LM_DRIFT = (
-    2.0  # length of the direction that all embeddings share, in standard deviations of the rest
-)
+LM_DRIFT = 2.0  # the direction that embeddings share, in standard deviations of the rest
 LM_STEP = 0.05  # how far a layer moves the residual stream: little, so that it keeps its direction
 LM_STOP_LOGIT = 3.7  # with temperature 0.7 about one group in twenty-five is the last
 HIFT_F0_HZ = 140.0

@@ -43,9 +43,8 @@ def open_session(
     providers = _providers(device, arena_limit_bytes, tensorrt_cache, available, lengths)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.add_session_config_entry(
-        "session.intra_op.allow_spinning", "0"
-    )  # idle replicas share cores
+    # idle replicas share cores
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=providers)
     except (

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from blake3 import blake3
 from torch import Tensor
 
 from pipeline.contracts import (
@@ -25,6 +24,7 @@ from pipeline.contracts import (
 )
 from pipeline.errors import AudioError, CheckpointError, ClipDurationError, SampleRateError
 from pipeline.stepaudio.config import MelConfig, VocoderConfig
+from pipeline.stepaudio.fingerprints import content_fingerprint
 from pipeline.stepaudio.health import StageHealth, check_pool
 from pipeline.stepaudio.layout import PARAFORMER
 from pipeline.stepaudio.tokenizer.clip_queue import ClipQueue
@@ -37,9 +37,8 @@ from pipeline.stepaudio.tokenizer.linguistic import ClipFrames, LinguisticTokeni
 from pipeline.stepaudio.tokenizer.semantic import SemanticTokenizer
 from pipeline.stepaudio.tokenizer.speaker import SpeakerEncoder
 
-PREPROCESSING_VERSION = (
-    1  # raise when the same files and clip give another prompt: cached prompts become unreachable
-)
+# Raise when the same files and clip give another prompt: cached prompts become unreachable.
+PREPROCESSING_VERSION = 1
 LOWEST_RATE_HZ = 8_000
 HIGHEST_RATE_HZ = 192_000
 
@@ -202,11 +201,7 @@ def fingerprint_files(files: list[Path], mel_config: MelConfig) -> str:
     if missing:
         raise CheckpointError(f"missing: {', '.join(missing)}")
     versions = (PREPROCESSING_VERSION, VOICE_PROMPT_SCHEMA, *astuple(mel_config))
-    whole = blake3(repr(versions).encode())
-    for path in files:
-        content = blake3(max_threads=blake3.AUTO).update_mmap(path)
-        whole.update(path.name.encode() + b"\0" + content.digest())
-    return whole.hexdigest()
+    return content_fingerprint(versions, files)
 
 
 def _check_clip(clip: ReferenceClip) -> None:

@@ -15,11 +15,11 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from blake3 import blake3
 from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.stepaudio.config import EncoderConfig
+from pipeline.stepaudio.fingerprints import content_fingerprint
 from pipeline.stepaudio.vocoder.flow.conformer import LOOKAHEAD_KERNEL, ConformerCache
 from pipeline.stepaudio.vocoder.flow.flow import FlowCache
 from pipeline.stepaudio.vocoder.flow.packed_dit import N_PAST
@@ -128,11 +128,8 @@ def _parts(cache: ConformerCache) -> list[Tensor]:
 
 def state_fingerprint(vocoder_dir: Path, makers: Sequence[object]) -> str:
     """Hex BLAKE3 over the flow's files and whatever else decides a state's bits."""
-    whole = blake3(repr((STATE_VERSION, *makers)).encode())
-    for name in ("cosyvoice.yaml", "flow.pt"):
-        content = blake3(max_threads=blake3.AUTO).update_mmap(vocoder_dir / name)
-        whole.update(name.encode() + b"\0" + content.digest())
-    return whole.hexdigest()
+    files = (vocoder_dir / "cosyvoice.yaml", vocoder_dir / "flow.pt")
+    return content_fingerprint((STATE_VERSION, *makers), files)
 
 
 class StateShelf(Protocol):

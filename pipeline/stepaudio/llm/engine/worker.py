@@ -77,9 +77,7 @@ class EngineWorker:
             while (work := self._scheduler.next_work()) is not None:
                 self._join(work)
                 self._step(work.ready)
-        except (
-            Exception
-        ):  # the thread's border: nobody else would see it, and every caller would hang
+        except Exception:  # nobody else would see it, and every caller would hang
             logger.exception("the language model's worker died")
             reason = "the language model's worker died"
         self._scheduler.end(StageUnavailableError(reason))

@@ -16,9 +16,7 @@ from torch import Tensor, nn
 from pipeline.stepaudio.config import EncoderConfig
 
 BLOCK_NORM_EPS = 1e-12
-LOOKAHEAD_KERNEL = (
-    3  # second convolution of the lookahead layer; the first one's follows from the config
-)
+LOOKAHEAD_KERNEL = 3  # of the lookahead layer's second convolution; the config tells the first's
 MAX_WAVELENGTH = 10_000.0  # of the sinusoidal positions
 
 KeyValue = tuple[Tensor, Tensor]  # keys and values, each [B, H, T, D / H], oldest first

@@ -145,9 +145,8 @@ class HarmonicSource(nn.Module):
         [B, T, H] → [B, L, H]
         """
         before = cycles[:, :1] if start is None else start[:, None]
-        step = torch.diff(
-            torch.cat((before, cycles, cycles[:, -1:]), dim=1), dim=1
-        )  # [B, T + 1, H]
+        borders = torch.cat((before, cycles, cycles[:, -1:]), dim=1)
+        step = torch.diff(borders, dim=1)  # [B, T + 1, H]
         n = self.samples_per_frame
         offset = (torch.arange(n, device=cycles.device, dtype=torch.float64) + 0.5) / n - 0.5
         offset = offset[:, None]  # [N, 1], in frames from the centre

@@ -45,7 +45,9 @@ class Decoder(FakeDecoder):
         self.forgotten: list[str] = []
         self.illness: Exception | None = None
         self.cache_bytes = 7
-        self.memory = SimpleNamespace(stream_bytes=lambda rows, first=None: rows + (first or 0))
+        self.memory = SimpleNamespace(
+            stream_bytes=lambda rows, first=None: rows + (first or 0), shared_bytes=0
+        )
 
     @property
     def active_streams(self) -> int:
@@ -92,11 +94,11 @@ class LLM:
 class Service:
     """A replica of two places and an LLM behind it."""
 
-    def __init__(self) -> None:
+    def __init__(self, **vocoder: Any) -> None:
         self.llm = LLM()
         self.handle = FakeHandle(self.llm)
         settings = Settings(
-            vocoder=VocoderSettings(max_streams=2, queue_size=1),
+            vocoder=VocoderSettings(max_streams=2, queue_size=1, **vocoder),
             llm=LLMSettings(queue_timeout_s=0.05),
             cache=CacheSettings(url="none"),
         )
@@ -136,6 +138,27 @@ async def test_a_voice_with_a_clip_has_a_shelf_for_its_state(service: Service) -
         async with aclosing(service.speak(replace(REQUEST, clip_digest=clip))) as speech:
             await anext(speech)
     assert [shelf is not None for shelf in service.decoder.shelves] == [False, True]
+
+
+# Settings that leave samples as they are: who is admitted, what is kept, where it runs.
+SILENT = {
+    "gpu_memory_gib", "max_streams", "prompt_memory_mib", "queue_size", "quiet_first_rows",
+    "threads",
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("service")
+async def test_its_name_has_every_setting_that_changes_samples() -> None:
+    other: dict[str, dict[str, object]] = {
+        "chunk_rows": {"chunk_rows": (9, 24)},
+        "device": {"device": "cuda", "gpu_memory_gib": 1.0, "max_batch": 1},
+        "max_batch": {"max_batch": 2},
+        "prompt": {"prompt": "exact"},
+        "steps": {"steps": 4},
+    }
+    assert set(VocoderSettings.model_fields) - SILENT == set(other)
+    names = [(await Service(**one).replica.name()).fingerprint for one in ({}, *other.values())]
+    assert len(set(names)) == len(names)
 
 
 async def test_whoever_leaves_frees_the_place_the_stream_and_the_llm(service: Service) -> None:

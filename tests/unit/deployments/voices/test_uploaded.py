@@ -14,6 +14,7 @@ from deployments.voices.consents import Consents, consent_of_words
 from deployments.voices.documents import VoiceVersion
 from deployments.voices.names import VoiceName, checked_name
 from deployments.voices.shelf import ROOT, Shelf
+from deployments.voices.states import Standing
 from deployments.voices.uploaded import StoredVoice, UploadedVoices
 from pipeline.errors import (
     InputError,
@@ -276,6 +277,21 @@ async def test_a_sweep_purges_what_is_old_and_what_dead_writers_left(
     assert await voices.list_deleted(MINE) == []
     monkeypatch.setattr(versions, "LEFT_AFTER_S", -10.0)
     assert await voices._versions.left_behind(MINE) == [kept.id]
+
+
+async def test_a_sweep_goes_on_where_another_router_was_faster(
+    replicas: Replicas, monkeypatch: pytest.MonkeyPatch
+):
+    one, other = replicas.another(), replicas.another()
+    await one.delete(MINE, (await add(one)).id)
+    seen = await other._states.all(MINE)
+    await one.sweep(MINE, 0.0)
+
+    async def as_it_was(_: str) -> dict[str, Standing]:
+        return seen
+
+    monkeypatch.setattr(other._states, "all", as_it_was)
+    assert await other.sweep(MINE, 0.0) == 0
 
 
 async def test_nothing_of_a_tenant_is_another_ones(replicas: Replicas):

@@ -414,6 +414,22 @@ async def test_a_voice_is_renamed_and_gets_versions(app: HttpApp):
     assert (await app.http.post(f"{VOICES}/nobody", json={"name": "x"})).status_code == 404
 
 
+async def test_a_change_that_is_refused_changes_nothing(app: HttpApp):
+    voice = await upload(app)
+    await upload(app, "Yan")
+    path = f"{VOICES}/{voice['id']}"
+    before = (await app.http.get(path)).json()
+    consents = (await app.http.get(CONSENTS)).json()
+    files = {"audio_sample": ("v.wav", b"no audio", "audio/wav")}
+    for reply in (
+        await app.http.post(path, data={"name": "Xan", "consent": "I do."}, files=files),
+        await app.http.post(path, json={"name": "Yan", "ref_text": "Words.", "consent": "I do."}),
+    ):
+        assert 400 <= reply.status_code < 500, reply.text
+        assert (await app.http.get(path)).json() == before
+        assert (await app.http.get(CONSENTS)).json() == consents
+
+
 async def test_what_could_not_be_encoded_is_not_kept(app: HttpApp, monkeypatch):
     async def refuse(*_: object, **__: object) -> None:
         raise StageUnavailableError("the tokenizer's replica went away")
