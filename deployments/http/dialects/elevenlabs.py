@@ -116,13 +116,14 @@ def sound_of(output_format: str) -> Sound:
     )
 
 
-def listed_voice(voice: Mapping[str, str]) -> dict[str, Any]:
+def listed_voice(voice: Mapping[str, Any]) -> dict[str, Any]:
     """A voice as their clients read it. voice: as the registry describes it."""
+    is_uploaded = voice["id"] != voice["name"]
     return {
         "voice_id": voice["id"],
         "name": voice["name"],
-        "category": "premade",
-        "labels": {"language": voice["language"]},
+        "category": "cloned" if is_uploaded else "premade",
+        "labels": {"language": voice["language"]} if voice["language"] else {},
         "description": None,
         "preview_url": None,
         "samples": None,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from deployments.config.settings import Limits, Reuse
 from deployments.http.bodies.clip_text import clip_bytes
+from deployments.http.bodies.read import Clip
 from pipeline.audio.encode import check_rate
 from pipeline.contracts import (
     BASE_VARIANT,
@@ -25,7 +26,6 @@ from pipeline.edit_values import EDIT_VALUES, SAME_WORDS
 from pipeline.errors import MAX_FOUND, InputError, TextError, UnsupportedError
 
 _BETWEEN_WORDS = re.compile(r"[\s_-]+")
-Clip = tuple[bytes, str]  # a clip and the part of a form it came in
 
 
 @dataclass(frozen=True, slots=True)

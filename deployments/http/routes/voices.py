@@ -18,10 +18,10 @@ def add_voice_routes(app: FastAPI, library: VoiceLibrary) -> None:
     registry = library.registry
 
     async def described(request: Request) -> list[dict[str, Any]]:
-        """Every voice of the caller, with the keys of every dialect."""
+        """Every voice of the caller."""
         namespace = namespace_of(request, library.namespace)
         uploaded = await registry.uploaded.list(namespace) if registry.uploaded else []
-        return [{**listed_voice(voice), **voice} for voice in registry.describe(uploaded)]
+        return [_shown(voice) for voice in registry.describe(uploaded)]
 
     @app.get("/v1/voices", responses=example(_VOICES))
     async def list_voices(request: Request, *, legacy: bool = False) -> dict[str, Any]:
@@ -41,19 +41,23 @@ def add_voice_routes(app: FastAPI, library: VoiceLibrary) -> None:
     @app.get("/v1/voices/{voice_id}", responses=example(_VOICE))
     async def voice(request: Request, voice_id: str) -> dict[str, Any]:
         """One voice, by its name, an alias or its id."""
-        known = registry.built_in_name(voice_id)
-        if known is None and registry.uploaded is not None:
+        if (name := registry.built_in_name(voice_id)) is not None:
+            return _shown(registry.describe_one(name))
+        stored = None
+        if registry.uploaded is not None:
             namespace = namespace_of(request, library.namespace)
             stored = await registry.uploaded.find(namespace, voice_id)
-            known = stored.id if stored is not None else None
-        listed = await described(request)
-        for one in listed:
-            if one["id"] == known:
-                return one
-        names = ", ".join(one["name"] for one in listed)
-        raise UnknownVoiceError(
-            f"no voice is named {voice_id[:MAX_FOUND]!r}; there are {names}", param="voice_id"
-        )
+        if stored is None:
+            raise UnknownVoiceError(
+                f"no voice is named {voice_id[:MAX_FOUND]!r}; GET /v1/voices lists them",
+                param="voice_id",
+            )
+        return _shown(registry.describe([stored])[-1])
+
+
+def _shown(voice: dict[str, Any]) -> dict[str, Any]:
+    """A voice with the keys of every dialect."""
+    return {**listed_voice(voice), **voice}
 
 
 _VOICE = {

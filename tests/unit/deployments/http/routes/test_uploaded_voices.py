@@ -149,6 +149,18 @@ async def test_lists_hold_built_in_and_uploaded_voices(app: HttpApp, path: str):
     assert all(one["name"] for one in listed["voices"])
 
 
+async def test_elevenlabs_lists_tell_uploaded_voices_from_built_in_ones(app: HttpApp):
+    voice = await upload(app)
+    listed = {one["name"]: one for one in (await app.http.get("/v1/voices")).json()["voices"]}
+    assert (listed["Zoe"]["voice_id"], listed["Zoe"]["category"]) == (voice["id"], "cloned")
+    assert (listed["Zoe"]["labels"], listed["bruno"]["category"]) == ({}, "premade")
+    for asked in (voice["id"], "zoe"):
+        assert (await app.http.get(f"/v1/voices/{asked}")).json() == listed["Zoe"]
+    assert (await app.http.get("/v1/voices/alloy")).json() == listed["aria"]
+    missing = await app.http.get("/v1/voices/nobody")
+    assert (missing.status_code, error_of(missing)["param"]) == (404, "voice_id")
+
+
 def stored_speech(directory: Path) -> list[Path]:
     return list(directory.rglob("speech/*/shared/*/*.sva"))
 
