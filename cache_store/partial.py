@@ -1,4 +1,4 @@
-"""What whoever computes has made so far, for others to listen in. Knows no Ray and no record."""
+"""What whoever computes has made so far, for others to listen in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a cache is asked with and answers. Knows no tier's inside."""
+"""What a cache is asked with and answers."""
 
 from __future__ import annotations
 

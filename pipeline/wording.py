@@ -1,4 +1,4 @@
-"""What of a request will be said, in words: the first step of every prompt. Knows no prompt."""
+"""What of a request will be said, in words: the first step of every prompt."""
 
 from __future__ import annotations
 

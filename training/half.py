@@ -1,5 +1,5 @@
 # pyright: basic
-"""Weights in 16 bits: ONNX files whose tensors are cast up as they are read. Knows no network."""
+"""Weights in 16 bits: ONNX files whose tensors are cast up as they are read."""
 
 from __future__ import annotations
 

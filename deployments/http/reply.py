@@ -1,6 +1,6 @@
 """One speech reply: runs the main path, encodes audio as it comes, and keeps the account.
 
-Knows no route. The reply starts when the first audio is at hand, so that every earlier fault is
+The reply starts when the first audio is at hand, so that every earlier fault is
 still a status code. After the first byte a fault is the last event of an event stream, and cuts a
 stream of plain audio; its cause is logged, and how the request ended is told to whoever asks later.
 A reply that is not to be streamed starts when its last byte is there, so that all faults of it are
@@ -40,7 +40,7 @@ SSE_MEDIA_TYPE = "text/event-stream"
 
 
 class SpeechReply:
-    """Owns one request from its order to its last byte.
+    """Owns one request from its body to its last byte.
 
     Everything dies with the generator it returns.
     """

@@ -1,4 +1,4 @@
-"""Speech by what was asked for: kept, being made, or made now. Knows no tier, model or route."""
+"""Speech by what was asked for: kept, being made, or made now."""
 
 from __future__ import annotations
 

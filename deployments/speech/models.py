@@ -1,6 +1,6 @@
 """Which models speak now, by content: their names are part of every key of speech.
 
-Knows no cache and no Ray: whoever builds the library hands it a way to ask.
+Whoever builds the library hands it a way to ask.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Speech that this process makes, for those of other processes who listen in.
 
-Sent through the cluster's index, which knows who makes what. Knows no stage.
+Sent through the cluster's index, which knows who makes what.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One answer on its way onto a tape: from the cache, from another process, or made here.
 
-It goes on while anybody listens, here or elsewhere, whoever asked first. Knows no stage.
+It goes on while anybody listens, here or elsewhere, whoever asked first.
 """
 
 from __future__ import annotations

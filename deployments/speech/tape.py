@@ -1,7 +1,7 @@
 """Speech as it comes, for any number of listeners, each from its own start.
 
 Samples are 16-bit steps whoever listens and however often: a reply has the same bytes whether its
-speech is being made or was kept. Knows no cache and no stage.
+speech is being made or was kept.
 """
 
 from __future__ import annotations

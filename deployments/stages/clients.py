@@ -1,7 +1,7 @@
 """The stages as seen across the Ray border.
 
 Handles become the pipeline's Protocols, Ray's errors become ours. Owns retries (only before the
-first audio), timeouts and the LLM's credit. Knows no HTTP and no model.
+first audio), timeouts and the LLM's credit.
 """
 
 from __future__ import annotations

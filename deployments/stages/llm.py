@@ -1,4 +1,4 @@
-"""The LLM replica: hosts the engine and the leases of its streams. Knows no audio."""
+"""The LLM replica: hosts the engine and the leases of its streams."""
 
 from __future__ import annotations
 

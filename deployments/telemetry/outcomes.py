@@ -1,7 +1,7 @@
 """How the last requests of the cluster ended, for callers whose stream could not tell them.
 
 One detached actor keeps them for every router; nothing on the way of a request waits for it, and
-without it requests are served as ever. Knows no HTTP.
+without it requests are served as ever.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Consents to the use of somebody's voice: a recording or a text, in which language, whose, when.
 
-A journal a consent. Knows no voice.
+A journal a consent.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is written of uploaded voices and of consents. Knows no store."""
+"""What is written of uploaded voices and of consents."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """From an upload to a voice that is kept, and to its end: checks, report, encoding, word to others.
 
-Knows no HTTP and no Ray: whoever wires it says how other routers are told.
+Whoever wires it says how other routers are told.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Routers(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class VoiceOrder:
+class VoiceRequest:
     """What a caller wants kept; None is as left out.
 
     clip: its bytes. mime_type: of the clip. consent: the id of one, its words, or all of it.
@@ -108,27 +108,27 @@ class Enrolment:
             raise _keeps_none()
         return self._library.consents
 
-    async def add(self, namespace: str, order: VoiceOrder) -> StoredVoice:
+    async def add(self, namespace: str, request: VoiceRequest) -> StoredVoice:
         """Keep a new voice. When this returns, any router and any restart has it encoded.
 
         Raises InputError for a name, clip or consent that will not do, StageError when the clip
         could not be encoded or kept; then nothing of it is.
         """
         voices = self.voices
-        if order.name is None:
+        if request.name is None:
             raise InputError("name is required: what the voice is to be called", param="name")
-        name = checked_name(order.name, self._library.registry.reserved)
-        if order.clip is None:
+        name = checked_name(request.name, self._library.registry.reserved)
+        if request.clip is None:
             raise InputError("audio_sample is required: a clip of the voice", param="audio_sample")
-        consent = await self._consent(namespace, order, name)
+        consent = await self._consent(namespace, request, name)
         await voices.check_room(namespace, name)
-        version = await self._examined(namespace, order, order.clip)
-        return await self._whole(self._keep(namespace, name, consent, version, order.clip))
+        version = await self._examined(namespace, request, request.clip)
+        return await self._whole(self._keep(namespace, name, consent, version, request.clip))
 
-    async def change(self, namespace: str, asked: str, order: VoiceOrder) -> StoredVoice:
+    async def change(self, namespace: str, asked: str, request: VoiceRequest) -> StoredVoice:
         """Rename a voice, or keep another version of it, or both. See `add`."""
         self._refuse_fixed(asked, "changed")
-        return await self._whole(self._change(namespace, asked, order))
+        return await self._whole(self._change(namespace, asked, request))
 
     async def delete(self, namespace: str, asked: str, *, is_purged: bool = False) -> StoredVoice:
         """Delete a voice by its id or name, with what the caches keep of it.
@@ -169,23 +169,23 @@ class Enrolment:
         await self._routers.voice_changed(namespace, made.id)
         return made
 
-    async def _change(self, namespace: str, asked: str, order: VoiceOrder) -> StoredVoice:
+    async def _change(self, namespace: str, asked: str, request: VoiceRequest) -> StoredVoice:
         """What may be refused comes first: a change that is refused has changed nothing."""
         voices = self.voices
         found = await voices.get(namespace, asked)
         name, consent, version = VoiceName(found.state.name, ""), None, found.version
-        if order.name is not None:
-            name = checked_name(order.name, self._library.registry.reserved)
-        if order.consent is not None:
-            consent = await self._consent(namespace, order, name)
-        if order.clip is not None:
-            version = await self._examined(namespace, order, order.clip)
+        if request.name is not None:
+            name = checked_name(request.name, self._library.registry.reserved)
+        if request.consent is not None:
+            consent = await self._consent(namespace, request, name)
+        if request.clip is not None:
+            version = await self._examined(namespace, request, request.clip)
         async with self._consented(namespace, consent) as agreed:
-            if order.name is not None:
+            if request.name is not None:
                 found = await voices.rename(namespace, found.id, name)
-            if order.changes_what_is_said:
-                said = _said_now(version, found.version, order, agreed)
-                found = await voices.add_version(namespace, found.id, said, order.clip)
+            if request.changes_what_is_said:
+                said = _said_now(version, found.version, request, agreed)
+                found = await voices.add_version(namespace, found.id, said, request.clip)
         await self._routers.voice_changed(namespace, found.id)
         return found
 
@@ -236,12 +236,12 @@ class Enrolment:
                 await self._forget_clip(namespace, clip_digest)
 
     async def _consent(
-        self, namespace: str, order: VoiceOrder, name: VoiceName
+        self, namespace: str, request: VoiceRequest, name: VoiceName
     ) -> StoredConsent | Consent | None:
         """The stored consent that is meant, or a new one, or none where that may be."""
-        if isinstance(order.consent, Consent):
-            return order.consent
-        if order.consent is None or not order.consent.strip():
+        if isinstance(request.consent, Consent):
+            return request.consent
+        if request.consent is None or not request.consent.strip():
             if self._settings.consent == "optional":
                 return None
             raise InputError(
@@ -250,9 +250,9 @@ class Enrolment:
                 "without (voices.consent: optional)",
                 param="consent",
             )
-        asked = order.consent.strip()
+        asked = request.consent.strip()
         if not is_consent_id(asked):
-            return consent_of_words(asked, name.shown, order.language)
+            return consent_of_words(asked, name.shown, request.language)
         try:
             return await self.consents.get(namespace, asked)
         except UnknownConsentError as error:
@@ -277,7 +277,7 @@ class Enrolment:
             await self.consents.delete(namespace, kept.id)
             raise
 
-    async def _examined(self, namespace: str, order: VoiceOrder, clip: bytes) -> VoiceVersion:
+    async def _examined(self, namespace: str, request: VoiceRequest, clip: bytes) -> VoiceVersion:
         """The clip measured and encoded, durably. Raises AudioError, StageUnavailableError."""
         limits, conditioning = self._library.clip_limits, self._library.conditioning
         report = await asyncio.to_thread(assess_clip, clip, limits, conditioning)
@@ -290,11 +290,11 @@ class Enrolment:
             created_unix_s=int(time.time()),
             raw=raw,
             size_bytes=len(clip),
-            mime_type=order.mime_type,
+            mime_type=request.mime_type,
             clip_digest=warmed["clip"],
-            transcript=order.transcript,
-            language=order.language,
-            description=order.description,
+            transcript=request.transcript,
+            language=request.language,
+            description=request.description,
             quality=asdict(report),
         )
 
@@ -332,16 +332,16 @@ class Enrolment:
 
 
 def _said_now(
-    version: VoiceVersion, before: VoiceVersion, order: VoiceOrder, consent: str | None
+    version: VoiceVersion, before: VoiceVersion, request: VoiceRequest, consent: str | None
 ) -> VoiceVersion:
-    """The next version, with what the order says of it.
+    """The next version, with what the request says of it.
 
     What it leaves out stays; another clip has other words, but may be the same person's.
     """
     said = {
-        "transcript": order.transcript,
-        "language": order.language or before.language,
-        "description": order.description,
+        "transcript": request.transcript,
+        "language": request.language or before.language,
+        "description": request.description,
         "consent": consent or before.consent,
         "created_unix_s": int(time.time()),
     }

@@ -1,7 +1,7 @@
 """Journals: numbered documents in a directory, of which the last one says how things stand.
 
 A number is written once, so that of several writers one wins, on any replica and over any store
-that can create without overwriting. Knows no voice.
+that can create without overwriting.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Where uploaded voices lie: sealed JSON documents and clips, in the cache's store, beside it.
 
-Nothing is ever overwritten. Knows no voice.
+Nothing is ever overwritten.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Versions of uploaded voices, and their clips. Knows no names and no states."""
+"""Versions of uploaded voices, and their clips."""
 
 from __future__ import annotations
 

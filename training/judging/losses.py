@@ -2,7 +2,7 @@
 """Where the words are lost: strangers' errors on clips behind each stage of a checkpoint.
 
 A clip as it is; its mel through HiFT; its own tokens through flow and HiFT, the prompt being the
-same clip or another voice; the LLM's tokens for its text. Knows no training.
+same clip or another voice; the LLM's tokens for its text.
 """
 
 from __future__ import annotations

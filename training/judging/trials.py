@@ -1,8 +1,5 @@
 # pyright: basic
-"""Trials of a checkpoint: clones of seen and held-out voices, and what is measured of each.
-
-Knows no command line and no table.
-"""
+"""Trials of a checkpoint: clones of seen and held-out voices, and what is measured of each."""
 
 from __future__ import annotations
 

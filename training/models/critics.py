@@ -1,8 +1,7 @@
 # pyright: basic
 """Critics that tell speech from what a vocoder made: by periods of samples and by spectrograms.
 
-Small relatives of HiFi-GAN's multi-period and UnivNet's multi-resolution discriminators. Knows no
-vocoder.
+Small relatives of HiFi-GAN's multi-period and UnivNet's multi-resolution discriminators.
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 """Stage `vq06`: Whisper mel → posteriors of phones and tones → codes.
 
 Exported to ONNX with the official inputs.
-
-Knows no prosody.
 """
 
 from __future__ import annotations

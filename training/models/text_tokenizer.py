@@ -2,7 +2,7 @@
 
 Sounds, the prompt's fixed phrases as one piece each, and the audio pieces.
 
-Knows no training: pieces are written down, and their order and scores follow from the table of
+Pieces are written down, and their order and scores follow from the table of
 sounds and the prompts.
 """
 

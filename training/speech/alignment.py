@@ -1,7 +1,4 @@
-"""The teacher's frames of characters → phones with their marks and where each begins.
-
-Knows no file.
-"""
+"""The teacher's frames of characters → phones with their marks and where each begins."""
 
 from __future__ import annotations
 

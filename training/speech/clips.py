@@ -2,7 +2,6 @@
 """Clips of speech with their alignments, kept in shards: FLAC, arrays and a JSON of texts.
 
 A shard is unpacked beside itself when it is first read: training reads single clips at random.
-Knows no teacher.
 """
 
 from __future__ import annotations

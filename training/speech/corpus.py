@@ -2,7 +2,7 @@
 """Spoken sentences with phone alignments and F0, made by the teacher: the stage `corpus`.
 
 Shards of FLAC with their alignments beside them, written one after the other: any number of them is
-a corpus, in which both languages and all speakers have their share. Knows no model.
+a corpus, in which both languages and all speakers have their share.
 
 Clips are cut as the serving code would cut them, so tokens and mel of a clip begin and end
 together.

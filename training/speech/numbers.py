@@ -1,7 +1,4 @@
-"""Sentences with numbers as people write them: counts, money, dates, clock times, telephones.
-
-Knows no audio.
-"""
+"""Sentences with numbers as people write them: counts, money, dates, clock times, telephones."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 A training speaker is a weighted mean of training voices, moved in pitch and vocal tract. Held-out
 speakers are whole voices, those of the judge are mixed from voices of other languages; no mean for
-training touches either. Knows no audio.
+training touches either.
 """
 
 from __future__ import annotations

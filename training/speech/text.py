@@ -1,6 +1,6 @@
 """Sentences to speak in English, Mandarin or both.
 
-Our own generator, word lists, and optionally verses of a public-domain book. Knows no audio.
+Our own generator, word lists, and optionally verses of a public-domain book.
 """
 
 from __future__ import annotations

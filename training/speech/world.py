@@ -1,8 +1,5 @@
 # pyright: basic
-"""Pitch of speech, and speech moved in pitch and vocal tract, by WORLD and by resampling.
-
-Knows no speaker.
-"""
+"""Pitch of speech, and speech moved in pitch and vocal tract, by WORLD and by resampling."""
 
 from __future__ import annotations
 

@@ -16,7 +16,13 @@ from deployments.config.settings import Limits
 from deployments.http.bodies.fields import OBJECT, Cached, Lenient, Seed, Speed, refused, validated
 from deployments.http.bodies.json_text import read_json
 from deployments.http.bodies.read import RawBody, is_json
-from deployments.http.dialects.parsed_request import Draw, ParsedRequest, Sound, Wish, order_of
+from deployments.http.dialects.parsed_request import (
+    Draw,
+    ParsedRequest,
+    Sound,
+    Wish,
+    checked_request,
+)
 from pipeline.errors import MAX_FOUND, InputError, UnsupportedError
 
 OWN_MODELS = "eleven_"  # names of theirs begin so; all mean the model that is deployed
@@ -73,7 +79,7 @@ class Asked:
 
 
 def read_elevenlabs(raw: RawBody, asked: Asked, limits: Limits) -> tuple[ParsedRequest, str | None]:
-    """A body as an order, and the model that it names if that is not one of theirs.
+    """A body as a request, and the model that it names if that is not one of theirs.
 
     Raises InputError.
     """
@@ -97,7 +103,7 @@ def read_elevenlabs(raw: RawBody, asked: Asked, limits: Limits) -> tuple[ParsedR
     )
     model = body.model_id
     is_theirs = model is None or model.strip().lower().startswith(OWN_MODELS)
-    return order_of(wish, limits), None if is_theirs else model
+    return checked_request(wish, limits), None if is_theirs else model
 
 
 def sound_of(output_format: str) -> Sound:

@@ -44,7 +44,7 @@ from deployments.http.dialects.parsed_request import (
     ParsedRequest,
     Sound,
     Wish,
-    order_of,
+    checked_request,
 )
 from pipeline.errors import InputError
 
@@ -116,10 +116,10 @@ class FishBody(Lenient):
 
 
 def read_fish(raw: RawBody, limits: Limits) -> ParsedRequest:
-    """A body as an order. Raises InputError."""
+    """A body as a request. Raises InputError."""
     tree, upload = _tree_of(raw)
     body = validated(FishBody, tree, tuple(FishBody.model_fields))
-    return order_of(_wish(body), limits, upload)
+    return checked_request(_wish(body), limits, upload)
 
 
 def _wish(body: FishBody) -> Wish:

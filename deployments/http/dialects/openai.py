@@ -1,4 +1,4 @@
-"""OpenAI's speech body, and what it asks for. Knows no other dialect."""
+"""OpenAI's speech body, and what it asks for."""
 
 from __future__ import annotations
 

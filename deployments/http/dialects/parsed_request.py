@@ -1,7 +1,4 @@
-"""What every dialect turns a body into: first a wish in no dialect's words, then a checked order.
-
-Knows no field of any body but those it is told.
-"""
+"""What every dialect turns a body into: a wish in no dialect's words, then a checked request."""
 
 from __future__ import annotations
 
@@ -126,11 +123,11 @@ class ParsedRequest:
         return VoiceReference(self.upload, self.voice)
 
     def without_upload(self) -> ParsedRequest:
-        """The order as it lives on once its clip is in other hands."""
+        """The request as it lives on once its clip is in other hands."""
         return replace(self, upload=None)
 
 
-def order_of(wish: Wish, limits: Limits, upload: Clip | None = None) -> ParsedRequest:
+def checked_request(wish: Wish, limits: Limits, upload: Clip | None = None) -> ParsedRequest:
     """Check a wish against the limits, and itself.
 
     upload: a clip that came as a file, and the name of its part.

@@ -31,7 +31,7 @@ from deployments.http.bodies.read import (
 )
 from deployments.http.dialects.omni import OmniFields, read_omni
 from deployments.http.dialects.openai import OpenAIFields, read_openai
-from deployments.http.dialects.parsed_request import ParsedRequest, Wish, order_of
+from deployments.http.dialects.parsed_request import ParsedRequest, Wish, checked_request
 from deployments.http.dialects.predecessor import PredecessorFields, StepAudio, read_predecessor
 from pipeline.errors import MAX_FOUND, InputError
 
@@ -68,7 +68,7 @@ def parse_request(body: SpeechBody, limits: Limits, upload: Clip | None = None) 
     upload: a clip that came as a file, and the name of its part.
     Raises InputError naming the field, what was found and what is allowed.
     """
-    return order_of(read_wish(body), limits, upload)
+    return checked_request(read_wish(body), limits, upload)
 
 
 def read_wish(body: SpeechBody) -> Wish:

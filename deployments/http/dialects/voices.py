@@ -18,7 +18,7 @@ from deployments.config.settings import Limits
 from deployments.http.bodies.fields import NAME, OBJECT, Lenient
 from deployments.voices.consents import StoredConsent
 from deployments.voices.documents import Consent, VoiceVersion
-from deployments.voices.enrolment import VoiceOrder
+from deployments.voices.enrolment import VoiceRequest
 from deployments.voices.uploaded import StoredVoice
 from pipeline.errors import InputError, TextError, UnsupportedError
 
@@ -132,7 +132,9 @@ class VoiceBody(Lenient):
     _check_language = field_validator("language")(_language)
 
 
-def voice_order(body: VoiceBody, limits: Limits, clip: bytes | None, mime_type: str) -> VoiceOrder:
+def voice_request(
+    body: VoiceBody, limits: Limits, clip: bytes | None, mime_type: str
+) -> VoiceRequest:
     """A body made unambiguous. Raises InputError naming the field."""
     if body.speaker_embedding is not None:
         raise UnsupportedError(
@@ -154,7 +156,7 @@ def voice_order(body: VoiceBody, limits: Limits, clip: bytes | None, mime_type: 
     consent = body.consent
     if isinstance(consent, ConsentBody):
         consent = consent.consent(has_recording=False, param="consent.")
-    return VoiceOrder(
+    return VoiceRequest(
         name=body.name,
         clip=clip,
         mime_type=mime_type,

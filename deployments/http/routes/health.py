@@ -1,4 +1,4 @@
-"""What operators and their machines ask: does the service live, can it serve. Knows no Ray."""
+"""What operators and their machines ask: does the service live, can it serve."""
 
 from __future__ import annotations
 

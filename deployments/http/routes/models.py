@@ -1,4 +1,4 @@
-"""GET /v1/models: the names that requests may say. Knows no stage."""
+"""GET /v1/models: the names that requests may say."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The routes that speak, in every dialect: bodies in, replies out, and how a reply ended.
 
-Knows no Ray: whoever builds the application hands it voices, speech, the readiness report and the
+Whoever builds the application hands it voices, speech, the readiness report and the
 book of outcomes.
 """
 
@@ -125,7 +125,7 @@ class Routes:
         return SpeechReply(parsed, reusing, reusing, self._metrics, request_id, tell)
 
     def _read(self, raw: RawBody, *, needs_voice: bool) -> ParsedRequest:
-        """A body as an order, by any thread. needs_voice: the default one will not do."""
+        """A body as a request, by any thread. needs_voice: the default one will not do."""
         body, clip = read_speech(raw)
         if needs_voice and clip is None and body.voice is None and not read_wish(body).clips:
             raise InputError(

@@ -1,4 +1,4 @@
-"""Uploaded voices over HTTP: list, upload, look, change, delete, restore. Knows no store."""
+"""Uploaded voices over HTTP: list, upload, look, change, delete, restore."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deployments.http.dialects.voices import (
     VoiceBody,
     omni_voice,
     openai_voice,
-    voice_order,
+    voice_request,
     voice_version,
 )
 from deployments.http.errors import about_clip
@@ -30,7 +30,7 @@ from deployments.http.voice_pages import (
     UPLOAD_DOC,
 )
 from deployments.voices.consents import is_consent_id
-from deployments.voices.enrolment import Enrolment, VoiceOrder
+from deployments.voices.enrolment import Enrolment, VoiceRequest
 from deployments.voices.registry import DEFAULT_NAME
 from deployments.voices.resolver import VoiceLibrary
 from deployments.voices.states import is_voice_id
@@ -139,12 +139,12 @@ class VoiceRoutes:
         """Bring a deleted voice back by its id; `name` in the body gives it another name."""
         with self._budget.hold() as hold:
             raw = await receive_body(request, hold)
-            parsed = self._parsed(raw) if raw.content.strip() else VoiceOrder()
+            parsed = self._parsed(raw) if raw.content.strip() else VoiceRequest()
         restored = await self._enrolment.restore(self._namespace(request), voice, parsed.name)
         return openai_voice(restored)
 
-    def _parsed(self, raw: RawBody) -> VoiceOrder:
-        """A body as an order, by any thread."""
+    def _parsed(self, raw: RawBody) -> VoiceRequest:
+        """A body as a request, by any thread."""
         fields, clip = read_upload(raw, VOICE_CLIPS)
         body = validated(VoiceBody, fields, tuple(VoiceBody.model_fields))
         mime_type = ""
@@ -153,7 +153,7 @@ class VoiceRoutes:
             with about_clip(clip[1]):
                 mime_type = mime_type_of(clip[0])
         content = None if clip is None else clip[0]
-        return voice_order(body, self._settings.limits, content, mime_type)
+        return voice_request(body, self._settings.limits, content, mime_type)
 
     def _namespace(self, request: Request) -> str:
         return namespace_of(request, self._library.namespace)

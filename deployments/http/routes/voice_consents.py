@@ -1,4 +1,4 @@
-"""Consents over HTTP, as OpenAI's clients ask for them. Knows no store."""
+"""Consents over HTTP, as OpenAI's clients ask for them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """How high a clip's speech is, window by window, and whether that sounds like several people.
 
-Pitch by autocorrelation of what lies below 1 kHz. Knows no codec and no model.
+Pitch by autocorrelation of what lies below 1 kHz.
 """
 
 from __future__ import annotations

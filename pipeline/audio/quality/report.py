@@ -1,7 +1,4 @@
-"""The report on a clip that is to be kept as a voice: its measures, what is wrong, what to do.
-
-Knows no HTTP and no model.
-"""
+"""The report on a clip that is to be kept as a voice: its measures, what is wrong, what to do."""
 
 from __future__ import annotations
 

@@ -2,8 +2,7 @@
 """Euler steps on a CPU, straight on the streams' slabs: the solver where a launch costs nothing.
 
 A chunk's keys and values are written where its past lies and read from there; no cache is joined,
-split or copied. Streams go one after another, so none can see what runs beside it. Knows no layer
-and no queue.
+split or copied. Streams go one after another, so none can see what runs beside it.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 """What the vocoder derives from a voice alone: the flow's caches behind its prompt.
 
 The prompt is run without the answer, so the state is the same whatever is spoken next, and may be
-kept. Knows no stream, no store and no owner.
+kept.
 """
 
 from __future__ import annotations

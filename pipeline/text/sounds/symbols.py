@@ -1,7 +1,7 @@
 """The sounds of English and Mandarin as one set of symbols, with stress and tones.
 
 The symbols are those that misaki writes and that the teacher of the training speech reads: stress
-stands before a vowel, a tone behind one, aspiration behind a consonant. Knows no text.
+stands before a vowel, a tone behind one, aspiration behind a consonant.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A credit window: how many tokens of a stream its consumer is ready to take. Knows no engine."""
+"""A credit window: how many tokens of a stream its consumer is ready to take."""
 
 from __future__ import annotations
 

@@ -601,7 +601,7 @@ async def test_an_upload_whose_caller_goes_away_is_kept_whole_or_not_at_all(
         return await add(*args)
 
     monkeypatch.setattr(app.enrolment.voices, "add", slowly)
-    parsed = enrolment.VoiceOrder(name="Zoe", clip=CLIP, consent=AGREED, transcript=SAID)
+    parsed = enrolment.VoiceRequest(name="Zoe", clip=CLIP, consent=AGREED, transcript=SAID)
     asked = asyncio.create_task(app.enrolment.add("shared", parsed))
     await is_adding.wait()
     asked.cancel()
