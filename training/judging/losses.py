@@ -101,7 +101,7 @@ class Stages:
         self._pipeline, self._hift = pipeline, load_generator(model)
         voices = [voice for voice in load_voices().values() if voice.language == "en"]
         self._others: list[ListedVoice] = voices[:: max(1, len(voices) // OTHERS)][:OTHERS]
-        self._prompts = [self._encode(_read(voice.path.read_bytes())) for voice in self._others]
+        self._prompts = [self._encode(read_clip(voice.path.read_bytes())) for voice in self._others]
 
     def versions(self, clip: Spoken, seed: int) -> Iterable[tuple[str, NDArray[np.float32]]]:
         """Stage and its 24 kHz sound, from the original on."""
@@ -109,7 +109,7 @@ class Stages:
 
         from pipeline.stepaudio.tokenizer.waveform import resample
 
-        read = _read(clip.upload)
+        read = read_clip(clip.upload)
         original = resample(torch.from_numpy(read.samples), read.sample_rate_hz, RATE_HZ)
         yield ORIGINAL, original.numpy()
         yield COPY, copy(self._hift, original)
@@ -135,7 +135,8 @@ class Stages:
         return self._pipeline._decoder.decode(tokens, voice)
 
 
-def _read(upload: bytes) -> ReferenceClip:
+def read_clip(upload: bytes) -> ReferenceClip:
+    """An upload as serving reads it."""
     return read_reference(upload).clip
 
 
