@@ -11,6 +11,7 @@ from functools import partial
 from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.audio.joints import faded
 from pipeline.contracts import (
@@ -126,6 +127,8 @@ class SpeechChain:
         prompt takes them; what speaks remains the voice of the clip.
         """
         seed = request.sampling.seed
+        if request.source is not None:
+            voice = _saying(voice, request.source.ids)
         for _ in range(request.iterations - 1 if request.mode is not Mode.CLONE else 0):
             script = await asyncio.to_thread(next, self._prompts.scripts(request, voice))
             take = _Take(script, seed, request.may_reseed, request.sampling.max_tokens)
@@ -133,8 +136,7 @@ class SpeechChain:
                 ids = (await anext(answer)).ids
             if not len(ids):
                 raise StageError("the model produced no audio for this request; try another seed")
-            vq02, vq06 = (codes.astype(np.int16) for codes in deinterleave(ids))
-            voice, seed = replace(voice, vq02=vq02, vq06=vq06), _next_seed(seed)
+            voice, seed = _saying(voice, ids), _next_seed(seed)
         return voice, seed
 
 
@@ -337,6 +339,12 @@ class _Whole(Stream[TokenChunk]):
 
     async def aclose(self) -> None:
         await self._tokens.aclose()
+
+
+def _saying(voice: VoicePrompt, ids: NDArray[np.integer]) -> VoicePrompt:
+    """The voice, for prompts, with the codes of an answer, (5k,), in place of its clip's own."""
+    vq02, vq06 = (codes.astype(np.int16) for codes in deinterleave(ids))
+    return replace(voice, vq02=vq02, vq06=vq06)
 
 
 def _next_seed(seed: int) -> int:

@@ -180,6 +180,8 @@ class SpeechRequest:
     """How often an edit is applied, each time to the previous tokens; ignored for a clone."""
     clip_digest: str = ""
     """Hex digest of the reference clip; what stages keep of a voice is found by it."""
+    source: Drawn | None = None
+    """An earlier answer that is edited in place of the clip, and heard in the clip's voice."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -22,7 +22,12 @@ PARALINGUISTIC_TAGS = (
     "[Breathing]", "[Laughter]", "[Surprise-oh]", "[Confirmation-en]", "[Uhm]", "[Surprise-ah]",
     "[Surprise-wa]", "[Sigh]", "[Question-ei]", "[Dissatisfaction-hnn]",
 )  # fmt: skip
-DIALECT_TAGS = ("[Sichuanese]", "[Cantonese]", "[Japanese]", "[Korean]")
+LANGUAGES = {
+    "Mandarin": "", "English": "", "Sichuanese": "[Sichuanese]", "Cantonese": "[Cantonese]",
+    "Japanese": "[Japanese]", "Korean": "[Korean]",
+}  # fmt: skip
+"""What the released model speaks, and the tag in front of a text that asks for it; "": none."""
+DIALECT_TAGS = tuple(tag for tag in LANGUAGES.values() if tag)
 EDIT_VALUES: dict[Mode, tuple[str, ...]] = {
     Mode.CLONE: (),
     Mode.EMOTION: EMOTIONS,
@@ -33,3 +38,6 @@ EDIT_VALUES: dict[Mode, tuple[str, ...]] = {
     Mode.PARALINGUISTIC: (),
 }  # allowed values of `SpeechRequest.info`; empty: none
 SAME_WORDS = frozenset(Mode) - {Mode.CLONE, Mode.PARALINGUISTIC}  # edits that change no words
+WORDLESS = frozenset({Mode.DENOISE, Mode.VAD})  # edits whose prompt holds no words
+REPEATABLE = SAME_WORDS  # edits that can be applied to their own result: once more is stronger
+MAX_PASSES = 4

@@ -14,6 +14,7 @@ TimbreError
 │   ├── NameTakenError      another voice has the name
 │   ├── UnknownModelError   asked for by its address
 │   ├── UnknownRequestError  not among the last that ended
+│   ├── UnknownEditError    no edit has this id, or what it was made of is gone
 │   └── UnsupportedError    a value outside the allowed list (format, edit, field)
 ├── CapacityError           the service is full; retry later
 ├── StageError              a stage failed while working; retrying may help
@@ -137,6 +138,12 @@ class UnknownRequestError(InputError):
     """No request of this id is remembered."""
 
     code = "request_not_found"
+
+
+class UnknownEditError(InputError):
+    """No edit has this id, or what it was made of is gone."""
+
+    code = "edit_not_found"
 
 
 class UnsupportedError(InputError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import cast
 
 from pipeline.chain import Script
 from pipeline.contracts import RELEASED_WARPING, Mode, SpeechRequest, VoicePrompt, Warping
-from pipeline.edit_values import DIALECT_TAGS
 from pipeline.errors import CheckpointError, TextError
-from pipeline.stepaudio.llm.prompt import PromptBuilder, expected_s
+from pipeline.splitting.texts import tagged_passages
+from pipeline.splitting.weights import expected_s
+from pipeline.stepaudio.llm.prompt import PromptBuilder
 from pipeline.stepaudio.llm.sampling import warping_limits
 from pipeline.text.front_end import front_end
 from pipeline.text.segment import passages
@@ -23,7 +23,6 @@ from pipeline.wording import TEXT_PARAM, TRANSCRIPT_PARAM, about, in_words
 FRONT_END_KEY = "text_front_end"
 PASSAGE_KEY = "longest_passage_s"
 PASSAGE_S = 30.0  # longest passage of the real model
-_LEADING_TAGS = re.compile(rf"(?:(?:{'|'.join(map(re.escape, DIALECT_TAGS))})\s*)+")
 
 
 class CheckpointPrompts:
@@ -58,14 +57,8 @@ class CheckpointPrompts:
     def _passages(self, said: SpeechRequest, voice: VoicePrompt) -> list[str]:
         if said.mode is not Mode.CLONE:
             return [said.text]
-        tags = _LEADING_TAGS.match(said.text) if self._holds_words else None
-        lead = tags.group() if tags else ""
-        parts = passages(
-            said.text[len(lead) :],
-            expected_s(said.transcript, voice),
-            self._passage_s,
-        )
-        return [lead + part for part in parts]
+        split = tagged_passages if self._holds_words else passages
+        return split(said.text, expected_s(said.transcript, voice), self._passage_s)
 
     def _written(self, texts: Sequence[str]) -> Iterator[str]:
         """Each text as the prompt holds it; passages without speech are skipped.

@@ -12,8 +12,10 @@ import numpy as np
 from fastapi import FastAPI
 
 from deployments.config.settings import load_settings
+from deployments.edits.library import EditLibrary
 from deployments.http.ingress import make_app
 from deployments.http.routes.cache import add_cache_routes
+from deployments.http.routes.edits import EditRoutes
 from deployments.http.routes.speech import Routes
 from deployments.http.routes.uploaded_voices import VoiceRoutes
 from deployments.http.routes.voice_consents import ConsentRoutes
@@ -76,6 +78,15 @@ class HttpApp:
         )
         self.app: FastAPI = make_app(self.settings, self.routes, None)
         add_cache_routes(self.app, self.voices, self.speech, self.routes.budget, self._forget)
+        self.edits = EditLibrary(self.settings, self.voices, self.speech)
+        EditRoutes(
+            self.settings,
+            self.edits,
+            self.voices.namespace,
+            RequestMetrics(),
+            self.outcomes,
+            self.routes.budget,
+        ).add_to(self.app)
         self.enrolment = Enrolment(self.settings, self.voices, self)
         for routes in (VoiceRoutes, ConsentRoutes):
             routes(self.settings, self.voices, self.enrolment, self.routes.budget).add_to(self.app)
@@ -93,6 +104,7 @@ class HttpApp:
         self.forgotten.append(clip_digest)
         await self.voices.forget(clip_digest, namespace)
         await self.speech.forget(clip_digest, namespace)
+        await self.edits.forget(clip_digest, namespace)
 
     async def voice_changed(self, namespace: str, voice: str) -> None:
         """See deployments.voices.enrolment.Routers."""

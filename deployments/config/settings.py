@@ -62,6 +62,8 @@ class Limits(Strict):
     """Shortest reference clip."""
     max_clip_s: Seconds = 30.0
     """Longest reference clip."""
+    max_edit_clip_s: Seconds = 180.0
+    """Longest audio to edit; what is longer than max_clip_s is edited in parts."""
     min_sample_rate_hz: Positive = 8_000
     """Lowest sample rate of a reference clip."""
     max_sample_rate_hz: Positive = 192_000
@@ -257,6 +259,8 @@ class SpeechCacheSettings(Strict):
     rules."""
     max_record_bytes: Annotated[int, Field(ge=2**16)] = SPEECH_RECORD_BYTES
     """Largest answer that is kept; the default is some eleven minutes."""
+    keep_edits_s: Annotated[float, Field(ge=0)] = 7 * 86_400.0
+    """How long an edit can be asked for and continued by its id, as long as its speech is kept."""
 
     @field_validator("unseeded", mode="before")
     @classmethod

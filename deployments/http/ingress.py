@@ -24,12 +24,15 @@ from starlette.types import Lifespan
 from deployments.background import watched
 from deployments.config.settings import Settings
 from deployments.config.stages import Stages
+from deployments.edits.library import EditLibrary
 from deployments.http.api_pages import DESCRIPTION, ERROR_DOC, describe_bodies
 from deployments.http.bodies.fields import explain_validation
 from deployments.http.edge import Edge
+from deployments.http.edit_pages import BODIES as EDIT_BODIES
 from deployments.http.errors import answer_error, error_body
 from deployments.http.head import HeadAsGet
 from deployments.http.routes.cache import add_cache_routes
+from deployments.http.routes.edits import EditRoutes
 from deployments.http.routes.speech import Routes
 from deployments.http.routes.uploaded_voices import VoiceRoutes
 from deployments.http.routes.voice_consents import ConsentRoutes
@@ -54,7 +57,8 @@ logger = logging.getLogger(__name__)
 # By name for pages that send credentials, to whom "*" is only a name; X-Metadata-… for the others.
 EXPOSED_HEADERS = (
     "X-Request-Id", "Server-Timing", "X-Cache", "X-Quality", "X-Audio-Sample-Rate",
-    "X-Audio-Channels", "X-Audio-Warning", "X-Ignored-Fields", "Retry-After", "*",
+    "X-Audio-Channels", "X-Audio-Warning", "X-Ignored-Fields", "X-Edit-Id", "X-Edit-Steps",
+    "Retry-After", "*",
 )  # fmt: skip
 
 
@@ -75,6 +79,7 @@ class Router:
         self._voices = VoiceLibrary(settings, encoder)
         synthesizer = RemoteVocoder(vocoder, settings.limits, transfers)
         self._speech = SpeechLibrary(settings, synthesizer, RemoteNames(vocoder, llms))
+        self._edits = EditLibrary(settings, self._voices, self._speech)
         self._metrics = RequestMetrics()
         self._outcomes = ClusterOutcomes(settings.cache.l2_name)
         stages = Stages.of(settings)
@@ -91,7 +96,9 @@ class Router:
     async def forget(self, clip_digest: str, namespace: str | None = None) -> None:
         """Called on every router by the one that was asked to remove a clip."""
         await asyncio.gather(
-            self._voices.forget(clip_digest, namespace), self._speech.forget(clip_digest, namespace)
+            self._voices.forget(clip_digest, namespace),
+            self._speech.forget(clip_digest, namespace),
+            self._edits.forget(clip_digest, namespace),
         )
 
     async def voice_changed(self, namespace: str, voice: str) -> None:
@@ -110,6 +117,14 @@ class Router:
         )
         app = make_app(self._settings, routes, self._lifespan)
         add_cache_routes(app, self._voices, self._speech, routes.budget, self._removal.everywhere)
+        EditRoutes(
+            self._settings,
+            self._edits,
+            self._voices.namespace,
+            self._metrics,
+            self._outcomes,
+            routes.budget,
+        ).add_to(app)
         VoiceRoutes(self._settings, self._voices, self._enrolment, routes.budget).add_to(app)
         ConsentRoutes(self._settings, self._voices, self._enrolment, routes.budget).add_to(app)
         return app
@@ -127,6 +142,7 @@ class Router:
             watched("following the models", self._speech.follow_models),
             watched("purging deleted voices", self._enrolment.sweep),
             watched("forgetting deleted voices", self._enrolment.forget_again),
+            watched("removing old edits", self._edits.sweep),
         )
         try:
             yield
@@ -166,7 +182,7 @@ def make_app(settings: Settings, routes: Routes, lifespan: Lifespan[FastAPI] | N
             expose_headers=EXPOSED_HEADERS,
         )
     patch_fastapi(app)  # Swagger UI from the package: the docs work without internet
-    describe_bodies(app, VOICE_BODIES)
+    describe_bodies(app, (*VOICE_BODIES, *EDIT_BODIES))
     add_error_handlers(app)
     routes.add_to(app)
     return app

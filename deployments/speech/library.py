@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from cache_store.cache import VoiceCache
+from cache_store.codec import Record
 from cache_store.erasures import Watch
 from cache_store.errors import StoreError
 from cache_store.keys import ClipKey, SpeechKey, VoiceKey, digest
@@ -74,7 +75,7 @@ class SpeechLibrary:
         reuse: its wish; None where it has none. namespace: its tenant, None for the one without a
         key.
         """
-        watch = self._cache and self._cache.begin_watch()
+        watch = self.begin_watch()
         return ReusingSpeech(self, voices, reuse, namespace or self._namespace, watch)
 
     async def open(
@@ -84,19 +85,22 @@ class SpeechLibrary:
         reuse: Reuse | None,
         namespace: str,
         watch: Watch | None,
+        *,
+        keeps_any: bool = False,
     ) -> Stream[SpeechChunk]:
         """The answer to a request: from memory, with others who listen, or as it comes.
 
         namespace: of the tenant whose voice it is. watch: from before the voice was resolved.
+        keeps_any: its seed is one to keep, though a bad answer may be drawn again.
         """
-        is_fit = not request.may_reseed or self._derives
+        is_fit = keeps_any or not request.may_reseed or self._derives
         if self._cache is None or watch is None or reuse == "off" or not (reuse or is_fit):
             return OnGrid(self._synthesizer.speak(request, voice.prompt))
         models = await self._models.of(request.variant)
         said = models and await self._models.worded(request, models)
         if models is None or said is None:
             return OnGrid(self._synthesizer.speak(request, voice.prompt))
-        if request.may_reseed:
+        if request.may_reseed and not keeps_any:
             request = _seeded(request, _key(said, namespace, voice, models, seed=""))
         key = _key(said, namespace, voice, models, seed=str(request.sampling.seed))
         if reuse == "refresh":
@@ -111,12 +115,39 @@ class SpeechLibrary:
             partial(self._synthesizer.speak, request, voice.prompt),
             watch,
             made_by=models.made_by,
-            keeps_any=not request.may_reseed,
+            keeps_any=keeps_any or not request.may_reseed,
             done=self._done,
             surprised=self._models.doubt,
         )
         self._live[key.digest] = rendition
         return rendition.tape.listen()
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether any speech is."""
+        return self._cache is not None
+
+    def begin_watch(self) -> Watch | None:
+        """To be held from before a voice is resolved until what is made in it is kept."""
+        return self._cache and self._cache.begin_watch()
+
+    async def models_now(self, variant: str) -> str | None:
+        """Fingerprint of the models that speak; None while a stage does not say what it is."""
+        models = await self._models.of(variant)
+        return models and models.fingerprint
+
+    async def find(
+        self, request: SpeechRequest, voice: ResolvedVoice, namespace: str, made_by: str
+    ) -> Listener | None:
+        """The answer that models of another time gave, if it is kept. made_by: as models_now."""
+        models = await self._models.of(request.variant)
+        said = models and await self._models.worded(request, models)
+        if self._cache is None or models is None or said is None:
+            return None
+        then = replace(models, fingerprint=made_by)
+        seed = str(request.sampling.seed)
+        found = await self._cache.get(_key(said, namespace, voice, then, seed=seed))
+        return None if found is None else _listener(found.record, found.tier)
 
     async def forget(self, clip_digest: str, namespace: str | None = None) -> None:
         """Remove all speech in a clip's voice, from every tier.
@@ -155,16 +186,7 @@ class SpeechLibrary:
     def _in_memory(self, cache: VoiceCache, key: SpeechKey) -> Listener | None:
         """The answer as this process has it in memory."""
         record = cache.at_hand(key)
-        if record is None:
-            return None
-        answer, tape = to_answer(record), Tape()
-        tape.source, tape.quality = MEMORY, answer.quality
-        tape.usage, tape.drawn = answer.usage, answer.drawn
-        tape.is_single = answer.is_single
-        for piece in sliced(answer.samples, is_single=answer.is_single):
-            tape.add(piece)
-        tape.end()
-        return tape.listen()
+        return None if record is None else _listener(record, MEMORY)
 
     def _joined_to(self, key: SpeechKey) -> Listener | None:
         """The answer as it is on its way to others here."""
@@ -260,6 +282,18 @@ class _Opened(Stream[SpeechChunk]):
             await self._stream.aclose()
 
 
+def _listener(record: Record, tier: str) -> Listener:
+    """An answer that is all there."""
+    answer, tape = to_answer(record), Tape()
+    tape.source, tape.quality = tier, answer.quality
+    tape.usage, tape.drawn = answer.usage, answer.drawn
+    tape.is_single = answer.is_single
+    for piece in sliced(answer.samples, is_single=answer.is_single):
+        tape.add(piece)
+    tape.end()
+    return tape.listen()
+
+
 def _key(
     said: SpeechRequest, namespace: str, voice: ResolvedVoice, models: SpeechModels, seed: str
 ) -> SpeechKey:
@@ -271,6 +305,8 @@ def _key(
         "first_chunk_rows": repr(said.first_chunk_rows),
         "iterations": repr(said.iterations),
     }
+    if said.source is not None:
+        drawn["source"] = digest("tokens", said.source.ids.astype("<i2").tobytes())
     return SpeechKey(
         VoiceKey(namespace, voice.clip_digest, voice.prompt.fingerprint),
         mode=said.mode,

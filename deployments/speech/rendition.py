@@ -112,9 +112,10 @@ class Rendition:
 
     def _finish(self, result: CacheResult) -> None:
         """What the tape does not have yet of a record."""
-        if self.tape.is_whole:
-            return
         answer = to_answer(result.record)
+        if self.tape.is_whole:  # heard from another process, which sent no tokens
+            self.tape.drawn = self.tape.drawn or answer.drawn
+            return
         if result.tier != COMPUTED and not self.tape.n_samples:
             self.tape.source = result.tier
         self.tape.quality, self.tape.usage = answer.quality, answer.usage

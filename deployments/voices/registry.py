@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from cache_store.keys import raw_key
 from deployments.config.settings import VoiceSettings
-from deployments.voices.uploaded import StoredVoice, UploadedVoices
+from deployments.voices.uploaded import PINNED, StoredVoice, UploadedVoices
 from pipeline.errors import MAX_FOUND, UnknownVoiceError
 from pipeline.voice_list import load_voices
 
@@ -115,12 +115,15 @@ class VoiceRegistry:
         name = name or self._default
         meant = self.built_in_name(name)
         if meant is None:
-            raise UnknownVoiceError(
-                f"no voice is named {name[:MAX_FOUND]!r}; built in: {', '.join(self._voices)}; "
-                "GET /v1/audio/voices lists those uploaded",
-                param="voice",
-            )
+            raise self._unknown(name)
         return self._voices[meant]
+
+    def _unknown(self, name: str) -> UnknownVoiceError:
+        return UnknownVoiceError(
+            f"no voice is named {name[:MAX_FOUND]!r}; built in: {', '.join(self._voices)}; "
+            "GET /v1/audio/voices lists those uploaded",
+            param="voice",
+        )
 
     async def named(self, namespace: str, name: str | None) -> RegisteredVoice:
         """The same, or the uploaded voice of a name or id (`voice_…`, `voice_…@2`)."""
@@ -133,6 +136,20 @@ class VoiceRegistry:
         return RegisteredVoice(
             StoredClip(found, self.uploaded), version.transcript, version.language
         )
+
+    async def pinned(self, namespace: str, name: str | None) -> str:
+        """The name of exactly this voice: `voice_…@2` of an uploaded one, its own of a built-in.
+
+        Raises UnknownVoiceError.
+        """
+        name = name or self._default
+        built_in = self.built_in_name(name)
+        if built_in is not None:
+            return built_in
+        found = await self.uploaded.find(namespace, name) if self.uploaded else None
+        if found is None:
+            raise self._unknown(name)
+        return f"{found.id}{PINNED}{found.version.number}"
 
     def describe(self, uploaded: Sequence[StoredVoice] = ()) -> list[dict[str, Any]]:
         """Every built-in voice, and these after them, for clients: id, name, language."""

@@ -114,6 +114,15 @@ class VoiceLibrary:
         prompt = to_prompt(result.record)
         return ResolvedVoice(prompt, alias.clip_digest, result.tier, alias.warnings, transcript)
 
+    async def recall(
+        self, namespace: str, clip_digest: str, encoder_fingerprint: str
+    ) -> ResolvedVoice | None:
+        """A voice that was resolved before, if its record is kept; without a transcript."""
+        result = await self._cache.get(VoiceKey(namespace, clip_digest, encoder_fingerprint))
+        if result is None:
+            return None
+        return ResolvedVoice(to_prompt(result.record), clip_digest, result.tier)
+
     async def warm(
         self, upload: bytes, *, is_durable: bool, namespace: str | None = None
     ) -> dict[str, Any]:

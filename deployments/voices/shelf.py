@@ -60,16 +60,20 @@ class Shelf:
         """Begin nothing new."""
         self._threads.shutdown()
 
-    async def read(self, path: str) -> Document | None:
-        """The document at `path`, None when there is none. Raises StageError for a damaged one."""
-        known = self._known.get(path)
+    async def read(self, path: str, *, is_remembered: bool = True) -> Document | None:
+        """The document at `path`, None when there is none. Raises StageError for a damaged one.
+
+        is_remembered: it never changes, and may be answered from memory after it was deleted.
+        """
+        known = self._known.get(path) if is_remembered else None
         if known is not None:
             return known
         data = await self._run(self._read_s, lambda: self._blobs.get(path, MAX_DOCUMENT_BYTES))
         if data is None:
             return None
         document = self._opened(path, data)
-        self._known.put(path, document, 4 * len(data) + 500, owner=path.rpartition("/")[0])
+        if is_remembered:
+            self._known.put(path, document, 4 * len(data) + 500, owner=path.rpartition("/")[0])
         return document
 
     async def publish(self, path: str, document: Document) -> bool:

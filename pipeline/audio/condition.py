@@ -98,7 +98,7 @@ def trim_ends(samples: Float32Array, sample_rate_hz: int, levels: Levels) -> Flo
 
 def speech_span_s(whole_s: float, levels: Levels) -> tuple[float, float]:
     """Where `trim_ends` cuts a clip of `whole_s` seconds."""
-    sounding = _sounding_frames(levels)
+    sounding = sounding_frames(levels)
     if not len(sounding):
         return 0.0, whole_s
     first_s, last_s = float(sounding[0]) * FRAME_S, float(sounding[-1] + 1) * FRAME_S
@@ -117,7 +117,7 @@ def bring_to_loudness(samples: Float32Array, loudness_lufs: float) -> Float32Arr
     return limit_peaks(samples * np.float32(gain), _HIGHEST_PEAK)
 
 
-def _sounding_frames(levels: Levels) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
+def sounding_frames(levels: Levels) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
     """Indices of frames that are not silent, in runs; single ones do not count."""
     frames_lufs = levels.frames_lufs
     speech_lufs = levels.loudness_lufs()

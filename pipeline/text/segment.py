@@ -104,7 +104,8 @@ def _cut_at(text: str, borders: Iterator[int]) -> list[str]:
     return [*parts, text[start:]]
 
 
-def _sentence_ends(text: str) -> Iterator[int]:
+def sentence_ends(text: str) -> Iterator[int]:
+    """Where sentences end, behind their mark and the white space that follows."""
     start = 0
     for mark in _END.finditer(text):
         if _ends_sentence(text[start : mark.start() + 1], mark.group(), text[mark.end() :][:1]):
@@ -146,7 +147,7 @@ def _characters(text: str) -> Iterator[int]:
 
 
 _BORDERS: tuple[Callable[[str], Iterator[int]], ...] = (
-    _sentence_ends,
+    sentence_ends,
     _pauses,
     _spaces,
     _characters,

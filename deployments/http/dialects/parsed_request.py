@@ -179,18 +179,20 @@ def checked_request(wish: Wish, limits: Limits, upload: Clip | None = None) -> P
     )
 
 
+def value_among(allowed: Sequence[str], asked: str) -> str | None:
+    """The value of an edit that is meant, "" where there is none to choose; None for others."""
+    found = _BETWEEN_WORDS.sub(" ", asked.strip().lower())
+    return next((one for one in allowed or ("",) if _BETWEEN_WORDS.sub(" ", one) == found), None)
+
+
 def _edit_value(wish: Wish) -> str:
     """The edit's value in the model's own spelling.
 
     Raises UnsupportedError with the values allowed.
     """
     allowed = EDIT_VALUES[wish.mode]
-    if not allowed and not wish.edit:
-        return ""
-    found = _BETWEEN_WORDS.sub(" ", wish.edit.strip().lower())
-    for value in allowed:
-        if _BETWEEN_WORDS.sub(" ", value) == found:
-            return value
+    if (value := value_among(allowed, wish.edit)) is not None:
+        return value
     values = f"allowed: {', '.join(allowed)}" if allowed else "leave it out"
     hints = {
         Mode.CLONE: "; name an edit in step_audio.mode",

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field
 from deployments.http.bodies.fields import NAME, OBJECT, Lenient
 from deployments.http.dialects.parsed_request import Wish
 from pipeline.contracts import BASE_VARIANT, Mode
+from pipeline.edit_values import MAX_PASSES
 from pipeline.errors import UnsupportedError
 
 NEUTRAL_INTENSITY = 1.0
@@ -43,7 +44,7 @@ class StepAudio(Lenient):
     edit_info: str = Field(
         "", description='The value of an edit, for example "happy"; /v1/tags lists them'
     )
-    n_edit_iter: Annotated[int, Field(ge=1, le=4)] = Field(
+    n_edit_iter: Annotated[int, Field(ge=1, le=MAX_PASSES)] = Field(
         1, description="How often an edit is applied, each to the result of the one before"
     )
     intensity: float | None = Field(

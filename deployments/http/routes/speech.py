@@ -18,6 +18,7 @@ from deployments.config.settings import Settings
 from deployments.http.api_pages import ELEVENLABS_DOC, FISH_DOC, OUTCOME_DOC, SPEECH_DOC
 from deployments.http.bodies.budget import BodyBudget, Hold
 from deployments.http.bodies.read import RawBody, read_off_loop, receive_body
+from deployments.http.dialects.edit_steps import possible_edits
 from deployments.http.dialects.elevenlabs import Asked, read_elevenlabs
 from deployments.http.dialects.fish import read_fish
 from deployments.http.dialects.parsed_request import ParsedRequest
@@ -32,8 +33,7 @@ from deployments.speech.library import SpeechLibrary
 from deployments.telemetry.outcomes import Outcomes
 from deployments.telemetry.requests import RequestMetrics
 from deployments.voices.resolver import VoiceLibrary
-from pipeline.contracts import Mode, VoiceReference
-from pipeline.edit_values import DIALECT_TAGS, EDIT_VALUES, PARALINGUISTIC_TAGS
+from pipeline.contracts import VoiceReference
 from pipeline.errors import MAX_FOUND, InputError, UnknownRequestError
 from pipeline.synthesis import ResolvedVoice, VoiceResolver
 
@@ -159,13 +159,8 @@ class Routes:
         return report
 
     async def _tags(self) -> dict[str, Any]:
-        """What edits can be asked for: the values of edit_info by mode, and the tags of a text."""
-        return {
-            **{str(mode): list(values) for mode, values in EDIT_VALUES.items() if values},
-            str(Mode.PARALINGUISTIC): list(PARALINGUISTIC_TAGS),
-            "dialect": list(DIALECT_TAGS),
-            "modes": [str(mode) for mode in Mode],
-        }
+        """What edits can be asked for: values and intensities by type, tags, languages."""
+        return possible_edits()
 
 
 class HeldVoices:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ import sentencepiece
 from pipeline.contracts import GROUP_S, Int32Array, Mode, SpeechRequest, VoicePrompt
 from pipeline.edit_values import DIALECT_TAGS, EDIT_VALUES, PARALINGUISTIC_TAGS, SAME_WORDS
 from pipeline.errors import CheckpointError, TextError, UnsupportedError
+from pipeline.splitting.weights import LEAST_UNITS, MOST_UNITS, TAG, s_per_unit, weight_of
 from pipeline.stepaudio.llm.sampling import AudioVocabulary
 from pipeline.stepaudio.tokens import AUDIO_TOKENS, GROUP_TOKENS, interleave
 from pipeline.wording import TEXT_PARAM, TRANSCRIPT_PARAM
@@ -57,27 +56,16 @@ _REMOVALS: dict[Mode, str] = {
     for mode, what in ((Mode.EMOTION, "emotion"), (Mode.STYLE, "speaking styles"))
 }
 _REMOVE = "remove"
-_TAG = re.compile(r"\[[A-Za-z-]+\]")
 _CONTROL = re.compile(r"<audio_\d+>|<\|\w+\|>")  # would be encoded as prompt structure, not as text
 _SURROGATE = re.compile("[\ud800-\udfff]")  # no UTF-8 has them
 
-# Bounds of `max_audio_tokens`. A unit of text weight is a letter.
-_S_PER_UNIT = 0.08  # seconds of speech
-_RATE_RANGE = (0.5, 2.5)  # bounds of a reference's rate, relative to _S_PER_UNIT
+# Bounds of `max_audio_tokens`.
 _HASTE = 0.25  # of the expected length: nobody speaks four times as fast
 _GENEROSITY = 2.5  # pauses, slow styles, drawn-out words
 _SLACK_S = 4.0  # so that a text of one word is not cut off
 _TAG_S = 3.0  # a laugh, a sigh
 _EDIT_FACTOR = 2.0  # "more slower" against the input audio
 _CEILING_TOKENS = 8190
-_WIDE_UNITS = 3.0  # a CJK character or a kana is a syllable
-# Units of other characters, by Unicode's major category. Digits, symbols and marks may be words or
-# silent: "1000000" is two words, "77" three, a rule of dashes none.
-_LEAST_UNITS = {"N": 1.0}
-_LIKELY_UNITS = {"N": 4.0, "S": 4.0}
-_MOST_UNITS = {"N": 8.0, "S": 8.0, "P": 1.0, "M": 1.0}
-_SPOKEN_MARKS = "&@#%*/"  # punctuation to Unicode
-_MODIFIER = "Sk"  # a symbol to Unicode: skin tones, the hook of a vowel
 
 
 class PromptBuilder:
@@ -173,8 +161,10 @@ def max_audio_tokens(
     edit or where the text is empty or equals the transcript, at most 8190 tokens.
     """
     spoken_s = voice.n_groups * GROUP_S
-    rate = _rate(transcript, voice, _LEAST_UNITS)
-    bound_s = _weight(text, _MOST_UNITS) * rate * _GENEROSITY + len(_tags(text)) * _TAG_S + _SLACK_S
+    rate = s_per_unit(transcript, voice, LEAST_UNITS)
+    bound_s = (
+        weight_of(text, MOST_UNITS) * rate * _GENEROSITY + len(_tags(text)) * _TAG_S + _SLACK_S
+    )
     if is_edit or not text.strip() or text.strip() == transcript.strip():
         bound_s = max(bound_s, spoken_s * _EDIT_FACTOR + _SLACK_S)
     return min(int(bound_s / GROUP_S) * GROUP_TOKENS, _CEILING_TOKENS)
@@ -186,39 +176,12 @@ def least_audio_tokens(text: str, transcript: str, voice: VoicePrompt) -> int:
     A quarter of the expected length (see max_audio_tokens), in whole groups, at least one. Optional
     words do not count.
     """
-    least_s = _weight(text, _LEAST_UNITS) * _rate(transcript, voice, _MOST_UNITS) * _HASTE
+    least_s = weight_of(text, LEAST_UNITS) * s_per_unit(transcript, voice, MOST_UNITS) * _HASTE
     return max(int(least_s / GROUP_S), 1) * GROUP_TOKENS
 
 
-def expected_s(transcript: str, voice: VoicePrompt) -> Callable[[str], float]:
-    """Text → its expected seconds in a voice, by the rate of the reference."""
-    rate = _rate(transcript, voice, _LIKELY_UNITS)  # once: a text may have thousands of pieces
-    return lambda text: _weight(text, _LIKELY_UNITS) * rate
-
-
-def _rate(transcript: str, voice: VoicePrompt, units: Mapping[str, float]) -> float:
-    """Seconds per letter in the reference, within bounds."""
-    low, high = (_S_PER_UNIT * factor for factor in _RATE_RANGE)
-    weight = _weight(transcript, units)
-    return min(max(voice.n_groups * GROUP_S / weight, low), high) if weight else _S_PER_UNIT
-
-
 def _tags(text: str) -> list[str]:
-    return [tag for tag in _TAG.findall(text) if tag in PARALINGUISTIC_TAGS]
-
-
-def _weight(text: str, units: Mapping[str, float]) -> float:
-    """The weight of a text, in letters."""
-    return sum(_units(character, units) for character in _TAG.sub("", text))
-
-
-def _units(character: str, units: Mapping[str, float]) -> float:
-    category = unicodedata.category(character)
-    if category[0] == "L":
-        return _WIDE_UNITS if unicodedata.east_asian_width(character) in ("W", "F") else 1.0
-    if category == _MODIFIER:
-        return units.get("M", 0.0)
-    return units.get("S" if character in _SPOKEN_MARKS else category[0], 0.0)
+    return [tag for tag in TAG.findall(text) if tag in PARALINGUISTIC_TAGS]
 
 
 def _instruction(request: SpeechRequest) -> str:
@@ -247,7 +210,7 @@ def _require_valid(request: SpeechRequest) -> None:
             half = f"U+{ord(found.group()):04X}"
             raise TextError(f"the {name} holds half a character ({half})", param=param)
     known = PARALINGUISTIC_TAGS + DIALECT_TAGS
-    unknown = [tag for tag in _TAG.findall(request.text) if tag not in known]
+    unknown = [tag for tag in TAG.findall(request.text) if tag not in known]
     if request.mode is Mode.PARALINGUISTIC and unknown:
         raise UnsupportedError(
             f"unknown tag {unknown[0]}, allowed: {', '.join(PARALINGUISTIC_TAGS)}", param=TEXT_PARAM

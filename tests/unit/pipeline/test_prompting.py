@@ -15,8 +15,8 @@ from pipeline.chain import Script
 from pipeline.contracts import Mode, Sampling, SpeechRequest, Warping
 from pipeline.errors import CheckpointError, TextError
 from pipeline.prompting import CheckpointPrompts, read_warping
+from pipeline.splitting import weights
 from pipeline.stepaudio.layout import PACKAGED_TINY, CheckpointLayout
-from pipeline.stepaudio.llm import prompt
 from pipeline.stepaudio.llm.prompt import DIALECT_TAGS, PromptBuilder
 from pipeline.text.front_end import FrontEnd
 from tests.fakes import voice_prompt
@@ -249,13 +249,13 @@ def test_a_long_text_weighs_its_transcript_once(
 ) -> None:
     """A text without sentences is cut between characters, of which there may be thousands."""
     weighed: list[str] = []
-    weight = prompt._weight
+    weight = weights.weight_of
 
     def counting(words: str, units: Mapping[str, float]) -> float:
         weighed.append(words)
         return weight(words, units)
 
-    monkeypatch.setattr(prompt, "_weight", counting)
+    monkeypatch.setattr(weights, "weight_of", counting)
     next(embedded.scripts(SpeechRequest(text=text, transcript=SAID, speaker_name="s"), VOICE))
     n_once = sum(words.startswith(SAID[:9]) for words in weighed)
     assert n_once == 1

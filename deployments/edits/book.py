@@ -1,0 +1,108 @@
+"""Where edits are written down, by id: beside the voices, with the clip that each was made from."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+
+from cache_store.keys import ClipKey
+from deployments.edits.documents import Edit
+from deployments.voices.documents import new_id
+from deployments.voices.shelf import Shelf
+from pipeline.errors import MAX_FOUND, UnknownEditError
+
+logger = logging.getLogger(__name__)
+
+ROOT = "edits/v1"
+_OWNER_DIGITS = 24  # of the clip's owner: an edit's id says where it lies
+_ID = re.compile(rf"edit_([0-9a-f]{{{_OWNER_DIGITS}}})([0-9a-f]{{12}})[0-9a-f]{{20}}")
+_SUFFIX = ".json"
+
+
+class EditBook:
+    """Every edit of a shelf. Raises as Shelf does.
+
+    An edit lies with the first of its clips; with the others lies a note that only names it, so
+    that a removal of any of them finds it. keep_s: how long an edit is found.
+    """
+
+    def __init__(self, shelf: Shelf, keep_s: float) -> None:
+        self._shelf = shelf
+        self._keep_s = keep_s
+
+    async def add(self, namespace: str, edit_id: str, edit: Edit) -> None:
+        """Write it down."""
+        home = _home(namespace, edit_id)
+        notes = {_path(namespace, owner, edit_id) for owner in _owners(namespace, edit)} - {home}
+        for path in notes:
+            await self._shelf.publish(path, {})
+        await self._shelf.publish(home, edit.written())
+
+    async def find(self, namespace: str, edit_id: str) -> Edit:
+        """Raises UnknownEditError."""
+        document = None
+        if self._is_kept(edit_id):
+            document = await self._shelf.read(_home(namespace, edit_id), is_remembered=False)
+        if document is None:
+            raise UnknownEditError(
+                f"no edit {edit_id[:MAX_FOUND]!a} is kept: it never was, is older than "
+                f"{self._keep_s / 3_600:g} hours, or its voice was deleted; make it again with "
+                "POST /v1/audio/edits",
+                param="edit",
+            )
+        return Edit.read(document)
+
+    async def remove(self, namespace: str, edit_id: str, edit: Edit) -> None:
+        """Remove it with its notes."""
+        for owner in _owners(namespace, edit):
+            await self._shelf.delete(_path(namespace, owner, edit_id))
+
+    async def forget(self, namespace: str, clip_digest: str) -> None:
+        """Remove every edit that was made from a clip."""
+        owner = _owner(namespace, clip_digest)
+        for name in await self._shelf.names(f"{ROOT}/{namespace}/{owner}"):
+            edit_id = name.removesuffix(_SUFFIX)
+            if _ID.fullmatch(edit_id):
+                await self._shelf.delete(_home(namespace, edit_id))
+            await self._shelf.delete(_path(namespace, owner, edit_id))
+
+    async def sweep(self) -> int:
+        """Remove what is too old; how many."""
+        old = [path for path in await self._shelf.paths(ROOT) if not self._is_kept(_id_in(path))]
+        for path in old:
+            await self._shelf.delete(path)
+        return len(old)
+
+    def _is_kept(self, edit_id: str) -> bool:
+        found = _ID.fullmatch(edit_id)
+        return found is not None and time.time() - int(found[2], 16) / 1_000 <= self._keep_s
+
+
+def new_edit_id(namespace: str, clip_digest: str) -> str:
+    """`edit_…`: says with which clip it lies, and when it was made; cannot be guessed."""
+    kind, _, rest = new_id("edit").partition("_")
+    return f"{kind}_{_owner(namespace, clip_digest)}{rest}"
+
+
+def _home(namespace: str, edit_id: str) -> str:
+    found = _ID.fullmatch(edit_id)
+    if found is None:
+        raise ValueError(f"{edit_id!r} is no edit's id")
+    return _path(namespace, found[1], edit_id)
+
+
+def _path(namespace: str, owner: str, edit_id: str) -> str:
+    return f"{ROOT}/{namespace}/{owner}/{edit_id}{_SUFFIX}"
+
+
+def _id_in(path: str) -> str:
+    return path.rpartition("/")[2].removesuffix(_SUFFIX)
+
+
+def _owners(namespace: str, edit: Edit) -> set[str]:
+    return {_owner(namespace, source.clip_digest) for source in edit.sources}
+
+
+def _owner(namespace: str, clip_digest: str) -> str:
+    return ClipKey(namespace, clip_digest).owner[:_OWNER_DIGITS]

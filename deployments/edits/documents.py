@@ -1,0 +1,103 @@
+"""What is written of an edit: how it is made. What it says and sounds like is finished speech."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from deployments.voices.documents import Written
+from pipeline.contracts import BASE_VARIANT, NO_LIMIT_TOKENS, Mode, Sampling, SpeechRequest
+
+STEP_PATH = "/v1/audio/edits/{edit}/steps/{number}"
+
+
+class EditStep(Written):
+    """One step. Never changes."""
+
+    mode: Mode
+    info: str = ""
+    """The value of the edit, in the model's own spelling."""
+    text: str | None = None
+    """What is to be said, of a clone and a paralinguistic step."""
+    passes: int = 1
+    """How often it is applied, each time to its own result."""
+    seed: int
+    may_reseed: bool = False
+    """The caller gave no seed: a bad answer is drawn once more with another."""
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    max_tokens: int | None = None
+    variant: str = BASE_VARIANT
+    """The language model."""
+    models: str = ""
+    """Fingerprint of the models that made it; empty of a step that is still to be made."""
+
+    def request(self, transcript: str, text: str) -> SpeechRequest:
+        """What the stages are asked for. transcript: the words of what is edited."""
+        return SpeechRequest(
+            text=text,
+            transcript=transcript,
+            speaker_name="",
+            mode=self.mode,
+            info=self.info,
+            sampling=Sampling(
+                temperature=self.temperature,
+                seed=self.seed,
+                max_tokens=NO_LIMIT_TOKENS if self.max_tokens is None else self.max_tokens,
+                top_p=self.top_p,
+                top_k=self.top_k,
+            ),
+            may_reseed=self.may_reseed,
+            variant=self.variant,
+            iterations=self.passes,
+        )
+
+
+class EditSource(Written):
+    """What the first step takes: a clip, or a part of one."""
+
+    clip_digest: str
+    encoder: str
+    """Fingerprint of the encoder whose tokens were taken."""
+    transcript: str = ""
+
+
+class Edit(Written):
+    """A chain of steps from its beginning."""
+
+    created_unix_s: int
+    voice: str | None = None
+    """The built-in voice, or the version of an uploaded one, that it begins with."""
+    sources: tuple[EditSource, ...]
+    steps: tuple[EditStep, ...]
+
+    def report(self, edit_id: str) -> Mapping[str, Any]:
+        """For JSON."""
+        return {
+            "id": edit_id,
+            "object": "audio.edit",
+            "created_at": self.created_unix_s,
+            "voice": self.voice,
+            "sources": [
+                {"clip": one.clip_digest, "transcript": one.transcript} for one in self.sources
+            ],
+            "steps": [
+                self.step_report(edit_id, number) for number in range(1, len(self.steps) + 1)
+            ],
+        }
+
+    def step_report(self, edit_id: str, number: int) -> dict[str, Any]:
+        """One step, counted from 1, for JSON."""
+        step = self.steps[number - 1]
+        audio = STEP_PATH.format(edit=edit_id, number=number) + "/audio"
+        return {
+            "step": number,
+            "type": str(step.mode),
+            "value": step.info,
+            "text": step.text,
+            "intensity": step.passes,
+            "seed": step.seed,
+            "model_variant": step.variant,
+            "audio": audio,
+        }

@@ -1,0 +1,54 @@
+"""Every edit of the service: where chains are asked for, and what is kept of them goes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from deployments.config.settings import Settings
+from deployments.edits.book import EditBook
+from deployments.edits.performance import EditOrder, Performance
+from deployments.edits.sources import Sources
+from deployments.speech.library import SpeechLibrary
+from deployments.voices.resolver import VoiceLibrary
+from pipeline.errors import TimbreError
+
+logger = logging.getLogger(__name__)
+
+SWEEP_S = 600.0  # between looks for edits that are too old
+
+
+class EditLibrary:
+    """Use it from one event loop. Edits are written down where speech is kept and a store is."""
+
+    def __init__(self, settings: Settings, voices: VoiceLibrary, speech: SpeechLibrary) -> None:
+        self._speech = speech
+        self._sources = Sources(voices, settings.limits)
+        self._namespace = voices.namespace
+        self._book: EditBook | None = None
+        if voices.shelf is not None and speech.is_kept:
+            self._book = EditBook(voices.shelf, settings.speech_cache.keep_edits_s)
+
+    def perform(self, order: EditOrder, namespace: str) -> Performance:
+        """The chain that is asked for, of which nothing is made yet."""
+        return Performance(order, namespace, self._sources, self._speech, self._book)
+
+    async def forget(self, clip_digest: str, namespace: str | None = None) -> None:
+        """Remove all edits of a clip. namespace: None for the tenant without a key.
+
+        Raises StageUnavailableError when some may be left.
+        """
+        if self._book is not None:
+            await self._book.forget(namespace or self._namespace, clip_digest)
+
+    async def sweep(self) -> None:
+        """Remove what is too old, until cancelled."""
+        while self._book is not None:
+            await asyncio.sleep(SWEEP_S)
+            try:
+                n_removed = await self._book.sweep()
+            except TimbreError as error:
+                logger.warning("old edits could not be removed: %s", error)
+            else:
+                if n_removed:
+                    logger.info("removed %d old edits", n_removed)

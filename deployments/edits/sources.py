@@ -1,0 +1,114 @@
+"""What a chain begins with: a voice, audio of any length, or a step of an earlier chain."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from deployments.config.settings import Limits
+from deployments.edits.documents import Edit, EditSource
+from deployments.voices.resolver import VoiceLibrary
+from pipeline.audio.condition import Conditioning
+from pipeline.audio.decode import decode_clip
+from pipeline.audio.encode import to_pcm16, wav_header
+from pipeline.contracts import Float32Array, VoiceReference
+from pipeline.errors import ClipDurationError, UnknownEditError, UnknownVoiceError
+from pipeline.splitting.clip import ClipPart, split_clip
+from pipeline.synthesis import ResolvedVoice
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """One clip, or a part of one."""
+
+    voice: ResolvedVoice
+    words: str
+    """What is said in it; empty where nobody told."""
+
+    @property
+    def written(self) -> EditSource:
+        """As an edit's document has it."""
+        return EditSource(
+            clip_digest=self.voice.clip_digest,
+            encoder=self.voice.prompt.fingerprint,
+            transcript=self.words,
+        )
+
+
+class Sources:
+    """Finds them. Use it from one event loop. Raises as VoiceLibrary does."""
+
+    def __init__(self, voices: VoiceLibrary, limits: Limits) -> None:
+        self._voices = voices
+        self._limits = limits
+
+    async def of_voice(self, namespace: str, name: str | None, words: str) -> tuple[str, Source]:
+        """A named voice, and the name of exactly this one.
+
+        words: of its clip, where the voice was uploaded without them.
+        """
+        pinned = await self._voices.registry.pinned(namespace, name)
+        found = await self._voices.resolve(VoiceReference(name=pinned, namespace=namespace))
+        return pinned, Source(found, found.transcript or words)
+
+    async def of_upload(self, namespace: str, upload: bytes, words: str) -> Sequence[Source]:
+        """A clip, in parts where it is longer than the model takes.
+
+        Raises InputError for one whose words cannot be told apart at its pauses.
+        """
+        try:
+            found = await self._voices.resolve(VoiceReference(upload, namespace=namespace))
+        except ClipDurationError as error:
+            parts, rate_hz = await asyncio.to_thread(self._split, upload, words, error)
+        else:
+            return [Source(found, words)]
+        files = [_wav(part.samples, rate_hz) for part in parts]
+        resolved = await asyncio.gather(
+            *(self._voices.resolve(VoiceReference(one, namespace=namespace)) for one in files)
+        )
+        return [Source(voice, part.transcript) for voice, part in zip(resolved, parts, strict=True)]
+
+    async def recalled(self, namespace: str, edit: Edit) -> Sequence[Source]:
+        """Those of an earlier edit. Raises UnknownEditError when they are not to be had."""
+        return [await self._recalled(namespace, edit, source) for source in edit.sources]
+
+    async def _recalled(self, namespace: str, edit: Edit, source: EditSource) -> Source:
+        found: ResolvedVoice | None = None
+        if edit.voice is not None:
+            try:
+                reference = VoiceReference(name=edit.voice, namespace=namespace)
+                found = await self._voices.resolve(reference)
+            except UnknownVoiceError as error:
+                raise UnknownEditError(
+                    "the voice of this edit was deleted", param="edit"
+                ) from error
+        if found is None or not _is_same(found, source):
+            found = await self._voices.recall(namespace, source.clip_digest, source.encoder)
+        if found is None:
+            raise UnknownEditError(
+                "the audio that this edit was made from is no longer kept: send it again",
+                param="edit",
+            )
+        return Source(found, source.transcript)
+
+    def _split(
+        self, upload: bytes, words: str, refusal: ClipDurationError
+    ) -> tuple[list[ClipPart], int]:
+        """Parts and their rate. refusal: of the whole, which may be too short as well. Blocks."""
+        limits = self._voices.clip_limits
+        longer = replace(limits, max_duration_s=self._limits.max_edit_clip_s)
+        picks = self._voices.conditioning is Conditioning.SPEECH
+        clip = decode_clip(upload, longer, picks_channels=picks)
+        if clip.duration_s <= limits.max_duration_s:
+            raise refusal
+        parts = split_clip(clip.samples, clip.sample_rate_hz, words, limits.max_duration_s)
+        return parts, clip.sample_rate_hz
+
+
+def _is_same(voice: ResolvedVoice, source: EditSource) -> bool:
+    return (voice.clip_digest, voice.prompt.fingerprint) == (source.clip_digest, source.encoder)
+
+
+def _wav(samples: Float32Array, sample_rate_hz: int) -> bytes:
+    return wav_header(sample_rate_hz, n_samples=len(samples)) + to_pcm16(samples).tobytes()

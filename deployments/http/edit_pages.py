@@ -1,0 +1,118 @@
+"""What the API's pages say of edits: bodies and replies, each with an example."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from deployments.edits.documents import STEP_PATH
+from deployments.http.api_pages import SCHEMAS, SPEECH_DOC, example, refusal
+from deployments.http.dialects.edits import EditsBody
+
+BODIES: tuple[type[BaseModel], ...] = (EditsBody,)
+
+_ID = "edit_5f3a9c0d1e2f3a4b5c6d7e8f0198f2c1a3b47d0e5f6a8b9c0d1e2f3a"
+_EXAMPLES: dict[str, Any] = {
+    "one step of a clip": {
+        "audio": "UklGRi…",
+        "transcript": "Please leave the keys on the kitchen table.",
+        "type": "emotion",
+        "value": "happy",
+        "intensity": 2,
+    },
+    "a chain that begins with a voice": {
+        "voice": "bruno",
+        "steps": [
+            {"type": "clone", "text": "So you forgot. Never mind."},
+            {"type": "emotion", "value": "happy"},
+            {"type": "paralinguistic", "text": "So you forgot. [Laughter] Never mind."},
+            {"type": "denoise"},
+        ],
+        "seed": 7,
+    },
+    "going on from an earlier step": {
+        "from": {"edit": _ID, "step": 2},
+        "steps": [{"type": "style", "value": "whisper"}],
+    },
+}
+_STEP = {
+    "step": 2,
+    "type": "emotion",
+    "value": "happy",
+    "text": None,
+    "intensity": 1,
+    "seed": 7,
+    "model_variant": "base",
+    "audio": STEP_PATH.format(edit=_ID, number=2) + "/audio",
+}
+_EDIT = {
+    "id": _ID,
+    "object": "audio.edit",
+    "created_at": 1_795_728_000,
+    "voice": "bruno",
+    "sources": [{"clip": "8f…", "transcript": "Please leave the keys on the kitchen table, …"}],
+    "steps": [_STEP],
+}
+_GONE = refusal("No edit of this id is kept, or what it was made of is gone")
+_FAILED = {500: refusal("A stage failed"), 503: refusal("The service is full; retry later")}
+_FILE = {"type": "string", "format": "binary", "description": "The audio to edit"}
+_PAYLOAD = {"type": "string", "description": "The JSON body, in place of its fields"}
+_BODY = {"$ref": SCHEMAS.format(model=EditsBody.__name__)}
+_CLIP = {"audio": {"type": "string", "description": "The audio to edit: base64 or a data: URI"}}
+_REPLIES: dict[int, Any] = SPEECH_DOC["responses"]
+
+EDIT_DOC: dict[str, Any] = {
+    **SPEECH_DOC,
+    "responses": {**_REPLIES, **_FAILED, 404: refusal("No voice, or no edit, is named so")},
+    "openapi_extra": {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {"allOf": [_BODY, {"type": "object", "properties": _CLIP}]},
+                    "examples": {name: {"value": body} for name, body in _EXAMPLES.items()},
+                },
+                "multipart/form-data": {
+                    "schema": {
+                        "allOf": [
+                            _BODY,
+                            {"type": "object", "properties": {"audio": _FILE, "payload": _PAYLOAD}},
+                        ]
+                    }
+                },
+            },
+        }
+    },
+}
+LOOK_DOC: dict[str, Any] = {
+    "responses": {404: _GONE, 503: refusal("The store does not answer"), **example(_EDIT)}
+}
+STEP_DOC: dict[str, Any] = {
+    "responses": {
+        400: refusal("The edit has no such step"),
+        404: _GONE,
+        **_FAILED,
+        **example(
+            {
+                **_STEP,
+                "object": "audio.edit.step",
+                "edit": _ID,
+                "tokens": [874, 664, 3677, 2471, 3470],
+                "audio_s": 0.12,
+                "quality": "ok",
+                "usage": {"input_tokens": 812, "output_tokens": 10, "total_tokens": 822},
+                "answered_by": ["speech-l1", "speech-l1"],
+            }
+        ),
+    }
+}
+AUDIO_DOC: dict[str, Any] = {
+    "response_class": SPEECH_DOC["response_class"],
+    "responses": {
+        200: _REPLIES[200],
+        400: refusal("A mistake in a parameter, or no such step"),
+        404: _GONE,
+        **_FAILED,
+    },
+}

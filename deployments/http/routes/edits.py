@@ -1,0 +1,155 @@
+"""Edits over HTTP: a chain of steps in one call, and each step of it afterwards."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import FastAPI, Query, Request
+from fastapi.responses import Response
+
+from deployments.config.settings import Settings
+from deployments.edits.library import EditLibrary
+from deployments.edits.performance import EditOrder, Performance
+from deployments.http.bodies.budget import BodyBudget, Hold
+from deployments.http.bodies.read import RawBody, read_off_loop, receive_body
+from deployments.http.dialects.edits import ParsedEdit, read_edit
+from deployments.http.dialects.openai import AudioFormat
+from deployments.http.dialects.parsed_request import ParsedRequest
+from deployments.http.edit_pages import AUDIO_DOC, EDIT_DOC, LOOK_DOC, STEP_DOC
+from deployments.http.model_names import ModelNames
+from deployments.http.reply import SpeechReply
+from deployments.http.routes.speech import HeldVoices
+from deployments.http.tenant import namespace_of
+from deployments.telemetry.outcomes import Outcomes, usage_report
+from deployments.telemetry.requests import RequestMetrics
+from pipeline.audio.encode import check_rate
+from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, SpeechRequest, VoiceReference
+
+EDIT_HEADER, STEPS_HEADER = "X-Edit-Id", "X-Edit-Steps"
+
+
+class EditRoutes:
+    """Handlers. namespace: of the tenant without a key. budget: of the bodies held."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        edits: EditLibrary,
+        namespace: str,
+        metrics: RequestMetrics,
+        outcomes: Outcomes,
+        budget: BodyBudget,
+    ) -> None:
+        self._limits = settings.limits
+        self._names = ModelNames(settings)
+        self._edits = edits
+        self._namespace = namespace
+        self._metrics = metrics
+        self._outcomes = outcomes
+        self._budget = budget
+
+    def add_to(self, app: FastAPI) -> None:
+        """Every route of edits."""
+        step = "/v1/audio/edits/{edit}/steps/{step}"
+        app.post("/v1/audio/edits", **EDIT_DOC)(self._edit)
+        app.get("/v1/audio/edits/{edit}", **LOOK_DOC)(self._look)
+        app.get(step, **STEP_DOC)(self._step)
+        app.get(f"{step}/audio", **AUDIO_DOC)(self._audio)
+
+    async def _edit(self, request: Request) -> Response:
+        """Edit audio, a voice's clip, or an earlier step: one step, or a chain of them.
+
+        Answers with the last step's audio, as it is made. Each step takes the audio tokens of the
+        one before: nothing is encoded again between them. `X-Edit-Id` names the chain, which
+        `from` continues at any of its steps; `X-Edit-Steps` says what answered each. What was made
+        before of the same input with the same seed is not made again.
+        """
+        with self._budget.hold() as hold:
+            performance, reply = self._begun(
+                await read_off_loop(self._read, await receive_body(request, hold)), request, hold
+            )
+            return await _answered(performance, reply)
+
+    async def _look(self, request: Request, edit: str) -> Any:
+        """An edit: what it was made from, and its steps."""
+        order = EditOrder(edit_id=edit)
+        found = await self._edits.perform(order, self._tenant(request)).written()
+        return found.report(edit)
+
+    async def _step(self, request: Request, edit: str, step: int) -> dict[str, Any]:
+        """One step, with its audio tokens; made again where it is not kept any more."""
+        order = EditOrder(edit_id=edit, upto=step)
+        performance = self._edits.perform(order, self._tenant(request))
+        await performance.resolve(VoiceReference())
+        found, made = await performance.written(), await performance.made()
+        return {
+            **found.step_report(edit, step),
+            "object": "audio.edit.step",
+            "edit": edit,
+            "tokens": made.tokens.tolist(),
+            "audio_s": made.n_samples / OUTPUT_SAMPLE_RATE_HZ,
+            "quality": str(made.quality),
+            "usage": usage_report(made.usage),
+            "answered_by": performance.answered_by,
+        }
+
+    async def _audio(
+        self,
+        request: Request,
+        edit: str,
+        step: int,
+        response_format: Annotated[AudioFormat, Query(description="As of /v1/audio/speech")] = (
+            "mp3"
+        ),
+        sample_rate: Annotated[int | None, Query(description="Hz, 8,000 to 48,000")] = None,
+        speed: Annotated[float, Query(ge=0.25, le=4.0, description="Of the playback")] = 1.0,
+        stream_format: Annotated[Literal["audio", "sse"], Query()] = "audio",
+    ) -> Response:
+        """The audio of a step."""
+        check_rate(response_format, sample_rate, "sample_rate")
+        parsed = ParsedRequest(
+            upload=None,
+            clip_param="edit",
+            voice=None,
+            request=SpeechRequest("", "", "", speed=speed),
+            response_format=response_format,
+            is_sse=stream_format == "sse",
+            sample_rate_hz=sample_rate,
+            voice_param="edit",
+        )
+        order = EditOrder(edit_id=edit, upto=step)
+        with self._budget.hold() as hold:
+            performance, reply = self._begun(ParsedEdit(order, parsed), request, hold)
+            return await _answered(performance, reply)
+
+    def _begun(
+        self, parsed: ParsedEdit, request: Request, hold: Hold
+    ) -> tuple[Performance, SpeechReply]:
+        """The chain and its reply. No frame that waits holds the body beside them."""
+        namespace = self._tenant(request)
+        performance = self._edits.perform(parsed.order, namespace)
+        reply = SpeechReply(
+            parsed.reply,
+            HeldVoices(performance, hold, namespace),
+            performance,
+            self._metrics,
+            request.state.request_id,
+            self._outcomes.tell,
+        )
+        return performance, reply
+
+    def _read(self, raw: RawBody) -> ParsedEdit:
+        """A body as an order, by any thread."""
+        return read_edit(raw, self._limits, self._names)
+
+    def _tenant(self, request: Request) -> str:
+        return namespace_of(request, self._namespace)
+
+
+async def _answered(performance: Performance, reply: SpeechReply) -> Response:
+    """The reply, which has begun, with what is known of the chain by then."""
+    response = await reply.start()
+    if performance.edit_id is not None:
+        response.headers[EDIT_HEADER] = performance.edit_id
+    response.headers[STEPS_HEADER] = ", ".join(performance.answered_by)
+    return response
