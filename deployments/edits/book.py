@@ -48,8 +48,7 @@ class EditBook:
             raise UnknownEditError(
                 f"no edit {edit_id[:MAX_FOUND]!a} is kept: it never was, is older than "
                 f"{self._keep_s / 3_600:g} hours, or its voice was deleted; make it again with "
-                "POST /v1/audio/edits",
-                param="edit",
+                "POST /v1/audio/edits"
             )
         return Edit.read(document)
 

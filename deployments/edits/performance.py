@@ -62,6 +62,11 @@ class EditOrder:
     is_flat: bool = False
     """Its only step came without a list of steps."""
 
+    @property
+    def edit_field(self) -> str:
+        """How refusals name what says which edit is meant."""
+        return "from" if self.steps else "edit"
+
     def field(self, index: int, name: str) -> str:
         """How refusals name a field of a new step."""
         return name if self.is_flat else f"steps.{index}.{name}"
@@ -174,20 +179,27 @@ class Performance:
         if self._book is None:
             raise UnknownEditError(
                 "this service keeps no edits (cache.url: none, or speech_cache.enabled: false)",
-                param="edit",
+                param=self._order.edit_field,
             )
-        return await self._book.find(self._namespace, self._order.edit_id or "")
+        try:
+            return await self._book.find(self._namespace, self._order.edit_id or "")
+        except UnknownEditError as error:
+            raise error.about(self._order.edit_field) from error
 
     async def _recall(self, edit_id: str) -> None:
         edit = await self.written()
         upto = len(edit.steps) if self._order.upto is None else self._order.upto
         if not 1 <= upto <= len(edit.steps):
             raise InputError(
-                f"the edit has no step {upto}; allowed: 1 to {len(edit.steps)}", param="step"
+                f"the edit has no step {upto}; allowed: 1 to {len(edit.steps)}",
+                param="from.step" if self._order.steps else "step",
             )
         self._steps = (*edit.steps[:upto], *self._order.steps)
         self._n_inherited, self._voice = upto, edit.voice
-        self._found = await self._sources.recalled(self._namespace, edit)
+        try:
+            self._found = await self._sources.recalled(self._namespace, edit)
+        except UnknownEditError as error:
+            raise error.about(self._order.edit_field) from error
         self.edit_id = None if self._order.steps else edit_id
 
     async def _drawn(self, track: Track, before: int) -> Drawn | None:
@@ -234,7 +246,7 @@ class Performance:
                 raise UnknownEditError(
                     f"step {index + 1} was made by models that speak here no more, and is not "
                     "kept any longer: make it again with POST /v1/audio/edits",
-                    param="edit",
+                    param=self._order.edit_field,
                 )
             return found
         reuse = KEPT if is_inherited or is_again else self._order.reuse

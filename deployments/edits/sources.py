@@ -13,7 +13,7 @@ from pipeline.audio.condition import Conditioning
 from pipeline.audio.decode import decode_clip
 from pipeline.audio.encode import to_pcm16, wav_header
 from pipeline.contracts import Float32Array, VoiceReference
-from pipeline.errors import ClipDurationError, UnknownEditError, UnknownVoiceError
+from pipeline.errors import ClipDurationError, InputError, UnknownEditError, UnknownVoiceError
 from pipeline.splitting.clip import ClipPart, split_clip
 from pipeline.synthesis import ResolvedVoice
 
@@ -80,15 +80,12 @@ class Sources:
                 reference = VoiceReference(name=edit.voice, namespace=namespace)
                 found = await self._voices.resolve(reference)
             except UnknownVoiceError as error:
-                raise UnknownEditError(
-                    "the voice of this edit was deleted", param="edit"
-                ) from error
+                raise UnknownEditError("the voice of this edit was deleted") from error
         if found is None or not _is_same(found, source):
             found = await self._voices.recall(namespace, source.clip_digest, source.encoder)
         if found is None:
             raise UnknownEditError(
-                "the audio that this edit was made from is no longer kept: send it again",
-                param="edit",
+                "the audio that this edit was made from is no longer kept: send it again"
             )
         return Source(found, source.transcript)
 
@@ -102,8 +99,13 @@ class Sources:
         clip = decode_clip(upload, longer, picks_channels=picks)
         if clip.duration_s <= limits.max_duration_s:
             raise refusal
-        parts = split_clip(clip.samples, clip.sample_rate_hz, words, limits.max_duration_s)
-        return parts, clip.sample_rate_hz
+        rate_hz = clip.sample_rate_hz
+        try:
+            return split_clip(clip.samples, rate_hz, words, limits.max_duration_s), rate_hz
+        except ClipDurationError:
+            raise  # of the audio itself
+        except InputError as error:
+            raise error.about("transcript") from error
 
 
 def _is_same(voice: ResolvedVoice, source: EditSource) -> bool:

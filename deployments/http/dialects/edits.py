@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BeforeValidator, ConfigDict, Field, ValidationError
 
 from deployments.config.settings import Limits
 from deployments.edits.documents import EditStep
@@ -60,6 +60,16 @@ class FromBody(Lenient):
     step: int | None = Field(None, description="Counted from 1; the last one when left out")
 
 
+def _origin(value: Any) -> Any:
+    """An edit's id alone means its last step."""
+    if isinstance(value, str) and not value.lstrip().startswith("{"):
+        return {"edit": value.strip()}
+    return value
+
+
+_ORIGIN = BeforeValidator(_origin)
+
+
 class EditsBody(StepFields):
     """`POST /v1/audio/edits`: `audio`, `voice` or `from`, and `steps` or one flat step."""
 
@@ -74,7 +84,7 @@ class EditsBody(StepFields):
         validation_alias=AliasChoices("voice", "speaker"),
         description="A name from /v1/voices: its clip is edited, or its voice speaks (clone)",
     )
-    origin: Annotated[FromBody | str, OBJECT] | None = Field(
+    origin: Annotated[FromBody, OBJECT, _ORIGIN] | None = Field(
         None,
         validation_alias=AliasChoices("from", "origin"),
         description='Continue an earlier edit: its id, or {"edit": id, "step": 2}',
@@ -128,16 +138,26 @@ def read_edit(raw: RawBody, limits: Limits, names: ModelNames) -> ParsedEdit:
     asked = _asked(body)
     order = EditOrder(
         transcript=(body.transcript or "").strip(),
-        edit_id=body.origin.edit if isinstance(body.origin, FromBody) else body.origin,
-        upto=body.origin.step if isinstance(body.origin, FromBody) else None,
+        edit_id=body.origin and body.origin.edit,
+        upto=body.origin and body.origin.step,
         reuse=body.cache,
         is_flat=body.steps is None,
     )
-    steps = tuple(
-        _step(body, step, order.field(index, ""), limits, variant)
-        for index, step in enumerate(asked)
-    )
-    order = replace(order, steps=steps)
+    drawn = secrets.randbits(SEED_BITS)
+    shared = {
+        "temperature": body.temperature,
+        "top_p": body.top_p,
+        "top_k": body.top_k,
+        "max_tokens": body.max_new_tokens,
+        "variant": variant,
+    }
+    steps = list[EditStep]()
+    for index, step in enumerate(asked):
+        seed = body.seed if step.seed is None else step.seed
+        seeded = {"seed": drawn if seed is None else seed, "may_reseed": seed is None}
+        checked = checked_step(step, order.field(index, ""), limits)
+        steps.append(checked.model_copy(update={**shared, **seeded}))
+    order = replace(order, steps=tuple(steps))
     _check_origin(order, body.voice, clip)
     if len(order.transcript) > limits.max_text_chars:
         raise TextError(
@@ -197,22 +217,6 @@ def _asked(body: EditsBody) -> Sequence[StepBody]:
             param="steps",
         )
     return [StepBody.model_validate(flat)]
-
-
-def _step(body: EditsBody, step: StepBody, at: str, limits: Limits, variant: str) -> EditStep:
-    """at: what stands before the names of its fields in refusals."""
-    seed = body.seed if step.seed is None else step.seed
-    return checked_step(step, at, limits).model_copy(
-        update={
-            "seed": secrets.randbits(SEED_BITS) if seed is None else seed,
-            "may_reseed": seed is None,
-            "temperature": body.temperature,
-            "top_p": body.top_p,
-            "top_k": body.top_k,
-            "max_tokens": body.max_new_tokens,
-            "variant": variant,
-        }
-    )
 
 
 def _check_origin(order: EditOrder, voice: str | None, clip: Clip | None) -> None:

@@ -1,0 +1,559 @@
+"""Edits over HTTP: chains, their steps afterwards, what is found again, and refusals."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import pytest_asyncio
+
+from pipeline.audio.decode import decode_clip
+from pipeline.contracts import Mode
+from pipeline.voice_list import load_voices
+from tests.audio_files import wav
+from tests.editing import EditingSpeaker
+from tests.fakes import FakeNames
+from tests.http_app import CLIP, SAID, HttpApp, error_of, http_app
+from tests.waiting import until
+
+pytestmark = pytest.mark.unit
+EDITS = "/v1/audio/edits"
+CLONE = {"type": "clone", "text": "So you forgot. Never mind."}
+HAPPY = {"type": "emotion", "value": "happy"}
+LAUGH = {"type": "paralinguistic", "text": "So you forgot. [Laughter] Never mind."}
+DENOISE = {"type": "denoise"}
+CHAIN = [CLONE, HAPPY, LAUGH, DENOISE]
+AUDIO = base64.b64encode(CLIP).decode()
+VOICES = load_voices()
+
+
+@asynccontextmanager
+async def editing(directory: Path | None = None, **args: Any) -> AsyncIterator[HttpApp]:
+    """The application with a speaker that edits."""
+    cache = {"url": "none" if directory is None else str(directory), "l2": "off"}
+    async with http_app(cache=cache, **args) as app:
+        names = FakeNames()
+        app.speaker = EditingSpeaker(names)  # type: ignore[attr-defined]
+        app.speech._synthesizer, app.speech._models._namer = app.speaker, names  # type: ignore[attr-defined]
+        yield app
+
+
+@pytest_asyncio.fixture
+async def app(tmp_path: Path) -> AsyncIterator[HttpApp]:
+    async with editing(tmp_path) as made:
+        yield made
+
+
+def answers(app: HttpApp) -> int:
+    return app.speaker.lm.n_answers  # type: ignore[attr-defined]
+
+
+async def edit(app: HttpApp, **body: Any) -> httpx.Response:
+    reply = await app.http.post(EDITS, json={"seed": 7, "response_format": "wav", **body})
+    assert reply.status_code == httpx.codes.OK, reply.text
+    await until(lambda: not app.speech._live)
+    return reply
+
+
+async def refused(app: HttpApp, status: int = 400, **body: Any) -> dict[str, Any]:
+    before = answers(app)
+    reply = await app.http.post(EDITS, json={"seed": 7, **body})
+    assert reply.status_code == status, reply.text
+    assert answers(app) == before, "refused before anything was made"
+    return error_of(reply)
+
+
+def stored(app: HttpApp, pattern: str) -> list[Path]:
+    """Speech and edits on the disk."""
+    directory = Path(app.settings.cache.url)
+    return [path for top in ("speech", "edits") for path in (directory / top).rglob(pattern)]
+
+
+async def tokens(app: HttpApp, edit_id: str, step: int) -> list[int]:
+    return (await step_of(app, edit_id, step))["tokens"]
+
+
+async def step_of(app: HttpApp, edit_id: str, step: int) -> dict[str, Any]:
+    reply = await app.http.get(f"{EDITS}/{edit_id}/steps/{step}")
+    assert reply.status_code == httpx.codes.OK, reply.text
+    return reply.json()
+
+
+async def test_a_chain_is_one_call(app: HttpApp) -> None:
+    reply = await edit(app, voice="bruno", steps=CHAIN)
+    assert reply.headers["content-type"] == "audio/wav"
+    assert reply.headers["x-cache"] == "miss"
+    assert reply.headers["x-quality"] == "ok"
+    assert reply.headers["x-edit-steps"] == "miss, miss, miss, miss"
+    modes = [request.mode for request in app.speaker.requests]  # type: ignore[attr-defined]
+    assert modes == [Mode.CLONE, Mode.EMOTION, Mode.PARALINGUISTIC, Mode.DENOISE]
+    told = (await app.http.get(f"/v1/audio/speech/{reply.headers['x-request-id']}")).json()
+    assert told["outcome"] == "ok"
+    assert told["usage"]["output_tokens"] == sum(
+        [len(await tokens(app, reply.headers["x-edit-id"], step)) for step in (1, 2, 3, 4)]
+    )
+
+
+async def test_every_step_takes_the_tokens_and_words_of_the_one_before(app: HttpApp) -> None:
+    edit_id = (await edit(app, voice="bruno", steps=CHAIN)).headers["x-edit-id"]
+    made = app.speaker.requests  # type: ignore[attr-defined]
+    assert [request.transcript for request in made] == [
+        SAID, CLONE["text"], CLONE["text"], LAUGH["text"],
+    ]  # fmt: skip
+    assert made[0].source is None
+    for number, request in enumerate(made[1:], 1):
+        assert request.source.ids.tolist() == await tokens(app, edit_id, number)
+    assert len({request.clip_digest for request in made}) == 1, "heard in the clip's voice"
+
+
+@pytest.mark.parametrize("upto", [1, 2, 3])
+async def test_a_step_alone_on_those_tokens_gives_the_same(app: HttpApp, upto: int) -> None:
+    whole = await edit(app, voice="bruno", steps=CHAIN)
+    begun = await edit(app, voice="bruno", steps=CHAIN[:upto], cache="refresh")
+    alone = await edit(
+        app,
+        **{"from": {"edit": begun.headers["x-edit-id"], "step": upto}},
+        steps=CHAIN[upto : upto + 1],
+        cache="refresh",
+    )
+    one, other = whole.headers["x-edit-id"], alone.headers["x-edit-id"]
+    assert alone.headers["x-edit-steps"].split(", ")[-1] == "miss", "really made"
+    assert await tokens(app, one, upto + 1) == await tokens(app, other, upto + 1)
+
+
+async def test_a_chain_that_is_known_is_not_made_again(app: HttpApp) -> None:
+    first = await edit(app, voice="bruno", steps=CHAIN)
+    made = answers(app)
+    again = await edit(app, voice="bruno", steps=CHAIN)
+    assert again.content == first.content
+    assert again.headers["x-cache"] == "speech-l1, l1"
+    assert again.headers["x-edit-steps"] == ", ".join(["speech-l1"] * 4)
+    longer = await edit(app, voice="bruno", steps=[*CHAIN, {"type": "vad"}])
+    assert longer.headers["x-edit-steps"].split(", ") == [*["speech-l1"] * 4, "miss"]
+    assert answers(app) == made + 1
+
+
+async def test_a_chain_that_broke_off_goes_on_where_it_was(app: HttpApp) -> None:
+    from pipeline.errors import StageError
+
+    speaker = app.speaker  # type: ignore[attr-defined]
+    stream = speaker.lm.stream
+
+    async def failing(*args: Any) -> Any:
+        if speaker.lm.n_answers == 2:
+            raise StageError("the LLM died")
+        async for chunk in stream(*args):
+            yield chunk
+
+    speaker.lm.stream = failing
+    reply = await app.http.post(EDITS, json={"voice": "bruno", "steps": CHAIN, "seed": 7})
+    assert reply.status_code == httpx.codes.INTERNAL_SERVER_ERROR
+    assert "x-edit-id" not in reply.headers
+    speaker.lm.stream = stream
+    await until(lambda: not app.speech._live)
+    again = await edit(app, voice="bruno", steps=CHAIN)
+    assert again.headers["x-edit-steps"] == "speech-l1, speech-l1, miss, miss"
+
+
+async def test_any_router_and_any_restart_can_go_on(tmp_path: Path) -> None:
+    async with editing(tmp_path) as app:
+        first = await edit(app, audio=AUDIO, transcript=SAID, steps=[HAPPY, DENOISE])
+        edit_id = first.headers["x-edit-id"]
+        of_two = await tokens(app, edit_id, 2)
+    async with editing(tmp_path) as app:
+        reply = await edit(app, **{"from": edit_id}, type="vad")
+        assert reply.headers["x-edit-steps"] == "speech-l3, speech-l3, miss"
+        assert await tokens(app, reply.headers["x-edit-id"], 2) == of_two
+        heard = await app.http.get(f"{EDITS}/{edit_id}/steps/2/audio?response_format=wav")
+        assert heard.content == first.content
+        assert answers(app) == 1
+
+
+async def test_steps_are_listed_and_heard_in_any_format(app: HttpApp) -> None:
+    reply = await edit(app, voice="bruno", steps=CHAIN)
+    edit_id = reply.headers["x-edit-id"]
+    listed = (await app.http.get(f"{EDITS}/{edit_id}")).json()
+    assert (listed["id"], listed["object"], listed["voice"]) == (edit_id, "audio.edit", "bruno")
+    assert [step["type"] for step in listed["steps"]] == [step["type"] for step in CHAIN]
+    assert [step["step"] for step in listed["steps"]] == [1, 2, 3, 4]
+    assert {step["seed"] for step in listed["steps"]} == {7}
+    made = answers(app)
+    for step in listed["steps"]:
+        for form, kind in (("wav", "audio/wav"), ("mp3", "audio/mpeg"), ("pcmu", "audio/pcmu")):
+            heard = await app.http.get(step["audio"], params={"response_format": form})
+            assert heard.status_code == httpx.codes.OK
+            assert heard.headers["content-type"] == kind
+            assert heard.headers["x-cache"] == "speech-l1, l1"
+            assert heard.headers["x-edit-id"] == edit_id
+    last = await app.http.get(listed["steps"][-1]["audio"], params={"response_format": "wav"})
+    assert last.content == reply.content
+    spoken = await app.speak(input=CLONE["text"], voice="bruno")
+    first = await app.http.get(listed["steps"][0]["audio"], params={"response_format": "wav"})
+    assert first.content == spoken.content, "a clone is speech as any other"
+    assert answers(app) == made
+    facts = await step_of(app, edit_id, 3)
+    assert facts["tokens"]
+    assert len(facts["tokens"]) % 5 == 0
+    assert facts["audio_s"] == pytest.approx(0.12 * len(facts["tokens"]) / 5)
+    assert facts["answered_by"] == ["speech-l1"] * 3
+    faster = await app.http.get(
+        listed["steps"][0]["audio"], params={"speed": 2, "response_format": "pcm"}
+    )
+    assert len(faster.content) < len(first.content) * 0.7
+
+
+async def test_events_stream_the_last_step(app: HttpApp) -> None:
+    reply = await edit(app, voice="bruno", steps=CHAIN, stream_format="sse")
+    events = [json.loads(line[6:]) for line in reply.text.splitlines() if line.startswith("data: ")]
+    assert events[-1]["type"] == "speech.audio.done"
+    assert events[-1]["usage"]["output_tokens"] > 45
+    assert {event["type"] for event in events[:-1]} == {"speech.audio.delta"}
+
+
+async def test_forms_say_the_same_as_json(app: HttpApp) -> None:
+    told = await edit(app, audio=AUDIO, transcript=SAID, steps=[HAPPY, DENOISE])
+    file = {"audio": ("a.wav", CLIP, "audio/wav")}
+    shared = {"transcript": SAID, "seed": "7", "response_format": "wav"}
+    forms = [
+        {"steps": json.dumps([HAPPY, DENOISE]), **shared},
+        {"payload": json.dumps({**shared, "seed": 7, "steps": [HAPPY, DENOISE]})},
+    ]
+    for form in forms:
+        reply = await app.http.post(EDITS, data=form, files=file)
+        assert reply.status_code == httpx.codes.OK, reply.text
+        assert reply.content == told.content
+    flat = {**shared, "mode": "Emotion", "edit_info": " Happy ", "n_edit_iter": "1"}
+    reply = await app.http.post(EDITS, data=flat, files={"input_audio_file": file["audio"]})
+    assert reply.status_code == httpx.codes.OK, reply.text
+    listed = (await app.http.get(f"{EDITS}/{reply.headers['x-edit-id']}")).json()
+    (step,) = listed["steps"]
+    assert (step["type"], step["value"], step["seed"]) == ("emotion", "happy", 7)
+
+
+async def test_an_intensity_is_so_many_passes(app: HttpApp) -> None:
+    once = await edit(app, voice="bruno", **HAPPY)
+    thrice = await edit(app, voice="bruno", **HAPPY, intensity=3)
+    assert answers(app) == 4
+    assert thrice.content != once.content
+    (step,) = (await app.http.get(f"{EDITS}/{thrice.headers['x-edit-id']}")).json()["steps"]
+    assert step["intensity"] == 3
+
+
+async def test_without_a_seed_one_is_drawn_told_and_kept(app: HttpApp) -> None:
+    replies = [await edit(app, voice="bruno", steps=[HAPPY, DENOISE], seed=None) for _ in "12"]
+    assert replies[0].content != replies[1].content
+    made = answers(app)
+    edit_id = replies[0].headers["x-edit-id"]
+    seeds = {step["seed"] for step in (await app.http.get(f"{EDITS}/{edit_id}")).json()["steps"]}
+    assert len(seeds) == 1
+    heard = await app.http.get(f"{EDITS}/{edit_id}/steps/2/audio?response_format=wav")
+    assert heard.content == replies[0].content
+    assert answers(app) == made
+    repeated = await edit(app, voice="bruno", steps=[HAPPY, DENOISE], seed=seeds.pop())
+    assert repeated.content == replies[0].content
+
+
+async def test_the_wish_for_the_cache_holds_for_every_new_step(app: HttpApp) -> None:
+    off = await edit(app, voice="bruno", steps=CHAIN, cache="off")
+    assert "x-edit-id" not in off.headers
+    assert answers(app) == 4
+    kept = await edit(app, voice="bruno", steps=CHAIN, cache="reuse")
+    assert (answers(app), kept.content) == (8, off.content)
+    anew = await edit(app, voice="bruno", steps=CHAIN, cache="refresh")
+    assert (answers(app), anew.content) == (12, off.content)
+    further = {"from": {"edit": kept.headers["x-edit-id"], "step": 3}, "steps": [DENOISE]}
+    assert (await edit(app, **further, cache="off")).content == off.content
+    assert answers(app) == 13, "steps of before are found, whatever the wish"
+    assert answers(app) == 13
+
+
+async def test_without_a_store_edits_are_made_and_not_written_down() -> None:
+    async with editing() as app:
+        reply = await edit(app, voice="bruno", steps=CHAIN)
+        assert "x-edit-id" not in reply.headers
+        again = await edit(app, voice="bruno", steps=CHAIN)
+        assert again.headers["x-cache"] == "speech-l1, l1"
+        looked = await app.http.get(f"{EDITS}/edit_{'0' * 56}")
+        assert looked.status_code == httpx.codes.NOT_FOUND
+        assert "cache.url" in error_of(looked)["message"]
+
+
+async def test_a_deleted_voice_takes_its_edits_along(app: HttpApp) -> None:
+    sent = {"name": "Zoe", "consent": "I agree that my voice is cloned.", "ref_text": SAID}
+    files = {"audio_sample": ("v.wav", CLIP, "audio/wav")}
+    await app.http.post("/v1/audio/voices", data=sent, files=files)
+    reply = await edit(app, voice="zoe", steps=CHAIN)
+    edit_id = reply.headers["x-edit-id"]
+    await until(lambda: len(stored(app, "*.sva")) == 4)
+    assert (await app.http.delete("/v1/audio/voices/Zoe")).status_code == httpx.codes.OK
+    for path in ("", "/steps/1", "/steps/1/audio"):
+        gone = await app.http.get(f"{EDITS}/{edit_id}{path}")
+        assert gone.status_code == httpx.codes.NOT_FOUND, path
+        assert error_of(gone)["code"] == "edit_not_found"
+    error = await refused(app, 404, **{"from": edit_id}, **DENOISE)
+    assert error["code"] == "edit_not_found"
+    assert not stored(app, "*.sva")
+    assert not stored(app, "edit_*")
+
+
+async def test_a_voice_deleted_while_it_is_edited_leaves_no_edit(app: HttpApp) -> None:
+    speaker = app.speaker  # type: ignore[attr-defined]
+    stream = speaker.lm.stream
+
+    async def forgetting(*args: Any) -> Any:
+        if speaker.lm.n_answers == 1:
+            await app.forget(speaker.requests[-1].clip_digest, app.voices.namespace)
+        async for chunk in stream(*args):
+            yield chunk
+
+    speaker.lm.stream = forgetting
+    reply = await edit(app, audio=AUDIO, transcript=SAID, steps=[HAPPY, DENOISE])
+    assert "x-edit-id" not in reply.headers
+    assert not stored(app, "edit_*")
+    assert not stored(app, "*.sva")
+
+
+async def test_a_tenants_edits_are_its_own(app: HttpApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    edit_id = (await edit(app, voice="bruno", steps=CHAIN)).headers["x-edit-id"]
+    monkeypatch.setattr("deployments.http.routes.edits.namespace_of", lambda *_: "theirs")
+    assert (await app.http.get(f"{EDITS}/{edit_id}")).status_code == httpx.codes.NOT_FOUND
+    await refused(app, 404, **{"from": edit_id}, **DENOISE)
+    theirs = await edit(app, voice="bruno", steps=CHAIN)
+    assert theirs.headers["x-edit-steps"] == "miss, miss, miss, miss"
+
+
+async def test_edits_grow_old(tmp_path: Path) -> None:
+    async with editing(tmp_path, speech_cache={"keep_edits_s": 0}) as app:
+        edit_id = (await edit(app, voice="bruno", **HAPPY)).headers["x-edit-id"]
+        assert (await app.http.get(f"{EDITS}/{edit_id}")).status_code == httpx.codes.NOT_FOUND
+        assert app.edits._book is not None
+        assert await app.edits._book.sweep() == 1
+        assert not stored(app, "edit_*")
+
+
+async def test_models_that_were_replaced_leave_what_is_kept(app: HttpApp) -> None:
+    edit_id = (await edit(app, voice="bruno", steps=CHAIN)).headers["x-edit-id"]
+    app.speech._models._namer.names["lm"] = "e" * 64  # type: ignore[attr-defined]
+    app.speech._models.doubt()
+    made = answers(app)
+    assert (await step_of(app, edit_id, 4))["answered_by"] == ["speech-l1"] * 4
+    further = await edit(app, **{"from": edit_id}, type="vad")
+    assert further.headers["x-edit-steps"].split(", ")[-1] == "miss"
+    assert answers(app) == made + 1
+    clip = app.speaker.requests[-1].clip_digest  # type: ignore[attr-defined]
+    await app.speech.forget(clip)  # as a collector would, of an old model's speech
+    gone = await app.http.get(f"{EDITS}/{edit_id}/steps/1/audio")
+    assert gone.status_code == httpx.codes.NOT_FOUND
+    assert "models" in error_of(gone)["message"]
+
+
+def long_clip(names: list[str]) -> tuple[bytes, str]:
+    """Voices one after another, and their words."""
+    pieces = list[np.ndarray]()
+    for name in names:
+        clip = decode_clip(VOICES[name].path.read_bytes())
+        pieces += [clip.samples, np.zeros(10_000, np.float32)]
+    words = " ".join(VOICES[name].transcript for name in names)
+    return wav(np.concatenate(pieces)[np.newaxis], 22_050), words
+
+
+async def test_long_audio_is_edited_in_parts_with_tags_in_their_places(app: HttpApp) -> None:
+    clip, words = long_clip([*VOICES])
+    marked = words.replace("needs a beginning", "needs [Uhm] a beginning") + " [Sigh]"
+    steps = [HAPPY, {"type": "paralinguistic", "text": marked}, DENOISE]
+    audio = base64.b64encode(clip).decode()
+    reply = await edit(app, audio=audio, transcript=words, steps=steps)
+    made = app.speaker.requests  # type: ignore[attr-defined]
+    clips = list(dict.fromkeys(request.clip_digest for request in made))
+    assert len(clips) == 2
+    for mode in (Mode.EMOTION, Mode.PARALINGUISTIC, Mode.DENOISE):
+        parts = [request for request in made if request.mode is mode]
+        assert [request.clip_digest for request in parts] == clips
+        said = [request.transcript for request in parts]
+        assert " ".join(said) == (marked if mode is Mode.DENOISE else words)
+    tagged = [request.text for request in made if request.mode is Mode.PARALINGUISTIC]
+    assert " ".join(tagged) == marked
+    assert tagged[1].endswith("[Sigh]")
+    edit_id = reply.headers["x-edit-id"]
+    listed = (await app.http.get(f"{EDITS}/{edit_id}")).json()
+    assert [source["clip"] for source in listed["sources"]] == clips
+    facts = await step_of(app, edit_id, 3)
+    assert len(reply.content) == 44 + 2 * round(24_000 * facts["audio_s"])
+    before = answers(app)
+    again = await edit(app, audio=audio, transcript=words, steps=steps)
+    heard = await app.http.get(f"{EDITS}/{edit_id}/steps/3/audio?response_format=wav")
+    assert again.content == heard.content == reply.content
+    assert answers(app) == before
+    await app.forget(clips[1], app.voices.namespace)  # any of its clips takes it along
+    assert (await app.http.get(f"{EDITS}/{edit_id}")).status_code == httpx.codes.NOT_FOUND
+    assert not stored(app, "edit_*")
+
+
+async def test_long_audio_without_words_is_cut_at_any_pause(app: HttpApp) -> None:
+    clip, _ = long_clip([*VOICES])
+    audio = base64.b64encode(clip).decode()
+    await edit(app, audio=audio, **DENOISE)
+    assert len(app.speaker.requests) == 2  # type: ignore[attr-defined]
+    error = await refused(app, audio=audio, **HAPPY)
+    assert error["param"] == "transcript"
+
+
+async def test_a_long_clone_is_edited_in_parts(app: HttpApp) -> None:
+    text = " ".join(f"{SAID[:-1]} on day {day}." for day in ("one", "two", "three", "four", "five"))
+    await edit(app, voice="bruno", steps=[{"type": "clone", "text": text}, HAPPY, DENOISE])
+    made = app.speaker.requests  # type: ignore[attr-defined]
+    spoken = [request.text for request in made if request.mode is Mode.CLONE]
+    assert len(spoken) == 2
+    assert " ".join(spoken) == text
+    assert [r.transcript for r in made if r.mode is Mode.EMOTION] == spoken
+
+
+LONG, LONG_WORDS = long_clip([*VOICES])
+LONG_AUDIO = {"audio": base64.b64encode(LONG).decode()}
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "words"),
+    [
+        ({"steps": CHAIN[1:]}, "audio", "emotion edits something"),
+        ({"voice": "bruno"}, "steps", "a list of steps"),
+        ({"voice": "bruno", "steps": []}, "steps", "at least one"),
+        ({"voice": "bruno", "steps": [HAPPY] * 9}, "steps", "at most 8"),
+        ({"voice": "bruno", "steps": "happy"}, "steps", "list"),
+        ({"voice": "bruno", "steps": [HAPPY, {"type": "shout"}]}, "steps.1.type", "'emotion'"),
+        ({"voice": "bruno", "steps": [HAPPY, {"value": "sad"}]}, "steps.1.type", "required"),
+        ({"voice": "bruno", "steps": [HAPPY, {**DENOISE, "volume": 1}]}, "steps.1.volume",
+         "allowed: value, text, intensity, type, seed"),
+        ({"voice": "bruno", "steps": CHAIN, "tempo": 2}, "tempo", "allowed: "),
+        ({"voice": "bruno", "steps": CHAIN, "type": "vad"}, "type", "with steps"),
+        ({"voice": "bruno", "steps": CHAIN, "text": "Hi."}, "text", "with steps"),
+        ({"voice": "bruno", "steps": [{**HAPPY, "value": "glad"}]}, "steps.0.value",
+         "allowed: happy, angry"),
+        ({"voice": "bruno", "steps": [{"type": "emotion"}]}, "steps.0.value", "allowed: happy"),
+        ({"voice": "bruno", **DENOISE, "value": "loud"}, "value", "leave it out"),
+        ({"voice": "bruno", "steps": [{**HAPPY, "intensity": 2.5}]}, "steps.0.intensity",
+         "1 to 4, whole"),
+        ({"voice": "bruno", "steps": [{**HAPPY, "intensity": 5}]}, "steps.0.intensity", "1 to 4"),
+        ({"voice": "bruno", "steps": [{**HAPPY, "intensity": 0.1}]}, "steps.0.intensity", "1 to 4"),
+        ({"voice": "bruno", "steps": [{**CLONE, "intensity": 2}]}, "steps.0.intensity",
+         "clone has none"),
+        ({"voice": "bruno", "steps": [HAPPY, {**LAUGH, "intensity": 2}]}, "steps.1.intensity",
+         "denoise, emotion, speed, style, vad"),
+        ({"voice": "bruno", "steps": [{"type": "paralinguistic", "text": "Hi."}]}, "steps.0.text",
+         "no tag; allowed: [Breathing]"),
+        ({"voice": "bruno", "steps": [{"type": "paralinguistic", "text": "Hi [Cough]."}]},
+         "steps.0.text", "[Cough] is not known; allowed: [Breathing]"),
+        ({"voice": "bruno", "steps": [{"type": "paralinguistic"}]}, "steps.0.text", "is required"),
+        ({"voice": "bruno", "type": "clone", "text": " "}, "text", "is required"),
+        ({"voice": "bruno", "steps": [{**HAPPY, "text": "Hi."}]}, "steps.0.text", "transcript"),
+        ({"voice": "bruno", "steps": [HAPPY, CLONE]}, "steps.1.type", "only be the first"),
+        ({"voice": "bruno", "audio": AUDIO, **DENOISE}, "audio", "found voice and audio"),
+        ({"audio": AUDIO, **HAPPY}, "transcript", "denoise and vad go without"),
+        ({"audio": AUDIO, "steps": [DENOISE, HAPPY]}, "transcript", "emotion needs the words"),
+        ({"audio": "!", "transcript": "x", **HAPPY}, "audio", "base64"),
+        ({"audio": "https://a.example/b.wav", **DENOISE}, "audio", "not fetched"),
+        ({"voice": "bruno", **DENOISE, "cache": "never"}, "cache", "refresh"),
+        ({"voice": "bruno", **DENOISE, "response_format": "wma"}, "response_format", "'mp3'"),
+        ({"voice": "bruno", **DENOISE, "sample_rate": 1}, "sample_rate", "8000 to 48000"),
+        ({"voice": "bruno", **DENOISE, "model": "gpt-9"}, "model", "known: "),
+        ({"from": {"edit": "x", "pace": 1}, **DENOISE}, "from.pace", "allowed: edit, step"),
+        ({**LONG_AUDIO, "transcript": LONG_WORDS, "steps": [{"type": "clone", "text": "Hi."}]},
+         "audio", "longer than"),
+        ({**LONG_AUDIO, "transcript": "A few words.", **HAPPY}, "transcript", "not the same words"),
+        ({**LONG_AUDIO, "transcript": LONG_WORDS.replace(".", ","), **HAPPY}, "transcript",
+         "between 0.0 and 30.0 s"),
+        ({"payload": {}}, "payload", "part of forms"),
+        ([], "body", "object"),
+    ],
+)  # fmt: skip
+async def test_mistakes_are_named_before_anything_is_made(
+    app: HttpApp, body: Any, param: str, words: str
+) -> None:
+    reply = await app.http.post(EDITS, json=body)
+    assert reply.status_code == httpx.codes.BAD_REQUEST, reply.text
+    error = error_of(reply)
+    assert error["param"] == param, error
+    assert words in error["message"]
+    assert answers(app) == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param"),
+    [
+        ({"voice": "nobody", **DENOISE}, 404, "voice"),
+        ({"from": "edit_x", **DENOISE}, 404, "from"),
+        ({"audio": base64.b64encode(b"noise" * 99).decode(), **DENOISE}, 415, "audio"),
+        ({"audio": base64.b64encode(CLIP[:9_000]).decode(), **DENOISE}, 422, "audio"),
+        ({**LONG_AUDIO, "transcript": LONG_WORDS,
+          "steps": [{"type": "paralinguistic", "text": "Other words [Sigh]."}]}, 422,
+         "steps.0.text"),
+        ({"voice": "bruno", "steps": [{"type": "clone", "text": "x" * 5_000}]}, 422,
+         "steps.0.text"),
+    ],
+)  # fmt: skip
+async def test_what_cannot_be_used_says_so(
+    app: HttpApp, body: Any, status: int, param: str
+) -> None:
+    error = await refused(app, status, **body)
+    assert error["param"] == param, error
+
+
+async def test_unknown_edits_and_steps(app: HttpApp) -> None:
+    edit_id = (await edit(app, voice="bruno", steps=[HAPPY, DENOISE])).headers["x-edit-id"]
+    for unknown in ("edit_x", edit_id[:-1] + "x", "../../voices", edit_id.replace("e", "f")):
+        reply = await app.http.get(f"{EDITS}/{unknown.replace('/', '%2F')}")
+        assert reply.status_code == httpx.codes.NOT_FOUND
+    for step in (0, 3, -1):
+        for path in (f"steps/{step}", f"steps/{step}/audio"):
+            reply = await app.http.get(f"{EDITS}/{edit_id}/{path}")
+            assert reply.status_code == httpx.codes.BAD_REQUEST
+            assert "allowed: 1 to 2" in error_of(reply)["message"]
+    error = await refused(app, **{"from": {"edit": edit_id, "step": 3}}, **DENOISE)
+    assert error["param"] == "from.step"
+
+
+async def test_a_fault_that_a_stage_finds_names_the_callers_field(app: HttpApp) -> None:
+    from pipeline.errors import TextError
+
+    class Refusing:
+        async def speak(self, request: Any, voice: Any) -> Any:
+            raise TextError("cannot be said", param="input")
+            yield
+
+    app.speech._synthesizer = Refusing()  # type: ignore[assignment]
+    steps = [HAPPY, LAUGH]
+    reply = await app.http.post(EDITS, json={"voice": "bruno", "steps": steps, "seed": 7})
+    assert reply.status_code == httpx.codes.UNPROCESSABLE_ENTITY
+    assert error_of(reply)["param"] == "steps.0.text"
+
+
+async def test_what_is_possible_is_listed(app: HttpApp) -> None:
+    tags = (await app.http.get("/v1/tags")).json()
+    assert [one["type"] for one in tags["types"]] == [str(mode) for mode in Mode]
+    for one in tags["types"]:
+        step = {"type": one["type"], "intensity": one["intensity"]["max"]}
+        step |= {"value": one["values"][-1]} if one["values"] else {}
+        step |= {"text": f"Hi {tags['paralinguistic'][0]}."} if one["needs_text"] else {}
+        words = {} if not one["needs_transcript"] else {"transcript": SAID}
+        await edit(app, audio=AUDIO, **words, steps=[step])
+        over = {**step, "intensity": one["intensity"]["max"] + 1}
+        assert (await refused(app, audio=AUDIO, **words, **over))["param"] == "intensity"
+    assert {"name": "English", "tag": None} in tags["languages"]
+    assert {"name": "Cantonese", "tag": "[Cantonese]"} in tags["languages"]
+
+
+async def test_the_api_page_describes_edits(app: HttpApp) -> None:
+    page = (await app.http.get("/openapi.json")).json()
+    posted = page["paths"][EDITS]["post"]["requestBody"]["content"]
+    for shown in posted["application/json"]["examples"].values():
+        assert set(shown["value"]) & {"steps", "type"}
+    fields = page["components"]["schemas"]["EditsBody"]["properties"]
+    assert {"steps", "from", "transcript", "value", "seed", "cache"} <= set(fields)
+    assert "StepBody" in page["components"]["schemas"]
