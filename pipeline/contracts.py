@@ -47,8 +47,7 @@ class VoiceReference:
     upload: bytes | None = None
     """Bytes of a reference clip."""
     name: str | None = None
-    """Name of a listed voice, name or id of an uploaded one, None for the default; ignored with an
-    upload."""
+    """Name or id of a listed or uploaded voice, None for the default; ignored with an upload."""
     namespace: str | None = None
     """The tenant whose voices are meant, chosen by the server; None for the one without a key."""
 
@@ -128,8 +127,7 @@ class Sampling:
     """Restrict each position to its codebook and stops to group borders; off reproduces the
     reference."""
     repetition_window: int = 10
-    """The last token is banned as the next one when it occurs more than once in this many
-    tokens."""
+    """The last token is banned as the next if it occurs more than once in this many tokens."""
 
     def warping(self, default: Warping = RELEASED_WARPING) -> Warping:
         """The requested warping, completed from `default`."""

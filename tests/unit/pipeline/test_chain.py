@@ -14,6 +14,7 @@ from pipeline.audio.joints import FADE_SAMPLES
 from pipeline.chain import Script, SpeechChain
 from pipeline.contracts import (
     AudioChunk,
+    Drawn,
     Int32Array,
     Mode,
     Sampling,
@@ -272,6 +273,22 @@ async def test_a_repeated_edit_hands_tokens_on_and_speaks_once():
     seeds = [sampling.seed for _, sampling in lm.asked]
     assert seeds[0] == 5
     assert len(set(seeds)) == 3
+
+
+@pytest.mark.parametrize("mode", [Mode.CLONE, Mode.DENOISE])
+async def test_an_earlier_answer_is_edited_in_place_of_the_clip(mode: Mode):
+    """In the prompt alone: what speaks remains the voice of the clip."""
+    prompts, decoder, voice = VoiceNotingPrompts(), VoiceNotingDecoder(), voice_prompt()
+    ids = np.concatenate([chunk.ids async for chunk in FakeLM(6).stream(np.arange(3), Sampling())])
+    earlier = Drawn(ids.astype(np.int16), frozenset())
+    request = SpeechRequest("x", "hi", "", mode=mode, source=earlier)
+    chunks = [c async for c in SpeechChain(prompts, NotingLM(), decoder).speak(request, voice)]
+    assert chunks[-1].last
+    (edited,) = prompts.voices
+    assert np.array_equal(interleave(edited.vq02, edited.vq06), ids)
+    assert edited.vq02.dtype == edited.vq06.dtype == np.int16
+    assert edited.prompt_mel is voice.prompt_mel
+    assert decoder.voices == [voice]
 
 
 async def test_an_edits_first_pass_is_the_same_however_often_it_is_repeated():

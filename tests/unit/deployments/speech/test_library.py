@@ -18,6 +18,7 @@ from deployments.config.settings import load_settings
 from deployments.speech import library as speech
 from deployments.speech.records import SPEECH_SCHEMA
 from pipeline.contracts import (
+    Drawn,
     Mode,
     Quality,
     Sampling,
@@ -154,6 +155,8 @@ DIFFERENT = [
     replace(REQUEST, first_chunk_rows=5),
     replace(REQUEST, variant="int8"),
     replace(REQUEST, mode=Mode.DENOISE, iterations=2),
+    replace(REQUEST, source=Drawn(np.zeros(5, np.int16), frozenset())),
+    replace(REQUEST, source=Drawn(np.ones(5, np.int16), frozenset())),
 ]
 
 
@@ -192,6 +195,46 @@ async def test_a_seed_can_follow_from_the_request(made, unseeded: str, reuse: An
     assert not spoken.is_adaptive
     await process.hear(replace(UNSEEDED, text="Another text."), reuse)
     assert process.speaker.requests[-1].sampling.seed != spoken.sampling.seed
+
+
+async def test_an_answer_may_be_kept_whatever_it_is_though_it_may_be_drawn_again(made) -> None:
+    process = made()
+    process.speaker.quality = Quality(Verdict.LOOP, is_retried=True)
+    request = replace(UNSEEDED, is_adaptive=False)
+    for source in ("none", "l1"):
+        one = process.library.request(FakeVoices(), None)
+        voice = await one.resolve(VoiceReference(None, "aria"))
+        watch = process.library.begin_watch()
+        how = (request, voice, None, "shared", watch)
+        async with aclosing(await process.library.open(*how, keeps_any=True)) as stream:
+            assert source_of([chunk async for chunk in stream]) == source
+        await until(lambda: not process.live())
+    assert [r.sampling.seed for r in process.speaker.requests] == [request.sampling.seed]
+    now = await process.library.models_now("base")
+    assert now is not None
+    found = await process.library.find(request, voice, "shared", now)
+    assert found is not None
+    assert [chunk async for chunk in found][-1].drawn is not None
+    assert await process.library.find(request, voice, "shared", "e" * 64) is None
+
+
+async def test_who_listened_elsewhere_has_the_tokens_when_they_are_published(made) -> None:
+    index = make_index()
+    maker, other = made(index), made(index)
+    maker.speaker.step = asyncio.Semaphore(0)
+    first = asyncio.create_task(maker.hear())
+    maker.let_out(1)
+    await until(lambda: maker.speaker.open_streams == 1)
+    listening = await other.ask()
+    await anext(listening)
+    maker.let_out(2)
+    heard = [chunk async for chunk in listening]
+    expected = (await first)[-1].drawn.ids
+    while heard[-1].drawn is None:
+        await asyncio.sleep(0.01)
+        heard = await other.listen()
+    assert np.array_equal(heard[-1].drawn.ids, expected)
+    assert not other.speaker.requests
 
 
 async def test_refresh_makes_it_anew_and_keeps_that(made) -> None:
