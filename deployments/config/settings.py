@@ -260,7 +260,7 @@ class SpeechCacheSettings(Strict):
     max_record_bytes: Annotated[int, Field(ge=2**16)] = SPEECH_RECORD_BYTES
     """Largest answer that is kept; the default is some eleven minutes."""
     keep_edits_s: Annotated[float, Field(ge=0)] = 7 * 86_400.0
-    """How long an edit can be asked for and continued by its id, as long as its speech is kept."""
+    """How long an edit can be asked for and continued by its id."""
 
     @field_validator("unseeded", mode="before")
     @classmethod

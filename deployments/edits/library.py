@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from cache_store.erasures import Erasures
+from cache_store.keys import ClipKey
 from deployments.config.settings import Settings
 from deployments.edits.book import EditBook
 from deployments.edits.performance import EditOrder, Performance
@@ -19,27 +21,31 @@ SWEEP_S = 600.0  # between looks for edits that are too old
 
 
 class EditLibrary:
-    """Use it from one event loop. Edits are written down where speech is kept and a store is."""
+    """Use it from one event loop. Edits are written down where there is a store."""
 
     def __init__(self, settings: Settings, voices: VoiceLibrary, speech: SpeechLibrary) -> None:
         self._speech = speech
         self._sources = Sources(voices, settings.limits)
         self._namespace = voices.namespace
+        self._erasures = Erasures()
         self._book: EditBook | None = None
-        if voices.shelf is not None and speech.is_kept:
+        if voices.shelf is not None:
             self._book = EditBook(voices.shelf, settings.speech_cache.keep_edits_s)
 
     def perform(self, order: EditOrder, namespace: str) -> Performance:
         """The chain that is asked for, of which nothing is made yet."""
-        return Performance(order, namespace, self._sources, self._speech, self._book)
+        watch = self._erasures.begin()
+        return Performance(order, namespace, self._sources, self._speech, self._book, watch)
 
     async def forget(self, clip_digest: str, namespace: str | None = None) -> None:
         """Remove all edits of a clip. namespace: None for the tenant without a key.
 
         Raises StageUnavailableError when some may be left.
         """
+        namespace = namespace or self._namespace
+        self._erasures.erase(ClipKey(namespace, clip_digest).owner)
         if self._book is not None:
-            await self._book.forget(namespace or self._namespace, clip_digest)
+            await self._book.forget(namespace, clip_digest)
 
     async def sweep(self) -> None:
         """Remove what is too old, until cancelled."""

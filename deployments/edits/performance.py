@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cache_store.erasures import Watch
 from cache_store.keys import ClipKey
 from deployments.config.settings import Reuse
 from deployments.edits.account import Account
@@ -98,13 +99,15 @@ class Performance:
         sources: Sources,
         speech: SpeechLibrary,
         book: EditBook | None,
+        watch: Watch,
     ) -> None:
+        """book: None where no edits are written down. watch: of removals from now on."""
         self._order = order
         self._namespace = namespace
         self._sources = sources
         self._speech = speech
         self._book = book
-        self._watch = speech.begin_watch()
+        self._watch, self._speech_watch = watch, speech.begin_watch()
         self._steps = order.steps
         self._n_inherited = 0
         self._voice: str | None = None
@@ -178,7 +181,7 @@ class Performance:
         """The document of the edit that is asked for. Raises UnknownEditError."""
         if self._book is None:
             raise UnknownEditError(
-                "this service keeps no edits (cache.url: none, or speech_cache.enabled: false)",
+                "this service keeps no edits (cache.url: none)",
                 param=self._order.edit_field,
             )
         try:
@@ -251,7 +254,7 @@ class Performance:
             return found
         reuse = KEPT if is_inherited or is_again else self._order.reuse
         return await self._speech.open(
-            request, voice, reuse, self._namespace, self._watch, keeps_any=True
+            request, voice, reuse, self._namespace, self._speech_watch, keeps_any=True
         )
 
     def _told(self, index: int, chunk: SpeechChunk) -> None:
@@ -264,8 +267,8 @@ class Performance:
         if self._is_begun:
             return
         self._is_begun = True
-        is_kept = self._order.steps and self._order.reuse != "off" and self._speech.is_kept
-        if self._book is None or not is_kept or None in self._models.values():
+        is_wanted = self._order.steps and self._order.reuse != "off"
+        if self._book is None or not is_wanted or None in self._models.values():
             return
         edit = Edit(
             created_unix_s=int(time.time()),
@@ -292,9 +295,8 @@ class Performance:
 
     def _is_allowed(self) -> bool:
         """Whether none of its clips was removed meanwhile."""
-        watch = self._watch
         clips = [ClipKey(self._namespace, one.voice.clip_digest) for one in self._found]
-        return watch is not None and all(watch.allows(clip.owner) for clip in clips)
+        return all(self._watch.allows(clip.owner) for clip in clips)
 
     @contextmanager
     def _blamed(self, index: int) -> Iterator[None]:

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from deployments.edits.documents import STEP_PATH
-from deployments.http.api_pages import SCHEMAS, SPEECH_DOC, example, refusal
+from deployments.http.api_pages import SCHEMAS, SPEECH_DOC, refusal
 from deployments.http.dialects.edits import EditsBody
 
 BODIES: tuple[type[BaseModel], ...] = (EditsBody,)
@@ -62,6 +62,11 @@ _BODY = {"$ref": SCHEMAS.format(model=EditsBody.__name__)}
 _CLIP = {"audio": {"type": "string", "description": "The audio to edit: base64 or a data: URI"}}
 _REPLIES: dict[int, Any] = SPEECH_DOC["responses"]
 
+
+def _shown(example: Any) -> dict[str, Any]:
+    return {"description": "As here", "content": {"application/json": {"example": example}}}
+
+
 EDIT_DOC: dict[str, Any] = {
     **SPEECH_DOC,
     "responses": {**_REPLIES, **_FAILED, 404: refusal("No voice, or no edit, is named so")},
@@ -86,14 +91,11 @@ EDIT_DOC: dict[str, Any] = {
     },
 }
 LOOK_DOC: dict[str, Any] = {
-    "responses": {404: _GONE, 503: refusal("The store does not answer"), **example(_EDIT)}
+    "responses": {200: _shown(_EDIT), 404: _GONE, 503: refusal("The store does not answer")}
 }
 STEP_DOC: dict[str, Any] = {
     "responses": {
-        400: refusal("The edit has no such step"),
-        404: _GONE,
-        **_FAILED,
-        **example(
+        200: _shown(
             {
                 **_STEP,
                 "object": "audio.edit.step",
@@ -105,6 +107,9 @@ STEP_DOC: dict[str, Any] = {
                 "answered_by": ["speech-l1", "speech-l1"],
             }
         ),
+        400: refusal("The edit has no such step"),
+        404: _GONE,
+        **_FAILED,
     }
 }
 AUDIO_DOC: dict[str, Any] = {

@@ -122,11 +122,6 @@ class SpeechLibrary:
         self._live[key.digest] = rendition
         return rendition.tape.listen()
 
-    @property
-    def is_kept(self) -> bool:
-        """Whether any speech is."""
-        return self._cache is not None
-
     def begin_watch(self) -> Watch | None:
         """To be held from before a voice is resolved until what is made in it is kept."""
         return self._cache and self._cache.begin_watch()

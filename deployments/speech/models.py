@@ -66,7 +66,10 @@ class ModelBook:
         None for a text that cannot be spoken: the stages say why.
         """
         parts = (models.fingerprint, request.mode, request.text, request.transcript)
-        name = digest("wording", *(part.encode() for part in parts))
+        try:
+            name = digest("wording", *(part.encode() for part in parts))
+        except UnicodeEncodeError:  # half a character
+            return None
         known = self._wordings.get(name)
         if known is not None:
             return replace(request, text=known[0], transcript=known[1])

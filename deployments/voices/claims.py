@@ -118,4 +118,4 @@ def _taken(name: VoiceName) -> NameTakenError:
 
 
 def _directory(namespace: str, key: str) -> str:
-    return f"{ROOT}/{namespace}/names/{digest('voice name', key.encode())}"
+    return f"{ROOT}/{namespace}/names/{digest('voice name', key.encode(errors='surrogatepass'))}"

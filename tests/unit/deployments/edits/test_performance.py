@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cache_store.erasures import Watch
 from deployments.edits import performance
 from deployments.edits.account import Account
 from deployments.edits.documents import EditStep
@@ -43,8 +44,6 @@ DRAWN = Drawn(np.zeros(5, np.int16), frozenset())
 class Speech:
     """A speech library whose answers lack their tokens the first `late` times."""
 
-    is_kept = False
-
     def __init__(self, late: int = 0) -> None:
         self.late = late
         self.requests: list[tuple[SpeechRequest, Any]] = []
@@ -76,7 +75,7 @@ class OneSource:
 
 async def performed(speech: Speech, reuse: Any = None) -> Performance:
     order = EditOrder(STEPS, reuse=reuse)
-    made = Performance(order, "shared", OneSource(), speech, None)  # type: ignore[arg-type]
+    made = Performance(order, "shared", OneSource(), speech, None, Watch())  # type: ignore[arg-type]
     await made.resolve(VoiceReference(name="aria"))
     return made
 

@@ -423,8 +423,9 @@ async def test_stages_that_do_not_say_what_they_are_are_asked_to_speak(made) -> 
 async def test_a_text_that_cannot_be_spoken_is_left_to_the_stages(made) -> None:
     process = made()
     process.speaker.error = TextError("nothing to say", param="input")
-    with pytest.raises(TextError):
-        await process.hear(replace(REQUEST, text="…"))
+    for text in ("…", "half \ud83d"):
+        with pytest.raises(TextError):
+            await process.hear(replace(REQUEST, text=text))
 
 
 async def test_a_removed_clips_speech_is_gone_and_what_is_under_way_keeps_nothing(

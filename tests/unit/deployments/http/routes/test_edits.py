@@ -64,7 +64,7 @@ async def edit(app: HttpApp, **body: Any) -> httpx.Response:
 
 async def refused(app: HttpApp, status: int = 400, **body: Any) -> dict[str, Any]:
     before = answers(app)
-    reply = await app.http.post(EDITS, json={"seed": 7, **body})
+    reply = await app.http.post(EDITS, content=json.dumps({"seed": 7, **body}))
     assert reply.status_code == status, reply.text
     assert answers(app) == before, "refused before anything was made"
     return error_of(reply)
@@ -272,6 +272,16 @@ async def test_the_wish_for_the_cache_holds_for_every_new_step(app: HttpApp) -> 
     assert (await edit(app, **further, cache="off")).content == off.content
     assert answers(app) == 13, "steps of before are found, whatever the wish"
     assert answers(app) == 13
+
+
+async def test_where_no_speech_is_kept_every_step_is_made_again(tmp_path: Path) -> None:
+    async with editing(tmp_path, speech_cache={"enabled": False}) as app:
+        first = await edit(app, voice="bruno", steps=CHAIN)
+        edit_id = first.headers["x-edit-id"]
+        heard = await app.http.get(f"{EDITS}/{edit_id}/steps/4/audio?response_format=wav")
+        assert (heard.content, answers(app)) == (first.content, 8)
+        alone = await edit(app, **{"from": {"edit": edit_id, "step": 3}}, **DENOISE)
+        assert (alone.content, answers(app)) == (first.content, 12)
 
 
 async def test_without_a_store_edits_are_made_and_not_written_down() -> None:
@@ -489,6 +499,7 @@ async def test_mistakes_are_named_before_anything_is_made(
     [
         ({"voice": "nobody", **DENOISE}, 404, "voice"),
         ({"from": "edit_x", **DENOISE}, 404, "from"),
+        ({"voice": "\ud83d", **DENOISE}, 404, "voice"),
         ({"audio": base64.b64encode(b"noise" * 99).decode(), **DENOISE}, 415, "audio"),
         ({"audio": base64.b64encode(CLIP[:9_000]).decode(), **DENOISE}, 422, "audio"),
         ({**LONG_AUDIO, "transcript": LONG_WORDS,
