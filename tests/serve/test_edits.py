@@ -67,7 +67,7 @@ def test_a_form_with_a_clip_streams_events(client: ServiceClient) -> None:
 
 
 def test_what_a_stage_refuses_names_the_callers_field(client: ServiceClient) -> None:
-    steps = [CLONE, {"type": "paralinguistic", "text": "One <|EOT|> [Sigh]."}]
+    steps = [{"type": "clone", "text": "…"}, {"type": "denoise"}]  # nothing that can be spoken
     reply = client.http.post(EDITS, json={**FEW, "voice": "aria", "steps": steps})
     assert reply.status_code == httpx.codes.UNPROCESSABLE_ENTITY, reply.text
-    assert reply.json()["error"]["param"] == "steps.1.text"
+    assert reply.json()["error"]["param"] == "steps.0.text"
