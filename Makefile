@@ -40,7 +40,7 @@ format: setup ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 
 unit: setup ## the first tier of tests, but the slow: no cluster, no golden data, on both cores
-	$(PYTEST) -n 2 --dist worksteal -m "not slow" tests/unit
+	$(PYTEST) -n 2 --dist worksteal -m "unit and not slow" tests/unit
 
 parity: setup ## the second: our modules against golden data of the reference implementation
 	$(PYTEST) -m parity tests/parity

@@ -51,11 +51,15 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The shared service's tests come first, and what kills its replicas last of them."""
+    """The shared service's tests come first, what kills its replicas last of them.
 
-    def place(item: pytest.Item) -> tuple[bool, bool]:
-        has_service = "client" in getattr(item, "fixturenames", ())
-        return not has_service, item.get_closest_marker("chaos") is not None
+    Last of all comes what ends the service of two routers (tests/serve/test_second_life.py).
+    """
+
+    def place(item: pytest.Item) -> tuple[bool, bool, bool]:
+        fixtures = getattr(item, "fixturenames", ())
+        is_chaos = item.get_closest_marker("chaos") is not None
+        return "second" in fixtures, "client" not in fixtures, is_chaos
 
     items.sort(key=place)
 

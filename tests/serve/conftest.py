@@ -140,11 +140,20 @@ def updatable(
 
 @pytest.fixture(scope="package")
 def many(tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server) -> Iterator[ServiceClient]:
-    """Two routers, two vocoders and two variants of the LLM, one small; voices in a bucket."""
+    """Two routers, two vocoders and two variants of the LLM, one small; all is kept in a bucket.
+
+    It keeps finished speech, too: what is to be made again asks with `cache="off"`.
+    """
     directory = tmp_path_factory.mktemp("many")
     llm = {"device": "cpu", "threads": 1, "slots": 8, "queue_size": 1}
     variants = {"int8": {"quantization": "int8", "slots": 1}}
-    path = write_config(directory, cache=in_bucket(s3_server), llm=llm, llm_variants=variants)
+    path = write_config(
+        directory,
+        cache=in_bucket(s3_server),
+        speech_cache={"enabled": True},
+        llm=llm,
+        llm_variants=variants,
+    )
     config = yaml.safe_load(path.read_text())
     deployments = config["applications"][0]["deployments"]
     by_name = {deployment["name"]: deployment for deployment in deployments}

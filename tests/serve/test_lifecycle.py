@@ -100,7 +100,7 @@ def test_a_gpu_that_is_not_there_is_a_message_within_seconds(tmp_path: Path):
 
 def test_routers_share_what_one_of_them_had_encoded(many: ServiceClient):
     """Two routers and two vocoders: one encode, the other router answers from the object store."""
-    request, before = cloned(*clip_of_its_own()), many.encodes()
+    request, before = cloned(*clip_of_its_own(), cache="off"), many.encodes()
     assert eventually(lambda: len(many.replicas("Router")) == 2)
     tiers: set[str] = set()
     contents: set[bytes] = set()

@@ -18,6 +18,7 @@ from pipeline.stepaudio.llm.sampling import AudioVocabulary
 from pipeline.stepaudio.llm.step1 import Step1Config, Step1ForCausalLM, alibi_slopes, load_step1
 from pipeline.stepaudio.parity.golden import fill
 from pipeline.stepaudio.recording import Replay
+from tests.step1_files import save_step1
 
 pytestmark = pytest.mark.unit
 
@@ -308,7 +309,7 @@ def test_a_vocabulary_beyond_the_model_is_refused() -> None:
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    small_model("tiny").save_pretrained(tmp_path, max_shard_size="1MB")
+    save_step1(small_model("tiny"), tmp_path, max_shard_size="1MB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 1
     return tmp_path
 
@@ -324,7 +325,7 @@ def test_loads_shards_of_the_official_layout(checkpoint: Path) -> None:
 
 
 def test_loads_one_file_without_an_index(tmp_path: Path) -> None:
-    small_model("odd").save_pretrained(tmp_path)
+    save_step1(small_model("odd"), tmp_path)
     assert load_step1(tmp_path, "cpu", torch.float32).config.hidden_size == 120
 
 
