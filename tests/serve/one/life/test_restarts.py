@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.serve.conftest import Updatable
+from tests.serve.one.life.conftest import Updatable
 from tests.serve.service_client import ServiceClient, clip_of_its_own, cloned
 from tests.waiting import eventually
 

@@ -10,10 +10,10 @@ import psutil
 import pytest
 
 from tests.cache_helpers import S3Server
-from tests.serve.conftest import in_bucket, running, write_config
+from tests.serve.fleet.test_finished_speech import source_of
+from tests.serve.fleet.test_uploaded_voices import VOICES, uploaded
 from tests.serve.service_client import ServiceClient, clip_of_its_own, cloned
-from tests.serve.test_finished_speech import source_of
-from tests.serve.test_uploaded_voices import VOICES, uploaded
+from tests.serve.services import in_bucket, running, write_config
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.serve
