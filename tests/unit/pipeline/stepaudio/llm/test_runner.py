@@ -150,6 +150,7 @@ def test_batches_too_small_to_be_exact_are_widened(
     assert len(runner.window(3, 3)) == dependent_below
 
 
+@pytest.mark.slow
 def test_recorded_steps_are_those_that_run_directly() -> None:
     """Recorded as on a GPU, with a recorder that runs anew on the same static tensors."""
     model = small_model("tiny", layers=2)
@@ -203,6 +204,7 @@ def test_weights_that_16_bits_hold_are_held_so_and_nothing_is_lost(n_threads: in
     assert not pack(torch.zeros(8, 8)).product.__name__.startswith("half")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_rounded", [False, True])
 def test_where_chunks_may_be_cut_anywhere_the_cache_is_bitwise_the_same(
     *, is_rounded: bool
