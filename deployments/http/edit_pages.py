@@ -9,8 +9,9 @@ from pydantic import BaseModel
 from deployments.edits.documents import STEP_PATH
 from deployments.http.api_pages import SCHEMAS, SPEECH_DOC, refusal
 from deployments.http.dialects.edits import EditsBody
+from deployments.http.edit_shapes import SHAPES, EditReply, EditStepReply
 
-BODIES: tuple[type[BaseModel], ...] = (EditsBody,)
+BODIES: tuple[type[BaseModel], ...] = (EditsBody, *SHAPES)
 
 _ID = "edit_5f3a9c0d1e2f3a4b5c6d7e8f0198f2c1a3b47d0e5f6a8b9c0d1e2f3a"
 _EXAMPLES: dict[str, Any] = {
@@ -37,14 +38,14 @@ _EXAMPLES: dict[str, Any] = {
     },
 }
 _STEP = {
-    "step": 2,
-    "type": "emotion",
-    "value": "happy",
-    "text": None,
+    "step": 1,
+    "type": "clone",
+    "value": "",
+    "text": "So you forgot. Never mind.",
     "intensity": 1,
     "seed": 7,
     "model_variant": "base",
-    "audio": STEP_PATH.format(edit=_ID, number=2) + "/audio",
+    "audio": STEP_PATH.format(edit=_ID, number=1) + "/audio",
 }
 _EDIT = {
     "id": _ID,
@@ -63,8 +64,10 @@ _CLIP = {"audio": {"type": "string", "description": "The audio to edit: base64 o
 _REPLIES: dict[int, Any] = SPEECH_DOC["responses"]
 
 
-def _shown(example: Any) -> dict[str, Any]:
-    return {"description": "As here", "content": {"application/json": {"example": example}}}
+def _shown(shape: type[BaseModel], example: Any) -> dict[str, Any]:
+    schema = {"$ref": SCHEMAS.format(model=shape.__name__)}
+    content = {"application/json": {"schema": schema, "example": example}}
+    return {"description": "As here", "content": content}
 
 
 EDIT_DOC: dict[str, Any] = {
@@ -91,11 +94,16 @@ EDIT_DOC: dict[str, Any] = {
     },
 }
 LOOK_DOC: dict[str, Any] = {
-    "responses": {200: _shown(_EDIT), 404: _GONE, 503: refusal("The store does not answer")}
+    "responses": {
+        200: _shown(EditReply, _EDIT),
+        404: _GONE,
+        503: refusal("The store does not answer"),
+    }
 }
 STEP_DOC: dict[str, Any] = {
     "responses": {
         200: _shown(
+            EditStepReply,
             {
                 **_STEP,
                 "object": "audio.edit.step",
@@ -104,8 +112,8 @@ STEP_DOC: dict[str, Any] = {
                 "audio_s": 0.12,
                 "quality": "ok",
                 "usage": {"input_tokens": 812, "output_tokens": 10, "total_tokens": 822},
-                "answered_by": ["speech-l1", "speech-l1"],
-            }
+                "answered_by": ["speech-l1"],
+            },
         ),
         400: refusal("The edit has no such step"),
         404: _GONE,

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
+from deployments.http.edit_shapes import EditReply, EditStepReply
 from pipeline.audio.decode import decode_clip
 from pipeline.contracts import Mode
 from pipeline.voice_list import load_voices
@@ -568,3 +569,23 @@ async def test_the_api_page_describes_edits(app: HttpApp) -> None:
     fields = page["components"]["schemas"]["EditsBody"]["properties"]
     assert {"steps", "from", "transcript", "value", "seed", "cache"} <= set(fields)
     assert "StepBody" in page["components"]["schemas"]
+
+
+async def test_replies_have_the_shapes_that_the_page_tells(app: HttpApp) -> None:
+    class Exact(EditReply, extra="forbid"):
+        pass
+
+    class ExactStep(EditStepReply, extra="forbid"):
+        pass
+
+    edit_id = (await edit(app, voice="bruno", steps=CHAIN)).headers["x-edit-id"]
+    Exact.model_validate((await app.http.get(f"{EDITS}/{edit_id}")).json())
+    ExactStep.model_validate(await step_of(app, edit_id, 4))
+    page = (await app.http.get("/openapi.json")).json()["paths"]
+    for path, shape in (
+        (f"{EDITS}/{{edit}}", Exact),
+        (f"{EDITS}/{{edit}}/steps/{{step}}", ExactStep),
+    ):
+        told = page[path]["get"]["responses"]["200"]["content"]["application/json"]
+        shape.model_validate(told["example"])
+        assert told["schema"]["$ref"].endswith(shape.__base__.__name__)
