@@ -40,6 +40,7 @@ STATUSES = {
     "NameTakenError": 400,
     "UnknownModelError": 404,
     "UnknownRequestError": 404,
+    "UnknownEditError": 404,
     "UnsupportedError": 400,
     "CapacityError": 503,
     "StageError": 500,
