@@ -8,6 +8,7 @@ import logging
 from cache_store.erasures import Erasures
 from cache_store.keys import ClipKey
 from deployments.config.settings import Settings
+from deployments.config.stages import Stages
 from deployments.edits.book import EditBook
 from deployments.edits.performance import EditOrder, Performance
 from deployments.edits.sources import Sources
@@ -25,6 +26,7 @@ class EditLibrary:
 
     def __init__(self, settings: Settings, voices: VoiceLibrary, speech: SpeechLibrary) -> None:
         self._speech = speech
+        self._variants = frozenset(Stages.of(settings).llms)
         self._sources = Sources(voices, settings.limits)
         self._namespace = voices.namespace
         self._erasures = Erasures()
@@ -35,7 +37,8 @@ class EditLibrary:
     def perform(self, order: EditOrder, namespace: str) -> Performance:
         """The chain that is asked for, of which nothing is made yet."""
         watch = self._erasures.begin()
-        return Performance(order, namespace, self._sources, self._speech, self._book, watch)
+        parts = (self._sources, self._speech, self._book)
+        return Performance(order, namespace, *parts, watch, self._variants)
 
     async def forget(self, clip_digest: str, namespace: str | None = None) -> None:
         """Remove all edits of a clip. namespace: None for the tenant without a key.

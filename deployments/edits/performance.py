@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence, Set
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 
@@ -23,7 +23,7 @@ from deployments.edits.book import EditBook, new_edit_id
 from deployments.edits.documents import Edit, EditStep
 from deployments.edits.joints import faded_ends
 from deployments.edits.sources import Source, Sources
-from deployments.edits.tracks import Track, tracks_of
+from deployments.edits.tracks import Track, needs_words, tracks_of
 from deployments.speech.library import SpeechLibrary
 from pipeline.contracts import (
     NOT_REUSED,
@@ -45,6 +45,7 @@ logger = logging.getLogger(__name__)
 
 TRIES, TRY_AGAIN_S = 100, 0.05  # for tokens that another process is about to publish
 KEPT: Reuse = "reuse"
+MAX_STEPS = 32  # of a chain, however often it was gone on from: all of them are asked for each time
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +101,18 @@ class Performance:
         speech: SpeechLibrary,
         book: EditBook | None,
         watch: Watch,
+        variants: Set[str],
     ) -> None:
-        """book: None where no edits are written down. watch: of removals from now on."""
+        """book: None where no edits are written down. watch: of removals from now on.
+
+        variants: of the language model, as they are deployed.
+        """
         self._order = order
         self._namespace = namespace
         self._sources = sources
         self._speech = speech
         self._book = book
+        self._variants = variants
         self._watch, self._speech_watch = watch, speech.begin_watch()
         self._steps = order.steps
         self._n_inherited = 0
@@ -129,7 +135,10 @@ class Performance:
             await self._recall(order.edit_id)
         elif reference.upload is not None:
             self._found = await self._sources.of_upload(
-                namespace, reference.upload, order.transcript
+                namespace,
+                reference.upload,
+                order.transcript,
+                needs_words=needs_words(order.steps),
             )
         else:
             self._voice, found = await self._sources.of_voice(
@@ -139,7 +148,10 @@ class Performance:
         del reference
         n_before = self._n_inherited
         self._tracks = tracks_of(
-            self._found, self._steps, lambda index, name: order.field(index - n_before, name)
+            self._found,
+            self._steps,
+            lambda index, name: order.field(index - n_before, name),
+            is_continued=order.edit_id is not None,
         )
         for variant in {step.variant for step in self._steps}:
             self._models[variant] = await self._speech.models_now(variant)
@@ -198,12 +210,27 @@ class Performance:
                 param="from.step" if self._order.steps else "step",
             )
         self._steps = (*edit.steps[:upto], *self._order.steps)
+        if len(self._steps) > MAX_STEPS:
+            raise InputError(
+                f"the edit would have {len(self._steps)} steps; {MAX_STEPS} are allowed",
+                param="steps",
+            )
+        self._check_variants(edit.steps[:upto])
         self._n_inherited, self._voice = upto, edit.voice
         try:
             self._found = await self._sources.recalled(self._namespace, edit)
         except UnknownEditError as error:
             raise error.about(self._order.edit_field) from error
         self.edit_id = None if self._order.steps else edit_id
+
+    def _check_variants(self, steps: Sequence[EditStep]) -> None:
+        gone = {step.variant for step in steps} - self._variants
+        if gone:
+            raise UnknownEditError(
+                f"the edit was made by a variant of the model, {', '.join(gone)}, that is not "
+                "deployed here any more: make it again",
+                param=self._order.edit_field,
+            )
 
     async def _drawn(self, track: Track, before: int) -> Drawn | None:
         """The tokens that the step `before` takes; None for those of the clip itself."""

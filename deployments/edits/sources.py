@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from deployments.config.settings import Limits
 from deployments.edits.documents import Edit, EditSource
@@ -52,15 +53,18 @@ class Sources:
         found = await self._voices.resolve(VoiceReference(name=pinned, namespace=namespace))
         return pinned, Source(found, found.transcript or words)
 
-    async def of_upload(self, namespace: str, upload: bytes, words: str) -> Sequence[Source]:
+    async def of_upload(
+        self, namespace: str, upload: bytes, words: str, *, needs_words: bool
+    ) -> Sequence[Source]:
         """A clip, in parts where it is longer than the model takes.
 
-        Raises InputError for one whose words cannot be told apart at its pauses.
+        Raises InputError for one whose words are needed, and cannot be told apart at its pauses.
         """
         try:
             found = await self._voices.resolve(VoiceReference(upload, namespace=namespace))
         except ClipDurationError as error:
-            parts, rate_hz = await asyncio.to_thread(self._split, upload, words, error)
+            how = (words, needs_words, error)
+            parts, rate_hz = await asyncio.to_thread(self._split, upload, *how)
         else:
             return [Source(found, words)]
         files = [_wav(part.samples, rate_hz) for part in parts]
@@ -90,7 +94,7 @@ class Sources:
         return Source(found, source.transcript)
 
     def _split(
-        self, upload: bytes, words: str, refusal: ClipDurationError
+        self, upload: bytes, words: str, needs_words: bool, refusal: ClipDurationError
     ) -> tuple[list[ClipPart], int]:
         """Parts and their rate. refusal: of the whole, which may be too short as well. Blocks."""
         limits = self._voices.clip_limits
@@ -99,13 +103,15 @@ class Sources:
         clip = decode_clip(upload, longer, picks_channels=picks)
         if clip.duration_s <= limits.max_duration_s:
             raise refusal
-        rate_hz = clip.sample_rate_hz
+        cut = partial(split_clip, clip.samples, clip.sample_rate_hz, limit_s=limits.max_duration_s)
         try:
-            return split_clip(clip.samples, rate_hz, words, limits.max_duration_s), rate_hz
+            return cut(words), clip.sample_rate_hz
         except ClipDurationError:
             raise  # of the audio itself
         except InputError as error:
-            raise error.about("transcript") from error
+            if needs_words:
+                raise error.about("transcript") from error
+        return cut(""), clip.sample_rate_hz
 
 
 def _is_same(voice: ResolvedVoice, source: EditSource) -> bool:

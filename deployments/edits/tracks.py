@@ -39,9 +39,9 @@ class Track:
 
 
 def tracks_of(
-    sources: Sequence[Source], steps: Sequence[EditStep], field: Field
+    sources: Sequence[Source], steps: Sequence[EditStep], field: Field, *, is_continued: bool
 ) -> Sequence[Track]:
-    """sources: the clip's parts in a row.
+    """sources: the clip's parts in a row. is_continued: they are those of an earlier edit.
 
     A long text of a clone becomes parts of its own, which later steps edit each by itself.
     Raises InputError naming the caller's field.
@@ -50,7 +50,7 @@ def tracks_of(
     said = [source.words for source in sources]
     lines = list[list[Line]]([] for _ in sources)
     for index, step in enumerate(steps):
-        _check(step, index, said, field)
+        _check(step, index, said, field, is_continued=is_continued)
         if step.mode is Mode.CLONE:
             texts = _passages(step, voices[0], said[0])
             voices, lines = voices * len(texts), [[] for _ in texts]
@@ -65,7 +65,9 @@ def tracks_of(
     return [Track(voice, tuple(part)) for voice, part in zip(voices, lines, strict=True)]
 
 
-def _check(step: EditStep, index: int, said: Sequence[str], field: Field) -> None:
+def _check(
+    step: EditStep, index: int, said: Sequence[str], field: Field, *, is_continued: bool
+) -> None:
     if step.mode is Mode.CLONE and index:
         param = field(index, "type")
         raise UnsupportedError(
@@ -77,12 +79,20 @@ def _check(step: EditStep, index: int, said: Sequence[str], field: Field) -> Non
             "be: cut it",
             param="audio",
         )
-    if step.mode not in WORDLESS and not all(said):
+    if needs_words([step]) and not all(said):
+        how = "say in transcript what is spoken in the audio"
+        if is_continued:
+            how = "this edit was made without any: send the audio again, with its transcript"
         raise InputError(
-            f"{step.mode} needs the words of what it edits: say in transcript what is spoken in "
-            f"the audio; only {' and '.join(sorted(WORDLESS))} go without",
-            param="transcript",
+            f"{step.mode} needs the words of what it edits: {how}; only "
+            f"{' and '.join(sorted(WORDLESS))} go without",
+            param="from" if is_continued else "transcript",
         )
+
+
+def needs_words(steps: Sequence[EditStep]) -> bool:
+    """Whether any of them cannot be made without the words of what it edits."""
+    return any(step.mode not in WORDLESS for step in steps)
 
 
 def _passages(step: EditStep, voice: ResolvedVoice, said: str) -> list[str]:

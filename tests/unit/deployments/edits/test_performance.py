@@ -75,7 +75,7 @@ class OneSource:
 
 async def performed(speech: Speech, reuse: Any = None) -> Performance:
     order = EditOrder(STEPS, reuse=reuse)
-    made = Performance(order, "shared", OneSource(), speech, None, Watch())  # type: ignore[arg-type]
+    made = Performance(order, "shared", OneSource(), speech, None, Watch(), {"base"})  # type: ignore[arg-type]
     await made.resolve(VoiceReference(name="aria"))
     return made
 

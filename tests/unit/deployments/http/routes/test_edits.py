@@ -416,6 +416,32 @@ async def test_long_audio_without_words_is_cut_at_any_pause(app: HttpApp) -> Non
     assert error["param"] == "transcript"
 
 
+async def test_words_that_no_step_needs_stop_no_edit(app: HttpApp) -> None:
+    clip, _ = long_clip([*VOICES])
+    audio = base64.b64encode(clip).decode()
+    reply = await edit(app, audio=audio, transcript="Other words.", **DENOISE)
+    made = app.speaker.requests  # type: ignore[attr-defined]
+    assert [request.transcript for request in made] == ["", ""]
+    error = await refused(app, **{"from": reply.headers["x-edit-id"]}, **HAPPY)
+    assert (error["param"], "send the audio again" in error["message"]) == ("from", True)
+
+
+async def test_a_chain_grows_to_32_steps(app: HttpApp) -> None:
+    edit_id = (await edit(app, voice="bruno", steps=[DENOISE] * 8)).headers["x-edit-id"]
+    for _ in range(3):
+        reply = await edit(app, **{"from": edit_id}, steps=[DENOISE] * 8)
+        edit_id = reply.headers["x-edit-id"]
+    assert "32 are allowed" in (await refused(app, **{"from": edit_id}, **DENOISE))["message"]
+
+
+async def test_a_variant_that_is_gone_takes_its_edits_along(app: HttpApp) -> None:
+    edit_id = (await edit(app, voice="bruno", **HAPPY)).headers["x-edit-id"]
+    app.edits._variants = frozenset({"other"})
+    gone = await app.http.get(f"{EDITS}/{edit_id}/steps/1")
+    assert gone.status_code == httpx.codes.NOT_FOUND
+    assert "base" in error_of(gone)["message"]
+
+
 async def test_a_long_clone_is_edited_in_parts(app: HttpApp) -> None:
     text = " ".join(f"{SAID[:-1]} on day {day}." for day in ("one", "two", "three", "four", "five"))
     await edit(app, voice="bruno", steps=[{"type": "clone", "text": text}, HAPPY, DENOISE])
