@@ -60,10 +60,10 @@ class ModelNames:
         if self.find(name) is None:
             raise UnsupportedError(self.unknown(name), param=param)
 
-    def variant(self, name: str) -> str:
+    def variant(self, name: str, param: str = "step_audio.model_variant") -> str:
         """The deployed variant meant by `name`: its own name, or that of its quantization.
 
-        Raises UnsupportedError with those deployed.
+        param: the field that named it. Raises UnsupportedError with those deployed.
         """
         if name in self.variants:
             return name
@@ -72,9 +72,9 @@ class ModelNames:
                 if self._bits_of(variant) == bits:
                     return variant
         raise UnsupportedError(
-            f"step_audio.model_variant: no variant {name[:MAX_FOUND]!r} of the model is deployed; "
+            f"{param}: no variant {name[:MAX_FOUND]!r} of the model is deployed; "
             f"deployed: {', '.join(self.variants)}",
-            param="step_audio.model_variant",
+            param=param,
         )
 
     def _bits_of(self, variant: str) -> str:

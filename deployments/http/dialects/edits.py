@@ -39,9 +39,7 @@ from deployments.http.dialects.parsed_request import ParsedRequest
 from deployments.http.model_names import ModelNames
 from pipeline.audio.encode import check_rate
 from pipeline.contracts import BASE_VARIANT, Mode
-from pipeline.edit_values import (
-    WORDLESS,
-)
+from pipeline.edit_values import WORDLESS
 from pipeline.errors import InputError, TextError
 
 AUDIO = "audio"
@@ -134,7 +132,6 @@ def read_edit(raw: RawBody, limits: Limits, names: ModelNames) -> ParsedEdit:
     body = _validated(tree)
     if body.model is not None:
         names.check(body.model)
-    variant = names.variant(body.model_variant)
     asked = _asked(body)
     order = EditOrder(
         transcript=(body.transcript or "").strip(),
@@ -143,21 +140,7 @@ def read_edit(raw: RawBody, limits: Limits, names: ModelNames) -> ParsedEdit:
         reuse=body.cache,
         is_flat=body.steps is None,
     )
-    drawn = secrets.randbits(SEED_BITS)
-    shared = {
-        "temperature": body.temperature,
-        "top_p": body.top_p,
-        "top_k": body.top_k,
-        "max_tokens": body.max_new_tokens,
-        "variant": variant,
-    }
-    steps = list[EditStep]()
-    for index, step in enumerate(asked):
-        seed = body.seed if step.seed is None else step.seed
-        seeded = {"seed": drawn if seed is None else seed, "may_reseed": seed is None}
-        checked = checked_step(step, order.field(index, ""), limits)
-        steps.append(checked.model_copy(update={**shared, **seeded}))
-    order = replace(order, steps=tuple(steps))
+    order = replace(order, steps=_steps(body, asked, order, limits, names))
     _check_origin(order, body.voice, clip)
     if len(order.transcript) > limits.max_text_chars:
         raise TextError(
@@ -217,6 +200,31 @@ def _asked(body: EditsBody) -> Sequence[StepBody]:
             param="steps",
         )
     return [StepBody.model_validate(flat)]
+
+
+def _steps(
+    body: EditsBody,
+    asked: Sequence[StepBody],
+    order: EditOrder,
+    limits: Limits,
+    names: ModelNames,
+) -> tuple[EditStep, ...]:
+    """With what all of them share, and a seed each, which is the body's, or one that is drawn."""
+    drawn = secrets.randbits(SEED_BITS)
+    shared = {
+        "temperature": body.temperature,
+        "top_p": body.top_p,
+        "top_k": body.top_k,
+        "max_tokens": body.max_new_tokens,
+        "variant": names.variant(body.model_variant, "model_variant"),
+    }
+    steps = list[EditStep]()
+    for index, step in enumerate(asked):
+        seed = body.seed if step.seed is None else step.seed
+        seeded = {"seed": drawn if seed is None else seed, "may_reseed": seed is None}
+        checked = checked_step(step, order.field(index, ""), limits)
+        steps.append(checked.model_copy(update={**shared, **seeded}))
+    return tuple(steps)
 
 
 def _check_origin(order: EditOrder, voice: str | None, clip: Clip | None) -> None:

@@ -500,6 +500,7 @@ LONG_AUDIO = {"audio": base64.b64encode(LONG).decode()}
         ({"voice": "bruno", **DENOISE, "response_format": "wma"}, "response_format", "'mp3'"),
         ({"voice": "bruno", **DENOISE, "sample_rate": 1}, "sample_rate", "8000 to 48000"),
         ({"voice": "bruno", **DENOISE, "model": "gpt-9"}, "model", "known: "),
+        ({"voice": "bruno", **DENOISE, "model_variant": "int4"}, "model_variant", "deployed: base"),
         ({"from": {"edit": "x", "pace": 1}, **DENOISE}, "from.pace", "allowed: edit, step"),
         ({**LONG_AUDIO, "transcript": LONG_WORDS, "steps": [{"type": "clone", "text": "Hi."}]},
          "audio", "longer than"),
