@@ -39,7 +39,8 @@ NO_TRANSCRIPT = {
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8}){0,4}")
 
 
-def _language(value: str | None) -> str | None:
+def language_tag(value: str | None) -> str | None:
+    """A BCP 47 tag, without white space around it; None stays None."""
     if value is None:
         return None
     if _LANGUAGE.fullmatch(value.strip()) is None:
@@ -66,7 +67,7 @@ class ConsentBody(Lenient):
         None, description="When it was given, seconds since 1970 or ISO 8601; now when left out"
     )
 
-    _check_language = field_validator("language")(_language)
+    _check_language = field_validator("language")(language_tag)
 
     def consent(self, *, has_recording: bool, param: str = "") -> Consent:
         """As it is to be kept. Raises InputError for one that says nothing."""
@@ -129,7 +130,7 @@ class VoiceBody(Lenient):
     )
     speaker_embedding: Any = Field(None, description="Not taken: the model needs the clip")
 
-    _check_language = field_validator("language")(_language)
+    _check_language = field_validator("language")(language_tag)
 
 
 def voice_request(
