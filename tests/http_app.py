@@ -85,7 +85,7 @@ class HttpApp:
         self.http = httpx.AsyncClient(transport=transport, base_url="http://timbre")
 
     async def _report(self) -> dict[str, Any]:
-        return {"ready": True}
+        return {"ready": True, "stages": {}, "cache": {}, "age_s": 0.0}
 
     async def _forget(self, clip_digest: str) -> None:
         self.forgotten.append(clip_digest)
@@ -164,19 +164,19 @@ class ServedApp:
     """The application as any ASGI server runs it: a lifespan, then requests, on one event loop."""
 
     def __init__(self, **args: Any) -> None:
-        self._made = HttpApp(**args)
+        self.made = HttpApp(**args)
 
     @property
     def page(self) -> dict[str, Any]:
         """The API's description."""
-        return self._made.app.openapi()
+        return self.made.app.openapi()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
-            await self._made.app(scope, receive, send)
+            await self.made.app(scope, receive, send)
             return
         await receive()
-        async with running(self._made):
+        async with running(self.made):
             await send({"type": "lifespan.startup.complete"})
             await receive()
         await send({"type": "lifespan.shutdown.complete"})

@@ -21,7 +21,14 @@ from deployments.http.dialects.elevenlabs import ElevenLabsBody
 from deployments.http.dialects.fish import FishBody
 from deployments.http.dialects.speech import SpeechBody
 from deployments.http.page_parts import OF_SPEECH, complete, header_references
-from deployments.http.reply_shapes import ErrorReply, SpeechOutcome, Tags
+from deployments.http.reply_shapes import (
+    ErrorReply,
+    SpeechDelta,
+    SpeechDone,
+    SpeechFailed,
+    SpeechOutcome,
+    Tags,
+)
 
 SCHEMAS = "#/components/schemas/{model}"
 DESCRIPTION = (
@@ -44,7 +51,7 @@ _EXAMPLE = {
     "voice": "bruno",
 }
 BINARY = {"type": "string", "format": "binary"}
-BASE64 = {"type": "string", "format": "byte"}
+BASE64 = {"type": "string", "format": "byte", "description": "base64, or a data: URI of it"}
 
 
 def schema_of(*shapes: type[BaseModel]) -> dict[str, Any]:
@@ -74,10 +81,9 @@ def answers(example: Any, *shapes: type[BaseModel], refused: Sequence[int] = ())
     return {"response_model": None, "responses": done | refusals(*refused)}
 
 
-def takes(contents: dict[str, Any], *, is_required: bool = True) -> dict[str, Any]:
+def takes(contents: dict[str, Any]) -> dict[str, Any]:
     """What FastAPI is told of a body. contents: by media type."""
-    body = {"required": is_required, "content": contents}
-    return {"openapi_extra": {"requestBody": body}}
+    return {"openapi_extra": {"requestBody": {"required": True, "content": contents}}}
 
 
 def body_of(model: type[BaseModel], example: Any) -> dict[str, Any]:
@@ -114,12 +120,25 @@ _FORM = {
         },
     ]
 }
+_EVENT = {
+    "type": "object",
+    "description": "One event; data is JSON text",
+    "properties": {
+        "event": {"enum": ["speech.audio.delta", "speech.audio.done", "speech.audio.error"]},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": schema_of(SpeechDelta, SpeechDone, SpeechFailed),
+        },
+    },
+    "required": ["event", "data"],
+}
 SPEECH_DOC = _spoken(
     {
         "application/json": body_of(SpeechBody, _EXAMPLE),
         "multipart/form-data": {"schema": _FORM, "example": {"payload": json.dumps(_EXAMPLE)}},
     },
-    {**_AUDIO, "text/event-stream": {"schema": {"type": "string"}}},
+    {**_AUDIO, "text/event-stream": {"schema": _EVENT}},
 )
 _FISH_EXAMPLE = {"text": _EXAMPLE["input"], "reference_id": "bruno", "format": "wav"}
 _FISH = body_of(FishBody, _FISH_EXAMPLE)

@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from http import HTTPStatus
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -19,6 +20,7 @@ from fastapi.responses import JSONResponse
 from fastapi_swagger import patch_fastapi
 from ray.serve.handle import DeploymentHandle
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 from starlette.types import Lifespan
 
 from deployments.background import watched
@@ -190,4 +192,15 @@ def add_error_handlers(app: FastAPI) -> None:
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
         body = error_body(str(error.detail), error.status_code, code="http_error")
         told = NO_RETRY if error.status_code < SERVER_FAULT else {}
-        return JSONResponse(body, error.status_code, {**told, **(error.headers or {})})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            told = {**told, "Allow": ", ".join(sorted(_methods_at(request)))}
+        return JSONResponse(body, error.status_code, {**(error.headers or {}), **told})
+
+
+def _methods_at(request: Request) -> set[str]:
+    """Of an address: its routes stand one by one, and each of them knows its own method alone."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            found |= route.methods or set()
+    return found | {"HEAD"} if "GET" in found else found

@@ -60,6 +60,35 @@ class SpeechOutcome(BaseModel):
     created_at: int
 
 
+class SpeechDelta(BaseModel):
+    """Audio, in base64."""
+
+    type: Literal["speech.audio.delta"]
+    audio: str
+    response_format: str
+
+
+class SpeechDone(BaseModel):
+    """The last event of a reply. timbre: seconds by stage, what answered, the guard's verdict."""
+
+    type: Literal["speech.audio.done"]
+    usage: Tokens
+    timbre: dict[str, float | str]
+
+
+class BrokenOff(Problem):
+    """What ended a reply after its first audio."""
+
+    partial_audio: Literal[True]
+
+
+class SpeechFailed(BaseModel):
+    """The last event of a reply that broke off."""
+
+    type: Literal["speech.audio.error"]
+    error: BrokenOff
+
+
 class Tags(BaseModel):
     """Values of edits by mode, and tags that a text may hold."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -18,6 +18,7 @@ BODIES: tuple[type[BaseModel], ...] = (VoiceBody, ElevenLabsVoice, ConsentBody, 
 _VOICE_ID = "voice_0198f2c1a3b47d0e5f6a8b9c0d1e2f3a"
 _CONSENT_ID = "cons_0198f2c19f214b6d8e0f1a2b3c4d5e6f"
 _SAID = "Please leave the keys on the kitchen table, and close the garden gate behind you."
+_AGREED = "I, Zoe Example, agree that my voice is cloned for the museum's audio guide."
 _QUALITY = {
     "duration_s": 5.134,
     "sample_rate_hz": 22_050,
@@ -41,6 +42,13 @@ _VOICE = {
     "speaker_description": None,
     "ref_text": None,
 }
+_VERSION = {
+    "created_at": 1_795_728_000,
+    "file_size": 226_460,
+    "mime_type": "audio/wav",
+    "ref_text": None,
+    **_FACTS,
+}
 _OMNI_VOICE = {
     "name": "Zoe",
     "created_at": 1_795_728_000,
@@ -59,7 +67,7 @@ _CONSENT = {
     "name": "Zoe, studio",
     "who": "Zoe Example",
     "given_at": 1_795_727_000,
-    "text": "I, Zoe Example, agree that my voice is cloned for the museum's audio guide.",
+    "text": _AGREED,
     "has_recording": False,
 }
 _LISTED = {"id": _VOICE_ID, "name": "Zoe", "language": "en", "object": "voice"}
@@ -79,38 +87,80 @@ _NO_CONSENT = refusals(503) | {
 Refusals = Mapping[int | str, dict[str, Any]]
 
 
-def _answers(example: Any, refused: Refusals, *may_be: type[BaseModel]) -> dict[str, Any]:
-    """A route of these. may_be: the shapes of its reply."""
+def _answers(
+    example: Any,
+    refused: Refusals,
+    *may_be: type[BaseModel],
+    links: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A route of these. may_be: the shapes of its reply. links: to what its reply's id is for."""
     doc = answers(example, *may_be)
     doc["responses"] |= refused
+    if links is not None:
+        doc["responses"][200]["links"] = links
     return doc
 
 
+def _links(parameter: str, where: str, *operations: str) -> dict[str, Any]:
+    """To operations, by their ids. where: the reply has the value of their parameter."""
+    given = {parameter: f"$response.body#/{where}"}
+    return {
+        f"{operation.partition('_')[0]}_by_{where.replace('/', '_')}": {
+            "operationId": operation,
+            "parameters": given,
+        }
+        for operation in operations
+    }
+
+
 def _takes(
-    model: type[BaseModel], example: dict[str, Any], *files: str, is_required: bool = True
+    model: type[BaseModel], example: dict[str, Any], *files: str, needs: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """A body of these fields: JSON with clips in base64, or a form with them as files."""
-    as_text = {"type": "object", "properties": dict.fromkeys(files, BASE64)}
-    as_file = {"type": "object", "properties": dict.fromkeys(files, BINARY)}
-    parts = {name: value for name, value in example.items() if name not in files}
+    """A body of these fields: JSON with clips in base64, or a form with them as files.
+
+    needs: what may not be left out.
+    """
     texts = {
         name: json.dumps(value) if isinstance(value, dict) else value
-        for name, value in parts.items()
+        for name, value in example.items()
     }
-    fields = schema_of(model)
     contents = {
         "multipart/form-data": {
-            "schema": {"allOf": [fields, as_file]} if files else fields,
-            "example": texts,
+            "schema": _fields(model, dict.fromkeys(files, BINARY), needs),
+            "example": texts | {name: "RIFF…" for name in files if name in example},
         },
         "application/json": {
-            "schema": {"allOf": [fields, as_text]} if files else fields,
+            "schema": _fields(model, dict.fromkeys(files, BASE64), needs),
             "example": example,
         },
     }
-    return takes(contents, is_required=is_required)
+    return takes(contents)
 
 
+def _fields(
+    model: type[BaseModel], clips: Mapping[str, Any], needs: Sequence[str]
+) -> dict[str, Any]:
+    if not clips:
+        return schema_of(model)
+    also = {"type": "object", "properties": clips, **({"required": list(needs)} if needs else {})}
+    return {"allOf": [schema_of(model), also]}
+
+
+_OF_VOICE = (
+    "look_v1_audio_voices__voice__get",
+    "change_v1_audio_voices__voice__post",
+    "delete_v1_audio_voices__voice__delete",
+)
+_OF_CONSENT = (
+    "look_v1_audio_voice_consents__consent_id__get",
+    "label_v1_audio_voice_consents__consent_id__post",
+    "delete_v1_audio_voice_consents__consent_id__delete",
+)
+_OF_CLONE = (
+    "voice_v1_voices__voice_id__get",
+    "edit_v1_voices__voice_id__edit_post",
+    "delete_v1_voices__voice_id__delete",
+)
 LIST_DOC = _answers(
     {
         "object": "list",
@@ -123,13 +173,20 @@ LIST_DOC = _answers(
     shapes.DeletedVoices,
 )
 UPLOAD_DOC = _answers(
-    {"success": True, "voice": _OMNI_VOICE}, _UNUSABLE, shapes.OmniUpload, shapes.UploadedVoice
+    {"success": True, "voice": _OMNI_VOICE},
+    _UNUSABLE,
+    shapes.OmniUpload,
+    shapes.UploadedVoice,
+    links=_links("voice", "voice/id", *_OF_VOICE) | _links("voice", "id", *_OF_VOICE),
 ) | _takes(
     VoiceBody,
-    {"name": "Zoe", "consent": _CONSENT_ID, "audio_sample": "UklGRi…", "ref_text": _SAID},
+    {"name": "Zoe", "consent": _AGREED, "audio_sample": "UklGRi…", "ref_text": _SAID},
     "audio_sample",
+    needs=("name", "audio_sample"),
 )
-LOOK_DOC = _answers(_VOICE, _NO_VOICE, shapes.VersionedVoice, shapes.NamedVoice)
+LOOK_DOC = _answers(
+    {**_VOICE, "versions": [_VERSION]}, _NO_VOICE, shapes.VersionedVoice, shapes.NamedVoice
+)
 CHANGE_DOC = _answers(_VOICE, _NO_VOICE | _UNUSABLE, shapes.UploadedVoice) | _takes(
     VoiceBody, {"name": "Zoe, calm", "ref_text": _SAID}, "audio_sample"
 )
@@ -138,13 +195,15 @@ DELETE_DOC = _answers(
     _NO_VOICE,
     shapes.DeletedVoice,
     shapes.OmniDeletion,
+    links=_links("voice", "id", "restore_v1_audio_voices__voice__restore_post"),
 )
 RESTORE_DOC = _answers(
     _VOICE,
     _UNUSABLE
     | {400: refusal("Its name has gone to another voice: send name"), 404: _NO_VOICE[404]},
     shapes.UploadedVoice,
-) | _takes(VoiceBody, {"name": "Zoe"}, is_required=False)
+) | _takes(VoiceBody, {"name": "Zoe"})
+RESTORE_DOC["openapi_extra"]["requestBody"]["required"] = False
 
 CONSENT_LIST_DOC = _answers(
     {
@@ -157,7 +216,9 @@ CONSENT_LIST_DOC = _answers(
     {400: refusal("A mistake in a parameter, or no consents kept here")} | refusals(503),
     shapes.ConsentPage,
 )
-CONSENT_DOC = _answers(_CONSENT, _UNUSABLE, shapes.ConsentReply) | _takes(
+CONSENT_DOC = _answers(
+    _CONSENT, _UNUSABLE, shapes.ConsentReply, links=_links("consent_id", "id", *_OF_CONSENT)
+) | _takes(
     ConsentBody,
     {
         "name": _CONSENT["name"],
@@ -166,6 +227,7 @@ CONSENT_DOC = _answers(_CONSENT, _UNUSABLE, shapes.ConsentReply) | _takes(
         "text": _CONSENT["text"],
     },
     "recording",
+    needs=("name", "language"),
 )
 CONSENT_LOOK_DOC = _answers(_CONSENT, _NO_CONSENT, shapes.ConsentReply)
 CONSENT_LABEL_DOC = _answers(_CONSENT, _NO_CONSENT, shapes.ConsentReply) | _takes(
@@ -177,11 +239,19 @@ CONSENT_DELETE_DOC = _answers(
     shapes.DeletedConsent,
 )
 
-_LABELS = {"consent": _CONSENT_ID, "ref_text": _SAID, "language": "en"}
+_LABELS = {"consent": _AGREED, "ref_text": _SAID, "language": "en"}
 ADD_DOC = _answers(
-    {"voice_id": _VOICE_ID, "requires_verification": False}, _UNUSABLE, shapes.ElevenLabsUpload
-) | _takes(ElevenLabsVoice, {"name": "Zoe", "files": "UklGRi…", "labels": _LABELS}, "files")
+    {"voice_id": _VOICE_ID, "requires_verification": False},
+    _UNUSABLE,
+    shapes.ElevenLabsUpload,
+    links=_links("voice_id", "voice_id", *_OF_CLONE),
+) | _takes(
+    ElevenLabsVoice,
+    {"name": "Yan", "files": "UklGRi…", "labels": _LABELS},
+    "files",
+    needs=("name", "files"),
+)
 EDIT_DOC = _answers({"status": "ok"}, _NO_VOICE | _UNUSABLE, shapes.Done) | _takes(
-    ElevenLabsVoice, {"name": "Zoe, calm"}, "files"
+    ElevenLabsVoice, {"name": "Yan, calm"}, "files"
 )
 DELETE_CLONE_DOC = _answers({"status": "ok"}, _NO_VOICE, shapes.Done)

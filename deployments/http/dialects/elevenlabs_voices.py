@@ -14,7 +14,12 @@ from pydantic import AliasChoices, BeforeValidator, ConfigDict, Field, field_val
 from pydantic_core import from_json
 
 from deployments.http.bodies.fields import Lenient, refused, validated
-from deployments.http.dialects.voices import MAX_DESCRIPTION_CHARS, VoiceBody, language_tag
+from deployments.http.dialects.voices import (
+    LANGUAGE_SHAPE,
+    MAX_DESCRIPTION_CHARS,
+    VoiceBody,
+    language_tag,
+)
 
 ELEVENLABS_CLIPS = ("files", "files[]", "file", "audio")
 MOST_IGNORED = 16  # labels that a header repeats
@@ -38,7 +43,11 @@ class VoiceLabels(Lenient):
     model_config = ConfigDict(extra="allow", populate_by_name=True)
 
     consent: str | None = Field(None, description="Id of a stored consent, or the words of one")
-    language: str | None = Field(None, description="BCP 47 tag of the clip, such as en-US")
+    language: str | None = Field(
+        None,
+        description="BCP 47 tag of the clip, such as en-US",
+        json_schema_extra=LANGUAGE_SHAPE,
+    )
     ref_text: str | None = Field(
         None,
         validation_alias=AliasChoices("ref_text", "transcript", "prompt_text", "audio_text"),

@@ -42,7 +42,7 @@ class WarmBody(Lenient):
     model_config = ConfigDict(extra="forbid")
     keeps_empty = frozenset({"audio"})
 
-    audio: str = Field(description="The clip", json_schema_extra=BASE64)
+    audio: str = Field(json_schema_extra=BASE64)
     durability: Annotated[Literal["writethrough", "writeback"], NAME] = "writethrough"
 
 
@@ -141,7 +141,8 @@ _WARM_DOC = answers(
     {
         "application/json": body_of(WarmBody, {"audio": "UklGRi…", "durability": "writeback"}),
         "multipart/form-data": {
-            "schema": {"type": "object", "properties": {"file": BINARY}, "required": ["file"]}
+            "schema": {"type": "object", "properties": {"file": BINARY}, "required": ["file"]},
+            "example": {"file": "RIFF…"},
         },
         "application/octet-stream": {"schema": BINARY},
     }

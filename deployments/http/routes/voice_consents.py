@@ -35,10 +35,8 @@ from deployments.voices.resolver import VoiceLibrary
 from pipeline.audio.decode import ClipLimits, decode_clip
 
 LONGEST_RECORDING_S = 120.0
-ConsentId = Annotated[
-    str,
-    Path(description="As `cons_…`", examples=["cons_0198f2c19f214b6d8e0f1a2b3c4d5e6f"]),
-]
+_ID = "cons_0198f2c19f214b6d8e0f1a2b3c4d5e6f"
+ConsentId = Annotated[str, Path(description="As `cons_…`", examples=[_ID])]
 
 
 class ConsentRoutes:
@@ -64,8 +62,10 @@ class ConsentRoutes:
     async def _list(
         self,
         request: Request,
-        after: Annotated[str | None, Query(description="The last id of the page before")] = None,
-        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+        after: Annotated[
+            str | None, Query(description="The last id of the page before", examples=[_ID])
+        ] = None,
+        limit: Annotated[int, Query(ge=1, le=100, description="Of a page")] = 20,
     ) -> dict[str, Any]:
         """Consents, the newest first, a page at a time."""
         page = await self._enrolment.consents.page(self._namespace(request), limit, after or None)

@@ -102,6 +102,23 @@ async def test_head_of_a_route_without_get_says_what_there_is(app: HttpApp):
     assert reply.headers["allow"] == "POST"
 
 
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/v1/audio/speech", "POST"),
+        ("/v1/tags", "GET, HEAD"),
+        ("/v1/audio/voices", "GET, HEAD, POST"),
+        ("/v1/audio/voices/bruno", "DELETE, GET, HEAD, POST"),
+        ("/v1/voices/bruno", "DELETE, GET, HEAD"),
+    ],
+)
+async def test_a_wrong_method_is_told_all_that_an_address_has(
+    app: HttpApp, path: str, allowed: str
+):
+    reply = await app.http.put(path)
+    assert (reply.status_code, reply.headers["allow"]) == (405, allowed)
+
+
 async def test_a_clip_is_forgotten_by_its_name(app: HttpApp):
     assert (await app.http.delete(f"/v1/cache/{'AB' * 32}")).status_code == 200
     assert app.forgotten == ["ab" * 32]

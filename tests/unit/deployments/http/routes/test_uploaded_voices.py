@@ -287,6 +287,30 @@ REFUSED = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("consent", "param"),
+    [
+        (7, "consent"),
+        ({"name": 5, "text": "Yes."}, "consent.name"),
+        ({"name": "Zoe", "language": "x", "text": "Yes."}, "consent.language"),
+        ({"language": "en", "text": "Yes."}, "consent.name"),
+        ({"name": "Zoe", "language": "en"}, "consent.recording"),
+    ],
+)
+async def test_a_mistake_in_a_consent_names_the_callers_field(
+    app: HttpApp, consent: Any, param: str
+):
+    body = {"name": "Zoe", "audio_sample": base64.b64encode(CLIP).decode(), "consent": consent}
+    reply = await app.http.post(VOICES, json=body)
+    assert (reply.status_code, error_of(reply)["param"]) == (400, param)
+
+
+async def test_a_forms_null_is_as_left_out_where_nothing_else_is_taken(app: HttpApp):
+    assert await upload(app, speaker_embedding="null")
+    refused = await app.http.post(VOICES, **form(name="Yan", speaker_embedding="[0.1]"))
+    assert (refused.status_code, error_of(refused)["param"]) == (400, "speaker_embedding")
+
+
 @pytest.mark.parametrize("case", list(REFUSED))
 async def test_what_cannot_be_a_voice_is_refused_with_its_field(app: HttpApp, case: str):
     fields, status, param = REFUSED[case]
