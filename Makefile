@@ -40,7 +40,7 @@ format: setup ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 
 unit: setup ## the first tier of tests, but the slow: no cluster, no golden data, on both cores
-	$(PYTEST) -n 2 --dist worksteal -m "not slow" tests/unit
+	$(PYTEST) -n 2 --dist worksteal -m "unit and not slow" tests/unit
 
 parity: setup ## the second: our modules against golden data of the reference implementation
 	$(PYTEST) -m parity tests/parity
@@ -49,7 +49,7 @@ serve: setup ## the third: a real service on a Ray cluster of its own, over HTTP
 	$(PYTEST) -m serve tests/serve
 
 chaos: setup ## the fourth: what kills processes, on clusters of their own
-	$(PYTEST) -m chaos tests/chaos
+	$(PYTEST) -m chaos tests/serve tests/chaos
 
 fast: setup ## the tiers that need no cluster, whole: unit with the slow, parity
 	$(PYTEST) -n 2 --dist worksteal -m "unit or parity" tests/unit tests/parity

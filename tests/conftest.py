@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 # Torch's threads sleep at a barrier instead of spinning: beside another test's, a spinning thread
 # holds the core that the one it waits for needs. Read when torch is loaded, so before all imports.
@@ -18,10 +18,6 @@ import hypothesis
 import pytest
 
 from tests.cache_helpers import S3Server, make_bucket, ministack
-
-if TYPE_CHECKING:
-    from tests.serve.conftest import Shared
-    from tests.serve.service_client import ServiceClient
 
 ROOT = Path(__file__).resolve().parents[1]
 # Tests talk to this machine alone: a proxy of the environment is nothing to them or their children.
@@ -51,28 +47,13 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The shared service's tests come first, and what kills its replicas last of them."""
+    """Within a folder of tests that share a service: what kills its replicas, then what ends it."""
 
-    def place(item: pytest.Item) -> tuple[bool, bool]:
-        has_service = "client" in getattr(item, "fixturenames", ())
-        return not has_service, item.get_closest_marker("chaos") is not None
+    def place(item: pytest.Item) -> tuple[Path, bool, bool]:
+        ends = {"updatable", "second"} & set(getattr(item, "fixturenames", ()))
+        return item.path.parent, bool(ends), item.get_closest_marker("chaos") is not None
 
     items.sort(key=place)
-
-
-@pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
-    """The service of the serve tier, and of what the chaos tier kills."""
-    from tests.serve.conftest import shared_service  # not before it is needed: it loads Ray
-
-    with shared_service(tmp_path_factory.mktemp("service")) as running:
-        yield running
-
-
-@pytest.fixture(scope="session")
-def client(shared: Shared) -> ServiceClient:
-    """The client of the shared service."""
-    return shared.client
 
 
 @pytest.fixture(scope="session")

@@ -229,7 +229,7 @@ def measure_quantization(bench: Bench) -> list[Row]:
     """Steps with quantised weights against bfloat16."""
     model = bench.model
     was = model.dtype
-    torch.nn.Module.to(model, torch.bfloat16)
+    model.to(torch.bfloat16)
     prompts = bench.prompts(1, PROMPT_TOKENS)
     with (
         bench.engine(1) as plain,
@@ -244,7 +244,7 @@ def measure_quantization(bench: Bench) -> list[Row]:
                 for name, engine in engines.items()
             },
         )
-    torch.nn.Module.to(model, was)
+    model.to(was)
     bar = 1.8 if bench.is_cuda else None
     return [
         *(Row(f"batch 1, {k}", bench.n_tokens / s, "tok/s") for k, s in best.items()),
@@ -373,7 +373,7 @@ def main() -> int:
             print(f"{row.what:56} {row.value:10.4g} {bar:>6} {row.unit}{mark}", flush=True)
     results = {
         **origin,
-        "model": model.config.to_diff_dict(),
+        "model": asdict(model.config),
         "left_out": bench.left_out,
         "energy": "told" if energy_meter(model.device) else "not told",
         "rows": [asdict(row) for row in rows],

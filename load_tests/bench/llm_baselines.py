@@ -7,11 +7,12 @@ once per step, not per layer; grouped heads share keys; logits are taken of the 
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
+from transformers import GenerationConfig, GenerationMixin, PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -53,14 +54,16 @@ class _Attention(nn.Module):
 class TransformersStep1(PreTrainedModel, GenerationMixin):
     """Step1 with transformers' caches."""
 
-    config_class = Step1Config
     _supports_sdpa = True
 
     def __init__(self, model: Step1ForCausalLM) -> None:
-        config = cast("Step1Config", model.config)
-        config.num_key_value_heads, config.head_dim = config.num_attention_groups, config.head_size
-        config.architectures = None
-        super().__init__(config)
+        config = model.config
+        sizes = {
+            "num_key_value_heads": config.num_attention_groups,
+            "head_dim": config.head_size,
+            "tie_word_embeddings": False,
+        }
+        super().__init__(PretrainedConfig(**asdict(config), **sizes))
         # Chosen by hand: transformers looks for its own attention interface in the source to allow
         # it, and would give no mask without it, but the bias is made from that mask.
         self.config._attn_implementation_internal = "sdpa"

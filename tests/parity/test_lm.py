@@ -65,7 +65,7 @@ async def test_greedy_answer_alone_and_in_a_full_batch(
     # Every token of the small vocabulary counts as audio: the reference's answer has all of them.
     engine = Engine(
         model,
-        AudioVocabulary(0, model.config.eos_token_id, size),
+        AudioVocabulary(0, 3, size),
         slots=6,
         max_context_tokens=700,
         queue_size=8,

@@ -3,8 +3,8 @@
 
     python -m training.judging.prompt_ways [--answers 100] [--seed 0]
 
-Needs the extras `training` and `judges`. Prints word and phoneme error of the text, DNSMOS, PESQ and
-log-mel distance to the exact stream, and how many answers were understood worse or better than it.
+Needs the extras `training` and `judges`. Prints word and phoneme error of the text, DNSMOS, PESQ
+and log-mel distance to the exact stream, and how many answers were understood worse or better.
 """
 
 from __future__ import annotations

@@ -219,7 +219,7 @@ def make_source(recipe: Recipe, *splits: str, spoils: bool = False) -> SequenceS
 def new_step1(recipe: Recipe, vocabulary: int) -> Step1ForCausalLM:
     """Freshly initialised."""
     torch.manual_seed(recipe.seed)
-    model = Step1ForCausalLM(Step1Config(**json.loads(lm_config(SIZES, vocabulary))))
+    model = Step1ForCausalLM(Step1Config.of(json.loads(lm_config(SIZES, vocabulary))))
     for name, parameter in model.named_parameters():
         if name.endswith(("embed_tokens.weight", "lm_head.weight")):
             nn.init.normal_(parameter, 0.0, INIT_STD)

@@ -175,7 +175,7 @@ def held_in_4_bits(model: Step1ForCausalLM) -> Iterator[None]:
 def format_rows(section: Section, bench: Bench, name: str) -> Iterator[Row]:
     """Rates with quantised weights; the model is bfloat16, on a CPU too."""
     was = bench.model.dtype
-    torch.nn.Module.to(bench.model, torch.bfloat16)
+    bench.model.to(torch.bfloat16)
     try:
         if name == AWQ:
             with held_in_4_bits(bench.model):
@@ -183,7 +183,7 @@ def format_rows(section: Section, bench: Bench, name: str) -> Iterator[Row]:
         else:
             yield from _format_rows(section, bench, name, name)
     finally:
-        torch.nn.Module.to(bench.model, was)
+        bench.model.to(was)
 
 
 def _format_rows(section: Section, bench: Bench, name: str, quantization: str) -> Iterator[Row]:
@@ -290,10 +290,10 @@ def _float32_logits(bench: Bench, prompts: list[np.ndarray]) -> torch.Tensor:
     """Of the plain form, float64 (n, audio + stop), behind each prompt."""
     model, vocabulary = bench.model, bench.vocabulary
     was, first = model.dtype, vocabulary.audio_base
-    torch.nn.Module.to(model, torch.float32)
+    model.to(torch.float32)
     hidden = [model.model(torch.from_numpy(p).long().to(model.device)[None]) for p in prompts]
     logits = model.lm_head(torch.cat([h[:, -1] for h in hidden])).double().cpu()
-    torch.nn.Module.to(model, was)
+    model.to(was)
     stop = vocabulary.stop_id
     return torch.cat([logits[:, first : first + AUDIO_TOKENS], logits[:, [stop]]], 1)
 

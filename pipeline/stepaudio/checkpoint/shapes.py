@@ -35,7 +35,7 @@ def hift_shapes(config: VocoderConfig) -> Shapes:
 def lm_shapes(config: Mapping[str, Any]) -> Shapes:
     """State dict of Step1. Raises TypeError or ValueError for an impossible config.json."""
     with torch.device("meta"):
-        return _shapes(Step1ForCausalLM(Step1Config(**config)))
+        return _shapes(Step1ForCausalLM(Step1Config.of(config)))
 
 
 def _shapes(module: nn.Module) -> Shapes:

@@ -1,12 +1,16 @@
 # pyright: basic
 """Step1, the language model: config, modules under the official parameter names, strict loading.
 
-`forward` is the plain form, with which the fast one (runner.py) is compared.
+`forward` is the plain form, with which the fast one (runner.py) is compared. Plain modules, not
+transformers' classes: its import takes twice as long as torch's, in every replica that starts.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import PretrainedConfig, PreTrainedModel
 
 from pipeline.errors import CheckpointError
 from pipeline.stepaudio.llm.packed import PackedScheme
@@ -22,44 +25,43 @@ from pipeline.stepaudio.llm.packed import PackedScheme
 _NAMES_SHOWN = 8  # parameter names listed in a loading error
 
 
-class Step1Config(PretrainedConfig):
+@dataclass(frozen=True)
+class Step1Config:
     """Sizes of the model, under the keys of the official `config.json`.
 
-    num_attention_groups: key/value heads; num_attention_heads is a multiple of it. max_seq_len:
-    tokens of prompt and answer together. Raises ValueError when the heads do not divide.
+    Raises ValueError when the heads do not divide, or a size is no positive whole number.
     """
 
-    model_type = "step1"
+    hidden_size: int = 3072
+    intermediate_size: int = 8192
+    num_attention_heads: int = 48
+    num_attention_groups: int = 4
+    """Key/value heads; num_attention_heads is a multiple of it."""
+    num_hidden_layers: int = 32
+    vocab_size: int = 74752
+    rms_norm_eps: float = 1e-5
+    max_seq_len: int = 8192
+    """Tokens of prompt and answer together."""
 
-    def __init__(
-        self,
-        hidden_size: int = 3072,
-        intermediate_size: int = 8192,
-        num_attention_heads: int = 48,
-        num_attention_groups: int = 4,
-        num_hidden_layers: int = 32,
-        vocab_size: int = 74752,
-        rms_norm_eps: float = 1e-5,
-        max_seq_len: int = 8192,
-        **others: Any,
-    ) -> None:
-        if hidden_size % num_attention_heads or num_attention_heads % num_attention_groups:
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if name != "rms_norm_eps" and not (isinstance(value, int) and value > 0):
+                raise ValueError(f"{name} {value!r} is not a positive whole number")
+        if (
+            self.hidden_size % self.num_attention_heads
+            or self.num_attention_heads % self.num_attention_groups
+        ):
             raise ValueError(
-                f"hidden_size {hidden_size}, num_attention_heads {num_attention_heads} and"
-                f" num_attention_groups {num_attention_groups} must divide each other in this order"
+                f"hidden_size {self.hidden_size}, num_attention_heads {self.num_attention_heads} "
+                f"and num_attention_groups {self.num_attention_groups} must divide each other in "
+                "this order"
             )
-        self.hidden_size = hidden_size
-        self.intermediate_size = intermediate_size
-        self.num_attention_heads = num_attention_heads
-        self.num_attention_groups = num_attention_groups
-        self.num_hidden_layers = num_hidden_layers
-        self.vocab_size = vocab_size
-        self.rms_norm_eps = rms_norm_eps
-        self.max_seq_len = max_seq_len
-        others.setdefault("bos_token_id", 1)
-        others.setdefault("eos_token_id", 3)
-        others.setdefault("tie_word_embeddings", False)
-        super().__init__(**others)
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> Step1Config:
+        """Of a `config.json`, whose other keys are for other readers."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in fields.items() if name in known})
 
     @property
     def head_size(self) -> int:
@@ -181,21 +183,25 @@ class Step1Model(nn.Module):
         return self.norm(x)
 
 
-class Step1ForCausalLM(PreTrainedModel):
+class Step1ForCausalLM(nn.Module):
     """The whole model.
 
     Parameter names equal the official checkpoint's, so its files load with no conversion.
     """
 
-    config_class = Step1Config
-    base_model_prefix = "model"
-    _no_split_modules = ["Step1Layer"]  # noqa: RUF012  # the base declares a plain class attribute
-
     def __init__(self, config: Step1Config) -> None:
-        super().__init__(config)
+        super().__init__()
+        self.config = config
         self.model = Step1Model(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.post_init()
+
+    @property
+    def device(self) -> torch.device:
+        return self.lm_head.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.lm_head.weight.dtype
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """int64 [B, T] → logits [B, T, V] of every position."""
@@ -237,7 +243,7 @@ def _read_config(directory: Path) -> tuple[Step1Config, PackedScheme | None]:
     try:
         fields = json.loads(path.read_text("utf-8"))
         quantization = fields.pop("quantization_config", None)
-        return Step1Config(**fields), quantization and PackedScheme.read(quantization)
+        return Step1Config.of(fields), quantization and PackedScheme.read(quantization)
     except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: {error}") from error
 

@@ -20,17 +20,17 @@ from pipeline.stepaudio.tokens import deinterleave, interleave
 
 LOGITS_TOLERANCE = 1e-4
 _PREFILL_CHUNK_TOKENS = 64
+_STOP_ID = 3  # of every Step1
 
 
 def golden_model(json_path: Path, device: torch.device | str) -> Step1ForCausalLM:
     """Step1 of a golden file's sizes with its parameters, float32."""
     fields = json.loads(json_path.read_text("utf-8"))
     seed, head_scale = fields.pop("seed"), fields.pop("lm_head_scale")
-    model = Step1ForCausalLM(Step1Config(**fields)).eval().requires_grad_(False)
+    model = Step1ForCausalLM(Step1Config.of(fields)).eval().requires_grad_(False)
     fill(model, seed)
     model.lm_head.weight.mul_(head_scale)
-    torch.nn.Module.to(model, device)  # the base class narrows the signature wrongly
-    return model
+    return model.to(device)
 
 
 @torch.inference_mode()
@@ -55,7 +55,7 @@ def _greedy(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Logits at the prompt positions and the greedy answer, through a slot."""
     size = model.config.vocab_size
-    vocabulary = AudioVocabulary(0, model.config.eos_token_id, size)
+    vocabulary = AudioVocabulary(0, _STOP_ID, size)
     runner = Step1Runner(model, vocabulary, slots=1, max_context_tokens=len(ids) + n_tokens)
     sampler = Sampler(vocabulary, runner.device)
     slot = range(1)

@@ -446,6 +446,7 @@ async def test_a_running_cache_keeps_its_directory_within_its_budget(tmp_path):
     await cache.close()
 
 
+@pytest.mark.slow
 async def test_s3_end_to_end(s3_server):
     settings = CacheSettings(
         url=f"s3://{s3_server.bucket}/tiered",

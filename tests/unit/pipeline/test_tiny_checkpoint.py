@@ -136,6 +136,7 @@ def test_an_edit_can_be_applied_again(speaking: LocalPipeline) -> None:
     assert np.array_equal(twice, again)
 
 
+@pytest.mark.slow
 async def test_its_greedy_answer_is_the_plain_forms_alone_and_in_a_full_batch() -> None:
     """Its weights, trained in bfloat16, take the products that hold them in 16 bits."""
     layout = CheckpointLayout.at(PACKAGED_TINY)

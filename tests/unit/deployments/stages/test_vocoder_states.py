@@ -89,6 +89,7 @@ async def written(vocoder_dir: Path, store: Path) -> np.ndarray:
     return heard
 
 
+@pytest.mark.slow
 async def test_a_new_process_starts_warm_and_says_the_same(
     vocoder_dir: Path, tmp_path: Path, cold: StepWaveDecoder
 ) -> None:

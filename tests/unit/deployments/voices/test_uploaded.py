@@ -427,6 +427,7 @@ class TestConsents:
         assert not [file for file in left if b"Zoe" in file.read_bytes()]
 
 
+@pytest.mark.slow
 async def test_all_of_it_in_a_bucket(s3_server: S3Server):
     settings = CacheSettings(
         url=f"s3://{s3_server.bucket}/registry",

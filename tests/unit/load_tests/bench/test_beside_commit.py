@@ -33,6 +33,7 @@ def test_a_name_is_found_where_it_is_now_or_was() -> None:
         moved("Path", "no.such", "nor.this")
 
 
+@pytest.mark.slow
 def test_what_a_tree_cannot_do_is_said_and_not_raised(tmp_path: Path) -> None:
     """Here: a tree without the package, which may be installed from another one."""
     with pytest.raises(NotMeasuredError, match=r"not of this tree|No module named 'pipeline'"):

@@ -83,6 +83,7 @@ def test_kit_and_model_path_import_on_the_machine(stand_in: Path):
     assert wheels <= loaded, "a wheel travels that nothing imports"
 
 
+@pytest.mark.slow
 def test_what_is_imported_later_is_on_the_machine_too(stand_in: Path):
     missing = answer(stand_in, FIND_ALL, imported_packages(kit_modules().values()))
     assert missing <= ABSENT_HERE

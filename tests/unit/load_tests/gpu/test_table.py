@@ -191,6 +191,7 @@ def test_a_rehearsal_measures_nothing(tmp_path: Path) -> None:
     assert "There is a rehearsal on a CPU, which measures nothing." in section(page, "The LLM")
 
 
+@pytest.mark.slow
 def test_a_section_as_the_kit_writes_it(tmp_path: Path) -> None:
     made = Section("llm", "cpu", FULL, tmp_path / "gpu_llm.json", deadline_s=0, commit="abc")
     made.facts["packages"] = {"torch": "2.11.0", "triton": "3.6.0"}

@@ -95,6 +95,7 @@ def test_a_wav_stream_starts_with_its_header() -> None:
     assert encoder.finish() == b""
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     audio_format=st.sampled_from(AUDIO_FORMATS),
@@ -139,6 +140,7 @@ def test_a_stream_without_sound_ends_well(audio_format: str) -> None:
         assert data.index(b"OpusHead") < data.index(b"OpusTags")
 
 
+@pytest.mark.slow
 def test_bytes_are_the_same_in_another_process() -> None:
     program = (
         "import json, sys; from tests.unit.pipeline.audio.test_encode import digests;"

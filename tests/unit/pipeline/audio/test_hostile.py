@@ -42,6 +42,7 @@ def _try(data: bytes) -> InputError | None:
     return None
 
 
+@pytest.mark.slow
 def test_every_hostile_upload_is_refused_or_decoded(cases: dict[str, Case]) -> None:
     assert len(cases) >= 130
     wrong = []

@@ -187,6 +187,7 @@ def test_speech_in_two_channels_by_turns_keeps_both() -> None:
     assert read_reference(upload).clip.digest == decode_clip(upload).digest
 
 
+@pytest.mark.slow
 def test_channels_of_a_lossy_codec() -> None:
     clip = voice()
     samples = resampled(clip.samples, clip.sample_rate_hz, 48_000)

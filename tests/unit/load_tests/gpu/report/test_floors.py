@@ -58,6 +58,7 @@ def test_a_prefill_in_two_chunks_by_hand() -> None:
     assert second.flops == 2 * 2 * 1728 + 4 * (6 + 7) * 8 * 3 + 2 * 40
 
 
+@pytest.mark.slow
 def test_the_llm_is_the_released_one() -> None:
     config = Step1Config()
     with torch.device("meta"):
@@ -97,6 +98,7 @@ def test_the_encoder_counts_as_torch_counts(vocoder: tuple[Flow, Hift]) -> None:
     assert encoder_work(RELEASED_VOCODER, 60, 0).flops == n_flops
 
 
+@pytest.mark.slow
 def test_prompt_and_chunk_count_as_torch_counts() -> None:
     config = replace(
         RELEASED_VOCODER,

@@ -90,6 +90,7 @@ def voice(stages: Stages) -> VoicePrompt:
     return stages.encoder.encode_blocking(_clip(0))
 
 
+@pytest.mark.slow
 def test_codes_follow_the_clip(stages: Stages, voice: VoicePrompt):
     for codes, code_s in ((voice.vq02, 0.06), (voice.vq06, 0.04)):
         assert CLIP_S - 0.1 <= len(codes) * code_s <= CLIP_S + MARGINS_S + 0.1
@@ -102,6 +103,7 @@ def test_codes_follow_the_clip(stages: Stages, voice: VoicePrompt):
     assert voice.prompt_mel.shape == (CLIP_S * 50, 80)
 
 
+@pytest.mark.slow
 def test_tokens_follow_the_seed_and_stop_by_themselves_now_and_then(
     stages: Stages, voice: VoicePrompt
 ):

@@ -25,6 +25,7 @@ from pipeline.stepaudio.llm.runner import Step1Runner
 from pipeline.stepaudio.llm.sampling import AudioVocabulary
 from pipeline.stepaudio.llm.step1 import Step1Config, Step1ForCausalLM, load_step1
 from pipeline.stepaudio.parity.golden import fill
+from tests.step1_files import save_step1
 
 pytestmark = pytest.mark.unit
 
@@ -66,7 +67,7 @@ def small_model() -> Step1ForCausalLM:
 
 def write_packed(directory: Path, model: Step1ForCausalLM) -> Step1ForCausalLM:
     """Write the model's layers in 4 bits → the model that the file then holds, in float."""
-    model.save_pretrained(directory)
+    save_step1(model, directory)
     tensors: dict[str, torch.Tensor] = {}
     for name, tensor in model.state_dict().items():
         if name.startswith("model.layers.") and tensor.ndim == 2:

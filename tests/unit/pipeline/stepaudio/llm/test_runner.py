@@ -18,6 +18,7 @@ from pipeline.stepaudio.llm.sampling import AudioVocabulary
 from pipeline.stepaudio.llm.step1 import Step1Config, Step1ForCausalLM, alibi_slopes, load_step1
 from pipeline.stepaudio.parity.golden import fill
 from pipeline.stepaudio.recording import Replay
+from tests.step1_files import save_step1
 
 pytestmark = pytest.mark.unit
 
@@ -149,6 +150,7 @@ def test_batches_too_small_to_be_exact_are_widened(
     assert len(runner.window(3, 3)) == dependent_below
 
 
+@pytest.mark.slow
 def test_recorded_steps_are_those_that_run_directly() -> None:
     """Recorded as on a GPU, with a recorder that runs anew on the same static tensors."""
     model = small_model("tiny", layers=2)
@@ -202,6 +204,7 @@ def test_weights_that_16_bits_hold_are_held_so_and_nothing_is_lost(n_threads: in
     assert not pack(torch.zeros(8, 8)).product.__name__.startswith("half")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_rounded", [False, True])
 def test_where_chunks_may_be_cut_anywhere_the_cache_is_bitwise_the_same(
     *, is_rounded: bool
@@ -308,7 +311,7 @@ def test_a_vocabulary_beyond_the_model_is_refused() -> None:
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    small_model("tiny").save_pretrained(tmp_path, max_shard_size="1MB")
+    save_step1(small_model("tiny"), tmp_path, max_shard_size="1MB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 1
     return tmp_path
 
@@ -324,7 +327,7 @@ def test_loads_shards_of_the_official_layout(checkpoint: Path) -> None:
 
 
 def test_loads_one_file_without_an_index(tmp_path: Path) -> None:
-    small_model("odd").save_pretrained(tmp_path)
+    save_step1(small_model("odd"), tmp_path)
     assert load_step1(tmp_path, "cpu", torch.float32).config.hidden_size == 120
 
 

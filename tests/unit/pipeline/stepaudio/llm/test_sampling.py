@@ -155,6 +155,7 @@ def test_top_k_and_top_p_cut_the_tail(sampler: Sampler) -> None:
     assert together == [expected for _, expected in cases]
 
 
+@pytest.mark.slow
 def test_unless_told_otherwise_it_draws_as_the_released_code(sampler: Sampler) -> None:
     """Temperature 0.7 and the 50 likeliest, as transformers' warpers leave them."""
     n_draws = 3_000

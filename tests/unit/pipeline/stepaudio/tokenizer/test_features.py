@@ -26,6 +26,7 @@ def noise(n_samples: int, seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(random.standard_normal(n_samples).astype(np.float32) * 0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rate_hz", "n_fft", "n_mels", "lowest_hz", "highest_hz"),
     [

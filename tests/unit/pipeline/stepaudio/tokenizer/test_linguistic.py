@@ -36,6 +36,7 @@ def noise(n_samples: int, seed: int = 0) -> torch.Tensor:
 TAILS = [0, 79, 80, 240, 399, 400, 480, 720, 879, 880, 960, 2_000, 3_600, 3_839]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_chunks", [0, 1, 7])
 @pytest.mark.parametrize("tail", TAILS)
 def test_all_chunks_at_once_equal_the_loop(tmp_path: Path, n_chunks: int, tail: int) -> None:

@@ -33,6 +33,7 @@ def sinc_sum(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(
     ("from_hz", "to_hz"),
@@ -106,6 +107,7 @@ def spoken(lead: int, loud: int, tail: int) -> torch.Tensor:
     return noise(lead + loud + tail) * level
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lead", "loud", "tail"),
     [(8_000, 16_000, 8_000), (0, 16_000, 0), (100, 5_000, 9_000), (9_000, 3_001, 50), (0, 700, 0)],

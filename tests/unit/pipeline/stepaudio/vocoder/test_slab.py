@@ -144,6 +144,7 @@ async def test_a_slab_that_another_stream_left_changes_no_byte(decoder: StepWave
     ), "one slab served all three"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_batch", [1, 4])
 async def test_streams_that_are_left_give_their_slabs_back(directory: Path, max_batch: int) -> None:
     """Cancelled before, during and after their first sounds, alone or in batches."""
@@ -180,6 +181,7 @@ async def test_a_failing_stream_gives_its_slab_back(
     assert decoder._slabs.used_bytes == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n_groups", "first"), [(1, None), (5, None), (34, None), (90, 250), (40, 1), (60, None)]
 )

@@ -213,6 +213,7 @@ def test_recorded_chunks_equal_plain_ones(plain: Rig, fast: Rig, n_prompt: int) 
     assert len(fast.recorded) > 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keys", [8192, 1600, 512])
 def test_recorded_batches_equal_streams_alone(plain: Rig, directory: Path, keys: int) -> None:
     """Prompts of different lengths; also where the room makes several groups of one batch."""
@@ -385,6 +386,7 @@ def test_the_plan_counts_what_records_take(directory: Path) -> None:
     decoder.close()
 
 
+@pytest.mark.slow
 def test_on_a_gpu_what_most_streams_meet_is_recorded_at_start(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

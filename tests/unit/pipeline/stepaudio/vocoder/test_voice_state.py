@@ -54,6 +54,7 @@ async def spoken(decoder: StepWaveDecoder, ids: np.ndarray, voice: VoicePrompt) 
     return join([chunk.samples async for chunk in decoder.stream(token_stream(ids, 3), voice)])
 
 
+@pytest.mark.slow
 async def test_the_same_bytes_cold_warm_and_in_a_crowd(
     cold: StepWaveDecoder, warm: StepWaveDecoder
 ) -> None:

@@ -122,6 +122,7 @@ async def test_a_failing_batch_is_a_stage_error(
     assert all("out of memory" in str(failure) for failure in failures)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("is_exact", "n_setups"), [(True, 2), (False, 1)])
 async def test_a_kept_prompt_gives_the_same_bytes(
     vocoder_dir: Path, monkeypatch: pytest.MonkeyPatch, is_exact: bool, n_setups: int

@@ -35,6 +35,7 @@ from tests.waiting import GIVE_UP_S, until
 pytestmark = pytest.mark.unit
 
 
+@pytest.mark.slow
 async def test_a_stream_is_the_same_alone_interleaved_and_in_any_slot(
     make_engine: MakeEngine,
 ) -> None:
@@ -61,6 +62,7 @@ async def test_same_seed_same_tokens_other_seed_other_tokens(make_engine: MakeEn
     assert first == again != other
 
 
+@pytest.mark.slow
 async def test_answers_follow_the_grammar_at_a_high_temperature(make_engine: MakeEngine) -> None:
     engine = make_engine()
     sampling = Sampling(temperature=50.0, seed=1, max_tokens=400)

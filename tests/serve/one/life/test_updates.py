@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.serve.conftest import Updatable
+from tests.serve.one.life.conftest import Updatable
 from tests.serve.ray_cluster import stage
 from tests.serve.service_client import TEXT
 from tests.waiting import eventually

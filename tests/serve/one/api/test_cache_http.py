@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from pipeline.audio.decode import decode_clip
+from tests.serve.one.api.test_limits import wav
 from tests.serve.service_client import ServiceClient, cloned, listed_clip
-from tests.serve.test_limits import wav
 from tests.waiting import eventually, wait_until
 
 pytestmark = pytest.mark.serve

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.serve
 
 
 def speak(client: ServiceClient, **step_audio: str) -> httpx.Response:
-    request = body(response_format="pcm", step_audio=step_audio)
+    request = body(response_format="pcm", cache="off", step_audio=step_audio)
     return client.http.post("/v1/audio/speech", json=request)
 
 

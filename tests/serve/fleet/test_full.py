@@ -35,4 +35,5 @@ def test_a_full_llm_is_503_with_retry_after_and_recovers(many: ServiceClient):
 
 def _speak(client: ServiceClient, text: str) -> httpx.Response:
     """By the variant that has one slot and room for one more request."""
-    return client.speak(input=text, seed=1, step_audio={"model_variant": "int8"})
+    variant = {"model_variant": "int8"}
+    return client.speak(input=text, seed=1, cache="off", step_audio=variant)

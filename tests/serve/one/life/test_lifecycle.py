@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
-import yaml
 
 from deployments.stages.llm import ABANDONED_AFTER_S
-from pipeline.errors import SetupError
-from tests.serve.conftest import START_TIMEOUT_S, Shared, running, write_config
+from tests.serve.one.conftest import Shared
 from tests.serve.service_client import (
     TEXT,
     TIMEOUT_S,
     ServiceClient,
-    clip_of_its_own,
     cloned,
     decoded,
 )
@@ -79,42 +75,6 @@ def test_human_clips_go_through(client: ServiceClient, shared_dir: Path):
         assert abs(samples).max() > 1e-3
         assert client.http.post("/v1/audio/speech", json=request).headers["x-cache"] == "l1"
         assert client.encodes() == before + 1
-
-
-def test_a_gpu_that_is_not_there_is_a_message_within_seconds(tmp_path: Path):
-    config = write_config(tmp_path)
-    raw = yaml.safe_load(config.read_text())
-    application = raw["applications"][0]
-    application["args"]["llm"].update(device="cuda", gpu_memory_gib=4)
-    for deployment in application["deployments"]:
-        if deployment["name"] == "LLM":
-            deployment["ray_actor_options"]["num_gpus"] = 0.5
-    config.write_text(yaml.safe_dump(raw))
-    began_s = time.monotonic()
-    said = r"did not start: there is no GPU here, and .* asks for 0.5 \(LLM 1 × 0.5\); without one"
-    with pytest.raises(SetupError, match=said):
-        with running(tmp_path, config):
-            pass
-    assert time.monotonic() - began_s < START_TIMEOUT_S / 2, "it did not wait for the end of it"
-
-
-def test_routers_share_what_one_of_them_had_encoded(many: ServiceClient):
-    """Two routers and two vocoders: one encode, the other router answers from the object store."""
-    request, before = cloned(*clip_of_its_own()), many.encodes()
-    assert eventually(lambda: len(many.replicas("Router")) == 2)
-    tiers: set[str] = set()
-    contents: set[bytes] = set()
-
-    def both_have_answered() -> bool:
-        replies = [many.http.post("/v1/audio/speech", json=request) for _ in range(8)]
-        tiers.update(reply.headers["x-cache"] for reply in replies)
-        contents.update(reply.content for reply in replies)
-        return {"miss", "l2"} <= tiers
-
-    assert eventually(both_have_answered), tiers
-    assert many.encodes() == before + 1
-    assert tiers <= {"miss", "l1", "l2"}
-    assert len(contents) == 1
 
 
 def test_a_port_in_use_leads_to_another_one(shared: Shared):

@@ -16,9 +16,10 @@ import pytest
 import yaml
 
 from deployments.local.process import end_session, spawn
+from pipeline.errors import SetupError
 from tests.cache_helpers import free_port
 from tests.conftest import ROOT
-from tests.serve.conftest import ENVIRONMENT, START_TIMEOUT_S
+from tests.serve.services import ENVIRONMENT, START_TIMEOUT_S, running, write_config
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.serve
@@ -72,3 +73,20 @@ def test_the_terminal_ends_with_one_sentence(
     assert "Traceback" not in shown
     assert shown.count(REFUSAL) == 1
     assert re.search(f"{REFUSAL}.*{says}", shown.splitlines()[-1])
+
+
+def test_a_gpu_that_is_not_there_is_a_message_within_seconds(tmp_path: Path):
+    config = write_config(tmp_path)
+    raw = yaml.safe_load(config.read_text())
+    application = raw["applications"][0]
+    application["args"]["llm"].update(device="cuda", gpu_memory_gib=4)
+    for deployment in application["deployments"]:
+        if deployment["name"] == "LLM":
+            deployment["ray_actor_options"]["num_gpus"] = 0.5
+    config.write_text(yaml.safe_dump(raw))
+    began_s = time.monotonic()
+    said = r"did not start: there is no GPU here, and .* asks for 0.5 \(LLM 1 × 0.5\); without one"
+    with pytest.raises(SetupError, match=said):
+        with running(tmp_path, config):
+            pass
+    assert time.monotonic() - began_s < START_TIMEOUT_S / 2, "it did not wait for the end of it"

@@ -6,9 +6,9 @@ import httpx
 import pytest
 import yaml
 
-from tests.serve.conftest import TOKEN
 from tests.serve.ray_cluster import dashboard, serve
 from tests.serve.service_client import ServiceClient
+from tests.serve.services import TOKEN
 
 pytestmark = pytest.mark.serve
 

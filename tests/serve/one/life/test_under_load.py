@@ -8,8 +8,8 @@ import httpx
 import numpy as np
 import pytest
 
+from tests.serve.one.api.test_limits import wav
 from tests.serve.service_client import ServiceClient
-from tests.serve.test_limits import wav
 
 pytestmark = pytest.mark.serve
 

@@ -1,0 +1,42 @@
+"""A service with two of what others have one of."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import pytest
+import yaml
+
+from tests.cache_helpers import S3Server
+from tests.serve.service_client import ServiceClient
+from tests.serve.services import in_bucket, running, write_config
+
+
+@pytest.fixture(scope="package")
+def many(tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server) -> Iterator[ServiceClient]:
+    """Two routers, two vocoders and two variants of the LLM, one small; all is kept in a bucket.
+
+    It keeps finished speech, too: what is to be made again asks with `cache="off"`.
+    """
+    directory = tmp_path_factory.mktemp("many")
+    llm = {"device": "cpu", "threads": 1, "slots": 8, "queue_size": 1}
+    variants = {"int8": {"quantization": "int8", "slots": 1}}
+    path = write_config(
+        directory,
+        cache=in_bucket(s3_server),
+        speech_cache={"enabled": True},
+        llm=llm,
+        llm_variants=variants,
+    )
+    config = yaml.safe_load(path.read_text())
+    deployments = config["applications"][0]["deployments"]
+    by_name = {deployment["name"]: deployment for deployment in deployments}
+    for name in ("Router", "Vocoder"):
+        by_name[name]["autoscaling_config"] |= {"min_replicas": 2, "max_replicas": 2}
+        by_name[name]["ray_actor_options"]["num_cpus"] = 0.1
+    by_name["LLM"]["ray_actor_options"]["num_cpus"] = 0.3  # so that all stages fit two cores
+    deployments.append({**copy.deepcopy(by_name["LLM"]), "name": "LLM-int8"})
+    path.write_text(yaml.safe_dump(config))
+    with running(directory, path) as service_client:
+        yield service_client

@@ -1,0 +1,49 @@
+"""A second service, which is updated while it serves."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+from tests.serve.ray_cluster import deploy
+from tests.serve.service_client import ServiceClient
+from tests.serve.services import running, write_config
+
+
+@dataclass(frozen=True, slots=True)
+class Updatable:
+    """A service that asks for no token, its config, and a checkpoint of its own."""
+
+    client: ServiceClient
+    config: Path
+    model: Path
+
+    def restart_llm(self, num_cpus: float) -> None:
+        """An update that only the LLM restarts for."""
+        document = yaml.safe_load(self.config.read_text())
+        for deployment in document["applications"][0]["deployments"]:
+            if deployment["name"] == "LLM":
+                deployment["ray_actor_options"]["num_cpus"] = num_cpus
+        self.config.write_text(yaml.safe_dump(document))
+        deploy(self.client, self.config)
+
+
+@pytest.fixture(scope="package")
+def updatable(
+    client: ServiceClient, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Updatable]:
+    """A second service on the shared one's directory of voices."""
+    directory = tmp_path_factory.mktemp("updates")
+    model = shutil.copytree(ROOT / "pipeline" / "checkpoints" / "tiny", directory / "model")
+    voices = Path(client.service.log).parent / "voices"
+    config = write_config(directory, cache={"url": str(voices)}, model=str(model))
+    with running(
+        directory, config, RAY_AUTH_MODE="disabled", RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT="1"
+    ) as service_client:
+        yield Updatable(service_client, config, model)
