@@ -182,7 +182,7 @@ def _know_our_bodies() -> None:
 
     @schemathesis.serializer("application/msgpack")
     def _packed(_context: schemathesis.SerializationContext, value: Any) -> bytes:
-        return msgpack.packb(value)
+        return msgpack.Packer().pack(value)
 
 
 def _made_apt(_context: schemathesis.HookContext, case: schemathesis.Case, _how: Any) -> None:

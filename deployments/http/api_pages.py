@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import Response
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from deployments.http import reply_shapes
 from deployments.http.dialects.elevenlabs import ElevenLabsBody
@@ -50,8 +50,12 @@ _EXAMPLE = {
     "input": "Hello there. You only need to hear a voice once to speak with it again.",
     "voice": "bruno",
 }
-BINARY = {"type": "string", "format": "binary"}
-BASE64 = {"type": "string", "format": "byte", "description": "base64, or a data: URI of it"}
+BINARY: dict[str, Any] = {"type": "string", "format": "binary"}
+BASE64: dict[str, Any] = {
+    "type": "string",
+    "format": "byte",
+    "description": "base64, or a data: URI of it",
+}
 
 
 def schema_of(*shapes: type[BaseModel]) -> dict[str, Any]:
@@ -196,9 +200,11 @@ def _described(app: FastAPI, bodies: Sequence[type[BaseModel]]) -> dict[str, Any
         page = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes
         )
-        sent = [(body, "validation") for body in bodies]
-        told = [(reply, "serialization") for reply in REPLIES]
-        _, found = models_json_schema([*sent, *told], ref_template=SCHEMAS)
+        models: list[tuple[type[BaseModel], JsonSchemaMode]] = [
+            *((body, "validation") for body in bodies),
+            *((reply, "serialization") for reply in REPLIES),
+        ]
+        _, found = models_json_schema(models, ref_template=SCHEMAS)
         page.setdefault("components", {}).setdefault("schemas", {}).update(found["$defs"])
         complete(page, app.routes, refusal)
         app.openapi_schema = page

@@ -111,7 +111,7 @@ def _restore_nulls(page: dict[str, Any], routes: Sequence[BaseRoute]) -> None:
     for route in routes:
         if not isinstance(route, APIRoute) or not route.include_in_schema:
             continue
-        for method in route.methods:
+        for method in route.methods or ():
             replies = page["paths"][route.path_format][method.lower()]["responses"]
             for status, reply in route.responses.items():
                 for kind, content in reply.get("content", {}).items():

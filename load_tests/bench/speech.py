@@ -67,7 +67,7 @@ def throughput(url: str, bodies: Sequence[dict[str, object]]) -> float:
 
 def measure_http() -> list[Row]:
     """The shipped CPU config, one router."""
-    from tests.serve.conftest import running, write_config
+    from tests.serve.services import running, write_config
 
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
