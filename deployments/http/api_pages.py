@@ -16,12 +16,12 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from deployments.http import reply_shapes
 from deployments.http.dialects.elevenlabs import ElevenLabsBody
 from deployments.http.dialects.fish import FishBody
 from deployments.http.dialects.speech import SpeechBody
-from deployments.http.page_parts import OF_SPEECH, complete, header_references
-from deployments.http.reply_shapes import (
+from deployments.http.pages import shapes
+from deployments.http.pages.parts import OF_SPEECH, complete, header_references
+from deployments.http.pages.shapes import (
     ErrorReply,
     SpeechDelta,
     SpeechDone,
@@ -182,7 +182,7 @@ TAGS_DOC = answers(
 )
 REPLIES: tuple[type[BaseModel], ...] = tuple(
     shape
-    for shape in vars(reply_shapes).values()
+    for shape in vars(shapes).values()
     if isinstance(shape, type) and issubclass(shape, BaseModel) and shape is not BaseModel
 )
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from deployments.http import reply_shapes as shapes
 from deployments.http.api_pages import BASE64, BINARY, answers, refusal, refusals, schema_of, takes
 from deployments.http.dialects.elevenlabs_voices import ElevenLabsVoice
 from deployments.http.dialects.voices import NO_TRANSCRIPT, ConsentBody, ConsentLabel, VoiceBody
+from deployments.http.pages import shapes
 
 BODIES: tuple[type[BaseModel], ...] = (VoiceBody, ElevenLabsVoice, ConsentBody, ConsentLabel)
 

@@ -24,7 +24,7 @@ from deployments.http.bodies.forms import is_multipart, read_multipart
 from deployments.http.bodies.json_text import read_json
 from deployments.http.bodies.read import RawBody, is_json, only_clip, read_off_loop, receive_body
 from deployments.http.errors import about_clip
-from deployments.http.reply_shapes import CacheState, Forgotten, Warmed
+from deployments.http.pages.shapes import CacheState, Forgotten, Warmed
 from deployments.speech.library import SpeechLibrary
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.errors import InputError

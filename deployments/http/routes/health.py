@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
 
 from deployments.http.api_pages import answers, schema_of
-from deployments.http.reply_shapes import Done, Readiness
+from deployments.http.pages.shapes import Done, Readiness
 
 Report = Callable[[], Awaitable[dict[str, Any]]]
 

@@ -9,7 +9,7 @@ from fastapi import FastAPI, Header, Path
 from deployments.http.api_pages import answers, refusal, schema_of
 from deployments.http.dialects.elevenlabs import listed_model
 from deployments.http.model_names import ModelNames
-from deployments.http.reply_shapes import ElevenLabsModel, ModelList, ModelReply
+from deployments.http.pages.shapes import ElevenLabsModel, ModelList, ModelReply
 from pipeline.errors import UnknownModelError
 
 ElevenLabsKey = Annotated[

@@ -8,7 +8,7 @@ from fastapi import FastAPI, Path, Query, Request
 
 from deployments.http.api_pages import answers
 from deployments.http.dialects.elevenlabs import listed_voice
-from deployments.http.reply_shapes import ListedVoice, VoiceList, VoicePage
+from deployments.http.pages.shapes import ListedVoice, VoiceList, VoicePage
 from deployments.http.tenant import namespace_of
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.errors import MAX_FOUND, UnknownVoiceError
