@@ -13,30 +13,18 @@ from deployments.http.edit_shapes import SHAPES, EditReply, EditStepReply
 
 BODIES: tuple[type[BaseModel], ...] = (EditsBody, *SHAPES)
 
-_ID = "edit_5f3a9c0d1e2f3a4b5c6d7e8f0198f2c1a3b47d0e5f6a8b9c0d1e2f3a"
-_EXAMPLES: dict[str, Any] = {
-    "one step of a clip": {
-        "audio": "UklGRi…",
-        "transcript": "Please leave the keys on the kitchen table.",
-        "type": "emotion",
-        "value": "happy",
-        "intensity": 2,
-    },
-    "a chain that begins with a voice": {
-        "voice": "bruno",
-        "steps": [
-            {"type": "clone", "text": "So you forgot. Never mind."},
-            {"type": "emotion", "value": "happy"},
-            {"type": "paralinguistic", "text": "So you forgot. [Laughter] Never mind."},
-            {"type": "denoise"},
-        ],
-        "seed": 7,
-    },
-    "going on from an earlier step": {
-        "from": {"edit": _ID, "step": 2},
-        "steps": [{"type": "style", "value": "whisper"}],
-    },
+EXAMPLE_ID = "edit_5f3a9c0d1e2f3a4b5c6d7e8f0198f2c1a3b47d0e5f6a8b9c0d1e2f3a"
+_CHAIN: dict[str, Any] = {
+    "voice": "bruno",
+    "steps": [
+        {"type": "clone", "text": "So you forgot. Never mind."},
+        {"type": "emotion", "value": "happy"},
+        {"type": "paralinguistic", "text": "So you forgot. [Laughter] Never mind."},
+        {"type": "denoise"},
+    ],
+    "seed": 7,
 }
+_FORM = {"voice": "bruno", "type": "emotion", "value": "happy", "intensity": 2}
 _STEP = {
     "step": 1,
     "type": "clone",
@@ -45,10 +33,10 @@ _STEP = {
     "intensity": 1,
     "seed": 7,
     "model_variant": "base",
-    "audio": STEP_PATH.format(edit=_ID, number=1) + "/audio",
+    "audio": STEP_PATH.format(edit=EXAMPLE_ID, number=1) + "/audio",
 }
 _EDIT = {
-    "id": _ID,
+    "id": EXAMPLE_ID,
     "object": "audio.edit",
     "created_at": 1_795_728_000,
     "voice": "bruno",
@@ -79,7 +67,7 @@ EDIT_DOC: dict[str, Any] = {
             "content": {
                 "application/json": {
                     "schema": {"allOf": [_BODY, {"type": "object", "properties": _CLIP}]},
-                    "examples": {name: {"value": body} for name, body in _EXAMPLES.items()},
+                    "example": _CHAIN,
                 },
                 "multipart/form-data": {
                     "schema": {
@@ -87,7 +75,8 @@ EDIT_DOC: dict[str, Any] = {
                             _BODY,
                             {"type": "object", "properties": {"audio": _FILE, "payload": _PAYLOAD}},
                         ]
-                    }
+                    },
+                    "example": _FORM,
                 },
             },
         }
@@ -107,7 +96,7 @@ STEP_DOC: dict[str, Any] = {
             {
                 **_STEP,
                 "object": "audio.edit.step",
-                "edit": _ID,
+                "edit": EXAMPLE_ID,
                 "tokens": [874, 664, 3677, 2471, 3470],
                 "audio_s": 0.12,
                 "quality": "ok",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, Query, Request
+from fastapi import FastAPI, Path, Query, Request
 from fastapi.responses import Response
 
 from deployments.config.settings import Settings
@@ -16,7 +16,7 @@ from deployments.http.bodies.read import RawBody, read_off_loop, receive_body
 from deployments.http.dialects.edits import ParsedEdit, read_edit
 from deployments.http.dialects.openai import AudioFormat
 from deployments.http.dialects.parsed_request import ParsedRequest
-from deployments.http.edit_pages import AUDIO_DOC, EDIT_DOC, LOOK_DOC, STEP_DOC
+from deployments.http.edit_pages import AUDIO_DOC, EDIT_DOC, EXAMPLE_ID, LOOK_DOC, STEP_DOC
 from deployments.http.model_names import ModelNames
 from deployments.http.reply import SpeechReply
 from deployments.http.routes.speech import HeldVoices
@@ -26,6 +26,10 @@ from deployments.telemetry.requests import RequestMetrics
 from pipeline.audio.encode import check_rate
 from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, SpeechRequest, VoiceReference
 
+EditId = Annotated[
+    str, Path(description="`X-Edit-Id` of the reply that made it", examples=[EXAMPLE_ID])
+]
+StepNumber = Annotated[int, Path(description="Counted from 1", examples=[1])]
 EDIT_HEADER, STEPS_HEADER = "X-Edit-Id", "X-Edit-Steps"
 
 
@@ -71,13 +75,13 @@ class EditRoutes:
             )
             return await _answered(performance, reply)
 
-    async def _look(self, request: Request, edit: str) -> Any:
+    async def _look(self, request: Request, edit: EditId) -> Any:
         """An edit: what it was made from, and its steps."""
         order = EditOrder(edit_id=edit)
         found = await self._edits.perform(order, self._tenant(request)).written()
         return found.report(edit)
 
-    async def _step(self, request: Request, edit: str, step: int) -> dict[str, Any]:
+    async def _step(self, request: Request, edit: EditId, step: StepNumber) -> dict[str, Any]:
         """One step, with its audio tokens; made again where it is not kept any more."""
         order = EditOrder(edit_id=edit, upto=step)
         performance = self._edits.perform(order, self._tenant(request))
@@ -97,14 +101,18 @@ class EditRoutes:
     async def _audio(
         self,
         request: Request,
-        edit: str,
-        step: int,
+        edit: EditId,
+        step: StepNumber,
         response_format: Annotated[AudioFormat, Query(description="As of /v1/audio/speech")] = (
             "mp3"
         ),
-        sample_rate: Annotated[int | None, Query(description="Hz, 8,000 to 48,000")] = None,
+        sample_rate: Annotated[
+            int | None, Query(description="Hz, 8,000 to 48,000", examples=[16_000])
+        ] = None,
         speed: Annotated[float, Query(ge=0.25, le=4.0, description="Of the playback")] = 1.0,
-        stream_format: Annotated[Literal["audio", "sse"], Query()] = "audio",
+        stream_format: Annotated[
+            Literal["audio", "sse"], Query(description="Bytes, or OpenAI's events")
+        ] = ("audio"),
     ) -> Response:
         """The audio of a step."""
         check_rate(response_format, sample_rate, "sample_rate")
