@@ -177,6 +177,18 @@ TAGS_DOC = answers(
         "paralinguistic": ["[Laughter]", "[Sigh]"],
         "dialect": ["[Sichuanese]"],
         "modes": ["clone", "emotion", "style", "speed", "denoise", "vad", "paralinguistic"],
+        "types": [
+            {
+                "type": "emotion",
+                "values": ["happy", "angry"],
+                "intensity": {"min": 1, "max": 4},
+                "needs_text": False,
+                "needs_transcript": True,
+                "only_first": False,
+            }
+        ],
+        "languages": [{"name": "English", "tag": None}],
+        "max_steps": 8,
     },
     Tags,
 )
