@@ -28,7 +28,7 @@ from deployments.voices.enrolment import Enrolment
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.contracts import ReferenceClip, SpeechRequest, VoicePrompt
 from pipeline.voice_list import VOICES_DIR, load_voices
-from tests.fakes import FakeNames, FakeSynthesizer, voice_prompt
+from tests.fakes import FakeNames, FakeSynthesizer, TellingSpeaker, voice_prompt
 
 CLIP = load_voices(VOICES_DIR)["bruno"].path.read_bytes()
 SAID = load_voices(VOICES_DIR)["bruno"].transcript
@@ -63,11 +63,14 @@ class KeptOutcomes:
 class HttpApp:
     """A client, and what the service behind it was asked to speak."""
 
-    def __init__(self, **args: Any) -> None:
+    def __init__(self, *, is_telling: bool = False, **args: Any) -> None:
+        """is_telling: the speaker says what it drew, so that answers are kept."""
         self.settings = load_settings({"cache": NO_STORE, **args})
         self.voices = VoiceLibrary(self.settings, LengthyEncoder())  # type: ignore[arg-type]
         self.synthesizer = FakeSynthesizer()
-        self.speech = SpeechLibrary(self.settings, self.synthesizer, FakeNames())
+        names = FakeNames()
+        speaker = TellingSpeaker(names) if is_telling else self.synthesizer
+        self.speech = SpeechLibrary(self.settings, speaker, names)
         self.forgotten: list[str] = []
         self.outcomes = KeptOutcomes()
         self.routes = Routes(
@@ -176,7 +179,7 @@ class ServedApp:
     """The application as any ASGI server runs it: a lifespan, then requests, on one event loop."""
 
     def __init__(self, **args: Any) -> None:
-        self.made = HttpApp(**args)
+        self.made = HttpApp(is_telling=True, **args)
 
     @property
     def page(self) -> dict[str, Any]:

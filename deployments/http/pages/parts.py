@@ -16,6 +16,7 @@ OF_ALL = ("X-Request-Id", "X-Cache", "Server-Timing")
 OF_SPEECH = (
     "X-Quality", "X-Audio-Sample-Rate", "X-Audio-Channels", "X-Audio-Warning", "X-Ignored-Fields",
 )  # fmt: skip
+_EXAMPLES = ("example", "examples")
 _ID_CHARS = {"type": "string", "maxLength": REQUEST_ID_CHARS}
 _EDGE = {
     404: "An address that nothing has",
@@ -116,7 +117,7 @@ def _restore_nulls(page: dict[str, Any], routes: Sequence[BaseRoute]) -> None:
             for status, reply in route.responses.items():
                 for kind, content in reply.get("content", {}).items():
                     shown = replies[str(status)]["content"][kind]
-                    shown |= {key: content[key] for key in ("example",) if key in content}
+                    shown |= {key: content[key] for key in _EXAMPLES if key in content}
 
 
 def _operations(page: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
