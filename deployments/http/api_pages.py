@@ -19,6 +19,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from deployments.http.dialects.elevenlabs import ElevenLabsBody
 from deployments.http.dialects.fish import FishBody
 from deployments.http.dialects.speech import SpeechBody
+from deployments.http.edit_shapes import Tags
 from deployments.http.pages import shapes
 from deployments.http.pages.parts import OF_SPEECH, complete, header_references
 from deployments.http.pages.shapes import (
@@ -27,7 +28,6 @@ from deployments.http.pages.shapes import (
     SpeechDone,
     SpeechFailed,
     SpeechOutcome,
-    Tags,
 )
 
 SCHEMAS = "#/components/schemas/{model}"

@@ -89,45 +89,6 @@ class SpeechFailed(BaseModel):
     error: BrokenOff
 
 
-class Intensity(BaseModel):
-    """Passes of an edit."""
-
-    min: int
-    max: int
-
-
-class EditType(BaseModel):
-    """What a step of an edit may be. needs_text: says what is to be said."""
-
-    type: str
-    values: list[str]
-    intensity: Intensity
-    needs_text: bool
-    needs_transcript: bool
-    only_first: bool
-
-
-class Language(BaseModel):
-    """What the model speaks. tag: in front of a text that asks for it."""
-
-    name: str
-    tag: str | None
-
-
-class Tags(BaseModel):
-    """Values of edits by mode, tags that a text may hold, and what a step may be."""
-
-    emotion: list[str]
-    style: list[str]
-    speed: list[str]
-    paralinguistic: list[str]
-    dialect: list[str]
-    modes: list[str]
-    types: list[EditType]
-    languages: list[Language]
-    max_steps: int
-
-
 class ModelReply(BaseModel):
     """One name of the model. model_variants: language models that a request may choose from."""
 
