@@ -9,6 +9,45 @@ from pydantic import BaseModel
 from pipeline.contracts import Mode
 
 
+class Intensity(BaseModel):
+    """Passes of an edit."""
+
+    min: int
+    max: int
+
+
+class EditType(BaseModel):
+    """What a step of an edit may be. needs_text: says what is to be said."""
+
+    type: str
+    values: list[str]
+    intensity: Intensity
+    needs_text: bool
+    needs_transcript: bool
+    only_first: bool
+
+
+class Language(BaseModel):
+    """What the model speaks. tag: in front of a text that asks for it."""
+
+    name: str
+    tag: str | None
+
+
+class Tags(BaseModel):
+    """Values of edits by mode, tags that a text may hold, and what a step may be."""
+
+    emotion: list[str]
+    style: list[str]
+    speed: list[str]
+    paralinguistic: list[str]
+    dialect: list[str]
+    modes: list[str]
+    types: list[EditType]
+    languages: list[Language]
+    max_steps: int
+
+
 class EditedStep(BaseModel):
     """One step. audio: the address of its sound."""
 
@@ -60,4 +99,4 @@ class EditStepReply(EditedStep):
     answered_by: list[str]
 
 
-SHAPES: tuple[type[BaseModel], ...] = (EditReply, EditStepReply)
+SHAPES: tuple[type[BaseModel], ...] = (EditReply, EditStepReply, Tags)

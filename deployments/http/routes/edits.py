@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Path, Query, Request
@@ -142,7 +143,7 @@ class EditRoutes:
             performance,
             self._metrics,
             request.state.request_id,
-            self._outcomes.tell,
+            partial(self._outcomes.tell, namespace),
         )
         return performance, reply
 
