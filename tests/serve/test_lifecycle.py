@@ -12,7 +12,6 @@ import httpx
 import pytest
 import yaml
 
-from deployments.stages.llm import ABANDONED_AFTER_S
 from pipeline.errors import SetupError
 from tests.serve.conftest import START_TIMEOUT_S, Shared, running, write_config
 from tests.serve.service_client import (
@@ -26,9 +25,7 @@ from tests.serve.service_client import (
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.serve
-FREED_WITHIN_S = (
-    ABANDONED_AFTER_S / 2
-)  # by the disconnect itself: waiting for signs of life would take longer
+FREED_WITHIN_S = 5.0  # by the disconnect itself: speaking to the end would take longer
 
 
 def test_disconnects_free_the_llm_slots_and_the_vocoder(client: ServiceClient):
