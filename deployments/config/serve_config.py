@@ -175,7 +175,7 @@ def _lint_application(application: Mapping[str, Any]) -> list[str]:
 
 
 def _lint_room(deployments: Mapping[str, Any], settings: Settings) -> list[str]:
-    """Control calls (grants, status, forget) must find room beside the most work a replica takes.
+    """Control calls (status, forget) must find room beside the most work a replica takes.
 
     Without it a full replica deadlocks, or looks dead.
     """

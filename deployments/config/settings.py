@@ -138,8 +138,6 @@ class LLMSettings(StageResources):
     """Most prompt tokens between two decode steps."""
     chunk_tokens: Annotated[int, Field(gt=0, multiple_of=5)] = 15
     """Audio tokens per chunk sent, whole groups of five."""
-    credit_tokens: Annotated[int, Field(gt=0, multiple_of=5)] = 300
-    """How far the LLM may run ahead of the vocoder."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format of weights and KV cache."""
     prefix_cache_bytes: Annotated[int, Field(ge=0)] = 256 * 2**20
@@ -148,12 +146,6 @@ class LLMSettings(StageResources):
     quantization: Quantization = "none"
     """Number format of the layers' weights; none keeps the checkpoint's own, so that a 4-bit
     checkpoint stays in 4 bits."""
-
-    @model_validator(mode="after")
-    def _credit_covers_a_chunk(self) -> LLMSettings:
-        if self.credit_tokens < self.chunk_tokens:
-            raise ValueError("credit_tokens must be at least chunk_tokens")
-        return self
 
 
 class LLMVariant(Strict):

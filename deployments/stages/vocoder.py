@@ -82,9 +82,8 @@ class VocoderReplica:
         how = stage.model_dump(include=CHANGE_SAMPLES)
         fingerprint = vocoder_fingerprint(layout, {**how, "together": stage.together})
         self._name = VocoderName(fingerprint, self._prompts.front_end)
-        credit_tokens = settings.llm.credit_tokens
         self._lms = {
-            variant: RemoteLM(llm, credit_tokens, settings.limits, self._transfers)
+            variant: RemoteLM(llm, settings.limits, self._transfers)
             for variant, llm in llms.items()
         }
         self._load = StageLoad(Kind.VOCODER)

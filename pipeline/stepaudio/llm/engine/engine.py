@@ -21,7 +21,6 @@ from pipeline.errors import (
     TextError,
     TimbreError,
 )
-from pipeline.stepaudio.llm.engine.credit import TokenCredit
 from pipeline.stepaudio.llm.engine.prefix import PrefixCache
 from pipeline.stepaudio.llm.engine.scheduler import Scheduler
 from pipeline.stepaudio.llm.engine.slot import EngineRequest, whole_groups
@@ -36,7 +35,7 @@ from pipeline.stepaudio.llm.sampling import (
 from pipeline.stepaudio.llm.step1 import Step1ForCausalLM
 from pipeline.stepaudio.tokens import GROUP_TOKENS
 
-__all__ = ["AudioVocabulary", "Engine", "EngineGauges", "TokenCredit"]
+__all__ = ["AudioVocabulary", "Engine", "EngineGauges"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,22 +133,18 @@ class Engine:
         return self._runner.context_tokens
 
     async def stream(
-        self,
-        prompt_ids: Int32Array,
-        sampling: Sampling,
-        credit: TokenCredit | None = None,
-        voice: str = "",
+        self, prompt_ids: Int32Array, sampling: Sampling, voice: str = ""
     ) -> AsyncGenerator[TokenChunk]:
         """Draw audio tokens for int32 (n,) prompt ids.
 
         Chunks of whole groups; the last one may be empty. voice: what `forget` finds by its name.
 
-        A chunk holds `chunk_tokens`, a group at the start, fewer at the end and where the credit
-        ends. Without the grammar a partial group at the stop is dropped. Raises TextError (prompt
-        too long), UnsupportedError (sampling), CapacityError (no slot in time), StageError. Closing
-        the iterator or cancelling its task frees the slot at the next step.
+        Drawn to the end, however slowly they are read. A chunk holds `chunk_tokens`, a group at the
+        start, fewer at the end. Without the grammar a partial group at the stop is dropped. Raises
+        TextError (prompt too long), UnsupportedError (sampling), CapacityError (no slot in time),
+        StageError. Closing the iterator or cancelling its task frees the slot at the next step.
         """
-        request = self._submit(prompt_ids, sampling, credit, voice)
+        request = self._submit(prompt_ids, sampling, voice)
         deadline = request.loop.call_later(self._queue_timeout_s, self._expire, request)
         try:
             while True:
@@ -199,9 +194,7 @@ class Engine:
         self._scheduler.close()
         self._worker.join()
 
-    def _submit(
-        self, prompt_ids: Int32Array, sampling: Sampling, credit: TokenCredit | None, voice: str
-    ) -> EngineRequest:
+    def _submit(self, prompt_ids: Int32Array, sampling: Sampling, voice: str) -> EngineRequest:
         require_valid(sampling)
         prompt = np.array(prompt_ids, np.int32)
         limit = self.context_tokens - GROUP_TOKENS
@@ -217,14 +210,11 @@ class Engine:
             prompt=prompt,
             draws=DrawState(sampling, self._vocabulary, prompt),
             budget_tokens=whole_groups(min(sampling.max_tokens, self.context_tokens - len(prompt))),
-            credit=credit,
             loop=asyncio.get_running_loop(),
             events=asyncio.Queue(),
             submitted_s=time.monotonic(),
             voice=voice,
         )
-        if credit is not None:
-            credit.on_grant(self._scheduler.wake)
         self._scheduler.submit(request)
         return request
 

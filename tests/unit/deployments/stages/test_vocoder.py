@@ -87,9 +87,6 @@ class LLM:
             yield stamped(TokenChunk(np.array([0, 0, 1024, 1024, 1024], np.int32), last))
             await self.gate.wait()
 
-    async def grant(self, *_: object) -> bool:
-        return True
-
 
 class Service:
     """A replica of two places and an LLM behind it."""
