@@ -148,6 +148,9 @@ class LLMSettings(StageResources):
     quantization: Quantization = "none"
     """Number format of the layers' weights; none keeps the checkpoint's own, so that a 4-bit
     checkpoint stays in 4 bits."""
+    voice_affinity: bool = False
+    """Send requests of a voice to the replica that is likely to hold its prefix, unless that one
+    has more than a tenth above the mean of all replicas to do."""
 
     @model_validator(mode="after")
     def _credit_covers_a_chunk(self) -> LLMSettings:
@@ -200,6 +203,8 @@ class VocoderSettings(StageResources):
     takes 41 kB a frame (50 a second) of the embedded model: the default holds six of 5 s. At the
     released sizes a frame is 0.65 MB and the default holds none, only the small things; what is not
     held costs a pass over the prompt."""
+    voice_affinity: bool = False
+    """Send requests of a voice to the replica that is likely to hold its state; as with `llm`."""
     quiet_first_rows: Positive = 10
     """Rows of the first chunk while at most a quarter of max_streams is in use, for requests that
     fix neither seed nor chunk borders."""

@@ -148,9 +148,13 @@ class RemoteLM:
         self._voice = ""
 
     def of(self, voice: str) -> Self:
-        """The same LM, for the prompts of one voice: what the replica's `forget` finds by name."""
+        """The same LM, for the prompts of one voice: what the replica's `forget` finds by name.
+
+        And what routing prefers a replica by, where `llm.voice_affinity` is on.
+        """
         one = copy.copy(self)
         one._voice = voice
+        one._stream = self._stream.options(session_id=voice)
         return one
 
     def stream(self, prompt_ids: Int32Array, sampling: Sampling) -> Stream[TokenChunk]:
@@ -257,9 +261,10 @@ class RemoteVocoder:
                 return
 
     def _once(self, request: SpeechRequest, voice: VoicePrompt) -> Stream[SpeechChunk]:
+        speak = self._speak.options(session_id=request.speaker_name)
         return _Replies(
             "vocoder",
-            lambda: self._speak.remote(request, stamped(voice)),
+            lambda: speak.remote(request, stamped(voice)),
             partial(self._transfers.received, Hop.VOCODER_ROUTER),
             self._limits.chunk_timeout_s,
             self._limits.first_audio_timeout_s,

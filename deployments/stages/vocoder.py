@@ -146,6 +146,8 @@ class VocoderReplica:
             "streams_active": self._decoder.active_streams,
             "cache_bytes": self._decoder.cache_bytes,
             "admitted_bytes": self._admission.used_bytes,
+            "states_found_total": self._states.found_total,
+            "states_missed_total": self._states.missed_total,
         }
 
 

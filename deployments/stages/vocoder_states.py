@@ -40,7 +40,8 @@ QUEUED_STATES = 4  # of the largest size, on their way to the store
 class StateLibrary:
     """States by clip. Use it from one event loop.
 
-    decoder_fingerprint: of all but the voice that decides a state's bits.
+    decoder_fingerprint: of all but the voice that decides a state's bits. found_total, missed_total:
+    look-ups, of voices whose state the decoder did not hold itself.
     """
 
     def __init__(self, settings: CacheSettings, decoder_fingerprint: str) -> None:
@@ -49,6 +50,7 @@ class StateLibrary:
         self._cache: VoiceCache = open_cache(_of_states(settings), STATE_SCHEMA)
         self._starting: asyncio.Task[None] | None = None
         self._forgotten = Forgotten()
+        self.found_total = self.missed_total = 0
 
     def shelf(self, clip_digest: str, voice: VoicePrompt) -> VoiceShelf | None:
         """Where the state of a voice is; None for one that has no clip, or where none are kept."""
@@ -57,6 +59,15 @@ class StateLibrary:
         parts = {"decoder": self._decoder, "encoder": voice.fingerprint}
         key = VoiceKey(self._namespace, clip_digest, fingerprint("vocoder", parts))
         return VoiceShelf(self, key)
+
+    async def find(self, key: VoiceKey) -> Record | None:
+        """The record of the nearest tier below this process; a damaged one is a miss."""
+        found = await (await self.cache()).get(key)
+        if found is None:
+            self.missed_total += 1
+            return None
+        self.found_total += 1
+        return found.record
 
     async def keep(self, key: VoiceKey, arrays: StateArrays) -> None:
         """Offer it to the tiers, unless it is too large or its clip was removed meanwhile."""
@@ -102,13 +113,13 @@ class VoiceShelf:
         self._library, self._key = library, key
 
     async def find(self) -> StateArrays | None:
-        """The record of the nearest tier below this process; a damaged one is a miss."""
+        """See StateLibrary.find."""
         from pipeline.stepaudio.vocoder.voice_state import StateArrays
 
-        found = await (await self._library.cache()).get(self._key)
-        if found is None:
+        record = await self._library.find(self._key)
+        if record is None:
             return None
-        return StateArrays(found.record.arrays["keys"], found.record.arrays["rest"])
+        return StateArrays(record.arrays["keys"], record.arrays["rest"])
 
     def keep(self, arrays: StateArrays) -> None:
         """See StateLibrary.keep."""

@@ -205,6 +205,7 @@ async def test_a_replica_lost_before_the_first_audio_is_replaced() -> None:
     assert vocoder.attempts == ATTEMPTS
     assert n_chunks == 4  # what made no sound may come twice
     assert handle.cancelled == ATTEMPTS
+    assert handle.sessions == [REQUEST.speaker_name] * ATTEMPTS
 
 
 @pytest.mark.parametrize(
@@ -286,6 +287,7 @@ async def test_credit_grows_with_what_was_consumed() -> None:
         consumed[0] += len(chunk.ids)
     assert consumed == [200]
     assert llm.voice == "clone_a"
+    assert handle.sessions == ["clone_a"]  # what a replica is preferred by
     assert llm.most_ahead <= 20
     grants = [args[1] for method, args in handle.calls if method == "grant"]
     assert grants == sorted(grants)

@@ -130,7 +130,13 @@ async def test_a_chunk_goes_through_three_generators(service: Service) -> None:
     assert service.decoder.owners == service.llm.voices == ["clone_a", "clone_a"]
     assert service.handle.cancelled == 2
     status = await service.replica.status()
-    assert status == {"streams_active": 0, "cache_bytes": 7, "admitted_bytes": 0}
+    assert status == {
+        "streams_active": 0,
+        "cache_bytes": 7,
+        "admitted_bytes": 0,
+        "states_found_total": 0,
+        "states_missed_total": 0,
+    }
 
 
 async def test_a_voice_with_a_clip_has_a_shelf_for_its_state(service: Service) -> None:
@@ -143,7 +149,7 @@ async def test_a_voice_with_a_clip_has_a_shelf_for_its_state(service: Service) -
 # Settings that leave samples as they are: who is admitted, what is kept, where it runs.
 SILENT = {
     "gpu_memory_gib", "max_streams", "prompt_memory_mib", "queue_size", "quiet_first_rows",
-    "threads",
+    "threads", "voice_affinity",
 }  # fmt: skip
 
 

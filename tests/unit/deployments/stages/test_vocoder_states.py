@@ -97,6 +97,7 @@ async def test_a_new_process_starts_warm_and_says_the_same(
     assert np.array_equal(await second.speak(), heard)
     assert np.array_equal(await second.speak(), heard)
     assert second.made == 0
+    assert (second.library.found_total, second.library.missed_total) == (1, 0)
     await second.end()
     nowhere = join([c.samples async for c in cold.stream(token_stream(make_ids(8), 8), VOICE)])
     assert np.array_equal(nowhere, heard)
