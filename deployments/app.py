@@ -38,9 +38,9 @@ def build_app(args: Mapping[str, Any]) -> Application:
     tokenizer = serve.deployment(name=stages.tokenizer.name)(TokenizerReplica).bind(settings)
     by_voice = routing(by_voice=settings.llm.voice_affinity)
     llms = {
-        variant: serve.deployment(name=stage.name, request_router_config=by_voice)(
-            LLMReplica
-        ).bind(settings, variant)
+        variant: serve.deployment(name=stage.name, request_router_config=by_voice)(LLMReplica).bind(
+            settings, variant
+        )
         for variant, stage in stages.llms.items()
     }
     by_voice = routing(by_voice=settings.vocoder.voice_affinity)

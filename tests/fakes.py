@@ -234,9 +234,7 @@ class FakeHandle:
         self._method, self._is_stream = "__call__", False
         self._origin: FakeHandle = self
 
-    def options(
-        self, *, method_name: str = "", stream: bool = False, session_id: str = ""
-    ) -> Self:
+    def options(self, *, method_name: str = "", stream: bool = False, session_id: str = "") -> Self:
         """See DeploymentHandle: what is left out stays as it is."""
         made = type(self)()
         made._method, made._is_stream = method_name or self._method, stream or self._is_stream

@@ -79,7 +79,10 @@ class VoiceRouter(FIFOMixin, RequestRouter):
         """
         loop = asyncio.get_running_loop()
         self._promised[replica] += 1
-        loop.call_soon(loop.call_soon, self._promised.subtract, (replica,))
+        loop.call_soon(lambda: loop.call_soon(self._sent, replica))
+
+    def _sent(self, replica: str) -> None:
+        self._promised[replica] -= 1
 
     async def _loads(self, replicas: Mapping[str, RunningReplica]) -> dict[str, int]:
         """What is known of each; replicas not heard of lately are asked, those silent left out."""
@@ -93,6 +96,5 @@ class VoiceRouter(FIFOMixin, RequestRouter):
 
 def routing(*, by_voice: bool) -> RequestRouterConfig:
     """How Serve routes calls of a stage."""
-    if not by_voice:
-        return RequestRouterConfig()
-    return RequestRouterConfig(request_router_class=VoiceRouter)
+    options: dict[str, Any] = {"request_router_class": VoiceRouter} if by_voice else {}
+    return RequestRouterConfig(**options)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cache_store.background import spawn
@@ -17,12 +19,13 @@ from cache_store.errors import CacheClosed, StoreError
 from cache_store.keys import ClipKey, VoiceKey, fingerprint
 from cache_store.opening import open_cache
 from cache_store.settings import CacheSettings
-from pipeline.contracts import VoicePrompt
+from pipeline.contracts import AudioChunk, TokenChunk, VoicePrompt
 from pipeline.errors import StageUnavailableError
 from pipeline.forgotten import Forgotten
 
 if TYPE_CHECKING:
     from pipeline.stepaudio.vocoder.voice_state import StateArrays
+    from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +43,8 @@ QUEUED_STATES = 4  # of the largest size, on their way to the store
 class StateLibrary:
     """States by clip. Use it from one event loop.
 
-    decoder_fingerprint: of all but the voice that decides a state's bits. found_total, missed_total:
-    look-ups, of voices whose state the decoder did not hold itself.
+    decoder_fingerprint: of all but the voice that decides a state's bits.
+    found_total, missed_total: look-ups, of voices whose state the decoder did not hold itself.
     """
 
     def __init__(self, settings: CacheSettings, decoder_fingerprint: str) -> None:
@@ -92,6 +95,11 @@ class StateLibrary:
         await asyncio.shield(self._starting)
         return self._cache
 
+    async def close(self) -> None:
+        """Write what is queued, where anything was."""
+        if self._starting is not None:
+            await (await self.cache()).close()
+
     async def forget(self, clip_digest: str) -> None:
         """Remove the states of a clip, also those on their way to the store.
 
@@ -124,6 +132,24 @@ class VoiceShelf:
     def keep(self, arrays: StateArrays) -> None:
         """See StateLibrary.keep."""
         spawn("keeping a vocoder state", self._library.keep(self._key, arrays))
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedDecoder:
+    """The decoder, for the streams of one voice: what it keeps of them is found by its name."""
+
+    decoder: StepWaveDecoder
+    owner: str
+    shelf: VoiceShelf | None
+
+    def stream(
+        self,
+        tokens: AsyncIterator[TokenChunk],
+        voice: VoicePrompt,
+        first_chunk_rows: int | None = None,
+    ) -> AsyncGenerator[AudioChunk]:
+        """See contracts.WaveDecoder."""
+        return self.decoder.stream(tokens, voice, first_chunk_rows, self.owner, self.shelf)
 
 
 def _of_states(settings: CacheSettings) -> CacheSettings:
