@@ -39,7 +39,7 @@ class KeptStates:
 
     async def close(self) -> None:
         """Write what is to be kept."""
-        await self._states.close()
+        await self._states.records.close()
 
 
 def say_to_file(

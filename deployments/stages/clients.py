@@ -145,15 +145,16 @@ class RemoteLM:
         self._stream = handle.options(method_name="stream", stream=True)
         self._credit_tokens = credit_tokens
         self._chunk_timeout_s = limits.chunk_timeout_s
-        self._voice = ""
+        self._voice = self._clip_digest = ""
 
-    def of(self, voice: str) -> Self:
+    def of(self, voice: str, clip_digest: str = "") -> Self:
         """The same LM, for the prompts of one voice: what the replica's `forget` finds by name.
 
-        And what routing prefers a replica by, where `llm.voice_affinity` is on.
+        And what routing prefers a replica by, where `llm.voice_affinity` is on. clip_digest: whose
+        its prefix is, in the cache.
         """
         one = copy.copy(self)
-        one._voice = voice
+        one._voice, one._clip_digest = voice, clip_digest
         one._stream = self._stream.options(session_id=voice)
         return one
 
@@ -167,6 +168,7 @@ class RemoteLM:
             window.stream_id,
             window.limit_tokens,
             self._voice,
+            self._clip_digest,
         )
         chunks = _Replies[TokenChunk](
             "LLM", ask, partial(self._transfers.received, Hop.LLM_VOCODER), self._chunk_timeout_s

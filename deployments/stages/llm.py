@@ -13,6 +13,7 @@ from typing import Any
 from deployments.config.settings import Settings
 from deployments.config.stages import Kind
 from deployments.stages.limits import apply_device_limits, cap_bytes
+from deployments.stages.llm_prefixes import PrefixLibrary
 from deployments.stages.warm_up import draw_once, warm_up
 from deployments.telemetry.gauges import PartsGauge, StageGauge
 from deployments.telemetry.load import LoadGauges, QueueSeconds
@@ -21,7 +22,7 @@ from deployments.telemetry.metrics import LLM_BYTES, LLM_START, LLM_STREAMS
 from deployments.telemetry.transfers import Stamped, stamped
 from pipeline.contracts import Int32Array, Sampling, TokenChunk
 from pipeline.errors import CheckpointError, StageTimeoutError
-from pipeline.stepaudio.fingerprints import lm_fingerprint
+from pipeline.stepaudio.fingerprints import lm_fingerprint, prefix_fingerprint
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
 from pipeline.stepaudio.llm.engine.credit import TokenCredit
 from pipeline.synthesis import speaker_name
@@ -77,6 +78,13 @@ class LLMReplica:
         how = stage.model_dump(include={"device", "dtype", "quantization"})
         self._fingerprint = lm_fingerprint(layout, how)
         self._engine = load_engine(layout, stage)
+        bits = how | stage.model_dump(include={"threads", "prefill_chunk_tokens"})
+        self._prefixes = PrefixLibrary(
+            settings.cache,
+            self._engine,
+            prefix_fingerprint(layout, bits),
+            stage.max_prefix_record_bytes,
+        )
         loaded_s = time.monotonic()
         warm_up(draw_once(self._engine))
         self._engine.take_waits()  # the warm-up is nobody's request
@@ -102,19 +110,24 @@ class LLMReplica:
         stream_id: str,
         credit_tokens: int,
         voice: str,
+        clip_digest: str,
     ) -> AsyncGenerator[Stamped[TokenChunk]]:
         """Token chunks; pauses `credit_tokens` ahead of what `grant` last allowed.
 
-        voice: whose prompt it is, for `forget`.
+        voice: whose prompt it is, for `forget`. clip_digest: of the voice, empty where it has none.
         """
         consumer = _Consumer(TokenCredit(credit_tokens))
         self._consumers[stream_id] = consumer
         self._publish()
         try:
+            new = await self._prefixes.bring(prompt_ids, voice, clip_digest)
             stream = self._engine.stream(prompt_ids, sampling, consumer.credit, voice)
             async with aclosing(stream) as chunks:
                 while True:
                     chunk = await consumer.hold(anext(chunks))
+                    if new is not None:
+                        self._prefixes.offer(new)
+                        new = None
                     if chunk.last:
                         yield stamped(replace(chunk, made_by=self._fingerprint))
                         return
@@ -142,6 +155,7 @@ class LLMReplica:
     async def forget(self, clip_digest: str) -> None:
         """Called on every replica when a clip is removed."""
         self._engine.forget(speaker_name(clip_digest))
+        await self._prefixes.records.forget(clip_digest)
 
     async def status(self) -> dict[str, Any]:
         """Gauges of this replica, its cap on the GPU, and what parts of its start took."""

@@ -102,7 +102,7 @@ class VocoderReplica:
         try:
             async with self._load.admitted(permit, self._queue_timeout_s):
                 adapted = adapt_first_chunk(request, self._stage, self._decoder.active_streams)
-                lm = self._lms[request.variant].of(request.speaker_name)
+                lm = self._lms[request.variant].of(request.speaker_name, request.clip_digest)
                 shelf = self._states.shelf(request.clip_digest, voice)
                 decoder = OwnedDecoder(self._decoder, request.speaker_name, shelf)
                 synthesizer = SpeechChain(self._prompts, lm, decoder)
@@ -133,7 +133,7 @@ class VocoderReplica:
     async def forget(self, clip_digest: str) -> None:
         """Called on every replica when a clip is removed."""
         self._decoder.forget(speaker_name(clip_digest))
-        await self._states.forget(clip_digest)
+        await self._states.records.forget(clip_digest)
 
     async def status(self) -> dict[str, Any]:
         """Gauges of this replica."""
@@ -141,8 +141,8 @@ class VocoderReplica:
             "streams_active": self._decoder.active_streams,
             "cache_bytes": self._decoder.cache_bytes,
             "admitted_bytes": self._admission.used_bytes,
-            "states_found_total": self._states.found_total,
-            "states_missed_total": self._states.missed_total,
+            "states_found_total": self._states.records.found_total,
+            "states_missed_total": self._states.records.missed_total,
         }
 
 

@@ -12,6 +12,8 @@ from collections.abc import AsyncGenerator
 from dataclasses import asdict, dataclass
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from pipeline.contracts import Int32Array, Sampling, TokenChunk
 from pipeline.errors import (
@@ -22,7 +24,7 @@ from pipeline.errors import (
     TimbreError,
 )
 from pipeline.stepaudio.llm.engine.credit import TokenCredit
-from pipeline.stepaudio.llm.engine.prefix import PrefixCache
+from pipeline.stepaudio.llm.engine.prefix import PrefixCache, prefix_length
 from pipeline.stepaudio.llm.engine.scheduler import Scheduler
 from pipeline.stepaudio.llm.engine.slot import EngineRequest, whole_groups
 from pipeline.stepaudio.llm.engine.worker import EngineWorker
@@ -169,6 +171,35 @@ class Engine:
         Safe from any thread.
         """
         self._prefixes.forget(voice)
+
+    def prefix(self, prompt_ids: Int32Array) -> Int32Array:
+        """The part of a prompt that requests in its voice share, int32 (n,); n may be 0."""
+        return prompt_ids[: prefix_length(prompt_ids, self._vocabulary.stop_id)]
+
+    def prefix_bytes(self, ids: Int32Array) -> int:
+        """Of its keys and values."""
+        return len(ids) * self._runner.token_bytes
+
+    def holds_prefix(self, ids: Int32Array) -> bool:
+        """Whether a prompt that begins so need not be computed from its start."""
+        return self._prefixes.held(ids) is not None
+
+    def prefix_bits(self, ids: Int32Array) -> NDArray[np.uint8] | None:
+        """Keys and values of a prefix, if it is held: uint8 (prefix_bytes,).
+
+        Safe from any thread.
+        """
+        held = self._prefixes.held(ids)
+        return None if held is None else held.flatten().view(torch.uint8).cpu().numpy()
+
+    def give_prefix(self, ids: Int32Array, bits: NDArray[np.uint8], voice: str) -> None:
+        """Hold what an engine like this one computed, unless its size is another.
+
+        voice: as with `stream`. Safe from any thread.
+        """
+        saved = self._runner.unpacked(bits, len(ids))
+        if saved is not None:
+            self._prefixes.put(ids, saved, voice)
 
     def gauges(self) -> EngineGauges:
         """Safe from any thread."""

@@ -253,9 +253,10 @@ class LLM:
         stream_id: str,
         credit_tokens: int,
         voice: str,
+        clip_digest: str,
     ) -> AsyncGenerator[Stamped[TokenChunk]]:
         del prompt_ids, sampling
-        self.voice = voice
+        self.voice, self.clip_digest = voice, clip_digest
         self.stream_id, self.limit = stream_id, credit_tokens
         for index in range(self.n_groups):
             while self.produced + 5 > self.limit:
@@ -282,11 +283,11 @@ async def test_credit_grows_with_what_was_consumed() -> None:
     llm, consumed = LLM(n_groups=40), [0]
     llm.consumed = lambda: consumed[0]
     handle = FakeHandle(llm)
-    lm = lm_of(handle).of("clone_a")
+    lm = lm_of(handle).of("clone_a", "ab" * 32)
     async for chunk in lm.stream(np.zeros(3, np.int32), Sampling()):
         consumed[0] += len(chunk.ids)
     assert consumed == [200]
-    assert llm.voice == "clone_a"
+    assert (llm.voice, llm.clip_digest) == ("clone_a", "ab" * 32)
     assert handle.sessions == ["clone_a"]  # what a replica is preferred by
     assert llm.most_ahead <= 20
     grants = [args[1] for method, args in handle.calls if method == "grant"]
