@@ -82,7 +82,6 @@ def after_a_start(client: httpx.Client) -> list[Row]:
     for i, voice in enumerate(voices[1:], 1):
         cold.append(first_audio_s(client, voice, TEXTS[i % len(TEXTS)], i))
         warm.append(first_audio_s(client, voice, TEXTS[(i + 1) % len(TEXTS)], i))
-        warm.append(first_audio_s(client, voice, TEXTS[(i + 2) % len(TEXTS)], i))
     return [
         Row("started again, records in L3: the very first request", very_first_s, "s"),
         Row("started again: a voice's first request", statistics.median(cold), "s"),

@@ -34,7 +34,7 @@ from pipeline.voice_list import load_voices
 
 REQUESTS = 20_000  # in virtual time
 LENGTH_S = 2.0  # of a request, on average
-ASKED = 40  # of each service
+ASKED = 24  # of each service
 PREFIX_BYTES = 8 * 2**20
 STATES_MIB = 44
 TEXTS = ("Nobody knew the answer.", "The train was late.", "It rained all day.", "We went home.")
