@@ -52,15 +52,17 @@ class Crowd:
     rate_hz: float
 
     def __str__(self) -> str:
-        return f"{self.replicas} replicas of {self.held} voices, {self.voices} in all"
+        at_once = self.rate_hz * LENGTH_S
+        return f"{self.replicas} of {self.held}, {self.voices} voices, {at_once:g} at once in each"
 
 
 # As in serve_config.yaml at the start and at its most; a prefix cache of 1 GiB holds some 50.
 CROWDS = (
     Crowd(2, 50, 40, 4.0),
-    Crowd(2, 50, 200, 4.0),
-    Crowd(8, 50, 200, 4.0),
-    Crowd(8, 50, 1000, 4.0),
+    Crowd(2, 50, 100, 0.25),
+    Crowd(2, 50, 100, 4.0),
+    Crowd(8, 50, 400, 0.25),
+    Crowd(8, 50, 400, 4.0),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -38,6 +39,7 @@ def service(
     edits `args` and the deployments by name; replicas are pinned to what it leaves.
     Raises SystemExit with the last words of a start that fails.
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # services outlive their starter
     directory.mkdir(parents=True, exist_ok=True)
     port = free_port()
     path = directory / "serve_config.yaml"
