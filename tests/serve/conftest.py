@@ -140,12 +140,16 @@ def updatable(
 
 @pytest.fixture(scope="package")
 def many(tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server) -> Iterator[ServiceClient]:
-    """Two routers, two vocoders and two variants of the LLM, one small; voices in a bucket."""
+    """Two routers, two vocoders and two variants of the LLM, one small; voices in a bucket.
+
+    Requests are routed by voice.
+    """
     directory = tmp_path_factory.mktemp("many")
-    llm = {"device": "cpu", "threads": 1, "slots": 8, "queue_size": 1}
+    llm = {"device": "cpu", "threads": 1, "slots": 8, "queue_size": 1, "voice_affinity": True}
     variants = {"int8": {"quantization": "int8", "slots": 1}}
     path = write_config(directory, cache=in_bucket(s3_server), llm=llm, llm_variants=variants)
     config = yaml.safe_load(path.read_text())
+    config["applications"][0]["args"]["vocoder"]["voice_affinity"] = True
     deployments = config["applications"][0]["deployments"]
     by_name = {deployment["name"]: deployment for deployment in deployments}
     for name in ("Router", "Vocoder"):
