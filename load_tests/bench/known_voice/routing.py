@@ -178,7 +178,7 @@ def service_rows(directory: Path) -> list[Row]:
             prefixes = 100 * grew["prefix hits"] / grew["prefixes"]
             states = 100 * (1 - grew["look-ups"] / ASKED)
             rows += [
-                Row(f"service, {name}: prefixes found in the replica", prefixes, "%"),
+                Row(f"service, {name}: prefixes found there or brought", prefixes, "%"),
                 Row(f"service, {name}: vocoder states found in the replica", states, "%"),
                 Row(f"service, {name}: first audio p50", statistics.median(taken[name]), "s"),
                 Row(f"service, {name}: first audio, mean", statistics.mean(taken[name]), "s"),
