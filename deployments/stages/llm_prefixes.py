@@ -47,7 +47,7 @@ class PrefixLibrary:
         self.records = ClipRecords(settings, PREFIX_SCHEMA, "prompt prefix", max_bytes)
 
     async def bring(self, prompt_ids: Int32Array, voice: str, clip_digest: str) -> NewPrefix | None:
-        """Look for the prefix of a prompt that the engine does not hold, and give it to it.
+        """Look for the prefix of a prompt that the engine lacks and would hold, and give it to it.
 
         voice: as the engine's `forget` names it. None when there is nothing to offer later.
         """
@@ -55,7 +55,7 @@ class PrefixLibrary:
         n_bytes = self._engine.prefix_bytes(ids)
         if not clip_digest or not 0 < n_bytes <= self.records.max_bytes:
             return None
-        if self._engine.holds_prefix(ids):
+        if not self._engine.wants_prefix(ids, voice):
             return None
         parts = {"made_by": self._made_by, "ids": blake3(ids.tobytes()).hexdigest()}
         key = self.records.key(clip_digest, fingerprint("prefix", parts))

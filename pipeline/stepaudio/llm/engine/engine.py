@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import asdict, dataclass
@@ -37,6 +38,8 @@ from pipeline.stepaudio.llm.sampling import (
 )
 from pipeline.stepaudio.llm.step1 import Step1ForCausalLM
 from pipeline.stepaudio.tokens import GROUP_TOKENS
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["AudioVocabulary", "Engine", "EngineGauges", "TokenCredit"]
 
@@ -180,9 +183,9 @@ class Engine:
         """Of its keys and values."""
         return len(ids) * self._runner.token_bytes
 
-    def holds_prefix(self, ids: Int32Array) -> bool:
-        """Whether a prompt that begins so need not be computed from its start."""
-        return self._prefixes.held(ids) is not None
+    def wants_prefix(self, ids: Int32Array, voice: str) -> bool:
+        """Whether it does not hold this one, and would."""
+        return self._prefixes.wants(ids, self.prefix_bytes(ids), voice)
 
     def prefix_bits(self, ids: Int32Array) -> NDArray[np.uint8] | None:
         """Keys and values of a prefix, if it is held: uint8 (prefix_bytes,).
@@ -197,7 +200,11 @@ class Engine:
 
         voice: as with `stream`. Safe from any thread.
         """
-        saved = self._runner.unpacked(bits, len(ids))
+        try:
+            saved = self._runner.unpacked(bits, len(ids))
+        except torch.OutOfMemoryError as error:  # it can be computed
+            logger.warning("no device memory left to hold a prefix", exc_info=error)
+            return
         if saved is not None:
             self._prefixes.put(ids, saved, voice)
 

@@ -35,9 +35,14 @@ class Process:
     """An engine and its library, as a replica has them."""
 
     def __init__(
-        self, model: Step1ForCausalLM, store: Path, made_by: str = "ef" * 32, most: int = 2**24
+        self,
+        model: Step1ForCausalLM,
+        store: Path,
+        made_by: str = "ef" * 32,
+        most: int = 2**24,
+        held_bytes: int = 2**24,
     ) -> None:
-        self.engine = make_engine(model, 2**24)
+        self.engine = make_engine(model, held_bytes)
         settings = CacheSettings(url=str(store), l2="off")
         self.library = PrefixLibrary(settings, self.engine, made_by, most)
 
@@ -129,20 +134,22 @@ async def test_bits_of_another_length_are_not_taken(
     await process.end()
 
 
-async def test_what_is_too_large_has_no_clip_or_no_prefix_is_not_looked_for(
+async def test_what_cannot_be_kept_has_no_clip_or_no_prefix_is_not_looked_for(
     model: Step1ForCausalLM, tmp_path: Path
 ) -> None:
     small, wide = Process(model, tmp_path, most=1000), Process(model, tmp_path)
+    empty = Process(model, tmp_path, held_bytes=0)
     for process, ids, clip in (
         (small, prompt(VOICE_A, 1), CLIP),
         (wide, prompt(VOICE_A, 1), ""),
+        (empty, prompt(VOICE_A, 1), CLIP),
         (wide, np.arange(20, 40, dtype=np.int32), CLIP),
     ):
         assert await process.library.bring(ids, NAME, clip) is None
         await process.say(ids, clip)
         assert process.library.records.missed_total == 0
-    await small.end()
-    await wide.end()
+    for process in (small, wide, empty):
+        await process.end()
     assert records(tmp_path) == []
 
 
