@@ -158,14 +158,22 @@ async def test_a_removed_clip_leaves_no_prefix_and_brings_none_back(
 ) -> None:
     await written(model, tmp_path)
     process = Process(model, tmp_path)
-    await process.say(prompt(VOICE_A, 1))
-    process.engine.forget(NAME)
+    ids = prompt(VOICE_A, 1)
+    await process.say(ids)
+    key = VoiceKey("shared", CLIP, "ef" * 32)
+    under_way = NewPrefix(key, process.engine.prefix(ids))
     await process.library.records.forget(CLIP)
-    assert records(tmp_path) == []
-    new = await process.library.bring(prompt(VOICE_A, 1), NAME, CLIP)
-    assert new is not None
-    assert isinstance(new.key, VoiceKey)
-    assert new.key.clip_digest == CLIP
-    await process.say(prompt(VOICE_A, 1))
+    process.library.offer(under_way)
+    process.engine.forget(NAME)
+    assert await process.library.bring(ids, NAME, CLIP) is None
+    await process.say(ids)
     await process.end()
     assert records(tmp_path) == []
+
+
+async def test_the_record_is_the_clips(model: Step1ForCausalLM, tmp_path: Path) -> None:
+    process = Process(model, tmp_path)
+    new = await process.library.bring(prompt(VOICE_A, 1), NAME, CLIP)
+    assert new is not None
+    assert new.key.clip_digest == CLIP
+    await process.end()
