@@ -12,6 +12,7 @@ from typing import Any
 from deployments.config.settings import Settings
 from deployments.config.stages import Kind
 from deployments.stages.limits import apply_device_limits, cap_bytes
+from deployments.stages.llm_prefixes import PrefixLibrary
 from deployments.stages.warm_up import draw_once, warm_up
 from deployments.telemetry.gauges import PartsGauge, StageGauge
 from deployments.telemetry.load import LoadGauges, QueueSeconds
@@ -20,7 +21,7 @@ from deployments.telemetry.metrics import LLM_BYTES, LLM_START, LLM_STREAMS
 from deployments.telemetry.transfers import Stamped, stamped
 from pipeline.contracts import Int32Array, Sampling, TokenChunk
 from pipeline.errors import CheckpointError
-from pipeline.stepaudio.fingerprints import lm_fingerprint
+from pipeline.stepaudio.fingerprints import lm_fingerprint, prefix_fingerprint
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
 from pipeline.synthesis import speaker_name
 
@@ -48,6 +49,13 @@ class LLMReplica:
         how = stage.model_dump(include={"device", "dtype", "quantization"})
         self._fingerprint = lm_fingerprint(layout, how)
         self._engine = load_engine(layout, stage)
+        bits = how | stage.model_dump(include={"threads", "prefill_chunk_tokens"})
+        self._prefixes = PrefixLibrary(
+            settings.cache,
+            self._engine,
+            prefix_fingerprint(layout, bits),
+            stage.max_prefix_record_bytes,
+        )
         loaded_s = time.monotonic()
         warm_up(draw_once(self._engine))
         self._engine.take_waits()  # the warm-up is nobody's request
@@ -67,18 +75,23 @@ class LLMReplica:
         self._log_start(variant)
 
     async def stream(
-        self, prompt_ids: Int32Array, sampling: Sampling, voice: str
+        self, prompt_ids: Int32Array, sampling: Sampling, voice: str, clip_digest: str
     ) -> AsyncGenerator[Stamped[TokenChunk]]:
         """Token chunks, drawn to the end as fast as the batch goes.
 
-        voice: whose prompt it is, for `forget`. A reader that leaves cancels it; one whose process
-        was killed is not missed. See docs/decisions/0001-answers-are-drawn-to-their-end.md.
+        voice: whose prompt it is, for `forget`. clip_digest: of the voice, empty where it has none.
+        A reader that leaves cancels it; one whose process was killed is not missed. See
+        docs/decisions/0001-answers-are-drawn-to-their-end.md.
         """
         self._open_streams += 1
         self._publish()
         try:
+            new = await self._prefixes.bring(prompt_ids, voice, clip_digest)
             async with aclosing(self._engine.stream(prompt_ids, sampling, voice)) as chunks:
                 async for chunk in chunks:
+                    if new is not None:
+                        self._prefixes.offer(new)
+                        new = None
                     yield stamped(self._signed(chunk))
         finally:
             self._open_streams -= 1
@@ -94,6 +107,7 @@ class LLMReplica:
     async def forget(self, clip_digest: str) -> None:
         """Called on every replica when a clip is removed."""
         self._engine.forget(speaker_name(clip_digest))
+        await self._prefixes.records.forget(clip_digest)
 
     async def status(self) -> dict[str, Any]:
         """Gauges of this replica, its cap on the GPU, and what parts of its start took."""

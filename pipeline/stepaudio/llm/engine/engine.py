@@ -7,11 +7,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import asdict, dataclass
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from pipeline.contracts import Int32Array, Sampling, TokenChunk
 from pipeline.errors import (
@@ -21,7 +24,7 @@ from pipeline.errors import (
     TextError,
     TimbreError,
 )
-from pipeline.stepaudio.llm.engine.prefix import PrefixCache
+from pipeline.stepaudio.llm.engine.prefix import PrefixCache, prefix_length
 from pipeline.stepaudio.llm.engine.scheduler import Scheduler
 from pipeline.stepaudio.llm.engine.slot import EngineRequest, whole_groups
 from pipeline.stepaudio.llm.engine.worker import EngineWorker
@@ -34,6 +37,8 @@ from pipeline.stepaudio.llm.sampling import (
 )
 from pipeline.stepaudio.llm.step1 import Step1ForCausalLM
 from pipeline.stepaudio.tokens import GROUP_TOKENS
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["AudioVocabulary", "Engine", "EngineGauges"]
 
@@ -164,6 +169,39 @@ class Engine:
         Safe from any thread.
         """
         self._prefixes.forget(voice)
+
+    def prefix(self, prompt_ids: Int32Array) -> Int32Array:
+        """The part of a prompt that requests in its voice share, int32 (n,); n may be 0."""
+        return prompt_ids[: prefix_length(prompt_ids, self._vocabulary.stop_id)]
+
+    def prefix_bytes(self, ids: Int32Array) -> int:
+        """Of its keys and values."""
+        return len(ids) * self._runner.token_bytes
+
+    def wants_prefix(self, ids: Int32Array, voice: str) -> bool:
+        """Whether it does not hold this one, and would."""
+        return self._prefixes.wants(ids, self.prefix_bytes(ids), voice)
+
+    def prefix_bits(self, ids: Int32Array) -> NDArray[np.uint8] | None:
+        """Keys and values of a prefix, if it is held: uint8 (prefix_bytes,).
+
+        Safe from any thread.
+        """
+        held = self._prefixes.held(ids)
+        return None if held is None else held.flatten().view(torch.uint8).cpu().numpy()
+
+    def give_prefix(self, ids: Int32Array, bits: NDArray[np.uint8], voice: str) -> None:
+        """Hold what an engine like this one computed, unless its size is another.
+
+        voice: as with `stream`. Safe from any thread.
+        """
+        try:
+            saved = self._runner.unpacked(bits, len(ids))
+        except torch.OutOfMemoryError as error:  # it can be computed
+            logger.warning("no device memory left to hold a prefix", exc_info=error)
+            return
+        if saved is not None:
+            self._prefixes.put(ids, saved, voice)
 
     def gauges(self) -> EngineGauges:
         """Safe from any thread."""

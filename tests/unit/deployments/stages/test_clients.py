@@ -204,6 +204,7 @@ async def test_a_replica_lost_before_the_first_audio_is_replaced() -> None:
     assert vocoder.attempts == ATTEMPTS
     assert n_chunks == 4  # what made no sound may come twice
     assert handle.cancelled == ATTEMPTS
+    assert handle.sessions == [REQUEST.speaker_name] * ATTEMPTS
 
 
 @pytest.mark.parametrize(
@@ -242,10 +243,10 @@ class LLM:
         self.n_groups, self.voice = n_groups, ""
 
     async def stream(
-        self, prompt_ids: np.ndarray, sampling: Sampling, voice: str
+        self, prompt_ids: np.ndarray, sampling: Sampling, voice: str, clip_digest: str
     ) -> AsyncGenerator[Stamped[TokenChunk]]:
         del prompt_ids, sampling
-        self.voice = voice
+        self.voice, self.clip_digest = voice, clip_digest
         for index in range(self.n_groups):
             yield stamped(TokenChunk(np.zeros(5, np.int32), last=index == self.n_groups - 1))
 
@@ -258,11 +259,13 @@ async def test_an_answer_is_one_call_however_slowly_it_is_read() -> None:
     llm = LLM(n_groups=40)
     handle = FakeHandle(llm)
     n_tokens = 0
-    async for chunk in lm_of(handle).of("clone_a").stream(np.zeros(3, np.int32), Sampling()):
+    lm = lm_of(handle).of("clone_a", "ab" * 32)
+    async for chunk in lm.stream(np.zeros(3, np.int32), Sampling()):
         n_tokens += len(chunk.ids)
         await asyncio.sleep(2 * LIMITS.chunk_timeout_s)
     assert n_tokens == 200
-    assert llm.voice == "clone_a"
+    assert (llm.voice, llm.clip_digest) == ("clone_a", "ab" * 32)
+    assert handle.sessions == ["clone_a"]  # what a replica is preferred by
     assert [method for method, _ in handle.calls] == ["stream"]
     assert handle.cancelled == 1
 
