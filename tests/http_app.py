@@ -10,10 +10,12 @@ from typing import Any
 import httpx
 import numpy as np
 from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
 
 from deployments.config.settings import load_settings
 from deployments.http.ingress import make_app
 from deployments.http.routes.cache import add_cache_routes
+from deployments.http.routes.elevenlabs_voices import ElevenLabsVoiceRoutes
 from deployments.http.routes.speech import Routes
 from deployments.http.routes.uploaded_voices import VoiceRoutes
 from deployments.http.routes.voice_consents import ConsentRoutes
@@ -24,7 +26,7 @@ from deployments.voices.enrolment import Enrolment
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.contracts import ReferenceClip, SpeechRequest, VoicePrompt
 from pipeline.voice_list import VOICES_DIR, load_voices
-from tests.fakes import FakeNames, FakeSynthesizer, voice_prompt
+from tests.fakes import FakeNames, FakeSynthesizer, TellingSpeaker, voice_prompt
 
 CLIP = load_voices(VOICES_DIR)["bruno"].path.read_bytes()
 SAID = load_voices(VOICES_DIR)["bruno"].transcript
@@ -49,21 +51,24 @@ class KeptOutcomes:
     def __init__(self) -> None:
         self.book = OutcomeBook()
 
-    def tell(self, outcome: Outcome) -> None:
-        self.book.put(outcome.request_id, outcome.report())
+    def tell(self, namespace: str, outcome: Outcome) -> None:
+        self.book.put(namespace, outcome.request_id, outcome.report())
 
-    async def find(self, request_id: str) -> Report | None:
-        return self.book.find(request_id)
+    async def find(self, namespace: str, request_id: str) -> Report | None:
+        return self.book.find(namespace, request_id)
 
 
 class HttpApp:
     """A client, and what the service behind it was asked to speak."""
 
-    def __init__(self, **args: Any) -> None:
+    def __init__(self, *, is_telling: bool = False, **args: Any) -> None:
+        """is_telling: the speaker says what it drew, so that answers are kept."""
         self.settings = load_settings({"cache": NO_STORE, **args})
         self.voices = VoiceLibrary(self.settings, LengthyEncoder())  # type: ignore[arg-type]
         self.synthesizer = FakeSynthesizer()
-        self.speech = SpeechLibrary(self.settings, self.synthesizer, FakeNames())
+        names = FakeNames()
+        speaker = TellingSpeaker(names) if is_telling else self.synthesizer
+        self.speech = SpeechLibrary(self.settings, speaker, names)
         self.forgotten: list[str] = []
         self.outcomes = KeptOutcomes()
         self.routes = Routes(
@@ -77,13 +82,13 @@ class HttpApp:
         self.app: FastAPI = make_app(self.settings, self.routes, None)
         add_cache_routes(self.app, self.voices, self.speech, self.routes.budget, self._forget)
         self.enrolment = Enrolment(self.settings, self.voices, self)
-        for routes in (VoiceRoutes, ConsentRoutes):
+        for routes in (VoiceRoutes, ElevenLabsVoiceRoutes, ConsentRoutes):
             routes(self.settings, self.voices, self.enrolment, self.routes.budget).add_to(self.app)
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
         self.http = httpx.AsyncClient(transport=transport, base_url="http://timbre")
 
     async def _report(self) -> dict[str, Any]:
-        return {"ready": True}
+        return {"ready": True, "stages": {}, "cache": {}, "age_s": 0.0}
 
     async def _forget(self, clip_digest: str) -> None:
         self.forgotten.append(clip_digest)
@@ -116,7 +121,13 @@ class HttpApp:
 @asynccontextmanager
 async def http_app(**args: Any) -> AsyncIterator[HttpApp]:
     """The application with these settings, its cache in memory alone."""
-    app = HttpApp(**args)
+    async with running(HttpApp(**args)) as app:
+        yield app
+
+
+@asynccontextmanager
+async def running(app: HttpApp) -> AsyncIterator[HttpApp]:
+    """What is to be started, until the end of the block."""
     await app.voices.start()
     await app.speech.start()
     try:
@@ -128,8 +139,47 @@ async def http_app(**args: Any) -> AsyncIterator[HttpApp]:
         await app.voices.close()
 
 
+class Tenant:
+    """Pure ASGI: what an edge that knows keys will say of a request."""
+
+    def __init__(self, app: FastAPI, name: str) -> None:
+        self._app, self._name = app, name
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("state", {})["namespace"] = self._name
+        await self._app(scope, receive, send)
+
+
+def tenant(app: HttpApp, name: str) -> httpx.AsyncClient:
+    """A client whose requests are this tenant's."""
+    transport = httpx.ASGITransport(Tenant(app.app, name), raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://timbre")
+
+
 def error_of(reply: httpx.Response) -> dict[str, Any]:
     """The error of a refusal, in OpenAI's shape."""
     error = reply.json()["error"]
     assert set(error) == {"message", "type", "param", "code"}
     return error
+
+
+class ServedApp:
+    """The application as any ASGI server runs it: a lifespan, then requests, on one event loop."""
+
+    def __init__(self, **args: Any) -> None:
+        self.made = HttpApp(is_telling=True, **args)
+
+    @property
+    def page(self) -> dict[str, Any]:
+        """The API's description."""
+        return self.made.app.openapi()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await self.made.app(scope, receive, send)
+            return
+        await receive()
+        async with running(self.made):
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})

@@ -9,6 +9,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from deployments.http.body_along import with_body_along
 from deployments.http.errors import answer_error
 from deployments.http.request_id import REQUEST_ID_HEADER, request_id_of
 from deployments.stages.room import Room
@@ -51,6 +52,7 @@ class Edge:
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
+        receive = with_body_along(scope, receive)
         headers = Headers(scope=scope)
         given = headers.get(REQUEST_ID_HEADER)
         request_id = request_id_of(given)

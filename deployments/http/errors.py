@@ -6,10 +6,10 @@ A client learns its mistake or the failed stage; causes are for the log.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi.responses import JSONResponse
 
@@ -17,6 +17,7 @@ from pipeline.errors import (
     AudioError,
     CapacityError,
     InputError,
+    SetupError,
     StageError,
     StageTimeoutError,
     StageUnavailableError,
@@ -31,9 +32,11 @@ from pipeline.errors import (
 )
 
 logger = logging.getLogger(__name__)
+Entry = TypeVar("Entry")
 
-RETRY_AFTER_S = 1
+RETRY_AFTER_S = 1  # OpenAI's client keeps to 120 at most, and takes more as a no
 SERVER_FAULT = 500
+NO_RETRY = {"X-Should-Retry": "false"}  # its client sends 408, 409, 429 and 5xx again without
 
 # The first entry that matches an error's class or one of its bases, most specific first, decides.
 STATUS_OF: dict[type[TimbreError], int] = {
@@ -53,13 +56,28 @@ STATUS_OF: dict[type[TimbreError], int] = {
     TimbreError: 500,
 }
 
+# Whether the same request may succeed when it is sent again; read as the table above is.
+MAY_PASS: dict[type[TimbreError], bool] = {
+    InputError: False,
+    CapacityError: True,
+    StageError: True,
+    SetupError: False,  # until somebody mends the service
+    TimbreError: True,  # nobody foresaw it: it may have been the moment's
+}
+
 
 def status_of(error: TimbreError) -> int:
     """HTTP status of an error: the table's entry for its class, or for the nearest base."""
-    for base in type(error).__mro__:
-        if base in STATUS_OF:
-            return STATUS_OF[base]
-    return STATUS_OF[TimbreError]
+    return _entry(STATUS_OF, type(error))
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether it is worth sending the same request again. Not only ours: any error."""
+    return _entry(MAY_PASS, type(error)) if isinstance(error, TimbreError) else True
+
+
+def _entry(table: Mapping[type[TimbreError], Entry], kind: type[TimbreError]) -> Entry:
+    return next(table[base] for base in kind.__mro__ if base in table)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +133,7 @@ def answer_error(error: Exception, request_id: str) -> JSONResponse:
         logger.warning("request %s refused: %s", request_id, error)
     elif public.status >= SERVER_FAULT:
         logger.error("request %s failed: %s", request_id, error, exc_info=error)
-    return JSONResponse(public.body(), public.status, headers=retry_headers(public.status))
+    return JSONResponse(public.body(), public.status, retry_headers(public.status, error))
 
 
 def error_body(message: str, status: int, *, code: str, param: str | None = None) -> dict[str, Any]:
@@ -124,6 +142,8 @@ def error_body(message: str, status: int, *, code: str, param: str | None = None
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
-def retry_headers(status: int) -> dict[str, str]:
-    """Retry-After where a retry may succeed."""
+def retry_headers(status: int, error: Exception) -> dict[str, str]:
+    """When to retry, where it may succeed soon; that it is useless, where it is."""
+    if not may_pass(error):
+        return NO_RETRY
     return {"Retry-After": str(RETRY_AFTER_S)} if status in {429, 503} else {}

@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from http import HTTPStatus
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -19,6 +20,7 @@ from fastapi.responses import JSONResponse
 from fastapi_swagger import patch_fastapi
 from ray.serve.handle import DeploymentHandle
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 from starlette.types import Lifespan
 
 from deployments.background import watched
@@ -27,9 +29,10 @@ from deployments.config.stages import Stages
 from deployments.http.api_pages import DESCRIPTION, ERROR_DOC, describe_bodies
 from deployments.http.bodies.fields import explain_validation
 from deployments.http.edge import Edge
-from deployments.http.errors import answer_error, error_body
+from deployments.http.errors import NO_RETRY, SERVER_FAULT, answer_error, error_body
 from deployments.http.head import HeadAsGet
-from deployments.http.routes.cache import add_cache_routes
+from deployments.http.routes.cache import WarmBody, add_cache_routes
+from deployments.http.routes.elevenlabs_voices import ElevenLabsVoiceRoutes
 from deployments.http.routes.speech import Routes
 from deployments.http.routes.uploaded_voices import VoiceRoutes
 from deployments.http.routes.voice_consents import ConsentRoutes
@@ -54,7 +57,7 @@ logger = logging.getLogger(__name__)
 # By name for pages that send credentials, to whom "*" is only a name; X-Metadata-… for the others.
 EXPOSED_HEADERS = (
     "X-Request-Id", "Server-Timing", "X-Cache", "X-Quality", "X-Audio-Sample-Rate",
-    "X-Audio-Channels", "X-Audio-Warning", "X-Ignored-Fields", "Retry-After", "*",
+    "X-Audio-Channels", "X-Audio-Warning", "X-Ignored-Fields", "Retry-After", "X-Should-Retry", "*",
 )  # fmt: skip
 
 
@@ -110,8 +113,8 @@ class Router:
         )
         app = make_app(self._settings, routes, self._lifespan)
         add_cache_routes(app, self._voices, self._speech, routes.budget, self._removal.everywhere)
-        VoiceRoutes(self._settings, self._voices, self._enrolment, routes.budget).add_to(app)
-        ConsentRoutes(self._settings, self._voices, self._enrolment, routes.budget).add_to(app)
+        for kept in (VoiceRoutes, ElevenLabsVoiceRoutes, ConsentRoutes):
+            kept(self._settings, self._voices, self._enrolment, routes.budget).add_to(app)
         return app
 
     @asynccontextmanager
@@ -166,7 +169,7 @@ def make_app(settings: Settings, routes: Routes, lifespan: Lifespan[FastAPI] | N
             expose_headers=EXPOSED_HEADERS,
         )
     patch_fastapi(app)  # Swagger UI from the package: the docs work without internet
-    describe_bodies(app, VOICE_BODIES)
+    describe_bodies(app, (*VOICE_BODIES, WarmBody))
     add_error_handlers(app)
     routes.add_to(app)
     return app
@@ -182,9 +185,22 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         message, param = explain_validation(error.errors())
-        return JSONResponse(error_body(message, 400, code="invalid_request", param=param), 400)
+        body = error_body(message, 400, code="invalid_request", param=param)
+        return JSONResponse(body, 400, NO_RETRY)
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
         body = error_body(str(error.detail), error.status_code, code="http_error")
-        return JSONResponse(body, error.status_code, headers=error.headers)
+        told = NO_RETRY if error.status_code < SERVER_FAULT else {}
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            told = {**told, "Allow": ", ".join(sorted(_methods_at(request)))}
+        return JSONResponse(body, error.status_code, {**(error.headers or {}), **told})
+
+
+def _methods_at(request: Request) -> set[str]:
+    """Of an address: its routes stand one by one, and each of them knows its own method alone."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            found |= route.methods or set()
+    return found | {"HEAD"} if "GET" in found else found

@@ -36,6 +36,8 @@ from pipeline.timing import Timings, server_timing, stage_line, stage_report
 
 logger = logging.getLogger(__name__)
 
+HAND_OVER_S = 0.002
+SECOND = 2  # piece of a reply
 SSE_MEDIA_TYPE = "text/event-stream"
 
 
@@ -226,15 +228,25 @@ class ClosingResponse(StreamingResponse):
 
 
 class _Begun(Stream[bytes]):
-    """A stream whose first piece is at hand."""
+    """A stream whose first piece is at hand.
+
+    Serve sends from another thread, which would not run before all that is at hand went by: a
+    moment after the first piece lets it go by itself.
+    """
 
     def __init__(self, first: bytes, rest: Stream[bytes]) -> None:
         self._first: bytes | None = first
         self._rest = rest
+        self._n_given = 0
 
     async def __anext__(self) -> bytes:
+        self._n_given += 1
         first, self._first = self._first, None
-        return await anext(self._rest) if first is None else first
+        if first is not None:
+            return first
+        if self._n_given == SECOND:
+            await asyncio.sleep(HAND_OVER_S)
+        return await anext(self._rest)
 
     async def aclose(self) -> None:
         await self._rest.aclose()

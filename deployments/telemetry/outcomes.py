@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 MOST = 1_024  # requests remembered, of the whole cluster
 KEEP_S = 3_600.0
 RAY_NAMESPACE = "timbre-outcomes"
-INTERFACE = 1  # of the actor's methods: raised with them, since it outlives releases
+INTERFACE = 2  # of the actor's methods: raised with them, since it outlives releases
 DEADLINE_S = 2.0
 MOST_UNDER_WAY = 64  # outcomes on their way to the actor; more are dropped
 LATE_S = 0.3  # a caller may ask before the word of its stream's end arrived
@@ -80,32 +80,35 @@ def usage_report(usage: Usage) -> dict[str, int]:
 
 
 class Outcomes(Protocol):
-    """Where routers write down how requests ended, and look it up."""
+    """Where routers write down how requests ended, and look it up. A namespace sees its own."""
 
-    def tell(self, outcome: Outcome) -> None:
+    def tell(self, namespace: str, outcome: Outcome) -> None:
         """Write one down, some time soon; at once for the caller, and never an error."""
         ...
 
-    async def find(self, request_id: str) -> Report | None:
+    async def find(self, namespace: str, request_id: str) -> Report | None:
         """What was written down; None for none. Raises StageUnavailableError."""
         ...
 
 
 class OutcomeBook:
-    """The last MOST reports, none older than KEEP_S. A request id used again has its newest."""
+    """The last MOST reports of all namespaces, none older than KEEP_S.
+
+    A request id that a namespace uses again has its newest there.
+    """
 
     def __init__(self, most: int = MOST, keep_s: float = KEEP_S) -> None:
         self._most, self._keep_s = most, keep_s
-        self._reports: OrderedDict[str, tuple[Report, float]] = OrderedDict()
+        self._reports: OrderedDict[tuple[str, str], tuple[Report, float]] = OrderedDict()
 
-    def put(self, request_id: str, report: Report) -> None:
-        self._reports.pop(request_id, None)
-        self._reports[request_id] = (report, time.monotonic() + self._keep_s)
+    def put(self, namespace: str, request_id: str, report: Report) -> None:
+        self._reports.pop((namespace, request_id), None)
+        self._reports[namespace, request_id] = (report, time.monotonic() + self._keep_s)
         while len(self._reports) > self._most:
             self._reports.popitem(last=False)
 
-    def find(self, request_id: str) -> Report | None:
-        report, until_s = self._reports.get(request_id, (None, 0.0))
+    def find(self, namespace: str, request_id: str) -> Report | None:
+        report, until_s = self._reports.get((namespace, request_id), (None, 0.0))
         return report if until_s > time.monotonic() else None
 
 
@@ -125,20 +128,20 @@ class ClusterOutcomes:
         """Have the actor made in the background, before the first request ends."""
         self._send(self._connect())
 
-    def tell(self, outcome: Outcome) -> None:
+    def tell(self, namespace: str, outcome: Outcome) -> None:
         """See Outcomes."""
         if self.under_way < MOST_UNDER_WAY:
-            self._send(self._call("put", outcome.request_id, outcome.report()))
+            self._send(self._call("put", namespace, outcome.request_id, outcome.report()))
         else:
             logger.info("the outcome of %s was dropped: too many wait", outcome.request_id)
 
-    async def find(self, request_id: str) -> Report | None:
+    async def find(self, namespace: str, request_id: str) -> Report | None:
         """See Outcomes."""
         try:
-            report = await self._call("find", request_id)
+            report = await self._call("find", namespace, request_id)
             if report is None:
                 await asyncio.sleep(LATE_S)
-                report = await self._call("find", request_id)
+                report = await self._call("find", namespace, request_id)
         except (RayError, TimeoutError, ValueError) as error:
             raise StageUnavailableError(
                 "the list of ended requests does not answer", detail=str(error)

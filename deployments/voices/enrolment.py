@@ -246,8 +246,9 @@ class Enrolment:
                 return None
             raise InputError(
                 "consent is required: the id of a consent (POST /v1/audio/voice_consents), or the "
-                "words by which whoever speaks in the clip agreed; a service can let uploads go "
-                "without (voices.consent: optional)",
+                "words by which whoever speaks in the clip agreed (ElevenLabs' clients name either "
+                'in labels, {"consent": …}); a service can let uploads go without '
+                "(voices.consent: optional)",
                 param="consent",
             )
         asked = request.consent.strip()

@@ -67,7 +67,7 @@ def throughput(url: str, bodies: Sequence[dict[str, object]]) -> float:
 
 def measure_http() -> list[Row]:
     """The shipped CPU config, one router."""
-    from tests.serve.conftest import running, write_config
+    from tests.serve.services import running, write_config
 
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
@@ -80,10 +80,13 @@ def measure_http() -> list[Row]:
             alone = client.post("/v1/audio/speech", json=speech_body(1, cache="off"))
             others = sum(reply.content != made.content for reply in (again, alone))
             repeated, cheapest, refused = list[float](), list[float](), list[float]()
+            apart = list[float]()
             for _ in range(PAIRS):
                 how = {"json": speech_body(1)}
                 repeated.append(first_byte_s(client, "POST", "/v1/audio/speech", **how))
                 cheapest.append(first_byte_s(client, "GET", "/healthz"))
+                chunked = {"content": iter([json.dumps(speech_body(1)).encode()])}
+                apart.append(first_byte_s(client, "POST", "/v1/audio/speech", **chunked))
                 refused.append(first_byte_s(client, "POST", "/v1/audio/speech", json={}))
             computing = throughput(url, [speech_body(100 + i, cache="off") for i in range(MADE)])
             reusing = throughput(url, [speech_body(1) for _ in range(REPEATED)])
@@ -96,6 +99,11 @@ def measure_http() -> list[Row]:
         Row("first byte of the cheapest route, p50", 1e3 * route_s, "ms"),
         Row("first byte of a refused body, p50", 1e3 * statistics.median(refused), "ms"),
         Row("first byte of a repeated request, p50", 1e3 * hit_s, "ms"),
+        Row(
+            "the same, its body in chunks: in a call of its own",
+            1e3 * statistics.median(apart),
+            "ms",
+        ),
         Row("the same as a multiple of the cheapest route", hit_s / route_s, "×", 1.5),
         Row("speech made a second", computing, "s/s"),
         Row("speech repeated a second", reusing, "s/s"),

@@ -24,6 +24,7 @@ from pipeline.errors import MAX_FOUND, InputError
 
 VOICE_SHAPES = 'a name is expected, or an object with one: {"id": name}'
 VOICE_KEYS = ("id", "name", "voice_id", "voice")
+_KINDS = frozenset({"str", "bytes", "int", "float", "bool"})
 HUGE = 10**30  # larger integers are not quoted in messages
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -64,8 +65,8 @@ def explain_validation(errors: Sequence[Any], allowed: Sequence[str] = ()) -> tu
 
     allowed: the fields of the object that refuses unknown ones.
     """
-    problem = errors[0]
-    path = [str(part) for part in problem["loc"] if part != "body"]
+    problem = _first(errors)
+    path = [str(part) for part in problem["loc"] if part != "body" and not _is_branch(part)]
     param = ".".join(path)[:MAX_FOUND] or "body"
     kind = problem["type"]
     if kind == "extra_forbidden":
@@ -76,6 +77,22 @@ def explain_validation(errors: Sequence[Any], allowed: Sequence[str] = ()) -> tu
     if kind in {"model_type", "model_attributes_type"}:
         return f"{'the body' if param == 'body' else param} must be a JSON object{found}", param
     return f"{param}: {problem['msg']}{found}", param
+
+
+def _first(errors: Sequence[Any]) -> Any:
+    """The first mistake; of a field that may be several things, in the one that came closest."""
+    first = errors[0]
+    for depth, part in enumerate(first["loc"]):
+        if _is_branch(part):
+            field = first["loc"][:depth]
+            alike = [error for error in errors if error["loc"][:depth] == field]
+            return max(alike, key=lambda error: len(error["loc"]))
+    return first
+
+
+def _is_branch(part: str | int) -> bool:
+    """Whether a step of pydantic's path is no field of a caller's but a kind that it may be."""
+    return isinstance(part, str) and (part in _KINDS or part[:1].isupper())
 
 
 def _found(value: Any) -> str:
@@ -157,7 +174,7 @@ def refused(instead: str, *neutral: object, is_switch: bool = True) -> BeforeVal
 
     def check(value: object) -> None:
         said = value.strip().lower() if isinstance(value, str) else value
-        is_nothing = said is None or said in ("", [], {})
+        is_nothing = said is None or said in ("", "null", [], {})
         if not is_nothing and said not in (*off, *neutral):
             raise PydanticCustomError("refused", "not served here: {instead}", {"instead": instead})
 

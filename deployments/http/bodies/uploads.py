@@ -15,6 +15,7 @@ from deployments.http.bodies.forms import (
 )
 from deployments.http.bodies.json_text import read_json
 from deployments.http.bodies.read import WANTED, Clip, RawBody, is_json
+from deployments.http.errors import about_clip
 from pipeline.audio.sniff import sniff
 from pipeline.errors import MAX_FOUND, InputError, TooLargeError
 
@@ -49,6 +50,18 @@ def check_size(clip: Clip, limit_bytes: int) -> None:
         raise TooLargeError(
             f"{param} has {len(content)} bytes, {limit_bytes} are allowed", param=param
         )
+
+
+def checked_clip(clip: Clip | None, limit_bytes: int) -> tuple[bytes | None, str]:
+    """The bytes of an upload's clip and what they are; nothing of none.
+
+    Raises TooLargeError, UndecodableAudioError naming the clip's field.
+    """
+    if clip is None:
+        return None, ""
+    check_size(clip, limit_bytes)
+    with about_clip(clip[1]):
+        return clip[0], mime_type_of(clip[0])
 
 
 def mime_type_of(clip: bytes) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from deployments.config.settings import Limits
 from deployments.http.bodies.fields import OBJECT, Cached, Lenient, Seed, Speed, refused, validated
@@ -50,6 +50,7 @@ class VoiceSettings(Lenient):
 class ElevenLabsBody(Lenient):
     """`POST /v1/text-to-speech/{voice_id}`."""
 
+    model_config = ConfigDict(json_schema_extra={"required": ["text"]})
     keeps_empty = frozenset({"text"})
 
     text: str | None = Field(None, description="The text to speak")

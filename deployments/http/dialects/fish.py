@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import msgpack
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, ConfigDict, Field
 
 from deployments.config.settings import Limits
 from deployments.http.bodies.fields import (
@@ -78,6 +78,7 @@ class Prosody(Lenient):
 class FishBody(Lenient):
     """`POST /v1/tts`."""
 
+    model_config = ConfigDict(json_schema_extra={"required": ["text"]})
     keeps_empty = frozenset({"text"})
 
     text: str | None = Field(None, description="The text to speak")

@@ -15,7 +15,7 @@ from pydantic import AliasChoices, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from deployments.config.settings import Limits
-from deployments.http.bodies.fields import NAME, OBJECT, Lenient
+from deployments.http.bodies.fields import NAME, OBJECT, Lenient, refused
 from deployments.voices.consents import StoredConsent
 from deployments.voices.documents import Consent, VoiceVersion
 from deployments.voices.enrolment import VoiceRequest
@@ -37,9 +37,11 @@ NO_TRANSCRIPT = {
     "advice": "Post ref_text to /v1/audio/voices/{id}, or send it with every request to speak.",
 }
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8}){0,4}")
+LANGUAGE_SHAPE: dict[str, Any] = {"pattern": f"^{_LANGUAGE.pattern}$"}
 
 
-def _language(value: str | None) -> str | None:
+def language_tag(value: str | None) -> str | None:
+    """A BCP 47 tag, without white space around it; None stays None."""
     if value is None:
         return None
     if _LANGUAGE.fullmatch(value.strip()) is None:
@@ -55,7 +57,11 @@ class ConsentBody(Lenient):
     name: Annotated[str, Field(max_length=MAX_LABEL_CHARS)] | None = Field(
         None, description="A label for the consent"
     )
-    language: str | None = Field(None, description="BCP 47 tag of what was said, such as en-US")
+    language: str | None = Field(
+        None,
+        description="BCP 47 tag of what was said, such as en-US",
+        json_schema_extra=LANGUAGE_SHAPE,
+    )
     text: Annotated[str, Field(max_length=MAX_CONSENT_CHARS)] | None = Field(
         None, description="The words of the consent; or send `recording`, a clip of them"
     )
@@ -66,7 +72,7 @@ class ConsentBody(Lenient):
         None, description="When it was given, seconds since 1970 or ISO 8601; now when left out"
     )
 
-    _check_language = field_validator("language")(_language)
+    _check_language = field_validator("language")(language_tag)
 
     def consent(self, *, has_recording: bool, param: str = "") -> Consent:
         """As it is to be kept. Raises InputError for one that says nothing."""
@@ -123,24 +129,25 @@ class VoiceBody(Lenient):
         validation_alias=AliasChoices("ref_text", "transcript", "prompt_text", "audio_text"),
         description="What is said in the clip",
     )
-    language: str | None = Field(None, description="BCP 47 tag of the clip, such as en-US")
+    language: str | None = Field(
+        None,
+        description="BCP 47 tag of the clip, such as en-US",
+        json_schema_extra=LANGUAGE_SHAPE,
+    )
     speaker_description: Annotated[str, Field(max_length=MAX_DESCRIPTION_CHARS)] | None = Field(
         None, validation_alias=AliasChoices("speaker_description", "description")
     )
-    speaker_embedding: Any = Field(None, description="Not taken: the model needs the clip")
+    speaker_embedding: Annotated[
+        None, refused("the model speaks from a clip; send audio_sample")
+    ] = None
 
-    _check_language = field_validator("language")(_language)
+    _check_language = field_validator("language")(language_tag)
 
 
 def voice_request(
     body: VoiceBody, limits: Limits, clip: bytes | None, mime_type: str
 ) -> VoiceRequest:
     """A body made unambiguous. Raises InputError naming the field."""
-    if body.speaker_embedding is not None:
-        raise UnsupportedError(
-            "speaker_embedding: the model speaks from a clip; send audio_sample",
-            param="speaker_embedding",
-        )
     if body.type == "prompt":
         raise UnsupportedError(
             "type: a voice is made of a clip here, not of a description; leave it out, or send "

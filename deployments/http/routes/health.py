@@ -8,20 +8,23 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
 
+from deployments.http.api_pages import answers, schema_of
+from deployments.http.pages.shapes import Done, Readiness
+
 Report = Callable[[], Awaitable[dict[str, Any]]]
 
 
 def add_health_routes(app: FastAPI, readiness: Report) -> None:
     """readiness: whether every stage answers, as `Readiness.report` tells it."""
 
-    @app.get("/healthz")
-    @app.get("/v1/health", include_in_schema=False)  # fish-speech's name for it
+    @app.get("/healthz", **_ALIVE_DOC)
+    @app.get("/v1/health", **_ALIVE_DOC)  # fish-speech's name for it
     async def healthz() -> dict[str, str]:
         """This router lives."""
         return {"status": "ok"}
 
-    @app.get("/readyz")
-    @app.get("/health", include_in_schema=False)  # vLLM-Omni's name for it
+    @app.get("/readyz", **_READY_DOC)
+    @app.get("/health", **_READY_DOC)  # vLLM-Omni's name for it
     async def readyz() -> Response:
         """Whether every stage answers, with their gauges; 503 when one does not.
 
@@ -29,3 +32,25 @@ def add_health_routes(app: FastAPI, readiness: Report) -> None:
         """
         report = await readiness()
         return JSONResponse(report, status_code=200 if report["ready"] else 503)
+
+
+_STAGES = {"tokenizer": {"state": "ok", "replicas": []}, "vocoder": {"state": "ok", "replicas": []}}
+_ALIVE_DOC = answers({"status": "ok"}, Done)
+_READY_DOC = answers({"ready": True, "stages": _STAGES, "cache": {}, "age_s": 0.4}, Readiness)
+_READY_DOC["responses"][503] = {
+    "description": "A stage does not answer",
+    "content": {
+        "application/json": {
+            "schema": schema_of(Readiness),
+            "example": {
+                "ready": False,
+                "stages": {
+                    **_STAGES,
+                    "llm": {"state": "unavailable", "error": "no replica of the llm answered"},
+                },
+                "cache": {},
+                "age_s": 0.4,
+            },
+        }
+    },
+}

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Header, Path
 
-from deployments.http.api_pages import example
+from deployments.http.api_pages import answers, refusal, schema_of
 from deployments.http.dialects.elevenlabs import listed_model
 from deployments.http.model_names import ModelNames
+from deployments.http.pages.shapes import ElevenLabsModel, ModelList, ModelReply
 from pipeline.errors import UnknownModelError
 
-ELEVENLABS_KEY = "xi-api-key"  # a header that ElevenLabs' clients alone send
+ElevenLabsKey = Annotated[
+    str | None,
+    Header(
+        alias="xi-api-key",
+        description="Sent by ElevenLabs' clients alone, who get a list of their own",
+        examples=["unused"],
+    ),
+]
+Name = Annotated[str, Path(description="As the list has it", examples=["step-audio-editx"])]
 
 
 def add_model_routes(app: FastAPI, names: ModelNames) -> None:
@@ -24,18 +33,18 @@ def add_model_routes(app: FastAPI, names: ModelNames) -> None:
     def listed() -> dict[str, Any]:
         return {"object": "list", "data": [described(name) for name in names.listed]}
 
-    @app.get("/v1/models", responses=example(_MODELS))
-    async def models(request: Request) -> Any:
+    @app.get("/v1/models", **_MODELS_DOC)
+    async def models(elevenlabs_key: ElevenLabsKey = None) -> Any:
         """Models served, in OpenAI's shape, and the variants that requests may choose from.
 
         ElevenLabs' clients, known by their `xi-api-key`, get their own.
         """
-        if ELEVENLABS_KEY in request.headers:
+        if elevenlabs_key is not None:
             return [listed_model(name) for name in names.listed]
         return listed()
 
-    @app.get("/v1/models/{name:path}", responses=example(_MODEL))
-    async def model(name: str) -> dict[str, Any]:
+    @app.get("/v1/models/{name:path}", **_MODEL_DOC)
+    async def model(name: Name) -> dict[str, Any]:
         """One model, as the list has it; the list for an address that ends before a name."""
         if not name:
             return listed()
@@ -51,4 +60,9 @@ _MODEL = {
     "owned_by": "timbre",
     "model_variants": ["base"],
 }
-_MODELS = {"object": "list", "data": [_MODEL]}
+_MODELS_DOC = answers({"object": "list", "data": [_MODEL]}, ModelList)
+_MODELS_DOC["responses"][200]["content"]["application/json"]["schema"] = {
+    "anyOf": [schema_of(ModelList), {"type": "array", "items": schema_of(ElevenLabsModel)}]
+}
+_MODEL_DOC = answers(_MODEL, ModelReply, ModelList)
+_MODEL_DOC["responses"][404] = refusal("No model has this name")

@@ -9,13 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Path, Query, Request
 from fastapi.responses import Response
 
 from deployments.config.settings import Settings
-from deployments.http.api_pages import ELEVENLABS_DOC, FISH_DOC, OUTCOME_DOC, SPEECH_DOC
+from deployments.http.api_pages import (
+    ELEVENLABS_DOC,
+    FISH_DOC,
+    OUTCOME_DOC,
+    SPEECH_DOC,
+    TAGS_DOC,
+)
 from deployments.http.bodies.budget import BodyBudget, Hold
 from deployments.http.bodies.read import RawBody, read_off_loop, receive_body
 from deployments.http.dialects.elevenlabs import Asked, read_elevenlabs
@@ -36,6 +42,16 @@ from pipeline.contracts import Mode, VoiceReference
 from pipeline.edit_values import DIALECT_TAGS, EDIT_VALUES, PARALINGUISTIC_TAGS
 from pipeline.errors import MAX_FOUND, InputError, UnknownRequestError
 from pipeline.synthesis import ResolvedVoice, VoiceResolver
+
+VoiceId = Annotated[str, Path(description="A voice's name or id", examples=["bruno"])]
+RequestId = Annotated[str, Path(description="Its X-Request-Id", examples=["caller-4711"])]
+OutputFormat = Annotated[
+    str | None,
+    Query(
+        description="codec_rate or codec_rate_bitrate: mp3_44100_128, pcm_16000, ulaw_8000",
+        examples=["pcm_16000"],
+    ),
+]
 
 
 class Routes:
@@ -68,7 +84,7 @@ class Routes:
         app.post("/v1/tts", **FISH_DOC)(self._fish)
         app.post("/v1/text-to-speech/{voice_id}", **ELEVENLABS_DOC)(self._elevenlabs)
         app.post("/v1/text-to-speech/{voice_id}/stream", **ELEVENLABS_DOC)(self._elevenlabs_stream)
-        app.get("/v1/tags")(self._tags)
+        app.get("/v1/tags", **TAGS_DOC)(self._tags)
         add_model_routes(app, self._names)
         add_voice_routes(app, self._voices)
         add_health_routes(app, self._readiness)
@@ -86,17 +102,14 @@ class Routes:
         return await self.answer(request, partial(read_fish, limits=self._limits))
 
     async def _elevenlabs(
-        self, request: Request, voice_id: str, output_format: str | None = None
+        self, request: Request, voice_id: VoiceId, output_format: OutputFormat = None
     ) -> Response:
-        """The same as ElevenLabs' clients ask for it, whole. `xi-api-key` is taken.
-
-        output_format: codec_rate or codec_rate_bitrate: mp3_44100_128, pcm_16000, ulaw_8000.
-        """
+        """The same as ElevenLabs' clients ask for it, whole. `xi-api-key` is taken."""
         asked = Asked(voice_id, output_format, is_whole=True)
         return await self.answer(request, partial(self._read_elevenlabs, asked=asked))
 
     async def _elevenlabs_stream(
-        self, request: Request, voice_id: str, output_format: str | None = None
+        self, request: Request, voice_id: VoiceId, output_format: OutputFormat = None
     ) -> Response:
         """The same as it is made."""
         asked = Asked(voice_id, output_format, is_whole=False)
@@ -121,7 +134,7 @@ class Routes:
     ) -> SpeechReply:
         voices = HeldVoices(self._voices, hold, namespace)
         reusing = self._speech_library.request(voices, parsed.reuse, namespace)
-        tell = self._outcomes.tell
+        tell = partial(self._outcomes.tell, namespace)
         return SpeechReply(parsed, reusing, reusing, self._metrics, request_id, tell)
 
     def _read(self, raw: RawBody, *, needs_voice: bool) -> ParsedRequest:
@@ -144,12 +157,13 @@ class Routes:
             self._names.check(model, param="model_id")
         return parsed
 
-    async def _outcome(self, request_id: str) -> dict[str, Any]:
-        """How a request ended, by its `X-Request-Id`: its verdict, usage and stage times.
+    async def _outcome(self, request: Request, request_id: RequestId) -> dict[str, Any]:
+        """How a request of the caller's ended, by its `X-Request-Id`: verdict, usage, stage times.
 
         The last 1,024 of the cluster are remembered, for an hour; any router answers.
         """
-        report = await self._outcomes.find(request_id)
+        namespace = namespace_of(request, self._voices.namespace)
+        report = await self._outcomes.find(namespace, request_id)
         if report is None:
             raise UnknownRequestError(
                 f"no request {request_id[:MAX_FOUND]!r} is among the last that ended; one that is "

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query, Request
+from fastapi import FastAPI, Path, Query, Request
 
 from deployments.config.settings import Settings
 from deployments.http.bodies.budget import BodyBudget
 from deployments.http.bodies.fields import validated
 from deployments.http.bodies.read import RawBody, read_off_loop, receive_body
-from deployments.http.bodies.uploads import check_size, mime_type_of, read_upload
+from deployments.http.bodies.uploads import checked_clip, read_upload
 from deployments.http.dialects.voices import (
     VOICE_CLIPS,
     VoiceBody,
@@ -34,6 +34,8 @@ from deployments.voices.enrolment import Enrolment, VoiceRequest
 from deployments.voices.registry import DEFAULT_NAME
 from deployments.voices.resolver import VoiceLibrary
 from deployments.voices.states import is_voice_id
+
+Voice = Annotated[str, Path(description="A name or an id", examples=["bruno"])]
 
 
 class VoiceRoutes:
@@ -97,7 +99,7 @@ class VoiceRoutes:
             return openai_voice(made)
         return {"success": True, "voice": omni_voice(made)}
 
-    async def _look(self, request: Request, voice: str) -> dict[str, Any]:
+    async def _look(self, request: Request, voice: Voice) -> dict[str, Any]:
         """One voice, by its name or id, with every version of it."""
         registry = self._library.registry
         built_in = registry.built_in_name(voice)
@@ -108,7 +110,7 @@ class VoiceRoutes:
         versions = await voices.versions(found)
         return openai_voice(found) | {"versions": [voice_version(one) for one in versions]}
 
-    async def _change(self, request: Request, voice: str) -> dict[str, Any]:
+    async def _change(self, request: Request, voice: Voice) -> dict[str, Any]:
         """Rename a voice (`name`), or keep another version of it: a clip, a transcript, …
 
         Earlier versions stay and are spoken in by `{id}@{version}`.
@@ -122,7 +124,7 @@ class VoiceRoutes:
     async def _delete(
         self,
         request: Request,
-        voice: str,
+        voice: Voice,
         purge: Annotated[bool, Query(description="For good: it cannot be restored")] = False,
     ) -> dict[str, Any]:
         """Delete a voice by its id (the reply is OpenAI's) or name (vLLM-Omni's).
@@ -135,7 +137,7 @@ class VoiceRoutes:
         message = f"Voice '{gone.state.name}' deleted successfully"
         return {"success": True, "message": message, "id": gone.id}
 
-    async def _restore(self, request: Request, voice: str) -> dict[str, Any]:
+    async def _restore(self, request: Request, voice: Voice) -> dict[str, Any]:
         """Bring a deleted voice back by its id; `name` in the body gives it another name."""
         with self._budget.hold() as hold:
             raw = await receive_body(request, hold)
@@ -147,12 +149,7 @@ class VoiceRoutes:
         """A body as a request, by any thread."""
         fields, clip = read_upload(raw, VOICE_CLIPS)
         body = validated(VoiceBody, fields, tuple(VoiceBody.model_fields))
-        mime_type = ""
-        if clip is not None:
-            check_size(clip, self._settings.voices.max_upload_bytes)
-            with about_clip(clip[1]):
-                mime_type = mime_type_of(clip[0])
-        content = None if clip is None else clip[0]
+        content, mime_type = checked_clip(clip, self._settings.voices.max_upload_bytes)
         return voice_request(body, self._settings.limits, content, mime_type)
 
     def _namespace(self, request: Request) -> str:

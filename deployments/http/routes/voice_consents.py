@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query, Request
+from fastapi import FastAPI, Path, Query, Request
 
 from deployments.config.settings import Settings
 from deployments.http.bodies.budget import BodyBudget
@@ -35,6 +35,8 @@ from deployments.voices.resolver import VoiceLibrary
 from pipeline.audio.decode import ClipLimits, decode_clip
 
 LONGEST_RECORDING_S = 120.0
+_ID = "cons_0198f2c19f214b6d8e0f1a2b3c4d5e6f"
+ConsentId = Annotated[str, Path(description="As `cons_…`", examples=[_ID])]
 
 
 class ConsentRoutes:
@@ -60,8 +62,10 @@ class ConsentRoutes:
     async def _list(
         self,
         request: Request,
-        after: Annotated[str | None, Query(description="The last id of the page before")] = None,
-        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+        after: Annotated[
+            str | None, Query(description="The last id of the page before", examples=[_ID])
+        ] = None,
+        limit: Annotated[int, Query(ge=1, le=100, description="Of a page")] = 20,
     ) -> dict[str, Any]:
         """Consents, the newest first, a page at a time."""
         page = await self._enrolment.consents.page(self._namespace(request), limit, after or None)
@@ -83,12 +87,12 @@ class ConsentRoutes:
             stored = await consents.add(self._namespace(request), consent, recording)
         return openai_consent(stored)
 
-    async def _look(self, request: Request, consent_id: str) -> dict[str, Any]:
+    async def _look(self, request: Request, consent_id: ConsentId) -> dict[str, Any]:
         """One consent."""
         found = await self._enrolment.consents.get(self._namespace(request), consent_id)
         return openai_consent(found)
 
-    async def _label(self, request: Request, consent_id: str) -> dict[str, Any]:
+    async def _label(self, request: Request, consent_id: ConsentId) -> dict[str, Any]:
         """Give a consent another label; nothing else of it changes."""
         with self._budget.hold() as hold:
             read = partial(read_upload, clip_fields=())
@@ -99,7 +103,7 @@ class ConsentRoutes:
             await self._enrolment.consents.rename(namespace, consent_id, body.name)
         )
 
-    async def _delete(self, request: Request, consent_id: str) -> dict[str, Any]:
+    async def _delete(self, request: Request, consent_id: ConsentId) -> dict[str, Any]:
         """Remove a consent with its recording. Voices that were made under it stay."""
         await self._enrolment.consents.delete(self._namespace(request), consent_id)
         return {"id": consent_id, "object": "audio.voice_consent", "deleted": True}

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Path, Query, Request
 
-from deployments.http.api_pages import example
+from deployments.http.api_pages import answers
 from deployments.http.dialects.elevenlabs import listed_voice
+from deployments.http.pages.shapes import ListedVoice, VoiceList, VoicePage
 from deployments.http.tenant import namespace_of
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.errors import MAX_FOUND, UnknownVoiceError
+
+Legacy = Annotated[bool, Query(description="`voices` as names alone")]
+Search = Annotated[str, Query(description="Part of a name", examples=["bru"])]
+VoiceId = Annotated[str, Path(description="A name, an alias or an id", examples=["bruno"])]
 
 
 def add_voice_routes(app: FastAPI, library: VoiceLibrary) -> None:
@@ -23,23 +28,23 @@ def add_voice_routes(app: FastAPI, library: VoiceLibrary) -> None:
         uploaded = await registry.uploaded.list(namespace) if registry.uploaded else []
         return [_shown(voice) for voice in registry.describe(uploaded)]
 
-    @app.get("/v1/voices", responses=example(_VOICES))
-    async def list_voices(request: Request, *, legacy: bool = False) -> dict[str, Any]:
+    @app.get("/v1/voices", **_LIST_DOC)
+    async def list_voices(request: Request, *, legacy: Legacy = False) -> dict[str, Any]:
         """Built-in and uploaded voices. legacy: `voices` holds names alone, as Kokoro once had."""
         voices = await described(request)
         shown: list[Any] = [voice["name"] for voice in voices] if legacy else voices
         return {"voices": shown, "data": voices, "object": "list"}
 
-    @app.get("/v2/voices", responses=example(_PAGE))
-    async def search_voices(request: Request, search: str = "") -> dict[str, Any]:
+    @app.get("/v2/voices", **_PAGE_DOC)
+    async def search_voices(request: Request, search: Search = "") -> dict[str, Any]:
         """ElevenLabs' search: every voice whose name holds `search`, on one page."""
         asked = search.strip().lower()
         found = [one for one in await described(request) if asked in one["name"].lower()]
         page = {"has_more": False, "total_count": len(found), "next_page_token": None}
         return {"voices": found, **page}
 
-    @app.get("/v1/voices/{voice_id}", responses=example(_VOICE))
-    async def voice(request: Request, voice_id: str) -> dict[str, Any]:
+    @app.get("/v1/voices/{voice_id}", **_VOICE_DOC)
+    async def voice(request: Request, voice_id: VoiceId) -> dict[str, Any]:
         """One voice, by its name, an alias or its id."""
         if (name := registry.built_in_name(voice_id)) is not None:
             return _shown(registry.describe_one(name))
@@ -67,6 +72,20 @@ _VOICE = {
     "language": "en",
     "object": "voice",
     "category": "premade",
+    "labels": {"language": "en"},
+    "description": None,
+    "preview_url": None,
+    "samples": None,
+    "settings": None,
+    "available_for_tiers": [],
+    "high_quality_base_model_ids": [],
 }
-_VOICES = {"voices": [_VOICE], "data": [_VOICE], "object": "list"}
-_PAGE = {"voices": [_VOICE], "has_more": False, "total_count": 1, "next_page_token": None}
+_LIST_DOC = answers(
+    {"voices": [_VOICE], "data": [_VOICE], "object": "list"}, VoiceList, refused=(400, 503)
+)
+_PAGE_DOC = answers(
+    {"voices": [_VOICE], "has_more": False, "total_count": 1, "next_page_token": None},
+    VoicePage,
+    refused=(503,),
+)
+_VOICE_DOC = answers(_VOICE, ListedVoice, refused=(404, 503))

@@ -86,6 +86,18 @@ class TestElevenLabs:
         pcm = b"".join(eleven.text_to_speech.convert(**asked, output_format="pcm_8000"))
         assert 2 * len(law) == len(pcm)
 
+    def test_a_voice_is_cloned_spoken_in_renamed_and_deleted(self, eleven: elevenlabs.ElevenLabs):
+        clip, said = listed_clip("elena")
+        labels = {"consent": "I agree that my voice is cloned.", "ref_text": said}
+        made = eleven.voices.ivc.create(name="Zoe", files=[("v.wav", clip)], labels=labels)
+        asked = {"voice_id": made.voice_id, "text": TEXT, "output_format": "pcm_24000"}
+        assert is_speech(b"".join(eleven.text_to_speech.convert(**asked)))
+        assert eleven.voices.update(made.voice_id, name="Zoe, calm").status == "ok"
+        assert eleven.voices.get(made.voice_id).name == "Zoe, calm"
+        assert eleven.voices.delete(made.voice_id).status == "ok"
+        with pytest.raises(ApiError, match="404"):
+            b"".join(eleven.text_to_speech.convert(**asked))
+
     def test_an_unknown_voice_is_its_own_error(self, eleven: elevenlabs.ElevenLabs):
         with pytest.raises(ApiError) as caught:
             b"".join(eleven.text_to_speech.convert(voice_id="nobody", text=TEXT))

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from deployments.http import errors as errors_table
 from deployments.http.errors import STATUS_OF, PublicError, answer_error, status_of
 from pipeline import errors
 from pipeline.errors import (
@@ -51,6 +52,11 @@ STATUSES = {
     "DownloadError": 500,
 }
 
+MAY_PASS = dict.fromkeys(STATUSES, False) | dict.fromkeys(
+    ["TimbreError", "CapacityError", "StageError", "StageUnavailableError", "StageTimeoutError"],
+    True,
+)
+
 
 def tree(root: type[TimbreError] = TimbreError) -> Iterator[type[TimbreError]]:
     yield root
@@ -67,7 +73,12 @@ def test_every_error_has_its_status(kind: type[TimbreError]) -> None:
     assert set(body) == {"message", "type", "param", "code"}
     is_callers = reply.status_code < 500
     assert body["type"] == ("invalid_request_error" if is_callers else "server_error")
+    is_useless = not MAY_PASS[kind.__name__]
+    assert reply.headers.get("x-should-retry") == ("false" if is_useless else None)
+    assert is_useless or reply.status_code >= 500, "OpenAI's client would not send it again"
+    assert reply.status_code != 409, "its client would"
     assert ("retry-after" in reply.headers) == (reply.status_code in {429, 503})
+    assert 0 < int(reply.headers.get("retry-after", 1)) <= 120
     if issubclass(kind, InputError | CapacityError):
         assert body == {**body, "message": "what went wrong", "param": "field", "code": kind.code}
     else:
@@ -76,6 +87,7 @@ def test_every_error_has_its_status(kind: type[TimbreError]) -> None:
 
 def test_the_table_holds_nothing_else() -> None:
     assert set(STATUS_OF) <= set(tree())
+    assert set(errors_table.MAY_PASS) <= set(tree())
     assert {kind.__name__ for kind in tree()} == set(STATUSES)
 
 

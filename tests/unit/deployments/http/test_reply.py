@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import logging
+import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +15,9 @@ import httpx
 import numpy as np
 import pytest
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import StreamingResponse
 
+from deployments.http import reply as reply_module
 from deployments.http.dialects.parsed_request import ParsedRequest
 from deployments.http.edge import Edge
 from deployments.http.ingress import add_error_handlers
@@ -269,6 +272,20 @@ async def test_speech_that_is_known_whole_before_its_first_byte_has_its_length()
     assert "content-length" not in reply.headers, "chunked, as every reply that may be streamed"
     assert (await Service(1, 1).ask("wav")).content[:44] == wav_header(24_000, n_samples=None)
     assert events_of(await Service(1).ask("wav", is_sse=True))[-1]["usage"]["total_tokens"] == 9
+
+
+async def test_the_first_bytes_of_what_is_at_hand_go_by_themselves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reply_module, "HAND_OVER_S", 0.1)
+    service = Service(1, 1, 1)
+    parsed = ParsedRequest(None, "ref_audio", "aria", REQUEST, "pcm", is_sse=False)
+    parts: Any = (FakeVoices(), service.synthesizer, service.metrics, "caller-9")
+    reply = await SpeechReply(parsed, *parts).start()
+    assert isinstance(reply, StreamingResponse)
+    first_s, second_s, third_s = [time.perf_counter() async for _ in reply.body_iterator]
+    assert second_s - first_s >= 0.1, "another thread sends them meanwhile"
+    assert third_s - second_s < 0.1
 
 
 @pytest.mark.parametrize("is_sse", [False, True], ids=["plain", "events"])

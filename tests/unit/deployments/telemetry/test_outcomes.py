@@ -16,6 +16,7 @@ from pipeline.errors import StageUnavailableError
 from tests.waiting import until
 
 pytestmark = pytest.mark.unit
+MINE = "mine"
 
 
 def outcome(request_id: str, how: str = "ok") -> Outcome:
@@ -44,10 +45,10 @@ def test_reasons(how: str, reason: str):
 def test_a_book_keeps_the_last_ones_for_a_while(monkeypatch: pytest.MonkeyPatch):
     book = OutcomeBook(most=3, keep_s=60)
     for name in "abcd":
-        book.put(name, {"name": name})
-    book.put("b", {"name": "newer"})
-    book.put("e", {"name": "e"})
-    assert [book.find(name) for name in "abcde"] == [
+        book.put(MINE, name, {"name": name})
+    book.put(MINE, "b", {"name": "newer"})
+    book.put(MINE, "e", {"name": "e"})
+    assert [book.find(MINE, name) for name in "abcde"] == [
         None,
         {"name": "newer"},
         None,
@@ -56,7 +57,15 @@ def test_a_book_keeps_the_last_ones_for_a_while(monkeypatch: pytest.MonkeyPatch)
     ]
     now_s = time.monotonic()
     monkeypatch.setattr(outcomes.time, "monotonic", lambda: now_s + 61)
-    assert book.find("e") is None
+    assert book.find(MINE, "e") is None
+
+
+def test_a_namespace_sees_its_own_alone():
+    book = OutcomeBook()
+    book.put(MINE, "a", {"name": "mine"})
+    assert book.find("yours", "a") is None
+    book.put("yours", "a", {"name": "yours"})
+    assert (book.find(MINE, "a"), book.find("yours", "a")) == ({"name": "mine"}, {"name": "yours"})
 
 
 class Method:
@@ -92,10 +101,10 @@ def actor(monkeypatch: pytest.MonkeyPatch) -> Actor:
 async def test_what_one_router_tells_another_finds(actor: Actor):
     one, other = ClusterOutcomes("voices"), ClusterOutcomes("voices")
     one.start()
-    one.tell(outcome("a"))
-    await until(lambda: actor.book.find("a") is not None)
-    assert await other.find("a") == outcome("a").report()
-    assert await other.find("b") is None
+    one.tell(MINE, outcome("a"))
+    await until(lambda: actor.book.find(MINE, "a") is not None)
+    assert await other.find(MINE, "a") == outcome("a").report()
+    assert await other.find(MINE, "b") is None
 
 
 async def test_a_word_that_is_still_on_its_way_is_waited_for(
@@ -103,9 +112,9 @@ async def test_a_word_that_is_still_on_its_way_is_waited_for(
 ):
     monkeypatch.setattr(outcomes, "LATE_S", 0.2)
     one = ClusterOutcomes("voices")
-    asked = asyncio.create_task(one.find("a"))
+    asked = asyncio.create_task(one.find(MINE, "a"))
     await asyncio.sleep(0.05)
-    one.tell(outcome("a"))
+    one.tell(MINE, outcome("a"))
     assert await asked == outcome("a").report()
 
 
@@ -113,12 +122,12 @@ async def test_a_word_that_is_still_on_its_way_is_waited_for(
 async def test_without_the_actor_nothing_fails_but_the_question(actor: Actor, kind: type):
     one = ClusterOutcomes("voices")
     actor.error = kind("gone", b"x" * 16) if kind is ActorUnavailableError else kind()
-    one.tell(outcome("a"))
+    one.tell(MINE, outcome("a"))
     with pytest.raises(StageUnavailableError, match="does not answer"):
-        await one.find("a")
+        await one.find(MINE, "a")
     actor.error = None
-    one.tell(outcome("b"))
-    await until(lambda: actor.book.find("b") is not None)
+    one.tell(MINE, outcome("b"))
+    await until(lambda: actor.book.find(MINE, "b") is not None)
 
 
 async def test_words_that_nobody_takes_do_not_pile_up(
@@ -128,9 +137,9 @@ async def test_words_that_nobody_takes_do_not_pile_up(
     monkeypatch.setattr(outcomes, "DEADLINE_S", 0.1)
     one = ClusterOutcomes("voices")
     for number in range(1_000):
-        one.tell(outcome(str(number)))
+        one.tell(MINE, outcome(str(number)))
     assert one.under_way == outcomes.MOST_UNDER_WAY
     await until(lambda: one.under_way == 0)
     actor.go.set()
-    one.tell(outcome("late"))
-    await until(lambda: actor.book.find("late") is not None)
+    one.tell(MINE, outcome("late"))
+    await until(lambda: actor.book.find(MINE, "late") is not None)

@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from pipeline.edit_values import EMOTIONS
-from tests.http_app import HttpApp, error_of, http_app
+from tests.http_app import HttpApp, error_of, http_app, tenant
 
 pytestmark = [pytest.mark.unit, pytest.mark.asyncio(loop_scope="module")]
 OPENAI_VOICES = "alloy ash ballad coral echo fable onyx nova sage shimmer verse marin cedar"
@@ -102,6 +102,23 @@ async def test_head_of_a_route_without_get_says_what_there_is(app: HttpApp):
     assert reply.headers["allow"] == "POST"
 
 
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/v1/audio/speech", "POST"),
+        ("/v1/tags", "GET, HEAD"),
+        ("/v1/audio/voices", "GET, HEAD, POST"),
+        ("/v1/audio/voices/bruno", "DELETE, GET, HEAD, POST"),
+        ("/v1/voices/bruno", "DELETE, GET, HEAD"),
+    ],
+)
+async def test_a_wrong_method_is_told_all_that_an_address_has(
+    app: HttpApp, path: str, allowed: str
+):
+    reply = await app.http.put(path)
+    assert (reply.status_code, reply.headers["allow"]) == (405, allowed)
+
+
 async def test_a_clip_is_forgotten_by_its_name(app: HttpApp):
     assert (await app.http.delete(f"/v1/cache/{'AB' * 32}")).status_code == 200
     assert app.forgotten == ["ab" * 32]
@@ -153,6 +170,23 @@ class TestOutcomes:
         assert reply.status_code == 404
         assert error_of(reply)["code"] == "request_not_found"
         assert len(error_of(reply)["message"]) < 300
+
+    async def test_another_tenants_is_404_as_an_unknown_one(self, app: HttpApp):
+        body = {"input": "Hello.", "response_format": "pcm"}
+        headers = {"x-request-id": "call-1"}
+        async with tenant(app, "mine") as mine, tenant(app, "yours") as yours:
+            for who in (mine, yours):
+                await who.post("/v1/audio/speech", json=body, headers=headers)
+            await mine.post("/v1/audio/speech", json=body, headers={"x-request-id": "call-2"})
+            assert (await mine.get("/v1/audio/speech/call-2")).json()["outcome"] == "ok"
+            for stranger in (yours, app.http):
+                reply = await stranger.get("/v1/audio/speech/call-2")
+                never = await stranger.get("/v1/audio/speech/call-3")
+                assert (reply.status_code, never.status_code) == (404, 404)
+                message = error_of(never)["message"].replace("call-3", "call-2")
+                assert error_of(reply) == {**error_of(never), "message": message}
+            for who in (mine, yours):
+                assert (await who.get("/v1/audio/speech/call-1")).status_code == 200
 
 
 async def test_health_by_the_peers_names(app: HttpApp):

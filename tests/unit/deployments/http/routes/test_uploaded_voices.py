@@ -22,7 +22,7 @@ from pipeline.errors import StageUnavailableError
 from pipeline.voice_list import load_voices
 from tests.audio_files import wav
 from tests.fakes import FakeNames, TellingSpeaker
-from tests.http_app import CLIP, SAID, HttpApp, error_of, http_app
+from tests.http_app import CLIP, SAID, HttpApp, error_of, http_app, tenant
 from tests.waiting import until
 
 pytestmark = pytest.mark.unit
@@ -287,6 +287,30 @@ REFUSED = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("consent", "param"),
+    [
+        (7, "consent"),
+        ({"name": 5, "text": "Yes."}, "consent.name"),
+        ({"name": "Zoe", "language": "x", "text": "Yes."}, "consent.language"),
+        ({"language": "en", "text": "Yes."}, "consent.name"),
+        ({"name": "Zoe", "language": "en"}, "consent.recording"),
+    ],
+)
+async def test_a_mistake_in_a_consent_names_the_callers_field(
+    app: HttpApp, consent: Any, param: str
+):
+    body = {"name": "Zoe", "audio_sample": base64.b64encode(CLIP).decode(), "consent": consent}
+    reply = await app.http.post(VOICES, json=body)
+    assert (reply.status_code, error_of(reply)["param"]) == (400, param)
+
+
+async def test_a_forms_null_is_as_left_out_where_nothing_else_is_taken(app: HttpApp):
+    assert await upload(app, speaker_embedding="null")
+    refused = await app.http.post(VOICES, **form(name="Yan", speaker_embedding="[0.1]"))
+    assert (refused.status_code, error_of(refused)["param"]) == (400, "speaker_embedding")
+
+
 @pytest.mark.parametrize("case", list(REFUSED))
 async def test_what_cannot_be_a_voice_is_refused_with_its_field(app: HttpApp, case: str):
     fields, status, param = REFUSED[case]
@@ -518,26 +542,8 @@ async def test_the_description_has_examples_of_every_body_and_reply(app: HttpApp
     assert {"VoiceBody", "ConsentBody", "ConsentLabel"} <= set(page["components"]["schemas"])
 
 
-class Tenants:
-    """Pure ASGI: what an edge that knows keys will say of a request."""
-
-    def __init__(self, app: Any) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        headers = dict(scope.get("headers", ()))
-        scope.setdefault("state", {})["namespace"] = headers[b"x-test-tenant"].decode()
-        await self._app(scope, receive, send)
-
-
 async def test_one_tenants_voices_and_consents_are_not_anothers(app: HttpApp):
-    transport = httpx.ASGITransport(Tenants(app.app), raise_app_exceptions=False)
-
-    def client(tenant: str) -> httpx.AsyncClient:
-        headers = {"x-test-tenant": tenant}
-        return httpx.AsyncClient(transport=transport, base_url="http://timbre", headers=headers)
-
-    async with client("mine") as mine, client("yours") as yours:
+    async with tenant(app, "mine") as mine, tenant(app, "yours") as yours:
         made = (await mine.post(VOICES, **form(name="Zoe", consent=AGREED, ref_text=SAID))).json()
         voice, agreed = made["voice"]["id"], made["voice"]["consent"]
         body = {"input": "Hello.", "voice": voice, "response_format": "wav"}
