@@ -15,6 +15,7 @@ from ray.serve.exceptions import RayServeException
 from deployments.config.preflight import REFUSAL, checked_settings
 from deployments.config.stages import Stages
 from deployments.http.ingress import Router
+from deployments.stages.affinity import routing
 from deployments.stages.llm import LLMReplica
 from deployments.stages.tokenizer import TokenizerReplica
 from deployments.stages.vocoder import VocoderReplica
@@ -35,10 +36,16 @@ def build_app(args: Mapping[str, Any]) -> Application:
 
     stages = Stages.of(settings)
     tokenizer = serve.deployment(name=stages.tokenizer.name)(TokenizerReplica).bind(settings)
+    by_voice = routing(by_voice=settings.llm.voice_affinity)
     llms = {
-        variant: serve.deployment(name=stage.name)(LLMReplica).bind(settings, variant)
+        variant: serve.deployment(name=stage.name, request_router_config=by_voice)(LLMReplica).bind(
+            settings, variant
+        )
         for variant, stage in stages.llms.items()
     }
-    vocoder = serve.deployment(name=stages.vocoder.name)(VocoderReplica).bind(settings, llms)
+    by_voice = routing(by_voice=settings.vocoder.voice_affinity)
+    vocoder = serve.deployment(name=stages.vocoder.name, request_router_config=by_voice)(
+        VocoderReplica
+    ).bind(settings, llms)
     router = serve.deployment(name=stages.router.name)(serve.ingress()(Router))
     return router.bind(settings, tokenizer, llms, vocoder)

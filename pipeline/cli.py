@@ -87,42 +87,6 @@ def parity(
         raise typer.Exit(EXIT_FAILED)
 
 
-@app.command()
-@one_line_errors
-def say(
-    text: Annotated[str, typer.Argument(help="What to speak.")],
-    voice: Annotated[Path, typer.Option(help="The reference clip.")],
-    voice_text: Annotated[str, typer.Option(help="What is said in the clip.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help=".wav .flac .mp3 .ogg .opus or .aac")
-    ],
-    model: Annotated[str, typer.Option(help="tiny, a downloaded name, or a directory")] = "tiny",
-    seed: Annotated[int, typer.Option(help="Same seed, same audio.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
-    speed: Annotated[float, typer.Option(help="0.25 to 4; the pitch stays")] = 1.0,
-    stage_times: Annotated[
-        bool, typer.Option("--stage-times", help="Say what took how long.")
-    ] = False,
-) -> None:
-    """Speak a text in the voice of a clip, in this process."""
-    from rich.console import Console
-
-    from pipeline.contracts import Sampling, SpeechRequest
-    from pipeline.local import LocalPipeline, say_to_file
-    from pipeline.timing import stage_line
-
-    request = SpeechRequest(
-        text=text, transcript=voice_text, speaker_name="", sampling=Sampling(seed=seed), speed=speed
-    )
-    with Console(stderr=True).status("loading the model") as status:
-        with LocalPipeline(model, device) as pipeline:
-            status.update("speaking")
-            times = say_to_file(pipeline, voice, request, output)
-    typer.echo(f"{output}: {times.audio_s / speed:.2f} s of audio")
-    if stage_times:
-        typer.echo(stage_line(times))
-
-
 @checkpoint.command()
 @one_line_errors
 def init(

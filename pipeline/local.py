@@ -6,25 +6,30 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from pipeline.audio.encode import encode_file, file_format
 from pipeline.audio.reference import read_reference
 from pipeline.audio.speed import SpeedChanger
 from pipeline.chain import SpeechChain
 from pipeline.contracts import (
     Float32Array,
+    ReferenceClip,
     SpeechRequest,
     StageTimes,
-    VoiceEncoder,
+    VoicePrompt,
     VoiceReference,
+    WaveDecoder,
 )
 from pipeline.errors import InputError, UnknownVoiceError
 from pipeline.prompting import CheckpointPrompts
-from pipeline.synthesis import ResolvedVoice, Synthesizer, synthesize
+from pipeline.synthesis import ResolvedVoice, Synthesizer, VoiceResolver, synthesize
 from pipeline.timing import Timings
+
+if TYPE_CHECKING:
+    from pipeline.stepaudio.layout import CheckpointLayout
+    from pipeline.stepaudio.tokenizer.voice_encoder import StepVoiceEncoder
 
 THREADS = 1  # a second one burns 1.6 times the CPU and is no faster: the products are small
 PREFIX_CACHE_BYTES = 2**26  # what the engine keeps of voices spoken before
@@ -51,10 +56,45 @@ class OneStream:
         return "float32" if self.device == "cpu" else "bfloat16"
 
 
+class LateEncoder:
+    """The voice encoder of a checkpoint, loaded for its first clip: a kept voice needs none."""
+
+    def __init__(self, layout: CheckpointLayout, device: str) -> None:
+        self._layout, self._device = layout, device
+        self._loaded: StepVoiceEncoder | None = None
+
+    async def fingerprint(self) -> str:
+        """Of what it would encode with. Raises CheckpointError when files are missing."""
+        from pipeline.stepaudio.tokenizer.voice_encoder import encoder_fingerprint
+
+        layout = self._layout
+        return await asyncio.to_thread(encoder_fingerprint, layout.tokenizer, layout.vocoder)
+
+    async def encode(self, clip: ReferenceClip) -> VoicePrompt:
+        """See contracts.VoiceEncoder. Raises CheckpointError, too, when it cannot be loaded."""
+        return await (await asyncio.to_thread(self.loaded)).encode(clip)
+
+    def loaded(self) -> StepVoiceEncoder:
+        """The encoder itself, from now on in memory."""
+        from pipeline.stepaudio.tokenizer.voice_encoder import StepVoiceEncoder
+
+        if self._loaded is None:
+            layout = self._layout
+            self._loaded = StepVoiceEncoder(
+                layout.tokenizer, layout.vocoder, device=self._device, threads=THREADS
+            )
+        return self._loaded
+
+    def close(self) -> None:
+        """End its threads, if it has any."""
+        if self._loaded is not None:
+            self._loaded.close()
+
+
 class DirectVoices:
     """A VoiceResolver without a cache: encodes every clip."""
 
-    def __init__(self, encoder: VoiceEncoder) -> None:
+    def __init__(self, encoder: LateEncoder) -> None:
         self._encoder = encoder
 
     async def resolve(self, reference: VoiceReference) -> ResolvedVoice:
@@ -67,7 +107,7 @@ class DirectVoices:
 
 
 class LocalPipeline:
-    """Every stage of one checkpoint, loaded.
+    """Every stage of one checkpoint; all but the encoder loaded.
 
     Use it as a context manager; leaving it stops the worker threads.
     """
@@ -79,22 +119,24 @@ class LocalPipeline:
         """Raises CheckpointError when the checkpoint cannot be used."""
         from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
         from pipeline.stepaudio.llm.engine.loading import load_engine
-        from pipeline.stepaudio.tokenizer.voice_encoder import StepVoiceEncoder
         from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
 
         layout = CheckpointLayout.at(resolve_model(model))
-        self._encoder = StepVoiceEncoder(
-            layout.tokenizer, layout.vocoder, device=device, threads=THREADS
-        )
+        self.encoder = LateEncoder(layout, device)
         self._engine = load_engine(layout, OneStream(device))
-        self._decoder = StepWaveDecoder(
+        self.decoder = StepWaveDecoder(
             layout.vocoder,
             device=device,
             threads=THREADS,
             prompt_memory_bytes=VOICE_STATE_BYTES,
         )
-        self.voices = DirectVoices(self._encoder)
-        self.synthesizer = SpeechChain(CheckpointPrompts(layout.editx), self._engine, self._decoder)
+        self._prompts = CheckpointPrompts(layout.editx)
+        self.voices = DirectVoices(self.encoder)
+        self.synthesizer = self.chain(self.decoder)
+
+    def chain(self, decoder: WaveDecoder) -> SpeechChain:
+        """Its language model and `decoder`."""
+        return SpeechChain(self._prompts, self._engine, decoder)
 
     def __enter__(self) -> Self:
         return self
@@ -106,38 +148,33 @@ class LocalPipeline:
         trace: TracebackType | None,
     ) -> None:
         self._engine.close()
-        self._decoder.close()
-        self._encoder.close()
+        self.decoder.close()
+        self.encoder.close()
 
 
-def say_to_file(
-    pipeline: LocalPipeline, clip: Path, request: SpeechRequest, output: Path
-) -> StageTimes:
-    """Speak `request` in the voice of `clip` into `output`, whose suffix names the format.
-
-    Raises InputError for a clip that cannot be read, and UnsupportedError for a suffix before
-    anything is computed.
-    """
-    file_format(output)
+def read_clip_file(clip: Path) -> bytes:
+    """Raises InputError for a clip that cannot be read."""
     try:
-        upload = clip.read_bytes()
+        return clip.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read the clip {clip}: {error.strerror}") from error
-    samples, times = asyncio.run(_say(pipeline, upload, request))
-    encode_file(samples, output)
-    return times
 
 
-async def _say(
-    pipeline: LocalPipeline, upload: bytes, request: SpeechRequest
+async def spoken(
+    upload: bytes, request: SpeechRequest, voices: VoiceResolver, synthesizer: Synthesizer
 ) -> tuple[Float32Array, StageTimes]:
+    """A whole reply: float32 (n,) at 24 kHz at the request's speed, and what it took."""
     timings = Timings()
     speed = SpeedChanger(request.speed)
     reference = VoiceReference(upload)
     pieces = [
         speed.process(chunk.samples)
-        async for chunk in synthesize(
-            reference, request, pipeline.voices, pipeline.synthesizer, timings
-        )
+        async for chunk in synthesize(reference, request, voices, synthesizer, timings)
     ]
     return np.concatenate([*pieces, speed.finish()]), timings.times()
+
+
+async def _say(
+    pipeline: LocalPipeline, upload: bytes, request: SpeechRequest
+) -> tuple[Float32Array, StageTimes]:
+    return await spoken(upload, request, pipeline.voices, pipeline.synthesizer)

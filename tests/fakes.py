@@ -220,27 +220,32 @@ class FakeHandle:
     """What clients use of Serve's DeploymentHandle, on plain objects: each is a replica.
 
     Calls go to the replicas in turn. Errors of Ray that a replica raises reach the caller as they
-    are, any other as what Ray makes of it. calls: (method, arguments) of all.
+    are, any other as what Ray makes of it. calls: (method, arguments) of all. sessions: the
+    `session_id` of each call of `remote`.
     """
 
     def __init__(self, *replicas: object) -> None:
         self.replicas = list(replicas)
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
+        self.sessions: list[str] = []
         self.cancelled = 0
         self._turns = itertools.count()
+        self._session = ""
         self._method, self._is_stream = "__call__", False
         self._origin: FakeHandle = self
 
-    def options(self, *, method_name: str, stream: bool = False) -> Self:
-        """See DeploymentHandle."""
+    def options(self, *, method_name: str = "", stream: bool = False, session_id: str = "") -> Self:
+        """See DeploymentHandle: what is left out stays as it is."""
         made = type(self)()
-        made._method, made._is_stream, made._origin = method_name, stream, self._origin
+        made._method, made._is_stream = method_name or self._method, stream or self._is_stream
+        made._session, made._origin = session_id or self._session, self._origin
         return made
 
     def remote(self, *args: object) -> FakeResponse | FakeStream:
         """See DeploymentHandle."""
         origin = self._origin
         origin.calls.append((self._method, args))
+        origin.sessions.append(self._session)
         replica = origin.replicas[next(origin._turns) % len(origin.replicas)]
         call = getattr(replica, self._method)(*args)
         return FakeStream(call, origin) if self._is_stream else FakeResponse(call)

@@ -55,6 +55,25 @@ class ServeConfig:
 
 def read_serve_config(path: Path) -> ServeConfig:
     """Read and lint. Raises ConfigError that lists every problem, with the valid names."""
+    document = _document(path)
+    problems = lint(document)
+    if problems:
+        raise ConfigError(f"{path.name}: " + "; ".join(problems))
+    application = document["applications"][0]
+    settings = load_settings(application.get("args", {}))
+    requests = tuple(_request_of(deployment) for deployment in application["deployments"])
+    return ServeConfig(path.name, settings, requests, document)
+
+
+def read_settings(path: Path) -> Settings:
+    """The `args` of a serve config alone, without Ray. Raises ConfigError that lists mistakes."""
+    applications = _document(path).get("applications")
+    if not isinstance(applications, list) or len(applications) != 1:
+        raise ConfigError(f"{path.name}: one application is expected")
+    return load_settings(applications[0].get("args", {}))
+
+
+def _document(path: Path) -> dict[str, Any]:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -65,13 +84,7 @@ def read_serve_config(path: Path) -> ServeConfig:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{path} does not hold a mapping")
-    problems = lint(document)
-    if problems:
-        raise ConfigError(f"{path.name}: " + "; ".join(problems))
-    application = document["applications"][0]
-    settings = load_settings(application.get("args", {}))
-    requests = tuple(_request_of(deployment) for deployment in application["deployments"])
-    return ServeConfig(path.name, settings, requests, document)
+    return document
 
 
 def lint(document: Mapping[str, Any]) -> list[str]:
@@ -175,7 +188,7 @@ def _lint_application(application: Mapping[str, Any]) -> list[str]:
 
 
 def _lint_room(deployments: Mapping[str, Any], settings: Settings) -> list[str]:
-    """Control calls (grants, status, forget) must find room beside the most work a replica takes.
+    """Control calls (status, forget) must find room beside the most work a replica takes.
 
     Without it a full replica deadlocks, or looks dead.
     """

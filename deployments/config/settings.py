@@ -140,22 +140,21 @@ class LLMSettings(StageResources):
     """Most prompt tokens between two decode steps."""
     chunk_tokens: Annotated[int, Field(gt=0, multiple_of=5)] = 15
     """Audio tokens per chunk sent, whole groups of five."""
-    credit_tokens: Annotated[int, Field(gt=0, multiple_of=5)] = 300
-    """How far the LLM may run ahead of the vocoder."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format of weights and KV cache."""
     prefix_cache_bytes: Annotated[int, Field(ge=0)] = 256 * 2**20
     """Device memory for keys and values of voices' prompt prefixes, which later requests reuse; 0
     disables reuse."""
+    max_prefix_record_bytes: Annotated[int, Field(ge=0)] = 4 * 2**20
+    """Larger prefixes are neither kept in the tiers of the cache nor looked for there. Those of the
+    embedded model (2 kB a token) are fetched in a tenth of the time that makes them; the released
+    model's, of 33 kB a token, over a network in no less. 0 keeps none."""
     quantization: Quantization = "none"
     """Number format of the layers' weights; none keeps the checkpoint's own, so that a 4-bit
     checkpoint stays in 4 bits."""
-
-    @model_validator(mode="after")
-    def _credit_covers_a_chunk(self) -> LLMSettings:
-        if self.credit_tokens < self.chunk_tokens:
-            raise ValueError("credit_tokens must be at least chunk_tokens")
-        return self
+    voice_affinity: bool = False
+    """Send requests of a voice to the replica that is likely to hold its prefix, unless that one
+    has more than a tenth above the mean of all replicas to do."""
 
 
 class LLMVariant(Strict):
@@ -202,6 +201,8 @@ class VocoderSettings(StageResources):
     takes 41 kB a frame (50 a second) of the embedded model: the default holds six of 5 s. At the
     released sizes a frame is 0.65 MB and the default holds none, only the small things; what is not
     held costs a pass over the prompt."""
+    voice_affinity: bool = False
+    """Send requests of a voice to the replica that is likely to hold its state; as with `llm`."""
     quiet_first_rows: Positive = 10
     """Rows of the first chunk while at most a quarter of max_streams is in use, for requests that
     fix neither seed nor chunk borders."""

@@ -28,6 +28,7 @@ from deployments.local.address import find_free_port, listen_address, url_of
 from deployments.local.cores import usable_cores
 from deployments.local.process import end_session, find_process, session_listens, spawn
 from deployments.local.ray_token import token_variables
+from deployments.local.threads import planned_threads, with_planned_threads
 from deployments.own_packages import stranger_on
 from pipeline.errors import SetupError
 
@@ -137,6 +138,8 @@ class LocalService:
         path = self._state_dir / "serve_config.running.yaml"
         document = _pinned(config.document, host, free_port, config_path)
         document = _scaled_to_cores(document, config.resource_requests)
+        threads = planned_threads(config.settings, config.resource_requests, usable_cores())
+        document = with_planned_threads(document, threads, notice)
         path.write_text(yaml.safe_dump(document, sort_keys=False))
         log = self._state_dir / "serve.log"
         process = spawn(path, log, environment, n_cpus)

@@ -1,7 +1,7 @@
 """The stages as seen across the Ray border.
 
 Handles become the pipeline's Protocols, Ray's errors become ours. Owns retries (only before the
-first audio), timeouts and the LLM's credit.
+first audio) and timeouts.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
-import uuid
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from functools import partial
 from typing import Any, Protocol, Self, TypeVar, cast
@@ -32,7 +31,6 @@ from ray.serve.exceptions import (
 )
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
-from deployments.background import watched
 from deployments.config.settings import Limits
 from deployments.telemetry.transfers import Hop, Stamped, Transfers, stamped
 from pipeline.contracts import (
@@ -55,8 +53,6 @@ from pipeline.errors import (
 
 ATTEMPTS = 3  # per request and stage, before the first audio only
 RETRY_DELAY_S = 0.25
-GRANT_TIMEOUT_S = 5.0
-SIGN_OF_LIFE_S = 2.0  # a consumer grants at least this often; see ABANDONED_AFTER_S in llm.py
 STATUS_TIMEOUT_S = 2.0
 
 _REPLICA_IS_GONE = (
@@ -126,108 +122,33 @@ class RemoteTokenizer:
 
 
 class RemoteLM:
-    """The LLM deployment as a SpeechLM, with a credit window.
+    """The LLM deployment as a SpeechLM."""
 
-    Ray streams have no flow control, so the engine stops a stream that is `credit_tokens` ahead of
-    its consumer. A grant goes to every LLM replica (`broadcast`); the one that runs the stream
-    answers True. See docs/decisions/0001-credit-by-broadcast.md.
-    """
-
-    def __init__(
-        self,
-        handle: DeploymentHandle,
-        credit_tokens: int,
-        limits: Limits,
-        transfers: Transfers,
-    ) -> None:
-        self._handle = handle
+    def __init__(self, handle: DeploymentHandle, limits: Limits, transfers: Transfers) -> None:
         self._transfers = transfers
         self._stream = handle.options(method_name="stream", stream=True)
-        self._credit_tokens = credit_tokens
         self._chunk_timeout_s = limits.chunk_timeout_s
-        self._voice = ""
+        self._voice = self._clip_digest = ""
 
-    def of(self, voice: str) -> Self:
-        """The same LM, for the prompts of one voice: what the replica's `forget` finds by name."""
+    def of(self, voice: str, clip_digest: str = "") -> Self:
+        """The same LM, for the prompts of one voice: what the replica's `forget` finds by name.
+
+        And what routing prefers a replica by, where `llm.voice_affinity` is on. clip_digest: whose
+        its prefix is, in the cache.
+        """
         one = copy.copy(self)
-        one._voice = voice
+        one._voice, one._clip_digest = voice, clip_digest
+        one._stream = self._stream.options(session_id=voice)
         return one
 
     def stream(self, prompt_ids: Int32Array, sampling: Sampling) -> Stream[TokenChunk]:
         """See contracts.SpeechLM."""
-        window = _Window(uuid.uuid4().hex, self._credit_tokens)
-        ask = partial(
-            self._stream.remote,
-            prompt_ids,
-            sampling,
-            window.stream_id,
-            window.limit_tokens,
-            self._voice,
+        return _Replies(
+            "LLM",
+            partial(self._stream.remote, prompt_ids, sampling, self._voice, self._clip_digest),
+            partial(self._transfers.received, Hop.LLM_VOCODER),
+            self._chunk_timeout_s,
         )
-        chunks = _Replies[TokenChunk](
-            "LLM", ask, partial(self._transfers.received, Hop.LLM_VOCODER), self._chunk_timeout_s
-        )
-        return _GrantedTokens(chunks, window, partial(self._keep_granting, window))
-
-    async def _keep_granting(self, window: _Window) -> None:
-        """Send the limit whenever it grew, and as a sign of life, so a lost grant is sent again."""
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(SIGN_OF_LIFE_S):
-                    await window.grown.wait()
-            window.grown.clear()
-            answers = self._handle.broadcast("grant", window.stream_id, window.limit_tokens)
-            with contextlib.suppress(TimeoutError, RayError, DeploymentUnavailableError):
-                await answers.results_async(timeout_s=GRANT_TIMEOUT_S, return_exceptions=True)
-
-
-class _Window:
-    """How far a stream may run: a window ahead of its consumer, raised by half windows."""
-
-    def __init__(self, stream_id: str, size_tokens: int) -> None:
-        self.stream_id = stream_id
-        self.limit_tokens = size_tokens
-        self.grown = asyncio.Event()
-        self._size_tokens = size_tokens
-        self._consumed_tokens = 0
-
-    def consumed(self, n_tokens: int) -> None:
-        self._consumed_tokens += n_tokens
-        if self.limit_tokens - self._consumed_tokens <= self._size_tokens // 2:
-            self.limit_tokens = self._consumed_tokens + self._size_tokens
-            self.grown.set()
-
-
-class _GrantedTokens(Stream[TokenChunk]):
-    """The tokens of one answer; their window moves on as they are read."""
-
-    def __init__(
-        self,
-        chunks: Stream[TokenChunk],
-        window: _Window,
-        keep_granting: Callable[[], Coroutine[Any, Any, None]],
-    ) -> None:
-        self._chunks, self._window = chunks, window
-        self._keep_granting = keep_granting
-        self._grants: asyncio.Task[None] | None = None
-        self._unread_tokens = 0  # of the newest chunk: read when the next one is asked for
-
-    async def __anext__(self) -> TokenChunk:
-        if self._grants is None:
-            self._grants = watched("granting credit", self._keep_granting)
-        self._window.consumed(self._unread_tokens)
-        try:
-            chunk = await anext(self._chunks)
-        except BaseException:
-            await self.aclose()
-            raise
-        self._unread_tokens = len(chunk.ids)
-        return chunk
-
-    async def aclose(self) -> None:
-        if self._grants is not None:
-            self._grants.cancel()
-        await self._chunks.aclose()
 
 
 class RemoteVocoder:
@@ -257,9 +178,10 @@ class RemoteVocoder:
                 return
 
     def _once(self, request: SpeechRequest, voice: VoicePrompt) -> Stream[SpeechChunk]:
+        speak = self._speak.options(session_id=request.speaker_name)
         return _Replies(
             "vocoder",
-            lambda: self._speak.remote(request, stamped(voice)),
+            lambda: speak.remote(request, stamped(voice)),
             partial(self._transfers.received, Hop.VOCODER_ROUTER),
             self._limits.chunk_timeout_s,
             self._limits.first_audio_timeout_s,

@@ -1,11 +1,10 @@
-"""The LLM replica: hosts the engine and the leases of its streams."""
+"""The LLM replica: hosts the engine, whose streams it hands on."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import asdict, replace
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from deployments.config.settings import Settings
 from deployments.config.stages import Kind
 from deployments.stages.limits import apply_device_limits, cap_bytes
+from deployments.stages.llm_prefixes import PrefixLibrary
 from deployments.stages.warm_up import draw_once, warm_up
 from deployments.telemetry.gauges import PartsGauge, StageGauge
 from deployments.telemetry.load import LoadGauges, QueueSeconds
@@ -20,42 +20,14 @@ from deployments.telemetry.logs import adopt_serve_logging
 from deployments.telemetry.metrics import LLM_BYTES, LLM_START, LLM_STREAMS
 from deployments.telemetry.transfers import Stamped, stamped
 from pipeline.contracts import Int32Array, Sampling, TokenChunk
-from pipeline.errors import CheckpointError, StageTimeoutError
-from pipeline.stepaudio.fingerprints import lm_fingerprint
+from pipeline.errors import CheckpointError
+from pipeline.stepaudio.fingerprints import lm_fingerprint, prefix_fingerprint
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
-from pipeline.stepaudio.llm.engine.credit import TokenCredit
 from pipeline.synthesis import speaker_name
 
 logger = logging.getLogger(__name__)
 
 MIB = 2**20
-# A stream without a grant this long is abandoned; Ray does not report a dead consumer.
-ABANDONED_AFTER_S = 10.0
-
-
-class _Consumer:
-    """A stream's credit, and how long its consumer counts as alive."""
-
-    def __init__(self, credit: TokenCredit) -> None:
-        self.credit = credit
-        self._deadline_s = asyncio.get_running_loop().time() + ABANDONED_AFTER_S
-        self._waiting: asyncio.Timeout | None = None
-
-    def renew(self) -> None:
-        """The consumer gave a sign of life."""
-        self._deadline_s = asyncio.get_running_loop().time() + ABANDONED_AFTER_S
-        if self._waiting is not None:
-            self._waiting.reschedule(self._deadline_s)
-
-    async def hold(self, chunk: Awaitable[TokenChunk]) -> TokenChunk:
-        """Wait for a chunk while the lease holds. Raises StageTimeoutError when it ends."""
-        try:
-            async with asyncio.timeout_at(self._deadline_s) as self._waiting:
-                return await chunk
-        except TimeoutError as error:
-            raise StageTimeoutError("the consumer of a token stream went away") from error
-        finally:
-            self._waiting = None
 
 
 class LLMReplica:
@@ -77,12 +49,19 @@ class LLMReplica:
         how = stage.model_dump(include={"device", "dtype", "quantization"})
         self._fingerprint = lm_fingerprint(layout, how)
         self._engine = load_engine(layout, stage)
+        bits = how | stage.model_dump(include={"threads", "prefill_chunk_tokens"})
+        self._prefixes = PrefixLibrary(
+            settings.cache,
+            self._engine,
+            prefix_fingerprint(layout, bits),
+            stage.max_prefix_record_bytes,
+        )
         loaded_s = time.monotonic()
         warm_up(draw_once(self._engine))
         self._engine.take_waits()  # the warm-up is nobody's request
         self._limit_bytes = cap_bytes(stage) or 0
-        self._consumers: dict[str, _Consumer] = {}
-        self._active = StageGauge(LLM_STREAMS, lambda: len(self._consumers))
+        self._open_streams = 0
+        self._active = StageGauge(LLM_STREAMS, lambda: self._open_streams)
         self._load = LoadGauges(Kind.LLM, self._running_and_waiting)
         self._queue = QueueSeconds(Kind.LLM)
         self._bytes = PartsGauge(LLM_BYTES, self._parts)
@@ -96,52 +75,39 @@ class LLMReplica:
         self._log_start(variant)
 
     async def stream(
-        self,
-        prompt_ids: Int32Array,
-        sampling: Sampling,
-        stream_id: str,
-        credit_tokens: int,
-        voice: str,
+        self, prompt_ids: Int32Array, sampling: Sampling, voice: str, clip_digest: str
     ) -> AsyncGenerator[Stamped[TokenChunk]]:
-        """Token chunks; pauses `credit_tokens` ahead of what `grant` last allowed.
+        """Token chunks, drawn to the end as fast as the batch goes.
 
-        voice: whose prompt it is, for `forget`.
+        voice: whose prompt it is, for `forget`. clip_digest: of the voice, empty where it has none.
+        A reader that leaves cancels it; one whose process was killed is not missed. See
+        docs/decisions/0001-answers-are-drawn-to-their-end.md.
         """
-        consumer = _Consumer(TokenCredit(credit_tokens))
-        self._consumers[stream_id] = consumer
+        self._open_streams += 1
         self._publish()
         try:
-            stream = self._engine.stream(prompt_ids, sampling, consumer.credit, voice)
-            async with aclosing(stream) as chunks:
-                while True:
-                    chunk = await consumer.hold(anext(chunks))
-                    if chunk.last:
-                        yield stamped(replace(chunk, made_by=self._fingerprint))
-                        return
-                    yield stamped(chunk)
+            new = await self._prefixes.bring(prompt_ids, voice, clip_digest)
+            async with aclosing(self._engine.stream(prompt_ids, sampling, voice)) as chunks:
+                async for chunk in chunks:
+                    if new is not None:
+                        self._prefixes.offer(new)
+                        new = None
+                    yield stamped(self._signed(chunk))
         finally:
-            del self._consumers[stream_id]
+            self._open_streams -= 1
             self._publish()
+
+    def _signed(self, chunk: TokenChunk) -> TokenChunk:
+        return replace(chunk, made_by=self._fingerprint) if chunk.last else chunk
 
     async def fingerprint(self) -> str:
         """The model's name by content, part of every key of speech."""
         return self._fingerprint
 
-    async def grant(self, stream_id: str, total_tokens: int) -> bool:
-        """Allow a stream to produce up to `total_tokens` in all.
-
-        False when it does not run here.
-        """
-        consumer = self._consumers.get(stream_id)
-        if consumer is None:
-            return False
-        consumer.credit.grant(total_tokens)
-        consumer.renew()
-        return True
-
     async def forget(self, clip_digest: str) -> None:
         """Called on every replica when a clip is removed."""
         self._engine.forget(speaker_name(clip_digest))
+        await self._prefixes.records.forget(clip_digest)
 
     async def status(self) -> dict[str, Any]:
         """Gauges of this replica, its cap on the GPU, and what parts of its start took."""

@@ -5,10 +5,10 @@ Holds a stream's whole state in one frame.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 from ray.serve.handle import DeploymentHandle
 
@@ -17,7 +17,7 @@ from deployments.config.stages import Kind
 from deployments.stages.admission import StreamAdmission, StreamPermit
 from deployments.stages.clients import RemoteLM
 from deployments.stages.limits import GIB, apply_device_limits, cap_bytes
-from deployments.stages.vocoder_states import StateLibrary, VoiceShelf
+from deployments.stages.vocoder_states import OwnedDecoder, StateLibrary
 from deployments.stages.warm_up import decode_once, warm_up
 from deployments.telemetry.gauges import StageGauge
 from deployments.telemetry.load import StageLoad
@@ -27,10 +27,8 @@ from deployments.telemetry.transfers import Hop, Stamped, Transfers, stamped
 from pipeline.chain import SpeechChain
 from pipeline.contracts import (
     GROUP_S,
-    AudioChunk,
     SpeechChunk,
     SpeechRequest,
-    TokenChunk,
     VocoderName,
     VoicePrompt,
 )
@@ -40,9 +38,6 @@ from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
 from pipeline.stepaudio.tokens import GROUP_ROWS
 from pipeline.stepaudio.vocoder.memory_plan import VocoderMemory
 from pipeline.synthesis import speaker_name
-
-if TYPE_CHECKING:
-    from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
 
 QUIET_SHARE = 0.25  # of max_streams
 CHANGE_SAMPLES = {"device", "chunk_rows", "steps", "prompt"}  # settings, beside `together`
@@ -82,9 +77,8 @@ class VocoderReplica:
         how = stage.model_dump(include=CHANGE_SAMPLES)
         fingerprint = vocoder_fingerprint(layout, {**how, "together": stage.together})
         self._name = VocoderName(fingerprint, self._prompts.front_end)
-        credit_tokens = settings.llm.credit_tokens
         self._lms = {
-            variant: RemoteLM(llm, credit_tokens, settings.limits, self._transfers)
+            variant: RemoteLM(llm, settings.limits, self._transfers)
             for variant, llm in llms.items()
         }
         self._load = StageLoad(Kind.VOCODER)
@@ -107,9 +101,9 @@ class VocoderReplica:
         try:
             async with self._load.admitted(permit, self._queue_timeout_s):
                 adapted = adapt_first_chunk(request, self._stage, self._decoder.active_streams)
-                lm = self._lms[request.variant].of(request.speaker_name)
+                lm = self._lms[request.variant].of(request.speaker_name, request.clip_digest)
                 shelf = self._states.shelf(request.clip_digest, voice)
-                decoder = _OwnedDecoder(self._decoder, request.speaker_name, shelf)
+                decoder = OwnedDecoder(self._decoder, request.speaker_name, shelf)
                 synthesizer = SpeechChain(self._prompts, lm, decoder)
                 async with aclosing(synthesizer.speak(adapted, voice)) as speech:
                     async for chunk in speech:
@@ -138,7 +132,7 @@ class VocoderReplica:
     async def forget(self, clip_digest: str) -> None:
         """Called on every replica when a clip is removed."""
         self._decoder.forget(speaker_name(clip_digest))
-        await self._states.forget(clip_digest)
+        await self._states.records.forget(clip_digest)
 
     async def status(self) -> dict[str, Any]:
         """Gauges of this replica."""
@@ -146,6 +140,8 @@ class VocoderReplica:
             "streams_active": self._decoder.active_streams,
             "cache_bytes": self._decoder.cache_bytes,
             "admitted_bytes": self._admission.used_bytes,
+            "states_found_total": self._states.records.found_total,
+            "states_missed_total": self._states.records.missed_total,
         }
 
 
@@ -163,24 +159,6 @@ def permit_for(
         if admission.can_hold(memory.stream_bytes(prompt_rows)):
             raise error.about("initial_codec_chunk_frames") from error
         raise
-
-
-@dataclass(frozen=True, slots=True)
-class _OwnedDecoder:
-    """The decoder, for the streams of one voice: what it keeps of them is found by its name."""
-
-    decoder: StepWaveDecoder
-    owner: str
-    shelf: VoiceShelf | None
-
-    def stream(
-        self,
-        tokens: AsyncIterator[TokenChunk],
-        voice: VoicePrompt,
-        first_chunk_rows: int | None = None,
-    ) -> AsyncGenerator[AudioChunk]:
-        """See contracts.WaveDecoder."""
-        return self.decoder.stream(tokens, voice, first_chunk_rows, self.owner, self.shelf)
 
 
 def stream_budget_bytes(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol
 
 from cache_store.aliases import Alias
 from cache_store.cache import CacheResult, VoiceCache
@@ -16,7 +16,6 @@ from cache_store.keys import AliasKey, ClipKey, VoiceKey, fingerprint
 from cache_store.opening import open_cache
 from cache_store.stats import CacheStats
 from deployments.config.settings import Settings
-from deployments.stages.clients import RemoteTokenizer
 from deployments.voices.consents import Consents
 from deployments.voices.failures import InputFailures
 from deployments.voices.records import VOICE_SCHEMA, to_prompt, to_record
@@ -25,7 +24,7 @@ from deployments.voices.shelf import Shelf
 from deployments.voices.uploaded import UploadedVoices
 from pipeline.audio.decode import DECODER_VERSION, ClipLimits
 from pipeline.audio.reference import Reference, read_reference
-from pipeline.contracts import VoiceReference
+from pipeline.contracts import ReferenceClip, VoicePrompt, VoiceReference
 from pipeline.errors import (
     AudioError,
     StageError,
@@ -41,6 +40,18 @@ ENCODER_CHANGES = 3  # most restarts of one resolution because the encoder was r
 SET_ASIDE = "does not answer; served without it (see the log, or: timbre cache doctor)"
 
 
+class Encoder(Protocol):
+    """What encodes clips, wherever it runs, and whatever it is just now."""
+
+    async def fingerprint(self) -> str:
+        """Of the encoder that runs now. Raises StageError when none answers."""
+        ...
+
+    async def encode(self, clip: ReferenceClip) -> VoicePrompt:
+        """See contracts.VoiceEncoder."""
+        ...
+
+
 class EncoderChangedError(Exception):
     """The tokenizer's fingerprint changed while a clip was being resolved."""
 
@@ -48,7 +59,7 @@ class EncoderChangedError(Exception):
 class VoiceLibrary:
     """Resolves clips and names. Use it from one event loop, between `start` and `close`."""
 
-    def __init__(self, settings: Settings, encoder: RemoteTokenizer) -> None:
+    def __init__(self, settings: Settings, encoder: Encoder) -> None:
         limits = settings.limits
         self._encoder = encoder
         self.namespace = settings.cache.namespace

@@ -11,6 +11,7 @@ from blake3 import blake3
 
 from pipeline.stepaudio.layout import CheckpointLayout
 
+PREFIX_VERSION = 1  # raise when keys and values of the same prompt have other bits
 SPEECH_VERSION = 1  # raise when the same request and seed sound otherwise
 
 
@@ -27,6 +28,17 @@ def vocoder_fingerprint(layout: CheckpointLayout, how: Mapping[str, object]) -> 
     prompts = [layout.lm_config, layout.text_tokenizer, layout.generation_config]
     sound = [layout.vocoder_config, layout.flow_weights, layout.hift_weights]
     return _model_fingerprint([*prompts, *sound], how)
+
+
+def prefix_fingerprint(layout: CheckpointLayout, how: Mapping[str, object]) -> str:
+    """The same of an LLM's keys and values, whose very bits must be those of another machine.
+
+    how: what of its settings changes them: threads and chunks of prefill, too.
+    """
+    import torch
+
+    vectors = torch.backends.cpu.get_cpu_capability()
+    return lm_fingerprint(layout, {**how, "prefix": PREFIX_VERSION, "vectors": vectors})
 
 
 def content_fingerprint(versions: object, files: Iterable[Path]) -> str:

@@ -129,10 +129,10 @@ class Stages:
         yield LLM, samples
 
     def _encode(self, clip: ReferenceClip) -> VoicePrompt:
-        return self._pipeline._encoder.encode_blocking(clip)
+        return self._pipeline.encoder.loaded().encode_blocking(clip)
 
     def _decode(self, tokens: NDArray[np.int32], voice: VoicePrompt) -> NDArray[np.float32]:
-        return self._pipeline._decoder.decode(tokens, voice)
+        return self._pipeline.decoder.decode(tokens, voice)
 
 
 def read_clip(upload: bytes) -> ReferenceClip:

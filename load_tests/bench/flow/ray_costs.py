@@ -17,15 +17,18 @@ from typing import Any
 import psutil
 import ray
 from ray import serve
+from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 from ray.exceptions import RayActorError
 from ray.serve.handle import DeploymentHandle
 
 PACED_CHUNKS, PACE_S, CHUNK_BYTES = 300, 0.02, 400
 FREE_CHUNKS = 2000
+UNREAD_CHUNKS = 5000
 CALLS, BROADCASTS = 200, 40
 REPLICAS = (1, 4)
 WATCHED_S = 4.0  # a stream that goes on for so long after its reader's death was not told
 WAYS = ("by reference", "connection")
+OWN_END = "its own end"
 
 Row = tuple[str, float, str]
 
@@ -51,7 +54,7 @@ class Producer:
                 await asyncio.sleep(pace_s)
                 yield time.time(), bytes(CHUNK_BYTES)
                 self._streams[key] = (made, time.time(), end)
-            end = "its own end"
+            end = OWN_END
         finally:
             self._streams[key] = (made, time.time(), end if end != "open" else "told")
 
@@ -76,6 +79,7 @@ class Consumer:
             for way, by_reference in options
         }
         self._grant = producer.options(method_name="grant")
+        self._seen = producer.options(method_name="seen")
 
     async def pid(self) -> int:
         return os.getpid()
@@ -96,6 +100,21 @@ class Consumer:
         left_s = time.time()
         chunks.cancel()
         return left_s
+
+    async def leave_unread(self, way: str, key: str, n: int) -> tuple[int, int]:
+        """→ by how many bytes this process and the object store grew while a stream was unread."""
+        process_bytes, store_bytes = _resident_bytes(), _store_bytes()
+        chunks: Any = self._stream[way].remote(key, n, 0.0)
+        await anext(chunks)
+        while True:
+            seen = await self._seen.remote(key)
+            if seen is not None and seen[2] == OWN_END:
+                break
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(1.0)  # what is under way arrives
+        grown = _resident_bytes() - process_bytes, _store_bytes() - store_bytes
+        assert 1 + len([chunk async for chunk in chunks]) == n
+        return grown
 
     async def call(self, n: int) -> Cost:
         async def one() -> None:
@@ -122,6 +141,16 @@ class Consumer:
 def _cpu_s() -> float:
     times = psutil.Process().cpu_times()
     return times.user + times.system
+
+
+def _resident_bytes() -> int:
+    return psutil.Process().memory_info().rss
+
+
+def _store_bytes() -> int:
+    address = ray.get_runtime_context().gcs_address
+    reply = get_memory_info_reply(get_state_from_address(address))
+    return reply.store_stats.object_store_bytes_used
 
 
 def measure() -> list[Row]:
@@ -171,6 +200,12 @@ def _stream_rows(consumer: DeploymentHandle, producer: DeploymentHandle, way: st
         rows.append((f"{way}, {name} chunk: reader's CPU", cost.cpu_ms, "ms"))
         if pace_s:
             rows.append((f"{way}, {name} chunk: on its way", cost.took_ms, "ms"))
+    unread: tuple[int, int] = consumer.leave_unread.remote(
+        way, f"unread {way}", UNREAD_CHUNKS
+    ).result(timeout_s=120)
+    for place, n_bytes in zip(("reader's process", "object store"), unread, strict=True):
+        what = f"{way}, unread chunk of {CHUNK_BYTES} bytes: in the {place}"
+        rows.append((what, n_bytes / UNREAD_CHUNKS, "bytes"))
     told_ms = []
     for index in range(8):
         key = f"leave {way} {index}"

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 # The weighted sum of values is taken in blocks of this many tokens, so that its order of additions,
@@ -94,6 +96,13 @@ class KeyValueCache:
     def saved(self, slot: int, n_tokens: int) -> Tensor:
         """A copy of a slot's first n keys and values: [layers, 2, G, n, head]."""
         return self.tensor[:, :, slot, :, :n_tokens].clone(memory_format=torch.contiguous_format)
+
+    def unpacked(self, bits: NDArray[np.uint8], n_tokens: int) -> Tensor | None:
+        """What `saved` gave, from its bytes; None where they are not of so many tokens."""
+        if len(bits) != n_tokens * self.token_bytes:
+            return None
+        sizes = (len(self.tensor), 2, self.groups, n_tokens, self.head_size)
+        return torch.tensor(bits).view(self.tensor.dtype).view(sizes).to(self.tensor.device)
 
     @torch.inference_mode()
     def restore(self, slot: int, saved: Tensor) -> None:

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pipeline.stepaudio.onednn import has_onednn
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Projection:
@@ -49,7 +51,7 @@ def pack(weight: Tensor) -> Projection:
     if weight.device.type == "cpu" and weight.dtype == torch.float32:
         if _has_fbgemm() and (halved := _half_exactly(weight)) is not None:
             return _pack_half(*halved)
-        if _has_onednn():
+        if has_onednn():
             return _pack_onednn(weight)
 
     def plain(x: Tensor) -> Tensor:
@@ -145,10 +147,4 @@ def _pack_onednn(weight: Tensor) -> Projection:
 def _has_fbgemm() -> bool:
     return "fbgemm" in torch.backends.quantized.supported_engines and hasattr(
         torch, "fbgemm_linear_fp16_weight_fp32_activation"
-    )
-
-
-def _has_onednn() -> bool:
-    return torch.backends.mkldnn.is_available() and hasattr(
-        torch.ops.mkldnn, "_reorder_linear_weight"
     )

@@ -10,7 +10,9 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -200,6 +202,10 @@ class Step1Runner:
     def saved(self, slot: int, n_tokens: int) -> Tensor:
         """A copy of a slot's first n keys and values: [layers, 2, G, n, head]."""
         return self._cache.saved(slot, n_tokens)
+
+    def unpacked(self, bits: NDArray[np.uint8], n_tokens: int) -> Tensor | None:
+        """The result of `saved`, from its bytes; None where they are not of so many tokens."""
+        return self._cache.unpacked(bits, n_tokens)
 
     def restore(self, slot: int, saved: Tensor) -> None:
         """Copy the result of `saved` to the start of a slot."""

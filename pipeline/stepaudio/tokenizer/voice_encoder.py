@@ -88,10 +88,8 @@ class StepVoiceEncoder:
         codebook = tokenizer_dir / CODEBOOK
         speech_tokenizer = tokenizer_dir / SPEECH_TOKENIZER
         speaker_model = vocoder_dir / SPEAKER_MODEL
-        files = [paraformer_dir / name for name in PARAFORMER_FILES]
-        files += [codebook, speech_tokenizer, speaker_model]
         self._mel_config = VocoderConfig.load(vocoder_dir).mel
-        self._fingerprint = fingerprint_files(files, self._mel_config)
+        self._fingerprint = encoder_fingerprint(tokenizer_dir, vocoder_dir)
         self._linguistic = LinguisticTokenizer(paraformer_dir, codebook, device)
         session = (device, threads, arena_limit_bytes, tensorrt_cache)
         self._semantic = SemanticTokenizer(speech_tokenizer, *session)
@@ -190,6 +188,17 @@ class StepVoiceEncoder:
 
     def _embed_speaker(self, samples: Tensor, rate_hz: int) -> Float32Array:
         return self._speaker.encode(clip_speaker_fbank(samples, rate_hz))
+
+
+def encoder_fingerprint(tokenizer_dir: Path, vocoder_dir: Path) -> str:
+    """The fingerprint of an encoder of these files, which are read and not loaded.
+
+    Raises CheckpointError that names every missing file.
+    """
+    files = [tokenizer_dir / PARAFORMER / name for name in PARAFORMER_FILES]
+    files += [tokenizer_dir / CODEBOOK, tokenizer_dir / SPEECH_TOKENIZER]
+    files.append(vocoder_dir / SPEAKER_MODEL)
+    return fingerprint_files(files, VocoderConfig.load(vocoder_dir).mel)
 
 
 def fingerprint_files(files: list[Path], mel_config: MelConfig) -> str:

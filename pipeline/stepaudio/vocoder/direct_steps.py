@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from pipeline.stepaudio.vocoder.flow.cpu_dit import CpuEstimator, StepRows
 from pipeline.stepaudio.vocoder.flow.flow import (
     FlowMatching,
     Schedule,
@@ -19,12 +20,9 @@ from pipeline.stepaudio.vocoder.flow.flow import (
     StreamPast,
     no_check,
 )
-from pipeline.stepaudio.vocoder.flow.packed_dit import N_PAST, PackedEstimator, StepTensors
-from pipeline.stepaudio.vocoder.memory_plan import GUIDANCE_ROWS
+from pipeline.stepaudio.vocoder.flow.packed_dit import N_PAST
 from pipeline.stepaudio.vocoder.slab import SlabSteps, roomy
 from pipeline.stepaudio.vocoder.voice_state import VoiceState
-
-CONVOLUTIONS = 2  # of a block
 
 
 class DirectSteps:
@@ -33,15 +31,14 @@ class DirectSteps:
     def __init__(self, decoder: FlowMatching, schedule: Schedule) -> None:
         self._schedule, self._decoder = schedule, decoder
         n_mels = decoder.noise.shape[1]
-        self._estimator = PackedEstimator(decoder.estimator, decoder.guidance, n_mels)
-        self._width = decoder.estimator.width
+        self._estimator = CpuEstimator(decoder.estimator, decoder.guidance, n_mels)
         pairs = zip(schedule.modulations, schedule.step_sizes, strict=True)
-        self._modulations = [self._estimator.modulation(m, s) for m, s in pairs]
+        self._steps = [StepRows.of(modulation, size) for modulation, size in pairs]
 
     @property
     def packed_bytes(self) -> int:
         """Bytes of weights that are held here a second time."""
-        return self._estimator.packed_bytes + sum(m.nbytes for m in self._modulations)
+        return self._estimator.packed_bytes + sum(step.n_bytes for step in self._steps)
 
     def __call__(
         self,
@@ -69,13 +66,14 @@ class DirectSteps:
         n_past, n_new = state.n_frames, condition.shape[2]
         _, blocks, pair, rows, heads, _, width = state.keys.shape
         keys = condition.new_empty(blocks, pair, rows, heads, n_past + n_new, width)
-        tensors = self._tensors(self._decoder.noise_at(n_past, n_new), condition, keys)
-        for step, modulation in enumerate(self._modulations):
+        noise = self._decoder.noise_at(n_past, n_new)
+        work = self._estimator.workspace(noise, condition, n_past + n_new)
+        for i, step in enumerate(self._steps):
             on_step()
-            keys[..., :n_past, :] = state.keys[step]
-            tensors.conv[..., :N_PAST, :] = state.conv[step]
-            self._estimator.step(tensors, modulation)
-        return tensors.x.transpose(1, 2)
+            keys[..., :n_past, :] = state.keys[i]
+            work.conv[..., :N_PAST, :] = state.conv[i]
+            self._estimator.step(work, keys, step)
+        return work.x.transpose(1, 2)
 
     def _chunk(
         self, noise: Tensor, condition: Tensor, stream: StreamPast, on_step: Callable[[], None]
@@ -86,31 +84,16 @@ class DirectSteps:
         if seen is not None and n_past > seen.prompt_frames + seen.recent_frames:
             n_first, n_past = seen.prompt_frames, seen.prompt_frames + seen.recent_frames
         steps = roomy(steps, n_past + n_new)
-        tensors = self._tensors(noise, condition, steps.slab[0, ..., : n_past + n_new, :])
-        for i, modulation in enumerate(self._modulations):
+        work = self._estimator.workspace(noise, condition, n_past + n_new)
+        for i, step in enumerate(self._steps):
             on_step()
             slab, conv = steps.slab[i], steps.conv[i]
             if n_first < n_past:  # what is forgotten lies between: the newest move up
-                recent = slab[..., steps.n_frames - (n_past - n_first) : steps.n_frames, :]
-                slab[..., n_first:n_past, :] = recent.clone()  # the two may overlap
-            tensors = tensors.on(slab[..., : n_past + n_new, :])
-            tensors.conv[..., :N_PAST, :] = conv
-            self._estimator.step(tensors, modulation)
-            conv.copy_(tensors.conv[..., n_new:, :])
+                start = steps.n_frames - (n_past - n_first)
+                recent = slab[..., start : steps.n_frames, :]
+                slab[..., n_first:n_past, :] = recent if start >= n_past else recent.clone()
+            work.conv[..., :N_PAST, :] = conv
+            self._estimator.step(work, slab[..., : n_past + n_new, :], step)
+            conv.copy_(work.conv[..., n_new:, :])
         following = SlabSteps(steps.slab, steps.conv, n_past + n_new)
-        return tensors.x.transpose(1, 2), following
-
-    def _tensors(self, noise: Tensor, condition: Tensor, keys: Tensor) -> StepTensors:
-        """Of one stream; keys: [blocks, 2, 2, H, past + T, C]."""
-        n_new = condition.shape[2]
-        sizes = (len(keys), CONVOLUTIONS, GUIDANCE_ROWS, N_PAST + n_new, self._width)
-        hidden = condition.new_empty(GUIDANCE_ROWS, n_new, self._width)
-        self._estimator.project(condition, hidden)
-        return StepTensors(
-            x=noise.transpose(1, 2).contiguous(),
-            hidden=hidden,
-            bias=None,
-            keys=keys,
-            conv=condition.new_empty(sizes),
-            modulation=self._modulations[0],
-        )
+        return work.x.transpose(1, 2), following

@@ -26,7 +26,7 @@ from pipeline.stepaudio.vocoder.flow.packed_dit import N_PAST
 from pipeline.stepaudio.vocoder.memory_plan import GUIDANCE_ROWS, SlabShape
 from pipeline.stepaudio.vocoder.slab import SlabSteps
 
-STATE_VERSION = 1  # raise when the same weights make another state: kept ones are not read then
+STATE_VERSION = 2  # raise when the same weights make another state: kept ones are not read then
 KEPT_TYPE = torch.float16  # of keys and values: half the bytes, an error of 5e-4 of a value
 
 

@@ -17,10 +17,11 @@ from tests.serve.services import in_bucket, running, write_config
 def many(tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server) -> Iterator[ServiceClient]:
     """Two routers, two vocoders and two variants of the LLM, one small; all is kept in a bucket.
 
-    It keeps finished speech, too: what is to be made again asks with `cache="off"`.
+    Requests are routed by voice. It keeps finished speech, too: what is to be made again asks
+    with `cache="off"`.
     """
     directory = tmp_path_factory.mktemp("many")
-    llm = {"device": "cpu", "threads": 1, "slots": 8, "queue_size": 1}
+    llm = {"device": "cpu", "threads": 1, "slots": 8, "queue_size": 1, "voice_affinity": True}
     variants = {"int8": {"quantization": "int8", "slots": 1}}
     path = write_config(
         directory,
@@ -30,6 +31,7 @@ def many(tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server) -> Itera
         llm_variants=variants,
     )
     config = yaml.safe_load(path.read_text())
+    config["applications"][0]["args"]["vocoder"]["voice_affinity"] = True
     deployments = config["applications"][0]["deployments"]
     by_name = {deployment["name"]: deployment for deployment in deployments}
     for name in ("Router", "Vocoder"):

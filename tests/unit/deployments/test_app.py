@@ -46,6 +46,21 @@ def test_a_good_config_builds(config):
     assert type(built(config)).__name__ == "Application"
 
 
+@pytest.mark.parametrize("is_on", [True, False])
+def test_routing_by_voice_is_a_setting_of_the_stage(config, is_on):
+    args = config["applications"][0]["args"]
+    args["llm"]["voice_affinity"] = args["vocoder"]["voice_affinity"] = is_on
+    args["llm_variants"] = {}
+    application: Any = built(config)
+    router = application._bound_deployment
+    _, tokenizer, llms, vocoder = router.init_args
+    routers = [
+        stage._bound_deployment._deployment_config.request_router_config.request_router_class
+        for stage in (tokenizer, *llms.values(), vocoder)
+    ]
+    assert [name.endswith(".VoiceRouter") for name in routers] == [False, is_on, is_on]
+
+
 def test_a_setting_that_there_is_not(config):
     config["applications"][0]["args"]["llm"]["slotz"] = 1
     assert re.search("llm.slotz: unknown key; valid here: .*slots", refusal(config))

@@ -63,9 +63,6 @@ class Replica:
         for last in (False, True):
             yield stamped(TokenChunk(np.array([0, 0, 1024, 1024, 1024], np.int32), last))
 
-    async def grant(self, *_: object) -> bool:
-        return True
-
 
 @pytest.mark.parametrize("is_sse", [False, True], ids=["plain", "events"])
 async def test_the_router_has_four(is_sse: bool) -> None:
@@ -111,7 +108,7 @@ async def test_reusing_speech_adds_none(reuse: Any) -> None:
 async def test_the_vocoder_has_one_beside_the_replicas_own_and_its_decoders(mode: Mode) -> None:
     request = SpeechRequest("One.Two.", "Hi.", "", mode=mode, info="sad", iterations=2)
     handle: Any = FakeHandle(Replica())
-    lm = RemoteLM(handle, 300, Limits(), Uncounted())  # type: ignore[arg-type]
+    lm = RemoteLM(handle, Limits(), Uncounted())  # type: ignore[arg-type]
     with generators() as begun:
         synthesizer = SpeechChain(FakePrompts(), lm, FakeDecoder())
         async with aclosing(synthesizer.speak(request, voice_prompt())) as speech:

@@ -22,6 +22,7 @@ from pipeline.contracts import (
     SpeechLM,
     SpeechRequest,
     TokenChunk,
+    Verdict,
     VoicePrompt,
     VoiceReference,
 )
@@ -153,6 +154,21 @@ class BoundLM(FakeLM):
             yield TokenChunk(chunk.ids, chunk.last or n_groups == 0)
             if n_groups == 0:
                 return
+
+
+async def test_a_runaway_ends_at_its_passages_own_bound():
+    """Nobody else ends it where its reader's process was killed."""
+
+    class Bounded(FakePrompts):
+        def scripts(self, request: SpeechRequest, voice: VoicePrompt) -> Iterator[Script]:
+            return (replace(one, most_tokens=10) for one in super().scripts(request, voice))
+
+    lm = BoundLM(1000)
+    speech = SpeechChain(Bounded(), lm, FakeDecoder()).speak(THREE, voice_prompt())
+    chunks = [chunk async for chunk in speech]
+    assert lm.limits == [10, 10, 10]
+    assert len(joined(chunks)) == 6 * SAMPLES_PER_GROUP
+    assert chunks[-1].quality.verdict is Verdict.ENDLESS
 
 
 async def test_leaving_between_passages_frees_every_stage():

@@ -70,8 +70,13 @@ def test_without_espeak_the_released_model_works(tmp_path: Path, monkeypatch: py
     ("absent", "extra"), [("without_onnx_runtime", "timbre[cpu]"), ("without_espeak", "[embedded]")]
 )
 def test_timbre_say_ends_with_the_sentence(
-    absent: str, extra: str, request: pytest.FixtureRequest, tmp_path: Path
+    absent: str,
+    extra: str,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
+    monkeypatch.setenv("TIMBRE_CACHE__URL", str(tmp_path / "voices"))  # a kept voice needs neither
     request.getfixturevalue(absent)
     (voice, *_) = load_voices().values()
     reference = ("--voice", str(voice.path), "--voice-text", voice.transcript)

@@ -7,11 +7,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import asdict, dataclass
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from pipeline.contracts import Int32Array, Sampling, TokenChunk
 from pipeline.errors import (
@@ -21,8 +24,7 @@ from pipeline.errors import (
     TextError,
     TimbreError,
 )
-from pipeline.stepaudio.llm.engine.credit import TokenCredit
-from pipeline.stepaudio.llm.engine.prefix import PrefixCache
+from pipeline.stepaudio.llm.engine.prefix import PrefixCache, prefix_length
 from pipeline.stepaudio.llm.engine.scheduler import Scheduler
 from pipeline.stepaudio.llm.engine.slot import EngineRequest, whole_groups
 from pipeline.stepaudio.llm.engine.worker import EngineWorker
@@ -36,7 +38,9 @@ from pipeline.stepaudio.llm.sampling import (
 from pipeline.stepaudio.llm.step1 import Step1ForCausalLM
 from pipeline.stepaudio.tokens import GROUP_TOKENS
 
-__all__ = ["AudioVocabulary", "Engine", "EngineGauges", "TokenCredit"]
+logger = logging.getLogger(__name__)
+
+__all__ = ["AudioVocabulary", "Engine", "EngineGauges"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,22 +138,18 @@ class Engine:
         return self._runner.context_tokens
 
     async def stream(
-        self,
-        prompt_ids: Int32Array,
-        sampling: Sampling,
-        credit: TokenCredit | None = None,
-        voice: str = "",
+        self, prompt_ids: Int32Array, sampling: Sampling, voice: str = ""
     ) -> AsyncGenerator[TokenChunk]:
         """Draw audio tokens for int32 (n,) prompt ids.
 
         Chunks of whole groups; the last one may be empty. voice: what `forget` finds by its name.
 
-        A chunk holds `chunk_tokens`, a group at the start, fewer at the end and where the credit
-        ends. Without the grammar a partial group at the stop is dropped. Raises TextError (prompt
-        too long), UnsupportedError (sampling), CapacityError (no slot in time), StageError. Closing
-        the iterator or cancelling its task frees the slot at the next step.
+        Drawn to the end, however slowly they are read. A chunk holds `chunk_tokens`, a group at the
+        start, fewer at the end. Without the grammar a partial group at the stop is dropped. Raises
+        TextError (prompt too long), UnsupportedError (sampling), CapacityError (no slot in time),
+        StageError. Closing the iterator or cancelling its task frees the slot at the next step.
         """
-        request = self._submit(prompt_ids, sampling, credit, voice)
+        request = self._submit(prompt_ids, sampling, voice)
         deadline = request.loop.call_later(self._queue_timeout_s, self._expire, request)
         try:
             while True:
@@ -169,6 +169,39 @@ class Engine:
         Safe from any thread.
         """
         self._prefixes.forget(voice)
+
+    def prefix(self, prompt_ids: Int32Array) -> Int32Array:
+        """The part of a prompt that requests in its voice share, int32 (n,); n may be 0."""
+        return prompt_ids[: prefix_length(prompt_ids, self._vocabulary.stop_id)]
+
+    def prefix_bytes(self, ids: Int32Array) -> int:
+        """Of its keys and values."""
+        return len(ids) * self._runner.token_bytes
+
+    def wants_prefix(self, ids: Int32Array, voice: str) -> bool:
+        """Whether it does not hold this one, and would."""
+        return self._prefixes.wants(ids, self.prefix_bytes(ids), voice)
+
+    def prefix_bits(self, ids: Int32Array) -> NDArray[np.uint8] | None:
+        """Keys and values of a prefix, if it is held: uint8 (prefix_bytes,).
+
+        Safe from any thread.
+        """
+        held = self._prefixes.held(ids)
+        return None if held is None else held.flatten().view(torch.uint8).cpu().numpy()
+
+    def give_prefix(self, ids: Int32Array, bits: NDArray[np.uint8], voice: str) -> None:
+        """Hold what an engine like this one computed, unless its size is another.
+
+        voice: as with `stream`. Safe from any thread.
+        """
+        try:
+            saved = self._runner.unpacked(bits, len(ids))
+        except torch.OutOfMemoryError as error:  # it can be computed
+            logger.warning("no device memory left to hold a prefix", exc_info=error)
+            return
+        if saved is not None:
+            self._prefixes.put(ids, saved, voice)
 
     def gauges(self) -> EngineGauges:
         """Safe from any thread."""
@@ -199,9 +232,7 @@ class Engine:
         self._scheduler.close()
         self._worker.join()
 
-    def _submit(
-        self, prompt_ids: Int32Array, sampling: Sampling, credit: TokenCredit | None, voice: str
-    ) -> EngineRequest:
+    def _submit(self, prompt_ids: Int32Array, sampling: Sampling, voice: str) -> EngineRequest:
         require_valid(sampling)
         prompt = np.array(prompt_ids, np.int32)
         limit = self.context_tokens - GROUP_TOKENS
@@ -217,14 +248,11 @@ class Engine:
             prompt=prompt,
             draws=DrawState(sampling, self._vocabulary, prompt),
             budget_tokens=whole_groups(min(sampling.max_tokens, self.context_tokens - len(prompt))),
-            credit=credit,
             loop=asyncio.get_running_loop(),
             events=asyncio.Queue(),
             submitted_s=time.monotonic(),
             voice=voice,
         )
-        if credit is not None:
-            credit.on_grant(self._scheduler.wake)
         self._scheduler.submit(request)
         return request
 

@@ -55,6 +55,12 @@ class PrefixCache:
             self.hits_total += 1
             return kept.tensor
 
+    def held(self, ids: Int32Array) -> Tensor | None:
+        """The same, without counting as use."""
+        with self._lock:
+            kept = self._kept.get(ids.tobytes())
+            return None if kept is None else kept.tensor
+
     def wants(self, ids: Int32Array, n_bytes: int, voice: str = "") -> bool:
         """Whether these ids are new and would be kept."""
         with self._lock:

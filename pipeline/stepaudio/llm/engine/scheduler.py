@@ -92,11 +92,6 @@ class Scheduler:
                 self._waiting.remove(request)
             self.changed.notify()
 
-    def wake(self) -> None:
-        """Something changed that the worker may be waiting for."""
-        with self.changed:
-            self.changed.notify()
-
     # Called by the worker.
 
     def next_work(self) -> Work | None:
@@ -107,7 +102,7 @@ class Scheduler:
                 active = [slot for slot in self._slots if slot]
                 joining = [slot for slot in active if slot.is_prefilling]
                 joining.sort(key=lambda slot: slot.ticket)
-                ready = [slot for slot in active if not slot.is_prefilling and not slot.is_paused]
+                ready = [slot for slot in active if not slot.is_prefilling]
                 if joining or ready:
                     return Work(joining, ready)
                 self.changed.wait()

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 from pipeline.contracts import GROUP_S, Int32Array, TokenChunk
 from pipeline.errors import TimbreError
-from pipeline.stepaudio.llm.engine.credit import TokenCredit
 from pipeline.stepaudio.llm.sampling import DrawState
 from pipeline.stepaudio.tokens import GROUP_TOKENS
 
@@ -27,7 +26,6 @@ class EngineRequest:
     prompt: Int32Array
     draws: DrawState
     budget_tokens: int
-    credit: TokenCredit | None
     loop: asyncio.AbstractEventLoop
     events: asyncio.Queue[TokenChunk | TimbreError]
     submitted_s: float
@@ -93,15 +91,6 @@ class Slot:
         if self.length < self.prefix_tokens:
             border = self.prefix_tokens
         return min(self.length + chunk_tokens, border)
-
-    @property
-    def is_paused(self) -> bool:
-        """Out of credit.
-
-        The limit counts in whole groups, so that what was produced can always be handed out.
-        """
-        credit = self.request.credit
-        return credit is not None and len(self.produced) >= whole_groups(credit.limit)
 
 
 def whole_groups(n_tokens: int) -> int:

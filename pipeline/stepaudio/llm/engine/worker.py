@@ -188,13 +188,8 @@ class EngineWorker:
             slot.produced.append(choice)
             slot.token = self._vocabulary.model_id(choice)
             request.draws.accept(choice)
-        n_produced = len(slot.produced)
-        last = is_stop or n_produced >= request.budget_tokens
-        if (
-            last
-            or slot.is_due(self._chunk_tokens)
-            or (slot.is_paused and whole_groups(n_produced) > slot.emitted_tokens)
-        ):
+        last = is_stop or len(slot.produced) >= request.budget_tokens
+        if last or slot.is_due(self._chunk_tokens):
             self._emit(slot, last=last)
 
     def _keep_prefix(self, slot: Slot) -> None:

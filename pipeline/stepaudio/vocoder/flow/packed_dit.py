@@ -7,8 +7,7 @@ no stream: who fills the tensors says what they mean.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -25,9 +24,6 @@ from pipeline.stepaudio.vocoder.flow.dit import (
 )
 
 N_PAST = CONV_KERNEL - 1  # inputs that a convolution needs of the frames before
-GELU_LINEAR = 2 * math.sqrt(2 / math.pi)  # of tanh's argument, twice: 1 + tanh(u) = 2 σ(2u)
-GELU_CUBIC = GELU_LINEAR * 0.044715
-MISH_ONE_ABOVE = 20.0  # the factor is one to the last bit, and no square overflows
 SCALE_ROWS = (1, 4, 7)  # of a block's modulation: attention's, feed-forward's, convolution's
 
 
@@ -50,10 +46,6 @@ class StepTensors:
     keys: Tensor
     conv: Tensor
     modulation: Tensor
-
-    def on(self, keys: Tensor) -> StepTensors:
-        """The same with keys and values elsewhere."""
-        return replace(self, keys=keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +104,7 @@ class _PackedBlock:
         attn, mlp, convolution = modulation.unflatten(0, (3, 3))
         x = torch.addcmul(x, self._attended(_modulated(x, attn), keys, bias), attn[2])
         x = torch.addcmul(x, self._convolved(_modulated(x, convolution), conv), convolution[2])
-        hidden = _gelu(self._fc1(_modulated(x, mlp)))
+        hidden = F.gelu(self._fc1(_modulated(x, mlp)), approximate="tanh")
         return torch.addcmul(x, self._fc2(hidden), mlp[2])
 
     def _attended(self, x: Tensor, keys: Tensor, bias: Tensor | None) -> Tensor:
@@ -133,7 +125,7 @@ class _PackedBlock:
         first[:, N_PAST:] = x
         x = self._conv_in(_windows(first))
         x = self._conv_norm(x)
-        _mish(x, second[:, N_PAST:])
+        torch.ops.aten.mish.out(x, out=second[:, N_PAST:])
         return self._conv_out(_windows(second))
 
 
@@ -142,22 +134,12 @@ def _modulated(x: Tensor, shift_scale: Tensor) -> Tensor:
     return F.layer_norm(x, x.shape[-1:], shift_scale[1], shift_scale[0], NORM_EPS)
 
 
-def _gelu(x: Tensor) -> Tensor:
-    """By tanh; in place on a CPU, where torch's own takes twice as long."""
-    if x.device.type != "cpu":
-        return F.gelu(x, approximate="tanh")
-    gate = torch.addcmul(x.new_tensor(GELU_LINEAR), x, x, value=GELU_CUBIC)
-    return x.mul_(gate.mul_(x).sigmoid_())
-
-
-def _mish(x: Tensor, out: Tensor) -> None:
-    """x tanh(log(1 + eˣ)), with one exponential on a CPU: eˣ(eˣ + 2) / (eˣ(eˣ + 2) + 2)."""
-    if x.device.type != "cpu":
-        torch.ops.aten.mish.out(x, out=out)
-        return
-    power = x.clamp(max=MISH_ONE_ABOVE).exp_()
-    share = (power + 2).mul_(power)
-    torch.mul(x, share.div_(share + 2), out=out)
+def with_ones(modulation: Modulation) -> tuple[Tensor, Tensor]:
+    """Copies of the blocks' rows [depth, 9, D] and the final two; scales have the one added."""
+    blocks, final = modulation.blocks.clone(), modulation.final.clone()
+    blocks[:, SCALE_ROWS] += 1
+    final[1] += 1
+    return blocks, final
 
 
 class PackedEstimator:
@@ -183,9 +165,7 @@ class PackedEstimator:
 
         Scales have the one added that they are used with.
         """
-        blocks, final = modulation.blocks.clone(), modulation.final.clone()
-        blocks[:, SCALE_ROWS] += 1
-        final[1] += 1
+        blocks, final = with_ones(modulation)
         return torch.cat((blocks.flatten(0, 1), final, torch.full_like(final[:1], size)))
 
     def project(self, condition: Tensor, hidden: Tensor) -> None:
@@ -194,10 +174,9 @@ class PackedEstimator:
         hidden.copy_(self._shared.bias.expand_as(hidden))
         hidden[:n, :t] = self._shared(condition.transpose(1, 2))
 
-    def step(self, tensors: StepTensors, modulation: Tensor | None = None) -> Tensor:
-        """One Euler step, in place: returns `tensors.x`. modulation: instead of the tensors'."""
-        x = tensors.x
-        modulation = tensors.modulation if modulation is None else modulation
+    def step(self, tensors: StepTensors) -> Tensor:
+        """One Euler step, in place: returns `tensors.x`."""
+        x, modulation = tensors.x, tensors.modulation
         shared = tensors.hidden.unflatten(0, (2, len(x)))
         hidden = (shared + F.linear(x, self._mel_weight)).flatten(0, 1)
         for i, block in enumerate(self._blocks):

@@ -7,10 +7,10 @@ Stateless: streaming passes what continues (F0, phase, noise) in and gets it bac
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -155,6 +155,22 @@ class HarmonicSource(nn.Module):
         return phase.flatten(1, 2)
 
 
+class QuickNetwork(Protocol):
+    """Stands in for `Hift._upsample` and `_istft`, and may leave out what nobody asked for."""
+
+    def run_for(self, wanted: range, n_frames: int) -> range:
+        """The frames to run, of so many, for those that are wanted to be right."""
+        ...
+
+    def __call__(self, mel: Tensor, source: Tensor, run: range) -> Tensor:
+        """Of the frames in `run` only; see `Hift._upsample`."""
+        ...
+
+    def istft(self, magnitude: Tensor, phase: Tensor) -> Tensor:
+        """[B, n_fft / 2 + 1, F] each → [B, (F - 1) * hop]."""
+        ...
+
+
 class Hift(nn.Module):
     """Mel and excitation → waveform."""
 
@@ -190,7 +206,7 @@ class Hift(nn.Module):
             ):
                 self.resblocks.append(ResBlock(n_out, kernel, dilations))
         self.conv_post = weight_norm(_edge_conv(widths[-1], n_stft))
-        self.quick: Callable[[Tensor, Tensor], Tensor] | None = None  # instead of `_upsample`
+        self.quick: QuickNetwork | None = None  # instead of `_upsample`
         window = torch.hann_window(self.n_fft, periodic=True)
         self.register_buffer("window", window, persistent=False)
 
@@ -210,18 +226,33 @@ class Hift(nn.Module):
         """
         return self.decode(mel, self.m_source(self.f0_predictor(mel), noise))
 
-    def decode(self, mel: Tensor, source: Tensor, fourier: FixedFourier | None = None) -> Tensor:
+    def decode(
+        self,
+        mel: Tensor,
+        source: Tensor,
+        fourier: FixedFourier | None = None,
+        wanted: range | None = None,
+    ) -> Tensor:
         """mel [B, M, T], source [B, 1, L] → samples [B, L] within the audio limit.
 
         L is T * samples_per_frame. fourier: of `n_fft`, `hop` and `window`, where work is recorded.
+        wanted: the frames whose samples to return, None for all.
         """
         spectrum = self._stft(source) if fourier is None else fourier.stft(source)
-        x = (self.quick or self._upsample)(mel, spectrum)
+        run = range(mel.shape[2])
+        wanted = wanted or run
+        inverse = self._istft if fourier is None else fourier.istft
+        if self.quick is None:
+            x = self._upsample(mel, spectrum)
+        else:
+            run, inverse = self.quick.run_for(wanted, mel.shape[2]), self.quick.istft
+            x = self.quick(mel, spectrum, run)
         n_bins = self.n_fft // 2 + 1
         magnitude = x[:, :n_bins].exp().clamp(max=MAX_MAGNITUDE)
         phase = x[:, n_bins:].sin()  # bounded on purpose: the model was trained so
-        inverse = self._istft if fourier is None else fourier.istft
-        return inverse(magnitude, phase).clamp(-self.limit, self.limit)
+        samples = inverse(magnitude, phase).clamp(-self.limit, self.limit)
+        first, end = ((i - run.start) * self.samples_per_frame for i in (wanted.start, wanted.stop))
+        return samples[:, first:end]
 
     def _stft(self, source: Tensor) -> Tensor:
         spectrum = torch.stft(

@@ -8,6 +8,7 @@ of size one, channels-last tensors go in and out as they are.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -16,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.stepaudio.vocoder.hift.fourier import QuickInverse
 from pipeline.stepaudio.vocoder.hift.generator import SNAKE_EPS, Hift, ResBlock, Snake
 
 
@@ -27,6 +29,11 @@ class _Conv:
     padding: int
     dilation: int
     is_up: bool
+
+    @property
+    def reach(self) -> float:
+        """Places to each side that an output depends on, of its input's; upwards of its own."""
+        return (self.weight.shape[3] - 1) / 2 * self.dilation
 
     @classmethod
     def of(cls, module: nn.Module) -> _Conv:
@@ -65,6 +72,11 @@ class _Block:
             for snake1, conv1, snake2, conv2 in zip(*halves, strict=True)
         ]
 
+    @property
+    def reach(self) -> float:
+        """See `_Conv`."""
+        return sum(conv1.reach + conv2.reach for _, conv1, _, conv2 in self._layers)
+
     def __call__(self, x: Tensor) -> Tensor:
         for snake1, conv1, snake2, conv2 in self._layers:
             x = conv2(snake2(conv1(snake1(x)))).add_(x)
@@ -80,7 +92,10 @@ class _Stage:
 
 
 class QuickUpsampler:
-    """Stands in for `Hift._upsample`. hift: loaded, weight norm fused; its weights are copied."""
+    """Implements `generator.QuickNetwork`.
+
+    hift: loaded, weight norm fused, of two stages at least; its weights are copied.
+    """
 
     def __init__(self, hift: Hift) -> None:
         self._pre, self._post = _Conv.of(hift.conv_pre), _Conv.of(hift.conv_post)
@@ -96,8 +111,27 @@ class QuickUpsampler:
             for i, (up, down, source) in enumerate(parts)
         ]
 
-    def __call__(self, mel: Tensor, source: Tensor) -> Tensor:
-        """See `Hift._upsample`."""
+        self.istft = QuickInverse(hift.n_fft, hift.hop, hift.window).istft
+        self._first_rate = self._stages[0].up.stride  # places per frame after the first stage
+        self._spectra = hift.samples_per_frame // hift.hop  # per frame
+        self._margin = math.ceil(self._reach() + (hift.n_fft / hift.hop + 1) / self._spectra)
+
+    def _reach(self) -> float:
+        """Frames to each side that a spectrum depends on, behind the first stage."""
+        rate, reach = self._first_rate, self._post.reach / self._spectra
+        for stage in self._stages[1:]:
+            rate *= stage.up.stride
+            ahead = stage.down.reach / self._spectra + stage.source.reach / rate
+            widest = max(block.reach for block in stage.blocks)
+            reach += max(stage.up.reach / rate, ahead) + widest / rate
+        return reach
+
+    def run_for(self, wanted: range, n_frames: int) -> range:
+        """See QuickNetwork. The first stage looks far, and is always run whole."""
+        return range(max(0, wanted.start - self._margin), min(n_frames, wanted.stop + self._margin))
+
+    def __call__(self, mel: Tensor, source: Tensor, run: range) -> Tensor:
+        """See QuickNetwork."""
         x, spectrum = self._pre(_side_by_side(mel)), _side_by_side(source)
         for stage in self._stages:
             x = stage.up(F.leaky_relu(x, self._slope))
@@ -108,4 +142,7 @@ class QuickUpsampler:
             for block in stage.blocks[1:]:
                 total.add_(block(x))
             x = total.div_(len(stage.blocks))
+            if stage is self._stages[0]:
+                x = x[..., run.start * self._first_rate : run.stop * self._first_rate]
+                spectrum = spectrum[..., run.start * self._spectra : run.stop * self._spectra + 1]
         return self._post(F.leaky_relu(x)).squeeze(2).contiguous()

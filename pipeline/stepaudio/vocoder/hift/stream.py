@@ -77,10 +77,10 @@ def advance(
     source = hift.m_source
     size = source.samples_per_frame
     excitation = source(f0, noise, state.cycles)
-    samples = hift.decode(mel, excitation, fourier)[:, n_done * size :]
-    samples = cross_fade(state.tail, samples)
     n_held = 0 if last else min(HELD_FRAMES, n_frames - n_done)
     n_final = n_frames - n_held
+    wanted = range(n_done, min(n_final + FADE_FRAMES, n_frames))
+    samples = cross_fade(state.tail, hift.decode(mel, excitation, fourier, wanted))
     start = max(0, n_final - CONTEXT_FRAMES)
     border = (n_final - n_done) * size
     n_fade = FADE_FRAMES * size if border else 0  # before anything is emitted nothing can jump

@@ -56,7 +56,8 @@ def test_a_forgotten_clip_leaves_nothing_behind(client: ServiceClient):
     spoken = client.http.post("/v1/audio/speech", json=cloned(clip, "a tone"))
     assert spoken.status_code == 200
     digest = decode_clip(clip).digest
-    wait_until(lambda: len(files() - earlier) == 4)  # voice, vocoder's state, alias and its note
+    # voice, vocoder's state, language model's prefix, alias and its note
+    wait_until(lambda: len(files() - earlier) == 5)
     before = client.gauge("llm", "prefix_bytes")
     stored = files() - earlier
     assert any(digest in file.name for file in stored)  # the note beside the upload's alias

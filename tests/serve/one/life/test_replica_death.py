@@ -10,12 +10,12 @@ import threading
 import httpx
 import pytest
 
-from deployments.stages.llm import ABANDONED_AFTER_S
 from tests.serve.service_client import TEXT, TIMEOUT_S, ServiceClient, body
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.chaos
 N_REQUESTS = 8
+FREED_WITHIN_S = 60.0  # answers of a killed vocoder are drawn to their end
 
 
 def outcomes_while(client: ServiceClient, kill: str) -> list[str]:
@@ -59,7 +59,7 @@ def test_a_killed_replica_hangs_nobody(client: ServiceClient, stage: str):
         assert outcomes == ["ok"] * N_REQUESTS, "the voice is cached, nobody needs the tokenizer"
     assert eventually(lambda: _speaks(client), every_s=0.5)
     assert eventually(lambda: client.ready()["ready"], every_s=0.5)
-    assert eventually(lambda: client.busy() == (0, 0), 6 * ABANDONED_AFTER_S), client.busy()
+    assert eventually(lambda: client.busy() == (0, 0), FREED_WITHIN_S), client.busy()
     if stage in {"LLM", "Vocoder"} and "cut" in outcomes:
         assert eventually(lambda: "speech" in client.log() and " error " in client.log())
 

@@ -63,7 +63,6 @@ def test_validation_runs_the_same_sources_as_the_constructor(monkeypatch):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ({"llm": {"credit_tokens": 5, "chunk_tokens": 15}}, "credit_tokens must be at least"),
         ({"llm": {"chunk_tokens": 7}}, "multiple of 5"),
         ({"vocoder": {"device": "cuda"}}, "needs gpu_memory_gib"),
         ({"limits": {"min_clip_s": 0}}, "greater than 0"),

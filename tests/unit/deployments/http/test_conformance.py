@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 from fastapi.routing import APIRoute
 
-from load_tests.conformance import application, conform, strict
+from load_tests.conformance import Findings, application, conform, strict
 from tests.http_app import CLIP, HttpApp, ServedApp, http_app
 
 pytestmark = pytest.mark.unit
@@ -27,16 +27,6 @@ OPERATIONS = {
     for method, operation in methods.items()
 }
 EDGE = {"413", "500", "default"}  # of every route
-OF_MADE_ONES = {
-    "GET /v1/audio/edits/{edit}",
-    "GET /v1/audio/edits/{edit}/steps/{step}",
-    "GET /v1/audio/edits/{edit}/steps/{step}/audio",
-    "POST /v1/audio/voices/{voice}",
-    "DELETE /v1/audio/voices/{voice}",
-    "POST /v1/audio/voices/{voice}/restore",
-    "POST /v1/voices/{voice_id}/edit",
-    "DELETE /v1/voices/{voice_id}",
-}
 RAW = "application/octet-stream"  # whose example would be the bytes of a clip
 
 
@@ -121,13 +111,17 @@ def test_every_reference_and_link_has_its_end():
     look(PAGE)
 
 
+def served_by(found: Findings) -> set[str]:
+    """Operations with a success. Few calls of the others meet a voice that somebody has made."""
+    return {label for label, statuses in found.statuses.items() if 200 in statuses}
+
+
 def test_generated_requests_find_no_fault(served: ServedApp):
     found = conform(served.page, 100, seed=1, is_thorough=False, app=served)
     assert found.faults == []
     assert found.calls >= 100
     assert set(found.statuses) == set(OPERATIONS)
-    never = {label for label, statuses in found.statuses.items() if 200 not in statuses}
-    assert never <= OF_MADE_ONES, "few calls meet one that somebody has made"
+    assert served_by(found) >= {label for label in OPERATIONS if "{" not in label}
 
 
 async def test_replies_in_the_life_of_a_voice_have_their_shapes(tmp_path: Path):
@@ -164,8 +158,7 @@ def test_so_do_thousands_at_the_borders_of_every_schema(served: ServedApp):
     found = conform(served.page, 3_000, seed=2, app=served)
     assert found.faults == []
     assert found.calls >= 3_000
-    never = {label for label, statuses in found.statuses.items() if 200 not in statuses}
-    assert never <= OF_MADE_ONES
+    assert served_by(found) >= {label for label in OPERATIONS if "{" not in label}
 
 
 def only(page: dict[str, Any], path: str) -> dict[str, Any]:

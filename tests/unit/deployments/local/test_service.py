@@ -87,8 +87,9 @@ def stranger() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-def config(directory: Path, **http_options: object) -> Path:
+def config(directory: Path, vocoder_threads: int = 1, **http_options: object) -> Path:
     document = yaml.safe_load((ROOT / "serve_config.cpu.yaml").read_text())
+    document["applications"][0]["args"]["vocoder"]["threads"] = vocoder_threads
     document["http_options"] |= {"port": free_port(), **http_options}
     path = directory / "serve config.yaml"
     path.write_text(yaml.safe_dump(document))
@@ -133,7 +134,7 @@ def test_what_serve_is_given(state, monkeypatch):
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv(local_process.RESOURCES, raising=False)
     noticed: list[str] = []
-    path = config(state.parent)
+    path = config(state.parent, vocoder_threads=2)
     LocalService(state).start(path, {"TIMBRE_MODEL": "tiny"}, noticed.append, noticed.append)
     said = json.loads((state.parent / "said.json").read_text())
     assert said["argv"][:3] == ["run", "--address", "local"]
@@ -146,6 +147,8 @@ def test_what_serve_is_given(state, monkeypatch):
     assert Path(said["env"]["RAY_AUTH_TOKEN_PATH"]) == state.parent / ".ray" / "auth_token"
     written = yaml.safe_load((state / "serve_config.running.yaml").read_text())
     assert written["applications"][0]["args"]["config_file"] == str(path)
+    assert written["applications"][0]["args"]["vocoder"]["threads"] == 1
+    assert "vocoder.threads is 2, and the cores here give each replica 1" in noticed
 
 
 @pytest.mark.parametrize(

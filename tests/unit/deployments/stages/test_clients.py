@@ -1,4 +1,4 @@
-"""The stages across the border, on a handle without a cluster: retries, errors, time, credit."""
+"""The stages across the border, on a handle without a cluster: retries, errors, time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from ray.serve.exceptions import (
 )
 
 from deployments.config.settings import Limits
-from deployments.stages import clients as remote
 from deployments.stages.clients import (
     ATTEMPTS,
     RemoteLM,
@@ -205,6 +204,7 @@ async def test_a_replica_lost_before_the_first_audio_is_replaced() -> None:
     assert vocoder.attempts == ATTEMPTS
     assert n_chunks == 4  # what made no sound may come twice
     assert handle.cancelled == ATTEMPTS
+    assert handle.sessions == [REQUEST.speaker_name] * ATTEMPTS
 
 
 @pytest.mark.parametrize(
@@ -237,71 +237,37 @@ async def test_whoever_leaves_tells_the_replica() -> None:
 
 
 class LLM:
-    """Yields groups as far as it is allowed, as the engine does."""
+    """Yields groups as fast as they are taken."""
 
     def __init__(self, n_groups: int) -> None:
-        self.n_groups, self.produced, self.limit = n_groups, 0, 0
-        self.most_ahead = 0
-        self.grown = asyncio.Event()
-        self.consumed: Callable[[], int] = lambda: 0
+        self.n_groups, self.voice = n_groups, ""
 
     async def stream(
-        self,
-        prompt_ids: np.ndarray,
-        sampling: Sampling,
-        stream_id: str,
-        credit_tokens: int,
-        voice: str,
+        self, prompt_ids: np.ndarray, sampling: Sampling, voice: str, clip_digest: str
     ) -> AsyncGenerator[Stamped[TokenChunk]]:
         del prompt_ids, sampling
-        self.voice = voice
-        self.stream_id, self.limit = stream_id, credit_tokens
+        self.voice, self.clip_digest = voice, clip_digest
         for index in range(self.n_groups):
-            while self.produced + 5 > self.limit:
-                self.grown.clear()
-                await self.grown.wait()
-            self.produced += 5
-            self.most_ahead = max(self.most_ahead, self.produced - self.consumed())
-            last = index == self.n_groups - 1
-            yield stamped(TokenChunk(np.zeros(5, np.int32), last))
-
-    async def grant(self, stream_id: str, total_tokens: int) -> bool:
-        if stream_id != self.stream_id:
-            return False
-        self.limit = max(self.limit, total_tokens)
-        self.grown.set()
-        return True
+            yield stamped(TokenChunk(np.zeros(5, np.int32), last=index == self.n_groups - 1))
 
 
-def lm_of(handle: FakeHandle, credit_tokens: int = 20) -> RemoteLM:
-    return RemoteLM(handle, credit_tokens, LIMITS, Uncounted())  # type: ignore[arg-type]
+def lm_of(handle: FakeHandle) -> RemoteLM:
+    return RemoteLM(handle, LIMITS, Uncounted())  # type: ignore[arg-type]
 
 
-async def test_credit_grows_with_what_was_consumed() -> None:
-    llm, consumed = LLM(n_groups=40), [0]
-    llm.consumed = lambda: consumed[0]
+async def test_an_answer_is_one_call_however_slowly_it_is_read() -> None:
+    llm = LLM(n_groups=40)
     handle = FakeHandle(llm)
-    lm = lm_of(handle).of("clone_a")
+    n_tokens = 0
+    lm = lm_of(handle).of("clone_a", "ab" * 32)
     async for chunk in lm.stream(np.zeros(3, np.int32), Sampling()):
-        consumed[0] += len(chunk.ids)
-    assert consumed == [200]
-    assert llm.voice == "clone_a"
-    assert llm.most_ahead <= 20
-    grants = [args[1] for method, args in handle.calls if method == "grant"]
-    assert grants == sorted(grants)
+        n_tokens += len(chunk.ids)
+        await asyncio.sleep(2 * LIMITS.chunk_timeout_s)
+    assert n_tokens == 200
+    assert (llm.voice, llm.clip_digest) == ("clone_a", "ab" * 32)
+    assert handle.sessions == ["clone_a"]  # what a replica is preferred by
+    assert [method for method, _ in handle.calls] == ["stream"]
     assert handle.cancelled == 1
-
-
-async def test_a_slow_consumer_gives_signs_of_life() -> None:
-    handle = FakeHandle(LLM(n_groups=10))
-    chunks = lm_of(handle).stream(np.zeros(3, np.int32), Sampling())
-    await anext(chunks)
-    await asyncio.sleep(5 * remote.SIGN_OF_LIFE_S + 0.1)
-    await chunks.aclose()
-    n_grants = sum(method == "grant" for method, _ in handle.calls)
-    await asyncio.sleep(5 * remote.SIGN_OF_LIFE_S)
-    assert n_grants >= 5
-    assert sum(method == "grant" for method, _ in handle.calls) == n_grants, "nobody grants on"
 
 
 class SilentLLM(LLM):
@@ -312,7 +278,7 @@ class SilentLLM(LLM):
         self.error = error
 
     async def stream(self, *args: object) -> AsyncGenerator[Stamped[TokenChunk]]:
-        self.stream_id = args[2]
+        del args
         yield stamped(TokenChunk(np.zeros(5, np.int32), last=False))
         if self.error is not None:
             raise self.error
@@ -337,9 +303,6 @@ async def test_an_answer_that_breaks_off_leaves_nothing(
     with pytest.raises(kind):
         await anext(chunks)
     assert handle.cancelled == 1
-    n_calls = len(handle.calls)
-    await asyncio.sleep(5 * remote.SIGN_OF_LIFE_S)
-    assert len(handle.calls) == n_calls, "nobody grants on"
     await chunks.aclose()
     with pytest.raises(StopAsyncIteration):
         await anext(chunks)

@@ -80,15 +80,14 @@ class LLM:
         self.gate = asyncio.Event()
         self.gate.set()
         self.voices: list[str] = []
+        self.clips: list[str] = []
 
     async def stream(self, *asked: Any) -> AsyncGenerator[object]:
-        self.voices.append(asked[-1])
+        self.voices.append(asked[-2])
+        self.clips.append(asked[-1])
         for last in (False, True):
             yield stamped(TokenChunk(np.array([0, 0, 1024, 1024, 1024], np.int32), last))
             await self.gate.wait()
-
-    async def grant(self, *_: object) -> bool:
-        return True
 
 
 class Service:
@@ -130,7 +129,13 @@ async def test_a_chunk_goes_through_three_generators(service: Service) -> None:
     assert service.decoder.owners == service.llm.voices == ["clone_a", "clone_a"]
     assert service.handle.cancelled == 2
     status = await service.replica.status()
-    assert status == {"streams_active": 0, "cache_bytes": 7, "admitted_bytes": 0}
+    assert status == {
+        "streams_active": 0,
+        "cache_bytes": 7,
+        "admitted_bytes": 0,
+        "states_found_total": 0,
+        "states_missed_total": 0,
+    }
 
 
 async def test_a_voice_with_a_clip_has_a_shelf_for_its_state(service: Service) -> None:
@@ -138,12 +143,13 @@ async def test_a_voice_with_a_clip_has_a_shelf_for_its_state(service: Service) -
         async with aclosing(service.speak(replace(REQUEST, clip_digest=clip))) as speech:
             await anext(speech)
     assert [shelf is not None for shelf in service.decoder.shelves] == [False, True]
+    assert service.llm.clips == ["", CLIP]
 
 
 # Settings that leave samples as they are: who is admitted, what is kept, where it runs.
 SILENT = {
     "gpu_memory_gib", "max_streams", "prompt_memory_mib", "queue_size", "quiet_first_rows",
-    "threads",
+    "threads", "voice_affinity",
 }  # fmt: skip
 
 

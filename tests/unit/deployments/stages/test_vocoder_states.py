@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cache_store.codec import Record
 from cache_store.keys import VoiceKey
 from cache_store.settings import CacheSettings
 from deployments.stages.vocoder_states import StateLibrary, VoiceShelf
@@ -64,7 +65,7 @@ class Process:
     async def end(self) -> None:
         """Writes what is queued."""
         await asyncio.sleep(0)
-        await (await self.library.cache()).close()
+        await (await self.library.records.cache()).close()
         self.decoder.close()
 
 
@@ -78,6 +79,10 @@ def cold(vocoder_dir: Path) -> Iterator[StepWaveDecoder]:
 def records(store: Path) -> list[Path]:
     """What is stored, but for what was set aside."""
     return [path for path in store.rglob("*.sva") if "v1" in path.relative_to(store).parts[:1]]
+
+
+def record_of(arrays: StateArrays) -> Record:
+    return Record({"keys": arrays.keys, "rest": arrays.rest}, {})
 
 
 async def written(vocoder_dir: Path, store: Path) -> np.ndarray:
@@ -98,6 +103,7 @@ async def test_a_new_process_starts_warm_and_says_the_same(
     assert np.array_equal(await second.speak(), heard)
     assert np.array_equal(await second.speak(), heard)
     assert second.made == 0
+    assert (second.library.records.found_total, second.library.records.missed_total) == (1, 0)
     await second.end()
     nowhere = join([c.samples async for c in cold.stream(token_stream(make_ids(8), 8), VOICE)])
     assert np.array_equal(nowhere, heard)
@@ -158,7 +164,7 @@ async def test_numbers_of_another_length_are_not_taken_for_a_state(
 ) -> None:
     process = Process(vocoder_dir, tmp_path)
     wrong = StateArrays(np.ones(12, np.int16), np.ones(3, np.float32))
-    await process.library.keep(process.shelf()._key, wrong)
+    await process.library.records.keep(process.shelf().key, record_of(wrong))
     heard = await process.speak()
     assert process.made == 1
     expected = join([c.samples async for c in cold.stream(token_stream(make_ids(8), 8), VOICE)])
@@ -175,8 +181,10 @@ async def test_a_removed_clip_leaves_no_state_and_brings_none_back(
     await until(lambda: len(records(tmp_path)) == 2)
     arrays = await process.shelf().find()
     assert arrays is not None
-    await process.library.forget(CLIP)
-    await process.library.keep(process.shelf()._key, arrays)  # of a request that was under way
+    await process.library.records.forget(CLIP)
+    await process.library.records.keep(
+        process.shelf().key, record_of(arrays)
+    )  # of a request that was under way
     assert await process.shelf().find() is None
     assert await process.shelf(OTHER_CLIP).find() is not None
     await process.end()
@@ -197,7 +205,7 @@ async def test_what_is_larger_than_a_state_may_be_stays_in_its_process(
 
 def test_the_record_is_the_clips(vocoder_dir: Path, tmp_path: Path) -> None:
     process = Process(vocoder_dir, tmp_path)
-    key = process.shelf()._key
+    key = process.shelf().key
     assert isinstance(key, VoiceKey)
     assert key.clip_digest == CLIP
     process.decoder.close()

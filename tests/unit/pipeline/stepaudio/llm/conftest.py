@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import pytest
 import torch
 
 from pipeline.stepaudio.llm.engine.engine import Engine
+from pipeline.stepaudio.llm.runner import Step1Runner
 from pipeline.stepaudio.llm.step1 import Step1Config, Step1ForCausalLM
 from pipeline.stepaudio.parity.golden import fill
 from tests.unit.pipeline.stepaudio.llm.engines import VOCAB_SIZE, VOCABULARY, MakeEngine
+from tests.waiting import GIVE_UP_S
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +60,18 @@ def make_engine(model: Step1ForCausalLM) -> Iterator[MakeEngine]:
     yield make
     for engine in engines:
         engine.close()
+
+
+@pytest.fixture
+def may_step(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Steps wait for it: a test that clears it keeps whoever has a slot there."""
+    plain, allowed = Step1Runner.step, threading.Event()
+    allowed.set()
+
+    def step(*args: object, **kwargs: object) -> torch.Tensor:
+        assert allowed.wait(GIVE_UP_S)
+        return plain(*args, **kwargs)
+
+    monkeypatch.setattr(Step1Runner, "step", step)
+    yield allowed
+    allowed.set()

@@ -1,29 +1,37 @@
-"""Who holds a slot of the engine and for how long: the queue, credit, cancellation."""
+"""Who holds a slot of the engine and for how long: the queue, slow readers, cancellation."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import threading
+from dataclasses import replace
 
 import pytest
 
 from pipeline.contracts import Sampling
 from pipeline.errors import CapacityError
-from pipeline.stepaudio.llm.engine.credit import TokenCredit
-from tests.unit.pipeline.stepaudio.llm.engines import MakeEngine, collect, prompt, request, voiced
+from pipeline.stepaudio.llm.engine.engine import Engine
+from tests.unit.pipeline.stepaudio.llm.engines import MakeEngine, collect, prompt, voiced
 from tests.waiting import until
 
 pytestmark = pytest.mark.unit
 
 
+async def held(engine: Engine, may_step: threading.Event) -> asyncio.Task[list[int]]:
+    """A stream that keeps its slot until steps may be taken again."""
+    may_step.clear()
+    holder = asyncio.create_task(collect(engine.stream(prompt(5, 1), Sampling())))
+    await until(lambda: engine.gauges().slots_active == 1)
+    return holder
+
+
 @pytest.mark.parametrize("queue_timeout_s", [300.0, 0.2])
 async def test_queue_full_and_queue_timeout_are_capacity_errors(
-    make_engine: MakeEngine, queue_timeout_s: float
+    make_engine: MakeEngine, may_step: threading.Event, queue_timeout_s: float
 ) -> None:
     engine = make_engine(slots=1, queue_size=1, queue_timeout_s=queue_timeout_s)
-    holder = engine.stream(prompt(5, 1), Sampling(), TokenCredit(5))
-    await anext(holder)
+    holder = await held(engine, may_step)
     waiter = asyncio.create_task(collect(engine.stream(prompt(5, 2), Sampling())))
     if queue_timeout_s > 1:
         await until(lambda: engine.gauges().queued == 1)
@@ -35,19 +43,22 @@ async def test_queue_full_and_queue_timeout_are_capacity_errors(
         with pytest.raises(CapacityError, match=r"within 0\.2 s"):
             await waiter
     assert engine.gauges().queued == 0
-    await holder.aclose()
+    holder.cancel()
+    may_step.set()
     await until(lambda: engine.gauges().slots_active == 0)
     assert len(await collect(engine.stream(prompt(5, 1), Sampling(max_tokens=10)))) == 10
 
 
-async def test_how_long_requests_waited_for_a_slot_is_told_once(make_engine: MakeEngine) -> None:
+async def test_how_long_requests_waited_for_a_slot_is_told_once(
+    make_engine: MakeEngine, may_step: threading.Event
+) -> None:
     engine = make_engine(slots=1)
-    holder = engine.stream(prompt(5, 1), Sampling(), TokenCredit(5))
-    await anext(holder)
+    holder = await held(engine, may_step)
     waiter = asyncio.create_task(collect(engine.stream(prompt(5, 2), Sampling(max_tokens=5))))
     await until(lambda: engine.gauges().queued == 1)
     await asyncio.sleep(0.2)
-    await holder.aclose()
+    holder.cancel()
+    may_step.set()
     await waiter
     at_once_s, queued_s = engine.take_waits()
     assert at_once_s < queued_s >= 0.2
@@ -73,52 +84,45 @@ async def test_aclose_and_task_cancel_free_the_slot_quickly(make_engine: MakeEng
     )
 
 
-async def test_a_waiting_request_can_be_cancelled(make_engine: MakeEngine) -> None:
+async def test_a_waiting_request_can_be_cancelled(
+    make_engine: MakeEngine, may_step: threading.Event
+) -> None:
     engine = make_engine(slots=1)
-    holder = engine.stream(prompt(5, 1), Sampling(), TokenCredit(5))
-    await anext(holder)
+    holder = await held(engine, may_step)
     waiter = asyncio.create_task(collect(engine.stream(prompt(5, 2), Sampling())))
     await until(lambda: engine.gauges().queued == 1)
     waiter.cancel()
     await asyncio.wait([waiter])
     assert engine.gauges().queued == 0
-    await holder.aclose()
+    assert not holder.done()
+    holder.cancel()
 
 
-async def test_credit_pauses_and_resumes_without_changing_tokens(make_engine: MakeEngine) -> None:
-    engine = make_engine()
+async def test_an_answer_is_drawn_to_its_end_however_slowly_it_is_read(
+    make_engine: MakeEngine,
+) -> None:
+    engine = make_engine(slots=1)
     sampling = Sampling(seed=9, max_tokens=60)
     expected = await collect(engine.stream(prompt(30, 4), sampling))
-    credit = TokenCredit(12)  # two whole groups
-    stream = engine.stream(prompt(30, 4), sampling, credit)
-    ids = [*(await anext(stream)).ids, *(await anext(stream)).ids]
-    assert len(ids) == 10
-    pending = asyncio.ensure_future(anext(stream))
-    before = engine.gauges().tokens_generated_total
-    await asyncio.sleep(0.1)
-    assert not pending.done()
-    assert engine.gauges().tokens_generated_total == before
-    threading.Thread(target=credit.grant, args=(25,)).start()
-    ids += [*(await pending).ids, *(await anext(stream)).ids, *(await anext(stream)).ids]
-    assert len(ids) == 25
-    credit.grant(10)  # a smaller total changes nothing
-    assert credit.limit == 25
-    credit.grant(1000)
-    assert ids + await collect(stream) == expected
-
-
-async def test_a_paused_stream_can_be_cancelled_and_others_go_on(make_engine: MakeEngine) -> None:
-    engine = make_engine()
-    expected = await collect(engine.stream(*request(1)))
-    paused = engine.stream(prompt(30, 4), Sampling(), TokenCredit())
-    pending = asyncio.ensure_future(anext(paused))
-    await until(lambda: engine.gauges().slots_active == 1)
-    assert await collect(engine.stream(*request(1))) == expected
-    assert not pending.done()
-    pending.cancel()
-    await asyncio.wait([pending])
+    slow = engine.stream(prompt(30, 4), sampling)
+    ids = (await anext(slow)).ids.tolist()
     await until(lambda: engine.gauges().slots_active == 0)
-    assert engine.gauges().cancelled_total == 1
+    assert await collect(engine.stream(prompt(30, 4), sampling)) == expected, "the slot is free"
+    assert ids + await collect(slow) == expected
+    assert engine.gauges().cancelled_total == 0
+
+
+async def test_an_answer_that_nobody_reads_ends_at_its_limit(make_engine: MakeEngine) -> None:
+    """As one whose reader's process was killed."""
+    engine = make_engine()
+    for sampling in (Sampling(max_tokens=35), Sampling()):
+        before = engine.gauges().tokens_generated_total
+        unread = engine.stream(prompt(200, 4), replace(sampling, temperature=2.0))
+        await anext(unread)
+        await until(lambda: engine.gauges().slots_active == 0)
+        drawn = engine.gauges().tokens_generated_total - before
+        assert 5 <= drawn <= min(sampling.max_tokens, engine.context_tokens - 200)
+        await unread.aclose()
 
 
 @pytest.mark.parametrize(
@@ -129,7 +133,6 @@ async def test_random_joins_and_cancels_leak_nothing_and_leave_survivors_unchang
     make_engine: MakeEngine, n_requests: int
 ) -> None:
     slot_bytes = 2 * 2 * 2 * 8 * 4  # layers · (key, value) · groups · head · bytes: of a token
-    # paused streams only wait, so many of them at once
     engine = make_engine(slots=12, queue_size=n_requests, prefix_cache_bytes=300 * slot_bytes)
     expected = [await collect(engine.stream(*voiced(seed))) for seed in range(8)]
     rng = random.Random(0)  # noqa: S311
@@ -138,13 +141,10 @@ async def test_random_joins_and_cancels_leak_nothing_and_leave_survivors_unchang
     async def join(index: int) -> None:
         nonlocal n_cancelled, n_survived
         seed = index % 8
-        credit = TokenCredit(rng.choice([0, 10, 10_000]))
-        task = asyncio.create_task(collect(engine.stream(*voiced(seed), credit)))
-        if credit.limit < 10_000 or rng.random() < 0.7:
+        task = asyncio.create_task(collect(engine.stream(*voiced(seed))))
+        if rng.random() < 0.7:
             await asyncio.sleep(rng.random() * 0.05)
-            if credit.limit < 10_000 and rng.random() < 0.1:
-                credit.grant(10_000)
-            elif not task.done():
+            if not task.done():
                 task.cancel()
         await asyncio.wait([task])
         if task.cancelled():

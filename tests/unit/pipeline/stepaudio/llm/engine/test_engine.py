@@ -17,7 +17,6 @@ from pipeline.errors import (
     TextError,
     UnsupportedError,
 )
-from pipeline.stepaudio.llm.engine.credit import TokenCredit
 from pipeline.stepaudio.llm.runner import Step1Runner
 from pipeline.stepaudio.llm.step1 import Step1ForCausalLM
 from pipeline.stepaudio.tokens import deinterleave
@@ -270,11 +269,15 @@ async def test_the_event_loop_stays_free_during_a_slow_step(
     assert all(was_let_go)
 
 
-async def test_close_ends_open_streams_and_refuses_new_ones(make_engine: MakeEngine) -> None:
+async def test_close_ends_open_streams_and_refuses_new_ones(
+    make_engine: MakeEngine, may_step: threading.Event
+) -> None:
     engine = make_engine(slots=1)
-    held = asyncio.create_task(collect(engine.stream(prompt(4, 1), Sampling(), TokenCredit())))
+    may_step.clear()
+    held = asyncio.create_task(collect(engine.stream(prompt(4, 1), Sampling())))
     waiting = asyncio.create_task(collect(engine.stream(prompt(4, 2), Sampling())))
     await until(lambda: engine.gauges().queued == 1)
+    may_step.set()
     engine.close()
     for task in (held, waiting):
         with pytest.raises(StageUnavailableError):
