@@ -227,6 +227,7 @@ async def test_records_under_unknown_keys_are_not_said_to_be_removed(world):
     await fresh.cache.close()
 
 
+@pytest.mark.slow
 async def test_on_s3(s3_server: S3Server):
     settings = CacheSettings(
         url=f"s3://{s3_server.bucket}/forget",

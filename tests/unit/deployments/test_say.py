@@ -44,6 +44,7 @@ def first(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_second_say_finds_the_voice_and_its_state_and_sounds_the_same(
     first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,6 +58,7 @@ def test_a_second_say_finds_the_voice_and_its_state_and_sounds_the_same(
     assert (tmp_path / "second.wav").read_bytes() == (tmp_path / "first.wav").read_bytes()
 
 
+@pytest.mark.slow
 def test_without_a_store_it_speaks_as_before(tmp_path: Path) -> None:
     path = config(tmp_path, "none")
     for name in ("first.wav", "second.wav"):
@@ -64,6 +66,7 @@ def test_without_a_store_it_speaks_as_before(tmp_path: Path) -> None:
     assert (tmp_path / "second.wav").read_bytes() == (tmp_path / "first.wav").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_store_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / "voices").touch()  # no directory
     assert "(miss)" in say(tmp_path / "out.wav", config(tmp_path, str(tmp_path / "voices")))

@@ -19,6 +19,7 @@ def test_the_version_is_the_packages_own():
     assert (said.exit_code, said.stdout.strip()) == (0, f"timbre {version('timbre')}")
 
 
+@pytest.mark.slow
 def test_init_then_verify_then_damage(tmp_path: Path):
     directory = tmp_path / "tiny"
     wrote = CliRunner().invoke(app, ["checkpoint", "init", "--size", "tiny", str(directory)])

@@ -96,6 +96,7 @@ def test_speakers_are_spread_evenly_and_mixed_within_a_language() -> None:
     assert style_of(speakers[0], rows).dtype == np.float32
 
 
+@pytest.mark.slow
 def test_every_shard_has_both_languages_and_is_planned_alike_again() -> None:
     speakers = speakers_of(RECIPE, "train", VOICES)
     first, again = (plan_shard(RECIPE, "train", 1, speakers) for _ in range(2))

@@ -42,6 +42,7 @@ def test_sentences_are_short_varied_and_repeatable(language: str) -> None:
     assert with_ideographs > 0.95 if language == MANDARIN else 0 < with_ideographs < 0.15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", [ENGLISH, MANDARIN])
 def test_some_sentences_have_numbers_and_some_both_scripts(language: str) -> None:
     drawn = list(itertools.islice(sentences(SOURCES[language], language, 3), 400))

@@ -116,6 +116,7 @@ def served_by(found: Findings) -> set[str]:
     return {label for label, statuses in found.statuses.items() if 200 in statuses}
 
 
+@pytest.mark.slow
 def test_generated_requests_find_no_fault(served: ServedApp):
     found = conform(served.page, 100, seed=1, is_thorough=False, app=served)
     assert found.faults == []

@@ -91,6 +91,7 @@ async def written(model: Step1ForCausalLM, store: Path) -> None:
     await first.end()
 
 
+@pytest.mark.slow
 def test_a_new_engine_finds_it_and_says_what_it_would_have_said(
     model: Step1ForCausalLM, tmp_path: Path, plain: list[int]
 ) -> None:

@@ -89,6 +89,7 @@ def test_what_is_imported_later_is_on_the_machine_too(stand_in: Path):
     assert missing <= ABSENT_HERE
 
 
+@pytest.mark.slow
 def test_the_stand_in_lacks_what_the_machine_lacks(stand_in: Path):
     lists = read_lists()
     gone = {name.replace("-", "_") for name in lists.absent - set(lists.wheels)}

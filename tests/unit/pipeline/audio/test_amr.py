@@ -85,6 +85,7 @@ PAUSES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pause", PAUSES)
 @pytest.mark.parametrize("container", ["amr", "3gp", "3gp, 5 a sample"])
 def test_pauses_are_silence_between_the_same_speech(container: str, pause: list[bytes]) -> None:

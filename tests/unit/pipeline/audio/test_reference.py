@@ -76,6 +76,7 @@ def test_speech_much_too_loud_is_made_quieter() -> None:
     assert read.warnings == (CLIPPED,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("width", [1, 20, 800])  # a spark, a click, a knock
 @pytest.mark.parametrize("gain_db", [-30, -3])
@@ -233,6 +234,7 @@ def test_noise_is_heard(name: str) -> None:
         assert read_reference(wav(noisy, clip.sample_rate_hz, -32)).warnings == warnings, snr_db
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("later_gain", [1.0, 0.25])
 def test_clipping_is_heard(name: str, later_gain: float) -> None:

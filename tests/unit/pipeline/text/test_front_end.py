@@ -168,6 +168,7 @@ HOSTILE = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", HOSTILE)
 def test_a_hostile_text_takes_no_long_time(part: str, spoken: Words) -> None:
     """CPU time, the least of three: the collector, or a library's first use, may fall into one."""

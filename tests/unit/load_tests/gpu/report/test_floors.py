@@ -92,6 +92,7 @@ def zeros(*shape: int) -> torch.Tensor:
     return torch.zeros(*shape, device="meta")
 
 
+@pytest.mark.slow
 def test_the_encoder_counts_as_torch_counts(vocoder: tuple[Flow, Hift]) -> None:
     rows = zeros(1, 60, 2).long()
     n_flops = counted(lambda: vocoder[0].mu(rows))

@@ -261,6 +261,7 @@ HOSTILE = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", HOSTILE)
 @pytest.mark.parametrize("source", ["huggingface", "modelscope"])
 def test_a_path_that_leaves_its_place_is_refused_before_anything_is_fetched(

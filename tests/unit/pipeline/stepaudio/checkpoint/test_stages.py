@@ -116,6 +116,7 @@ def test_tokens_follow_the_seed_and_stop_by_themselves_now_and_then(
     np.testing.assert_array_equal(stages.tokens(voice, 0), answers[0])
 
 
+@pytest.mark.slow
 def test_audio_is_bounded_not_silent_and_follows_tokens_and_voice(
     stages: Stages, voice: VoicePrompt
 ):

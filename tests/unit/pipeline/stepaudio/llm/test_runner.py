@@ -71,6 +71,7 @@ def audio_vocabulary(model: Step1ForCausalLM) -> AudioVocabulary:
     return AudioVocabulary(audio_base=20, stop_id=3, audio_tokens=model.config.vocab_size - 20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_rounded", [False, True])
 @pytest.mark.parametrize("size", SOME_SIZES)
 def test_slots_give_the_logits_of_the_plain_form(size: str, *, is_rounded: bool) -> None:

@@ -116,6 +116,7 @@ def test_a_banned_choice_is_not_drawn(sampler: Sampler) -> None:
     assert sampler.draw(logits, rows) == [10, 9]
 
 
+@pytest.mark.slow
 def test_draws_follow_the_probabilities(sampler: Sampler) -> None:
     probabilities = {3: 0.5, 1000: 0.3, STOP: 0.2}
     uniforms = np.random.default_rng(0).random(4000)

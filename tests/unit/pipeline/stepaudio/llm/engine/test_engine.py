@@ -70,6 +70,7 @@ async def test_answers_follow_the_grammar_at_a_high_temperature(make_engine: Mak
     assert len(vq02) * 3 == len(vq06) * 2 > 0
 
 
+@pytest.mark.slow
 async def test_prefill_chunk_size_does_not_change_a_greedy_answer(make_engine: MakeEngine) -> None:
     sampling = Sampling(temperature=0, max_tokens=60)
     answers = [

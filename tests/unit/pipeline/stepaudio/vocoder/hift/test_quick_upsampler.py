@@ -30,6 +30,7 @@ def test_the_same_spectra(
     assert torch.equal(source, given[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "end"), [(0, 1), (0, 40), (8, 30), (8, 40), (20, 24)])
 @torch.inference_mode()
 def test_samples_of_the_wanted_frames_are_those_of_all(
