@@ -193,6 +193,7 @@ def mutants(entry: bytes, count: int):
             yield bytes(data)
 
 
+@pytest.mark.slow
 def test_no_mutant_is_accepted(codec):
     entry = codec.encode(make_record(seconds=0.2), KEY)
     tried = 0

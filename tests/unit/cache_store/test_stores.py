@@ -77,6 +77,7 @@ class StoreContract:
         store.delete(PATH)
         assert store.create(PATH, b"again") is True
 
+    @pytest.mark.slow
     def test_quarantine_frees_the_name_and_keeps_a_copy(self, store):
         self.raw_put(PATH, b"damaged")
         store.quarantine(PATH, b"damaged")
@@ -283,6 +284,7 @@ class TestS3(StoreContract):
         listing = self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix)
         return {o["Key"].removeprefix(self.prefix + "/") for o in listing.get("Contents", [])}
 
+    @pytest.mark.slow
     def test_one_request_per_operation(self, store, monkeypatch):
         store.get(PATH, LIMIT)  # connect
         calls: list[str] = []

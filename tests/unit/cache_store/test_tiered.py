@@ -467,6 +467,7 @@ async def test_s3_end_to_end(s3_server):
     await second.close()
 
 
+@pytest.mark.slow
 async def test_start_goes_on_without_its_store(s3_server, caplog):
     options = {**s3_server.storage_options, "client_kwargs": {"endpoint_url": "http://127.0.0.1:9"}}
     cache = open_cache(

@@ -82,6 +82,7 @@ async def test_a_loop_that_returns_is_over():
     assert len(loop.began_s) == 1
 
 
+@pytest.mark.slow
 async def test_work_that_nobody_awaits_tells_what_it_raised(caplog):
     lost = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: lost.append(context))

@@ -82,6 +82,7 @@ async def test_the_router_has_four(is_sse: bool) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reuse", [None, "off"])
 async def test_reusing_speech_adds_none(reuse: Any) -> None:
     settings = load_settings({"cache": {"url": "none", "l2": "off"}})

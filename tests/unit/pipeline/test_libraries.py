@@ -66,6 +66,7 @@ def test_without_espeak_the_released_model_works(tmp_path: Path, monkeypatch: py
     assert "checkpoint download" in problem
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("absent", "extra"), [("without_onnx_runtime", "timbre[cpu]"), ("without_espeak", "[embedded]")]
 )

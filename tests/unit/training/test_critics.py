@@ -49,6 +49,7 @@ def test_each_side_learns_from_its_own_loss_alone(critics: Critics) -> None:
     assert all(parameter.grad is not None for parameter in critics.parameters())
 
 
+@pytest.mark.slow
 def test_frozen_critics_judge_as_they_do(critics: Critics) -> None:
     for (a, _), (b, _) in zip(critics(_sounds(1)), critics.judge_frozen(_sounds(1)), strict=True):
         torch.testing.assert_close(a, b)

@@ -69,6 +69,7 @@ def meta_is_read_as_zero(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("meta_is_read_as_zero")
 @pytest.mark.parametrize(
     "stage",
@@ -98,6 +99,7 @@ def test_every_stage_that_trains_is_tried() -> None:
     assert sorted(SMALL) == sorted(trainable())
 
 
+@pytest.mark.slow
 def test_the_made_up_corpus_is_what_the_stages_read(tmp_path: Path) -> None:
     from training.judging.phoneme_judge import phone_ids
     from training.speech.corpus import load_corpus

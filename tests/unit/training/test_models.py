@@ -167,6 +167,7 @@ def write_corpus(directory: Path, samples: np.ndarray, texts: list[str]) -> Corp
     return Corpus(directory)
 
 
+@pytest.mark.slow
 def test_the_tokenizers_gradients_flow_through_the_served_encoder(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(-9000, 9000, 24_000).astype(np.int16)
     corpus = write_corpus(tmp_path, noise, ["a", "o", "e"])

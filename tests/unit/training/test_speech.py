@@ -106,6 +106,7 @@ def test_every_shard_has_both_languages_and_is_planned_alike_again() -> None:
     assert 8 <= mandarin <= 18
 
 
+@pytest.mark.slow
 def test_word_salads_are_for_training_alone() -> None:
     sources = {split: _sources(RECIPE, split)["zh"].words for split in ("train", "val", "held")}
     assert len(sources["train"]) > 10_000

@@ -172,6 +172,7 @@ def faults(page: dict[str, Any], app: ServedApp) -> str:
 
 
 class TestWhatIsAFault:
+    @pytest.mark.slow
     def test_a_key_that_nobody_described(self, served: ServedApp):
         page = only(served.page, "/v1/tags")
         tags = page["components"]["schemas"]["Tags"]
@@ -184,12 +185,14 @@ class TestWhatIsAFault:
         page["components"]["schemas"]["Tags"]["required"].append("more")
         assert "more" in faults(page, served)
 
+    @pytest.mark.slow
     def test_a_status_that_nobody_described(self, served: ServedApp):
         page = only(served.page, "/v1/audio/voice_consents/{consent_id}")
         for operation in next(iter(page["paths"].values())).values():
             del operation["responses"]["404"]
         assert "Received: 404" in faults(page, served)
 
+    @pytest.mark.slow
     def test_a_header_that_is_missing(self, served: ServedApp):
         page = only(served.page, "/v1/tags")
         page["components"]["headers"]["X-Cache"] = {"required": True, "schema": {"type": "integer"}}

@@ -27,6 +27,7 @@ async def whole(codec: ReplyCodec, cuts: int = 7) -> bytes:
     return b"".join(piece.data for piece in pieces)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("speed", [1.0, 2.0])
 @pytest.mark.parametrize("audio_format", AUDIO_FORMATS)
 async def test_bytes_are_those_of_the_encoder_itself(audio_format: str, speed: float) -> None:

@@ -63,6 +63,7 @@ def client(app: HttpApp) -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(base_url="http://timbre/v1", api_key="unused", http_client=http)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [*tree(), OSError, KeyError], ids=lambda kind: kind.__name__)
 async def test_what_may_pass_is_sent_again(
     app: HttpApp, waits: list[float], monkeypatch: pytest.MonkeyPatch, kind: type[Exception]

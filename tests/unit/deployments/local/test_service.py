@@ -249,6 +249,7 @@ def test_a_session_whose_number_went_to_a_stranger_is_left_alone(state, stranger
     assert stranger.poll() is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content",
     [

@@ -197,6 +197,7 @@ def test_the_switch_decides_the_router():
     assert isinstance(config, RequestRouterConfig)
 
 
+@pytest.mark.slow
 def test_what_serve_is_given_needs_no_module_of_ours():
     """Whoever calls a stage, and Serve's controller, load it from bytes."""
     pickled = routing(by_voice=True).get_serialized_request_router_cls()

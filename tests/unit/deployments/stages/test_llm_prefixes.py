@@ -108,6 +108,7 @@ def test_a_new_engine_finds_it_and_says_what_it_would_have_said(
     asyncio.run(case())
 
 
+@pytest.mark.slow
 async def test_other_ids_another_model_and_another_clip_do_not_find_it(
     model: Step1ForCausalLM, tmp_path: Path
 ) -> None:
@@ -135,6 +136,7 @@ async def test_bits_of_another_length_are_not_taken(
     await process.end()
 
 
+@pytest.mark.slow
 async def test_what_cannot_be_kept_has_no_clip_or_no_prefix_is_not_looked_for(
     model: Step1ForCausalLM, tmp_path: Path
 ) -> None:

@@ -110,6 +110,7 @@ async def test_a_new_process_starts_warm_and_says_the_same(
     assert len(records(tmp_path)) == 1
 
 
+@pytest.mark.slow
 async def test_a_damaged_record_is_made_again(vocoder_dir: Path, tmp_path: Path) -> None:
     heard = await written(vocoder_dir, tmp_path)
     (path,) = records(tmp_path)
@@ -134,6 +135,7 @@ def with_other_weights(vocoder_dir: Path, copy: Path) -> Path:
     return copy
 
 
+@pytest.mark.slow
 async def test_another_checkpoint_other_steps_and_another_encoder_never_meet_a_state(
     vocoder_dir: Path, tmp_path: Path
 ) -> None:

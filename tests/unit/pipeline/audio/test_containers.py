@@ -256,6 +256,7 @@ def test_an_id3_tag_may_come_before_any_format(container: str, encoder: str) -> 
         assert decode_clip(tag + footed + data).digest == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("container", "encoder", "rate_hz", "muxer"),
     [

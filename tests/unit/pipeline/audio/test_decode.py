@@ -52,6 +52,7 @@ def test_flac_is_sample_exact(layout: str) -> None:
     np.testing.assert_array_equal(clip.samples, stored.mean(axis=0).astype(np.float32))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("container", "encoder", "rate_hz", "slack_s"),
     [

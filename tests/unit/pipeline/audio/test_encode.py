@@ -58,6 +58,7 @@ def snr_db(truth: np.ndarray, found: np.ndarray, max_delay: int) -> float:
     return 10 * np.log10(best)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("audio_format", "least_db"),
     [("wav", 75), ("flac", 75), ("opus", 12), ("mp3", 20), ("aac", 20)],
@@ -272,6 +273,7 @@ def test_a_finished_wav_stream_can_tell_its_length(rate_hz: int) -> None:
     assert whole[:44] == wav_header(rate_hz, n_samples=2 * rate_hz)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_files(suffix: str, tmp_path: Path) -> None:
     samples = speech()

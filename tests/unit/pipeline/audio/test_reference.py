@@ -55,6 +55,7 @@ def test_human_clips_pass_bit_for_bit(shared_dir: Path) -> None:
         assert read.warnings == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("gain_db", [-40, -30, -15])
 def test_quiet_speech_is_brought_to_the_usual_loudness(name: str, gain_db: int) -> None:
@@ -109,6 +110,7 @@ def test_only_clicks_are_silence() -> None:
     assert released.clip.samples.max() > 0.8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "noise", [0.0, *(pytest.param(level, marks=pytest.mark.slow) for level in (0.0005, 0.002))]
 )
@@ -148,6 +150,7 @@ def channels_of(samples: np.ndarray, *gains: float) -> np.ndarray:
     return np.stack([gain * samples for gain in gains])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "gains",
     [

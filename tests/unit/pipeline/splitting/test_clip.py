@@ -34,6 +34,7 @@ def spoken(names: list[str]) -> tuple[Float32Array, str, list[float]]:
 ALL = list(VOICES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit_s", [12.0, 20.0, 30.0])
 @pytest.mark.parametrize("names", [ALL, ALL[::-1], ["bruno", "aria"] * 6])
 def test_words_and_audio_are_cut_at_the_same_places(names: list[str], limit_s: float) -> None:

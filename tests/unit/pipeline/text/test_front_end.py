@@ -43,6 +43,7 @@ def test_ordinary_text_is_left_alone(plain: Words, spoken: Words) -> None:
         assert plain(text) == spoken(text) == text
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
     st.lists(
@@ -73,6 +74,7 @@ def read_or_refused(text: str) -> None:
         assert refusal.param is None
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.text(st.characters(codec=None, exclude_categories=()), max_size=60))
 def test_any_text_is_read_or_refused(text: str) -> None:

@@ -63,6 +63,7 @@ def both() -> FrontEnd:
     return front_end(FRONT_END_NAME)
 
 
+@pytest.mark.slow
 @needs_readers
 @pytest.mark.parametrize(
     ("text", "sounds"),

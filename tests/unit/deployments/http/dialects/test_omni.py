@@ -62,6 +62,7 @@ async def test_what_would_change_the_sound_and_cannot_be_is_refused_by_name(
     assert instead in error_of(reply)["message"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nothing", [None, "", False, 0, [], {}, "false"])
 @pytest.mark.parametrize("field", [row[0] for row in NOT_SERVED[1:]])
 async def test_nothing_of_it_is_no_mistake(app: HttpApp, field: str, nothing: Any):

@@ -141,6 +141,7 @@ async def test_a_chain_that_is_known_is_not_made_again(app: HttpApp) -> None:
     assert answers(app) == made + 1
 
 
+@pytest.mark.slow
 async def test_a_chain_that_broke_off_goes_on_where_it_was(app: HttpApp) -> None:
     from pipeline.errors import StageError
 
@@ -375,6 +376,7 @@ def long_clip(names: list[str]) -> tuple[bytes, str]:
     return wav(np.concatenate(pieces)[np.newaxis], 22_050), words
 
 
+@pytest.mark.slow
 async def test_long_audio_is_edited_in_parts_with_tags_in_their_places(app: HttpApp) -> None:
     clip, words = long_clip([*VOICES])
     marked = words.replace("needs a beginning", "needs [Uhm] a beginning") + " [Sigh]"
@@ -407,6 +409,7 @@ async def test_long_audio_is_edited_in_parts_with_tags_in_their_places(app: Http
     assert not stored(app, "edit_*")
 
 
+@pytest.mark.slow
 async def test_long_audio_without_words_is_cut_at_any_pause(app: HttpApp) -> None:
     clip, _ = long_clip([*VOICES])
     audio = base64.b64encode(clip).decode()
@@ -456,6 +459,7 @@ LONG, LONG_WORDS = long_clip([*VOICES])
 LONG_AUDIO = {"audio": base64.b64encode(LONG).decode()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "param", "words"),
     [
@@ -522,6 +526,7 @@ async def test_mistakes_are_named_before_anything_is_made(
     assert answers(app) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "status", "param"),
     [

@@ -50,6 +50,7 @@ async def uploaded(app: HttpApp, voice: str) -> dict[str, Any]:
     return (await app.http.get(f"/v1/audio/voices/{voice}")).json()
 
 
+@pytest.mark.slow
 async def test_its_client_clones_speaks_edits_and_deletes(app: HttpApp):
     client, agreed = eleven(app), await consent(app)
     made = await client.voices.ivc.create(
@@ -106,6 +107,7 @@ async def test_a_setting_lets_its_client_go_without(tmp_path: Path):
         assert (await uploaded(app, made.voice_id))["consent"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "form",
     [
@@ -133,6 +135,7 @@ async def test_labels_without_effect_are_told(app: HttpApp):
     assert "x-ignored-fields" not in (await add(app, name="Yan")).headers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "status", "param"),
     [

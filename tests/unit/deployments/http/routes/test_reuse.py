@@ -39,6 +39,7 @@ async def spoken(app: HttpApp, **fields: Any) -> httpx.Response:
     return reply
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("audio_format", ["wav", "pcm", "mp3", "opus", "aac", "flac"])
 async def test_kept_speech_has_the_bytes_that_were_made(audio_format: str) -> None:
     async with reusing() as app:
@@ -82,6 +83,7 @@ async def test_a_deployment_may_have_seeds_follow_from_requests() -> None:
     assert first.content == second.content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "fields"),
     [

@@ -64,6 +64,7 @@ def openai_client(app: HttpApp) -> openai.AsyncOpenAI:
     )
 
 
+@pytest.mark.slow
 async def test_openais_client_works_unchanged(app: HttpApp):
     async with openai_client(app) as client:
         agreed = await client.audio.voice_consents.create(
@@ -311,6 +312,7 @@ async def test_a_forms_null_is_as_left_out_where_nothing_else_is_taken(app: Http
     assert (refused.status_code, error_of(refused)["param"]) == (400, "speaker_embedding")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", list(REFUSED))
 async def test_what_cannot_be_a_voice_is_refused_with_its_field(app: HttpApp, case: str):
     fields, status, param = REFUSED[case]

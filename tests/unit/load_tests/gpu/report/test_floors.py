@@ -128,6 +128,7 @@ def test_prompt_and_chunk_count_as_torch_counts() -> None:
         assert counted(work) == expected + aside
 
 
+@pytest.mark.slow
 def test_hift_counts_as_torch_counts(vocoder: tuple[Flow, Hift]) -> None:
     def run() -> None:
         vocoder[1].f0_predictor(zeros(1, 80, 50))

@@ -92,6 +92,7 @@ def test_long_silence_at_the_ends_is_to_be_trimmed():
     assert stop_s < report.duration_s - 1.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("one", "other"),
     [

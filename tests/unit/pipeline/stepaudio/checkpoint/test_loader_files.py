@@ -39,6 +39,7 @@ def layout(
     return init_checkpoint(tmp_path_factory.mktemp("tiny"))
 
 
+@pytest.mark.slow
 def test_verify_knows_them(layout: CheckpointLayout) -> None:
     report = verify_checkpoint(layout.root)
     assert report.ok, report.problems

@@ -35,6 +35,7 @@ def _files(root: Path) -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes_and_small_and_fast(tiny: CheckpointLayout, tmp_path: Path):
     start = time.process_time()
     init_checkpoint(tmp_path / "again")
@@ -44,6 +45,7 @@ def test_same_seed_same_bytes_and_small_and_fast(tiny: CheckpointLayout, tmp_pat
     assert sum(map(len, first.values())) < MAX_BYTES
 
 
+@pytest.mark.slow
 def test_another_seed_changes_every_file_of_weights(tiny: CheckpointLayout, tmp_path: Path):
     init_checkpoint(tmp_path / "other", seed=1)
     first, other = _files(tiny.root), _files(tmp_path / "other")

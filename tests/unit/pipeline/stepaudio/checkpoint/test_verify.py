@@ -66,6 +66,7 @@ def _edit_torch(path: Path, edit: Callable[[dict], object]) -> None:
     torch.save(state, path)
 
 
+@pytest.mark.slow
 def test_sound_checkpoint_passes(original: CheckpointLayout):
     report = verify_checkpoint(original.root)
     assert report.problems == ()
@@ -123,6 +124,7 @@ def test_cut_files_are_noticed_without_known_sizes(tiny: CheckpointLayout):
         assert name in problems
 
 
+@pytest.mark.slow
 def test_damaged_byte_is_found_by_digest_only(tiny: CheckpointLayout):
     data = bytearray(tiny.linguistic_codebook.read_bytes())
     data[-1] ^= 1
@@ -223,6 +225,7 @@ def test_shards_must_fit_index_and_config(tiny: CheckpointLayout):
     assert "has shape (5694, 96); the config asks for (5694, 120)" in problems
 
 
+@pytest.mark.slow
 def test_quantised_shard_is_judged_by_its_packed_shapes(tiny: CheckpointLayout):
     tensors = {}
     for shard in tiny.lm_shards:

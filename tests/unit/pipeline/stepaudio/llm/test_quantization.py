@@ -152,6 +152,7 @@ def test_words_hold_eight_values_the_first_in_the_lowest_bits() -> None:
     assert torch.equal(unpack_words(words), values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("quantization", "bound"), [("int8", 0.05), ("int4", 0.6)])
 @pytest.mark.parametrize(
     "dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)]

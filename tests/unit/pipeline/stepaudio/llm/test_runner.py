@@ -88,6 +88,7 @@ def test_slots_give_the_logits_of_the_plain_form(size: str, *, is_rounded: bool)
         assert (logits[0] - plain[position, rows]).abs().max() < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n_threads", "is_rounded"),
     [
@@ -133,6 +134,7 @@ def test_a_row_is_bitwise_the_same_alone_and_in_every_batch_and_slot(
     assert torch.equal(logits_in(2, [0, 7]), alone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dependent_below", "window"), [(1, range(1, 3)), (3, range(1, 4))])
 def test_batches_too_small_to_be_exact_are_widened(
     monkeypatch: pytest.MonkeyPatch, dependent_below: int, window: range
@@ -238,6 +240,7 @@ def test_shapes_that_change_bits_are_found() -> None:
     assert exact_batch(lambda window: rows[window.start : window.stop] + (len(window) < 3), 8) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantization", ["none", "int8"])
 def test_weights_can_be_taken_so_that_none_is_held_twice(quantization: str) -> None:
     found = []
@@ -258,6 +261,7 @@ def test_weights_can_be_taken_so_that_none_is_held_twice(quantization: str) -> N
     assert torch.equal(*found)
 
 
+@pytest.mark.slow
 def test_bytes_are_those_of_weights_and_cache() -> None:
     model = small_model("tiny", is_rounded=True)
     layers = sum(p.numel() for p in model.model.layers.parameters() if p.ndim > 1)
@@ -285,6 +289,7 @@ def test_pack_is_the_product_with_the_weight() -> None:
     assert half.dtype == torch.bfloat16
 
 
+@pytest.mark.slow
 def test_bfloat16_runs_and_is_near_float32() -> None:
     model = small_model("golden")
     ids = np.arange(100, dtype=np.int32)

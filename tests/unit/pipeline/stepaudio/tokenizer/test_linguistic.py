@@ -69,6 +69,7 @@ def test_any_chunk_size_equals_the_loop(tmp_path: Path, chunk_size: ChunkSize) -
     assert torch.allclose(hidden, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

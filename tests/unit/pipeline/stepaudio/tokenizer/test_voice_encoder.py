@@ -98,6 +98,7 @@ async def test_async_encodes_in_parallel_equal_serial_ones(encoder: StepVoiceEnc
     assert len({one.vq06.tobytes() for one in serial}) == len(clips)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["small", "embedded"])
 async def test_clips_that_wait_share_a_pass_and_have_the_prompts_they_have_alone(
     directories: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, kind: str

@@ -155,6 +155,7 @@ def test_the_fixed_transform_is_torchs(n_fft: int, hop: int) -> None:
     close(fixed.istft(magnitude, phase), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sizes",
     [
@@ -195,6 +196,7 @@ def test_ends_and_long_chunks_are_not_recorded(hift: Hift) -> None:
     assert not records.takes(torch.zeros(1, 80, 1000), last=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_batch", [2, pytest.param(5, marks=pytest.mark.slow)])
 def test_streams_of_mixed_states_share_records(hift: Hift, max_batch: int) -> None:
     """At their beginning, after a small chunk, far on; and more than one record holds."""
@@ -279,6 +281,7 @@ async def spoken(decoder: StepWaveDecoder, job: tuple[np.ndarray, VoicePrompt]) 
     return join([chunk.samples async for chunk in decoder.stream(token_stream(job[0], 3), job[1])])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_batch", [1, pytest.param(4, marks=pytest.mark.slow)])
 async def test_streams_sound_as_without_records(directory: Path, max_batch: int) -> None:
     plain = StepWaveDecoder(directory, threads=1, steps=2)

@@ -90,6 +90,7 @@ def mels(flow: Flow, shape: SlabShape, way: str, room_frames: int) -> tuple[list
     return made, cache
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["copied", "in place"])
 @pytest.mark.parametrize("room_frames", [6 * N_PROMPT + RECENT + 48, 64])
 def test_caches_in_a_slab_change_no_bit(

@@ -197,6 +197,7 @@ def caches_close(one: FlowCache, other: FlowCache) -> None:
                 close(getattr(block, name), getattr(other_block, name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "n_prompt", [1, 25, *(pytest.param(n, marks=pytest.mark.slow) for n in (4, 11, 40))]
 )
@@ -345,6 +346,7 @@ def decoder_of(directory: Path, *, is_recorded: bool = True, **settings: int) ->
     return decoder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_batch", [pytest.param(1, marks=pytest.mark.slow), 4])
 async def test_streams_sound_as_without_records(directory: Path, max_batch: int) -> None:
     plain = decoder_of(directory, is_recorded=False)

@@ -69,6 +69,7 @@ async def test_the_same_bytes_cold_warm_and_in_a_crowd(
             assert np.array_equal(heard, expected)
 
 
+@pytest.mark.slow
 async def test_whole_utterances_are_the_same_bytes_cold_and_warm(
     cold: StepWaveDecoder, warm: StepWaveDecoder
 ) -> None:
@@ -162,6 +163,7 @@ def plain_mels(
         yield mel, ahead is None
 
 
+@pytest.mark.slow
 async def test_exact_is_the_plain_modules_one_after_another(vocoder_dir: Path) -> None:
     decoder = StepWaveDecoder(vocoder_dir, threads=1, steps=STEPS, is_exact=True)
     model, ids, voice = decoder._model, make_ids(50), make_voice(5)

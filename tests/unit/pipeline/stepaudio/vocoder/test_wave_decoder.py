@@ -52,6 +52,7 @@ def samples_of(chunks: list[AudioChunk]) -> np.ndarray:
     return join(chunk.samples for chunk in chunks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_groups", [0, 1, 2, 5, 6, 7, 13, 14, 30])
 async def test_stream_has_as_many_samples_as_offline(
     decoder: StepWaveDecoder, n_groups: int
@@ -90,6 +91,7 @@ async def test_borders_do_not_depend_on_arrival(decoder: StepWaveDecoder) -> Non
     assert np.array_equal(samples_of(one), samples_of(together))
 
 
+@pytest.mark.slow
 async def test_interleaved_streams_equal_serial_ones(decoder: StepWaveDecoder) -> None:
     jobs = [(make_ids(12 + 4 * i, i), make_voice(3 + i, i)) for i in range(4)]
     serial = [samples_of(await collect(decoder, *job)) for job in jobs]
@@ -99,6 +101,7 @@ async def test_interleaved_streams_equal_serial_ones(decoder: StepWaveDecoder) -
     assert not np.array_equal(serial[0], serial[1][: len(serial[0])])
 
 
+@pytest.mark.slow
 async def test_two_decoders_agree_and_seeds_differ(
     decoder: StepWaveDecoder, vocoder_dir: Path
 ) -> None:
@@ -116,6 +119,7 @@ async def test_voice_without_whole_groups_still_speaks(decoder: StepWaveDecoder)
     assert len(await asyncio.to_thread(decoder.decode, ids, voice)) == 8 * GROUP_SAMPLES
 
 
+@pytest.mark.slow
 async def test_bounded_lookback_is_used(decoder: StepWaveDecoder, vocoder_dir: Path) -> None:
     """Beyond prompt and look-back the streams part; until then they are the same bytes."""
     ids, voice = make_ids(50), make_voice()
@@ -367,6 +371,7 @@ def test_impossible_settings_are_refused(vocoder_dir: Path) -> None:
             StepWaveDecoder(vocoder_dir, **settings)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_checkpoint_errors_name_the_file(tmp_path: Path) -> None:
     directory = write_vocoder(tmp_path)
     state = torch.load(directory / "flow.pt", weights_only=True)

@@ -53,6 +53,7 @@ async def pieces(
     return [c.samples async for c in decoder.stream(token_stream(ids, 99), voice, first)]
 
 
+@pytest.mark.slow
 def test_eight_utterances_at_once_equal_eight_alone(plain: StepWaveDecoder) -> None:
     jobs = [(make_ids(n, n), make_voice(3 + n % 4, n)) for n in (1, 12, 5, 0, 7, 7, 3, 9)]
     for audio, job in zip(plain.decode_batch(jobs), jobs, strict=True):

@@ -26,6 +26,7 @@ async def held(engine: Engine, may_step: threading.Event) -> asyncio.Task[list[i
     return holder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("queue_timeout_s", [300.0, 0.2])
 async def test_queue_full_and_queue_timeout_are_capacity_errors(
     make_engine: MakeEngine, may_step: threading.Event, queue_timeout_s: float
@@ -98,6 +99,7 @@ async def test_a_waiting_request_can_be_cancelled(
     holder.cancel()
 
 
+@pytest.mark.slow
 async def test_an_answer_is_drawn_to_its_end_however_slowly_it_is_read(
     make_engine: MakeEngine,
 ) -> None:
@@ -112,6 +114,7 @@ async def test_an_answer_is_drawn_to_its_end_however_slowly_it_is_read(
     assert engine.gauges().cancelled_total == 0
 
 
+@pytest.mark.slow
 async def test_an_answer_that_nobody_reads_ends_at_its_limit(make_engine: MakeEngine) -> None:
     """As one whose reader's process was killed."""
     engine = make_engine()
@@ -125,6 +128,7 @@ async def test_an_answer_that_nobody_reads_ends_at_its_limit(make_engine: MakeEn
         await unread.aclose()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "n_requests",
     [200, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])],

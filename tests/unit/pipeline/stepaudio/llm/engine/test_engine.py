@@ -52,6 +52,7 @@ async def test_a_stream_is_the_same_alone_interleaved_and_in_any_slot(
     assert len({tuple(ids) for ids in serial}) == 12
 
 
+@pytest.mark.slow
 async def test_same_seed_same_tokens_other_seed_other_tokens(make_engine: MakeEngine) -> None:
     engine = make_engine()
     ids = prompt(40, 0)
@@ -135,6 +136,7 @@ async def test_a_stop_ends_the_stream(
     assert [(len(c.ids), c.last) for c in free] == [(0, True)]
 
 
+@pytest.mark.slow
 async def test_a_failing_step_reaches_its_caller_alone(
     make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

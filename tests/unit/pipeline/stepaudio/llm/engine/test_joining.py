@@ -83,6 +83,7 @@ async def test_those_that_join_together_step_together(engine: Engine, calls: lis
     assert "p" not in "".join(calls[N_JOINING:])
 
 
+@pytest.mark.slow
 async def test_the_oldest_prompt_is_read_to_its_end_first(engine: Engine, calls: list[str]) -> None:
     with engine._scheduler.changed:
         drawn = [asyncio.ensure_future(draw(engine, prompt(129, i))) for i in range(3)]

@@ -81,6 +81,7 @@ def watched_logits(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
     return seen
 
 
+@pytest.mark.slow
 async def test_logits_after_a_copied_prefix_are_bitwise_those_of_a_full_prefill(
     model: Step1ForCausalLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,6 +102,7 @@ async def test_logits_after_a_copied_prefix_are_bitwise_those_of_a_full_prefill(
         on.close()
 
 
+@pytest.mark.slow
 async def test_a_copied_prefix_is_not_computed_again(
     model: Step1ForCausalLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,6 +179,7 @@ def test_a_prefix_is_the_first_turn(ids: list[int], length: int) -> None:
     assert prefix_length(np.array(ids, np.int32), STOP) == length
 
 
+@pytest.mark.slow
 async def test_a_forgotten_voice_leaves_no_prefix_and_others_keep_theirs(
     model: Step1ForCausalLM,
 ) -> None:

@@ -84,6 +84,7 @@ def start(flow: Flow, one: WholeUtterance, schedule: Schedule) -> FlowCache:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recent_frames", [None, 20])
 def test_streams_in_a_batch_equal_streams_alone(
     flow: Flow, schedule: Schedule, recent_frames: int | None

@@ -42,11 +42,13 @@ def both_ways(model: VocoderModel) -> tuple[Tensor, Tensor]:
     return plain, direct.whole(condition, state)
 
 
+@pytest.mark.slow
 def test_the_same_mel(model: VocoderModel) -> None:
     plain, made = both_ways(model)
     torch.testing.assert_close(made, plain, rtol=0, atol=CLOSE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_scores", [1, 5000])
 def test_scores_in_parts_are_the_same(
     model: VocoderModel, monkeypatch: pytest.MonkeyPatch, n_scores: int

@@ -116,6 +116,7 @@ def test_folding_weight_norm_changes_nothing_audible(tmp_path: Path) -> None:
     torch.testing.assert_close(whole(hift, mel), before, atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sizes",
     [[30, 48, 96, 26], [30, 48, 96, 6], [3, 3, 5, 1, 2, 40, 1, 1], [2], [9, 7, 1], [100, 100]],

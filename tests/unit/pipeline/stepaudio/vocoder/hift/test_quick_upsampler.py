@@ -11,6 +11,7 @@ from tests.vocoder_files import small_modules, write_vocoder
 pytestmark = pytest.mark.unit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_rows", "n_frames"), [(1, 5), (1, 40), (2, 17)])
 @torch.inference_mode()
 def test_the_same_spectra(
