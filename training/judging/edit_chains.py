@@ -76,7 +76,7 @@ class Chains:
     def __init__(self, pipeline: LocalPipeline) -> None:
         import hama
 
-        self._encoder, self._decoder = pipeline._encoder, pipeline._decoder
+        self._encoder, self._decoder = pipeline.encoder.loaded(), pipeline.decoder
         self._chain = pipeline.synthesizer
         self._spell, self._listen = hama.G2PModel(), hama.ASRModel()
         self._voices = [

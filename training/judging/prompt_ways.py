@@ -1,17 +1,20 @@
 # pyright: basic
 """Ways to run the vocoder's prompt, judged by strangers: the same tokens, decoded each way.
 
-    python -m training.judging.prompt_ways [--answers 100] [--seed 0]
+    python -m training.judging.prompt_ways [--answers 100] [--seed 0] [--kept FILE]
 
-Needs the extras `training` and `judges`. Prints word and phoneme error of the text, DNSMOS, PESQ
+Needs the extras `training` and `judges`. What was judged lies in FILE, a line an answer, and is not
+judged again by the next run. Prints word and phoneme error of the text, DNSMOS, PESQ
 and log-mel distance to the exact stream, and how many answers were understood worse or better.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -140,17 +143,28 @@ def table(found: Mapping[str, list[Judged]]) -> str:
     return "\n".join(rows)
 
 
-def main(answers: int = 100, seed: int = 0) -> None:
+def kept_in(path: Path) -> dict[int, dict[str, Judged]]:
+    """Answers that an earlier run judged, by number."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    rows = [json.loads(line) for line in lines]
+    return {row["n"]: {way: Judged(**one) for way, one in row["judged"].items()} for row in rows}
+
+
+def main(answers: int = 100, seed: int = 0, kept: Path = Path("out/prompt_ways.jsonl")) -> None:
     """Judge so many answers, and print the table."""
     torch.set_num_threads(1)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    done = kept_in(kept)
     ways, strangers = Ways(), Strangers()
-    found: dict[str, list[Judged]] = {}
-    for n in progress(range(answers), "answers", answers):
-        made = ways.answers(n, seed)
-        for way, samples in made.items():
-            one = judged(strangers, TEXTS[n % len(TEXTS)], samples, made[EXACT])
-            found.setdefault(way, []).append(one)
-    typer.echo(table(found))
+    for n in progress([n for n in range(answers) if n not in done], "answers", answers):
+        made, text = ways.answers(n, seed), TEXTS[n % len(TEXTS)]
+        done[n] = {
+            way: judged(strangers, text, samples, made[EXACT]) for way, samples in made.items()
+        }
+        row = {"n": n, "judged": {way: asdict(one) for way, one in done[n].items()}}
+        with kept.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+    typer.echo(table({way: [one[way] for one in done.values()] for way in done[0]}))
 
 
 if __name__ == "__main__":
