@@ -15,9 +15,8 @@ from pipeline.splitting.texts import split_as, tagged_passages
 from pipeline.splitting.weights import expected_s
 from pipeline.synthesis import ResolvedVoice
 
-Field: TypeAlias = Callable[
-    [int, str], str
-]  # a field of the step of this index, as refusals name it
+Field: TypeAlias = Callable[[int, str], str]
+"""A field of the step of this index, as refusals name it."""
 
 CLONE_S = 25.0  # expected length of the parts of a long clone, which may turn out longer
 

@@ -1,7 +1,7 @@
 """Which replica a request of a voice prefers: one that holds its state, within an even load.
 
-Knows Ray's interface of routers alone: Serve's controller and whoever calls a stage load it, by
-value.
+Serve's controller and whoever calls a stage load this module by value, so it imports nothing of
+ours.
 """
 
 from __future__ import annotations

@@ -67,7 +67,10 @@ class PrefixLibrary:
 
     def offer(self, made: NewPrefix) -> None:
         """To the tiers, in the background, if the engine kept it."""
-        bits = self._engine.prefix_bits(made.ids)
+        spawn("keeping a prompt prefix", self._keep(made))
+
+    async def _keep(self, made: NewPrefix) -> None:
+        """In a thread, for a copy from a device is waited for, and speech is under way."""
+        bits = await asyncio.to_thread(self._engine.prefix_bits, made.ids)
         if bits is not None:
-            record = Record({"bits": bits}, {})
-            spawn("keeping a prompt prefix", self.records.keep(made.key, record))
+            await self.records.keep(made.key, Record({"bits": bits}, {}))

@@ -9,17 +9,14 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Path, Request
 from fastapi.responses import JSONResponse, Response
 
-from deployments.config.settings import Settings
-from deployments.http.bodies.budget import BodyBudget
 from deployments.http.bodies.read import RawBody, read_off_loop, receive_body
 from deployments.http.bodies.uploads import checked_clip, read_upload
 from deployments.http.dialects.elevenlabs_voices import ELEVENLABS_CLIPS, read_elevenlabs_voice
 from deployments.http.dialects.voices import voice_request
 from deployments.http.errors import about_clip
-from deployments.http.tenant import namespace_of
+from deployments.http.routes.enrolled import EnrolledRoutes
 from deployments.http.voice_pages import ADD_DOC, DELETE_CLONE_DOC, EDIT_DOC
-from deployments.voices.enrolment import Enrolment, VoiceRequest
-from deployments.voices.resolver import VoiceLibrary
+from deployments.voices.enrolment import VoiceRequest
 from pipeline.errors import InputError
 
 CLIP, VOICE = "files", "voice_id"  # what their errors name
@@ -39,16 +36,8 @@ class ToKeep:
         return JSONResponse(content, headers=told)
 
 
-class ElevenLabsVoiceRoutes:
-    """Handlers. budget: of the bodies held."""
-
-    def __init__(
-        self, settings: Settings, voices: VoiceLibrary, enrolment: Enrolment, budget: BodyBudget
-    ) -> None:
-        self._settings = settings
-        self._library = voices
-        self._enrolment = enrolment
-        self._budget = budget
+class ElevenLabsVoiceRoutes(EnrolledRoutes):
+    """ElevenLabs' voices."""
 
     def add_to(self, app: FastAPI) -> None:
         """Their three routes; the lists are of routes.voices."""
@@ -90,6 +79,3 @@ class ElevenLabsVoiceRoutes:
         body, ignored = read_elevenlabs_voice(fields)
         content, mime_type = checked_clip(clip, self._settings.voices.max_upload_bytes)
         return ToKeep(voice_request(body, self._settings.limits, content, mime_type), ignored)
-
-    def _namespace(self, request: Request) -> str:
-        return namespace_of(request, self._library.namespace)

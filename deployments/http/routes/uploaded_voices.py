@@ -6,8 +6,6 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Query, Request
 
-from deployments.config.settings import Settings
-from deployments.http.bodies.budget import BodyBudget
 from deployments.http.bodies.fields import validated
 from deployments.http.bodies.read import RawBody, read_off_loop, receive_body
 from deployments.http.bodies.uploads import checked_clip, read_upload
@@ -20,7 +18,7 @@ from deployments.http.dialects.voices import (
     voice_version,
 )
 from deployments.http.errors import about_clip
-from deployments.http.tenant import namespace_of
+from deployments.http.routes.enrolled import EnrolledRoutes
 from deployments.http.voice_pages import (
     CHANGE_DOC,
     DELETE_DOC,
@@ -30,24 +28,15 @@ from deployments.http.voice_pages import (
     UPLOAD_DOC,
 )
 from deployments.voices.consents import is_consent_id
-from deployments.voices.enrolment import Enrolment, VoiceRequest
+from deployments.voices.enrolment import VoiceRequest
 from deployments.voices.registry import DEFAULT_NAME
-from deployments.voices.resolver import VoiceLibrary
 from deployments.voices.states import is_voice_id
 
 Voice = Annotated[str, Path(description="A name or an id", examples=["bruno"])]
 
 
-class VoiceRoutes:
-    """Handlers. budget: of the bodies held."""
-
-    def __init__(
-        self, settings: Settings, voices: VoiceLibrary, enrolment: Enrolment, budget: BodyBudget
-    ) -> None:
-        self._settings = settings
-        self._library = voices
-        self._enrolment = enrolment
-        self._budget = budget
+class VoiceRoutes(EnrolledRoutes):
+    """Uploaded voices."""
 
     def add_to(self, app: FastAPI) -> None:
         """Every route of uploaded voices."""
@@ -151,6 +140,3 @@ class VoiceRoutes:
         body = validated(VoiceBody, fields, tuple(VoiceBody.model_fields))
         content, mime_type = checked_clip(clip, self._settings.voices.max_upload_bytes)
         return voice_request(body, self._settings.limits, content, mime_type)
-
-    def _namespace(self, request: Request) -> str:
-        return namespace_of(request, self._library.namespace)

@@ -9,8 +9,6 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Query, Request
 
-from deployments.config.settings import Settings
-from deployments.http.bodies.budget import BodyBudget
 from deployments.http.bodies.fields import validated
 from deployments.http.bodies.read import RawBody, read_off_loop, receive_body
 from deployments.http.bodies.uploads import check_size, mime_type_of, read_upload
@@ -21,7 +19,7 @@ from deployments.http.dialects.voices import (
     openai_consent,
 )
 from deployments.http.errors import about_clip
-from deployments.http.tenant import namespace_of
+from deployments.http.routes.enrolled import EnrolledRoutes
 from deployments.http.voice_pages import (
     CONSENT_DELETE_DOC,
     CONSENT_DOC,
@@ -30,8 +28,6 @@ from deployments.http.voice_pages import (
     CONSENT_LOOK_DOC,
 )
 from deployments.voices.documents import Consent
-from deployments.voices.enrolment import Enrolment
-from deployments.voices.resolver import VoiceLibrary
 from pipeline.audio.decode import ClipLimits, decode_clip
 
 LONGEST_RECORDING_S = 120.0
@@ -39,16 +35,8 @@ _ID = "cons_0198f2c19f214b6d8e0f1a2b3c4d5e6f"
 ConsentId = Annotated[str, Path(description="As `cons_…`", examples=[_ID])]
 
 
-class ConsentRoutes:
-    """Handlers. budget: of the bodies held."""
-
-    def __init__(
-        self, settings: Settings, voices: VoiceLibrary, enrolment: Enrolment, budget: BodyBudget
-    ) -> None:
-        self._settings = settings
-        self._library = voices
-        self._enrolment = enrolment
-        self._budget = budget
+class ConsentRoutes(EnrolledRoutes):
+    """Consents."""
 
     def add_to(self, app: FastAPI) -> None:
         """Every route of consents."""
@@ -121,6 +109,3 @@ class ConsentRoutes:
             decode_clip(clip[0], limits)
             mime_type = mime_type_of(clip[0])
         return consent.model_copy(update={"mime_type": mime_type}), clip[0]
-
-    def _namespace(self, request: Request) -> str:
-        return namespace_of(request, self._library.namespace)
