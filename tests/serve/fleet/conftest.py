@@ -40,5 +40,5 @@ def many(tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server) -> Itera
     by_name["LLM"]["ray_actor_options"]["num_cpus"] = 0.3  # so that all stages fit two cores
     deployments.append({**copy.deepcopy(by_name["LLM"]), "name": "LLM-int8"})
     path.write_text(yaml.safe_dump(config))
-    with running(directory, path) as service_client:
+    with running(directory, path, RAY_metrics_report_interval_ms="1000") as service_client:
         yield service_client

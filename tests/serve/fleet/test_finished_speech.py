@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
+import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import httpx
 import pytest
+from s3fs import S3FileSystem
 
+from tests.cache_helpers import S3Server
 from tests.serve.service_client import ServiceClient, body, clip_of_its_own, cloned
-from tests.waiting import eventually
+from tests.waiting import eventually, wait_until
 
 pytestmark = pytest.mark.serve
+WORK = re.compile(r'^ray_timbre_stage_queue_s_count\{.*stage="(llm|vocoder)".*\} ([0-9.]+)', re.M)
+REPORTED_S = 4.0  # replicas report every second
 
 
 def source_of(reply: httpx.Response) -> str:
@@ -19,21 +25,32 @@ def source_of(reply: httpx.Response) -> str:
     return reply.headers["x-cache"].split(",")[0]
 
 
-def speech_report(client: ServiceClient) -> dict[str, Any]:
-    """What one of the routers counts."""
-    return client.http.get("/v1/cache").json()["speech"]
+def work_of_stages(client: ServiceClient) -> Counter[str]:
+    """Answers that the stages' replicas began, once those before this call are reported."""
+    time.sleep(REPORTED_S)
+    work = Counter[str]()
+    for stage, count in WORK.findall(client.prometheus()):
+        work[stage] += int(float(count))
+    return work
+
+
+def speech_files(server: S3Server) -> set[str]:
+    """Records of speech in the bucket."""
+    files = S3FileSystem(**server.storage_options, use_listings_cache=False)
+    return set(files.find(f"{server.bucket}/service/speech"))
 
 
 def test_what_was_spoken_once_is_not_made_again(many: ServiceClient) -> None:
     made = many.speak(seed=41)
     assert not source_of(made).startswith("speech")
-    before = many.gauge("llm", "tokens_generated_total")
+    before = work_of_stages(many)
+    assert set(before) == {"llm", "vocoder"}
     replies = [many.speak(seed=41) for _ in range(8)]
     assert {source_of(reply) for reply in replies} <= {"speech-l1", "speech-l2"}
     assert {reply.content for reply in replies} == {made.content}
-    assert many.gauge("llm", "tokens_generated_total") == before, "nothing was drawn"
     assert many.speak(seed=41, cache="off").content == made.content
-    assert many.gauge("llm", "tokens_generated_total") > before
+    after = work_of_stages(many)
+    assert after == before + Counter(("llm", "vocoder")), "only the one made alone"
     other_form = many.speak(seed=41, speed=1.25, response_format="wav")
     assert source_of(other_form).startswith("speech")
 
@@ -51,13 +68,17 @@ def test_equal_requests_at_once_are_one(many: ServiceClient) -> None:
     assert many.gauge("llm", "tokens_generated_total") - before == 2 * drawn
 
 
-def test_a_removal_takes_the_speech_along(many: ServiceClient) -> None:
+def test_a_removal_takes_the_speech_along(many: ServiceClient, s3_server: S3Server) -> None:
     clip, transcript = clip_of_its_own()
     asked = cloned(clip, transcript, seed=43)
+    already = speech_files(s3_server)
     made = many.http.post("/v1/audio/speech", json=asked)
+    wait_until(lambda: bool(speech_files(s3_server) - already))
+    its_own = speech_files(s3_server) - already
     assert source_of(many.http.post("/v1/audio/speech", json=asked)).startswith("speech")
     digest = many.http.post("/v1/cache/warm", content=clip).json()["clip"]
     assert many.http.delete(f"/v1/cache/{digest}").json()["deleted"]
+    assert not its_own & speech_files(s3_server)
 
     def is_made_again() -> bool:
         return source_of(many.http.post("/v1/audio/speech", json=asked)) == "miss"
