@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from deployments.config.settings import Settings, StageResources
+from deployments.config.settings import Settings
+from deployments.config.stage_settings import StageResources
 from pipeline.contracts import BASE_VARIANT
 
 

@@ -5,7 +5,7 @@ Ray's GPU fractions alone isolate nothing.
 
 from __future__ import annotations
 
-from deployments.config.settings import StageResources
+from deployments.config.stage_settings import StageResources
 from pipeline.errors import ConfigError
 
 GIB = 2**30

@@ -12,7 +12,8 @@ from typing import Any
 
 from ray.serve.handle import DeploymentHandle
 
-from deployments.config.settings import Settings, VocoderSettings
+from deployments.config.settings import Settings
+from deployments.config.stage_settings import VocoderSettings
 from deployments.config.stages import Kind
 from deployments.stages.admission import StreamAdmission, StreamPermit
 from deployments.stages.clients import RemoteLM

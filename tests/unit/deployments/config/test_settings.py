@@ -8,13 +8,8 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel
 
-from deployments.config.settings import (
-    LLMVariant,
-    Settings,
-    Strict,
-    VocoderSettings,
-    load_settings,
-)
+from deployments.config.settings import Settings, Strict, load_settings
+from deployments.config.stage_settings import LLMVariant, VocoderSettings
 from pipeline.errors import ConfigError
 
 pytestmark = pytest.mark.unit

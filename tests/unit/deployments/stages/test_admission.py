@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.config.settings import VocoderSettings
+from deployments.config.stage_settings import VocoderSettings
 from deployments.http.errors import status_of
 from deployments.stages.admission import StreamAdmission, StreamPermit
 from deployments.stages.vocoder import permit_for, stream_budget_bytes

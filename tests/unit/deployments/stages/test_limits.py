@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from deployments.config.settings import TokenizerSettings
+from deployments.config.stage_settings import TokenizerSettings
 from deployments.stages.limits import (
     ARENA_PART,
     ARENAS,

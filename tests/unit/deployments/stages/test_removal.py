@@ -9,7 +9,8 @@ import pytest
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import DeploymentUnavailableError
 
-from deployments.config.settings import LLMVariant, Settings
+from deployments.config.settings import Settings
+from deployments.config.stage_settings import LLMVariant
 from deployments.config.stages import Stages
 from deployments.stages import removal
 from deployments.stages.removal import Removal, RoutersToldOfVoices

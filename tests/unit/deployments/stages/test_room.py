@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from ray.serve import metrics
 
-from deployments.config.settings import Settings, TokenizerSettings
+from deployments.config.settings import Settings
+from deployments.config.stage_settings import TokenizerSettings
 from deployments.stages import tokenizer
 from deployments.stages.tokenizer import TokenizerReplica
 from pipeline.contracts import ReferenceClip, VoicePrompt

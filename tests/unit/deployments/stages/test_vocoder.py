@@ -14,7 +14,8 @@ import pytest
 from ray.serve import metrics
 
 from cache_store.settings import CacheSettings
-from deployments.config.settings import LLMSettings, Settings, VocoderSettings
+from deployments.config.settings import Settings
+from deployments.config.stage_settings import LLMSettings, VocoderSettings
 from deployments.stages import vocoder
 from deployments.stages.vocoder import VocoderReplica
 from deployments.telemetry.transfers import stamped

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from deployments.config.settings import Limits, VocoderSettings
+from deployments.config.settings import Limits
+from deployments.config.stage_settings import VocoderSettings
 from deployments.http.dialects.speech import SpeechBody, parse_request
 from deployments.stages.vocoder import adapt_first_chunk
 from pipeline.contracts import SpeechRequest
