@@ -88,6 +88,26 @@ def stage_errors(stage: str) -> Iterator[None]:
         raise StageError(f"the {stage} failed", detail=repr(error)) from error
 
 
+class _Retried:
+    """Calls of one stage that may be made again: a lost replica is retried on another."""
+
+    def __init__(self, stage: str, timeout_s: float) -> None:
+        self._stage, self._timeout_s = stage, timeout_s
+
+    async def __call__(self, method: DeploymentHandle, *args: object) -> Any:
+        attempt = 1
+        while True:
+            try:
+                with stage_errors(self._stage):
+                    async with asyncio.timeout(self._timeout_s):
+                        return await method.remote(*args)
+            except StageUnavailableError:
+                if attempt == ATTEMPTS:
+                    raise
+                await asyncio.sleep(RETRY_DELAY_S * attempt)
+                attempt += 1
+
+
 class RemoteTokenizer:
     """The tokenizer deployment as the voice encoder."""
 
@@ -95,7 +115,7 @@ class RemoteTokenizer:
         self._transfers = transfers
         self._encode = handle.options(method_name="encode")
         self._identity = handle.options(method_name="fingerprint")
-        self._timeout_s = limits.encode_timeout_s
+        self._retrying = _Retried("tokenizer", limits.encode_timeout_s)
 
     async def fingerprint(self) -> str:
         """The fingerprint of the encoder that runs now."""
@@ -107,18 +127,22 @@ class RemoteTokenizer:
             Hop.TOKENIZER_ROUTER, await self._retrying(self._encode, clip)
         )
 
-    async def _retrying(self, method: DeploymentHandle, *args: object) -> Any:
-        attempt = 1
-        while True:
-            try:
-                with stage_errors("tokenizer"):
-                    async with asyncio.timeout(self._timeout_s):
-                        return await method.remote(*args)
-            except StageUnavailableError:
-                if attempt == ATTEMPTS:
-                    raise
-                await asyncio.sleep(RETRY_DELAY_S * attempt)
-                attempt += 1
+
+class RemoteTranscriber:
+    """The recogniser's deployment, as deployments.voices.transcripts.Hearing."""
+
+    def __init__(self, handle: DeploymentHandle, timeout_s: float) -> None:
+        self._transcribe = handle.options(method_name="transcribe")
+        self._identity = handle.options(method_name="fingerprint")
+        self._retrying = _Retried("recogniser", timeout_s)
+
+    async def fingerprint(self) -> str:
+        """The fingerprint of the recogniser that runs now."""
+        return await self._retrying(self._identity)
+
+    async def transcribe(self, clip: ReferenceClip) -> str:
+        """What is said in a clip; the same for the same clip, so that it may be asked again."""
+        return await self._retrying(self._transcribe, clip)
 
 
 class RemoteLM:
