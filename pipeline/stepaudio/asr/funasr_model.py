@@ -22,6 +22,11 @@ WEIGHTS = "model.pt"  # unless configuration.json names another file
 MS_PER_S = 1000
 _NESTED = ("state_dict", "model_state_dict", "model")  # where trainers put the weights
 _OF_PARALLEL = "module."
+# Of the package, for directories that it cannot make a model of.
+_UNLOADABLE = (
+    AssertionError, AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError,
+)  # fmt: skip
+_REASON_CHARS = 300
 _SHOWN = 3  # parameters that an error names
 
 
@@ -46,8 +51,8 @@ def open_funasr(directory: Path, device: str, threads: int) -> Any:
                 log_level="ERROR",
                 ignore_init_mismatch=False,
             )
-        except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
-            reason = str(error).strip().partition("\n")[0]
+        except _UNLOADABLE as error:
+            reason = " ".join(str(error).split())[:_REASON_CHARS]
             raise CheckpointError(f"FunASR cannot load {directory}: {reason}") from error
     _check_weights(model.model, Path(model.kwargs.get("init_param") or directory / WEIGHTS))
     return model
