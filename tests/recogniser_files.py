@@ -1,7 +1,8 @@
 """Recognisers as small as can be, untrained, in FunASR's layout; and a look at what they say.
 
-`python -m tests.recogniser_files DIRECTORY` writes and opens them, and prints what came of it as
-JSON: in a process of its own, for the package takes seconds to import and sets up logging.
+`python -m tests.recogniser_files report DIRECTORY` writes and opens them, and prints what came of
+it as JSON; `write` only writes one. In a process of its own, for the package takes seconds to
+import and sets up logging.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import asyncio
 import importlib
 import json
 import logging
+import os
 import shutil
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ from pipeline.errors import CheckpointError
 from pipeline.stepaudio.asr.recogniser import Recogniser
 from pipeline.stepaudio.layout import PACKAGED_TINY, CheckpointLayout
 from pipeline.voice_list import load_voices
+from tests.conftest import ROOT
 
 WIDTH = 16
 SMALL = {"attention_heads": 2, "linear_units": 32, "num_blocks": 2, "kernel_size": 11}
@@ -114,6 +118,23 @@ def _no_network(*_: object) -> None:
     raise OSError("the network was used")
 
 
+def in_own_process(what: str, directory: Path) -> str:
+    """What this module prints last when it is run."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "tests.recogniser_files", what, str(directory)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr[-3000:])
+    return done.stdout.splitlines()[-1]
+
+
 if __name__ == "__main__":
     socket.socket.connect = _no_network  # type: ignore[method-assign]
-    sys.stdout.write(json.dumps(report(Path(sys.argv[1]))) + "\n")
+    place = Path(sys.argv[2])
+    told = report(place) if sys.argv[1] == "report" else str(write_streaming_paraformer(place))
+    sys.stdout.write(json.dumps(told) + "\n")

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -22,7 +19,7 @@ from pipeline.errors import CheckpointError, StageUnavailableError
 from pipeline.stepaudio.asr import recogniser as module
 from pipeline.stepaudio.asr.directory import check_model_directory
 from pipeline.stepaudio.asr.recogniser import Recogniser
-from tests.conftest import ROOT
+from tests.recogniser_files import in_own_process
 
 pytestmark = pytest.mark.unit
 
@@ -31,16 +28,7 @@ pytestmark = pytest.mark.unit
 def real(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What `tests.recogniser_files` reports."""
     directory = tmp_path_factory.mktemp("recognisers")
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.recogniser_files", str(directory)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(in_own_process("report", directory))
 
 
 @pytest.mark.slow
