@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.errors import CheckpointError
 from pipeline.stepaudio.layout import TINY, CheckpointLayout, resolve_model
 
-CONFIG, CONFIGURATION = "config.yaml", "configuration.json"
+CONFIG, WEIGHTS, CONFIGURATION = "config.yaml", "model.pt", "configuration.json"
 NO_RECOGNISER = (
     "the embedded model's tokenizer is too small a part of a recogniser to hear words; name a "
     "directory of a FunASR model in asr.model, or switch asr off"
@@ -39,5 +39,10 @@ def check_model_directory(directory: Path) -> None:
     """Raises CheckpointError where FunASR would take the name for one to be downloaded."""
     if not directory.is_dir():
         raise CheckpointError(f"there is no directory {directory}")
-    if not any((directory / name).is_file() for name in (CONFIG, CONFIGURATION)):
-        raise CheckpointError(f"{directory} is no FunASR model: it has no {CONFIG}")
+    if (directory / CONFIGURATION).is_file():
+        return  # it may name other files
+    lacking = [name for name in (CONFIG, WEIGHTS) if not (directory / name).is_file()]
+    if lacking:
+        raise CheckpointError(
+            f"{directory} is no FunASR model: it has no {' and no '.join(lacking)}"
+        )

@@ -15,10 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import CheckpointError
-from pipeline.stepaudio.asr.directory import check_model_directory
+from pipeline.stepaudio.asr.directory import WEIGHTS, check_model_directory
 from pipeline.stepaudio.tokenizer.features import kaldi_fbank
 
-WEIGHTS = "model.pt"  # unless configuration.json names another file
 MS_PER_S = 1000
 _NESTED = ("state_dict", "model_state_dict", "model")  # where trainers put the weights
 _OF_PARALLEL = "module."

@@ -26,7 +26,8 @@ ENTRY = re.compile(r"^( +)# (- name: ASR\n(?:\1# .*\n?)+)", re.MULTILINE)
 @pytest.fixture
 def model(tmp_path: Path) -> str:
     """A directory that passes for a FunASR model until it is loaded."""
-    (tmp_path / "config.yaml").touch()
+    for name in ("config.yaml", "model.pt"):
+        (tmp_path / name).touch()
     return str(tmp_path)
 
 

@@ -60,7 +60,8 @@ def replica(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> AsrReplica:
         monkeypatch.setattr(metrics, kind, Metric)
     for name in ("adopt_serve_logging", "apply_device_limits", "recognise_once", "warm_up"):
         monkeypatch.setattr(asr, name, lambda *_, **__: None)
-    (tmp_path / "config.yaml").touch()
+    for name in ("config.yaml", "model.pt"):
+        (tmp_path / name).touch()
     return AsrReplica(Settings(asr=AsrSettings(enabled=True, model=str(tmp_path), max_clips=2)))
 
 
