@@ -214,11 +214,16 @@ class VoiceLibrary:
 
         Raises StageUnavailableError when a tier may have kept something; the message names no tier.
         """
-        namespace = namespace or self.namespace
-        if self._transcripts is not None:
-            await self._transcripts.forget(namespace, clip_digest)
+        clip = ClipKey(namespace or self.namespace, clip_digest)
         try:
-            await self._cache.forget(ClipKey(namespace, clip_digest))
+            if self._transcripts is not None:
+                await self._transcripts.forget(clip)
+        finally:
+            await self._forget(clip)
+
+    async def _forget(self, clip: ClipKey) -> None:
+        try:
+            await self._cache.forget(clip)
         except StoreError as error:
             raise StageUnavailableError(
                 "the clip could not be removed from the cache", detail=str(error)

@@ -83,13 +83,13 @@ class Transcripts:
             raise StageUnavailableError(UNHEARD, detail=str(error)) from error
         return known.record.arrays["words"].tobytes().decode()
 
-    async def forget(self, namespace: str, clip_digest: str) -> None:
+    async def forget(self, clip: ClipKey) -> None:
         """Remove a clip's transcripts from every tier.
 
         Raises StageUnavailableError when a tier may have kept something.
         """
         try:
-            await self._cache.forget(ClipKey(namespace, clip_digest))
+            await self._cache.forget(clip)
         except StoreError as error:
             raise StageUnavailableError(
                 "the clip's transcript could not be removed", detail=str(error)

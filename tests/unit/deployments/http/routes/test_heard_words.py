@@ -96,6 +96,7 @@ class TestUploads:
         assert voice["object"] == "audio.voice"
         assert (voice["ref_text"], voice["transcript_source"]) == (HEARD, "asr")
 
+    @pytest.mark.slow
     async def test_they_can_be_corrected(self, app: HttpApp, hearing: FakeHearing):
         await uploaded(app)
         reply = await app.http.post(f"{VOICES_PATH}/Zoe", json={"ref_text": SAID})
@@ -106,6 +107,7 @@ class TestUploads:
         assert (await app.spoken(voice=f"{told['id']}@1")).transcript == HEARD
         assert len(hearing.heard) == 1
 
+    @pytest.mark.slow
     async def test_another_clip_is_heard_and_nothing_else_is(
         self, app: HttpApp, hearing: FakeHearing
     ):
@@ -159,6 +161,7 @@ class TestUploads:
         assert (await app.http.get("/v1/audio/voice_consents")).json()["data"] == []
         assert (await uploaded(app, ref_text=SAID))["transcript_source"] == "given"
 
+    @pytest.mark.slow
     async def test_a_change_that_cannot_be_heard_changes_nothing(
         self, app: HttpApp, hearing: FakeHearing
     ):
@@ -171,6 +174,7 @@ class TestUploads:
         assert (told["name"], told["ref_text"], len(told["versions"])) == ("Zoe", SAID, 1)
 
 
+@pytest.mark.slow
 async def test_voices_of_before_are_heard_when_they_speak(tmp_path: Path, hearing: FakeHearing):
     cache = {"url": str(tmp_path), "l2": "off"}
     async with http_app(cache=cache) as app:
@@ -334,6 +338,7 @@ class TestSpeech:
                 assert app.synthesizer.requests[-1].transcript == HEARD
         assert len(hearing.heard) == 1
 
+    @pytest.mark.slow
     async def test_another_recogniser_hears_anew(self, tmp_path: Path, hearing: FakeHearing):
         path, body, _ = JSON_BODIES["predecessor"]
         for name in ("a" * 64, "b" * 64):
