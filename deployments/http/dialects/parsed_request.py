@@ -160,7 +160,6 @@ def checked_request(
     request = SpeechRequest(
         text=text,
         transcript=transcript,
-        speaker_name="",
         mode=wish.mode,
         info=info,
         sampling=wish.draw.sampling,
