@@ -41,9 +41,13 @@ from deployments.http.routes.uploaded_voices import VoiceRoutes
 from deployments.http.routes.voice_consents import ConsentRoutes
 from deployments.http.voice_pages import BODIES as VOICE_BODIES
 from deployments.speech.library import SpeechLibrary
-from deployments.stages.clients import RemoteTokenizer, RemoteTranscriber, RemoteVocoder
+from deployments.stages.clients import (
+    RemoteNames,
+    RemoteTokenizer,
+    RemoteTranscriber,
+    RemoteVocoder,
+)
 from deployments.stages.health import Readiness
-from deployments.stages.names import RemoteNames
 from deployments.stages.removal import Removal, RoutersToldOfVoices
 from deployments.telemetry.cache import CacheMetrics
 from deployments.telemetry.logs import adopt_serve_logging

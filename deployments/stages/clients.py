@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from functools import partial
 from typing import Any, Protocol, Self, TypeVar, cast
@@ -41,6 +41,7 @@ from pipeline.contracts import (
     SpeechRequest,
     Stream,
     TokenChunk,
+    VocoderName,
     VoicePrompt,
 )
 from pipeline.errors import (
@@ -54,6 +55,7 @@ from pipeline.errors import (
 ATTEMPTS = 3  # per request and stage, before the first audio only
 RETRY_DELAY_S = 0.25
 STATUS_TIMEOUT_S = 2.0
+NAME_TIMEOUT_S = 5.0  # what the stages that speak are, by content, is part of keys of speech
 
 _REPLICA_IS_GONE = (
     RayActorError,
@@ -267,6 +269,28 @@ class _Replies(Stream[_AnyChunk]):
         if self._response is not None:
             self._response.cancel()
             self._response = None
+
+
+class RemoteNames:
+    """The vocoder deployment and the LLM's variants, as deployments.speech.models.Namer."""
+
+    def __init__(self, vocoder: DeploymentHandle, llms: Mapping[str, DeploymentHandle]) -> None:
+        self._vocoder = vocoder.options(method_name="name")
+        self._llms = {
+            variant: llm.options(method_name="fingerprint") for variant, llm in llms.items()
+        }
+
+    async def vocoder(self) -> VocoderName:
+        """Raises StageError and its kinds when none answers."""
+        with stage_errors("vocoder"):
+            async with asyncio.timeout(NAME_TIMEOUT_S):
+                return await self._vocoder.remote()
+
+    async def lm(self, variant: str) -> str:
+        """The fingerprint of a variant's LLM. Raises StageError and its kinds."""
+        with stage_errors("LLM"):
+            async with asyncio.timeout(NAME_TIMEOUT_S):
+                return await self._llms[variant].remote()
 
 
 class RemoteStatus:
