@@ -316,3 +316,29 @@ class FakeBroadcast:
             raise DeploymentUnavailableError(DeploymentID("fake"))
         async with asyncio.timeout(timeout_s):
             return await asyncio.gather(*self._calls, return_exceptions=return_exceptions)
+
+
+class FakeHearing:
+    """A recogniser: the words of a clip as told, counted.
+
+    words: by clip digest; others are heard as `usual`. error: raised in place of words.
+    """
+
+    def __init__(self, usual: str = "what was heard") -> None:
+        self.words: dict[str, str] = {}
+        self.usual = usual
+        self.error: Exception | None = None
+        self.heard: list[str] = []
+        self.name = "a" * 64
+
+    async def fingerprint(self) -> str:
+        if self.error is not None:
+            raise self.error
+        return self.name
+
+    async def transcribe(self, clip: ReferenceClip) -> str:
+        self.heard.append(clip.digest)
+        await asyncio.sleep(0)
+        if self.error is not None:
+            raise self.error
+        return self.words.get(clip.digest, self.usual)
