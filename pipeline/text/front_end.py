@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipeline.errors import ConfigError, TextError
-from pipeline.text import chinese, english
+from pipeline.text.chinese import forms as chinese
+from pipeline.text.english import forms as english
 from pipeline.text.espeak import default_espeak
 from pipeline.text.markup import without_markup
 from pipeline.text.phonemes import FRONT_END_NAME, espeak_phonemes

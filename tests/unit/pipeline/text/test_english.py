@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.text.english import with_words
-from pipeline.text.numerals import cardinal, decimal, ordinal, year
+from pipeline.text.english.forms import with_words
+from pipeline.text.english.numerals import cardinal, decimal, ordinal, year
 from pipeline.text.phonemes import espeak_phonemes
 
 pytestmark = pytest.mark.unit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pipeline.text.numerals import cardinal, decimal
+from pipeline.text.english.numerals import cardinal, decimal
 
 NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
 _STARTS = r"(?<![\w.,])"

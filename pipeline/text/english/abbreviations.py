@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pipeline.text.numerals import cardinal, ordinal
+from pipeline.text.english.numerals import cardinal, ordinal
 
 _TITLES = {
     "Mr": "Mister", "Mrs": "Missus", "Ms": "Miz", "Dr": "Doctor", "Prof": "Professor",

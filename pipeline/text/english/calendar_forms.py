@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from pipeline.text.numerals import cardinal, ordinal, plural, year
+from pipeline.text.english.numerals import cardinal, ordinal, plural, year
 
 _MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September",

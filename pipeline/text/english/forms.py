@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from pipeline.text.abbreviations import written_out
-from pipeline.text.amounts import NUMBER, UNIT, unit_name, with_measures, with_money
-from pipeline.text.calendar_forms import with_dates, with_times
-from pipeline.text.numerals import cardinal, decimal, ordinal, spelt, year
-from pipeline.text.sign_words import with_operators, with_powers, with_slashes
+from pipeline.text.english.abbreviations import written_out
+from pipeline.text.english.amounts import NUMBER, UNIT, unit_name, with_measures, with_money
+from pipeline.text.english.calendar_forms import with_dates, with_times
+from pipeline.text.english.numerals import cardinal, decimal, ordinal, spelt, year
+from pipeline.text.english.sign_words import with_operators, with_powers, with_slashes
 
 _STARTS = r"(?<![\w.,])"
 _SPACED_THOUSANDS = re.compile(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from pipeline.text.amounts import NUMBER
-from pipeline.text.numerals import decimal
+from pipeline.text.english.amounts import NUMBER
+from pipeline.text.english.numerals import decimal
 
 _OPERAND = r"[\w(√$€£-]"
 _TIMES = re.compile(rf"(?<![\w.,])({NUMBER})[x×](?!\w|\.\d)")
