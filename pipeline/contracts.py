@@ -13,6 +13,8 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.text.options import AS_USUAL, Reading
+
 OUTPUT_SAMPLE_RATE_HZ = 24_000  # what the vocoder produces, mono
 GROUP_VQ02, GROUP_VQ06 = 2, 3  # codes of each kind in a group
 GROUP_TOKENS = GROUP_VQ02 + GROUP_VQ06
@@ -93,10 +95,7 @@ class VoicePrompt:
 
 @dataclass(frozen=True, slots=True)
 class Warping:
-    """Changes to the model's probabilities before a draw.
-
-    A checkpoint states its own in generation_config.json; the defaults are the released code's.
-    """
+    """Changes to the model's probabilities before a draw; the defaults are the released code's."""
 
     temperature: float = 0.7
     """0 means greedy."""
@@ -124,8 +123,7 @@ class Sampling:
     top_k: int | None = None
     """See Warping."""
     grammar: bool = True
-    """Restrict each position to its codebook and stops to group borders; off reproduces the
-    reference."""
+    """Each position has its codebook, stops are at group borders; off as in the reference."""
     repetition_window: int = 10
     """The last token is banned as the next if it occurs more than once in this many tokens."""
 
@@ -178,6 +176,8 @@ class SpeechRequest:
     """How often an edit is applied, each time to the previous tokens; ignored for a clone."""
     clip_digest: str = ""
     """Hex digest of the reference clip; what stages keep of a voice is found by it."""
+    reading: Reading = AS_USUAL
+    """How the text is to be read."""
     source: Drawn | None = None
     """An earlier answer that is edited in place of the clip, and heard in the clip's voice."""
 

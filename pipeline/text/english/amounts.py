@@ -70,6 +70,11 @@ _CODE_LAST = re.compile(
 )
 _LONE = re.compile(r"(?<!\S)([$€£¥₹₽₩₪₫₿])(?=[\s.,;:!?)]|$)")
 _MINOR_DIGITS = 2
+_MINOR = "."  # where it stands in front of them
+_ARTICLE = re.compile(r"\b(?:an?|every|each|another|this|that|first|next) $", re.IGNORECASE)
+_NOUN = re.compile(
+    r"[ -](?!(?:a|an|and|as|at|by|for|from|if|in|is|of|on|or|per|than|that|the|to|was|with)\b)[a-z]{2,}"
+)
 
 _UNITS = {
     "km": "kilometer", "m": "meter", "cm": "centimeter", "mm": "millimeter", "μm": "micrometer",
@@ -92,7 +97,11 @@ _UNITS = {
     "Mbit/s": "megabit per second", "Gbit/s": "gigabit per second", "MB/s": "megabyte per second",
     "GB/s": "gigabyte per second", "rpm": "revolution per minute", "fps": "frame per second",
     "bpm": "beat per minute", "mpg": "mile per gallon", "dpi": "dot per inch",
-    "sqft": "square foot",
+    "sqft": "square foot", "kgs": "kilogram", "tsp": "teaspoon", "tbsp": "tablespoon",
+    "tsp.": "teaspoon", "tbsp.": "tablespoon", "qt": "quart", "pt": "pint", "cc": "cubic centimeter",
+    "mcg": "microgram", "psi": "pound per square inch", "sq mi": "square mile", "lbs.": "pound",
+    "lb.": "pound", "oz.": "ounce", "ft.": "foot", "hrs.": "hour", "mins.": "minute",
+    "sq. ft.": "square foot", "mmHg": "millimeter of mercury",
     "ppm": "part per million", "sq ft": "square foot", "°C": "degree Celsius",
     "℃": "degree Celsius",
     "°F": "degree Fahrenheit", "° C": "degree Celsius", "° F": "degree Fahrenheit",
@@ -107,9 +116,15 @@ _MEASURE = re.compile(
     rf"(?![\w°²³^])"
 )
 _PERCENT = re.compile(
-    rf"{_STARTS}(?P<minus>[-+])?(?P<low>{NUMBER})(?:{_TO}(?P<high>{NUMBER}))?[ ]?(?P<sign>[%‰])"
+    rf"{_STARTS}(?P<minus>(?<![%‰)])[-+])?(?P<low>{NUMBER})(?:(?:[%‰]?{_DASH}|[ ]to[ ])(?P<high>{NUMBER}))?"
+    r"[ ]?(?P<sign>[%‰])"
 )
 _FEET = re.compile(r"(?<![\w.,])(\d{1,2})['’][ ]?(\d{1,2})(?:[\"”]|''|(?=[\s.,;)]|$))")
+_COMPASS = re.compile(r"(?<=\d°)[ ]?([NSEW])(?![\w'])")
+_POINTS = {"N": "north", "S": "south", "E": "east", "W": "west"}
+_INCH = re.compile(r"(?<=\d)[\"″](?=[ ,.;)x]|$)")
+_OPENING, _CLOSING = re.compile(r'(?:^|[\s(])"(?=\w)'), re.compile(r'(?<=[^\s\d(])"')
+_FEET_FIRST = re.compile(r"\d['’][ ]?\d{1,2}$")
 _INCHES = re.compile(r"(?<!\w)(\d{1,2} ?ft\.?) (\d{1,2}) ?in\b\.?")
 _SIGNS = {"%": "percent", "‰": "per mille"}
 
@@ -132,9 +147,21 @@ def unit_name(unit: str, *, is_one: bool) -> str:
 
 def with_measures(text: str) -> str:
     """Text with its percentages, measures and temperatures as words."""
+    text = _COMPASS.sub(lambda found: f" {_POINTS[found[1]]}", text)
     text = _INCHES.sub(lambda found: f"{found[1]} {cardinal(found[2])} inches", text)
     text = _FEET.sub(lambda found: f"{cardinal(found[1])} foot {cardinal(found[2])}", text)
     return _MEASURE.sub(_measure, _PERCENT.sub(_percent, text))
+
+
+def with_inches(text: str) -> str:
+    """Text with "inch" for a quotation mark behind a number that closes no quotation."""
+    return _INCH.sub(_inch, text) if _INCH.search(text) else text
+
+
+def _inch(found: re.Match[str]) -> str:
+    before = found.string[: found.start()]
+    is_closing = len(_OPENING.findall(before)) > len(_CLOSING.findall(before))
+    return found[0] if is_closing or _FEET_FIRST.search(before) else " inch"
 
 
 def _prefixed(found: re.Match[str]) -> str:
@@ -158,17 +185,35 @@ def _money(found: re.Match[str], country: str, names: tuple[str, str, str, str])
     one, many, minor_one, _ = names
     scale = given["scale"] or ""
     low = _digits(found["low"])
-    if given["high"]:
+    if given["high"] and minor_one and _MINOR in {low[-3:-2], _digits(given["high"])[-3:-2]}:
+        high = _digits(given["high"])
+        words = " to ".join(
+            _with_minor(one, country, names)
+            if one[-3:-2] == _MINOR
+            else f"{decimal(one)} {country}{many}"
+            for one in (low, high)
+        )
+    elif given["high"]:
         words = (
             f"{decimal(low)} to {decimal(_digits(given['high']))}{_scaled(scale)} {country}{many}"
         )
     elif scale or not minor_one or len(low.partition(".")[2]) != _MINOR_DIGITS:
         is_one = low == "1" and not scale
+        is_one = is_one or _stands_before_noun(found)
         words = f"{decimal(low)}{_scaled(scale)} {country}{one if is_one else many}"
     else:
         words = _with_minor(low, country, names)
     per = given.get("per")
     return ("minus " if given.get("minus") else "") + words + (f" per {_per(per)}" if per else "")
+
+
+def _stands_before_noun(found: re.Match[str]) -> bool:
+    """Whether a sum says what kind of thing follows: "a $5 bill"."""
+    before, after = (
+        found.string[max(found.start() - 8, 0) : found.start()],
+        found.string[found.end() :],
+    )
+    return bool(_ARTICLE.search(before) and _NOUN.match(after))
 
 
 def _with_minor(amount: str, country: str, names: tuple[str, str, str, str]) -> str:

@@ -10,9 +10,17 @@ import re
 import unicodedata
 
 from pipeline.text.english.abbreviations import written_out
-from pipeline.text.english.amounts import NUMBER, UNIT, unit_name, with_measures, with_money
+from pipeline.text.english.amounts import (
+    NUMBER,
+    UNIT,
+    unit_name,
+    with_inches,
+    with_measures,
+    with_money,
+)
 from pipeline.text.english.calendar_forms import with_dates, with_times
-from pipeline.text.english.numerals import cardinal, decimal, ordinal, spelt, year
+from pipeline.text.english.codes import with_codes
+from pipeline.text.english.numerals import cardinal, decimal, ordinal, plural, spelt, year
 from pipeline.text.english.sign_words import with_operators, with_powers, with_slashes
 
 _STARTS = r"(?<![\w.,])"
@@ -32,6 +40,8 @@ _TELEPHONE_SHAPE = re.compile(
 _TELEPHONE_DIGITS = range(7, 20)
 _VULGAR = re.compile(r"(?:(\d)[ ]?)?([½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞⅐⅑⅒])(?=(\w)?)")
 _STEP = re.compile(r"\b((?:[Ss]tep|[Pp]age|[Pp]art|[Ss]lide|[Ee]pisode) \d+)/(\d+)(?![\d/])")
+_SIDES = re.compile(rf"((?<![\w.,])(?:{NUMBER})[ ]?(?:{UNIT}))[ ]?[x×][ ]?(?=\d)")
+_HUNDREDS = re.compile(r"(?<![\w.,$€£])(\d{1,3}(?:,000)+|[1-9]0{2,6})s(?= of\b)")
 _FRACTION = re.compile(
     rf"(?<![\w.,/])(?:(?P<whole>\d+)[ -])?(?P<over>\d{{1,4}})/(?P<under>\d{{1,4}})"
     rf"(?:[ ]?(?P<unit>{UNIT}))?(?![\w/]|[.,]\d)"
@@ -70,10 +80,35 @@ def with_words(text: str) -> str:
     return with_slashes(with_powers(with_money(text)))
 
 
+def digits(text: str) -> str:
+    """The digits of a text, one by one; other characters but white space and hyphens stay."""
+    return " ".join(
+        spelt(c) if c.isascii() and c.isdecimal() else c for c in text if c not in " -\t"
+    )
+
+
+def telephone(text: str) -> str:
+    """The digits of a text in groups, as a telephone number is said."""
+    plus = "plus " if text.lstrip().startswith("+") else ""
+    return plus + ", ".join(map(_in_groups, re.findall(r"[0-9]+", text)))
+
+
+def number(sign: str, digits: str) -> str:
+    """A number; the sign is "-", "+" or nothing."""
+    return _SIGN_WORDS.get(sign, "") + decimal(digits)
+
+
+def fraction(whole: str | None, over: str, under: str) -> str:
+    """ "1", "3", "4" → "one and three quarters"."""
+    return _FRACTION.sub(_fraction, f"{whole} {over}/{under}" if whole else f"{over}/{under}")
+
+
 def _with_numbers(text: str) -> str:
     """From the longest forms to the shortest: each leaves no digits for the next."""
     text = _SPACED_THOUSANDS.sub(lambda found: found[0].replace(" ", ""), text)
-    text = with_money(with_times(with_dates(text)))
+    text = with_inches(text)
+    text = _SIDES.sub(r"\1 by ", _HUNDREDS.sub(_hundreds, text))
+    text = with_money(with_times(with_dates(with_codes(text))))
     text = _TELEPHONE.sub(_telephone, text)
     text = _VULGAR.sub(_vulgar, text)
     text = _FRACTION.sub(_fraction, _STEP.sub(r"\1 of \2", text))
@@ -87,6 +122,11 @@ def _with_numbers(text: str) -> str:
     return _NUMBER.sub(
         lambda found: _SIGN_WORDS.get(found["sign"] or "", "") + _read(found["number"]), text
     )
+
+
+def _hundreds(found: re.Match[str]) -> str:
+    words = cardinal(found[1].replace(",", "")).removeprefix("one ")
+    return plural(words)
 
 
 def _read(number: str) -> str:
