@@ -18,7 +18,7 @@ from pipeline.text.phonemes import FRONT_END_NAME, espeak_phonemes
 from pipeline.text.scripts import Spoken, latinised
 from pipeline.text.signs import outside_tags, without_drawings, without_signs
 from pipeline.text.sounds import reading as sounds
-from pipeline.text.ssml import without_ssml
+from pipeline.text.ssml.document import without_ssml
 from pipeline.text.unicode_forms import composed
 
 _EAST_ASIAN_SCRIPTS = frozenset({"Chinese", "Japanese", "Korean", "Bopomofo"})

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pipeline.text.chinese import forms as chinese
 from pipeline.text.english import forms as english
 from pipeline.text.scripts import language_of
-from pipeline.text.segment import sentence_ends
+from pipeline.text.sentences import sentence_ends
 
 _READERS: dict[str, Callable[[str], str]] = {"en": english.with_words, "zh": chinese.with_words}
 

@@ -7,7 +7,7 @@ import pytest
 from pipeline.errors import TextError
 from pipeline.text.front_end import two_language_words
 from pipeline.text.pauses import with_marks
-from pipeline.text.ssml import is_ssml, without_ssml
+from pipeline.text.ssml.document import is_ssml, without_ssml
 
 pytestmark = pytest.mark.unit
 

@@ -8,7 +8,7 @@ from xml.parsers import expat
 
 from pipeline.errors import MAX_FOUND, TextError
 from pipeline.text.pauses import STRENGTHS_MS, pause_of
-from pipeline.text.said_as import said_as
+from pipeline.text.ssml.said_as import said_as
 from pipeline.text.scripts import language_of
 from pipeline.text.tags import closed
 
