@@ -29,8 +29,8 @@ FILE = re.compile(
     r"toml|ini|md|log|bak)(?![A-Za-z0-9_@/-]|\.[A-Za-z0-9])"
 )
 PATH = re.compile(
-    r"(?<![\w/.~:<])~?(?:/[A-Za-z0-9._-]*[A-Za-z0-9_-]){2,}/?(?![\w/])"
-    r"|(?<!\w)[A-Z]:(?:\\[A-Za-z0-9._-]*[A-Za-z0-9_-])+"
+    r"(?<![A-Za-z0-9_/.~:<)])~?(?:/[A-Za-z0-9._-]*[A-Za-z0-9_-]){2,}/?(?![A-Za-z0-9_/])"
+    r"|(?<![A-Za-z0-9_])[A-Z]:(?:\\[A-Za-z0-9._-]*[A-Za-z0-9_-])+"
 )
 _CLOSING = ".,;:!?'*"
 _LONGEST_REST = 80  # characters behind the host that are spoken; nobody listens to more

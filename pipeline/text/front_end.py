@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from pipeline.errors import ConfigError, TextError
@@ -27,6 +27,7 @@ PLAIN_SPOKEN = Spoken(
 )  # what the released checkpoint was trained on
 TWO_SPOKEN = Spoken(frozenset({"Latin", "Chinese"}), "English and Chinese")
 
+_MOST_READINGS = 4  # of odd mixtures of signs; ordinary text needs one, and one that finds it so
 _NO_BEGINNING = " ,;:，；：、"  # left of a table or an emoji; espeak says "colon"
 
 
@@ -65,6 +66,17 @@ def two_language_words(text: str, reading: Reading = AS_USUAL) -> str:
 
 
 def _words(text: str, spoken: Spoken, reading: Reading) -> str:
+    """Read until nothing changes any more: words that are read again are the same words."""
+    said = _read(text, spoken, reading)
+    again = replace(reading, pronunciations=())
+    for _ in range(_MOST_READINGS):
+        before, said = said, _read(said, spoken, again)
+        if said == before:
+            break
+    return said
+
+
+def _read(text: str, spoken: Spoken, reading: Reading) -> str:
     text = composed(text)
     if not text.strip():
         return ""

@@ -19,6 +19,7 @@ _END = re.compile(
     rf"|(?<=[{_WIDE}])\.(?=[{_WIDE}])"
     r"|\n\s*"
 )
+_NEAR = 80  # characters before a full stop that say what it is
 _WIDE_MARKS = frozenset("。！？｡")
 _NEXT = re.compile(r"[\s\"'“”‘’(\[«「『（【《*_#—–-]*(?P<word>\w[\w’'-]*)?")
 _OPENED = re.compile(r"\s*[“「『\"(（《【]")
@@ -118,7 +119,7 @@ def _ends(text: str, start: int, mark: re.Match[str], *, is_korean: bool) -> boo
     """Whether a mark ends the sentence that begins at `start`."""
     signs = mark.group().rstrip()
     after = mark.end()
-    if _ITEM.search(text, start, mark.start() + 1):
+    if _ITEM.search(text, max(start, mark.start() - _NEAR), mark.start() + 1):
         return False
     if not signs:  # a line's end
         return not text[after].islower()
@@ -135,7 +136,8 @@ def _ends(text: str, start: int, mark: re.Match[str], *, is_korean: bool) -> boo
         return is_quoted or (word[:1].isupper() and word.partition("'")[0].partition("’")[0] != "I")
     if signs.rstrip(_CLOSERS.replace("\\", "")) != ".":
         return True
-    return _ends_at_point(text[start : mark.start() + 1], word, is_korean=is_korean)
+    sentence = text[max(start, mark.start() - _NEAR) : mark.start() + 1]
+    return _ends_at_point(sentence, word, is_korean=is_korean)
 
 
 def _is_wide(signs: str) -> bool:

@@ -83,7 +83,7 @@ def _year_name(found: re.Match[str]) -> str:
     if found["span"]:
         return cardinal(found["span"])
     if found["short"]:
-        is_decade = found.string[found.end() :].startswith("年代")
+        is_decade = found.string.startswith("年代", found.end())
         is_round = is_decade and found["short"][1] == "0" and found["short"] != "00"
         return cardinal(found["short"]) if is_round else spelt(found["short"])
     return spelt(found["year"])

@@ -33,7 +33,10 @@ _ANYWHERE = {
 }  # fmt: skip
 _TITLE = re.compile(rf"\b({'|'.join(_TITLES)})\.(?=[ ]?[A-Z])|\b(Mr|Mrs|Ms|Dr)(?=[ ][A-Z])")
 _STREET = re.compile(r"(?<=[a-z] )St\b\.?(?=[,;:.!?]|[ ](?:[a-z]|and\b)|$)")
-_DRIVE = re.compile(r"(?<=[a-z] )Dr\b\.?(?=[,;:!?]|$|[ ](?:[a-z]|[A-Z]{2}\b))")
+_DRIVE = re.compile(
+    r"\b(?!(?:The|A|Our|My|Her|His|Dear)\b)(?P<name>[A-Z][a-z]+) Dr\b\.?"
+    r"(?=[,;:!?]|$|[ ](?:[a-z]|[A-Z]{2}\b))"
+)
 _NUMBERED = re.compile(rf"\b({'|'.join(_BEFORE_NUMBER)})\.:?[ ]?(?=[#+($]?\d)")
 _SHORT = re.compile(
     r"(?<![\w./])(?<!\d )(?:"
@@ -71,7 +74,7 @@ def written_out(text: str) -> str:
     text = URL.sub(_url, EMAIL.sub(_email, text))
     text = FILE.sub(_written_address, PATH.sub(_written_address, text))
     text = _NUMBERED.sub(lambda found: _BEFORE_NUMBER[found[1]] + " ", text)
-    text = _DRIVE.sub("Drive", _STREET.sub("Street", text))
+    text = _DRIVE.sub(r"\g<name> Drive", _STREET.sub("Street", text))
     text = _TITLE.sub(lambda found: _TITLES[found[1] or found[2]], text)
     text = _SHORT.sub(_short, text)
     return _ROMAN.sub(_roman, text)

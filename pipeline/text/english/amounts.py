@@ -72,6 +72,7 @@ _LONE = re.compile(r"(?<!\S)([$€£¥₹₽₩₪₫₿])(?=[\s.,;:!?)]|$)")
 _MINOR_DIGITS = 2
 _MINOR = "."  # where it stands in front of them
 _ARTICLE = re.compile(r"\b(?:an?|every|each|another|this|that|first|next) $", re.IGNORECASE)
+_NEAR = 12  # characters in which they are looked for
 _NOUN = re.compile(
     r"[ -](?!(?:a|an|and|as|at|by|for|from|if|in|is|of|on|or|per|than|that|the|to|was|with)\b)[a-z]{2,}"
 )
@@ -120,10 +121,14 @@ _PERCENT = re.compile(
     r"[ ]?(?P<sign>[%‰])"
 )
 _FEET = re.compile(r"(?<![\w.,])(\d{1,2})['’][ ]?(\d{1,2})(?:[\"”]|''|(?=[\s.,;)]|$))")
-_COMPASS = re.compile(r"(?<=\d°)[ ]?([NSEW])(?![\w'])")
-_POINTS = {"N": "north", "S": "south", "E": "east", "W": "west"}
+_COMPASS = re.compile(r"(?<=\d°)[ ]?([NS]?[EW]|[NS])(?![\w'])")
+_POINTS = {
+    "N": "north", "S": "south", "E": "east", "W": "west", "NE": "northeast", "NW": "northwest",
+    "SE": "southeast", "SW": "southwest",
+}  # fmt: skip
 _INCH = re.compile(r"(?<=\d)[\"″](?=[ ,.;)x]|$)")
 _OPENING, _CLOSING = re.compile(r'(?:^|[\s(])"(?=\w)'), re.compile(r'(?<=[^\s\d(])"')
+_LONGEST_QUOTATION = 200  # characters
 _FEET_FIRST = re.compile(r"\d['’][ ]?\d{1,2}$")
 _INCHES = re.compile(r"(?<!\w)(\d{1,2} ?ft\.?) (\d{1,2}) ?in\b\.?")
 _SIGNS = {"%": "percent", "‰": "per mille"}
@@ -159,7 +164,7 @@ def with_inches(text: str) -> str:
 
 
 def _inch(found: re.Match[str]) -> str:
-    before = found.string[: found.start()]
+    before = found.string[max(found.start() - _LONGEST_QUOTATION, 0) : found.start()]
     is_closing = len(_OPENING.findall(before)) > len(_CLOSING.findall(before))
     return found[0] if is_closing or _FEET_FIRST.search(before) else " inch"
 
@@ -208,11 +213,9 @@ def _money(found: re.Match[str], country: str, names: tuple[str, str, str, str])
 
 
 def _stands_before_noun(found: re.Match[str]) -> bool:
-    """Whether a sum says what kind of thing follows: "a $5 bill"."""
-    before, after = (
-        found.string[max(found.start() - 8, 0) : found.start()],
-        found.string[found.end() :],
-    )
+    """Whether an amount says what kind of thing follows: "a $5 bill"."""
+    text, start, end = found.string, found.start(), found.end()
+    before, after = text[max(start - _NEAR, 0) : start], text[end : end + _NEAR]
     return bool(_ARTICLE.search(before) and _NOUN.match(after))
 
 
@@ -258,6 +261,7 @@ def _measure(found: re.Match[str]) -> str:
     if gap == "-" and len(unit) == 1:  # "a 5-s" is a name
         return found[0]
     is_one = gap == "-" or (found["low"] == "1" and not found["high"])
+    is_one = is_one or _stands_before_noun(found)
     name = unit_name(unit, is_one=is_one)
     if found["power"]:
         name = f"{_AREAS[found['power']]} {name}"

@@ -27,9 +27,11 @@ _ISO = re.compile(
 _NUMERIC = re.compile(
     rf"{_ALONE}(?P<first>\d\d?)(?P<gap>[-/.])(?P<second>\d\d?)(?P=gap)(?P<year>\d{{4}}|\d\d){_ENDS}"
 )
-# A fraction is seldom of such days: "11/26".
+# A fraction is seldom of such days: "11/26"; and none stands behind "on" or "by".
 _MONTH_AND_DAY = re.compile(
     r"(?<![\w.,/:$€£-])(?P<month>1[0-2]|0?[1-9])/(?P<day>2[1-9]|3[01])(?![\w/%]|[-.,:]\d)"
+    r"|(?:(?<=\b[Oo]n )|(?<=\b[Bb]y )|(?<=\b[Uu]ntil )|(?<=\b[Ss]ince ))"
+    r"(?P<month_on>1[0-2]|0?[1-9])/(?P<day_on>[12]\d|3[01]|0?[1-9])(?![\w/%]|[-.,:]\d)"
 )
 _MONTH_FIRST = re.compile(
     rf"\b{_MONTH}[ ]{_DAY}(?:[ ]?[-–][ ]?(?P<last>[0-3]?\d)(?:st|nd|rd|th)?)?"
@@ -82,9 +84,7 @@ def with_dates(text: str) -> str:
     text = with_days(text)
     text = _ISO.sub(_iso, text)
     text = _NUMERIC.sub(_numeric, text)
-    text = _MONTH_AND_DAY.sub(
-        lambda found: f"{_MONTHS[int(found['month']) - 1]} {_nth(found['day'])}", text
-    )
+    text = _MONTH_AND_DAY.sub(_month_and_day, text)
     text = _MONTH_FIRST.sub(_month_first, text)
     text = _DAY_FIRST.sub(_day_first, text)
     text = _MONTH_YEAR.sub(lambda found: f"{_NAMES[found['month']]} {year(found['year'])}", text)
@@ -140,6 +140,11 @@ def _date(month: str, day: str, full_year: str) -> str:
     if not 1 <= int(month) <= len(_MONTHS) or not _is_day(day):
         return ""
     return f"{_MONTHS[int(month) - 1]} {_nth(day)}, {year(full_year)}"
+
+
+def _month_and_day(found: re.Match[str]) -> str:
+    month, day = found["month"] or found["month_on"], found["day"] or found["day_on"]
+    return f"{_MONTHS[int(month) - 1]} {_nth(day)}"
 
 
 def _month_first(found: re.Match[str]) -> str:

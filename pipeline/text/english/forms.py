@@ -41,6 +41,7 @@ _TELEPHONE_DIGITS = range(7, 20)
 _VULGAR = re.compile(r"(?:(\d)[ ]?)?([½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞⅐⅑⅒])(?=(\w)?)")
 _STEP = re.compile(r"\b((?:[Ss]tep|[Pp]age|[Pp]art|[Ss]lide|[Ee]pisode) \d+)/(\d+)(?![\d/])")
 _SIDES = re.compile(rf"((?<![\w.,])(?:{NUMBER})[ ]?(?:{UNIT}))[ ]?[x×][ ]?(?=\d)")
+_HALVES = re.compile(r"(?<![\w.,-])50-50(?![\w-])")
 _HUNDREDS = re.compile(r"(?<![\w.,$€£])(\d{1,3}(?:,000)+|[1-9]0{2,6})s(?= of\b)")
 _FRACTION = re.compile(
     rf"(?<![\w.,/])(?:(?P<whole>\d+)[ -])?(?P<over>\d{{1,4}})/(?P<under>\d{{1,4}})"
@@ -106,7 +107,7 @@ def fraction(whole: str | None, over: str, under: str) -> str:
 def _with_numbers(text: str) -> str:
     """From the longest forms to the shortest: each leaves no digits for the next."""
     text = _SPACED_THOUSANDS.sub(lambda found: found[0].replace(" ", ""), text)
-    text = with_inches(text)
+    text = _HALVES.sub("fifty-fifty", with_inches(text))
     text = _SIDES.sub(r"\1 by ", _HUNDREDS.sub(_hundreds, text))
     text = with_money(with_times(with_dates(with_codes(text))))
     text = _TELEPHONE.sub(_telephone, text)

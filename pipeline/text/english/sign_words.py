@@ -38,7 +38,7 @@ _OPERATORS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"§§?[ ]?(?=\d)", "section "),
         ("©[ ]?", "copyright "),
         (r"(?<=\d)[ ]?[x×][ ]?(?=\d)|(?<=[\w)])[ ]?×[ ]?(?=[\w(])", " times "),
-        (r"(?<=\d)[ ]?\+[ ]?(?=\d)", " plus "),
+        (r"(?<=\d)(?<!\d:\d\d)(?<!\.\d\d\d)[ ]?\+[ ]?(?=\d)|(?<=\d) \+ (?=\d)", " plus "),
         (r"(?<=\d)\+(?![\w+])", " plus"),
         (r"(?<=\d) - (?=\d+(?: equals|\?))", " minus "),
     )
