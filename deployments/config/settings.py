@@ -28,6 +28,7 @@ from deployments.config.stage_settings import (
     TokenizerSettings,
     VocoderSettings,
 )
+from deployments.config.text_settings import TextSettings
 from pipeline.audio.condition import Conditioning
 from pipeline.contracts import BASE_VARIANT
 from pipeline.errors import ConfigError
@@ -190,6 +191,7 @@ class Settings(BaseSettings):
     """Further LLMs, each a deployment of its own; `llm` itself is the variant `base`."""
     vocoder: VocoderSettings = VocoderSettings()
     voices: VoiceSettings = VoiceSettings()
+    text: TextSettings = TextSettings()
     cluster: ClusterSettings = ClusterSettings()
 
     @property

@@ -4,40 +4,45 @@ from __future__ import annotations
 
 import bisect
 import functools
+import html
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import regex
 
-from pipeline.errors import MAX_FOUND, TextError
+from pipeline.errors import MAX_FOUND, InputError
 from pipeline.text.options import Pronunciation
 from pipeline.text.scripts import language_of
 from pipeline.text.signs import protected_spans
+from pipeline.text.unicode_forms import composed
 
 LANGUAGES = ("en", "zh", "ja", "ko")
 MOST_WRITTEN_CHARS, MOST_SAID_CHARS = 200, 500
 EXPRESSIONS_S = 0.25  # for all expressions of one text
+_LEAST_S = 1e-6  # the library takes 0 for no limit
 _GROWTH, _LEAST_CHARS = 4, 10_000  # what a text may grow to
 _WIDE = "\u3005-\u3007\u3041-\u312f\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3"
 _LETTER = rf"[^\W{_WIDE}]"  # of scripts that set spaces between words
 
 
 def checked(entry: Pronunciation) -> Pronunciation:
-    """The entry itself. Raises TextError for one that could not be used, saying why."""
+    """The entry itself. Raises InputError for one that could not be used, saying why."""
     if not entry.written.strip():
-        raise TextError("it is empty: say what is written in the text")
+        raise InputError("it is empty: say what is written in the text")
     if len(entry.written) > MOST_WRITTEN_CHARS:
-        raise TextError(f"it has {len(entry.written)} characters, {MOST_WRITTEN_CHARS} are allowed")
+        raise InputError(
+            f"it has {len(entry.written)} characters, {MOST_WRITTEN_CHARS} are allowed"
+        )
     if len(entry.said) > MOST_SAID_CHARS:
-        raise TextError(
+        raise InputError(
             f"what is said has {len(entry.said)} characters, {MOST_SAID_CHARS} are allowed"
         )
-    pattern = _pattern(entry)
-    if entry.is_regex:
+    _pattern(entry)
+    if entry.is_regex:  # with an empty place to fit, so that the template is looked at
         try:
-            pattern.sub(entry.said, "", timeout=EXPRESSIONS_S)
+            regex.compile(f"(?:{entry.written})|").sub(entry.said, "", timeout=EXPRESSIONS_S)
         except (regex.error, IndexError, TimeoutError) as error:
-            raise TextError(f"{entry.said[:MAX_FOUND]!r} is no template: {error}") from error
+            raise InputError(f"{entry.said[:MAX_FOUND]!r} is no template: {error}") from error
     return entry
 
 
@@ -51,10 +56,20 @@ def in_order(entries: Sequence[Pronunciation]) -> tuple[Pronunciation, ...]:
     )
 
 
+def fitting(text: str, entries: Iterable[Pronunciation]) -> tuple[Pronunciation, ...]:
+    """Those that may fit a place of a text as a caller wrote it; any expression may."""
+    said = html.unescape(composed(text)).casefold()
+    return tuple(
+        entry
+        for entry in entries
+        if entry.is_regex or all(word in said for word in entry.written.casefold().split())
+    )
+
+
 def pronounced(text: str, entries: Sequence[Pronunciation]) -> str:
     """Text with what is said in place of what is written; tags and pauses stay.
 
-    No place is changed twice, by any entry. Raises TextError: expressions take too long, or the
+    No place is changed twice, by any entry. Raises InputError: expressions take too long, or the
     text grows beyond measure.
     """
     language = language_of(text)
@@ -66,7 +81,7 @@ def pronounced(text: str, entries: Sequence[Pronunciation]) -> str:
                 taken.add(start, end, said)
     most = max(_GROWTH * len(text), _LEAST_CHARS)
     if taken.growth + len(text) > most:
-        raise TextError(f"with its pronunciations the text grows beyond {most} characters")
+        raise InputError(f"with its pronunciations the text grows beyond {most} characters")
     return taken.applied_to(text)
 
 
@@ -100,16 +115,16 @@ def _places(text: str, entry: Pronunciation, deadline_s: float) -> Iterator[tupl
         for found in pattern.finditer(text):
             yield found.start(), found.end(), entry.said
         return
-    left_s = deadline_s - time.monotonic()
+    left_s = max(deadline_s - time.monotonic(), _LEAST_S)
     try:
-        if left_s <= 0:
-            raise TimeoutError
         for found in pattern.finditer(text, timeout=left_s, concurrent=True):
             if found.end() > found.start():
                 yield found.start(), found.end(), found.expand(entry.said)
+    except (regex.error, IndexError) as error:
+        raise InputError(f"{entry.said[:MAX_FOUND]!r} is no template: {error}") from error
     except TimeoutError as error:
         label = entry.label or repr(entry.written[:MAX_FOUND])
-        raise TextError(
+        raise InputError(
             f"the regular expressions of the pronunciations take too long for this text, at {label}"
         ) from error
 
@@ -121,7 +136,7 @@ def _pattern(entry: Pronunciation) -> regex.Pattern[str]:
         try:
             return regex.compile(entry.written, flags)
         except (regex.error, OverflowError, RecursionError) as error:
-            raise TextError(f"it is no regular expression: {error}") from error
+            raise InputError(f"it is no regular expression: {error}") from error
     words = entry.written.split()
     phrase = r"\s+".join(map(regex.escape, words))
     before = rf"(?<!{_LETTER})" if regex.match(_LETTER, words[0]) else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from pipeline.errors import MAX_FOUND, TextError
+from pipeline.errors import MAX_FOUND, UnsupportedError
 
 LONGEST_S = 10.0
 LONGEST_TOTAL_S = 120.0  # of one text, so that a short one makes no hour of silence
@@ -38,14 +38,14 @@ class Paused:
 def with_marks(text: str) -> str:
     """Text whose pauses have one form, `[pause:1500ms]`; no pause at all is nothing.
 
-    Raises TextError for a time that is none, or too long, alone or with the others.
+    Raises UnsupportedError for a time that is none, or too long, alone or with the others.
     """
     if "pause" not in text.lower():
         return text
     text = _ASKED.sub(lambda found: mark(milliseconds(found["time"], found[0])), text)
     total_ms = sum(int(found["ms"]) for found in _MARK.finditer(text))
     if total_ms > LONGEST_TOTAL_S * _MS:
-        raise TextError(
+        raise UnsupportedError(
             f"the pauses of the text are {total_ms / _MS:g} s together, "
             f"{LONGEST_TOTAL_S:g} s are allowed"
         )
@@ -53,20 +53,20 @@ def with_marks(text: str) -> str:
 
 
 def milliseconds(time: str, written: str) -> int:
-    """`500ms`, `1.5s` → milliseconds. written: how a refusal names it. Raises TextError."""
+    """`500ms`, `1.5s` → milliseconds. written: how a refusal names it. Raises UnsupportedError."""
     found = _TIME.fullmatch(time.lower())
     if found is not None:
         ms = float(found["number"]) * (_MS if found["unit"] == "s" else 1)
         if ms <= LONGEST_S * _MS:
             return round(ms)
-    raise TextError(
+    raise UnsupportedError(
         f"{written[:MAX_FOUND]} is no pause: write [pause:500ms] or [pause:1.5s], "
         f"{LONGEST_S:g}s at most"
     )
 
 
 def pause_of(strength: str | None, time: str | None, written: str) -> str:
-    """A `<break>` as a mark; its time wins. Raises TextError for a time that is none."""
+    """A `<break>` as a mark; its time wins. Raises UnsupportedError for a time that is none."""
     if time is not None:
         return mark(milliseconds(time, written))
     return mark(STRENGTHS_MS.get((strength or "medium").strip().lower(), STRENGTHS_MS["medium"]))

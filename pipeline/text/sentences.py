@@ -164,7 +164,11 @@ def _ends_at_point(sentence: str, following: str, *, is_korean: bool) -> bool:
     """Whether the full stop behind `sentence` ends it, and not just an abbreviation."""
     if _NUMBER.fullmatch(sentence):
         return False
-    if is_korean and _DATED.search(sentence) and (following[:1].isdecimal() or _DAY.search(sentence)):
+    if (
+        is_korean
+        and _DATED.search(sentence)
+        and (following[:1].isdecimal() or _DAY.search(sentence))
+    ):
         return False
     found = _LAST_WORD.search(sentence)
     if found is None:

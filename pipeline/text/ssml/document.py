@@ -6,10 +6,10 @@ import html
 import re
 from xml.parsers import expat
 
-from pipeline.errors import MAX_FOUND, TextError
+from pipeline.errors import MAX_FOUND, InputError, UnsupportedError
 from pipeline.text.pauses import STRENGTHS_MS, pause_of
-from pipeline.text.ssml.said_as import said_as
 from pipeline.text.scripts import language_of
+from pipeline.text.ssml.said_as import said_as
 from pipeline.text.tags import closed
 
 ELEMENTS = ("speak", "p", "s", "break", "sub", "say-as")
@@ -28,7 +28,7 @@ def is_ssml(text: str) -> bool:
 def without_ssml(text: str) -> str:
     """SSML → text, one paragraph a line, pauses as `[pause:…ms]`; any other text as it is.
 
-    Characters that SSML escapes stay escaped. Raises TextError: not well formed, or an element or
+    Characters that SSML escapes stay escaped. Raises InputError: not well formed, or an element or
     a value that is not served, with those that are.
     """
     found = _BEGINS.match(text)
@@ -58,7 +58,7 @@ class _Reader:
         try:
             parser.Parse(self._document, True)
         except expat.ExpatError as error:
-            raise TextError(
+            raise InputError(
                 f"the SSML is not well formed: {expat.ErrorString(error.code)} in line "
                 f"{error.lineno}, column {error.offset + 1}"
             ) from error
@@ -68,13 +68,13 @@ class _Reader:
     def _begin(self, name: str, given: dict[str, str]) -> None:
         if name not in ELEMENTS:
             allowed = ", ".join(f"<{one}>" for one in ELEMENTS)
-            raise TextError(f"SSML <{name[:MAX_FOUND]}> is not served; allowed: {allowed}")
+            raise UnsupportedError(f"SSML <{name[:MAX_FOUND]}> is not served; allowed: {allowed}")
         if self._inner is not None and name != "break":
-            raise TextError(f"SSML <{name}> cannot stand inside <sub> or <say-as>")
+            raise UnsupportedError(f"SSML <{name}> cannot stand inside <sub> or <say-as>")
         if name == "break":
             self._pause(given)
         elif name == "sub" and "alias" not in given:
-            raise TextError("SSML <sub> needs an alias: what is said in place of its text")
+            raise UnsupportedError("SSML <sub> needs an alias: what is said in place of its text")
         elif name in {"sub", "say-as"}:
             self._inner = ""
         else:
@@ -99,7 +99,7 @@ class _Reader:
         written = f"<break time={given.get('time', '')!r}>"
         strength = given.get("strength")
         if strength is not None and strength.strip().lower() not in STRENGTHS_MS:
-            raise TextError(
+            raise UnsupportedError(
                 f"<break strength={strength[:MAX_FOUND]!r}> is not known; allowed: "
                 f"{', '.join(STRENGTHS_MS)}"
             )
@@ -138,4 +138,4 @@ def _kept(text: str) -> str:
 
 
 def _refuse_doctype(name: str, *_rest: object) -> None:
-    raise TextError(f"SSML with a document type ({name[:MAX_FOUND]}) is not served")
+    raise UnsupportedError(f"SSML with a document type ({name[:MAX_FOUND]}) is not served")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pipeline.errors import MAX_FOUND, TextError
+from pipeline.errors import MAX_FOUND, UnsupportedError
 from pipeline.text.chinese import forms as chinese
 from pipeline.text.english import forms as english
 
@@ -25,11 +25,11 @@ def said_as(text: str, kind: str, how: str, language: str) -> str:
     """A text that is of a kind, in words of a language (`zh`, else English).
 
     how: the format of a date, such as "dmy", or of a number. What is not of the kind stays as it
-    is. Raises TextError for a kind that is not served.
+    is. Raises InputError for a kind that is not served.
     """
     kind = kind.strip().lower()
     if kind not in KINDS:
-        raise TextError(
+        raise UnsupportedError(
             f"<say-as interpret-as={kind[:MAX_FOUND]!r}> is not served; allowed: {', '.join(KINDS)}"
         )
     forms = chinese if language == "zh" else english

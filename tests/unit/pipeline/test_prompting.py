@@ -13,7 +13,7 @@ import pytest
 from pipeline import prompting
 from pipeline.chain import Script
 from pipeline.contracts import Mode, Sampling, SpeechRequest, Warping
-from pipeline.errors import CheckpointError, TextError
+from pipeline.errors import CheckpointError, TextError, UnsupportedError
 from pipeline.prompting import CheckpointPrompts, read_warping
 from pipeline.splitting import weights
 from pipeline.stepaudio.layout import PACKAGED_TINY, CheckpointLayout
@@ -300,6 +300,6 @@ def test_a_transcript_has_no_pauses_and_an_edit_makes_none(plain: CheckpointProm
     (paused,) = scripts(plain, "Hello.", transcript=said)
     (through,) = scripts(plain, "Hello.", transcript=f"{SAID[:20].strip()} {SAID[20:].strip()}")
     assert np.array_equal(paused.prompt_ids, through.prompt_ids)
-    with pytest.raises(TextError, match="a pause is for speech alone") as caught:
+    with pytest.raises(UnsupportedError, match="a pause is for speech alone") as caught:
         scripts(plain, "One [pause:1s] [Laughter] two", mode=Mode.PARALINGUISTIC)
     assert caught.value.param == "input"
