@@ -21,18 +21,18 @@ class PronunciationEntry(Strict):
 
     written: Annotated[str, Field(min_length=1, max_length=MOST_WRITTEN_CHARS)] = Field(
         validation_alias=AliasChoices("written", "string_to_replace"),
-        description="A word or phrase, found as a whole; or a regular expression",
+        description="A word or phrase, found as a whole; or a regular expression.",
         examples=["Nguyen"],
     )
     said: Annotated[str, Field(max_length=MOST_SAID_CHARS)] = Field(
         validation_alias=AliasChoices("said", "alias"),
-        description="What is said in its place; \\1 and \\g<name> are groups of an expression",
+        description="What is said in its place; \\1 and \\g<name> are groups of an expression.",
         examples=["win"],
     )
-    regex: bool = Field(False, description="`written` is a regular expression")
-    case_sensitive: bool = Field(False, description="Upper and lower case are different")
+    regex: bool = Field(False, description="`written` is a regular expression.")
+    case_sensitive: bool = Field(False, description="Upper and lower case are different.")
     language: Language | None = Field(
-        None, description="In texts of this language alone; left out: in all"
+        None, description="In texts of this language alone; left out: in all."
     )
 
     def as_rule(self, label: str = "") -> Pronunciation:

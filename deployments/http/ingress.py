@@ -33,10 +33,10 @@ from deployments.http.edge import Edge
 from deployments.http.edit_pages import BODIES as EDIT_BODIES
 from deployments.http.errors import NO_RETRY, SERVER_FAULT, answer_error, error_body
 from deployments.http.head import HeadAsGet
-from deployments.http.pages.pronunciations import BODIES as PRONUNCIATION_BODIES
 from deployments.http.routes.cache import WarmBody, add_cache_routes
 from deployments.http.routes.edits import EditRoutes
 from deployments.http.routes.elevenlabs_voices import ElevenLabsVoiceRoutes
+from deployments.http.routes.pronunciation_pages import BODIES as PRONUNCIATION_BODIES
 from deployments.http.routes.speech import Routes
 from deployments.http.routes.uploaded_voices import VoiceRoutes
 from deployments.http.routes.voice_consents import ConsentRoutes

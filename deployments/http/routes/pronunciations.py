@@ -12,7 +12,7 @@ from deployments.http.bodies.fields import Lenient, validated
 from deployments.http.bodies.json_text import read_json
 from deployments.http.bodies.read import RawBody, is_json, read_off_loop, receive_body
 from deployments.http.dialects.pronunciations import DictionaryBody, DictionaryChange, shown
-from deployments.http.pages.pronunciations import (
+from deployments.http.routes.pronunciation_pages import (
     ADD_DOC,
     CHANGE_DOC,
     DELETE_DOC,
