@@ -1,4 +1,4 @@
-"""Pauses that a text asks for: `[pause:500ms]`, `[pause:1.5s]`. They become silence in the audio."""
+"""Pauses that a text asks for, `[pause:500ms]` or `[pause:1.5s]`: silence in the audio."""
 
 from __future__ import annotations
 

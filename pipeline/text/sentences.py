@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 from pipeline.text.unicode_forms import EAST_ASIAN
 
-_CLOSERS = "\"'”’)\\]»」』）】》〉*_"
+_CLOSERS = "\"'”’)]»」』）】》〉*_"
+_CLOSING = re.escape(_CLOSERS)
 _WIDE = "\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3"
 _END = re.compile(
-    rf"[.!?…।॥؟۔]+[{_CLOSERS}]*\s+"
-    rf"|(?:[!?]*[。！？｡]+[!?]*|(?<=[{_WIDE}])[!?]+(?=[{_CLOSERS}]*[“「『{_WIDE}]))[{_CLOSERS}]*\s*"
+    rf"[.!?…।॥؟۔]+[{_CLOSING}]*\s+"
+    rf"|(?:[!?]*[。！？｡]+[!?]*|(?<=[{_WIDE}])[!?]+(?=[{_CLOSING}]*[“「『{_WIDE}]))[{_CLOSING}]*\s*"
     rf"|(?<=[{_WIDE}])\.(?=[{_WIDE}])"
     r"|\n\s*"
 )
@@ -29,7 +31,8 @@ _LAST_WORD = re.compile(
 _NUMBER = re.compile(r"\s*[(\[]?(?:\d{1,3}|[A-Za-z]|[ivx]{1,4})\.")  # of a list's item
 _ITEM = re.compile(rf"[{_WIDE}][ ]\d{{1,2}}\.$")
 _TITLES = frozenset((
-    "Adm", "Brig", "Capt", "Cmdr", "Col", "Cpl", "Det", "Dr", "Drs", "Fr", "Ft", "Gen", "Gov", "Hon",
+    "Adm", "Brig", "Capt", "Cmdr", "Col", "Cpl", "Det", "Dr", "Drs", "Fr", "Ft", "Gen", "Gov",
+    "Hon",
     "Insp", "Lt", "Maj", "Messrs", "Mlle", "Mme", "Mr", "Mrs", "Ms", "Mt", "Msgr", "Pres", "Prof",
     "Rep", "Rev", "Sen", "Sgt", "Supt", "Mx",
 ))  # fmt: skip
@@ -38,7 +41,8 @@ _CONNECTIVES = frozenset((
     "temp", "avg", "dept", "govt", "c", "ca", "b", "d", "fl",
 ))  # fmt: skip
 _BEFORE_NUMBERS = frozenset((
-    "art", "ch", "fig", "figs", "no", "nos", "nr", "p", "pp", "vol", "vols", "sec", "par", "eq", "ext",
+    "art", "ch", "fig", "figs", "no", "nos", "nr", "p", "pp", "vol", "vols", "sec", "par", "eq",
+    "ext",
     "tel", "pt", "op", "est", "min", "max", "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep",
     "sept", "oct", "nov", "dec", "mon", "tue", "tues", "wed", "thu", "thur", "thurs", "fri", "sat",
     "sun", "apt", "rm", "ste", "hwy", "rte", "ver", "v", "cap", "bk", "pl",
@@ -51,10 +55,13 @@ _EITHER = frozenset((
 _LOWER_EITHER = frozenset(("al", "ft", "hrs", "lbs", "oz"))
 _STARTERS = frozenset((
     "the", "a", "an", "he", "she", "it", "i", "we", "you", "they", "this", "that", "these", "those",
-    "there", "here", "then", "but", "and", "or", "so", "if", "when", "while", "after", "before", "in",
-    "on", "at", "for", "from", "by", "to", "with", "my", "his", "her", "our", "your", "their", "its",
+    "there", "here", "then", "but", "and", "or", "so", "if", "when", "while", "after", "before",
+    "in",
+    "on", "at", "for", "from", "by", "to", "with", "my", "his", "her", "our", "your", "their",
+    "its",
     "what", "who", "where", "why", "how", "which", "do", "does", "did", "is", "are", "was", "were",
-    "can", "could", "will", "would", "should", "please", "let", "no", "yes", "not", "as", "although",
+    "can", "could", "will", "would", "should", "please", "let", "no", "yes", "not", "as",
+    "although",
     "however", "meanwhile", "now", "one", "some", "many", "most", "all", "both", "each", "every",
     "i'm", "it's", "he's", "she's", "that's", "there's", "don't", "i’m", "it’s", "he’s", "she’s",
     "i've", "i’ve", "i'll", "we're", "you're", "they're", "since", "because", "once", "today",
@@ -72,7 +79,8 @@ _INITIAL_BEFORE = re.compile(
 )
 _LABELS = frozenset((
     "section", "part", "appendix", "plan", "group", "type", "figure", "table", "class", "grade",
-    "option", "exhibit", "team", "hepatitis", "vitamin", "point", "step", "building", "block", "unit",
+    "option", "exhibit", "team", "hepatitis", "vitamin", "point", "step", "building", "block",
+    "unit",
     "gate", "exit", "model",
 ))  # fmt: skip
 _SAID = re.compile(
@@ -101,7 +109,7 @@ _DAY = re.compile(r"\d{4}\.\s*\d{1,2}\.\s*\d{1,2}\.$")
 def sentences(text: str) -> list[str]:
     """The sentences of a text, white space at the ends gone."""
     ends = [0, *sentence_ends(text), len(text)]
-    parts = (text[start:end].strip() for start, end in zip(ends, ends[1:], strict=False))
+    parts = (text[start:end].strip() for start, end in pairwise(ends))
     return [part for part in parts if part]
 
 
@@ -117,24 +125,20 @@ def sentence_ends(text: str) -> Iterator[int]:
 
 def _ends(text: str, start: int, mark: re.Match[str], *, is_korean: bool) -> bool:
     """Whether a mark ends the sentence that begins at `start`."""
-    signs = mark.group().rstrip()
-    after = mark.end()
-    if _ITEM.search(text, max(start, mark.start() - _NEAR), mark.start() + 1):
-        return False
-    if not signs:  # a line's end
-        return not text[after].islower()
+    signs, after = mark.group().rstrip(), mark.end()
+    is_item = _ITEM.search(text, max(start, mark.start() - _NEAR), mark.start() + 1)
+    if is_item or not signs:  # without any it is a line's end
+        return not is_item and not text[after].islower()
     if _is_wide(signs) or (mark.start() and EAST_ASIAN.match(text[mark.start() - 1])):
         return _ends_wide(text, signs, after, is_korean=is_korean)
     following = _NEXT.match(text, after)
     word = (following["word"] or "") if following else ""
-    if word[:1].islower():
-        return False
     is_quoted = signs[-1] in "\"'”’»"
-    if is_quoted and _SAID.match(text, after):
+    if word[:1].islower() or (is_quoted and _SAID.match(text, after)):
         return False
-    if signs[0] == "…" or signs.startswith(".."):
-        return is_quoted or (word[:1].isupper() and word.partition("'")[0].partition("’")[0] != "I")
-    if signs.rstrip(_CLOSERS.replace("\\", "")) != ".":
+    if signs.startswith(("…", "..")):
+        return is_quoted or (word[:1].isupper() and re.split("['’]", word)[0] != "I")
+    if signs.rstrip(_CLOSERS) != ".":
         return True
     sentence = text[max(start, mark.start() - _NEAR) : mark.start() + 1]
     return _ends_at_point(sentence, word, is_korean=is_korean)
@@ -162,33 +166,36 @@ def _ends_wide(text: str, signs: str, after: int, *, is_korean: bool) -> bool:
 
 def _ends_at_point(sentence: str, following: str, *, is_korean: bool) -> bool:
     """Whether the full stop behind `sentence` ends it, and not just an abbreviation."""
-    if _NUMBER.fullmatch(sentence):
-        return False
-    if (
-        is_korean
-        and _DATED.search(sentence)
-        and (following[:1].isdecimal() or _DAY.search(sentence))
-    ):
-        return False
+    is_date = _DATED.search(sentence) and (following[:1].isdecimal() or _DAY.search(sentence))
+    is_inner = _NUMBER.fullmatch(sentence) or (is_korean and is_date)
     found = _LAST_WORD.search(sentence)
-    if found is None:
-        return True
-    word = found["word"]
-    lower = word.lower()
-    is_starter = following.lower() in _STARTERS
-    if word in _TITLES or (lower in _CONNECTIVES and (len(word) > 1 or word == lower)):
-        return False
-    if lower in _BEFORE_NUMBERS and following[:1].isdecimal():
+    if is_inner or found is None:
+        return not is_inner
+    word, lower = found["word"], found["word"].lower()
+    if _never_ends(word, following):
         return False
     if lower in _TIMES:
         return _TIME_GOES_ON.match(following) is None
-    if lower in _EITHER and (word[0].isupper() or lower in _LOWER_EITHER):
-        return is_starter
-    if _ACRONYM.fullmatch(word):
-        return is_starter
+    if _may_end(word):
+        return following.lower() in _STARTERS
     if len(word) == 1 and word.isupper() and word != "I":
         return not _is_initial(sentence[: found.start("word")], following)
     return True
+
+
+def _never_ends(word: str, following: str) -> bool:
+    """Whether an abbreviation goes on: "Dr.", "e.g.", and "No." before a number."""
+    lower = word.lower()
+    is_connective = lower in _CONNECTIVES and (len(word) > 1 or word == lower)
+    is_label = lower in _BEFORE_NUMBERS and following[:1].isdecimal()
+    return word in _TITLES or is_connective or is_label
+
+
+def _may_end(word: str) -> bool:
+    """Whether what follows decides: "Inc.", "U.S."."""
+    lower = word.lower()
+    is_either = lower in _EITHER and (word[0].isupper() or lower in _LOWER_EITHER)
+    return is_either or _ACRONYM.fullmatch(word) is not None
 
 
 def _is_initial(before: str, following: str) -> bool:

@@ -12,7 +12,8 @@ _TO = r"\s?[-–—~～]\s?"
 _SCALE = r"(?P<scale>\s?(?:万亿|百万|千万|[十百千万亿]))?"
 _SYMBOLS = {
     "$": "美元", "US$": "美元", "€": "欧元", "£": "英镑", "¥": "元", "HK$": "港元", "NT$": "新台币",
-    "A$": "澳元", "C$": "加元", "S$": "新加坡元", "₩": "韩元", "₽": "卢布", "₹": "卢比", "฿": "泰铢",
+    "A$": "澳元", "C$": "加元", "S$": "新加坡元", "₩": "韩元", "₽": "卢布", "₹": "卢比",
+    "฿": "泰铢",
 }  # fmt: skip
 _CODES = {
     "RMB": "元", "CNY": "元", "USD": "美元", "EUR": "欧元", "GBP": "英镑", "JPY": "日元",
@@ -133,7 +134,8 @@ def _percent(found: re.Match[str]) -> str:
         return f"{sign}{_OF[found['one_mark']]}{decimal(found['one'])}"
     of = _OF[found["mark"]]
     second = of if found["first"] else ""
-    return f"{_SIGNS[found['sign'] or '']}{of}{decimal(found['low'])}到{second}{decimal(found['high'])}"
+    sign = _SIGNS[found["sign"] or ""]
+    return f"{sign}{of}{decimal(found['low'])}到{second}{decimal(found['high'])}"
 
 
 def _measure(found: re.Match[str]) -> str:

@@ -1,7 +1,7 @@
 """Written forms of Chinese as spoken words.
 
-Our own rules: wetext reads "2月2日" as "二月两日" and "1,234" as "一,两百三十四", half a millisecond a
-number, and is quadratic in a text's length.
+Our own rules: wetext reads "2月2日" as "二月两日", takes half a millisecond for a number, and is
+quadratic in a text's length.
 """
 
 from __future__ import annotations
@@ -110,8 +110,10 @@ _AFTER_LETTERS = re.compile(
 _LONGEST_CARDINAL = 11  # digits; more are a code
 _LONGEST_MODEL = 2
 _SIGNS = {"-": "负", "+": "正", "": ""}
-_SAID_IN_ADDRESS = {".": "点", "/": "斜杠", "-": "杠", "_": "下划线", "@": "艾特", ":": "冒号", "?": "问号",
-                    "=": "等于", "&": "和", "#": "井号", "%": "百分号", "+": "加", "~": "波浪线", "\\": "反斜杠"}  # fmt: skip
+_SAID_IN_ADDRESS = {
+    ".": "点", "/": "斜杠", "-": "杠", "_": "下划线", "@": "艾特", ":": "冒号", "?": "问号",
+    "=": "等于", "&": "和", "#": "井号", "%": "百分号", "+": "加", "~": "波浪线", "\\": "反斜杠",
+}  # fmt: skip
 _HAN_AFTER = 12  # characters behind a number that say what it counts
 
 

@@ -17,13 +17,15 @@ _BEFORE_NUMBER = {
     "No": "number", "Nos": "numbers", "p": "page", "pp": "pages", "ch": "chapter", "Ch": "Chapter",
     "vol": "volume", "Vol": "Volume", "fig": "figure", "Fig": "Figure", "figs": "figures",
     "Figs": "Figures", "eq": "equation", "Eq": "Equation", "tel": "telephone", "Tel": "Telephone",
-    "ca": "about", "c": "about", "est": "established", "ext": "extension", "approx": "approximately",
+    "ca": "about", "c": "about", "est": "established", "ext": "extension",
+    "approx": "approximately",
 }  # fmt: skip
 _ANYWHERE = {
     "e.g.": "for example", "i.e.": "that is", "etc.": "et cetera", "vs.": "versus", "vs": "versus",
     "approx.": "approximately", "cf.": "compare", "temp.": "temperature", "max.": "maximum",
     "avg.": "average", "esp.": "especially", "govt.": "government", "misc.": "miscellaneous",
-    "Co.": "Company", "Hwy.": "Highway", "Ln.": "Lane", "Apt.": "Apartment", "apt.": "apartment", "dept.": "department", "incl.": "including",
+    "Co.": "Company", "Hwy.": "Highway", "Ln.": "Lane", "Apt.": "Apartment", "apt.": "apartment",
+    "dept.": "department", "incl.": "including",
     "a.k.a.": "also known as", "w/o": "without", "w/": "with", "b/c": "because", "c/o": "care of",
     "Inc.": "Incorporated", "Ltd.": "Limited", "Corp.": "Corporation", "Bros.": "Brothers",
     "Ave.": "Avenue", "Blvd.": "Boulevard", "Rd.": "Road", "Jr.": "Junior", "Sr.": "Senior",

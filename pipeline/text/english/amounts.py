@@ -74,7 +74,8 @@ _MINOR = "."  # where it stands in front of them
 _ARTICLE = re.compile(r"\b(?:an?|every|each|another|this|that|first|next) $", re.IGNORECASE)
 _NEAR = 12  # characters in which they are looked for
 _NOUN = re.compile(
-    r"[ -](?!(?:a|an|and|as|at|by|for|from|if|in|is|of|on|or|per|than|that|the|to|was|with)\b)[a-z]{2,}"
+    r"[ -](?!(?:a|an|and|as|at|by|for|from|if|in|is|of|on|or|per|than|that|the|to|was|with)\b)"
+    r"[a-z]{2,}"
 )
 
 _UNITS = {
@@ -99,7 +100,8 @@ _UNITS = {
     "GB/s": "gigabyte per second", "rpm": "revolution per minute", "fps": "frame per second",
     "bpm": "beat per minute", "mpg": "mile per gallon", "dpi": "dot per inch",
     "sqft": "square foot", "kgs": "kilogram", "tsp": "teaspoon", "tbsp": "tablespoon",
-    "tsp.": "teaspoon", "tbsp.": "tablespoon", "qt": "quart", "pt": "pint", "cc": "cubic centimeter",
+    "tsp.": "teaspoon", "tbsp.": "tablespoon", "qt": "quart", "pt": "pint",
+    "cc": "cubic centimeter",
     "mcg": "microgram", "psi": "pound per square inch", "sq mi": "square mile", "lbs.": "pound",
     "lb.": "pound", "oz.": "ounce", "ft.": "foot", "hrs.": "hour", "mins.": "minute",
     "sq. ft.": "square foot", "mmHg": "millimeter of mercury",
@@ -117,7 +119,8 @@ _MEASURE = re.compile(
     rf"(?![\w°²³^])"
 )
 _PERCENT = re.compile(
-    rf"{_STARTS}(?P<minus>(?<![%‰)])[-+])?(?P<low>{NUMBER})(?:(?:[%‰]?{_DASH}|[ ]to[ ])(?P<high>{NUMBER}))?"
+    rf"{_STARTS}(?P<minus>(?<![%‰)])[-+])?(?P<low>{NUMBER})"
+    rf"(?:(?:[%‰]?{_DASH}|[ ]to[ ])(?P<high>{NUMBER}))?"
     r"[ ]?(?P<sign>[%‰])"
 )
 _FEET = re.compile(r"(?<![\w.,])(\d{1,2})['’][ ]?(\d{1,2})(?:[\"”]|''|(?=[\s.,;)]|$))")

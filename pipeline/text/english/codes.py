@@ -7,12 +7,14 @@ import re
 from pipeline.text.english.numerals import in_pairs, spelt
 
 _CALLED = re.compile(
-    r"\b(?P<before>(?:[Dd]ial|[Cc]all(?:ing|ed)?|[Pp]hone|[Tt]ext) )(?P<number>\d11|988)(?![\w-]|[.,]\d)"
+    r"\b(?P<before>(?:[Dd]ial|[Cc]all(?:ing|ed)?|[Pp]hone|[Tt]ext) )"
+    r"(?P<number>\d11|988)(?![\w-]|[.,]\d)"
 )
 _PLACE = re.compile(
     r"\b(?P<before>(?:[Rr]oom|[Ss]uite|[Aa]pt\.?|[Aa]partment|[Uu]nit|[Ff]lat|[Ff]light|[Gg]ate|[Hh]ighway|Hwy\.?"
     r"|[Rr]oute|[Ii]nterstate|[Bb]us|[Bb]oeing|[Cc]hannel|[Cc]ourse|[Ff]orm|[Ww]arehouse|[Ss]tudio"
-    r"|Airbus|Mazda|Peugeot|Porsche|Area Code|[Aa]rea code) #?[A-Z]{0,2}-?)(?P<number>\d{3,4})(?![\w%/:-]|[.,]\d)"
+    r"|Airbus|Mazda|Peugeot|Porsche|Area Code|[Aa]rea code) #?[A-Z]{0,2}-?)"
+    r"(?P<number>\d{3,4})(?![\w%/:-]|[.,]\d)"
 )
 _POSTAL = re.compile(
     r"(?:\b(?P<before>(?:ZIP|[Zz]ip|[Pp]ostal)(?: [Cc]ode)?:? (?:is )?)|(?<=\b[A-Z]{2} ))"
@@ -21,7 +23,8 @@ _POSTAL = re.compile(
 _CODE = re.compile(
     r"\b(?P<before>(?:PIN|[Cc]ode|[Pp]assword|[Pp]asscode|ID|[Aa]ccount|[Cc]onfirmation|[Tt]racking|[Ss]erial"
     r"|[Oo]rder|[Tt]icket|[Ii]nvoice|[Cc]ase|[Rr]eference|[Bb]ooking|[Mm]ember(?:ship)?|[Ee]xtension|ext\.)"
-    r"(?: (?:[Nn]umber|[Cc]ode|[Nn]o\.?|ID))?(?: is|:)? (?:number |#)?)(?P<number>\d{4,20})(?![\w%/:-]|[.,]\d)"
+    r"(?: (?:[Nn]umber|[Cc]ode|[Nn]o\.?|ID))?(?: is|:)? (?:number |#)?)"
+    r"(?P<number>\d{4,20})(?![\w%/:-]|[.,]\d)"
 )
 _MODEL = re.compile(r"\b(?P<before>[A-Z]{1,3})-(?P<number>[1-9]\d{2})(?![\w%/:-]|[.,]\d)")
 _HOUSE = re.compile(r"(?<![\w.,$€£-])(?P<number>[1-9]\d{2})(?P<letter>[A-Z])(?=[ ,.;]|$)")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from types import ModuleType
 
 from pipeline.errors import MAX_FOUND, UnsupportedError
 from pipeline.text.chinese import forms as chinese
 from pipeline.text.english import forms as english
 
 _SPELT = ("characters", "character", "spell-out", "verbatim")
+_NUMBERS = frozenset(("cardinal", "number", "ordinal"))
 _WRITTEN = ("time", "unit", "currency", "money", "address", "name", "text")
 KINDS = (
     *_SPELT, "digits", "cardinal", "number", "ordinal", "telephone", "date", "fraction", *_WRITTEN,
@@ -34,30 +36,33 @@ def said_as(text: str, kind: str, how: str, language: str) -> str:
         )
     forms = chinese if language == "zh" else english
     if kind in _SPELT or (kind == "number" and how == "digits"):
-        return " ".join(
-            forms.with_words(character) for character in text.upper() if character.strip()
-        )
+        spelt = (forms.with_words(one) for one in text.upper() if one.strip())
+        return " ".join(spelt)
     if kind == "digits":
         return forms.digits(text)
     if kind == "telephone":
         return forms.telephone(text)
-    if kind == "date":
-        return forms.with_words(_dated(text, how.strip().lower()))
+    return _counted(text, kind, forms) or forms.with_words(_dated(text, kind, how.strip().lower()))
+
+
+def _counted(text: str, kind: str, forms: ModuleType) -> str | None:
+    """A number or a fraction in words; None for what is none."""
     if kind == "fraction" and (found := _FRACTION.fullmatch(text)):
-        return forms.fraction(found["whole"], found["over"], found["under"])
-    if kind in {"cardinal", "number", "ordinal"} and (found := _NUMBER.fullmatch(text)):
-        number = found["number"].replace(",", "").replace("，", "")
-        if kind == "ordinal" and not found["rest"]:
-            return forms.ordinal(number)
-        sign = found["sign"].replace("−", "-")
-        return forms.number(sign, number + (found["rest"] or ""))
-    return forms.with_words(text)
+        return str(forms.fraction(found["whole"], found["over"], found["under"]))
+    found = _NUMBER.fullmatch(text) if kind in _NUMBERS else None
+    if found is None:
+        return None
+    number = found["number"].replace(",", "").replace("，", "")
+    if kind == "ordinal" and not found["rest"]:
+        return str(forms.ordinal(number))
+    sign = found["sign"].replace("−", "-")
+    return str(forms.number(sign, number + (found["rest"] or "")))
 
 
-def _dated(text: str, order: str) -> str:
+def _dated(text: str, kind: str, order: str) -> str:
     """A date of numbers in the given order → one that has no other reading."""
     parts = _SEPARATORS.split(text.strip())
-    if order not in _DATE_FORMATS or not all(part.isdecimal() for part in parts):
+    if kind != "date" or order not in _DATE_FORMATS or not all(part.isdecimal() for part in parts):
         return text
     if len(parts) != len(order):
         return text

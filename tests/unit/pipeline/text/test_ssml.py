@@ -33,26 +33,40 @@ def said(ssml: str) -> str:
         ('<say-as interpret-as="spell-out">NASA</say-as>', "N A S A."),
         ('<say-as interpret-as="digits">2024</say-as>', "two zero two four."),
         ('<say-as interpret-as="cardinal">2024</say-as>', "two thousand twenty-four."),
-        ('<say-as interpret-as="cardinal">-1,234.5</say-as>',
-         "minus one thousand two hundred thirty-four point five."),
+        (
+            '<say-as interpret-as="cardinal">-1,234.5</say-as>',
+            "minus one thousand two hundred thirty-four point five.",
+        ),
         ('<say-as interpret-as="ordinal">21</say-as>', "twenty-first."),
-        ('<say-as interpret-as="telephone">5551234</say-as>', "five five five, one two three four."),
-        ('<say-as interpret-as="date" format="dmy">03/05/2024</say-as>',
-         "May third, twenty twenty-four."),
-        ('<say-as interpret-as="date" format="mdy">03/05/2024</say-as>',
-         "March fifth, twenty twenty-four."),
+        (
+            '<say-as interpret-as="telephone">5551234</say-as>',
+            "five five five, one two three four.",
+        ),
+        (
+            '<say-as interpret-as="date" format="dmy">03/05/2024</say-as>',
+            "May third, twenty twenty-four.",
+        ),
+        (
+            '<say-as interpret-as="date" format="mdy">03/05/2024</say-as>',
+            "March fifth, twenty twenty-four.",
+        ),
         ('<say-as interpret-as="time">2:30pm</say-as>', "two thirty PM."),
         ('<say-as interpret-as="fraction">11/26</say-as>', "eleven over twenty-six."),
         ('<say-as interpret-as="unit">5km</say-as>', "five kilometers."),
         ('<say-as interpret-as="currency">$5</say-as>', "five dollars."),
-        ('电话<say-as interpret-as="telephone">13812345678</say-as>号', "电话幺三八幺二三四五六七八号。"),
+        (
+            '电话<say-as interpret-as="telephone">13812345678</say-as>号',
+            "电话幺三八幺二三四五六七八号。",
+        ),
         ('他是<say-as interpret-as="ordinal">3</say-as>名，太好了', "他是第三名，太好了。"),
-        ('日期<say-as interpret-as="date" format="dmy">03/05/2024</say-as>定了',
-         "日期二零二四年五月三日定了。"),
+        (
+            '日期<say-as interpret-as="date" format="dmy">03/05/2024</say-as>定了',
+            "日期二零二四年五月三日定了。",
+        ),
         ("AT&T &amp; R&D, 5 &lt; 6", "AT&T & R&D, five less than six."),
         ("<!-- never said -->Hi", "Hi."),
     ],
-)  # fmt: skip
+)
 def test_what_is_said(ssml: str, words: str) -> None:
     assert said(ssml) == words
 
@@ -60,8 +74,11 @@ def test_what_is_said(ssml: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("ssml", "message"),
     [
-        ('<prosody rate="slow">Hi</prosody>', r"<prosody> is not served; allowed: <speak>, <p>, <s>, "
-         r"<break>, <sub>, <say-as>"),
+        (
+            '<prosody rate="slow">Hi</prosody>',
+            r"<prosody> is not served; allowed: <speak>, <p>, <s>, "
+            r"<break>, <sub>, <say-as>",
+        ),
         ("<voice name='x'>Hi</voice>", "<voice> is not served"),
         ("<amazon:effect name='whispered'>Hi</amazon:effect>", "<amazon:effect> is not served"),
         ("<p>Hi", "not well formed: mismatched tag in line 1"),
@@ -73,7 +90,7 @@ def test_what_is_said(ssml: str, words: str) -> None:
         ('<say-as interpret-as="bleep">x</say-as>', "'bleep'> is not served; allowed: characters"),
         ('<sub alias="x"><p>y</p></sub>', "cannot stand inside"),
     ],
-)  # fmt: skip
+)
 def test_what_is_not_served_is_refused_by_name(ssml: str, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         said(ssml)
@@ -88,9 +105,13 @@ def test_a_document_type_is_refused_so_that_no_entity_grows() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["<speak>Hi</speak>", "  <speak version='1.1'>Hi</speak>", "<?xml version='1.0'?>\n<speak>Hi</speak>",
-     "<!-- a --><speak>Hi</speak>"],
-)  # fmt: skip
+    [
+        "<speak>Hi</speak>",
+        "  <speak version='1.1'>Hi</speak>",
+        "<?xml version='1.0'?>\n<speak>Hi</speak>",
+        "<!-- a --><speak>Hi</speak>",
+    ],
+)
 def test_ssml_begins_with_speak(text: str) -> None:
     assert is_ssml(text)
     assert two_language_words(text) == "Hi."
