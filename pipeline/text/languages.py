@@ -17,8 +17,6 @@ def in_written_out_words(text: str) -> str:
 
     A sentence without words of its own has the language of the whole text.
     """
-    if not any(not character.isalpha() and not character.isspace() for character in text):
-        return text
     return "".join(
         _READERS[language](part) if language in _READERS else part for language, part in _runs(text)
     )

@@ -43,9 +43,8 @@ def language_of(text: str) -> str:
         return "ko"
     if n_kana > n_latin and n_kana >= _LEAST_KANA * n_han:
         return "ja"
-    if n_han == n_latin == 0:
-        return "zh" if _WIDE_MARK.search(text) else "en"
-    return "zh" if n_han > n_latin else "en"
+    is_even = n_han == n_latin and _WIDE_MARK.search(text) is not None
+    return "zh" if n_han > n_latin or is_even else "en"
 
 
 @dataclass(frozen=True, slots=True)

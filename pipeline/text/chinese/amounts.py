@@ -47,6 +47,7 @@ _UNITS = {
     "Mbps": "兆比特每秒", "Gbps": "吉比特每秒", "kbps": "千比特每秒", "mph": "英里每小时",
     "℃": "摄氏度", "°C": "摄氏度", "℉": "华氏度", "°F": "华氏度", "°": "度",
     "m²": "平方米", "m2": "平方米", "km²": "平方公里", "cm²": "平方厘米", "mm²": "平方毫米",
+    "mmHg": "毫米汞柱", "mmol": "毫摩尔", "mol": "摩尔", "Ω": "欧姆", "kΩ": "千欧", "MΩ": "兆欧",
     "m³": "立方米", "m3": "立方米", "cm³": "立方厘米",
 }  # fmt: skip
 _UNIT = "|".join(re.escape(unit) for unit in sorted(_UNITS, key=len, reverse=True))
@@ -67,7 +68,15 @@ _MIXED = re.compile(
     rf"{_STARTS}(?P<whole>\d+)(?:又|\s)(?P<over>\d{{1,3}})/(?P<under>\d{{1,3}})(?![\d/])"
 )
 _RATIO = re.compile(
-    r"(?<![\dA-Za-z.:])(\d+(?:\.\d+)?)(?:\s?[:：]\s?)(\d+(?:\.\d+)?)(?![\d:A-Za-z])"
+    rf"(?<![\dA-Za-z.:])(?:{NUMBER})(?:\s?[:：]\s?(?:{NUMBER})){{1,3}}(?![\d:A-Za-z])"
+)
+_PRESSURE = re.compile(r"(?<![\d.,])(\d{2,3})/(\d{2,3})(?=\s?mmHg)")
+_SPAN = re.compile(
+    r"(?:(?<=\d[万亿千百元℃°%米度岁天年月日号分秒斤人块])|(?<=°C)|(?<=°F)|(?<=\dkm)|(?<=\dkg)|(?<=\dcm)|(?<=\dmm))"
+    r"\s?[-–—~～]\s?(?=\d)"
+)
+_ANGLE = re.compile(
+    r"(?<![\d.])(?P<degrees>\d{1,3})°\s?(?P<minutes>\d{1,2})['’′](?:\s?(?P<seconds>\d{1,2}(?:\.\d+)?)[\"”″])?"
 )
 _SCORE = re.compile(
     r"(比分|战胜|大胜|击败|险胜|逆转|战平|负于|领先|以)(\s?)(\d{1,3})\s?[-–—:]\s?(\d{1,3})(?!\d)"
@@ -85,7 +94,8 @@ def with_money(text: str) -> str:
 
 def with_measures(text: str) -> str:
     """Text with its percentages, measures, scores, ratios and fractions as words."""
-    text = _MEASURE.sub(_measure, _PERCENT.sub(_percent, text))
+    text = _ANGLE.sub(_angle, _PRESSURE.sub(r"\1比\2", text))
+    text = _MEASURE.sub(_measure, _PERCENT.sub(_percent, _SPAN.sub("到", text)))
     text = _PER.sub("每", text)
     text = _MIXED.sub(
         lambda found: f"{cardinal(found['whole'])}又{fraction(found['over'], found['under'])}", text
@@ -95,7 +105,16 @@ def with_measures(text: str) -> str:
         lambda found: f"{found[1]}{found[2]}{cardinal(found[3])}比{cardinal(found[4])}", text
     )
     text = _SCORE_FIRST.sub(lambda found: f"{cardinal(found[1])}比{cardinal(found[2])}", text)
-    return _RATIO.sub(lambda found: f"{decimal(found[1])}比{decimal(found[2])}", text)
+    return _RATIO.sub(_ratio, text)
+
+
+def _ratio(found: re.Match[str]) -> str:
+    return "比".join(decimal(part.strip()) for part in re.split("[:：]", found[0]))
+
+
+def _angle(found: re.Match[str]) -> str:
+    seconds = f"{decimal(found['seconds'])}秒" if found["seconds"] else ""
+    return f"{cardinal(found['degrees'])}度{decimal(found['minutes'])}分{seconds}"
 
 
 def with_ranges(text: str, count: re.Pattern[str]) -> str:

@@ -32,8 +32,11 @@ _HOTLINE = re.compile(
     r"(?P<number>\d{3,6})(?![\d%.,:/A-Za-z]|-\d|[年月日元个人次分天])"
 )
 _HOTLINE_FIRST = re.compile(
-    r"(?<![\d.,])(?P<number>110|119|120|122|114|12[0-9]{3}|100[0-9]{2}|95\d{3})"
+    r"(?<![\d.,])(?P<number>110|119|120|122|114|12[0-9]{3}|100[0-9]{2}|95\d{3})(?![\d.,])"
     r"(?=(?:报警|急救|火警|热线|客服|服务|电话|平台|专线|网站|购票))"
+)
+_KNOWN_LINE = re.compile(
+    r"(?<![\d.,¥$-])(?:955\d\d|100(?:00|10|86)|123(?:06|15|45)热线|12306|12315)(?![\d.,]|[元人个年月万])"
 )
 _CODE = re.compile(
     r"(?P<before>(?:号码|密码|验证码|口令|代码|邮编|邮政编码|QQ|编号|单号|卡号|尾号|学号|工号|账号|帐号|车牌|航班|车次|房号|"
@@ -47,7 +50,7 @@ _TRAIN = re.compile(r"(?<![A-Za-z])(?P<kind>[GDCZTK])(?P<number>\d{1,4})(?=次|�
 _FLIGHT = re.compile(r"(?<![A-Za-z0-9])(?P<kind>[A-Z]{2})(?P<number>\d{3,4})(?=次?航班)")
 _NAMED = re.compile(
     r"(?<![\d.,A-Za-z])(?P<number>996|985|211|618|315|911|007)"
-    r"(?=(?:大学|院校|高校|工程|工作制|加班|晚会|大促|购物节|活动|事件|模式|的工作|和|、|/|或))"
+    r"(?=[”\"』]?(?:大学|院校|高校|工程|工作制|加班|晚会|大促|购物节|活动|事件|模式|的工作|和|、|/|或))"
 )
 _SHOPPING = re.compile(r"(?<=双)1[12](?!\d)")
 _VERSION = re.compile(r"(?<![A-Za-z])[Vv]?(?P<groups>\d{1,4}(?:\.\d{1,4}){2,4})(?![\d%])")
@@ -82,9 +85,9 @@ _BEFORE_NUMBERS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 _OPERATORS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), words)
     for pattern, words in (
-        (r"(?<=[\d)])\s?[+＋]\s?(?=[\d(])", "加"),
-        (r"(?<=\d)\+(?!\d)", "加"),
-        (r"(?<=[\d)])\s?[×*xX]\s?(?=[\d(])", "乘"),
+        (r"(?<=[\dA-Za-z)²³⁴])\s?[+＋]\s?(?=[\dA-Za-z(])", "加"),
+        (r"(?<=[\d万亿千百])\+(?!\d)", "加"),
+        (r"(?<=[\d)])\s?[*xX]\s?(?=[\d(])|\s?×\s?(?=\w)", "乘"),
         (r"(?<=[\d)])\s?÷\s?(?=[\d(])", "除以"),
         (r"(?<=[\w)%])\s?=\s?(?=[\w(-])", "等于"),
         (rf"(?<=[{_HAN}A-Za-z])\s?&\s?(?=[{_HAN}])", "和"),
@@ -94,9 +97,9 @@ _MINUS = re.compile(r"(?<=\d)\s?-\s?(?=\d+(?:\.\d+)?\s?(?:等于|=))")
 _POWER = re.compile(r"(?<=[\dA-Za-z)])(?:\^(?P<up>\d{1,2})|(?P<raised>[²³⁴⁵⁶⁷⁸⁹]))")
 _RAISED = dict(zip("²³⁴⁵⁶⁷⁸⁹", "23456789", strict=True))
 _COUNTED = re.compile(
-    r"[个只条件次天位名岁块元斤吨倍种张本台辆套家座层份步句杯瓶碗把支枝盒包袋双对组群批篇首部颗粒滴门顿项轮局场款间匹头棵朵"
+    r"[个只条件天位名岁块元斤吨倍种张本台辆套家座层份步句杯瓶碗把支枝盒包袋双对组群批篇首部颗粒滴门顿项轮局场款间匹头棵朵"
     r"枚幅扇盏顶根株片堆排米克升秒人口页亩]|分(?!之)"
-    r"|个月|周|小时|分钟|刻钟|公里|千米|厘米|毫米|平方|立方|千克|公斤|年(?!级|代|\d)|毛|分钱|角|枪|手机|夜|宿|倍"
+    r"|次(?![方元要])|个月|周|小时|分钟|刻钟|公里|千米|厘米|毫米|平方|立方|千克|公斤|年(?!级|代|\d)|毛|分钱|角|枪|手机|夜|宿|倍"
 )
 _SECOND = re.compile(r"(?:第|初|星期|周|礼拜)$")
 _NUMBERS = re.compile(
@@ -107,6 +110,7 @@ _NUMBERS = re.compile(
 _AFTER_LETTERS = re.compile(
     r"(?P<letters>[A-Z][A-Za-z]*|[A-Za-z]*[A-Z])(?P<gap>[ -]?)(?P<number>\d+(?:\.\d+)?)(?!\d)"
 )
+_NAME_DASH = re.compile(rf"(?<=[{_HAN}])-(?=\d{{1,3}}(?![\d.]|[度米元%]))")  # "歼-20"
 _LONGEST_CARDINAL = 11  # digits; more are a code
 _LONGEST_MODEL = 2
 _SIGNS = {"-": "负", "+": "正", "": ""}
@@ -137,7 +141,7 @@ def with_words(text: str) -> str:
     for pattern, words in _BEFORE_NUMBERS:
         text = pattern.sub(words, text)
     text = amounts.with_measures(amounts.with_money(_VULGAR.sub(_vulgar, text)))
-    text = _AFTER_LETTERS.sub(_model, _operated(text))
+    text = _NAME_DASH.sub("", _AFTER_LETTERS.sub(_model, _operated(text)))
     text = amounts.with_ranges(text, _COUNTED)
     return _NUMBERS.sub(_number, text)
 
@@ -187,6 +191,7 @@ def _codes(text: str) -> str:
     """Text with its numbers that are names, digit by digit."""
     text = _HOTLINE.sub(lambda found: found["before"] + dialled(found["number"]), text)
     text = _HOTLINE_FIRST.sub(lambda found: dialled(found["number"]), text)
+    text = _KNOWN_LINE.sub(lambda found: re.sub(r"\d+", _dialled, found[0]), text)
     text = _TRAIN.sub(lambda found: found["kind"] + dialled(found["number"]), text)
     text = _FLIGHT.sub(lambda found: found["kind"] + dialled(found["number"]), text)
     text = _NAMED.sub(lambda found: spelt(found["number"]), text)
@@ -218,7 +223,11 @@ def _telephone(found: re.Match[str]) -> str:
         return written
     plus = "加" if written[0] == "+" else ""
     said = _NOT_DIALLED.sub("，", written.strip("+() -"))
-    return plus + re.sub(r"\d+", lambda digits: dialled(digits[0]), said)
+    return plus + re.sub(r"\d+", _dialled, said)
+
+
+def _dialled(digits: re.Match[str]) -> str:
+    return dialled(digits[0])
 
 
 def _in_groups(number: str) -> str:
@@ -264,4 +273,5 @@ def _written_address(found: re.Match[str]) -> str:
 
 
 def _address(address: str) -> str:
+    address = re.sub(r"\d{2,}", lambda digits: spelt(digits[0]), address)
     return "".join(_SAID_IN_ADDRESS.get(character, character) for character in address)

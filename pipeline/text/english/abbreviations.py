@@ -14,7 +14,10 @@ _TITLES = {
     "St": "Saint", "Hon": "Honorable", "Pres": "President",
 }  # fmt: skip
 _BEFORE_NUMBER = {
-    "No": "number", "Nos": "numbers", "p": "page", "pp": "pages", "ch": "chapter", "Ch": "Chapter",
+    "No": "number", "Nos": "numbers", "nos": "numbers", "Ext": "Extension", "Sec": "Section",
+    "sec": "section",
+    "Approx": "Approximately", "Est": "Established", "Op": "Opus", "op": "opus", "p": "page",
+    "pp": "pages", "ch": "chapter", "Ch": "Chapter",
     "vol": "volume", "Vol": "Volume", "fig": "figure", "Fig": "Figure", "figs": "figures",
     "Figs": "Figures", "eq": "equation", "Eq": "Equation", "tel": "telephone", "Tel": "Telephone",
     "ca": "about", "c": "about", "est": "established", "ext": "extension",
@@ -33,7 +36,12 @@ _ANYWHERE = {
     "401k": "four oh one K", "401(k)": "four oh one K",
     "24/7": "twenty-four seven", "9/11": "nine eleven",
 }  # fmt: skip
-_TITLE = re.compile(rf"\b({'|'.join(_TITLES)})\.(?=[ ]?[A-Z])|\b(Mr|Mrs|Ms|Dr)(?=[ ][A-Z])")
+_ANYWHERE |= {
+    short.capitalize(): words.capitalize() for short, words in _ANYWHERE.items() if short.islower()
+}
+_TITLE = re.compile(
+    rf"\b({'|'.join(_TITLES)})\.(?=[ ]?[A-Z]|[ ](?:&|and)[ ][A-Z])|\b(Mr|Mrs|Ms|Dr)(?=[ ][A-Z])"
+)
 _STREET = re.compile(r"(?<=[a-z] )St\b\.?(?=[,;:.!?]|[ ](?:[a-z]|and\b)|$)")
 _DRIVE = re.compile(
     r"\b(?!(?:The|A|Our|My|Her|His|Dear)\b)(?P<name>[A-Z][a-z]+) Dr\b\.?"

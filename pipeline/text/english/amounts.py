@@ -85,7 +85,8 @@ _UNITS = {
     "l": "liter", "L": "liter", "dl": "deciliter", "cl": "centiliter", "ml": "milliliter",
     "mL": "milliliter", "gal": "gallon", "h": "hour", "hr": "hour", "hrs": "hour", "min": "minute",
     "mins": "minute", "s": "second", "sec": "second", "secs": "second", "ms": "millisecond",
-    "μs": "microsecond", "ns": "nanosecond", "Hz": "hertz", "kHz": "kilohertz", "MHz": "megahertz",
+    "Ω": "ohm", "kΩ": "kilohm", "MΩ": "megohm", "μs": "microsecond",
+    "ns": "nanosecond", "Hz": "hertz", "kHz": "kilohertz", "MHz": "megahertz",
     "GHz": "gigahertz", "W": "watt", "kW": "kilowatt", "MW": "megawatt", "GW": "gigawatt",
     "Wh": "watt hour", "kWh": "kilowatt hour", "MWh": "megawatt hour", "V": "volt",
     "kV": "kilovolt",
@@ -112,6 +113,7 @@ _UNITS = {
 }  # fmt: skip
 _UNCHANGED = ("hertz", "kilohertz", "megahertz", "gigahertz")
 _AREAS = {"²": "square", "³": "cubic", "^2": "square", "^3": "cubic"}
+_POWERS = {"²": "squared", "³": "cubed", "2": "squared", "3": "cubed"}
 UNIT = "|".join(re.escape(u) for u in sorted(_UNITS, key=len, reverse=True))
 _MEASURE = re.compile(
     rf"{_STARTS}{_MINUS}(?P<low>{NUMBER})(?:{_TO}(?P<high>{NUMBER}))?(?P<gap>[ -]?)"
@@ -133,6 +135,16 @@ _INCH = re.compile(r"(?<=\d)[\"″](?=[ ,.;)x]|$)")
 _OPENING, _CLOSING = re.compile(r'(?:^|[\s(])"(?=\w)'), re.compile(r'(?<=[^\s\d(])"')
 _LONGEST_QUOTATION = 200  # characters
 _FEET_FIRST = re.compile(r"\d['’][ ]?\d{1,2}$")
+_BY_INCHES = re.compile(r"(?<=\d)[\"″] ?[x×] ?(?=\d)")
+_IN = re.compile(
+    r"(?<![\w.,])((?:\d+ )?\d+(?:\.\d+)?)[ ]in\b\.?"
+    r"(?=[ ](?:long|wide|tall|high|deep|thick|x|by|of rain|of snow)\b)"
+)
+_ANGLE = re.compile(
+    r"(?<![\w.,])(?P<degrees>\d{1,3})°[ ]?(?P<minutes>\d{1,2})['’′]"
+    r"(?:[ ]?(?P<seconds>\d{1,2}(?:\.\d+)?)"
+    r"[\"”″])?(?:[ ]?(?P<point>[NSEW])(?!\w))?"
+)
 _INCHES = re.compile(r"(?<!\w)(\d{1,2} ?ft\.?) (\d{1,2}) ?in\b\.?")
 _SIGNS = {"%": "percent", "‰": "per mille"}
 
@@ -155,21 +167,33 @@ def unit_name(unit: str, *, is_one: bool) -> str:
 
 def with_measures(text: str) -> str:
     """Text with its percentages, measures and temperatures as words."""
+    text = _ANGLE.sub(_angle, _IN.sub(r"\1 inches", text))
     text = _COMPASS.sub(lambda found: f" {_POINTS[found[1]]}", text)
     text = _INCHES.sub(lambda found: f"{found[1]} {cardinal(found[2])} inches", text)
     text = _FEET.sub(lambda found: f"{cardinal(found[1])} foot {cardinal(found[2])}", text)
     return _MEASURE.sub(_measure, _PERCENT.sub(_percent, text))
 
 
+def _angle(found: re.Match[str]) -> str:
+    words = f"{cardinal(found['degrees'])} degrees {decimal(found['minutes'])} minutes"
+    if found["seconds"]:
+        words += f" {decimal(found['seconds'])} seconds"
+    return words + (f" {_POINTS[found['point']]}" if found["point"] else "")
+
+
 def with_inches(text: str) -> str:
     """Text with "inch" for a quotation mark behind a number that closes no quotation."""
+    text = _BY_INCHES.sub(" by ", text)
     return _INCH.sub(_inch, text) if _INCH.search(text) else text
 
 
 def _inch(found: re.Match[str]) -> str:
     before = found.string[max(found.start() - _LONGEST_QUOTATION, 0) : found.start()]
     is_closing = len(_OPENING.findall(before)) > len(_CLOSING.findall(before))
-    return found[0] if is_closing or _FEET_FIRST.search(before) else " inch"
+    if is_closing or _FEET_FIRST.search(before):
+        return found[0]
+    is_noun = re.match(r" [a-z]", found.string[found.end() : found.end() + _NEAR])
+    return " inch" if is_noun else " inches"
 
 
 def _prefixed(found: re.Match[str]) -> str:
@@ -267,11 +291,22 @@ def _measure(found: re.Match[str]) -> str:
     is_one = is_one or _stands_before_noun(found)
     name = unit_name(unit, is_one=is_one)
     if found["power"]:
-        name = f"{_AREAS[found['power']]} {name}"
+        is_rate = " per " in name
+        name = (
+            f"{name} {_POWERS[found['power'][-1]]}"
+            if is_rate
+            else f"{_AREAS[found['power']]} {name}"
+        )
     if found["per"]:
         area = f"{_AREAS[found['per_power']]} " if found["per_power"] else ""
         name += f" per {area}{_UNITS[found['per']]}"
-    return f"{'minus ' if found['minus'] else ''}{_span(found)} {name}"
+    return f"{'minus ' if found['minus'] else ''}{_span(found)} {name}{_stop(found, unit)}"
+
+
+def _stop(found: re.Match[str], unit: str) -> str:
+    """The stop of "mins." ends the sentence where nothing or a capital follows."""
+    after = found.string[found.end() : found.end() + _NEAR].lstrip()
+    return "." if unit.endswith(".") and (not after or after[0].isupper()) else ""
 
 
 def _span(found: re.Match[str]) -> str:
@@ -281,6 +316,8 @@ def _span(found: re.Match[str]) -> str:
 
 def _plural(unit: str) -> str:
     head, gap, rest = unit.partition(" ")
+    if rest.startswith("of "):
+        return f"{head}s {rest}"
     if head in _UNCHANGED:
         return unit
     if head == "square":

@@ -14,7 +14,8 @@ _MONTHS = (
     "October", "November", "December",
 )  # fmt: skip
 _NAMES = {name[:n]: name for name in _MONTHS for n in (3, len(name))} | {"Sept": "September"}
-_MONTH = rf"(?P<month>{'|'.join(sorted(_NAMES, key=len, reverse=True))})(?![A-Za-z])\.?"
+_NAME = "|".join(sorted(_NAMES, key=len, reverse=True))
+_MONTH = rf"(?P<month>{_NAME})(?![A-Za-z])(?:\.(?=,|[ ][\da-z]))?"
 _DAY = r"(?P<day>[0-3]?\d)(?:st|nd|rd|th)?"
 _YEAR = r"(?P<year>(?:1\d|20)\d\d)(?![\d:]|[.,]\d)"
 _ALONE = r"(?<![\w.,/:-])"  # not in the middle of a longer number

@@ -35,11 +35,13 @@ _OPERATORS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"[ ]?[≈≅][ ]?", " approximately equals "),
         (r"√[ ]?", "square root of "),
         ("∞", "infinity"),
+        (r"(?<=[Ss]ection )§§?[ ]?(?=\d)", ""),
         (r"§§?[ ]?(?=\d)", "section "),
+        (r"¶[ ]?(?=\d)", "paragraph "),
         ("©[ ]?", "copyright "),
         (r"(?<=\d)[ ]?[x×][ ]?(?=\d)|(?<=[\w)])[ ]?×[ ]?(?=[\w(])", " times "),
         (r"(?<=\d)(?<!\d:\d\d)(?<!\.\d\d\d)[ ]?\+[ ]?(?=\d)|(?<=\d) \+ (?=\d)", " plus "),
-        (r"(?<=\d)\+(?![\w+])", " plus"),
+        (r"(?<=\d)\+(?![\w+])|(?<=\d[KkMmBb%])\+(?![\w+])", " plus"),
         (r"(?<=\d) - (?=\d+(?: equals|\?))", " minus "),
     )
 )
