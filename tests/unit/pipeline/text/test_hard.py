@@ -7,6 +7,7 @@ read, its words.
 from __future__ import annotations
 
 import re
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -77,9 +78,10 @@ def test_no_word_is_lost() -> None:
 def test_what_is_not_normalised_keeps_its_digits(language: str) -> None:
     as_written = Reading(is_normalised=False)
     for text, _, words in rows(language):
-        if words and not re.search(r"[①-⑳Ⅰ-Ⅹ½*#\[\\]", text):
-            said = two_language_words(text, as_written)
-            assert re.findall(r"\d", said) == re.findall(r"\d", text), text
+        if words and not re.search(r"[*#\[\\]", text):
+            said = unicodedata.normalize("NFKC", two_language_words(text, as_written))
+            written = unicodedata.normalize("NFKC", text)
+            assert re.findall(r"\d", said) == re.findall(r"\d", written), text
 
 
 _SIGNS = "年月日号点个第元万亿-–~/:.,%$€¥#@&+=()[]<> 0123456789 km GB ℃ am U.S. Dr. http://a.b/c x"
