@@ -13,7 +13,7 @@ from typing import Protocol, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.audio.joints import faded
+from pipeline.audio.joints import faded, with_silence
 from pipeline.contracts import (
     GOOD,
     GROUP_TOKENS,
@@ -58,6 +58,10 @@ class Script:
     """Audio tokens below which an answer cannot contain the passage."""
     most_tokens: int
     """Upper bound for the passage, for answers without a stop."""
+    before_s: float = 0.0
+    """Silence in front of the passage."""
+    after_s: float = 0.0
+    """Silence behind it; of the last one alone."""
 
 
 class PromptWriter(Protocol):
@@ -95,6 +99,7 @@ class SpeechChain:
 
         Passages are spoken one after another. An answer that proves bad before any audio of its
         passage was handed out is drawn once more with another seed, where the request allows it.
+        Silence that the text asks for is sent with the audio in front of it, or the first.
         """
         totals = _Totals()
         edited, seed = await self._edited(request, voice, totals)
@@ -106,14 +111,18 @@ class SpeechChain:
         while script is not None:
             take = _Take(script, seed, request.may_reseed, left_tokens, is_begun)
             script, is_joint = None, is_begun
+            before_s = 0.0 if is_begun else take.script.before_s
             decode = partial(self._decoder.stream, voice=voice, first_chunk_rows=first_rows)
             async with aclosing(_Answer(self._lm, take, decode, totals)) as chunks:
                 async for chunk in chunks:
                     if chunk.last and left_tokens - totals.answer_tokens >= GROUP_TOKENS:
                         script = await asyncio.to_thread(next, scripts, None)
                     is_followed = script is not None
-                    samples = faded(chunk.samples, at_start=is_joint, at_end=is_followed)
+                    behind_s = take.silence_behind_s(script) if chunk.last else 0.0
+                    is_joined = is_followed or behind_s > 0
+                    samples = faded(chunk.samples, at_start=is_joint, at_end=is_joined)
                     is_joint = is_joint and not len(samples)
+                    samples, before_s = with_silence(samples, before_s, behind_s), 0.0
                     yield totals.chunk(samples, last=chunk.last and not is_followed)
             left_tokens -= totals.answer_tokens
             seed, first_rows, is_begun = _next_seed(seed), None, True
@@ -156,6 +165,10 @@ class _Take:
         seed = self.seed ^ _OTHER_SEED if is_retried else self.seed
         most_tokens = min(self.script.most_tokens, self.left_tokens)
         return replace(self.script.sampling, seed=seed, max_tokens=most_tokens)
+
+    def silence_behind_s(self, following: Script | None) -> float:
+        """Between this passage and the one that follows, or behind the last one."""
+        return self.script.after_s if following is None else following.before_s
 
     def guard(self) -> TokenGuard:
         script, left_tokens = self.script, self.left_tokens

@@ -13,6 +13,8 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.text.options import AS_USUAL, Reading
+
 OUTPUT_SAMPLE_RATE_HZ = 24_000  # what the vocoder produces, mono
 GROUP_VQ02, GROUP_VQ06 = 2, 3  # codes of each kind in a group
 GROUP_TOKENS = GROUP_VQ02 + GROUP_VQ06
@@ -95,10 +97,7 @@ class VoicePrompt:
 
 @dataclass(frozen=True, slots=True)
 class Warping:
-    """Changes to the model's probabilities before a draw.
-
-    A checkpoint states its own in generation_config.json; the defaults are the released code's.
-    """
+    """Changes to the model's probabilities before a draw; the defaults are the released code's."""
 
     temperature: float = 0.7
     """0 means greedy."""
@@ -126,8 +125,7 @@ class Sampling:
     top_k: int | None = None
     """See Warping."""
     grammar: bool = True
-    """Restrict each position to its codebook and stops to group borders; off reproduces the
-    reference."""
+    """Each position has its codebook, stops are at group borders; off as in the reference."""
     repetition_window: int = 10
     """The last token is banned as the next if it occurs more than once in this many tokens."""
 
@@ -176,6 +174,8 @@ class SpeechRequest:
     """The deployed language model to use."""
     iterations: int = 1
     """How often an edit is applied, each time to the previous tokens; ignored for a clone."""
+    reading: Reading = AS_USUAL
+    """How the text is to be read."""
     source: Drawn | None = None
     """An earlier answer that is edited in place of the clip, and heard in the clip's voice."""
 

@@ -11,6 +11,7 @@ TimbreError
 │   ├── TextError           empty, too long, or without anything speakable
 │   ├── UnknownVoiceError
 │   ├── UnknownConsentError
+│   ├── UnknownPronunciationError
 │   ├── NameTakenError      another voice has the name
 │   ├── UnknownModelError   asked for by its address
 │   ├── UnknownRequestError  not among the last that ended
@@ -120,6 +121,12 @@ class UnknownConsentError(InputError):
     """No consent has this id."""
 
     code = "unknown_consent"
+
+
+class UnknownPronunciationError(InputError):
+    """No pronunciation dictionary has this id."""
+
+    code = "pronunciation_not_found"
 
 
 class NameTakenError(InputError):

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
 from pipeline.chain import Script
 from pipeline.contracts import RELEASED_WARPING, Mode, SpeechRequest, VoicePrompt, Warping
 from pipeline.errors import CheckpointError, TextError
-from pipeline.splitting.texts import tagged_passages
+from pipeline.splitting.texts import leading_tags
 from pipeline.splitting.weights import expected_s
 from pipeline.stepaudio.llm.prompt import PromptBuilder
 from pipeline.stepaudio.llm.sampling import warping_limits
 from pipeline.text.front_end import front_end
+from pipeline.text.pauses import in_parts
 from pipeline.text.segment import passages
 from pipeline.wording import TEXT_PARAM, TRANSCRIPT_PARAM, about, in_words
 
@@ -23,6 +24,15 @@ from pipeline.wording import TEXT_PARAM, TRANSCRIPT_PARAM, about, in_words
 FRONT_END_KEY = "text_front_end"
 PASSAGE_KEY = "longest_passage_s"
 PASSAGE_S = 30.0  # longest passage of the real model
+
+
+@dataclass(frozen=True, slots=True)
+class _Passage:
+    """What one answer says, and the silence around it; see Script."""
+
+    text: str
+    before_s: float = 0.0
+    after_s: float = 0.0
 
 
 class CheckpointPrompts:
@@ -51,39 +61,51 @@ class CheckpointPrompts:
         if self._holds_words:  # finds a fault at the text's end before anything is spoken
             self._builder.check(said)
         transcript = about(TRANSCRIPT_PARAM, self._front_end.prompt, said.transcript)
-        for text in self._written(self._passages(said, voice)):
-            yield self._script(replace(said, text=text, transcript=transcript), voice)
+        for part in self._written(self._passages(said, voice)):
+            spoken = replace(said, text=part.text, transcript=transcript)
+            yield self._script(spoken, voice, part)
 
-    def _passages(self, said: SpeechRequest, voice: VoicePrompt) -> list[str]:
+    def _passages(self, said: SpeechRequest, voice: VoicePrompt) -> list[_Passage]:
         if said.mode is not Mode.CLONE:
-            return [said.text]
-        split = tagged_passages if self._holds_words else passages
-        return split(said.text, expected_s(said.transcript, voice), self._passage_s)
+            return [_Passage(said.text)]
+        tags = leading_tags(said.text) if self._holds_words else ""
+        paused = in_parts(said.text[len(tags) :])
+        cost = expected_s(said.transcript, voice)
+        found: list[_Passage] = []
+        for part in paused.parts:
+            before_s = part.before_s
+            for text in passages(part.text, cost, self._passage_s):
+                found.append(_Passage(tags + text, before_s))
+                before_s = 0.0
+        found[-1] = replace(found[-1], after_s=paused.after_s)
+        return found
 
-    def _written(self, texts: Sequence[str]) -> Iterator[str]:
-        """Each text as the prompt holds it; passages without speech are skipped.
+    def _written(self, parts: Sequence[_Passage]) -> Iterator[_Passage]:
+        """Each text as the prompt holds it; of passages without speech the silence alone is left.
 
         Raises TextError when no passage holds speech.
         """
         fault: TextError | None = None
-        is_empty = True
-        for text in texts:
+        is_empty, due_s = True, 0.0
+        for part in parts:
             try:
-                written = about(TEXT_PARAM, self._front_end.prompt, text)
+                written = about(TEXT_PARAM, self._front_end.prompt, part.text)
             except TextError as error:
-                fault = error
+                fault, due_s = error, due_s + part.before_s
                 continue
-            is_empty = False
-            yield written
+            yield replace(part, text=written, before_s=due_s + part.before_s)
+            is_empty, due_s = False, 0.0
         if is_empty and fault is not None:
             raise fault
 
-    def _script(self, spoken: SpeechRequest, voice: VoicePrompt) -> Script:
+    def _script(self, spoken: SpeechRequest, voice: VoicePrompt, part: _Passage) -> Script:
         return Script(
             prompt_ids=self._builder.build(spoken, voice),
             sampling=spoken.sampling.over(self._warping),
             least_tokens=self._builder.least_tokens(spoken, voice),
             most_tokens=self._builder.most_tokens(spoken, voice),
+            before_s=part.before_s,
+            after_s=part.after_s,
         )
 
 

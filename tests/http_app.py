@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from deployments.config.settings import load_settings
 from deployments.edits.library import EditLibrary
-from deployments.http.ingress import make_app
+from deployments.http.ingress import make_app, readings_of
 from deployments.http.routes.cache import add_cache_routes
 from deployments.http.routes.edits import EditRoutes
 from deployments.http.routes.elevenlabs_voices import ElevenLabsVoiceRoutes
@@ -86,6 +86,7 @@ class HttpApp:
             RequestMetrics(),
             self._report,
             self.outcomes,
+            readings_of(self.settings, self.voices),
         )
         self.app: FastAPI = make_app(self.settings, self.routes, None)
         add_cache_routes(self.app, self.voices, self.speech, self.routes.budget, self._forget)

@@ -29,6 +29,7 @@ from deployments.config.stage_settings import (
     TokenizerSettings,
     VocoderSettings,
 )
+from deployments.config.text_settings import TextSettings
 from pipeline.audio.condition import Conditioning
 from pipeline.contracts import BASE_VARIANT
 from pipeline.errors import ConfigError
@@ -192,6 +193,7 @@ class Settings(BaseSettings):
     vocoder: VocoderSettings = VocoderSettings()
     asr: AsrSettings = AsrSettings()
     voices: VoiceSettings = VoiceSettings()
+    text: TextSettings = TextSettings()
     cluster: ClusterSettings = ClusterSettings()
 
     @property

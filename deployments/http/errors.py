@@ -28,6 +28,7 @@ from pipeline.errors import (
     UnknownConsentError,
     UnknownEditError,
     UnknownModelError,
+    UnknownPronunciationError,
     UnknownRequestError,
     UnknownVoiceError,
 )
@@ -44,6 +45,7 @@ STATUS_OF: dict[type[TimbreError], int] = {
     TooLargeError: 413,
     UnknownVoiceError: 404,
     UnknownConsentError: 404,
+    UnknownPronunciationError: 404,
     UnknownModelError: 404,
     UnknownRequestError: 404,
     UnknownEditError: 404,

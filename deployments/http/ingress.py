@@ -36,10 +36,13 @@ from deployments.http.head import HeadAsGet
 from deployments.http.routes.cache import WarmBody, add_cache_routes
 from deployments.http.routes.edits import EditRoutes
 from deployments.http.routes.elevenlabs_voices import ElevenLabsVoiceRoutes
+from deployments.http.routes.pronunciation_pages import BODIES as PRONUNCIATION_BODIES
 from deployments.http.routes.speech import Routes
 from deployments.http.routes.uploaded_voices import VoiceRoutes
 from deployments.http.routes.voice_consents import ConsentRoutes
 from deployments.http.voice_pages import BODIES as VOICE_BODIES
+from deployments.pronunciation.book import PronunciationBook
+from deployments.pronunciation.readings import Readings
 from deployments.speech.library import SpeechLibrary
 from deployments.stages.clients import (
     RemoteNames,
@@ -69,6 +72,13 @@ EXPOSED_HEADERS = (
 )  # fmt: skip
 
 
+def readings_of(settings: Settings, voices: VoiceLibrary) -> Readings:
+    """How texts are read, with the dictionaries that are kept beside the voices."""
+    shelf = voices.shelf
+    book = None if shelf is None else PronunciationBook(shelf, settings.text.max_pronunciations)
+    return Readings(settings.text, book, voices.registry)
+
+
 class Router:
     """The ingress deployment."""
 
@@ -89,6 +99,7 @@ class Router:
         self._voices = VoiceLibrary(settings, encoder, hearing)
         synthesizer = RemoteVocoder(vocoder, settings.limits, transfers)
         self._speech = SpeechLibrary(settings, synthesizer, RemoteNames(vocoder, llms))
+        self._readings = readings_of(settings, self._voices)
         self._edits = EditLibrary(settings, self._voices, self._speech)
         self._metrics = RequestMetrics()
         self._outcomes = ClusterOutcomes(settings.cache.l2_name)
@@ -126,6 +137,7 @@ class Router:
             self._metrics,
             self._readiness.report,
             self._outcomes,
+            self._readings,
         )
         app = make_app(self._settings, routes, self._lifespan)
         add_cache_routes(app, self._voices, self._speech, routes.budget, self._removal.everywhere)
@@ -152,6 +164,7 @@ class Router:
             watched("speech cache metrics", partial(speech.sample, self._speech.stats)),
             watched("following the tokenizer", self._voices.follow_encoder),
             watched("following the models", self._speech.follow_models),
+            watched("following the pronunciations", self._readings.follow),
             watched("purging deleted voices", self._enrolment.sweep),
             watched("forgetting deleted voices", self._enrolment.forget_again),
             watched("removing old edits", self._edits.sweep),
@@ -194,7 +207,7 @@ def make_app(settings: Settings, routes: Routes, lifespan: Lifespan[FastAPI] | N
             expose_headers=EXPOSED_HEADERS,
         )
     patch_fastapi(app)  # Swagger UI from the package: the docs work without internet
-    describe_bodies(app, (*VOICE_BODIES, *EDIT_BODIES, WarmBody))
+    describe_bodies(app, (*VOICE_BODIES, *EDIT_BODIES, *PRONUNCIATION_BODIES, WarmBody))
     add_error_handlers(app)
     routes.add_to(app)
     return app

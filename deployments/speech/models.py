@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from cache_store.keys import digest, fingerprint
 from cache_store.memory import MemoryTier
 from pipeline.contracts import SpeechRequest, VocoderName
-from pipeline.errors import TextError, TimbreError
-from pipeline.text.front_end import front_end
+from pipeline.errors import InputError, TimbreError
+from pipeline.text.front_end import Words, front_end
 from pipeline.wording import in_words
 
 logger = logging.getLogger(__name__)
@@ -42,7 +41,7 @@ class SpeechModels:
 
     fingerprint: str
     made_by: frozenset[str]
-    words: Callable[[str], str]
+    words: Words
 
 
 class ModelBook:
@@ -65,7 +64,8 @@ class ModelBook:
 
         None for a text that cannot be spoken: the stages say why.
         """
-        parts = (models.fingerprint, request.mode, request.text, request.transcript)
+        how = repr(request.reading)
+        parts = (models.fingerprint, request.mode, request.text, request.transcript, how)
         try:
             name = digest("wording", *(part.encode() for part in parts))
         except UnicodeEncodeError:  # half a character
@@ -75,7 +75,7 @@ class ModelBook:
             return replace(request, text=known[0], transcript=known[1])
         try:
             worded = await asyncio.to_thread(in_words, request, models.words)
-        except TextError:
+        except InputError:
             return None
         wording = worded.text, worded.transcript
         self._wordings.put(name, wording, 500 + 4 * sum(map(len, wording)))

@@ -1,4 +1,4 @@
-"""Fades the edges of passages, so that they join without a click."""
+"""Fades the edges of passages, so that they join without a click, and puts silence between them."""
 
 from __future__ import annotations
 
@@ -23,6 +23,12 @@ def faded(samples: Float32Array, *, at_start: bool, at_end: bool) -> Float32Arra
     if at_end:
         result[-n_faded:] *= ramp[::-1]
     return result
+
+
+def with_silence(samples: Float32Array, before_s: float, after_s: float) -> Float32Array:
+    """float32 (n,) → the same with silence in front and behind."""
+    n_before, n_after = (round(s * OUTPUT_SAMPLE_RATE_HZ) for s in (before_s, after_s))
+    return np.pad(samples, (n_before, n_after)) if n_before or n_after else samples
 
 
 def _ramp() -> Float32Array:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from pipeline.errors import ConfigError, TextError
-from pipeline.text import chinese, english
+from pipeline.text.dictionary import pronounced
 from pipeline.text.espeak import default_espeak
+from pipeline.text.languages import in_written_out_words
 from pipeline.text.markup import without_markup
+from pipeline.text.options import AS_USUAL, Reading
+from pipeline.text.pauses import with_marks, without_pauses
 from pipeline.text.phonemes import FRONT_END_NAME, espeak_phonemes
 from pipeline.text.scripts import Spoken, latinised
 from pipeline.text.signs import outside_tags, without_drawings, without_signs
-from pipeline.text.sounds import reading
+from pipeline.text.sounds import reading as sounds
+from pipeline.text.ssml.document import without_ssml
 from pipeline.text.unicode_forms import composed
 
 _EAST_ASIAN_SCRIPTS = frozenset({"Chinese", "Japanese", "Korean", "Bopomofo"})
@@ -23,10 +27,16 @@ PLAIN_SPOKEN = Spoken(
 )  # what the released checkpoint was trained on
 TWO_SPOKEN = Spoken(frozenset({"Latin", "Chinese"}), "English and Chinese")
 
-_IDEOGRAPH = re.compile("[\u3400-\u4dbf\u4e00-\u9fff]")
-_KANA_OR_HANGUL = re.compile("[\u3041-\u30fa\u30fc-\u30ff\uac00-\ud7a3]")
+_MOST_READINGS = 4  # of odd mixtures of signs; ordinary text needs one, and one that finds it so
 _NO_BEGINNING = " ,;:，；：、"  # left of a table or an emoji; espeak says "colon"
-_LATIN_WORD = re.compile("[A-Za-z\u00c0-\u024f]+")
+
+
+class Words(Protocol):
+    """A front end's first step."""
+
+    def __call__(self, text: str, reading: Reading = AS_USUAL) -> str:
+        """What a caller wrote → the words that will be said, pauses as `[pause:500ms]`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,53 +47,58 @@ class FrontEnd:
     prompt: such words, or a part of them → what the prompt holds, the words or their phonemes.
     """
 
-    words: Callable[[str], str]
+    words: Words
     prompt: Callable[[str], str]
 
 
-def plain_words(text: str) -> str:
+def plain_words(text: str, reading: Reading = AS_USUAL) -> str:
     """For a checkpoint that reads text: one line of words, letters as they are.
 
     Nothing but white space and invisible characters gives "". Raises TextError: nothing that can be
-    spoken, or a script that is not.
+    spoken, a script that is not, SSML or a pause that is not served.
     """
-    return _words(text, PLAIN_SPOKEN)
+    return _words(text, PLAIN_SPOKEN, reading)
 
 
-def two_language_words(text: str) -> str:
+def two_language_words(text: str, reading: Reading = AS_USUAL) -> str:
     """As `plain_words`, of English and Chinese; a few letters of other scripts become Latin."""
-    return latinised(_words(text, TWO_SPOKEN), TWO_SPOKEN)
+    return latinised(_words(text, TWO_SPOKEN, reading), TWO_SPOKEN)
 
 
-def _words(text: str, spoken: Spoken) -> str:
+def _words(text: str, spoken: Spoken, reading: Reading) -> str:
+    """Read until nothing changes any more: words that are read again are the same words."""
+    said = _read(text, spoken, reading)
+    again = replace(reading, pronunciations=())
+    for _ in range(_MOST_READINGS):
+        before, said = said, _read(said, spoken, again)
+        if said == before:
+            break
+    return said
+
+
+def _read(text: str, spoken: Spoken, reading: Reading) -> str:
     text = composed(text)
     if not text.strip():
         return ""
-    text = outside_tags(without_drawings, without_markup(text))
+    text = without_markup(with_marks(without_ssml(text)))
+    if reading.pronunciations:
+        text = pronounced(text, reading.pronunciations)
+    text = outside_tags(without_drawings, text)
     spoken.require(text)
     text = " ".join(text.split())
-    if written := _written_forms(text):
-        text = outside_tags(written, text)
-    text = " ".join(outside_tags(without_signs, text).split()).lstrip(_NO_BEGINNING)
-    if not any(character.isalnum() for character in text):
+    if reading.is_normalised:
+        text = outside_tags(in_written_out_words, text)
+        text = outside_tags(without_signs, text)
+    text = " ".join(text.split()).lstrip(_NO_BEGINNING)
+    if not any(character.isalnum() for character in without_pauses(text)):
         raise TextError("the text holds nothing that can be spoken")
     return text
-
-
-def _written_forms(text: str) -> Callable[[str], str] | None:
-    """The reader of numbers and their like for the language of most words; Japanese has none."""
-    n_latin = len(_LATIN_WORD.findall(text))
-    if len(_KANA_OR_HANGUL.findall(text)) > n_latin:
-        return None
-    if len(_IDEOGRAPH.findall(text)) > n_latin:
-        return chinese.with_words
-    return english.with_words
 
 
 _FRONT_ENDS: dict[str | None, FrontEnd] = {
     None: FrontEnd(words=plain_words, prompt=str),
     FRONT_END_NAME: FrontEnd(words=two_language_words, prompt=espeak_phonemes),
-    reading.FRONT_END_NAME: FrontEnd(words=two_language_words, prompt=reading.read_aloud),
+    sounds.FRONT_END_NAME: FrontEnd(words=two_language_words, prompt=sounds.read_aloud),
 }
 
 
@@ -98,13 +113,12 @@ def front_end(name: str | None) -> FrontEnd:
     _warm()
     if name == FRONT_END_NAME:
         default_espeak()
-    if name == reading.FRONT_END_NAME:
-        reading.warm()
+    if name == sounds.FRONT_END_NAME:
+        sounds.warm()
     return _FRONT_ENDS[name]
 
 
 @functools.cache
 def _warm() -> None:
     """Libraries load with the front end, not with the first request."""
-    chinese.warm()
     two_language_words("“Ready” *now*, \u0645 and more.")

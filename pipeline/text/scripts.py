@@ -16,9 +16,35 @@ _NAMES = {
     "FEMININE": "Latin", "MASCULINE": "Latin", "MODIFIER": "Latin", "BOPOMOFO": "Bopomofo",
 }  # fmt: skip
 _MOST_FOREIGN = 0.25  # of the letters; more make the text one of another language
-_LONE_GREEK = re.compile(r"(?<![^\W\d_])[\u0370-\u03ff](?![\u0370-\u03ff])")  # "π", "Δx"
+_LEAST_KANA = 0.2  # for each ideograph of Japanese; Chinese shops write "の"
+_LONE_GREEK = re.compile(
+    r"(?<![A-Za-z\u00c0-\u03ff])[\u0370-\u03ff](?![\u0370-\u03ff])"
+)  # "π", "Δx"
 _MARKS = ("Mn", "Mc")
 _PLAIN_LATIN = "\u00ff"  # espeak spells letters beyond, "s cedilla", or names their code
+
+
+_IDEOGRAPH = re.compile("[\u3400-\u4dbf\u4e00-\u9fff]")
+_KANA = re.compile("[\u3041-\u30fa\u30fc-\u30ff]")
+_HANGUL = re.compile("[\uac00-\ud7a3]")
+_WIDE_MARK = re.compile("[，。！？；：、]")
+# Parts of addresses and units are of no language.
+_LATIN_WORD = re.compile(
+    r"(?<![@./\\:\d_-])[A-Za-z\u00c0-\u024f]{2,}+(?![@\d/\\_]|://|\.[a-z])|[AaI](?=[ ])"
+)
+
+
+def language_of(text: str) -> str:
+    """The language of most words: `en`, `zh`, `ja` or `ko`; of a text without words `en`."""
+    n_latin = len(_LATIN_WORD.findall(text))
+    n_han, n_kana = len(_IDEOGRAPH.findall(text)), len(_KANA.findall(text))
+    n_hangul = len(_HANGUL.findall(text))
+    if n_hangul > max(n_latin, n_han, n_kana):
+        return "ko"
+    if n_kana > n_latin and n_kana >= _LEAST_KANA * n_han:
+        return "ja"
+    is_even = n_han == n_latin and _WIDE_MARK.search(text) is not None
+    return "zh" if n_han > n_latin or is_even else "en"
 
 
 @dataclass(frozen=True, slots=True)

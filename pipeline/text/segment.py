@@ -10,20 +10,10 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-# Marks that end a sentence before white space, and those that need none.
-_END = re.compile(r"[.!?…।॥؟۔]+[\"'”’)\]»]*\s+|[。！？；｡]+[\"'”’)\]»」』）】》]*\s*|\n\s*")
-_PAUSE = re.compile(r"[,;:،؛]+[\"'”’)\]»]*\s+|\s[-–—]+\s+|—+|[，、：]+[」』）】》]*\s*")
+from pipeline.text.sentences import sentence_ends
+
+_PAUSE = re.compile(r"[,;:،؛]+[\"'”’)\]»]*\s+|\s[-–—]+\s+|—+|[，、：；]+[」』）】》]*\s*")
 _SPACE = re.compile(r"\s+")
-_LAST_WORD = re.compile(r"(?:^|[\s(\[\"'“‘])([^\W\d_][\w.]*)\.$")
-_NUMBER = re.compile(r"\s*[(\[]?\d+\.")  # of a list's item
-_TITLES = frozenset(
-    {
-        "Adm", "Capt", "Cmdr", "Col", "Dr", "Gen", "Gov", "Hon", "Lt", "Maj", "Messrs", "Mr", "Mrs",
-        "Ms", "Mt", "Pres", "Prof", "Rep", "Rev", "Sen", "Sgt", "St",
-    }
-)  # fmt: skip
-_CONNECTIVES = frozenset({"approx", "cf", "eg", "ie", "vs"})
-_BEFORE_NUMBERS = frozenset({"art", "ch", "fig", "no", "nos", "nr", "p", "pp", "vol"})
 # Cost of a cut by kind of border, in addition to the unfilled room of its passages.
 _CUT_COSTS = (0.0, 0.5, 2.0, 4.0)
 
@@ -102,33 +92,6 @@ def _cut_at(text: str, borders: Iterator[int]) -> list[str]:
             parts.append(text[start:border])
             start = border
     return [*parts, text[start:]]
-
-
-def sentence_ends(text: str) -> Iterator[int]:
-    """Where sentences end, behind their mark and the white space that follows."""
-    start = 0
-    for mark in _END.finditer(text):
-        if _ends_sentence(text[start : mark.start() + 1], mark.group(), text[mark.end() :][:1]):
-            start = mark.end()
-            yield start
-
-
-def _ends_sentence(sentence: str, mark: str, following: str) -> bool:
-    """Whether `mark`, the last character of `sentence` and what is behind it, ends a sentence."""
-    if following.islower():
-        return False
-    if mark.rstrip() != ".":
-        return True
-    if _NUMBER.fullmatch(sentence):
-        return False
-    found = _LAST_WORD.search(sentence)
-    if found is None:
-        return True
-    word = found.group(1)
-    if word.lower() in _BEFORE_NUMBERS and following.isdecimal():
-        return False
-    is_initial = len(word) == 1 and word.isupper() and word != "I"
-    return not (is_initial or "." in word or word in _TITLES or word.lower() in _CONNECTIVES)
 
 
 def _pauses(text: str) -> Iterator[int]:

@@ -7,10 +7,11 @@ import re
 import unicodedata
 from collections.abc import Callable
 
+from pipeline.text.pauses import PROTECTED as PAUSE
 from pipeline.text.unicode_forms import EAST_ASIAN
 
 # Tags that a checkpoint acts on, and control symbols that its prompt must be able to refuse.
-_PROTECTED = re.compile(r"(\[[A-Za-z-]+\]|<audio_\d+>|<\|\w+\|>)")
+_PROTECTED = re.compile(rf"(\[[A-Za-z-]+\]|<audio_\d+>|<\|\w+\|>|{PAUSE})")
 
 _RULE = re.compile(r"^[ \t]*+(?:[-=_*#~+—–|:]{3,}+[ \t]*+)++$", re.MULTILINE)
 _LEADER = re.compile(
@@ -48,6 +49,11 @@ def outside_tags(change: Callable[[str], str], text: str) -> str:
     return "".join(
         part if index % 2 else change(part) for index, part in enumerate(_PROTECTED.split(text))
     )
+
+
+def protected_spans(text: str) -> list[tuple[int, int]]:
+    """Where these stand, in their order."""
+    return [found.span() for found in _PROTECTED.finditer(text)]
 
 
 def without_drawings(text: str) -> str:

@@ -9,6 +9,7 @@ import html
 import re
 from collections.abc import Iterable
 
+from pipeline.text.pauses import pause_of
 from pipeline.text.unicode_forms import EAST_ASIAN
 
 _NAME = r"[A-Za-z][A-Za-z0-9:.-]*"
@@ -41,7 +42,7 @@ _INLINE = frozenset((
     "u", "var", "video", "voice", "w", "wbr",
 ))  # fmt: skip
 _ELEMENTS = _BLOCKS | _INLINE
-_PAUSES = ("break", "td", "th")
+_CELLS = ("td", "th")
 _QUOTES = "\"'”’»)]）」』*_`~"  # that may stand behind the mark that ends a sentence
 _MARKS = ".!?…:;,。！？：；，、"
 
@@ -49,7 +50,7 @@ _MARKS = ".!?…:;,。！？：；，、"
 def without_tags(text: str) -> str:
     """Text without tags, comments, scripts and styles.
 
-    Ends of blocks are ends of sentences, SSML's `<break>` is a comma, `<sub alias>` its alias,
+    Ends of blocks are ends of sentences, SSML's `<break>` is a pause, `<sub alias>` its alias,
     `<say-as>` of characters or digits is spelt, an image is its `alt`. Entities stay.
     """
     if "<" not in text:
@@ -93,7 +94,10 @@ class _Reading:
             return
         elif name == "br":
             self._block += "\n"
-        elif name in _PAUSES:
+        elif name == "break":
+            written = f"<break time={given.get('time', '')!r}>"
+            self._block += pause_of(given.get("strength"), given.get("time"), written)
+        elif name in _CELLS:
             self._block = paused(self._block) + " "
         elif name == "img":
             self._block += given.get("alt", "")

@@ -25,7 +25,8 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from pipeline.text import chinese, english
+from pipeline.text.chinese import forms as chinese
+from pipeline.text.english import forms as english
 from training.judging.phoneme_judge import errors
 
 if TYPE_CHECKING:

@@ -7,13 +7,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
 from deployments.config.settings import Limits
-from deployments.http.bodies.fields import OBJECT, Cached, Lenient, Seed, Speed, refused, validated
+from deployments.http.bodies.fields import (
+    NAME,
+    OBJECT,
+    Cached,
+    Lenient,
+    Seed,
+    Speed,
+    refused,
+    validated,
+)
 from deployments.http.bodies.json_text import read_json
 from deployments.http.bodies.read import RawBody, is_json
 from deployments.http.dialects.parsed_request import (
@@ -23,6 +32,12 @@ from deployments.http.dialects.parsed_request import (
     Wish,
     checked_request,
 )
+from deployments.http.dialects.reading_fields import (
+    MOST_DICTIONARIES,
+    ReadingFields,
+    asked_reading,
+)
+from deployments.pronunciation.readings import AskedReading
 from pipeline.errors import MAX_FOUND, InputError, UnsupportedError
 
 OWN_MODELS = "eleven_"  # names of theirs begin so; all mean the model that is deployed
@@ -47,7 +62,14 @@ class VoiceSettings(Lenient):
     clone_strength: float | None = None
 
 
-class ElevenLabsBody(Lenient):
+class Locator(Lenient):
+    """A pronunciation dictionary. There is one version of each: the newest."""
+
+    pronunciation_dictionary_id: str
+    version_id: str | None = None
+
+
+class ElevenLabsBody(ReadingFields):
     """`POST /v1/text-to-speech/{voice_id}`."""
 
     model_config = ConfigDict(json_schema_extra={"required": ["text"]})
@@ -63,10 +85,12 @@ class ElevenLabsBody(Lenient):
     next_text: str | None = None
     previous_request_ids: list[str] | None = None
     next_request_ids: list[str] | None = None
-    apply_text_normalization: Annotated[
-        None, refused("numbers are always read as words", "auto", "on")
-    ] = Field(None, description="auto or on")
-    pronunciation_dictionary_locators: Annotated[None, refused("spell the words as spoken")] = None
+    apply_text_normalization: Annotated[Literal["auto", "on", "off"], NAME] | None = Field(
+        None, description="on or off: as normalize; auto: as the service is set up"
+    )
+    pronunciation_dictionary_locators: (
+        Annotated[list[Locator], Field(max_length=MOST_DICTIONARIES)] | None
+    ) = None
     audio_effects: Annotated[None, refused("the model speaks and does nothing else")] = None
 
 
@@ -97,6 +121,7 @@ def read_elevenlabs(raw: RawBody, asked: Asked, limits: Limits) -> tuple[ParsedR
         speed=settings.speed,
         draw=Draw(body.seed),
         reuse=body.cache,
+        reading=_reading(body),
         sound=sound_of(asked.output_format or USUAL_FORMAT),
         rate_param="output_format",
         is_whole=asked.is_whole,
@@ -155,6 +180,18 @@ def listed_model(name: str) -> dict[str, Any]:
             {"language_id": "zh", "name": "Chinese"},
         ],
     }
+
+
+def _reading(body: ElevenLabsBody) -> AskedReading:
+    asked = asked_reading(body)
+    if body.apply_text_normalization in {"on", "off"}:
+        asked = replace(asked, is_normalised=body.apply_text_normalization == "on")
+    located = body.pronunciation_dictionary_locators
+    if located:
+        ids = tuple(one.pronunciation_dictionary_id for one in located)
+        param = "pronunciation_dictionary_locators"
+        asked = replace(asked, dictionaries=ids, dictionary_param=param)
+    return asked
 
 
 def _ignored(body: ElevenLabsBody, settings: VoiceSettings) -> Sequence[str]:

@@ -46,6 +46,7 @@ from deployments.http.dialects.parsed_request import (
     Wish,
     checked_request,
 )
+from deployments.http.dialects.reading_fields import ReadingFields, asked_reading
 from pipeline.errors import InputError
 
 MSGPACK_KINDS = frozenset(
@@ -75,7 +76,7 @@ class Prosody(Lenient):
     normalize_loudness: bool | None = None
 
 
-class FishBody(Lenient):
+class FishBody(ReadingFields):
     """`POST /v1/tts`."""
 
     model_config = ConfigDict(json_schema_extra={"required": ["text"]})
@@ -98,10 +99,6 @@ class FishBody(Lenient):
     temperature: Temperature | None = None
     top_p: TopP | None = None
     prosody: Annotated[Prosody, OBJECT] | None = None
-    normalize: Annotated[
-        None,
-        refused("numbers are always read as words", True, "true", 1, "1", is_switch=False),
-    ] = Field(None, description="Only true")
     use_memory_cache: str | None = Field(None, description="Taken: voices are always cached")
     latency: str | None = Field(None, description="Taken: audio is always sent as soon as made")
     chunk_length: int | None = Field(None, description="Taken: the model's own passages are used")
@@ -140,6 +137,7 @@ def _wish(body: FishBody) -> Wish:
         transcript_param="references.0.text",
         draw=Draw(body.seed, body.temperature, body.top_p),
         reuse=body.cache,
+        reading=asked_reading(body),
         speed=prosody.speed,
         sound=Sound(
             body.format,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from deployments.config.settings import Limits, Reuse
 from deployments.http.bodies.clip_text import clip_bytes
 from deployments.http.bodies.read import Clip
+from deployments.pronunciation.readings import NOTHING_ASKED, AskedReading
 from pipeline.audio.encode import check_rate
 from pipeline.contracts import (
     BASE_VARIANT,
@@ -65,7 +66,7 @@ class Wish:
     caller's spelling. first_rows: of the first audio; None as configured. is_sse: as events.
     is_whole: not streamed. echo: headers of the reply that the caller asked for. ignored: fields
     that are taken and have no effect, told in a header. reuse: of finished speech; None leaves it
-    to the service. The `_param`s: what refusals name.
+    to the service. reading: how the text is read. The `_param`s: what refusals name.
     """
 
     text: str | None
@@ -86,6 +87,7 @@ class Wish:
     echo: Mapping[str, str] = field(default_factory=dict[str, str])
     ignored: Sequence[str] = ()
     reuse: Reuse | None = None
+    reading: AskedReading = NOTHING_ASKED
     text_param: str = "input"
     voice_param: str = "voice"
     clip_param: str = "step_audio.prompt_audio_base64"
@@ -117,6 +119,7 @@ class ParsedRequest:
     voice_param: str = "voice"
     transcript_param: str = "prompt_text"
     reuse: Reuse | None = None
+    reading: AskedReading = NOTHING_ASKED
 
     @property
     def reference(self) -> VoiceReference:
@@ -185,6 +188,7 @@ def checked_request(
         voice_param=wish.voice_param,
         transcript_param=transcript_param,
         reuse=wish.reuse,
+        reading=wish.reading,
     )
 
 

@@ -33,13 +33,14 @@ from deployments.http.dialects.omni import OmniFields, read_omni
 from deployments.http.dialects.openai import OpenAIFields, read_openai
 from deployments.http.dialects.parsed_request import ParsedRequest, Wish, checked_request
 from deployments.http.dialects.predecessor import PredecessorFields, StepAudio, read_predecessor
+from deployments.http.dialects.reading_fields import ReadingFields, asked_reading
 from pipeline.errors import MAX_FOUND, InputError
 
 STEP = "step_audio"
 STEP_FIELDS = frozenset(StepAudio.model_fields)
 
 
-class SpeechBody(OmniFields, PredecessorFields, OpenAIFields):
+class SpeechBody(OmniFields, PredecessorFields, ReadingFields, OpenAIFields):
     """`POST /v1/audio/speech`."""
 
     model_config = ConfigDict(populate_by_name=True)
@@ -81,7 +82,8 @@ def read_wish(body: SpeechBody) -> Wish:
     wish = read_predecessor(body, read_omni(body, read_openai(body)))
     if body.stream_format is not None or body.step_audio is not None:
         wish = replace(wish, is_sse=body.stream_format == "sse")
-    return replace(wish, is_whole=wish.is_whole and not wish.is_sse)
+    is_whole = wish.is_whole and not wish.is_sse
+    return replace(wish, is_whole=is_whole, reading=asked_reading(body))
 
 
 def _read_form(parts: Sequence[Part]) -> tuple[Any, Clip | None]:

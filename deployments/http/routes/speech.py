@@ -33,8 +33,10 @@ from deployments.http.model_names import ModelNames
 from deployments.http.reply import SpeechReply
 from deployments.http.routes.health import Report, add_health_routes
 from deployments.http.routes.models import add_model_routes
+from deployments.http.routes.pronunciations import PronunciationRoutes
 from deployments.http.routes.voices import add_voice_routes
 from deployments.http.tenant import namespace_of
+from deployments.pronunciation.readings import Readings
 from deployments.speech.library import SpeechLibrary
 from deployments.telemetry.outcomes import Outcomes
 from deployments.telemetry.requests import RequestMetrics
@@ -65,6 +67,7 @@ class Routes:
         metrics: RequestMetrics,
         readiness: Report,
         outcomes: Outcomes,
+        readings: Readings,
     ) -> None:
         """readiness: whether every stage answers, as `Readiness.report` tells it."""
         self._outcomes = outcomes
@@ -74,6 +77,7 @@ class Routes:
         self._speech_library = speech
         self._metrics = metrics
         self._readiness = readiness
+        self._readings = readings
         self.budget = BodyBudget(settings.limits.max_inflight_body_bytes)
 
     def add_to(self, app: FastAPI) -> None:
@@ -87,6 +91,7 @@ class Routes:
         app.get("/v1/tags", **TAGS_DOC)(self._tags)
         add_model_routes(app, self._names)
         add_voice_routes(app, self._voices)
+        PronunciationRoutes(self._readings, self._voices.namespace, self.budget).add_to(app)
         add_health_routes(app, self._readiness)
 
     async def _speech(self, request: Request) -> Response:
@@ -123,13 +128,24 @@ class Routes:
         No frame that waits here holds the body: it may be large, and the wait long.
         """
         with self.budget.hold() as hold:
+            namespace = namespace_of(request, self._voices.namespace)
             reply = self._reply_to(
-                await read_off_loop(read, await receive_body(request, hold)),
+                await self._completed(
+                    await read_off_loop(read, await receive_body(request, hold)), namespace
+                ),
                 hold,
-                namespace_of(request, self._voices.namespace),
+                namespace,
                 request.state.request_id,
             )
             return await reply.start()
+
+    async def _completed(self, parsed: ParsedRequest, namespace: str) -> ParsedRequest:
+        """A request with how its text is read."""
+        is_clip = parsed.upload is not None
+        completed = await self._readings.completed(
+            parsed.request, parsed.reading, namespace, parsed.voice, is_clip=is_clip
+        )
+        return replace(parsed, request=completed)
 
     def _reply_to(
         self, parsed: ParsedRequest, hold: Hold, namespace: str, request_id: str

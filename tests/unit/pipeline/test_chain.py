@@ -367,3 +367,40 @@ async def test_the_llms_work_counts_beside_what_the_decoder_waited():
     assert (one.llm_s, one.llm_work_s) == (pytest.approx(0.0), pytest.approx(3.0))
     assert one.vocoder_s == pytest.approx(6.0)
     assert (three.llm_work_s, three.vocoder_s) == (pytest.approx(9.0), pytest.approx(18.0))
+
+
+class PausedPrompts(FakePrompts):
+    """Half a second in front of every passage, a whole one at the end."""
+
+    def scripts(self, request: SpeechRequest, voice: VoicePrompt) -> Iterator[Script]:
+        made = [replace(script, before_s=0.5) for script in super().scripts(request, voice)]
+        made[-1] = replace(made[-1], after_s=1.0)
+        return iter(made)
+
+
+async def test_a_pause_is_silence_of_its_length_and_nothing_else_changes():
+    request = replace(THREE, text="one.two")
+    plain = joined(await chunks_of(NotingLM(2), request))
+    lm = NotingLM(2)
+    paused = SpeechChain(PausedPrompts(), lm, FakeDecoder())
+    chunks = [chunk async for chunk in paused.speak(request, voice_prompt())]
+    samples = joined(chunks)
+    half_s, size = 12_000, len(plain) // 2
+    edges = [half_s, half_s + size, 2 * half_s + size, 2 * half_s + 2 * size]
+    silent, first, between, second, behind = np.split(samples, edges)
+    assert (len(silent), len(between), len(behind)) == (half_s, half_s, 2 * half_s)
+    assert not np.concatenate((silent, between, behind)).any()
+    assert np.array_equal(first, plain[:size])
+    assert np.array_equal(second[:-FADE_SAMPLES], plain[size:-FADE_SAMPLES])
+    assert [chunk.last for chunk in chunks] == [False, False, False, True]
+    assert chunks[-1].usage.output_tokens == 20
+
+
+async def test_a_pause_is_sent_with_what_was_said_before_it():
+    chunks = await chunks_of_paused("one.two")
+    assert [bool(chunk.samples[-1]) for chunk in chunks] == [True, False, True, False]
+
+
+async def chunks_of_paused(text: str) -> list[SpeechChunk]:
+    chain = SpeechChain(PausedPrompts(), FakeLM(2), FakeDecoder())
+    return [chunk async for chunk in chain.speak(replace(THREE, text=text), voice_prompt())]

@@ -13,12 +13,13 @@ import pytest
 from pipeline import prompting
 from pipeline.chain import Script
 from pipeline.contracts import Mode, Sampling, SpeechRequest, Warping
-from pipeline.errors import CheckpointError, TextError
+from pipeline.errors import CheckpointError, TextError, UnsupportedError
 from pipeline.prompting import CheckpointPrompts, read_warping
 from pipeline.splitting import weights
 from pipeline.stepaudio.layout import PACKAGED_TINY, CheckpointLayout
 from pipeline.stepaudio.llm.prompt import DIALECT_TAGS, PromptBuilder
 from pipeline.text.front_end import FrontEnd
+from pipeline.text.options import AS_USUAL, Reading
 from tests.fakes import voice_prompt
 
 pytestmark = pytest.mark.unit
@@ -33,6 +34,12 @@ def checkpoint(directory: Path, **config: Any) -> Path:
     (directory / "tokenizer.model").write_bytes(model.read_bytes())
     (directory / "config.json").write_text(json.dumps(config))
     return directory
+
+
+def as_it_is(text: str, reading: Reading = AS_USUAL) -> str:
+    """The words of a front end that changes nothing."""
+    del reading
+    return text
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +103,8 @@ def test_texts_are_normalised_and_transcripts_written_once(
 ) -> None:
     seen: list[tuple[str, str]] = []
 
-    def words(text: str) -> str:
+    def words(text: str, reading: Reading = AS_USUAL) -> str:
+        del reading
         seen.append(("words", text))
         return text
 
@@ -118,7 +126,7 @@ def test_the_first_prompt_does_not_wait_for_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
-    front_end = FrontEnd(str, lambda text: seen.append(text) or text)
+    front_end = FrontEnd(as_it_is, lambda text: seen.append(text) or text)
     monkeypatch.setattr(prompting, "front_end", lambda _: front_end)
     prompts = CheckpointPrompts(checkpoint(tmp_path, text_front_end="x", longest_passage_s=8.0))
     steps = prompts.scripts(SpeechRequest(LONG, SAID), VOICE)
@@ -161,7 +169,7 @@ def test_a_passage_that_holds_no_speech_is_passed_over(
             raise TextError("nothing to speak")
         return spoken
 
-    monkeypatch.setattr(prompting, "front_end", lambda _: FrontEnd(str, prompt))
+    monkeypatch.setattr(prompting, "front_end", lambda _: FrontEnd(as_it_is, prompt))
     prompts = CheckpointPrompts(checkpoint(tmp_path, text_front_end="x", longest_passage_s=8.0))
     unspoken = "мир " * 30 + "."
     parts = [
@@ -260,3 +268,38 @@ def test_a_long_text_weighs_its_transcript_once(
     n_once = sum(words.startswith(SAID[:9]) for words in weighed)
     assert n_once == 1
     assert len(weighed) > 100, "pieces were weighed"
+
+
+def test_a_pause_parts_a_text_and_is_no_word_of_it(plain: CheckpointPrompts) -> None:
+    made = scripts(plain, "[Cantonese] [pause:250ms] One two. [pause:1.5s] Three. [pause:1s]")
+    assert [human_part(plain, script) for script in made] == [
+        "[Cantonese] One two.",
+        "[Cantonese] Three.",
+    ]
+    assert [(script.before_s, script.after_s) for script in made] == [(0.25, 0.0), (1.5, 1.0)]
+    alone = scripts(plain, "[Cantonese] One two.")[0]
+    assert (made[0].least_tokens, made[0].most_tokens) == (alone.least_tokens, alone.most_tokens)
+
+
+def test_the_pause_in_front_of_what_has_no_speech_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prompt(text: str) -> str:
+        if text == "мир":
+            raise TextError("nothing to speak")
+        return text
+
+    monkeypatch.setattr(prompting, "front_end", lambda _: FrontEnd(as_it_is, prompt))
+    prompts = CheckpointPrompts(checkpoint(tmp_path, text_front_end="x", longest_passage_s=8.0))
+    made = scripts(prompts, "One. [pause:1000ms] мир [pause:500ms] Two.")
+    assert [(script.before_s, script.after_s) for script in made] == [(0.0, 0.0), (1.5, 0.0)]
+
+
+def test_a_transcript_has_no_pauses_and_an_edit_makes_none(plain: CheckpointPrompts) -> None:
+    said = f"{SAID[:20]} [pause:1s] {SAID[20:]}"
+    (paused,) = scripts(plain, "Hello.", transcript=said)
+    (through,) = scripts(plain, "Hello.", transcript=f"{SAID[:20].strip()} {SAID[20:].strip()}")
+    assert np.array_equal(paused.prompt_ids, through.prompt_ids)
+    with pytest.raises(UnsupportedError, match="a pause is for speech alone") as caught:
+        scripts(plain, "One [pause:1s] [Laughter] two", mode=Mode.PARALINGUISTIC)
+    assert caught.value.param == "input"

@@ -38,6 +38,7 @@ STATUSES = {
     "TextError": 422,
     "UnknownVoiceError": 404,
     "UnknownConsentError": 404,
+    "UnknownPronunciationError": 404,
     "NameTakenError": 400,
     "UnknownModelError": 404,
     "UnknownRequestError": 404,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.text.english import with_words
-from pipeline.text.numerals import cardinal, decimal, ordinal, year
+from pipeline.text.english.forms import with_words
+from pipeline.text.english.numerals import cardinal, decimal, ordinal, year
 from pipeline.text.phonemes import espeak_phonemes
 
 pytestmark = pytest.mark.unit
@@ -90,10 +90,10 @@ READINGS = {
     "3 + 4 = 7": "three plus four equals seven",
     "2x4, 3 × 4": "two times four, three times four",
     "2x faster": "two times faster",
-    "x² + y^2": "x squared + y squared",
+    "x² + y^2": "x squared plus y squared",
     "10⁻³": "ten to the power of minus three",
     "≤5, ±2, ~$5": "less than or equal to five, plus or minus two, about five dollars",
-    "#1 and #hashtag, C#": "number one and hashtag, C sharp",
+    "#1 and #BigNews, C#": "number one and hashtag Big News, C sharp",
     "he/she and/or TCP/IP": "he she and or TCP IP",
     "the word¹ ends.²": "the word ends.",
     # abbreviations and addresses
@@ -103,7 +103,8 @@ READINGS = {
     "No. 5, p. 12": "number five, page twelve",
     "World War II, Henry VIII": "World War two, Henry the eighth",
     "In part I agree": "In part I agree",
-    "https://example.com/docs/v2/index.html?x=1.": "example dot com.",
+    "https://example.com/docs/v2/index.html?q=a.": "example dot com slash docs slash v2 slash "
+    "index dot html question mark q equals a.",
     "github.com/user/repo": "github dot com slash user slash repo",
     "bob.smith@example.com": "bob dot smith at example dot com",
 }

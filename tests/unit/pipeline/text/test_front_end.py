@@ -154,7 +154,7 @@ def test_tags_and_control_symbols_stay_for_the_prompt_to_judge(plain: Words) -> 
         ("## Summary\n\nAll is well.", "Summary. All is well."),
         ("Read [the manual](https://example.com/v2?x=1) first.", "Read the manual first."),
         ("1. Pay $5\n2. Go 🎉\n", "Pay five dollars. Go"),
-        ("<speak>Hi<break time='1s'/>there</speak>", "Hi, there"),
+        ("<speak>Hi<break time='1s'/>there</speak>", "Hi [pause:1000ms] there."),
         ("&lt;b&gt; 5 &lt; 6", "b five less than six"),
     ],
 )

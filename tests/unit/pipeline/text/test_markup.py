@@ -43,8 +43,8 @@ def test_markdown(marked: str, plain: str) -> None:
         ("one<br/>two", "one\ntwo"),
         ("<style>p {}</style>Hi <!-- no --> there<script>x < 1</script>", "Hi there"),
         ("<img src='a.png' alt='A &amp; B'>", "A & B"),
-        ("<speak>Hi<break time='1s'/>there</speak>", "Hi, there"),
-        ("Hi.<break/> There", "Hi. There"),
+        ("<speak>Hi<break time='1s'/>there</speak>", "Hi [pause:1000ms] there"),
+        ("Hi.<break/> There", "Hi. [pause:400ms] There"),
         ("<sub alias='World Wide Web'>WWW</sub> H<sub>2</sub>O", "World Wide Web H2O"),
         ("<say-as interpret-as='characters'>ABC</say-as>", "A B C"),
         (

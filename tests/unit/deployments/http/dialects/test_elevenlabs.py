@@ -100,8 +100,12 @@ REFUSED = [
     ({"model_id": "gpt-9"}, 400, "model_id"),
     ({"voice_settings": {"speed": 9}}, 400, "voice_settings.speed"),
     ({"seed": -3}, 400, "seed"),
-    ({"apply_text_normalization": "off"}, 400, "apply_text_normalization"),
-    ({"pronunciation_dictionary_locators": [{}]}, 400, "pronunciation_dictionary_locators"),
+    ({"apply_text_normalization": "never"}, 400, "apply_text_normalization"),
+    (
+        {"pronunciation_dictionary_locators": [{}]},
+        400,
+        "pronunciation_dictionary_locators.0.pronunciation_dictionary_id",
+    ),
     ({"audio_effects": {"environment_id": "hall"}}, 400, "audio_effects"),
 ]
 

@@ -127,7 +127,7 @@ REFUSED = [
     ({"text": "  "}, 422, "text"),
     ({"text": 3}, 400, "text"),
     ({"format": "ogg"}, 400, "format"),
-    ({"normalize": False}, 400, "normalize"),
+    ({"normalize": "perhaps"}, 400, "normalize"),
     ({"prosody": {"volume": 6}}, 400, "prosody.volume"),
     ({"prosody": {"speed": 9}}, 400, "prosody.speed"),
     ({"mp3_bitrate": 96}, 400, "mp3_bitrate"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from pipeline.text.numerals import cardinal, ordinal
+from pipeline.text.addresses import EMAIL, FILE, PATH, URL, parts_of_url
+from pipeline.text.english.numerals import cardinal, ordinal
 
 _TITLES = {
     "Mr": "Mister", "Mrs": "Missus", "Ms": "Miz", "Dr": "Doctor", "Prof": "Professor",
@@ -13,14 +14,21 @@ _TITLES = {
     "St": "Saint", "Hon": "Honorable", "Pres": "President",
 }  # fmt: skip
 _BEFORE_NUMBER = {
-    "No": "number", "Nos": "numbers", "p": "page", "pp": "pages", "ch": "chapter", "Ch": "Chapter",
+    "No": "number", "Nos": "numbers", "nos": "numbers", "Ext": "Extension", "Sec": "Section",
+    "sec": "section",
+    "Approx": "Approximately", "Est": "Established", "Op": "Opus", "op": "opus", "p": "page",
+    "pp": "pages", "ch": "chapter", "Ch": "Chapter",
     "vol": "volume", "Vol": "Volume", "fig": "figure", "Fig": "Figure", "figs": "figures",
     "Figs": "Figures", "eq": "equation", "Eq": "Equation", "tel": "telephone", "Tel": "Telephone",
-    "ca": "about", "est": "established", "ext": "extension", "approx": "approximately",
+    "ca": "about", "c": "about", "est": "established", "ext": "extension",
+    "approx": "approximately",
 }  # fmt: skip
 _ANYWHERE = {
     "e.g.": "for example", "i.e.": "that is", "etc.": "et cetera", "vs.": "versus", "vs": "versus",
-    "approx.": "approximately", "dept.": "department", "incl.": "including",
+    "approx.": "approximately", "cf.": "compare", "temp.": "temperature", "max.": "maximum",
+    "avg.": "average", "esp.": "especially", "govt.": "government", "misc.": "miscellaneous",
+    "Co.": "Company", "Hwy.": "Highway", "Ln.": "Lane", "Apt.": "Apartment", "apt.": "apartment",
+    "dept.": "department", "incl.": "including",
     "a.k.a.": "also known as", "w/o": "without", "w/": "with", "b/c": "because", "c/o": "care of",
     "Inc.": "Incorporated", "Ltd.": "Limited", "Corp.": "Corporation", "Bros.": "Brothers",
     "Ave.": "Avenue", "Blvd.": "Boulevard", "Rd.": "Road", "Jr.": "Junior", "Sr.": "Senior",
@@ -28,15 +36,27 @@ _ANYWHERE = {
     "401k": "four oh one K", "401(k)": "four oh one K",
     "24/7": "twenty-four seven", "9/11": "nine eleven",
 }  # fmt: skip
-_TITLE = re.compile(rf"\b({'|'.join(_TITLES)})\.(?=[ ]?[A-Z])|\b(Mr|Mrs|Ms|Dr)(?=[ ][A-Z])")
+_ANYWHERE |= {
+    short.capitalize(): words.capitalize() for short, words in _ANYWHERE.items() if short.islower()
+}
+_TITLE = re.compile(
+    rf"\b({'|'.join(_TITLES)})\.(?=[ ]?[A-Z]|[ ](?:&|and)[ ][A-Z])|\b(Mr|Mrs|Ms|Dr)(?=[ ][A-Z])"
+)
 _STREET = re.compile(r"(?<=[a-z] )St\b\.?(?=[,;:.!?]|[ ](?:[a-z]|and\b)|$)")
+_DRIVE = re.compile(
+    r"\b(?!(?:The|A|Our|My|Her|His|Dear)\b)(?P<name>[A-Z][a-z]+) Dr\b\.?"
+    r"(?=[,;:!?]|$|[ ](?:[a-z]|[A-Z]{2}\b))"
+)
 _NUMBERED = re.compile(rf"\b({'|'.join(_BEFORE_NUMBER)})\.:?[ ]?(?=[#+($]?\d)")
 _SHORT = re.compile(
     r"(?<![\w./])(?<!\d )(?:"
     + "|".join(re.escape(short) for short in sorted(_ANYWHERE, key=len, reverse=True))
     + r")(?![\w/])"
 )
-_ROMAN = re.compile(r"\b(?P<before>[A-Za-z]{3,}) (?P<roman>X{0,3}(?:IX|IV|V?I{0,3}))(?![\w'’-])")
+_ROMAN = re.compile(
+    r"\b(?P<before>[A-Za-z]{3,}) (?P<roman>(?:XL|L?X{0,3})(?:IX|IV|V?I{0,3}))(?![\w'’-])"
+)
+_SIZES = frozenset(("L", "XL", "XXL", "XXX", "LI"))
 _COUNTED = frozenset((
     "chapter", "part", "volume", "book", "phase", "type", "act", "war", "section", "article",
     "level", "stage", "appendix", "episode", "season", "grade", "class", "mark", "title", "scene",
@@ -47,42 +67,24 @@ _RULERS = frozenset((
     "paul", "francis", "leo", "gregory", "nicholas", "leopold", "ferdinand", "gustav", "christian",
     "ramses", "ptolemy", "innocent", "clement", "urban", "wilhelm", "felipe", "carl", "harald",
 ))  # fmt: skip
-_ROMAN_DIGITS = {"I": 1, "V": 5, "X": 10}
-_TOP_DOMAINS = (
-    "com|org|net|edu|gov|mil|info|biz|io|ai|dev|app|co|me|tv|eu|uk|us|ca|de|fr|es|it|nl|ch|at|be|"
-    "se|no|dk|fi|pl|pt|ie|au|nz|jp|cn|in|br|mx|ru|za|int|xyz|online|site|shop|blog|cloud|tech"
-)
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_URL = re.compile(
-    rf"\b(?:(?:https?|ftp|wss?)://(?:[^\s/@]+@)?(?P<host>[^\s/?#:<>\"')\],]+)(?P<rest>[^\s<>\"')\]]*)"
-    rf"|(?P<bare>(?:www\.(?:{_LABEL}\.)+[A-Za-z]{{2,24}}|(?:{_LABEL}\.){{1,5}}(?:{_TOP_DOMAINS})))"
-    rf"(?![\w@-]|\.\w)(?P<path>/[^\s<>\"')\]]*)?)"
-)
-_EMAIL = re.compile(
-    r"\b(?:mailto:)?(?P<user>[A-Za-z0-9][A-Za-z0-9._%+-]{0,63})"
-    rf"@(?P<host>(?:{_LABEL}\.){{1,5}}[A-Za-z]{{2,24}})\b"
-)
-_CLOSING = ".,;:!?"
+_ROMAN_DIGITS = {"I": 1, "V": 5, "X": 10, "L": 50}
 _SAID_IN_ADDRESS = {
-    ".": " dot ",
-    "_": " underscore ",
-    "-": " dash ",
-    "+": " plus ",
-    "%": " percent ",
-}
+    ".": "dot", "_": "underscore", "-": "dash", "+": "plus", "%": "percent", "/": "slash",
+    "?": "question mark", "=": "equals", "&": "and", "#": "hash", "~": "tilde", ":": "colon",
+    "@": "at", "\\": "backslash",
+}  # fmt: skip
 _AHEAD = 3  # characters in which a next sentence begins
-_LONGEST_PATH = 24  # characters; longer paths are not spoken
 
 
 def written_out(text: str) -> str:
     """Text with addresses, titles, abbreviations and Roman numerals as words.
 
-    Of a web address the host is spoken, and a short path of plain words.
+    Of a web address all is spoken but the protocol, "www" and a very long path.
     """
-    text = _EMAIL.sub(_email, text)
-    text = _URL.sub(_url, text)
+    text = URL.sub(_url, EMAIL.sub(_email, text))
+    text = FILE.sub(_written_address, PATH.sub(_written_address, text))
     text = _NUMBERED.sub(lambda found: _BEFORE_NUMBER[found[1]] + " ", text)
-    text = _STREET.sub("Street", text)
+    text = _DRIVE.sub(r"\g<name> Drive", _STREET.sub("Street", text))
     text = _TITLE.sub(lambda found: _TITLES[found[1] or found[2]], text)
     text = _SHORT.sub(_short, text)
     return _ROMAN.sub(_roman, text)
@@ -93,19 +95,19 @@ def _email(found: re.Match[str]) -> str:
 
 
 def _url(found: re.Match[str]) -> str:
-    host = found["host"] or found["bare"]
-    rest = found["rest"] or found["path"] or ""
-    whole = host + rest
-    closing = whole[len(whole.rstrip(_CLOSING)) :]
-    host, path = host.rstrip(_CLOSING).removeprefix("www."), rest.rstrip(_CLOSING).strip("/")
-    words = _address(host)
-    if path and len(path) <= _LONGEST_PATH and re.fullmatch(r"[A-Za-z]+(?:[/-][A-Za-z]+)*", path):
-        words += " slash " + path.replace("/", " slash ").replace("-", " dash ")
-    return words + closing
+    host, rest, closing = parts_of_url(found)
+    return _address(host + rest) + closing
+
+
+def _written_address(found: re.Match[str]) -> str:
+    return _address(found[0])
 
 
 def _address(address: str) -> str:
-    said = "".join(_SAID_IN_ADDRESS.get(character, character) for character in address)
+    said = "".join(
+        f" {_SAID_IN_ADDRESS[character]} " if character in _SAID_IN_ADDRESS else character
+        for character in address
+    )
     return " ".join(said.split())
 
 
@@ -127,7 +129,7 @@ def _roman(found: re.Match[str]) -> str:
         and (before.islower() or found.string[found.end() + 1 : found.end() + 2].islower())
     )
     is_read = is_counted or is_ruler or (len(roman) > 1 and before[0].isupper())
-    if not roman or is_pronoun or not is_read:
+    if not roman or roman in _SIZES or is_pronoun or not is_read:
         return found[0]
     values = [_ROMAN_DIGITS[letter] for letter in roman]
     pairs = zip(values, [*values[1:], 0], strict=True)

@@ -66,6 +66,17 @@ def year(digits: str) -> str:
     return _below_thousand(century) + link + _below_thousand(rest)
 
 
+def in_pairs(digits: str) -> str:
+    """Three or four digits as of rooms and flights: "one oh one", "seven forty-seven"."""
+    head, tail = digits[:-2], digits[-2:]
+    if tail == "00" and head[0] != "0":
+        return f"{cardinal(head)} hundred"
+    if digits[0] == "0":
+        return spelt(digits)
+    rest = f"oh {cardinal(tail[1])}" if tail[0] == "0" else cardinal(tail)
+    return f"{cardinal(head)} {rest}"
+
+
 def plural(words: str) -> str:
     """Number words → their plural, as of decades: "nineties", "hundreds"."""
     return (

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import re
 
-from pipeline.text.amounts import NUMBER
-from pipeline.text.numerals import decimal
+from pipeline.text.english.amounts import NUMBER
+from pipeline.text.english.numerals import decimal
 
 _OPERAND = r"[\w(√$€£-]"
+_GRADE = re.compile(r"(?<=\b[A-DF])([+-])(?=[ .,;:!?)]|$)(?<!\w\w.)")
+_HASHTAG = re.compile(r"(?<![\w#&/])#(?P<tag>[^\W\d]\w*)")
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[A-Za-z])(?=\d)|_")
 _TIMES = re.compile(rf"(?<![\w.,])({NUMBER})[x×](?!\w|\.\d)")
 _OPERATORS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), words)
     for pattern, words in (
         (r"(?<=\b[CF])#(?!\w)", " sharp"),
         (r"(?<![\w#])#[ ]?(?=\d)", "number "),
-        (r"(?<!\S)#(?=\w)", ""),
+        (r"(?<![\w/@])@(?=[A-Za-z])", "at "),
+        (r"(?<!\S)\.(?=[A-Za-z]{2,6}\b)", "dot "),
+        (r"(?<=[\w)²³⁴⁵⁶⁷⁸⁹]) \+ (?=[\w(])", " plus "),
         (rf"[ ]?(?:≤|<=)[ ]?(?={_OPERAND})", " less than or equal to "),
         (rf"[ ]?(?:≥|>=)[ ]?(?={_OPERAND})", " greater than or equal to "),
         (rf"[ ]?(?:≠|!=)[ ]?(?={_OPERAND})", " not equal to "),
@@ -30,11 +35,13 @@ _OPERATORS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"[ ]?[≈≅][ ]?", " approximately equals "),
         (r"√[ ]?", "square root of "),
         ("∞", "infinity"),
+        (r"(?<=[Ss]ection )§§?[ ]?(?=\d)", ""),
         (r"§§?[ ]?(?=\d)", "section "),
+        (r"¶[ ]?(?=\d)", "paragraph "),
         ("©[ ]?", "copyright "),
         (r"(?<=\d)[ ]?[x×][ ]?(?=\d)|(?<=[\w)])[ ]?×[ ]?(?=[\w(])", " times "),
-        (r"(?<=\d)[ ]?\+[ ]?(?=\d)", " plus "),
-        (r"(?<=\d)\+(?![\w+])", " plus"),
+        (r"(?<=\d)(?<!\d:\d\d)(?<!\.\d\d\d)[ ]?\+[ ]?(?=\d)|(?<=\d) \+ (?=\d)", " plus "),
+        (r"(?<=\d)\+(?![\w+])|(?<=\d[KkMmBb%])\+(?![\w+])", " plus"),
         (r"(?<=\d) - (?=\d+(?: equals|\?))", " minus "),
     )
 )
@@ -50,6 +57,8 @@ _SLASH = re.compile(
 
 def with_operators(text: str) -> str:
     """Text with signs that belong to numbers as words; the numbers stay: "<5" → "less than 5"."""
+    text = _HASHTAG.sub(lambda found: f"hashtag {_HUMP.sub(' ', found['tag'])}", text)
+    text = _GRADE.sub(lambda found: " plus" if found[1] == "+" else " minus", text)
     text = _TIMES.sub(lambda found: f"{found[1]} times", text)
     for pattern, words in _OPERATORS:
         text = pattern.sub(words, text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pipeline.text.numerals import cardinal, decimal
+from pipeline.text.english.numerals import cardinal, decimal
 
 NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
 _STARTS = r"(?<![\w.,])"
@@ -70,6 +70,13 @@ _CODE_LAST = re.compile(
 )
 _LONE = re.compile(r"(?<!\S)([$€£¥₹₽₩₪₫₿])(?=[\s.,;:!?)]|$)")
 _MINOR_DIGITS = 2
+_MINOR = "."  # where it stands in front of them
+_ARTICLE = re.compile(r"\b(?:an?|every|each|another|this|that|first|next) $", re.IGNORECASE)
+_NEAR = 12  # characters in which they are looked for
+_NOUN = re.compile(
+    r"[ -](?!(?:a|an|and|as|at|by|for|from|if|in|is|of|on|or|per|than|that|the|to|was|with)\b)"
+    r"[a-z]{2,}"
+)
 
 _UNITS = {
     "km": "kilometer", "m": "meter", "cm": "centimeter", "mm": "millimeter", "μm": "micrometer",
@@ -78,7 +85,8 @@ _UNITS = {
     "l": "liter", "L": "liter", "dl": "deciliter", "cl": "centiliter", "ml": "milliliter",
     "mL": "milliliter", "gal": "gallon", "h": "hour", "hr": "hour", "hrs": "hour", "min": "minute",
     "mins": "minute", "s": "second", "sec": "second", "secs": "second", "ms": "millisecond",
-    "μs": "microsecond", "ns": "nanosecond", "Hz": "hertz", "kHz": "kilohertz", "MHz": "megahertz",
+    "Ω": "ohm", "kΩ": "kilohm", "MΩ": "megohm", "μs": "microsecond",
+    "ns": "nanosecond", "Hz": "hertz", "kHz": "kilohertz", "MHz": "megahertz",
     "GHz": "gigahertz", "W": "watt", "kW": "kilowatt", "MW": "megawatt", "GW": "gigawatt",
     "Wh": "watt hour", "kWh": "kilowatt hour", "MWh": "megawatt hour", "V": "volt",
     "kV": "kilovolt",
@@ -92,7 +100,12 @@ _UNITS = {
     "Mbit/s": "megabit per second", "Gbit/s": "gigabit per second", "MB/s": "megabyte per second",
     "GB/s": "gigabyte per second", "rpm": "revolution per minute", "fps": "frame per second",
     "bpm": "beat per minute", "mpg": "mile per gallon", "dpi": "dot per inch",
-    "sqft": "square foot",
+    "sqft": "square foot", "kgs": "kilogram", "tsp": "teaspoon", "tbsp": "tablespoon",
+    "tsp.": "teaspoon", "tbsp.": "tablespoon", "qt": "quart", "pt": "pint",
+    "cc": "cubic centimeter",
+    "mcg": "microgram", "psi": "pound per square inch", "sq mi": "square mile", "lbs.": "pound",
+    "lb.": "pound", "oz.": "ounce", "ft.": "foot", "hrs.": "hour", "mins.": "minute",
+    "sq. ft.": "square foot", "mmHg": "millimeter of mercury",
     "ppm": "part per million", "sq ft": "square foot", "°C": "degree Celsius",
     "℃": "degree Celsius",
     "°F": "degree Fahrenheit", "° C": "degree Celsius", "° F": "degree Fahrenheit",
@@ -100,6 +113,7 @@ _UNITS = {
 }  # fmt: skip
 _UNCHANGED = ("hertz", "kilohertz", "megahertz", "gigahertz")
 _AREAS = {"²": "square", "³": "cubic", "^2": "square", "^3": "cubic"}
+_POWERS = {"²": "squared", "³": "cubed", "2": "squared", "3": "cubed"}
 UNIT = "|".join(re.escape(u) for u in sorted(_UNITS, key=len, reverse=True))
 _MEASURE = re.compile(
     rf"{_STARTS}{_MINUS}(?P<low>{NUMBER})(?:{_TO}(?P<high>{NUMBER}))?(?P<gap>[ -]?)"
@@ -107,9 +121,30 @@ _MEASURE = re.compile(
     rf"(?![\w°²³^])"
 )
 _PERCENT = re.compile(
-    rf"{_STARTS}(?P<minus>[-+])?(?P<low>{NUMBER})(?:{_TO}(?P<high>{NUMBER}))?[ ]?(?P<sign>[%‰])"
+    rf"{_STARTS}(?P<minus>(?<![%‰)])[-+])?(?P<low>{NUMBER})"
+    rf"(?:(?:[%‰]?{_DASH}|[ ]to[ ])(?P<high>{NUMBER}))?"
+    r"[ ]?(?P<sign>[%‰])"
 )
 _FEET = re.compile(r"(?<![\w.,])(\d{1,2})['’][ ]?(\d{1,2})(?:[\"”]|''|(?=[\s.,;)]|$))")
+_COMPASS = re.compile(r"(?<=\d°)[ ]?([NS]?[EW]|[NS])(?![\w'])")
+_POINTS = {
+    "N": "north", "S": "south", "E": "east", "W": "west", "NE": "northeast", "NW": "northwest",
+    "SE": "southeast", "SW": "southwest",
+}  # fmt: skip
+_INCH = re.compile(r"(?<=\d)[\"″](?=[ ,.;)x]|$)")
+_OPENING, _CLOSING = re.compile(r'(?:^|[\s(])"(?=\w)'), re.compile(r'(?<=[^\s\d(])"')
+_LONGEST_QUOTATION = 200  # characters
+_FEET_FIRST = re.compile(r"\d['’][ ]?\d{1,2}$")
+_BY_INCHES = re.compile(r"(?<=\d)[\"″] ?[x×] ?(?=\d)")
+_IN = re.compile(
+    r"(?<![\w.,])((?:\d+ )?\d+(?:\.\d+)?)[ ]in\b\.?"
+    r"(?=[ ](?:long|wide|tall|high|deep|thick|x|by|of rain|of snow)\b)"
+)
+_ANGLE = re.compile(
+    r"(?<![\w.,])(?P<degrees>\d{1,3})°[ ]?(?P<minutes>\d{1,2})['’′]"
+    r"(?:[ ]?(?P<seconds>\d{1,2}(?:\.\d+)?)"
+    r"[\"”″])?(?:[ ]?(?P<point>[NSEW])(?!\w))?"
+)
 _INCHES = re.compile(r"(?<!\w)(\d{1,2} ?ft\.?) (\d{1,2}) ?in\b\.?")
 _SIGNS = {"%": "percent", "‰": "per mille"}
 
@@ -132,9 +167,33 @@ def unit_name(unit: str, *, is_one: bool) -> str:
 
 def with_measures(text: str) -> str:
     """Text with its percentages, measures and temperatures as words."""
+    text = _ANGLE.sub(_angle, _IN.sub(r"\1 inches", text))
+    text = _COMPASS.sub(lambda found: f" {_POINTS[found[1]]}", text)
     text = _INCHES.sub(lambda found: f"{found[1]} {cardinal(found[2])} inches", text)
     text = _FEET.sub(lambda found: f"{cardinal(found[1])} foot {cardinal(found[2])}", text)
     return _MEASURE.sub(_measure, _PERCENT.sub(_percent, text))
+
+
+def _angle(found: re.Match[str]) -> str:
+    words = f"{cardinal(found['degrees'])} degrees {decimal(found['minutes'])} minutes"
+    if found["seconds"]:
+        words += f" {decimal(found['seconds'])} seconds"
+    return words + (f" {_POINTS[found['point']]}" if found["point"] else "")
+
+
+def with_inches(text: str) -> str:
+    """Text with "inch" for a quotation mark behind a number that closes no quotation."""
+    text = _BY_INCHES.sub(" by ", text)
+    return _INCH.sub(_inch, text) if _INCH.search(text) else text
+
+
+def _inch(found: re.Match[str]) -> str:
+    before = found.string[max(found.start() - _LONGEST_QUOTATION, 0) : found.start()]
+    is_closing = len(_OPENING.findall(before)) > len(_CLOSING.findall(before))
+    if is_closing or _FEET_FIRST.search(before):
+        return found[0]
+    is_noun = re.match(r" [a-z]", found.string[found.end() : found.end() + _NEAR])
+    return " inch" if is_noun else " inches"
 
 
 def _prefixed(found: re.Match[str]) -> str:
@@ -158,17 +217,33 @@ def _money(found: re.Match[str], country: str, names: tuple[str, str, str, str])
     one, many, minor_one, _ = names
     scale = given["scale"] or ""
     low = _digits(found["low"])
-    if given["high"]:
+    if given["high"] and minor_one and _MINOR in {low[-3:-2], _digits(given["high"])[-3:-2]}:
+        high = _digits(given["high"])
+        words = " to ".join(
+            _with_minor(one, country, names)
+            if one[-3:-2] == _MINOR
+            else f"{decimal(one)} {country}{many}"
+            for one in (low, high)
+        )
+    elif given["high"]:
         words = (
             f"{decimal(low)} to {decimal(_digits(given['high']))}{_scaled(scale)} {country}{many}"
         )
     elif scale or not minor_one or len(low.partition(".")[2]) != _MINOR_DIGITS:
         is_one = low == "1" and not scale
+        is_one = is_one or _stands_before_noun(found)
         words = f"{decimal(low)}{_scaled(scale)} {country}{one if is_one else many}"
     else:
         words = _with_minor(low, country, names)
     per = given.get("per")
     return ("minus " if given.get("minus") else "") + words + (f" per {_per(per)}" if per else "")
+
+
+def _stands_before_noun(found: re.Match[str]) -> bool:
+    """Whether an amount says what kind of thing follows: "a $5 bill"."""
+    text, start, end = found.string, found.start(), found.end()
+    before, after = text[max(start - _NEAR, 0) : start], text[end : end + _NEAR]
+    return bool(_ARTICLE.search(before) and _NOUN.match(after))
 
 
 def _with_minor(amount: str, country: str, names: tuple[str, str, str, str]) -> str:
@@ -213,13 +288,25 @@ def _measure(found: re.Match[str]) -> str:
     if gap == "-" and len(unit) == 1:  # "a 5-s" is a name
         return found[0]
     is_one = gap == "-" or (found["low"] == "1" and not found["high"])
+    is_one = is_one or _stands_before_noun(found)
     name = unit_name(unit, is_one=is_one)
     if found["power"]:
-        name = f"{_AREAS[found['power']]} {name}"
+        is_rate = " per " in name
+        name = (
+            f"{name} {_POWERS[found['power'][-1]]}"
+            if is_rate
+            else f"{_AREAS[found['power']]} {name}"
+        )
     if found["per"]:
         area = f"{_AREAS[found['per_power']]} " if found["per_power"] else ""
         name += f" per {area}{_UNITS[found['per']]}"
-    return f"{'minus ' if found['minus'] else ''}{_span(found)} {name}"
+    return f"{'minus ' if found['minus'] else ''}{_span(found)} {name}{_stop(found, unit)}"
+
+
+def _stop(found: re.Match[str], unit: str) -> str:
+    """The stop of "mins." ends the sentence where nothing or a capital follows."""
+    after = found.string[found.end() : found.end() + _NEAR].lstrip()
+    return "." if unit.endswith(".") and (not after or after[0].isupper()) else ""
 
 
 def _span(found: re.Match[str]) -> str:
@@ -229,6 +316,8 @@ def _span(found: re.Match[str]) -> str:
 
 def _plural(unit: str) -> str:
     head, gap, rest = unit.partition(" ")
+    if rest.startswith("of "):
+        return f"{head}s {rest}"
     if head in _UNCHANGED:
         return unit
     if head == "square":

@@ -1,0 +1,1 @@
+"""Chinese: written forms as words."""

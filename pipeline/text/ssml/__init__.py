@@ -1,0 +1,1 @@
+"""SSML, as far as it is served."""
