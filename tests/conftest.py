@@ -47,13 +47,24 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Within a folder of tests that share a service: what kills its replicas, then what ends it."""
+    """Within a folder of tests that share a service: what kills its replicas, then what ends it.
 
-    def place(item: pytest.Item) -> tuple[Path, bool, bool]:
+    The rehearsal is first: beside its minute others run. With `--dist loadgroup` one process runs
+    the tests that share a service.
+    """
+
+    def place(item: pytest.Item) -> tuple[bool, Path, bool, bool]:
         ends = {"updatable", "second"} & set(getattr(item, "fixturenames", ()))
-        return item.path.parent, bool(ends), item.get_closest_marker("chaos") is not None
+        is_other = item.get_closest_marker("rehearsal") is None
+        kills = item.get_closest_marker("chaos") is not None
+        return is_other, item.path.parent, bool(ends), kills
 
     items.sort(key=place)
+    for item in items:
+        tier, *folders = item.path.relative_to(ROOT / "tests").parts
+        if tier in {"serve", "chaos"}:
+            shared = folders[0] if tier == "serve" else tier
+            item.add_marker(pytest.mark.xdist_group(shared))
 
 
 @pytest.fixture(scope="session")
