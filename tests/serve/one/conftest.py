@@ -12,7 +12,6 @@ import yaml
 from tests.serve.service_client import ServiceClient
 from tests.serve.services import running, write_config
 
-
 REPORT_S = 5.0  # between reports of metrics; Ray's ten would have a test wait for half a minute
 
 

@@ -204,7 +204,7 @@ def test_a_step_in_few_kernels_is_the_step_in_many(
     lengths: list[int], quantization: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Step1Runner, "_measure_exactness", lambda _: None)  # slow, and not in doubt
-    size = "golden" if quantization == "none" else "tiny"
+    size = "one group" if quantization == "none" else "tiny"
     exact = small_model(size, vocab_size=N_TOKENS, is_rounded=True)
     model = small_model(size, vocab_size=N_TOKENS, is_rounded=True).to(DEVICE, torch.bfloat16)
     prompts = torch.randint(0, N_TOKENS, (len(lengths), 320))
@@ -234,7 +234,7 @@ def test_a_step_in_few_kernels_is_the_step_in_many(
 
 
 def test_rows_do_not_depend_on_the_window_and_steps_can_be_recorded() -> None:
-    model = small_model("golden", 1, N_TOKENS, is_rounded=True).to(DEVICE, torch.bfloat16)
+    model = small_model("one group", 1, N_TOKENS, is_rounded=True).to(DEVICE, torch.bfloat16)
     lengths = [200, 3, 129, 60]
     prompts = torch.randint(0, N_TOKENS, (4, 320))
     plain, runner = (
@@ -258,7 +258,7 @@ def test_rows_do_not_depend_on_the_window_and_steps_can_be_recorded() -> None:
 
 
 def test_which_kernels_run_can_be_said() -> None:
-    model = small_model("golden", 1, N_TOKENS).to(DEVICE, torch.bfloat16)
+    model = small_model("one group", 1, N_TOKENS).to(DEVICE, torch.bfloat16)
 
     def runner(fused: bool | None) -> Step1Runner:
         vocabulary = audio_vocabulary(model)
