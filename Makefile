@@ -11,7 +11,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 SPREAD := -n 2 --dist worksteal
 # Tests over HTTP wait for a third of their time, so a second process uses the cores meanwhile. Those of a
 # folder share a service, and stay in one process.
-FOLDERS := -n 2 --dist loadgroup
+FOLDERS := -n 2 --dist loadscope
 
 .PHONY: help setup demo stop check format unit parity serve chaos rehearsal fast test lock
 

@@ -49,8 +49,7 @@ def pytest_collection() -> Generator[None, object, object]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Within a folder of tests that share a service: what kills its replicas, then what ends it.
 
-    The rehearsal is first: beside its minute others run. With `--dist loadgroup` one process runs
-    the tests that share a service.
+    The rehearsal is first: beside its minute others run.
     """
 
     def place(item: pytest.Item) -> tuple[bool, Path, bool, bool]:
@@ -60,11 +59,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return is_other, item.path.parent, bool(ends), kills
 
     items.sort(key=place)
-    for item in items:
-        tier, *folders = item.path.relative_to(ROOT / "tests").parts
-        if tier in {"serve", "chaos"}:
-            shared = folders[0] if tier == "serve" else tier
-            item.add_marker(pytest.mark.xdist_group(shared))
+
+
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist's
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """For `--dist loadscope`: one process runs the tests of a folder, which share a service."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class OfFolders(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            _, tier, folder, *_ = nodeid.split("/")
+            return folder if tier == "serve" else tier
+
+    return OfFolders(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 @pytest.fixture(scope="session")
