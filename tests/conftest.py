@@ -47,13 +47,31 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Within a folder of tests that share a service: what kills its replicas, then what ends it."""
+    """Within a folder of tests that share a service: what kills its replicas, then what ends it.
 
-    def place(item: pytest.Item) -> tuple[Path, bool, bool]:
+    The rehearsal is first: beside its minute others run.
+    """
+
+    def place(item: pytest.Item) -> tuple[bool, Path, bool, bool]:
         ends = {"updatable", "second"} & set(getattr(item, "fixturenames", ()))
-        return item.path.parent, bool(ends), item.get_closest_marker("chaos") is not None
+        is_other = item.get_closest_marker("rehearsal") is None
+        kills = item.get_closest_marker("chaos") is not None
+        return is_other, item.path.parent, bool(ends), kills
 
     items.sort(key=place)
+
+
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist's
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """For `--dist loadscope`: one process runs the tests of a folder, which share a service."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class OfFolders(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            _, tier, folder, *_ = nodeid.split("/")
+            return folder if tier == "serve" else tier
+
+    return OfFolders(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 @pytest.fixture(scope="session")

@@ -152,6 +152,7 @@ def _variables(environment: Mapping[str, str], n_cpus: int) -> dict[str, str]:
     """The environment of the service: ours, Ray's variables, and `environment`."""
     variables = {
         "RAY_worker_niceness": "0",  # Ray's 15 lets any other program starve the stages
+        "RAY_prestart_worker_first_driver": "0",  # none of them has the stages' environment
         RESOURCES: json.dumps({"CPU": n_cpus}),
         **os.environ,
         "RAY_USAGE_STATS_ENABLED": "0",

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import os
-from unittest.mock import patch
 
 import pytest
 import ray
 
 from cache_store import cluster
 from cache_store.errors import StoreError
-from tests.cache_fleet import STORE_BYTES, Fleet, start_cluster, stop_cluster
+from tests.cache_fleet import STORE_BYTES, Fleet
 from tests.waiting import wait_until
 
 pytestmark = [
@@ -29,14 +27,6 @@ PATIENCE = {
     "lease_s": 10.0,
     "claim_wait_s": 120.0,
 }
-
-
-@pytest.fixture(scope="module")
-def nodes():
-    with patch.dict(os.environ):  # what it sets is for this cluster alone
-        running = start_cluster()
-        yield running
-        stop_cluster(running)
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import pytest
 import ray
 from ray.exceptions import RayActorError
 
-from tests.cache_fleet import start_cluster, stop_cluster
 from tests.speech_fleet import CHUNK_S, CHUNKS, Listened, SpeechFleet
 from tests.waiting import wait_until
 
@@ -23,15 +22,8 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def ray_cluster():
-    running = start_cluster()
-    yield running
-    stop_cluster(running)
-
-
 @pytest.fixture
-def fleet(ray_cluster, tmp_path: Path):
+def fleet(nodes, tmp_path: Path):
     made = SpeechFleet(tmp_path, 3)
     yield made
     made.close()

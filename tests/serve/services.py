@@ -62,7 +62,7 @@ def write_config(directory: Path, **args: Any) -> Path:
 def running(
     directory: Path, config: Path, said: list[str] | None = None, **variables: str
 ) -> Iterator[ServiceClient]:
-    """A service with logs and state in `directory`, stopped at the end.
+    """A service with logs and state in `directory`, killed at the end: test_wheel stops one.
 
     said: progress lines. variables: of its environment.
     """
@@ -76,7 +76,7 @@ def running(
         with closing(ServiceClient(started)) as client:
             yield client
     finally:
-        local.stop()
+        local.stop(drain_s=0.0)
 
 
 def in_bucket(server: S3Server) -> dict[str, Any]:

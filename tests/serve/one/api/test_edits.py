@@ -15,7 +15,7 @@ EDITS = "/v1/audio/edits"
 CLONE = {"type": "clone", "text": "One two three."}
 LAUGH = {"type": "paralinguistic", "text": "One two [Laughter] three."}
 CHAIN = [CLONE, {"type": "emotion", "value": "happy"}, LAUGH, {"type": "denoise"}]
-FEW = {"max_new_tokens": 100, "seed": 7}  # the embedded model was not trained to edit, nor to stop
+FEW = {"max_new_tokens": 60, "seed": 7}  # the embedded model was not trained to edit, nor to stop
 
 
 def edited(client: ServiceClient, **body: Any) -> httpx.Response:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.audio_files import libav, tone
 from tests.hostile_files import hostile_cases
-from tests.serve.service_client import TIMEOUT_S, ServiceClient, body, listed_clip
+from tests.serve.service_client import ServiceClient, body, listed_clip
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.serve
@@ -38,7 +38,7 @@ def uploads() -> list[bytes]:
     return made
 
 
-def post(url: str, data: bytes) -> httpx.Response:
+def post(client: ServiceClient, data: bytes) -> httpx.Response:
     payload = json.dumps(
         body(
             response_format="pcm",
@@ -47,29 +47,28 @@ def post(url: str, data: bytes) -> httpx.Response:
             step_audio={"prompt_text": "What is said in the clip."},
         )
     )
-    return httpx.post(
-        f"{url}/v1/audio/speech/upload",
+    return client.http.post(
+        "/v1/audio/speech/upload",
         data={"payload": payload},
         files={"prompt_audio_file": ("clip", data)},
-        timeout=TIMEOUT_S,
     )
 
 
 def test_two_hundred_hostile_uploads(client: ServiceClient) -> None:
     honest, _ = listed_clip()
-    before = post(client.service.url, honest)
+    before = post(client, honest)
     assert before.status_code == httpx.codes.OK, before.text
     router = client.replica("Router")
     made = uploads()
     assert len(made) >= N_UPLOADS
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        replies = list(pool.map(lambda d: post(client.service.url, d), made[:WARM_UP]))
+        replies = list(pool.map(lambda d: post(client, d), made[:WARM_UP]))
         fds, threads, memory_bytes = (
             router.num_fds(),
             router.num_threads(),
             router.memory_full_info().uss,
         )
-        replies += pool.map(lambda d: post(client.service.url, d), made[WARM_UP:])
+        replies += pool.map(lambda d: post(client, d), made[WARM_UP:])
     statuses = [reply.status_code for reply in replies]
     wrong = [reply.text[:200] for reply in replies if not 400 <= reply.status_code < 500]
     spoken = [reply for reply in replies if reply.status_code == httpx.codes.OK]
@@ -84,4 +83,4 @@ def test_two_hundred_hostile_uploads(client: ServiceClient) -> None:
     assert router.num_threads() <= threads + MORE_THREADS
     assert router.memory_full_info().uss - memory_bytes < MORE_BYTES
     assert eventually(lambda: client.busy() == (0, 0))
-    assert post(client.service.url, honest).content == before.content
+    assert post(client, honest).content == before.content

@@ -8,12 +8,13 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.serve.one.conftest import REPORT_S
 from tests.serve.service_client import ServiceClient
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.serve
 
-IDLE_S = 25.0  # after which gauges set once would be gone
+IDLE_S = 2.5 * REPORT_S  # after two reports without them, gauges set once would be gone
 HISTOGRAMS = (
     "audio_ttfp_s",
     "audio_duration_s",
@@ -81,7 +82,7 @@ def test_the_names_of_peers_are_there_after_a_request(client: ServiceClient) -> 
 def page_when(client: ServiceClient, check: Callable[[str], bool]) -> str:
     """The first page for which `check` holds, or the last one when none comes.
 
-    Ray's processes report every ten seconds.
+    Ray's processes report every REPORT_S.
     """
     pages: list[str] = []
 

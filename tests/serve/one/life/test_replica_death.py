@@ -27,7 +27,7 @@ def outcomes_while(client: ServiceClient, kill: str) -> list[str]:
     heard = threading.Event()
 
     def run(index: int) -> None:
-        request = body(seed=index, input=TEXT * 8, response_format="pcm")
+        request = body(seed=index, input=TEXT * 4, response_format="pcm")
         try:
             with httpx.Client(base_url=client.service.url, timeout=TIMEOUT_S) as http:
                 with http.stream("POST", "/v1/audio/speech", json=request) as reply:

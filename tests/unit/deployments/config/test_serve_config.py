@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,18 @@ from pipeline.errors import ConfigError
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.unit
+QUICK_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 CONFIGS = ("serve_config.yaml", "serve_config.cpu.yaml")
 L40S = {"CPU": 16.0, "GPU": 1.0, "accelerator_type:L40S": 1.0}
 
 
+@cache
+def shipped(name: str) -> dict[str, Any]:
+    return yaml.safe_load((ROOT / name).read_text())
+
+
 def document(name: str = "serve_config.yaml") -> dict[str, Any]:
-    return copy.deepcopy(yaml.safe_load((ROOT / name).read_text()))
+    return copy.deepcopy(shipped(name))
 
 
 def deployment(config: dict[str, Any], name: str) -> dict[str, Any]:
@@ -39,7 +46,7 @@ def deployment(config: dict[str, Any], name: str) -> dict[str, Any]:
 
 def written(config: dict[str, Any], tmp_path: Path) -> Path:
     path = tmp_path / "serve_config.yaml"
-    path.write_text(yaml.safe_dump(config))
+    path.write_text(yaml.dump(config, Dumper=QUICK_DUMPER))
     return path
 
 

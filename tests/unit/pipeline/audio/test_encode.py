@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import av
@@ -33,11 +34,14 @@ DELAY_S = {"wav": 0.0, "flac": 0.0, "opus": 0.0, "mp3": 0.07, "aac": 0.05}  # pr
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aac", ".m4a")
 
 
+@cache
 def speech() -> np.ndarray:
     """2 s of a voice, float32 at 24 kHz."""
     samples, rate_hz = decode((VOICES_DIR / "bruno.wav").read_bytes())
     at = np.arange(2 * RATE_HZ) * rate_hz / RATE_HZ
-    return np.interp(at, np.arange(len(samples)), samples).astype(np.float32)
+    made = np.interp(at, np.arange(len(samples)), samples).astype(np.float32)
+    made.flags.writeable = False
+    return made
 
 
 def encoded(

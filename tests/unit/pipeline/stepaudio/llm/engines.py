@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -46,8 +47,13 @@ def request(seed: int) -> tuple[np.ndarray, Sampling]:
     return prompt(3 + 37 * seed % 300, seed), sampling
 
 
-def voiced(seed: int) -> tuple[np.ndarray, Sampling]:
-    """A request in one of three voices: its prompt starts with the voice's turn."""
+def voiced(seed: int, *, is_short: bool = False) -> tuple[np.ndarray, Sampling]:
+    """A request in one of three voices: its prompt starts with the voice's turn.
+
+    is_short: little else, and an answer of one or two groups.
+    """
     ids, sampling = request(seed)
     voice = np.append(prompt(60 + 40 * (seed % 3), 1000 + seed % 3), VOCABULARY.stop_id)
+    if is_short:
+        ids, sampling = ids[:20], replace(sampling, max_tokens=5 + 5 * (seed % 2))
     return np.concatenate([voice, ids]).astype(np.int32)[:400], sampling

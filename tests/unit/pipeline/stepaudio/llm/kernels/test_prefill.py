@@ -22,7 +22,7 @@ from pipeline.stepaudio.llm.kernels.prefill import ChunkAttention
 pytestmark = [pytest.mark.unit, pytest.mark.slow, pytest.mark.usefixtures(poison.__name__)]
 
 N_TOKENS = 120
-GROUPS, HEADS, HEAD, CAPACITY, SLOT = 1, 12, 16, 1280, 1
+GROUPS, HEADS, HEAD, CAPACITY, SLOT = 1, 12, 16, 512, 1
 
 
 def attended(qkv: Tensor, old: Tensor, start: int, slopes: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ def require_right(n_rows: int, start: int, groups: int, heads: int, head: int) -
     assert torch.equal(attention(longer, before, at(start), at(SLOT))[:n_rows], found)
 
 
-@pytest.mark.parametrize("start", [0, 100, 1000])
+@pytest.mark.parametrize("start", [0, 100, 300])
 @pytest.mark.parametrize("n_rows", [1, 31, 32, 100, 128])
 def test_attention_of_a_chunk_at_any_place(n_rows: int, start: int) -> None:
     require_right(n_rows, start, GROUPS, HEADS, HEAD)
@@ -107,7 +107,7 @@ def test_a_row_does_not_depend_on_where_the_chunk_began() -> None:
 
 
 def runner(quantization: str, *, fused: bool, prefill_rows: int = 0) -> Step1Runner:
-    size = "golden" if quantization == "none" else "tiny"
+    size = "one group" if quantization == "none" else "tiny"
     model = small_model(size, 2, N_TOKENS, is_rounded=True).to(DEVICE, torch.bfloat16)
     return Step1Runner(
         model,
@@ -126,8 +126,14 @@ def _prompt() -> np.ndarray:
 
 
 def prefilled(runner: Step1Runner, prompt: np.ndarray, borders: list[int]) -> Tensor:
-    """What a slot holds behind these chunks. float32 [layers, 2, G, n, head]."""
+    """What a slot holds behind these chunks. float32 [layers, 2, G, n, head].
+
+    Keys and values before the first chunk are random.
+    """
     runner.clear(SLOT)
+    before = torch.Generator().manual_seed(0)
+    kept = runner.saved(SLOT, borders[0])
+    runner.restore(SLOT, torch.randn(kept.shape, generator=before).to(kept))
     for start, end in pairwise(borders):
         runner.prefill(SLOT, prompt[start:end], start)
     return runner.saved(SLOT, borders[-1]).float().cpu()
@@ -137,10 +143,9 @@ def prefilled(runner: Step1Runner, prompt: np.ndarray, borders: list[int]) -> Te
 def test_a_prefill_in_few_kernels_is_the_prefill_in_many(
     quantization: str, prompt: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.stepaudio.llm.runner.exact_chunks", lambda *_: (1,))
-    monkeypatch.setattr("pipeline.stepaudio.llm.runner.keys_may_be_cut", lambda *_: False)
+    monkeypatch.setattr(Step1Runner, "_measure_exactness", lambda _: None)  # of steps, and slow
     plain, found = (
-        prefilled(runner(quantization, fused=fused), prompt, [0, 31, 159, 160, 260])
+        prefilled(runner(quantization, fused=fused), prompt, [0, 31, 159, 160, 180])
         for fused in (False, True)
     )
     for layer, expected in zip(found, plain, strict=True):
@@ -150,9 +155,9 @@ def test_a_prefill_in_few_kernels_is_the_prefill_in_many(
 
 
 def test_recorded_chunks_serve_every_place_and_number_of_keys(prompt: np.ndarray) -> None:
-    fused = runner("int4", fused=True, prefill_rows=100)
+    fused = runner("int4", fused=True, prefill_rows=40)
     assert not fused.has_free_borders  # bits may follow the bucket of rows
-    recorded, borders = [], [0, 100, 133, 140, 240, 290]
+    recorded, borders = [], [100, 140, 173, 180]
     fused._prefill_graphs = None
     expected = prefilled(fused, prompt, borders)
 
@@ -162,7 +167,7 @@ def test_recorded_chunks_serve_every_place_and_number_of_keys(prompt: np.ndarray
         return run
 
     fused.record_steps(record)
-    n_steps, n_chunks = 2, 3  # 1, 2 blocks of keys, of both slots; 32, 64, 100 rows
+    n_steps, n_chunks = 2, 2  # 1, 2 blocks of keys, of both slots; 32, 40 rows
     assert len(recorded) in (n_steps + n_chunks, 2 * n_steps + n_chunks)
     other = fused.saved(0, 300)
     kept = prefilled(fused, prompt, borders)
