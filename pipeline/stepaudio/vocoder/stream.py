@@ -29,7 +29,6 @@ from pipeline.stepaudio.vocoder.prompt_memory import OwnedMemory, state_key, voi
 from pipeline.stepaudio.vocoder.slab import SlabPool, copied_into, detached, empty_caches, gathered
 from pipeline.stepaudio.vocoder.voice_state import StateArrays, VoiceState, rounded
 
-
 BEGIN_S = 0.4  # how long a listener who hears nothing yet lets those wait whose sound ends
 
 
