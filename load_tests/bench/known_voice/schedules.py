@@ -1,9 +1,9 @@
 """Chunks and their listeners in virtual time: which sizes, and whose chunk goes first.
 
-    python -m load_tests.bench.known_voice.schedules [--json FILE]
+    python -m load_tests.bench.known_voice.schedules [--cpu-ms CHUNK ROW STEP STREAM] [--json FILE]
 
-What a chunk of the vocoder and a step of the language model cost is measured here in CPU seconds,
-which other load on the machine touches little. Then one of each serves listeners who play what
+What a chunk of the vocoder and a step of the language model cost is measured here in CPU seconds
+unless it is given, as on a machine where caches are shared with other work. Then one of each serves listeners who play what
 comes: chunks go first that came first, or, as the worker does it, that are wanted first. `stretch`
 is how many times longer everything takes than its CPU seconds: what else runs on the cores.
 """
@@ -239,8 +239,11 @@ def _step_cpu_s(tree: Tree, streams: int) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m load_tests.bench.known_voice.schedules")
     parser.add_argument("--json", type=Path, metavar="FILE")
+    names = ("CHUNK", "ROW", "STEP", "STREAM")
+    parser.add_argument("--cpu-ms", nargs=4, type=float, metavar=names, help="see Costs")
     options = parser.parse_args()
-    costs = measured()
+    given_ms = options.cpu_ms
+    costs = Costs(*(one / 1e3 for one in given_ms)) if given_ms else measured()
     about = {**provenance("cpu"), "costs": asdict(costs)}
     return publish(rows_of(costs), about, options.json)
 
