@@ -2,10 +2,10 @@
 
     python -m load_tests.bench.known_voice.schedules [--cpu-ms CHUNK ROW STEP STREAM] [--json FILE]
 
-What a chunk of the vocoder and a step of the language model cost is measured here in CPU seconds
-unless it is given, as on a machine where caches are shared with other work. Then one of each serves listeners who play what
-comes: chunks go first that came first, or, as the worker does it, that are wanted first. `stretch`
-is how many times longer everything takes than its CPU seconds: what else runs on the cores.
+What a chunk of the vocoder and a step of the language model cost is measured here in CPU seconds,
+or given: other work on the cores and their caches is in these, too. Then one of each serves
+listeners who play what comes. Chunks go first that came first ("in turn") or, as the worker does
+it, that are wanted first. `x1.3` is how many times longer everything takes than its CPU seconds.
 """
 
 from __future__ import annotations
