@@ -27,6 +27,7 @@ from load_tests.bench.provenance import provenance
 from load_tests.bench.report import Row, percentile, publish
 from pipeline.continuity import Continuity, PlaybackMeter
 from pipeline.contracts import Int32Array, Sampling, TokenChunk
+from pipeline.stepaudio.llm.engine.slot import BEGINNING_TOKENS
 from pipeline.stepaudio.tokens import GROUP_ROWS, GROUP_TOKENS
 from pipeline.stepaudio.vocoder.hift.stream import HELD_FRAMES
 from pipeline.stepaudio.vocoder.schedule import chunk_schedule
@@ -35,19 +36,19 @@ from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
 
 ROW_S = 0.04
 AHEAD_ROWS, HELD_ROWS = 3, HELD_FRAMES // 2
-BEGINNING_TOKENS, CHUNK_TOKENS = 30, 15  # groups one by one, then llm.chunk_tokens
+CHUNK_TOKENS = 15  # llm.chunk_tokens
 PREFILL_S, HOP_S = 0.018, 0.004  # of a new text behind a kept prefix; between two replicas
 ANSWER_ROWS = (80, 200)
 STRETCHES = (1.0, 1.3, 1.7)
 REPEATS, STREAM = 30, 20  # crowds of each kind; listeners of one that come one after another
-SHIPPED = (15, 15, 24, 36, 64)  # vocoder.chunk_rows in serve_config.cpu.yaml
+SHIPPED, QUIET_ROWS = (18, 15, 21, 30, 48, 64), 15  # in serve_config.cpu.yaml
 SCHEDULES: dict[str, tuple[int, ...]] = {
     "24, 24, 48": (24, 24, 48),
     "15, 24, 48": (15, 24, 48),
     "15, 15, 24, 48": (15, 15, 24, 48),
     "15, 15, 24, 96": (15, 15, 24, 96),
-    "15, 15, 24, 36, 64": SHIPPED,
-    "the same behind 12": chunk_schedule(SHIPPED, 12),
+    "18, 15, 21, 30, 48, 64": SHIPPED,
+    "the same behind 15": chunk_schedule(SHIPPED, QUIET_ROWS),
 }
 
 

@@ -56,6 +56,7 @@ def test_those_who_come_later_begin_sooner_when_what_is_wanted_goes_first() -> N
 def test_the_schedule_that_is_measured_is_the_shipped_one() -> None:
     shipped = read_serve_config(ROOT / "serve_config.cpu.yaml")
     assert shipped.settings.vocoder.chunk_rows == schedules.SHIPPED
+    assert shipped.settings.vocoder.quiet_first_rows == schedules.QUIET_ROWS
 
 
 @pytest.mark.parametrize("is_by_voice", [True, False])
