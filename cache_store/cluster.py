@@ -30,6 +30,8 @@ STORE_SHARE = 0.3  # of a node's object store; beyond its capacity Ray spills to
 START_DEADLINE_S = 30.0
 PROBE_DEADLINE_S = 2.0
 BACKGROUND_BYTES = 32 * 2**20  # entries on their way to the index; more are not offered
+LARGE_BYTES = 2**20  # an entry that keeps several processes busy for milliseconds on its way
+LATER_S = 0.5  # until such a one is offered: whoever read it is to be heard first
 FORGET_DEADLINE_S = 2.0  # no request waits for it
 INTERFACE = 3  # raise when the index's methods change: index actors outlive releases
 CONCURRENCY = 4000  # concurrent calls of one index
@@ -146,7 +148,8 @@ class ClusterTier:
         return Heard(data, header.note, is_whole, is_live=header.kind != "absent")
 
     def offer(self, key: EntryKey, entry: bytes) -> None:
-        self.spawn(self.send(key.digest, entry, self._origin(key.owner)))
+        later_s = LATER_S if len(entry) >= LARGE_BYTES else 0.0
+        self.spawn(self.send(key.digest, entry, self._origin(key.owner), later_s))
 
     async def put(self, key: EntryKey, entry: bytes) -> None:
         origin = self._origin(key.owner)
@@ -197,13 +200,14 @@ class ClusterTier:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def send(self, digest: str, entry: bytes, origin: Origin) -> None:
-        """Publish an entry; on failure it is dropped and counted."""
+    async def send(self, digest: str, entry: bytes, origin: Origin, later_s: float = 0.0) -> None:
+        """Publish an entry, after so long; on failure it is dropped and counted."""
         if self._background_bytes + len(entry) > BACKGROUND_BYTES:
             self._dropped += 1
             return
         self._background_bytes += len(entry)
         try:
+            await asyncio.sleep(later_s)
             await self.call("publish", digest, np.frombuffer(entry, np.uint8), origin)
         except StoreError as error:
             self._dropped += 1

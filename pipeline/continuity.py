@@ -50,6 +50,11 @@ class PlaybackMeter:
         self._audio_s = 0.0
         self._pieces = 0
 
+    @property
+    def dry_at_s(self) -> float | None:
+        """When the player has nothing more to play, on the same clock; None before it starts."""
+        return None if self._first_s is None else self._dry_at_s
+
     def sent(self, audio_s: float, at_s: float) -> None:
         """A piece of `audio_s` seconds was sent at `at_s`; empty pieces are ignored.
 

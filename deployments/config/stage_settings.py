@@ -98,7 +98,7 @@ class VocoderSettings(StageResources):
     """Flow and HiFT of one vocoder replica, and how its streams are cut."""
 
     chunk_rows: Annotated[tuple[Positive, ...], Field(min_length=1)] = (15, 24, 48)
-    """Rows (40 ms) of the first, second and every later chunk."""
+    """Rows (40 ms) of the first chunks; the last number repeats."""
     steps: Annotated[int, Field(gt=0, le=64)] = 10
     """Euler steps of the flow."""
     max_streams: Positive = 16

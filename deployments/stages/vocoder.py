@@ -71,7 +71,8 @@ class VocoderReplica:
         self._states = StateLibrary(settings.cache, self._decoder.state_fingerprint)
         memory = self._decoder.memory
         budget_bytes = stream_budget_bytes(stage, memory, settings.limits.max_clip_s)
-        warm_up(decode_once(self._decoder))
+        n_rows = stage.quiet_first_rows + sum(stage.chunk_rows) + GROUP_ROWS  # and lookahead
+        warm_up(decode_once(self._decoder, n_rows, (None, stage.quiet_first_rows)))
         self._transfers = Transfers()
         self._prompts = CheckpointPrompts(layout.editx)
         how = stage.model_dump(include=CHANGE_SAMPLES)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+import math
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 
@@ -19,12 +20,13 @@ from pipeline.contracts import (
     VoicePrompt,
     WaveDecoder,
 )
+from pipeline.stepaudio.tokens import GROUP_ROWS
 from pipeline.transcription import Transcriber
 
 CLIP_S = 3.0
 CLIP_RATE_HZ = 24_000
 PROMPT_TOKENS = 256
-GROUPS = 16  # more than the first chunk of the vocoder's schedule
+VOICE_GROUPS = 16  # of the made-up voice
 TIMEOUT_S = 300.0
 
 
@@ -57,22 +59,30 @@ async def draw_once(lm: SpeechLM) -> None:
             pass
 
 
-async def decode_once(decoder: WaveDecoder) -> None:
-    """Decode some groups of silence-like tokens in a made-up voice."""
+async def decode_once(
+    decoder: WaveDecoder, n_rows: int, first_chunk_rows: Sequence[int | None]
+) -> None:
+    """Decode `n_rows` of silence-like tokens in a made-up voice, with each of the first chunks.
+
+    Kernels are made at the first use of a size: enough rows for every size of chunk spare that the
+    first listeners.
+    """
     voice = VoicePrompt(
-        vq02=np.zeros(2 * GROUPS, np.int16),
-        vq06=np.zeros(3 * GROUPS, np.int16),
-        prompt_mel=np.zeros((6 * GROUPS, 80), np.float32),
+        vq02=np.zeros(2 * VOICE_GROUPS, np.int16),
+        vq06=np.zeros(3 * VOICE_GROUPS, np.int16),
+        prompt_mel=np.zeros((6 * VOICE_GROUPS, 80), np.float32),
         speaker_embedding=np.ones(192, np.float32),
-        duration_s=0.12 * GROUPS,
+        duration_s=0.12 * VOICE_GROUPS,
         fingerprint="0" * 64,
     )
+    group = np.array([0, 0, 1024, 1024, 1024], np.int32)
+    ids = np.tile(group, math.ceil(n_rows / GROUP_ROWS))
 
     async def tokens() -> AsyncGenerator[TokenChunk]:
-        group = np.array([0, 0, 1024, 1024, 1024], np.int32)
-        yield TokenChunk(np.tile(group, GROUPS), last=False)
+        yield TokenChunk(ids, last=False)
         yield TokenChunk(np.zeros(0, np.int32), last=True)
 
-    async with aclosing(decoder.stream(tokens(), voice)) as audio:
-        async for _ in audio:
-            pass
+    for rows in first_chunk_rows:
+        async with aclosing(decoder.stream(tokens(), voice, rows)) as audio:
+            async for _ in audio:
+                pass

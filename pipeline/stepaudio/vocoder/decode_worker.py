@@ -1,12 +1,12 @@
 """The one thread that runs a decoder's model, and the queue before it.
 
-Jobs run in order of arrival; those of one kind may run together.
+The job that is wanted first runs first; those of one kind may run together.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import deque
+import time
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,10 +27,23 @@ class Job(Generic[Result]):
     """Jobs of equal kind may run together; None never does."""
     member: object = None
     """This job's argument of `together`."""
+    wanted_s: float | None = None
+    """Monotonic clock, when its result is wanted; None for when it is submitted."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiting(Generic[Result]):
+    wanted_s: float
+    job: Job[Result]
+    future: Future[Result]
+
+
+def _wanted_s(waiting: _Waiting[Result]) -> float:
+    return waiting.wanted_s
 
 
 class DecodeWorker(Generic[Result]):
-    """Runs jobs one after another.
+    """Runs jobs one after another; of those that are wanted at the same time, the oldest first.
 
     together: does the jobs of these members at once, one result each, in order. max_together: how
     many at most; 1 switches it off. begin: runs first on the thread.
@@ -46,15 +59,16 @@ class DecodeWorker(Generic[Result]):
         self._together = together
         self._max_together = max_together
         self._lock = threading.Lock()
-        self._waiting: deque[tuple[Job[Result], Future[Result]]] = deque()
+        self._waiting: list[_Waiting[Result]] = []
         self._thread = ThreadPoolExecutor(1, "vocoder", begin)
         self.health = StageHealth("vocoder")
 
     def submit(self, job: Job[Result]) -> Future[Result]:
         """The future of `job`; cancelling it before it runs drops it."""
         future: Future[Result] = Future()
+        wanted_s = time.monotonic() if job.wanted_s is None else job.wanted_s
         with self._lock:
-            self._waiting.append((job, future))
+            self._waiting.append(_Waiting(wanted_s, job, future))
         self._thread.submit(self._turn)
         return future
 
@@ -67,39 +81,38 @@ class DecodeWorker(Generic[Result]):
         """Stop once the current job is done; what waits is cancelled."""
         self._thread.shutdown(wait=True, cancel_futures=True)
         while self._waiting:
-            self._waiting.popleft()[1].cancel()
+            self._waiting.pop().future.cancel()
 
     def _turn(self) -> None:
-        """Called once per job; a no-op when the job was batched with an earlier one."""
-        taken = [entry for entry in self._take() if entry[1].set_running_or_notify_cancel()]
+        """Called once per job, for whichever is wanted first; a no-op when batches took more."""
+        taken = [one for one in self._take() if one.future.set_running_or_notify_cancel()]
         if not taken:
             return
         try:
             with self.health.watching():
-                results = self._results([job for job, _ in taken])
+                results = self._results([one.job for one in taken])
         except BaseException as error:  # noqa: BLE001 - the job's caller gets it
-            for entry in taken:
-                entry[1].set_exception(error)
+            for one in taken:
+                one.future.set_exception(error)
         else:
-            for entry, result in zip(taken, results, strict=True):
-                entry[1].set_result(result)
+            for one, result in zip(taken, results, strict=True):
+                one.future.set_result(result)
         finally:
             taken.clear()  # the error's traceback holds this frame, which must not hold the jobs
-            entry = None
+            one = None
 
-    def _take(self) -> list[tuple[Job[Result], Future[Result]]]:
-        """The oldest job and those that may run with it, out of the queue."""
+    def _take(self) -> list[_Waiting[Result]]:
+        """The job that is wanted first and those that may run with it, out of the queue."""
         with self._lock:
             if not self._waiting:
                 return []
-            taken = [self._waiting.popleft()]
-            kind = taken[0][0].kind
-            if kind is None or self._max_together == 1:
-                return taken
-            for entry in list(self._waiting):
-                if len(taken) < self._max_together and entry[0].kind == kind:
-                    self._waiting.remove(entry)
-                    taken.append(entry)
+            first = min(self._waiting, key=_wanted_s)
+            taken = [first]
+            if first.job.kind is not None and self._max_together > 1:
+                alike = [one for one in self._waiting if one.job.kind == first.job.kind]
+                taken = sorted(alike, key=_wanted_s)[: self._max_together]
+            for one in taken:
+                self._waiting.remove(one)
             return taken
 
     def _results(self, jobs: list[Job[Result]]) -> Sequence[Result]:

@@ -7,6 +7,7 @@ Methods that compute are called on the decoder's worker thread.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from functools import partial
 
@@ -15,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.contracts import Float32Array, VoicePrompt
+from pipeline.continuity import PlaybackMeter
+from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, Float32Array, VoicePrompt
 from pipeline.stepaudio.vocoder.decode_worker import Job
 from pipeline.stepaudio.vocoder.flow.batch import StreamChunk, inference_chunks
 from pipeline.stepaudio.vocoder.flow.flow import FlowCache, StepCaches
@@ -26,6 +28,8 @@ from pipeline.stepaudio.vocoder.model import SILENCE, VocoderModel, to_audio
 from pipeline.stepaudio.vocoder.prompt_memory import OwnedMemory, state_key, voice_key
 from pipeline.stepaudio.vocoder.slab import SlabPool, copied_into, detached, empty_caches, gathered
 from pipeline.stepaudio.vocoder.voice_state import StateArrays, VoiceState, rounded
+
+BEGIN_S = 0.4  # how long a listener who hears nothing yet lets those wait whose sound ends
 
 
 class _StoppedError(Exception):
@@ -48,6 +52,7 @@ class Utterance:
         slabs: SlabPool,
     ) -> None:
         self.stopped = threading.Event()
+        self._playback = PlaybackMeter(time.monotonic())
         self._model = model
         self._memory = memory
         self._slabs = slabs
@@ -62,6 +67,19 @@ class Utterance:
         self._state: VoiceState | None = None
         self._flow_cache: FlowCache | None = None
         self._hift_state: HiftState | None = None
+
+    @property
+    def wanted_s(self) -> float:
+        """Monotonic clock, when more is wanted of it: as what was heard of it ends.
+
+        At its beginning soon, but after those whose sound ends before.
+        """
+        dry_at_s = self._playback.dry_at_s
+        return time.monotonic() + BEGIN_S if dry_at_s is None else dry_at_s
+
+    def heard(self, samples: Float32Array) -> None:
+        """`samples` are handed out now."""
+        self._playback.sent(len(samples) / OUTPUT_SAMPLE_RATE_HZ, time.monotonic())
 
     def add(self, ids: NDArray[np.integer]) -> None:
         """Queue audio tokens of whole groups."""

@@ -8,9 +8,9 @@ frame alone. What many streams may share is in `prompt_memory`.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
@@ -265,14 +265,12 @@ class StepWaveDecoder:
                     utterance.add(chunk.ids)
                 while (work := utterance.next_work()) is not None:
                     await early
-                    samples = await self._run(work, utterance.stopped)
+                    samples = await self._run(work, utterance)
                     if len(samples):
                         yield AudioChunk(samples, last=False)
                 if chunk.last:
                     await early
-                    yield AudioChunk(
-                        await self._run(Job(utterance.finish), utterance.stopped), last=True
-                    )
+                    yield AudioChunk(await self._run(Job(utterance.finish), utterance), last=True)
                     return
             raise StageError("the token stream ended without a last chunk")
         finally:
@@ -299,25 +297,28 @@ class StepWaveDecoder:
             return
         is_new = shelf is not None and utterance.needs_state
         if shelf is not None and is_new and (arrays := await shelf.find()) is not None:
-            await self._run(utterance.give_state(arrays), utterance.stopped)
+            await self._run(utterance.give_state(arrays), utterance)
             is_new = utterance.needs_state
-        await self._run(work, utterance.stopped)
+        await self._run(work, utterance)
         if shelf is not None and is_new and (made := utterance.kept_state()) is not None:
             shelf.keep(made)
 
-    async def _run(self, work: Job[Float32Array], stopped: threading.Event) -> Float32Array:
-        """`work` on the worker thread.
+    async def _run(self, work: Job[Float32Array], utterance: Utterance) -> Float32Array:
+        """A stream's `work` on the worker thread, before that of streams with more in hand.
 
         When the caller goes away, waits for the worker to let go of the state.
         """
-        job = self._worker.submit(Job(partial(_guarded, work.run), work.kind, work.member))
+        guarded = partial(_guarded, work.run)
+        job = self._worker.submit(replace(work, run=guarded, wanted_s=utterance.wanted_s))
         try:
-            return await asyncio.wrap_future(job)
+            samples = await asyncio.wrap_future(job)
         finally:
             if not job.done():
-                stopped.set()
+                utterance.stopped.set()
                 job.cancel()
                 await _settled(job)
+        utterance.heard(samples)
+        return samples
 
 
 def _set_threads(threads: int | None) -> None:

@@ -10,7 +10,13 @@ import pytest
 
 from cache_store.cache import VoiceCache
 from cache_store.claims import Claim, Heard, Told
-from cache_store.cluster import START_DEADLINE_S, ClusterTier
+from cache_store.cluster import (
+    BACKGROUND_BYTES,
+    LARGE_BYTES,
+    LATER_S,
+    START_DEADLINE_S,
+    ClusterTier,
+)
 from cache_store.codec import Record
 from cache_store.errors import StoreError, StoreTimeout
 from cache_store.index import PART_BYTES, PARTS, Held, Index, Origin
@@ -364,6 +370,40 @@ async def test_the_start_waits_for_an_index_that_is_starting(caplog, answers_aft
     await tier.start()
     assert time.monotonic() - started_s == pytest.approx(expected_s, abs=0.01)
     assert ("going on without it" in caplog.text) == (answers_after_s is None)
+
+
+class RecordingIndex(ClusterTier):
+    """A tier that tells what reached its index, and when."""
+
+    def __init__(self, settings: CacheSettings) -> None:
+        super().__init__(settings)
+        self.reached: list[tuple[str, int, float]] = []
+
+    async def _invoke(self, shard, wait_s, method, *args, parts=1):
+        self.reached.append((method, len(args[1]), time.monotonic()))
+
+
+async def test_a_large_entry_that_nobody_waits_for_is_sent_after_whoever_read_it_was_served():
+    tier, began_s = RecordingIndex(CacheSettings()), time.monotonic()
+    for entry in (bytes(LARGE_BYTES), b"small"):
+        tier.offer(make_key(), entry)
+    await asyncio.sleep(2 * LATER_S)
+    await tier.close(1.0)
+    assert tier.reached == [
+        ("publish", 5, pytest.approx(began_s, abs=0.01)),
+        ("publish", LARGE_BYTES, pytest.approx(began_s + LATER_S, abs=0.01)),
+    ]
+    assert tier.stats()["dropped"] == 0
+
+
+async def test_entries_that_wait_to_be_sent_count_for_the_bound():
+    tier = RecordingIndex(CacheSettings())
+    n = BACKGROUND_BYTES // LARGE_BYTES
+    for i in range(n + 2):
+        tier.offer(make_key(str(i)), bytes(LARGE_BYTES))
+    await asyncio.sleep(2 * LATER_S)
+    assert len(tier.reached) == n
+    assert tier.stats()["dropped"] == 2
 
 
 async def test_the_indexs_counts_are_shown_while_it_is_there():

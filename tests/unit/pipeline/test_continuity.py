@@ -36,6 +36,17 @@ def test_a_pause_delays_the_rest() -> None:
     assert (got.underruns, got.underrun_s) == (1, pytest.approx(2.0))
 
 
+def test_a_player_tells_when_it_runs_dry() -> None:
+    meter = PlaybackMeter(100.0)
+    assert meter.dry_at_s is None
+    meter.sent(1.0, 100.5)
+    assert meter.dry_at_s == pytest.approx(101.5)
+    meter.sent(0.5, 101.0)
+    assert meter.dry_at_s == pytest.approx(102.0)
+    meter.sent(0.5, 103.0)
+    assert meter.dry_at_s == pytest.approx(103.5)
+
+
 def test_jitter_is_no_underrun() -> None:
     assert continuity_of((100.0, 1.0), (101.005, 1.0)).is_ok
 

@@ -13,7 +13,7 @@ from pipeline.stepaudio.llm.sampling import DrawState
 from pipeline.stepaudio.tokens import GROUP_TOKENS
 
 _AHEAD_S = 0.3  # of audio that a stream must have in hand to wait while others join
-_BEGINNING_TOKENS = 6 * GROUP_TOKENS  # the vocoder's usual first chunk and the lookahead behind it
+BEGINNING_TOKENS = 7 * GROUP_TOKENS  # a first chunk of 18 rows of the vocoder, 3 of lookahead
 
 
 @dataclass(slots=True, eq=False)
@@ -72,9 +72,9 @@ class Slot:
     def is_due(self, chunk_tokens: int) -> bool:
         """Whether what was produced is to be handed out: at the start each group by itself.
 
-        The vocoder begins with the first, and makes sound as soon as it has the fifth or sixth.
+        The vocoder begins with the first, and makes sound as soon as it has the sixth or seventh.
         """
-        size = GROUP_TOKENS if self.emitted_tokens < _BEGINNING_TOKENS else chunk_tokens
+        size = GROUP_TOKENS if self.emitted_tokens < BEGINNING_TOKENS else chunk_tokens
         return len(self.produced) - self.emitted_tokens >= size
 
     @property

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from deployments.config.serve_config import read_serve_config
-from load_tests.bench.known_voice import routing
+from load_tests.bench.known_voice import routing, schedules
 from load_tests.bench.known_voice.services import ROOT, _config, as_shipped
+from pipeline.continuity import Continuity
 
 pytestmark = pytest.mark.unit
 
@@ -21,6 +24,39 @@ def test_routing_by_voice_finds_more_and_loads_no_more(monkeypatch: pytest.Monke
     found_at_random, above_at_random = routing.modelled(crowd, routing.less_of_two)
     assert found > found_at_random + 0.05
     assert above <= above_at_random
+
+
+COSTS = schedules.Costs(chunk_s=0.03, row_s=0.0024, step_s=0.0015, stream_s=0.00025)
+
+
+def heard(at_s: Sequence[float], rows: tuple[int, ...], **how: Any) -> list[Continuity]:
+    listeners = [schedules.Listener(begun_s, 120, [*rows]) for begun_s in at_s]
+    return schedules.speak(listeners, COSTS, **how)
+
+
+@pytest.mark.parametrize("rows", schedules.SCHEDULES.values())
+def test_a_listener_alone_waits_for_a_chunk_and_hears_all(rows: tuple[int, ...]) -> None:
+    (one,) = heard([0.0], rows, stretch=1.0, is_by_want=True)
+    assert one.underruns == 0
+    assert one.audio_s == pytest.approx(120 * 0.04)
+    assert one.ttfa_s is not None
+    assert one.ttfa_s > 0.018 + (rows[0] + 3) / 3 * 5 * COSTS.step(1) + COSTS.chunk(rows[0])
+
+
+def test_those_who_come_later_begin_sooner_when_what_is_wanted_goes_first() -> None:
+    at_s = [0.0, 0.35, 0.6, 0.8]
+    in_turn, by_want = (
+        heard(at_s, schedules.SHIPPED, stretch=1.7, is_by_want=is_by_want)
+        for is_by_want in (False, True)
+    )
+    assert sum(one.underruns for one in by_want) == 0 < sum(one.underruns for one in in_turn)
+    assert max(one.ttfa_s or 0 for one in by_want) < max(one.ttfa_s or 0 for one in in_turn)
+
+
+def test_the_schedule_that_is_measured_is_the_shipped_one() -> None:
+    shipped = read_serve_config(ROOT / "serve_config.cpu.yaml")
+    assert shipped.settings.vocoder.chunk_rows == schedules.SHIPPED
+    assert shipped.settings.vocoder.quiet_first_rows == schedules.QUIET_ROWS
 
 
 @pytest.mark.parametrize("is_by_voice", [True, False])

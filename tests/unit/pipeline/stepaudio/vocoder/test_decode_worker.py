@@ -1,8 +1,9 @@
-"""One thread, jobs in order, equal kinds together; failures reach those who wait."""
+"""One thread, the most wanted job first, equal kinds together; failures reach those who wait."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
 
@@ -21,6 +22,7 @@ class Busy:
         self.go = threading.Event()
         self.batches: list[list[object]] = []
         self.began: list[str] = []
+        self.ran: list[str] = []
         self.worker = DecodeWorker[str](
             self.together, max_together, lambda: self.began.append("begun")
         )
@@ -44,8 +46,12 @@ class Busy:
             return True
         return False
 
-    def job(self, name: str, kind: object = "chunk") -> Job[str]:
-        return Job(lambda: f"{name} alone", kind, name)
+    def job(self, name: str, kind: object = "chunk", wanted_s: float | None = None) -> Job[str]:
+        return Job(lambda: self.alone(name), kind, name, wanted_s)
+
+    def alone(self, name: str) -> str:
+        self.ran.append(name)
+        return f"{name} alone"
 
 
 @pytest.fixture(params=[3])
@@ -74,6 +80,35 @@ def test_one_at_most_never_runs_together(busy: Busy) -> None:
     busy.go.set()
     assert [future.result(GIVE_UP_S) for future in futures] == ["0 alone", "1 alone", "2 alone"]
     assert busy.batches == []
+
+
+@pytest.mark.parametrize("busy", [1], indirect=True)
+def test_what_is_wanted_first_runs_first(busy: Busy) -> None:
+    """One that names no time is wanted when it is submitted; among equals the oldest goes first."""
+    now_s = time.monotonic()
+    for name, wanted_s in (
+        ("ahead", now_s + 9.0),
+        ("begins", now_s + 3.0),
+        ("at once", None),
+        ("begins, too", now_s + 3.0),
+        ("late already", now_s - 1.0),
+    ):
+        last = busy.worker.submit(busy.job(name, wanted_s=wanted_s))
+    busy.go.set()
+    last.result(GIVE_UP_S)
+    wait_until(lambda: "ahead" in busy.ran)
+    assert busy.ran == ["late already", "at once", "begins", "begins, too", "ahead"]
+
+
+def test_a_batch_is_of_the_most_wanted_of_its_kind(busy: Busy) -> None:
+    now_s = time.monotonic()
+    wanted_s = {"a": 4.0, "b": 2.0, "c": 3.0, "d": 1.0}
+    futures = [
+        busy.worker.submit(busy.job(name, wanted_s=now_s + in_s)) for name, in_s in wanted_s.items()
+    ]
+    busy.go.set()
+    assert futures[0].result(GIVE_UP_S) == "a alone"
+    assert busy.batches == [["d", "b", "c"]]
 
 
 def test_a_failure_reaches_everyone_in_the_batch_and_nobody_else(busy: Busy) -> None:

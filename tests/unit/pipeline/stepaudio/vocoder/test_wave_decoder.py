@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -18,6 +18,7 @@ from pipeline.errors import AudioError, CheckpointError, ConfigError, StageError
 from pipeline.stepaudio.health import StageHealth
 from pipeline.stepaudio.vocoder import stream as stream_module
 from pipeline.stepaudio.vocoder import wave_decoder
+from pipeline.stepaudio.vocoder.decode_worker import Job
 from pipeline.stepaudio.vocoder.flow.flow import FlowCache
 from pipeline.stepaudio.vocoder.slab import SlabSteps
 from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
@@ -277,6 +278,42 @@ async def test_cancelling_in_the_middle_of_a_chunk_frees_everything(
     assert decoder.active_streams == 0
     await freed(caches)
     assert len(await collect(decoder, make_ids(1), make_voice())) == 1
+
+
+async def test_a_stream_ahead_of_its_listener_lets_one_that_begins_go_first(
+    decoder: StepWaveDecoder,
+) -> None:
+    may_draw, may_go_on, order = asyncio.Event(), threading.Event(), []
+
+    def hold() -> np.ndarray:
+        assert may_go_on.wait(GIVE_UP_S)
+        return np.zeros(0, np.float32)
+
+    async def tokens() -> AsyncIterator[TokenChunk]:
+        await may_draw.wait()
+        async for chunk in token_stream(make_ids(40, 1), 40):
+            yield chunk
+
+    async def next_of(name: str, stream: AsyncGenerator[AudioChunk]) -> None:
+        await anext(stream)
+        order.append(name)
+
+    ahead = decoder.stream(token_stream(make_ids(40), 40), make_voice())
+    begins = decoder.stream(tokens(), make_voice(seed=1))
+    begun = asyncio.create_task(next_of("begins", begins))
+    await anext(ahead)  # 0.44 s
+    await anext(ahead)  # and 0.96 s more
+    held = decoder._worker.submit(Job(hold))  # behind what the beginning stream does early
+    await until(lambda: not decoder._worker._waiting)
+    more = asyncio.create_task(next_of("ahead", ahead))
+    await until(lambda: len(decoder._worker._waiting) == 1)
+    may_draw.set()
+    await until(lambda: len(decoder._worker._waiting) == 2)
+    may_go_on.set()
+    await asyncio.gather(more, begun, asyncio.wrap_future(held))
+    assert order == ["begins", "ahead"]
+    await ahead.aclose()
+    await begins.aclose()
 
 
 async def freed(caches: list[weakref.ref[torch.Tensor]]) -> None:

@@ -85,9 +85,9 @@ async def test_chunks_are_groups_at_the_start_then_of_the_configured_size(
     make_engine: MakeEngine,
 ) -> None:
     engine = make_engine(chunk_tokens=10)
-    chunks = [c async for c in engine.stream(prompt(5, 2), Sampling(seed=3, max_tokens=55))]
-    assert [len(c.ids) for c in chunks] == [5] * 6 + [10, 10, 5]
-    assert [c.last for c in chunks] == [False] * 8 + [True]
+    chunks = [c async for c in engine.stream(prompt(5, 2), Sampling(seed=3, max_tokens=60))]
+    assert [len(c.ids) for c in chunks] == [5] * 7 + [10, 10, 5]
+    assert [c.last for c in chunks] == [False] * 9 + [True]
 
 
 async def test_max_tokens_ends_at_a_group_border(make_engine: MakeEngine) -> None:
