@@ -18,9 +18,14 @@ _BEHIND = re.compile(rf"(?:[^\w\s\[]|\s*(?:{_TAGS}))*")
 
 def tagged_passages(text: str, cost: Callable[[str], float], limit: float) -> list[str]:
     """See `passages`; the dialect tags in front of the text stand in front of each."""
-    tags = _LEADING_TAGS.match(text)
-    lead = tags.group() if tags else ""
+    lead = leading_tags(text)
     return [lead + part for part in passages(text[len(lead) :], cost, limit)]
+
+
+def leading_tags(text: str) -> str:
+    """The dialect tags in front of a text, with the white space behind them."""
+    tags = _LEADING_TAGS.match(text)
+    return tags.group() if tags else ""
 
 
 def split_as(text: str, words: Sequence[str]) -> list[str]:
