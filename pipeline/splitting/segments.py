@@ -58,15 +58,13 @@ def _pieces(text: str, start: int, first_units: float, most_units: float) -> Ite
             parts += passages(rest, weight_of, most_units)
         is_first, at = False, begin
         ends = {begin + place for place in sentence_ends(paragraph)}
-        for number, part in enumerate(parts, 1):
-            part = part.strip()
-            at = text.index(part, at)
-            behind = at + len(part)
+        for number, part in enumerate(map(str.strip, parts), 1):
+            place = text.index(part, at)
+            at = place + len(part)
             pause_s = PARAGRAPH_PAUSE_S
             if number < len(parts):
-                pause_s = SENTENCE_PAUSE_S if _word_behind(text, behind) in ends else 0.0
-            yield Segment(part, at, behind, pause_s)
-            at = behind
+                pause_s = SENTENCE_PAUSE_S if _word_behind(text, at) in ends else 0.0
+            yield Segment(part, place, at, pause_s)
 
 
 def _paragraphs(text: str, start: int) -> Iterator[tuple[int, int]]:
@@ -76,9 +74,9 @@ def _paragraphs(text: str, start: int) -> Iterator[tuple[int, int]]:
     ends = [*(begin for begin, _ in borders), len(text)]
     for begin, end in zip(begins, ends, strict=True):
         paragraph = text[begin:end]
-        if paragraph.strip():
-            begin += len(paragraph) - len(paragraph.lstrip())
-            yield begin, begin + len(paragraph.strip())
+        if words := paragraph.strip():
+            first = begin + len(paragraph) - len(paragraph.lstrip())
+            yield first, first + len(words)
 
 
 def _first_end(paragraph: str, units: float) -> int:

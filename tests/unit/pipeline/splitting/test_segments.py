@@ -13,6 +13,8 @@ from pipeline.splitting.segments import (
 )
 from pipeline.splitting.weights import weight_of
 
+pytestmark = pytest.mark.unit
+
 SENTENCE = "The keeper climbed the narrow stair and lit the lamp before the storm came in. "
 CHAPTER = "\n\n".join((SENTENCE * 9).strip() for _ in range(6))
 
