@@ -112,9 +112,9 @@ class Replies:
 
 
 def texts() -> Iterator[str]:
-    """Endless, always the same; those of one or two words say nothing about runs of four."""
+    """Endless, always the same; English alone, and long enough for runs of four words."""
     made = sentences(TextSources.read("", ""), ENGLISH, seed=16)
-    return (text for text in made if len(words_of(text)) > DIVERGENT_WORDS)
+    return (text for text in made if text.isascii() and len(words_of(text)) > DIVERGENT_WORDS)
 
 
 def report(replies: list[Reply]) -> str:
@@ -137,7 +137,7 @@ def report(replies: list[Reply]) -> str:
     told = [f"  {one.n} {one.verdict} {one.divergent_words}: {one.text}" for one in corrupt]
     extremes = (
         f"beyond all: hole edge {max(r.hole_db for r in replies):g} dB, pause "
-        f"{max(r.longest_pause for r in replies) / 100:g} s, steady "
+        f"{max(r.longest_pause for r in replies) / 50:g} s, steady "
         f"{max(r.longest_steady for r in replies) / 10:g} s, at the top "
         f"{max(r.n_top for r in replies)} samples"
     )
