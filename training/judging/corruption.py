@@ -3,12 +3,8 @@
 
     python -m training.judging.corruption [--replies 2000] [--model tiny] [--kept FILE]
 
-Needs the extras `embedded` and `judges`. Each reply is a made-up English text of up to 25 words in
-one of the built-in voices, without a seed of the caller's, drawn as the service does; Whisper base
-hears it. A reply is corrupt if the guard finds it bad after its second draw (clipped, hole, buzz,
-short, loop, endless; see pipeline.guardrail and pipeline.audio.quality.defects), or if its listener
-hears four words or more in a row that are not the text's (see pipeline.hearing.divergence).
-Measures of every reply are appended to FILE as JSON, and those there are not made again.
+Needs the extras `embedded` and `judges`. Measures of every reply are appended to FILE as JSON, and
+those there are not made again.
 """
 
 from __future__ import annotations
@@ -37,6 +33,14 @@ from training.progress import progress
 from training.speech.speakers import ENGLISH
 from training.speech.text import TextSources, sentences
 
+DEFINITION = """\
+Each reply is a made-up English text of 5 to 25 words in one of the built-in voices, without a seed
+of the caller's, drawn as the service does. It is corrupt if the guard finds it bad after its second
+draw: clipped, hole, buzz, short, loop or endless (pipeline.guardrail on the tokens,
+pipeline.audio.quality.defects on the sound). What the guard cannot know is told beside it: replies
+of which Whisper base hears four words or more in a row otherwise than they are written
+(pipeline.hearing.divergence), which counts the listener's own errors too.
+"""
 BAR = 0.002  # of replies, after the guard
 
 
@@ -123,18 +127,13 @@ def report(replies: list[Reply]) -> str:
     def share(name: str, found: list[Reply], note: str) -> str:
         return f"{name}: {len(found)} of {len(replies)} ({len(found) / len(replies):.2%}), {note}"
 
-    corrupt = [reply for reply in replies if reply.is_bad or reply.is_divergent]
+    corrupt = [reply for reply in replies if reply.is_bad]
     lines = [
-        share("bad at first", [r for r in replies if r.is_retried or r.is_bad], "to the guard"),
-        share("bad after the guard", [r for r in replies if r.is_bad], "as it tells them"),
-        share(
-            "not as written",
-            [r for r in replies if r.is_divergent],
-            f"{DIVERGENT_WORDS} words or more in a row heard otherwise by Whisper base",
-        ),
-        share("corrupt", corrupt, f"either of both after the guard; the bar is {BAR:.1%}"),
+        share("drawn again", [r for r in replies if r.is_retried], "bad before they were heard"),
+        share("corrupt", corrupt, f"after the guard; the bar is {BAR:.1%}"),
+        share("heard otherwise", [r for r in replies if r.is_divergent], "by Whisper base"),
     ]
-    told = [f"  {one.n} {one.verdict} {one.divergent_words}: {one.text}" for one in corrupt]
+    told = [f"  {one.n} {one.verdict}: {one.text}" for one in corrupt]
     extremes = (
         f"beyond all: hole edge {max(r.hole_db for r in replies):g} dB, pause "
         f"{max(r.longest_pause for r in replies) / 50:g} s, steady "
@@ -161,8 +160,8 @@ def main(
             done[n] = speaker.reply(n, text)
             with kept.open("a") as file:
                 file.write(json.dumps(asdict(done[n])) + "\n")
-    print(__doc__.partition("Each reply")[1] + __doc__.partition("Each reply")[2])
-    print(report([done[n] for n in range(replies)]))
+    typer.echo(DEFINITION)
+    typer.echo(report([done[n] for n in range(replies)]))
 
 
 if __name__ == "__main__":

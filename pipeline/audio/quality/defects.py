@@ -100,8 +100,8 @@ class SoundGuard:
             self._follow_level(is_loud=bool(frame_is_loud))
         spectra = np.fft.rfft(blocks * _WINDOW, axis=2)[:, :, : _BANDS[-1]]
         powers = np.add.reduceat(np.square(np.abs(spectra)), _BANDS[:-1], axis=2).mean(axis=1)
-        for bands_db, block_is_loud in zip(to_decibels(powers), is_loud.all(axis=1), strict=True):
-            self._follow_bands(bands_db if block_is_loud else None)
+        for bands_db, frames_are_loud in zip(to_decibels(powers), is_loud, strict=True):
+            self._follow_bands(bands_db if frames_are_loud.all() else None)
 
     def _follow_level(self, *, is_loud: bool) -> None:
         if is_loud:
