@@ -15,8 +15,9 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -80,7 +81,8 @@ def resident_mib() -> float:
     return sum(
         process.info["memory_info"].rss / MIB
         for process in found
-        if process.info["memory_info"] and (process.info["cmdline"] or [""])[0].startswith(PROCESSES)
+        if process.info["memory_info"]
+        and (process.info["cmdline"] or [""])[0].startswith(PROCESSES)
     )
 
 
@@ -170,7 +172,7 @@ def recalls(sentences: Sequence[list[str]], heard: Sequence[str]) -> list[float]
 def sentences_of(text: str) -> list[str]:
     """Its sentences, in order."""
     borders = [0, *sentence_ends(text), len(text)]
-    parts = [text[a:b].strip() for a, b in zip(borders, borders[1:], strict=False)]
+    parts = [text[a:b].strip() for a, b in pairwise(borders)]
     return [part for part in parts if part]
 
 
@@ -187,6 +189,50 @@ def chapter(chars: int) -> str:
     return "\n\n".join([*paragraphs, " ".join(made)]).strip()
 
 
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """Recalls of the text's own sentences, and of the strange ones among them."""
+
+    own: list[float]
+    absent: list[float]
+
+
+def presence(judge: Judge, sentences: Sequence[str], samples: NDArray[np.float32]) -> Presence:
+    """What was heard of each sentence, beside a few that nobody spoke."""
+    strange = list(islice(texts(), 5_000, 5_000 + CONTROLS))
+    every = len(sentences) // CONTROLS + 1
+    mixed = list[tuple[str, bool]]()
+    for number, sentence in enumerate(sentences):
+        if number % every == every // 2:
+            mixed.append((strange[number // every], True))
+        mixed.append((sentence, False))
+    found = recalls([judge.said(sentence) for sentence, _ in mixed], judge.heard(samples))
+    both = [(recall, is_strange) for recall, (_, is_strange) in zip(found, mixed, strict=True)]
+    own = [recall for recall, is_strange in both if not is_strange]
+    return Presence(own, [recall for recall, is_strange in both if is_strange])
+
+
+def report_of(sentences: Sequence[str], found: Presence, came: Streamed) -> dict[str, Any]:
+    """For JSON. memory_mib: the most in the first half and in the second."""
+    heard = came.continuity
+    memory = [mib for _, mib in came.memory_mib]
+    halves = memory[: len(memory) // 2], memory[len(memory) // 2 :]
+    own = list(zip(sentences, found.own, strict=True))
+    return {
+        "sentences": len(sentences),
+        "missing": [sentence for sentence, recall in own if recall < PRESENT],
+        "least_recall": round(min(found.own), 2),
+        "mean_recall": round(float(np.mean(found.own)), 2),
+        "absent_recall": [round(recall, 2) for recall in found.absent],
+        "audio_s": round(heard.audio_s, 1),
+        "first_audio_s": round(heard.ttfa_s or 0.0, 2),
+        "took_s": round(came.took_s, 1),
+        "underruns": heard.underruns,
+        "underrun_s": round(heard.underrun_s, 2),
+        "memory_mib": [round(max(half, default=0.0)) for half in halves],
+    }
+
+
 def main(
     url: str, chars: int = 20_000, text: Path | None = None, seed: int = 7, wav: Path | None = None
 ) -> None:
@@ -198,45 +244,11 @@ def main(
     if wav is not None:
         wavfile.write(wav, OUTPUT_SAMPLE_RATE_HZ, came.samples)
     outcome = httpx.get(f"{url}/v1/audio/speech/{came.request_id}").json()
-    judge = Judge()
     sentences = sentences_of(said)
-    strange = list(islice(texts(), 5_000, 5_000 + CONTROLS))
-    mixed, is_strange = list[str](), list[bool]()
-    every = len(sentences) // CONTROLS + 1
-    for number, sentence in enumerate(sentences):
-        if number % every == every // 2:
-            mixed.append(strange[number // every])
-            is_strange.append(True)
-        mixed.append(sentence)
-        is_strange.append(False)
-    found = recalls([judge.said(one) for one in mixed], judge.heard(came.samples))
-    own = [one for one, strange_one in zip(found, is_strange, strict=True) if not strange_one]
-    absent = [one for one, strange_one in zip(found, is_strange, strict=True) if strange_one]
-    missing = [
-        sentence for sentence, recall in zip(sentences, own, strict=True) if recall < PRESENT
-    ]
-    heard = came.continuity
-    memory = [mib for _, mib in came.memory_mib]
-    halves = memory[: len(memory) // 2], memory[len(memory) // 2 :]
-    report = {
-        "characters": len(said),
-        "sentences": len(sentences),
-        "present": len(sentences) - len(missing),
-        "least_recall": round(min(own), 2),
-        "mean_recall": round(float(np.mean(own)), 2),
-        "absent_recall": [round(one, 2) for one in absent],
-        "missing": missing,
-        "audio_s": round(heard.audio_s, 1),
-        "first_audio_s": round(heard.ttfa_s or 0.0, 2),
-        "took_s": round(came.took_s, 1),
-        "underruns": heard.underruns,
-        "underrun_s": round(heard.underrun_s, 2),
-        "memory_mib": [round(max(half, default=0.0)) for half in halves],
-        "segments": outcome.get("segments"),
-        "quality": outcome["quality"],
-    }
-    typer.echo(json.dumps(report, indent=1))
-    if missing or heard.underruns:
+    report = report_of(sentences, presence(Judge(), sentences, came.samples), came)
+    told = {"quality": outcome["quality"], "segments": outcome.get("segments")}
+    typer.echo(json.dumps({"characters": len(said), **report, **told}, indent=1))
+    if report["missing"] or report["underruns"]:
         raise typer.Exit(1)
 
 
