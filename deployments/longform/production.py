@@ -7,7 +7,7 @@ more, as long as nobody heard any of it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from types import TracebackType
@@ -43,6 +43,7 @@ class Production:
         self._lines, self._draw = lines, draw
         self._begun: asyncio.Queue[Take | None] = asyncio.Queue()
         self._room = asyncio.Semaphore(ahead + 1)
+        self._has_given = False
         self._left_tokens = lines[0].request.sampling.max_tokens
         self._task: asyncio.Task[None] | None = None
 
@@ -60,12 +61,12 @@ class Production:
             self._task.cancel()
             await asyncio.wait([self._task])
 
-    async def takes(self) -> AsyncGenerator[Take]:
-        """Each as it begins to be made. Asking for the next lets go of the one before."""
-        while (take := await self._begun.get()) is not None:
-            yield take
-            del take
+    async def next_take(self) -> Take | None:
+        """The next as it begins to be made, None behind the last. Lets go of the one before."""
+        if self._has_given:
             self._room.release()
+        self._has_given = True
+        return await self._begun.get()
 
     async def _make_all(self) -> None:
         for line in self._lines:

@@ -71,7 +71,7 @@ class LongSpeech:
         account, pace, is_begun = Account(), Pace(request.speed), False
         draw = partial(self._draw, voice, is_seeded=not request.may_reseed)
         async with Production(lines, draw, self._settings.ahead) as production:
-            async for take in production.takes():
+            while (take := await production.next_take()) is not None:
                 await self._wait(take, pace)
                 is_end = take.line.number == len(lines) - 1
                 ends = faded_ends(self._told(take), at_start=is_begun, at_end=not is_end)

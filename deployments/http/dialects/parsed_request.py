@@ -138,8 +138,9 @@ def checked_request(wish: Wish, limits: Limits, upload: Clip | None = None) -> P
     """
     transcript = (wish.transcript or "").strip()
     text = (wish.text or "").strip()
-    is_clone = wish.mode is Mode.CLONE
-    longest = limits.max_long_text_chars if is_clone else limits.max_text_chars
+    longest = limits.max_text_chars
+    if wish.mode is Mode.CLONE:
+        longest = max(longest, limits.max_long_text_chars)
     _check_length(wish.text_param, text, longest)
     _check_length(wish.transcript_param, transcript, limits.max_transcript_chars)
     info = _edit_value(wish)

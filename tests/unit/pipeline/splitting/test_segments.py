@@ -18,7 +18,11 @@ pytestmark = pytest.mark.unit
 SENTENCE = "The keeper climbed the narrow stair and lit the lamp before the storm came in. "
 CHAPTER = "\n\n".join((SENTENCE * 9).strip() for _ in range(6))
 
+MR = "Mr. " * 300
 TEXTS = {
+    "titles": MR + "Smith came.",
+    "dots": ". " * 900 + "So." + "…" * 2_000,
+    "dashes": "—" * 3_000 + "Well",
     "chapter": CHAPTER,
     "one word": "Hello",
     "no end": "word " * 600,
