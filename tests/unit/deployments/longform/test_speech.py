@@ -122,6 +122,12 @@ def test_a_short_text_and_an_edit_are_one_line_as_they_are() -> None:
         assert [line.request for line in lines_of(request)] == [request]
 
 
+def test_pauses_that_stand_alone_go_with_a_segment_that_speaks() -> None:
+    text = "[pause:1s]\n\nOne.\n\n***\n\n[pause:2s]\n\nTwo [pause:500ms] more.\n\n[Pause: 3s]"
+    spoken = [line.request.text for line in lines_of(request_for(text))]
+    assert spoken == ["[pause:1s] One. [pause:2s]", "Two [pause:500ms] more. [Pause: 3s]"]
+
+
 async def test_the_reply_has_all_segments_their_pauses_and_one_last_chunk() -> None:
     speech = Speech()
     long = long_speech(speech)
