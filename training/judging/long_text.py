@@ -28,12 +28,13 @@ from numpy.typing import NDArray
 from pipeline.continuity import Continuity, PlaybackMeter
 from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ
 from pipeline.splitting.pauses import find_pauses
+from pipeline.text.front_end import plain_words
 from pipeline.text.segment import sentence_ends
 from training.judging.corruption import texts
 from training.judging.listening import to_16k
 from training.judging.strangers import RATE_HZ, letters
 
-PRESENT = 0.45  # of a sentence's phonemes in their places; of one that is absent chance finds less
+PRESENT = 0.3  # of a sentence's phonemes in their places; of one that is absent chance finds less
 CONTROLS = 5
 PIECE_S = 20.0  # of audio that the judge hears at a time, cut at a pause
 BAND = 1_500  # phonemes that the alignment may be off the diagonal
@@ -96,7 +97,7 @@ class Judge:
 
     def said(self, text: str) -> list[str]:
         """The phonemes of a text."""
-        return list(letters(self._spell.predict(text).ipa))
+        return list(letters(self._spell.predict(plain_words(text)).ipa))
 
     def heard(self, samples: NDArray[np.float32]) -> list[str]:
         """The phonemes of speech, float32 (n,), 24 kHz."""
