@@ -56,10 +56,14 @@ class SignedLM(FakeLM):
 
 
 class EditingSpeaker:
-    """A synthesizer. requests: what it was asked. lm: which says how many answers it drew."""
+    """A synthesizer. requests: what it was asked. speakers: in the voice of which clip, by digest.
+
+    lm: which says how many answers it drew.
+    """
 
     def __init__(self, names: FakeNames) -> None:
         self.requests: list[SpeechRequest] = []
+        self.speakers: list[str] = []
         self.lm = SignedLM(names)
         self._names = names
         self._chain = SpeechChain(WholePrompts(), self.lm, FakeDecoder())
@@ -68,6 +72,7 @@ class EditingSpeaker:
         self, request: SpeechRequest, voice: VoicePrompt
     ) -> AsyncGenerator[SpeechChunk]:
         self.requests.append(request)
+        self.speakers.append(voice.clip_digest)
         async with aclosing(self._chain.speak(request, voice)) as speech:
             async for chunk in speech:
                 drawn = chunk.drawn

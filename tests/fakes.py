@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Generator, Iterator
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -77,7 +78,8 @@ class FakeVoices:
 
     async def resolve(self, reference: VoiceReference) -> ResolvedVoice:
         digest = (reference.upload or b"").hex().ljust(64, "0")
-        return ResolvedVoice(voice_prompt(), digest, self.tier, self.warnings)
+        prompt = replace(voice_prompt(), clip_digest=digest)
+        return ResolvedVoice(prompt, self.tier, self.warnings)
 
 
 class FakePrompts:
@@ -86,10 +88,9 @@ class FakePrompts:
     front_end = None
 
     def scripts(self, request: SpeechRequest, voice: VoicePrompt) -> Iterator[Script]:
-        del voice
         for passage in request.text.split(".") if "." in request.text else [request.text]:
             if passage:
-                ids = np.array([ord(c) for c in request.speaker_name + passage], np.int32)
+                ids = np.array([ord(c) for c in voice.clip_digest + passage], np.int32)
                 yield Script(ids, request.sampling.over(Warping()), 10, NO_LIMIT_TOKENS)
 
 
@@ -148,14 +149,15 @@ class FakeSynthesizer:
 
     def __init__(self) -> None:
         self.requests: list[SpeechRequest] = []
+        self.speakers: list[str] = []
         self.go = asyncio.Event()
         self.go.set()
 
     async def speak(
         self, request: SpeechRequest, voice: VoicePrompt
     ) -> AsyncGenerator[SpeechChunk]:
-        del voice
         self.requests.append(request)
+        self.speakers.append(voice.clip_digest)
         samples = np.full(SAMPLES_PER_GROUP, 0.25, np.float32)
         yield SpeechChunk(samples, last=False)
         await self.go.wait()
@@ -314,3 +316,29 @@ class FakeBroadcast:
             raise DeploymentUnavailableError(DeploymentID("fake"))
         async with asyncio.timeout(timeout_s):
             return await asyncio.gather(*self._calls, return_exceptions=return_exceptions)
+
+
+class FakeHearing:
+    """A recogniser: the words of a clip as told, counted.
+
+    words: by clip digest; others are heard as `usual`. error: raised in place of words.
+    """
+
+    def __init__(self, usual: str = "what was heard") -> None:
+        self.words: dict[str, str] = {}
+        self.usual = usual
+        self.error: Exception | None = None
+        self.heard: list[str] = []
+        self.name = "a" * 64
+
+    async def fingerprint(self) -> str:
+        if self.error is not None:
+            raise self.error
+        return self.name
+
+    async def transcribe(self, clip: ReferenceClip) -> str:
+        self.heard.append(clip.digest)
+        await asyncio.sleep(0)
+        if self.error is not None:
+            raise self.error
+        return self.words.get(clip.digest, self.usual)

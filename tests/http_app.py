@@ -26,6 +26,7 @@ from deployments.telemetry.outcomes import Outcome, OutcomeBook, Report
 from deployments.telemetry.requests import RequestMetrics
 from deployments.voices.enrolment import Enrolment
 from deployments.voices.resolver import VoiceLibrary
+from deployments.voices.transcripts import Hearing
 from pipeline.contracts import ReferenceClip, SpeechRequest, VoicePrompt
 from pipeline.voice_list import VOICES_DIR, load_voices
 from tests.fakes import FakeNames, FakeSynthesizer, TellingSpeaker, voice_prompt
@@ -63,10 +64,15 @@ class KeptOutcomes:
 class HttpApp:
     """A client, and what the service behind it was asked to speak."""
 
-    def __init__(self, *, is_telling: bool = False, **args: Any) -> None:
-        """is_telling: the speaker says what it drew, so that answers are kept."""
+    def __init__(
+        self, *, is_telling: bool = False, hearing: Hearing | None = None, **args: Any
+    ) -> None:
+        """is_telling: the speaker says what it drew, so that answers are kept.
+
+        hearing: the recogniser, if any.
+        """
         self.settings = load_settings({"cache": NO_STORE, **args})
-        self.voices = VoiceLibrary(self.settings, LengthyEncoder())  # type: ignore[arg-type]
+        self.voices = VoiceLibrary(self.settings, LengthyEncoder(), hearing)
         self.synthesizer = FakeSynthesizer()
         names = FakeNames()
         speaker = TellingSpeaker(names) if is_telling else self.synthesizer
@@ -124,6 +130,11 @@ class HttpApp:
         reply = await self.speak(**fields)
         assert reply.status_code == httpx.codes.OK, reply.text
         return self.synthesizer.requests[-1]
+
+    async def speaker(self, **fields: Any) -> str:
+        """Who speaks a body, which must be served."""
+        await self.spoken(**fields)
+        return self.synthesizer.speakers[-1]
 
     async def post(self, content: bytes, label: str | None, path: str = "") -> httpx.Response:
         headers = {"content-type": label} if label else {}

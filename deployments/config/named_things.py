@@ -13,13 +13,14 @@ from cache_store.keyring import Keyring
 from deployments.config.settings import Settings
 from pipeline.errors import CheckpointError
 from pipeline.libraries import ESPEAK, ONNX_RUNTIME, missing
+from pipeline.stepaudio.asr.directory import NO_RECOGNISER, recogniser_directory
 from pipeline.stepaudio.layout import TINY, CheckpointLayout, resolve_model
 from pipeline.voice_list import load_voices
 
 
 def unknown_names(settings: Settings) -> list[str]:
     """Names that are wrong on every machine, as sentences: location, name, valid names."""
-    return [*_unknown_voices(settings), *_unknown_stores(settings)]
+    return [*_unknown_voices(settings), *_unknown_stores(settings), *_no_recogniser(settings)]
 
 
 def missing_here(settings: Settings) -> list[str]:
@@ -29,6 +30,7 @@ def missing_here(settings: Settings) -> list[str]:
     """
     return [
         *_missing_checkpoints(settings),
+        *_missing_recogniser(settings),
         *_missing_libraries(settings),
         *_missing_keys(settings),
     ]
@@ -57,6 +59,21 @@ def _unknown_stores(settings: Settings) -> Iterator[str]:
                 f"cache.url: {url!r} has the scheme {part!r}, which no store speaks; give none, a "
                 f"directory, or a URL such as s3://bucket/prefix"
             )
+
+
+def _no_recogniser(settings: Settings) -> Iterator[str]:
+    if settings.asr.enabled and settings.asr.model is None and settings.model == TINY:
+        yield f"asr.enabled: {NO_RECOGNISER}"
+
+
+def _missing_recogniser(settings: Settings) -> Iterator[str]:
+    asr = settings.asr
+    if not asr.enabled or (asr.model is None and settings.model == TINY):
+        return
+    try:
+        recogniser_directory(settings.model, asr.model)
+    except CheckpointError as error:
+        yield f"{'asr.enabled' if asr.model is None else 'asr.model'}: {error.message}"
 
 
 def _missing_checkpoints(settings: Settings) -> Iterator[str]:

@@ -20,6 +20,7 @@ from pydantic_settings import (
 
 from cache_store.settings import SPEECH_RECORD_BYTES, CacheSettings, speech_url
 from deployments.config import environment
+from deployments.config.asr_settings import AsrSettings
 from deployments.config.long_text import LongTextSettings
 from deployments.config.mistakes import explain
 from deployments.config.section import Positive, Seconds, Strict
@@ -194,6 +195,7 @@ class Settings(BaseSettings):
     llm_variants: dict[VariantName, LLMVariant] = {}
     """Further LLMs, each a deployment of its own; `llm` itself is the variant `base`."""
     vocoder: VocoderSettings = VocoderSettings()
+    asr: AsrSettings = AsrSettings()
     voices: VoiceSettings = VoiceSettings()
     cluster: ClusterSettings = ClusterSettings()
 

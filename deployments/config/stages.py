@@ -18,6 +18,7 @@ class Kind(StrEnum):
     TOKENIZER = "tokenizer"
     LLM = "llm"
     VOCODER = "vocoder"
+    ASR = "asr"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,6 +53,8 @@ class Stages:
     llms: Mapping[str, Stage]
     """By the variant that requests name."""
     vocoder: Stage
+    asr: Stage | None = None
+    """The recogniser, where it is deployed."""
 
     @classmethod
     def of(cls, settings: Settings) -> Stages:
@@ -77,10 +80,27 @@ class Stages:
                 vocoder,
                 keeps_voices=True,
             ),
+            _asr(settings),
         )
 
     def __iter__(self) -> Iterator[Stage]:
         yield from (self.router, self.tokenizer, *self.llms.values(), self.vocoder)
+        if self.asr is not None:
+            yield self.asr
+
+
+def _asr(settings: Settings) -> Stage | None:
+    asr = settings.asr
+    if not asr.enabled:
+        return None
+    return Stage(
+        "ASR",
+        Kind.ASR,
+        asr.max_clips,
+        "asr",
+        asr,
+        is_spared=True,  # requests that say what is said in their clip do not need it
+    )
 
 
 def _llm(settings: Settings, variant: str) -> Stage:

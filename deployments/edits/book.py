@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-import logging
+import asyncio
 import re
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from cache_store.keys import ClipKey
 from deployments.edits.documents import Edit
 from deployments.voices.documents import new_id
 from deployments.voices.shelf import Shelf
-from pipeline.errors import MAX_FOUND, UnknownEditError
-
-logger = logging.getLogger(__name__)
+from pipeline.errors import MAX_FOUND, InputError, UnknownEditError
 
 ROOT = "edits/v1"
 _OWNER_DIGITS = 24  # of the clip's owner: an edit's id says where it lies
+_AGE_DIGITS = 32  # of when it was made, and chance
 _ID = re.compile(rf"edit_([0-9a-f]{{{_OWNER_DIGITS}}})([0-9a-f]{{12}})[0-9a-f]{{20}}")
 _SUFFIX = ".json"
+
+
+@dataclass(frozen=True, slots=True)
+class EditPage:
+    """Some edits by id, the newest first. has_more: others follow the last one."""
+
+    edits: Sequence[tuple[str, Edit]]
+    has_more: bool
 
 
 class EditBook:
@@ -52,10 +61,36 @@ class EditBook:
             )
         return Edit.read(document)
 
+    async def page(self, namespace: str, limit: int, after: str | None = None) -> EditPage:
+        """The newest first. after: an id, of which the page holds what is older.
+
+        Raises InputError for one that is no edit's.
+        """
+        if after is not None and not _ID.fullmatch(after):
+            raise InputError(
+                f"after: {after[:MAX_FOUND]!a} is no edit's id; send last_id of the page before",
+                param="after",
+            )
+        paths = await self._shelf.paths(f"{ROOT}/{namespace}")
+        homes = {_id_in(path): path for path in paths if _is_home(path)}
+        older = [one for one in homes if after is None or _age(one) < _age(after)]
+        kept = sorted(filter(self._is_kept, older), key=_age, reverse=True)
+        found: list[tuple[str, Edit]] = []
+        for start in range(0, len(kept), limit + 1):  # one removed meanwhile makes another round
+            some = kept[start : start + limit + 1]
+            read = (self._shelf.read(homes[one], is_remembered=False) for one in some)
+            documents = zip(some, await asyncio.gather(*read), strict=True)
+            found += [(one, Edit.read(document)) for one, document in documents if document]
+            if len(found) > limit:
+                break
+        return EditPage(found[:limit], len(found) > limit)
+
     async def remove(self, namespace: str, edit_id: str, edit: Edit) -> None:
-        """Remove it with its notes."""
-        for owner in _owners(namespace, edit):
-            await self._shelf.delete(_path(namespace, owner, edit_id))
+        """Remove it, then its notes: from the first moment on nothing finds it."""
+        home = _home(namespace, edit_id)
+        notes = {_path(namespace, owner, edit_id) for owner in _owners(namespace, edit)} - {home}
+        for path in (home, *sorted(notes)):
+            await self._shelf.delete(path)
 
     async def forget(self, namespace: str, clip_digest: str) -> None:
         """Remove every edit that was made from a clip."""
@@ -93,6 +128,17 @@ def _home(namespace: str, edit_id: str) -> str:
 
 def _path(namespace: str, owner: str, edit_id: str) -> str:
     return f"{ROOT}/{namespace}/{owner}/{edit_id}{_SUFFIX}"
+
+
+def _is_home(path: str) -> bool:
+    """Whether an edit lies there, not a note of one."""
+    found = _ID.fullmatch(_id_in(path))
+    return found is not None and path.split("/")[-2] == found[1]
+
+
+def _age(edit_id: str) -> str:
+    """Later ones sort later, whatever their clips."""
+    return edit_id[-_AGE_DIGITS:]
 
 
 def _id_in(path: str) -> str:

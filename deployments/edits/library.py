@@ -14,7 +14,7 @@ from deployments.edits.performance import EditOrder, Performance
 from deployments.edits.sources import Sources
 from deployments.speech.library import SpeechLibrary
 from deployments.voices.resolver import VoiceLibrary
-from pipeline.errors import TimbreError
+from pipeline.errors import TimbreError, UnsupportedError
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +39,13 @@ class EditLibrary:
         watch = self._erasures.begin()
         parts = (self._sources, self._speech, self._book)
         return Performance(order, namespace, *parts, watch, self._variants)
+
+    @property
+    def book(self) -> EditBook:
+        """Where they are written down. Raises UnsupportedError where none are."""
+        if self._book is None:
+            raise UnsupportedError("this service keeps no edits: its cache.url is none")
+        return self._book
 
     async def forget(self, clip_digest: str, namespace: str | None = None) -> None:
         """Remove all edits of a clip. namespace: None for the tenant without a key.

@@ -142,7 +142,10 @@ class Performance:
             )
         else:
             self._voice, found = await self._sources.of_voice(
-                namespace, reference.name, order.transcript
+                namespace,
+                reference.name,
+                order.transcript,
+                needs_words=needs_words(order.steps),
             )
             self._found = [found]
         del reference

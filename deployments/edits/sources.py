@@ -16,7 +16,7 @@ from pipeline.audio.encode import to_pcm16, wav_header
 from pipeline.contracts import Float32Array, VoiceReference
 from pipeline.errors import ClipDurationError, InputError, UnknownEditError, UnknownVoiceError
 from pipeline.splitting.clip import ClipPart, split_clip
-from pipeline.synthesis import ResolvedVoice
+from pipeline.synthesis import ResolvedVoice, VoiceResolver
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,13 +44,16 @@ class Sources:
         self._voices = voices
         self._limits = limits
 
-    async def of_voice(self, namespace: str, name: str | None, words: str) -> tuple[str, Source]:
+    async def of_voice(
+        self, namespace: str, name: str | None, words: str, *, needs_words: bool
+    ) -> tuple[str, Source]:
         """A named voice, and the name of exactly this one.
 
         words: of its clip, where the voice was uploaded without them.
         """
         pinned = await self._voices.registry.pinned(namespace, name)
-        found = await self._voices.resolve(VoiceReference(name=pinned, namespace=namespace))
+        voices = self._for(words, needs_words=needs_words)
+        found = await voices.resolve(VoiceReference(name=pinned, namespace=namespace))
         return pinned, Source(found, found.transcript or words)
 
     async def of_upload(
@@ -60,18 +63,27 @@ class Sources:
 
         Raises InputError for one whose words are needed, and cannot be told apart at its pauses.
         """
+        voices = self._for(words, needs_words=needs_words)
         try:
-            found = await self._voices.resolve(VoiceReference(upload, namespace=namespace))
+            found = await voices.resolve(VoiceReference(upload, namespace=namespace))
         except ClipDurationError as error:
-            how = (words, needs_words, error)
+            is_told = bool(words) or voices is self._voices  # else each part is heard by itself
+            how = (words, needs_words and is_told, error)
             parts, rate_hz = await asyncio.to_thread(self._split, upload, *how)
         else:
-            return [Source(found, words)]
+            return [Source(found, found.transcript or words)]
         files = [_wav(part.samples, rate_hz) for part in parts]
         resolved = await asyncio.gather(
-            *(self._voices.resolve(VoiceReference(one, namespace=namespace)) for one in files)
+            *(voices.resolve(VoiceReference(one, namespace=namespace)) for one in files)
         )
-        return [Source(voice, part.transcript) for voice, part in zip(resolved, parts, strict=True)]
+        return [
+            Source(voice, voice.transcript or part.transcript)
+            for voice, part in zip(resolved, parts, strict=True)
+        ]
+
+    def _for(self, words: str, *, needs_words: bool) -> VoiceResolver:
+        """Voices for an order of these words, which a recogniser tells where they are missing."""
+        return self._voices.hearing("transcript") if needs_words and not words else self._voices
 
     async def recalled(self, namespace: str, edit: Edit) -> Sequence[Source]:
         """Those of an earlier edit. Raises UnknownEditError when they are not to be had."""

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from deployments.edits.documents import STEP_PATH
 from deployments.http.api_pages import SCHEMAS, SPEECH_DOC, refusal
 from deployments.http.dialects.edits import EditsBody
-from deployments.http.edit_shapes import SHAPES, EditReply, EditStepReply
+from deployments.http.edit_shapes import SHAPES, DeletedEdit, EditList, EditReply, EditStepReply
 
 BODIES: tuple[type[BaseModel], ...] = (EditsBody, *SHAPES)
 
@@ -44,6 +44,7 @@ _EDIT = {
     "steps": [_STEP],
 }
 _GONE = refusal("No edit of this id is kept, or what it was made of is gone")
+_NO_ANSWER = refusal("The store does not answer")
 _FAILED = {500: refusal("A stage failed"), 503: refusal("The service is full; retry later")}
 _FILE = {"type": "string", "format": "binary", "description": "The audio to edit"}
 _PAYLOAD = {"type": "string", "description": "The JSON body, in place of its fields"}
@@ -86,7 +87,30 @@ LOOK_DOC: dict[str, Any] = {
     "responses": {
         200: _shown(EditReply, _EDIT),
         404: _GONE,
-        503: refusal("The store does not answer"),
+        503: _NO_ANSWER,
+    }
+}
+LIST_DOC: dict[str, Any] = {
+    "responses": {
+        200: _shown(
+            EditList,
+            {
+                "object": "list",
+                "data": [_EDIT],
+                "has_more": False,
+                "first_id": EXAMPLE_ID,
+                "last_id": EXAMPLE_ID,
+            },
+        ),
+        400: refusal("A mistake in a parameter, or no edits are kept here"),
+        503: _NO_ANSWER,
+    }
+}
+DELETE_DOC: dict[str, Any] = {
+    "responses": {
+        200: _shown(DeletedEdit, {"id": EXAMPLE_ID, "object": "audio.edit", "deleted": True}),
+        404: _GONE,
+        503: _NO_ANSWER,
     }
 }
 STEP_DOC: dict[str, Any] = {

@@ -79,6 +79,24 @@ class EditReply(BaseModel):
     steps: list[EditedStep]
 
 
+class EditList(BaseModel):
+    """Some edits, the newest first."""
+
+    object: Literal["list"]
+    data: list[EditReply]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
+
+
+class DeletedEdit(BaseModel):
+    """An edit that is gone."""
+
+    id: str
+    object: Literal["audio.edit"]
+    deleted: Literal[True]
+
+
 class EditUsage(BaseModel):
     """Of all steps up to it."""
 
@@ -99,4 +117,4 @@ class EditStepReply(EditedStep):
     answered_by: list[str]
 
 
-SHAPES: tuple[type[BaseModel], ...] = (EditReply, EditStepReply, Tags)
+SHAPES: tuple[type[BaseModel], ...] = (EditReply, EditList, DeletedEdit, EditStepReply, Tags)

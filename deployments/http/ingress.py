@@ -41,9 +41,13 @@ from deployments.http.routes.uploaded_voices import VoiceRoutes
 from deployments.http.routes.voice_consents import ConsentRoutes
 from deployments.http.voice_pages import BODIES as VOICE_BODIES
 from deployments.speech.library import SpeechLibrary
-from deployments.stages.clients import RemoteTokenizer, RemoteVocoder
+from deployments.stages.clients import (
+    RemoteNames,
+    RemoteTokenizer,
+    RemoteTranscriber,
+    RemoteVocoder,
+)
 from deployments.stages.health import Readiness
-from deployments.stages.names import RemoteNames
 from deployments.stages.removal import Removal, RoutersToldOfVoices
 from deployments.telemetry.cache import CacheMetrics
 from deployments.telemetry.logs import adopt_serve_logging
@@ -74,12 +78,15 @@ class Router:
         tokenizer: DeploymentHandle,
         llms: Mapping[str, DeploymentHandle],
         vocoder: DeploymentHandle,
+        asr: DeploymentHandle | None = None,
     ) -> None:
+        """asr: the recogniser, where it is deployed."""
         adopt_serve_logging()
         self._settings = settings
         transfers = Transfers()
         encoder = RemoteTokenizer(tokenizer, settings.limits, transfers)
-        self._voices = VoiceLibrary(settings, encoder)
+        hearing = None if asr is None else RemoteTranscriber(asr, settings.asr.timeout_s)
+        self._voices = VoiceLibrary(settings, encoder, hearing)
         synthesizer = RemoteVocoder(vocoder, settings.limits, transfers)
         self._speech = SpeechLibrary(settings, synthesizer, RemoteNames(vocoder, llms))
         self._edits = EditLibrary(settings, self._voices, self._speech)
@@ -91,6 +98,8 @@ class Router:
             **{stages.llms[variant]: llm for variant, llm in llms.items()},
             stages.vocoder: vocoder,
         }
+        if stages.asr is not None and asr is not None:
+            handles[stages.asr] = asr
         self._removal = Removal(handles)
         routers = RoutersToldOfVoices(self._removal)
         self._enrolment = Enrolment(settings, self._voices, routers)

@@ -31,7 +31,13 @@ _QUALITY = {
     "suggested_trim": None,
     "findings": [NO_TRANSCRIPT],
 }
-_FACTS = {"version": 1, "language": "en", "consent": _CONSENT_ID, "quality": _QUALITY}
+_FACTS = {
+    "version": 1,
+    "language": "en",
+    "consent": _CONSENT_ID,
+    "transcript_source": None,
+    "quality": _QUALITY,
+}
 _VOICE = {
     "id": _VOICE_ID,
     "object": "audio.voice",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from functools import partial
 from typing import Any, Protocol, Self, TypeVar, cast
@@ -41,6 +41,7 @@ from pipeline.contracts import (
     SpeechRequest,
     Stream,
     TokenChunk,
+    VocoderName,
     VoicePrompt,
 )
 from pipeline.errors import (
@@ -54,6 +55,7 @@ from pipeline.errors import (
 ATTEMPTS = 3  # per request and stage, before the first audio only
 RETRY_DELAY_S = 0.25
 STATUS_TIMEOUT_S = 2.0
+NAME_TIMEOUT_S = 5.0  # what the stages that speak are, by content, is part of keys of speech
 
 _REPLICA_IS_GONE = (
     RayActorError,
@@ -88,6 +90,26 @@ def stage_errors(stage: str) -> Iterator[None]:
         raise StageError(f"the {stage} failed", detail=repr(error)) from error
 
 
+class _Retried:
+    """Calls of one stage that may be made again: a lost replica is retried on another."""
+
+    def __init__(self, stage: str, timeout_s: float) -> None:
+        self._stage, self._timeout_s = stage, timeout_s
+
+    async def __call__(self, method: DeploymentHandle, *args: object) -> Any:
+        attempt = 1
+        while True:
+            try:
+                with stage_errors(self._stage):
+                    async with asyncio.timeout(self._timeout_s):
+                        return await method.remote(*args)
+            except StageUnavailableError:
+                if attempt == ATTEMPTS:
+                    raise
+                await asyncio.sleep(RETRY_DELAY_S * attempt)
+                attempt += 1
+
+
 class RemoteTokenizer:
     """The tokenizer deployment as the voice encoder."""
 
@@ -95,7 +117,7 @@ class RemoteTokenizer:
         self._transfers = transfers
         self._encode = handle.options(method_name="encode")
         self._identity = handle.options(method_name="fingerprint")
-        self._timeout_s = limits.encode_timeout_s
+        self._retrying = _Retried("tokenizer", limits.encode_timeout_s)
 
     async def fingerprint(self) -> str:
         """The fingerprint of the encoder that runs now."""
@@ -107,18 +129,22 @@ class RemoteTokenizer:
             Hop.TOKENIZER_ROUTER, await self._retrying(self._encode, clip)
         )
 
-    async def _retrying(self, method: DeploymentHandle, *args: object) -> Any:
-        attempt = 1
-        while True:
-            try:
-                with stage_errors("tokenizer"):
-                    async with asyncio.timeout(self._timeout_s):
-                        return await method.remote(*args)
-            except StageUnavailableError:
-                if attempt == ATTEMPTS:
-                    raise
-                await asyncio.sleep(RETRY_DELAY_S * attempt)
-                attempt += 1
+
+class RemoteTranscriber:
+    """The recogniser's deployment, as deployments.voices.transcripts.Hearing."""
+
+    def __init__(self, handle: DeploymentHandle, timeout_s: float) -> None:
+        self._transcribe = handle.options(method_name="transcribe")
+        self._identity = handle.options(method_name="fingerprint")
+        self._retrying = _Retried("recogniser", timeout_s)
+
+    async def fingerprint(self) -> str:
+        """The fingerprint of the recogniser that runs now."""
+        return await self._retrying(self._identity)
+
+    async def transcribe(self, clip: ReferenceClip) -> str:
+        """What is said in a clip; the same for the same clip, so that it may be asked again."""
+        return await self._retrying(self._transcribe, clip)
 
 
 class RemoteLM:
@@ -128,24 +154,23 @@ class RemoteLM:
         self._transfers = transfers
         self._stream = handle.options(method_name="stream", stream=True)
         self._chunk_timeout_s = limits.chunk_timeout_s
-        self._voice = self._clip_digest = ""
+        self._clip_digest = ""
 
-    def of(self, voice: str, clip_digest: str = "") -> Self:
-        """The same LM, for the prompts of one voice: what the replica's `forget` finds by name.
+    def of(self, clip_digest: str) -> Self:
+        """The same LM, for the prompts of one voice: what the replica's `forget` finds by its clip.
 
-        And what routing prefers a replica by, where `llm.voice_affinity` is on. clip_digest: whose
-        its prefix is, in the cache.
+        And what routing prefers a replica by, where `llm.voice_affinity` is on.
         """
         one = copy.copy(self)
-        one._voice, one._clip_digest = voice, clip_digest
-        one._stream = self._stream.options(session_id=voice)
+        one._clip_digest = clip_digest
+        one._stream = self._stream.options(session_id=clip_digest)
         return one
 
     def stream(self, prompt_ids: Int32Array, sampling: Sampling) -> Stream[TokenChunk]:
         """See contracts.SpeechLM."""
         return _Replies(
             "LLM",
-            partial(self._stream.remote, prompt_ids, sampling, self._voice, self._clip_digest),
+            partial(self._stream.remote, prompt_ids, sampling, self._clip_digest),
             partial(self._transfers.received, Hop.LLM_VOCODER),
             self._chunk_timeout_s,
         )
@@ -178,7 +203,7 @@ class RemoteVocoder:
                 return
 
     def _once(self, request: SpeechRequest, voice: VoicePrompt) -> Stream[SpeechChunk]:
-        speak = self._speak.options(session_id=request.speaker_name)
+        speak = self._speak.options(session_id=voice.clip_digest)
         return _Replies(
             "vocoder",
             lambda: speak.remote(request, stamped(voice)),
@@ -244,6 +269,28 @@ class _Replies(Stream[_AnyChunk]):
         if self._response is not None:
             self._response.cancel()
             self._response = None
+
+
+class RemoteNames:
+    """The vocoder deployment and the LLM's variants, as deployments.speech.models.Namer."""
+
+    def __init__(self, vocoder: DeploymentHandle, llms: Mapping[str, DeploymentHandle]) -> None:
+        self._vocoder = vocoder.options(method_name="name")
+        self._llms = {
+            variant: llm.options(method_name="fingerprint") for variant, llm in llms.items()
+        }
+
+    async def vocoder(self) -> VocoderName:
+        """Raises StageError and its kinds when none answers."""
+        with stage_errors("vocoder"):
+            async with asyncio.timeout(NAME_TIMEOUT_S):
+                return await self._vocoder.remote()
+
+    async def lm(self, variant: str) -> str:
+        """The fingerprint of a variant's LLM. Raises StageError and its kinds."""
+        with stage_errors("LLM"):
+            async with asyncio.timeout(NAME_TIMEOUT_S):
+                return await self._llms[variant].remote()
 
 
 class RemoteStatus:

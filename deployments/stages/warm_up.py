@@ -19,6 +19,7 @@ from pipeline.contracts import (
     VoicePrompt,
     WaveDecoder,
 )
+from pipeline.transcription import Transcriber
 
 CLIP_S = 3.0
 CLIP_RATE_HZ = 24_000
@@ -35,9 +36,17 @@ def warm_up(work: Coroutine[None, None, None]) -> None:
 
 async def encode_once(encoder: VoiceEncoder) -> None:
     """Encode a clip of noise."""
+    await encoder.encode(_noise())
+
+
+async def recognise_once(transcriber: Transcriber) -> None:
+    """Hear out a clip of noise."""
+    await transcriber.transcribe(_noise())
+
+
+def _noise() -> ReferenceClip:
     noise = np.random.default_rng(0).standard_normal(int(CLIP_S * CLIP_RATE_HZ))
-    clip = ReferenceClip((noise * 0.1).astype(np.float32), CLIP_RATE_HZ, "0" * 64)
-    await encoder.encode(clip)
+    return ReferenceClip((noise * 0.1).astype(np.float32), CLIP_RATE_HZ, "0" * 64)
 
 
 async def draw_once(lm: SpeechLM) -> None:

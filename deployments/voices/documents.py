@@ -36,6 +36,7 @@ class Written(BaseModel):
         return self.model_dump(mode="json", exclude_none=True)
 
 
+TranscriptSource = Literal["given", "asr"]
 Status = Literal["live", "deleted", "purged"]
 
 
@@ -69,6 +70,8 @@ class VoiceVersion(Written):
     """Hex digest of the decoded clip: what the cache's records of it are removed by."""
     transcript: str | None = None
     """What is said in the clip."""
+    transcript_source: TranscriptSource | None = None
+    """Who told it; None in documents from before anybody but the caller did."""
     language: str | None = None
     """BCP 47."""
     description: str | None = None
@@ -76,6 +79,11 @@ class VoiceVersion(Written):
     """Id of a consent; None only where settings let uploads go without."""
     quality: dict[str, Any] = {}
     """pipeline.audio.quality.report.QualityReport."""
+
+    @property
+    def told_by(self) -> TranscriptSource | None:
+        """Who told the transcript; None where there is none."""
+        return None if self.transcript is None else self.transcript_source or "given"
 
 
 class Consent(Written):

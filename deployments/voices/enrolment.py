@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from cache_store.flight import SingleFlight
-from cache_store.keys import raw_key
 from deployments.config.settings import Settings
 from deployments.voices.consents import (
     Consents,
@@ -23,8 +22,9 @@ from deployments.voices.consents import (
     consent_of_words,
     is_consent_id,
 )
-from deployments.voices.documents import Consent, VoiceVersion
+from deployments.voices.documents import Consent, TranscriptSource, VoiceVersion
 from deployments.voices.names import VoiceName, checked_name
+from deployments.voices.registry import Upload
 from deployments.voices.resolver import VoiceLibrary
 from deployments.voices.shelf import ROOT
 from deployments.voices.states import is_voice_id
@@ -279,21 +279,27 @@ class Enrolment:
             raise
 
     async def _examined(self, namespace: str, request: VoiceRequest, clip: bytes) -> VoiceVersion:
-        """The clip measured and encoded, durably. Raises AudioError, StageUnavailableError."""
+        """The clip measured and encoded, durably, and heard where nobody says what is in it.
+
+        Raises AudioError, StageUnavailableError, InputError when no words are heard.
+        """
         limits, conditioning = self._library.clip_limits, self._library.conditioning
         report = await asyncio.to_thread(assess_clip, clip, limits, conditioning)
         warmed = await self._library.warm(clip, is_durable=True, namespace=namespace)
         if not warmed["is_durable"]:
             raise StageUnavailableError("the voice could not be stored; nothing of it was kept")
-        raw = await asyncio.to_thread(raw_key, clip)
+        upload, words = await Upload.of(clip), request.transcript
+        if words is None and self._library.hears:
+            words = await self._library.words_of(namespace, upload, warmed["clip"], "ref_text")
         return VoiceVersion(
             number=1,
             created_unix_s=int(time.time()),
-            raw=raw,
+            raw=upload.digest,
             size_bytes=len(clip),
             mime_type=request.mime_type,
             clip_digest=warmed["clip"],
-            transcript=request.transcript,
+            transcript=words,
+            transcript_source=_told_by(words, request),
             language=request.language,
             description=request.description,
             quality=asdict(report),
@@ -341,12 +347,19 @@ def _said_now(
     """
     said = {
         "transcript": request.transcript,
+        "transcript_source": _told_by(request.transcript, request),
         "language": request.language or before.language,
         "description": request.description,
         "consent": consent or before.consent,
         "created_unix_s": int(time.time()),
     }
     return version.model_copy(update={k: value for k, value in said.items() if value is not None})
+
+
+def _told_by(words: str | None, request: VoiceRequest) -> TranscriptSource | None:
+    if words is None:
+        return None
+    return "asr" if request.transcript is None else "given"
 
 
 def _keeps_none() -> UnsupportedError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 from cache_store.aliases import Alias
@@ -19,19 +19,21 @@ from deployments.config.settings import Settings
 from deployments.voices.consents import Consents
 from deployments.voices.failures import InputFailures
 from deployments.voices.records import VOICE_SCHEMA, to_prompt, to_record
-from deployments.voices.registry import Clip, Upload, VoiceRegistry
+from deployments.voices.registry import Clip, RegisteredVoice, Upload, VoiceRegistry
 from deployments.voices.shelf import Shelf
+from deployments.voices.transcripts import Hearing, Transcripts
 from deployments.voices.uploaded import UploadedVoices
 from pipeline.audio.decode import DECODER_VERSION, ClipLimits
 from pipeline.audio.reference import Reference, read_reference
 from pipeline.contracts import ReferenceClip, VoicePrompt, VoiceReference
 from pipeline.errors import (
     AudioError,
+    InputError,
     StageError,
     StageUnavailableError,
     TimbreError,
 )
-from pipeline.synthesis import ResolvedVoice
+from pipeline.synthesis import ResolvedVoice, VoiceResolver
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +61,13 @@ class EncoderChangedError(Exception):
 class VoiceLibrary:
     """Resolves clips and names. Use it from one event loop, between `start` and `close`."""
 
-    def __init__(self, settings: Settings, encoder: Encoder) -> None:
+    def __init__(
+        self, settings: Settings, encoder: Encoder, hearing: Hearing | None = None
+    ) -> None:
+        """hearing: None where no recogniser is deployed."""
         limits = settings.limits
         self._encoder = encoder
+        self._transcripts = None if hearing is None else Transcripts(settings.cache, hearing)
         self.namespace = settings.cache.namespace
         self.conditioning = settings.voices.conditioning
         self.clip_limits = ClipLimits(
@@ -86,6 +92,8 @@ class VoiceLibrary:
     async def start(self) -> None:
         """Make the cache ready; reads no records."""
         await self._cache.start()
+        if self._transcripts is not None:
+            await self._transcripts.start()
 
     async def follow_encoder(self) -> None:
         """Poll the tokenizer's fingerprint until cancelled: cache hits alone notice no change.
@@ -110,20 +118,69 @@ class VoiceLibrary:
     async def close(self) -> None:
         """Write queued entries to the tiers below."""
         await self._cache.close()
+        if self._transcripts is not None:
+            await self._transcripts.close()
         if self.shelf is not None:
             self.shelf.close()
 
     async def resolve(self, reference: VoiceReference) -> ResolvedVoice:
         """See pipeline.synthesis.VoiceResolver. A hit decodes nothing and calls no encoder."""
+        return await self._resolved(await self._meant(reference), reference)
+
+    @property
+    def hears(self) -> bool:
+        """Whether a recogniser is deployed."""
+        return self._transcripts is not None
+
+    def hearing(self, param: str) -> VoiceResolver:
+        """Voices for a request that does not tell the words of its clip; a recogniser may.
+
+        Without one, the library itself. param: what refusals name when it hears none.
+        """
+        return _HearingVoices(self, param) if self.hears else self
+
+    async def resolve_heard(self, reference: VoiceReference, param: str) -> ResolvedVoice:
+        """The same, with the words of a clip whose words nobody told. See `words_of`."""
+        meant = await self._meant(reference)
+        found = await self._resolved(meant, reference)
+        if found.transcript is not None:
+            return found
         namespace = reference.namespace or self.namespace
-        if reference.upload is None:
-            named = await self.registry.named(namespace, reference.name)
-            clip, transcript = named.upload, named.transcript
-        else:
-            clip, transcript = await Upload.of(reference.upload), None
-        alias, result = await self._find(namespace, clip, is_durable=False)
-        prompt = to_prompt(result.record)
-        return ResolvedVoice(prompt, alias.clip_digest, result.tier, alias.warnings, transcript)
+        words = await self.words_of(namespace, meant.upload, found.clip_digest, param)
+        return replace(found, transcript=words)
+
+    async def words_of(self, namespace: str, clip: Clip, clip_digest: str, param: str) -> str:
+        """What is said in a clip, heard by the recogniser, which must be deployed.
+
+        Raises InputError naming `param` when it hears no words, and what Transcripts raises.
+        """
+        if self._transcripts is None:
+            raise ValueError("no recogniser is deployed")
+
+        async def read() -> ReferenceClip:
+            upload = await clip.read()
+            limits = (self.clip_limits, self.conditioning)
+            return (await asyncio.to_thread(read_reference, upload, *limits)).clip
+
+        words = await self._transcripts.of(namespace, clip_digest, read)
+        if not words:
+            raise InputError(
+                f"the recogniser heard no words in the clip: say what is spoken in it in {param}",
+                param=param,
+            )
+        return words
+
+    async def _meant(self, reference: VoiceReference) -> RegisteredVoice:
+        """The clip that is meant, and its words as far as they are known."""
+        if reference.upload is not None:
+            return RegisteredVoice(await Upload.of(reference.upload), None, None)
+        return await self.registry.named(reference.namespace or self.namespace, reference.name)
+
+    async def _resolved(self, meant: RegisteredVoice, reference: VoiceReference) -> ResolvedVoice:
+        namespace = reference.namespace or self.namespace
+        alias, result = await self._find(namespace, meant.upload, is_durable=False)
+        prompt = to_prompt(result.record, alias.clip_digest)
+        return ResolvedVoice(prompt, result.tier, alias.warnings, meant.transcript)
 
     async def recall(
         self, namespace: str, clip_digest: str, encoder_fingerprint: str
@@ -132,7 +189,7 @@ class VoiceLibrary:
         result = await self._cache.get(VoiceKey(namespace, clip_digest, encoder_fingerprint))
         if result is None:
             return None
-        return ResolvedVoice(to_prompt(result.record), clip_digest, result.tier)
+        return ResolvedVoice(to_prompt(result.record, clip_digest), result.tier)
 
     async def warm(
         self, upload: bytes, *, is_durable: bool, namespace: str | None = None
@@ -143,7 +200,7 @@ class VoiceLibrary:
         """
         clip = await Upload.of(upload)
         alias, result = await self._find(namespace or self.namespace, clip, is_durable=is_durable)
-        prompt = to_prompt(result.record)
+        prompt = to_prompt(result.record, alias.clip_digest)
         return {
             "clip": alias.clip_digest,
             "tier": result.tier,
@@ -153,12 +210,20 @@ class VoiceLibrary:
         }
 
     async def forget(self, clip_digest: str, namespace: str | None = None) -> None:
-        """Remove a clip's records of every encoder, and its aliases, from every tier.
+        """Remove a clip's records of every encoder, aliases and transcript, from every tier.
 
         Raises StageUnavailableError when a tier may have kept something; the message names no tier.
         """
+        clip = ClipKey(namespace or self.namespace, clip_digest)
         try:
-            await self._cache.forget(ClipKey(namespace or self.namespace, clip_digest))
+            if self._transcripts is not None:
+                await self._transcripts.forget(clip)
+        finally:
+            await self._forget(clip)
+
+    async def _forget(self, clip: ClipKey) -> None:
+        try:
+            await self._cache.forget(clip)
         except StoreError as error:
             raise StageUnavailableError(
                 "the clip could not be removed from the cache", detail=str(error)
@@ -244,3 +309,14 @@ class VoiceLibrary:
         if self._fingerprint is None:
             self._fingerprint = await self._encoder.fingerprint()
         return self._fingerprint
+
+
+class _HearingVoices:
+    """See VoiceLibrary.hearing."""
+
+    def __init__(self, library: VoiceLibrary, param: str) -> None:
+        self._library, self._param = library, param
+
+    async def resolve(self, reference: VoiceReference) -> ResolvedVoice:
+        """See pipeline.synthesis.VoiceResolver."""
+        return await self._library.resolve_heard(reference, self._param)

@@ -94,6 +94,11 @@ class CheckpointLayout:
         return self.paraformer / "config.yaml"
 
     @property
+    def paraformer_tokens(self) -> Path:
+        """Output tokens of the recogniser that the encoder is a part of; optional."""
+        return self.paraformer / "tokens.json"
+
+    @property
     def lm_config(self) -> Path:
         return self.editx / "config.json"
 

@@ -81,7 +81,7 @@ class Replies:
         for voice in load_voices().values():
             clip = read_clip(voice.path.read_bytes())
             prompt = encoder.encode_blocking(clip)
-            found = ResolvedVoice(prompt, clip.digest, "miss", transcript=voice.transcript)
+            found = ResolvedVoice(prompt, "miss", transcript=voice.transcript)
             self._voices.append(found)
 
     def reply(self, n: int, text: str) -> Reply:
@@ -106,7 +106,7 @@ class Replies:
 
     async def _spoken(self, n: int, text: str) -> tuple[np.ndarray, Quality]:
         voice = self._voices[n % len(self._voices)]
-        asked = SpeechRequest(text, "", "", sampling=Sampling(seed=n), may_reseed=True)
+        asked = SpeechRequest(text, "", sampling=Sampling(seed=n), may_reseed=True)
         pieces, quality = [np.zeros(0, np.float32)], Quality()
         async with aclosing(self._chain.speak(voice.completed(asked), voice.prompt)) as speech:
             async for chunk in speech:

@@ -138,7 +138,11 @@ def _items(value: Any) -> Any:
 
 
 def _only(value: Any) -> Any:
-    return value[0] if isinstance(value, list) and len(value) == 1 else value
+    if not isinstance(value, list):
+        return value
+    if len(value) != 1:
+        raise PydanticCustomError("only", "one is allowed, found {n} in a list", {"n": len(value)})
+    return value[0]
 
 
 NAME = BeforeValidator(_name)  # white space around it and its case are ignored

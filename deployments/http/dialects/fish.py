@@ -116,11 +116,11 @@ class FishBody(Lenient):
     )
 
 
-def read_fish(raw: RawBody, limits: Limits) -> ParsedRequest:
+def read_fish(raw: RawBody, limits: Limits, *, hears: bool = False) -> ParsedRequest:
     """A body as a request. Raises InputError."""
     tree, upload = _tree_of(raw)
     body = validated(FishBody, tree, tuple(FishBody.model_fields))
-    return checked_request(_wish(body), limits, upload)
+    return checked_request(_wish(body), limits, upload, hears=hears)
 
 
 def _wish(body: FishBody) -> Wish:

@@ -101,8 +101,8 @@ class ParsedRequest:
 
     upload: the reference clip's bytes, or None when `voice` names a listed one. clip_param: the
     field that the clip came in, or would have. request: what is to be spoken, with the transcript
-    as far as the caller gave it. voice_param: the field that names the voice. The rest is as in
-    Wish and Sound.
+    as far as the caller gave it. voice_param: the field that names the voice. transcript_param: the
+    field that would have told the transcript. The rest is as in Wish and Sound.
     """
 
     upload: bytes | None
@@ -117,6 +117,7 @@ class ParsedRequest:
     is_whole: bool = False
     ignored: Sequence[str] = ()
     voice_param: str = "voice"
+    transcript_param: str = "prompt_text"
     reuse: Reuse | None = None
     target_lufs: float | None = None
 
@@ -130,10 +131,13 @@ class ParsedRequest:
         return replace(self, upload=None)
 
 
-def checked_request(wish: Wish, limits: Limits, upload: Clip | None = None) -> ParsedRequest:
+def checked_request(
+    wish: Wish, limits: Limits, upload: Clip | None = None, *, hears: bool = False
+) -> ParsedRequest:
     """Check a wish against the limits, and itself.
 
-    upload: a clip that came as a file, and the name of its part.
+    upload: a clip that came as a file, and the name of its part. hears: a clip may come without
+    its transcript, for a recogniser is deployed.
     Raises InputError naming the field, what was found and what is allowed.
     """
     transcript = (wish.transcript or "").strip()
@@ -153,11 +157,15 @@ def checked_request(wish: Wish, limits: Limits, upload: Clip | None = None) -> P
     sound = wish.sound
     check_rate(sound.name, sound.sample_rate_hz, wish.rate_param)
     clip, clip_param = _clip_of(wish, transcript, upload)
-    _check_clip(wish, clip, clip_param, transcript)
+    _check_clip(wish, clip, clip_param)
+    transcript_param = wish.transcript_param
+    if clip is not None:
+        transcript_param = _words_param(wish, clip_param)
+        if not (transcript or hears):
+            raise _no_words(transcript_param)
     request = SpeechRequest(
         text=text,
         transcript=transcript,
-        speaker_name="",
         mode=wish.mode,
         info=info,
         sampling=wish.draw.sampling,
@@ -181,6 +189,7 @@ def checked_request(wish: Wish, limits: Limits, upload: Clip | None = None) -> P
         is_whole=wish.is_whole,
         ignored=wish.ignored,
         voice_param=wish.voice_param,
+        transcript_param=transcript_param,
         reuse=wish.reuse,
         target_lufs=wish.target_lufs,
     )
@@ -230,20 +239,25 @@ def _clip_of(wish: Wish, transcript: str, upload: Clip | None) -> tuple[bytes | 
     return None, wish.clip_param
 
 
-def _check_clip(wish: Wish, clip: bytes | None, clip_param: str, transcript: str) -> None:
-    is_edit = wish.mode is not Mode.CLONE
-    if clip is None and is_edit and wish.voice is None:
+def _check_clip(wish: Wish, clip: bytes | None, clip_param: str) -> None:
+    if clip is None and wish.mode is not Mode.CLONE and wish.voice is None:
         raise InputError(
             f"mode {wish.mode.value!r} edits a clip: give one in step_audio.input_audio_base64 or "
             "as a file part to /v1/audio/speech/upload, or name a listed voice in voice",
             param=clip_param,
         )
-    if clip is None or transcript:
-        return
+
+
+def _words_param(wish: Wish, clip_param: str) -> str:
+    """The field where the transcript of a clip belongs."""
+    is_edit = wish.mode is not Mode.CLONE
     usual = "step_audio.audio_text" if is_edit else "step_audio.prompt_text"
-    param = wish.beside.get(clip_param, usual)
+    return wish.beside.get(clip_param, usual)
+
+
+def _no_words(param: str) -> InputError:
     also = " or ref_text" if param == "step_audio.prompt_text" else ""
-    raise InputError(
+    return InputError(
         f"a reference clip needs its transcript: say what is spoken in it in {param}{also}",
         param=param,
     )

@@ -62,13 +62,15 @@ def read_speech(raw: RawBody) -> tuple[SpeechBody, Clip | None]:
     return _speech(tree), clip
 
 
-def parse_request(body: SpeechBody, limits: Limits, upload: Clip | None = None) -> ParsedRequest:
+def parse_request(
+    body: SpeechBody, limits: Limits, upload: Clip | None = None, *, hears: bool = False
+) -> ParsedRequest:
     """Check a body against the limits.
 
-    upload: a clip that came as a file, and the name of its part.
+    upload: a clip that came as a file, and the name of its part. hears: see checked_request.
     Raises InputError naming the field, what was found and what is allowed.
     """
-    return checked_request(read_wish(body), limits, upload)
+    return checked_request(read_wish(body), limits, upload, hears=hears)
 
 
 def read_wish(body: SpeechBody) -> Wish:

@@ -36,6 +36,11 @@ NO_TRANSCRIPT = {
     "message": "what is said in the clip is not known",
     "advice": "Post ref_text to /v1/audio/voices/{id}, or send it with every request to speak.",
 }
+HEARD_TRANSCRIPT = {
+    "code": "heard_transcript",
+    "message": "what is said in the clip was not told: a recogniser heard it",
+    "advice": "Read ref_text, and post a corrected one to /v1/audio/voices/{id} where it is wrong.",
+}
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8}){0,4}")
 LANGUAGE_SHAPE: dict[str, Any] = {"pattern": f"^{_LANGUAGE.pattern}$"}
 
@@ -154,7 +159,7 @@ def voice_request(
             "audio_sample",
             param="type",
         )
-    transcript = body.ref_text.strip() if body.ref_text else None
+    transcript = (body.ref_text or "").strip() or None
     if transcript and len(transcript) > limits.max_transcript_chars:
         raise TextError(
             f"ref_text has {len(transcript)} characters, {limits.max_transcript_chars} are allowed",
@@ -238,6 +243,7 @@ def _facts(version: VoiceVersion) -> dict[str, Any]:
         "version": version.number,
         "language": version.language,
         "consent": version.consent,
+        "transcript_source": version.told_by,
         "quality": _quality(version),
     }
 
@@ -248,5 +254,7 @@ def _quality(version: VoiceVersion) -> dict[str, Any]:
     found = list(report.pop("findings", ()))
     if version.transcript is None:
         found.append(NO_TRANSCRIPT)
+    if version.told_by == "asr":
+        found.append(HEARD_TRANSCRIPT)
     cut = None if trim is None else {"start_s": trim[0], "stop_s": trim[1]}
     return {**report, "suggested_trim": cut, "findings": found}

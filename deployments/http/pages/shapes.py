@@ -271,6 +271,7 @@ class VoiceFacts(BaseModel):
     version: int
     language: str | None
     consent: str | None
+    transcript_source: Literal["given", "asr"] | None
     quality: ClipQuality
 
 

@@ -16,7 +16,15 @@ from deployments.http.bodies.read import RawBody, read_off_loop, receive_body
 from deployments.http.dialects.edits import ParsedEdit, read_edit
 from deployments.http.dialects.openai import AudioFormat
 from deployments.http.dialects.parsed_request import ParsedRequest
-from deployments.http.edit_pages import AUDIO_DOC, EDIT_DOC, EXAMPLE_ID, LOOK_DOC, STEP_DOC
+from deployments.http.edit_pages import (
+    AUDIO_DOC,
+    DELETE_DOC,
+    EDIT_DOC,
+    EXAMPLE_ID,
+    LIST_DOC,
+    LOOK_DOC,
+    STEP_DOC,
+)
 from deployments.http.model_names import ModelNames
 from deployments.http.reply import SpeechReply
 from deployments.http.routes.speech import HeldVoices
@@ -56,8 +64,10 @@ class EditRoutes:
     def add_to(self, app: FastAPI) -> None:
         """Every route of edits."""
         step = "/v1/audio/edits/{edit}/steps/{step}"
+        app.get("/v1/audio/edits", **LIST_DOC)(self._list)
         app.post("/v1/audio/edits", **EDIT_DOC)(self._edit)
         app.get("/v1/audio/edits/{edit}", **LOOK_DOC)(self._look)
+        app.delete("/v1/audio/edits/{edit}", **DELETE_DOC)(self._delete)
         app.get(step, **STEP_DOC)(self._step)
         app.get(f"{step}/audio", **AUDIO_DOC)(self._audio)
 
@@ -74,6 +84,37 @@ class EditRoutes:
                 await read_off_loop(self._read, await receive_body(request, hold)), request, hold
             )
             return await _answered(performance, reply)
+
+    async def _list(
+        self,
+        request: Request,
+        after: Annotated[
+            str | None, Query(description="The last id of the page before", examples=[EXAMPLE_ID])
+        ] = None,
+        limit: Annotated[int, Query(ge=1, le=100, description="Of a page")] = 20,
+    ) -> dict[str, Any]:
+        """The edits that are kept, the newest first, a page at a time."""
+        page = await self._edits.book.page(self._tenant(request), limit, after or None)
+        ids = [edit_id for edit_id, _ in page.edits]
+        return {
+            "object": "list",
+            "data": [found.report(edit_id) for edit_id, found in page.edits],
+            "has_more": page.has_more,
+            "first_id": ids[0] if ids else None,
+            "last_id": ids[-1] if ids else None,
+        }
+
+    async def _delete(self, request: Request, edit: EditId) -> dict[str, Any]:
+        """Remove an edit: neither it nor its steps are found by its id any more, by any router.
+
+        What was spoken stays as finished speech until it is evicted or its voice is deleted: the
+        same chain asked for again may find it. Edits that go on from this one stay, for each holds
+        its steps itself.
+        """
+        namespace = self._tenant(request)
+        found = await self._edits.perform(EditOrder(edit_id=edit), namespace).written()
+        await self._edits.book.remove(namespace, edit, found)
+        return {"id": edit, "object": "audio.edit", "deleted": True}
 
     async def _look(self, request: Request, edit: EditId) -> Any:
         """An edit: what it was made from, and its steps."""
@@ -120,7 +161,7 @@ class EditRoutes:
             upload=None,
             clip_param="edit",
             voice=None,
-            request=SpeechRequest("", "", "", speed=speed),
+            request=SpeechRequest("", "", speed=speed),
             response_format=response_format,
             is_sse=stream_format == "sse",
             sample_rate_hz=sample_rate,

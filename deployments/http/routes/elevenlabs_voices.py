@@ -49,7 +49,8 @@ class ElevenLabsVoiceRoutes(EnrolledRoutes):
         """Keep a voice: a form with `name`, one clip in `files`, and the rest in `labels`.
 
         labels: `{"consent": "cons_…", "ref_text": "what is said in the clip", "language": "en"}`.
-        A voice whose words are not known cannot speak in this dialect, whose requests cannot tell.
+        A voice whose words are not known cannot speak in this dialect, whose requests cannot tell;
+        where a recogniser is deployed (`asr.enabled`), it hears them.
         """
         with self._budget.hold() as hold:
             asked = await read_off_loop(self._read, await receive_body(request, hold))

@@ -101,7 +101,9 @@ class Routes:
 
     async def _fish(self, request: Request) -> Response:
         """The same as fish-speech's clients ask for it."""
-        return await self.answer(request, partial(read_fish, limits=self._limits))
+        return await self.answer(
+            request, partial(read_fish, limits=self._limits, hears=self._voices.hears)
+        )
 
     async def _elevenlabs(
         self, request: Request, voice_id: VoiceId, output_format: OutputFormat = None
@@ -134,7 +136,10 @@ class Routes:
     def _reply_to(
         self, parsed: ParsedRequest, hold: Hold, namespace: str, request_id: str
     ) -> SpeechReply:
-        voices = HeldVoices(self._voices, hold, namespace)
+        voices: VoiceResolver = self._voices
+        if not parsed.request.transcript:
+            voices = self._voices.hearing(parsed.transcript_param)
+        voices = HeldVoices(voices, hold, namespace)
         reusing = self._speech_library.request(voices, parsed.reuse, namespace)
         tell = partial(self._outcomes.tell, namespace)
         started = partial(SpeechReply, parsed, reusing)
@@ -162,7 +167,7 @@ class Routes:
             )
         if body.model is not None:
             self._names.check(body.model)
-        parsed = parse_request(body, self._limits, clip)
+        parsed = parse_request(body, self._limits, clip, hears=self._voices.hears)
         variant = self._names.variant(parsed.request.variant)
         return replace(parsed, request=replace(parsed.request, variant=variant))
 

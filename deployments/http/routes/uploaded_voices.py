@@ -78,7 +78,8 @@ class VoiceRoutes(EnrolledRoutes):
         """Keep a voice: a clip with its transcript and somebody's consent, as a form or as JSON.
 
         When this answers, the voice is encoded and stored: any replica and any restart has it. The
-        reply says how good the clip is and what to do about it.
+        reply says how good the clip is and what to do about it. Without `ref_text` a recogniser,
+        where one is deployed, hears what is said: `transcript_source` is then asr.
         """
         with self._budget.hold() as hold:
             parsed = await read_off_loop(self._parsed, await receive_body(request, hold))

@@ -45,7 +45,11 @@ EDITX_PATTERNS = (
     f"{VOCODER}/hift.pt",
     f"{VOCODER}/campplus.onnx",
 )
-OPTIONAL_PATTERNS = ("model.safetensors.index.json", "generation_config.json")
+OPTIONAL_PATTERNS = (
+    "model.safetensors.index.json",
+    "generation_config.json",
+    f"{PARAFORMER}/tokens.json",  # of the recogniser, which a service may deploy
+)
 CONNECT_TIMEOUT_S = 5.0  # so that an offline machine fails fast
 READ_TIMEOUT_S = 30.0
 ATTEMPTS = 5  # per file; each resumes where the last one was cut

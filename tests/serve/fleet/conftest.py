@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterator
 
 import pytest
 import yaml
 
 from tests.cache_helpers import S3Server
+from tests.recogniser_files import in_own_process
 from tests.serve.service_client import ServiceClient
 from tests.serve.services import in_bucket, running, write_config
 
@@ -17,18 +19,20 @@ from tests.serve.services import in_bucket, running, write_config
 def many(tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server) -> Iterator[ServiceClient]:
     """Two routers, two vocoders and two variants of the LLM, one small; all is kept in a bucket.
 
-    Requests are routed by voice. It keeps finished speech, too: what is to be made again asks
-    with `cache="off"`.
+    A recogniser, untrained, hears clips without a transcript. Requests are routed by voice. It
+    keeps finished speech, too: what is to be made again asks with `cache="off"`.
     """
     directory = tmp_path_factory.mktemp("many")
     llm = {"device": "cpu", "threads": 1, "slots": 8, "queue_size": 1, "voice_affinity": True}
     variants = {"int8": {"quantization": "int8", "slots": 1}}
+    recogniser = json.loads(in_own_process("write", directory / "recogniser"))
     path = write_config(
         directory,
         cache=in_bucket(s3_server),
         speech_cache={"enabled": True},
         llm=llm,
         llm_variants=variants,
+        asr={"enabled": True, "model": recogniser},
     )
     config = yaml.safe_load(path.read_text())
     config["applications"][0]["args"]["vocoder"]["voice_affinity"] = True
@@ -39,6 +43,7 @@ def many(tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server) -> Itera
         by_name[name]["ray_actor_options"]["num_cpus"] = 0.1
     by_name["LLM"]["ray_actor_options"]["num_cpus"] = 0.3  # so that all stages fit two cores
     deployments.append({**copy.deepcopy(by_name["LLM"]), "name": "LLM-int8"})
+    deployments.append({**copy.deepcopy(by_name["Tokenizer"]), "name": "ASR"})
     path.write_text(yaml.safe_dump(config))
     with running(directory, path, RAY_metrics_report_interval_ms="1000") as service_client:
         yield service_client

@@ -84,7 +84,7 @@ class Speech:
 
 
 def request_for(text: str = TEXT, *, seed: int = 7, **how: object) -> SpeechRequest:
-    return SpeechRequest(text, "Hi.", "clone_a", sampling=Sampling(seed=seed), **how)  # type: ignore[arg-type]
+    return SpeechRequest(text, "Hi.", sampling=Sampling(seed=seed), **how)  # type: ignore[arg-type]
 
 
 def long_speech(speech: Speech, **how: object) -> LongSpeech:
@@ -281,7 +281,7 @@ async def test_its_end_frees_everything_at_once() -> None:
 
 async def test_a_limit_of_tokens_is_that_of_the_whole_text() -> None:
     speech = Speech()
-    request = SpeechRequest(TEXT, "Hi.", "a", sampling=Sampling(seed=7, max_tokens=12))
+    request = SpeechRequest(TEXT, "Hi.", sampling=Sampling(seed=7, max_tokens=12))
     chunks = await heard(long_speech(speech), request)
     assert [one.sampling.max_tokens for one in speech.requests] == [12, 7]
     assert chunks[-1].last

@@ -71,7 +71,7 @@ async def test_nothing_of_it_is_no_mistake(app: HttpApp, field: str, nothing: An
 
 @pytest.mark.parametrize("voice", ["default", "Default", {"id": "default"}])
 async def test_the_default_voice_has_a_name(app: HttpApp, voice: Any):
-    assert (await app.spoken(voice=voice)).speaker_name == (await app.spoken()).speaker_name
+    assert await app.speaker(voice=voice) == await app.speaker()
 
 
 async def test_a_listed_voice_and_a_clip_contradict(app: HttpApp):
@@ -193,3 +193,11 @@ async def test_instructions_are_taken_and_said_to_have_no_effect(app: HttpApp):
     reply = await app.speak(instructions="Speak like a pirate.")
     assert reply.headers["x-ignored-fields"] == "instructions"
     assert "x-ignored-fields" not in (await app.speak()).headers
+
+
+@pytest.mark.parametrize("n_clips", [0, 2, 3])
+async def test_of_a_list_of_clips_one_is_allowed(app: HttpApp, n_clips: int):
+    reply = await app.speak(ref_audio=[ENCODED] * n_clips, ref_text=SAID)
+    assert reply.status_code == 400
+    assert error_of(reply)["param"] == "ref_audio"
+    assert error_of(reply)["message"] == f"ref_audio: one is allowed, found {n_clips} in a list"

@@ -18,6 +18,7 @@ from pipeline.errors import ConfigError, DownloadError
 from pipeline.stepaudio.checkpoint import digests as checkpoint_digests
 from pipeline.stepaudio.checkpoint import download as checkpoint_download
 from pipeline.stepaudio.checkpoint.download import download_checkpoint
+from pipeline.stepaudio.layout import CheckpointLayout
 
 pytestmark = pytest.mark.unit
 
@@ -161,6 +162,19 @@ def test_brings_what_the_layout_needs_and_nothing_else(hub: Hub, tmp_path: Path,
     revisions = {name: revision for revision, name, _ in hub.asked}
     assert revisions[LARGE] == "v1"
     assert revisions["linguistic_tokenizer.npy"] != "v1"
+
+
+def test_a_recognisers_tokens_come_later_to_a_checkpoint_without_them(hub: Hub, tmp_path: Path):
+    """The encoder needs none: a download from before there was a recogniser is whole."""
+    layout = CheckpointLayout.expected(tmp_path)
+    download_checkpoint(NAME, directory=tmp_path, endpoint=hub.url)
+    assert not layout.paraformer_tokens.exists()
+    name = layout.paraformer_tokens.relative_to(layout.tokenizer).as_posix()
+    hub.files["stepfun-ai/Step-Audio-Tokenizer"][name] = b'["<blank>"]'
+    hub.asked.clear()
+    download_checkpoint(NAME, directory=tmp_path, endpoint=hub.url)
+    assert [asked for _, asked, _ in hub.asked] == [name]
+    _assert_complete(hub, tmp_path)
 
 
 def test_endpoint_comes_from_the_environment(
