@@ -206,6 +206,7 @@ class Verdict(StrEnum):
     HOLE = "hole"  # the level drops to nothing within a word
     BUZZ = "buzz"  # a steady tone or rasp in place of speech
     SHORT = "short"  # stopped before the text can have been said
+    DIVERGENT = "divergent"  # a recogniser hears other words
     LOOP = "loop"
     ENDLESS = "endless"  # ran into its bound without a stop
     LOST = "lost"  # a part of a long text that is not in the reply

@@ -10,6 +10,9 @@ class LongTextSettings(Strict):
 
     ahead: Positive = 1
     """Segments that are made ahead of the one that is being sent; one is made at a time."""
+    listens: bool = False
+    """Have the recogniser (`asr`) hear every segment: one of which it hears several words in a row
+    otherwise is bad, and drawn again."""
     lead_s: Seconds = 300.0
     """How far a stream runs ahead of its own playback. What is beyond it is not made before the
     listener gets there, which bounds what waits for a slow reader between here and its socket."""

@@ -221,6 +221,12 @@ class Settings(BaseSettings):
             )
         return variants
 
+    @model_validator(mode="after")
+    def _listeners_are_deployed(self) -> Settings:
+        if self.long_text.listens and not self.asr.enabled:
+            raise ValueError("long_text.listens needs the recogniser: asr.enabled")
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,

@@ -13,7 +13,10 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+
 from deployments.longform.lines import Line
+from deployments.longform.listening import Listener
 from deployments.longform.take import Take
 from pipeline.contracts import (
     GROUP_TOKENS,
@@ -39,8 +42,11 @@ class Production:
     request's max_tokens; lines beyond them have no takes.
     """
 
-    def __init__(self, lines: Sequence[Line], draw: Draw, ahead: int) -> None:
-        self._lines, self._draw = lines, draw
+    def __init__(
+        self, lines: Sequence[Line], draw: Draw, ahead: int, listener: Listener | None = None
+    ) -> None:
+        """listener: hears every answer; None for none."""
+        self._lines, self._draw, self._listener = lines, draw, listener
         self._begun: asyncio.Queue[Take | None] = asyncio.Queue()
         self._room = asyncio.Semaphore(ahead + 1)
         self._has_given = False
@@ -85,6 +91,7 @@ class Production:
         """Make one, and return what it failed on."""
         try:
             await self._filled(take, take.line.request)
+            await self._listen_to(take)
             if take.quality.verdict is not Verdict.OK and take.line.number and not take.is_heard:
                 await self._drawn_again(take)
         except TextError as error:
@@ -106,11 +113,21 @@ class Production:
         except StageError:
             if take.is_heard:
                 raise
-            take.begin_again(first)
+            take.take_back(first, before)
             return
+        await self._listen_to(take)
         is_worse = before.merged(take.quality).verdict is not before.verdict
         if is_worse and not take.is_heard:
-            take.begin_again([_retried(chunk) for chunk in first])
+            kept = [_retried(chunk) for chunk in first]
+            take.take_back(kept, Quality(before.verdict, is_retried=True))
+
+    async def _listen_to(self, take: Take) -> None:
+        """An answer with which nothing else is wrong may not be the text's."""
+        if self._listener is None or take.quality.verdict is not Verdict.OK or not take.chunks:
+            return
+        samples = np.concatenate([chunk.samples for chunk in take.chunks])
+        if await self._listener.hears_otherwise(take.line.segment.text, samples):
+            take.quality = Quality(Verdict.DIVERGENT, take.quality.is_retried)
 
     async def _filled(self, take: Take, request: SpeechRequest, *, is_again: bool = False) -> None:
         """Have a request spoken, with patience where the reply has begun already."""

@@ -20,6 +20,7 @@ from deployments.edits.joints import faded_ends
 from deployments.longform.account import SegmentAccount
 from deployments.longform.level import leveled
 from deployments.longform.lines import lines_of
+from deployments.longform.listening import Listener
 from deployments.longform.pace import Pace
 from deployments.longform.production import Production
 from deployments.longform.take import Take
@@ -42,7 +43,7 @@ class LongSpeech:
     """Synthesizer of one request whose text is spoken in segments; see pipeline.synthesis.
 
     target_lufs: loudness of every segment, None as they are made. is_paced: it does not run further
-    ahead of its playback than the settings say.
+    ahead of its playback than the settings say. listener: hears every segment.
     """
 
     def __init__(
@@ -52,11 +53,13 @@ class LongSpeech:
         *,
         target_lufs: float | None = None,
         is_paced: bool = True,
+        listener: Listener | None = None,
     ) -> None:
         self._speech = speech
         self._settings = settings
         self._target_lufs = target_lufs
         self._is_paced = is_paced
+        self._listener = listener
         self.segments = SegmentAccount()
 
     async def speak(
@@ -70,7 +73,8 @@ class LongSpeech:
         self.segments.count = len(lines)
         account, pace, is_begun = Account(), Pace(request.speed), False
         draw = partial(self._draw, voice, is_seeded=not request.may_reseed)
-        async with Production(lines, draw, self._settings.ahead) as production:
+        made = Production(lines, draw, self._settings.ahead, self._listener)
+        async with made as production:
             while (take := await production.next_take()) is not None:
                 await self._wait(take, pace)
                 is_end = take.line.number == len(lines) - 1

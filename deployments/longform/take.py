@@ -42,10 +42,13 @@ class Take:
         self.quality = chunk.quality
         self._more.set()
 
-    def begin_again(self, chunks: list[SpeechChunk] | None = None) -> None:
-        """Forget what came, for other chunks. Only while nothing is heard."""
-        self._chunks = chunks or []
-        self.quality = self._chunks[-1].quality if self._chunks else GOOD
+    def begin_again(self) -> None:
+        """Forget what came. Only while nothing is heard."""
+        self._chunks, self.quality = [], GOOD
+
+    def take_back(self, chunks: list[SpeechChunk], quality: Quality) -> None:
+        """Other chunks in place of what came, and what is thought of them; as `begin_again`."""
+        self._chunks, self.quality = chunks, quality
 
     def end(self, error: Exception | None = None) -> None:
         """Nothing follows; the listener gets the error behind what there is."""

@@ -66,8 +66,8 @@ RTF_OF_REPLIES = HistogramRow(
 AUDIO = CounterRow("timbre_audio_seconds", "Seconds of audio produced.")
 ANSWERS = CounterRow(
     "timbre_answers",
-    "Answers by the guard's verdict: ok, clipped, hole, buzz, short, loop, endless, and lost for a "
-    "part of a long text that was not spoken.",
+    "Answers by the guard's verdict: ok, clipped, hole, buzz, short, divergent, loop, endless, "
+    "and lost for a part of a long text that was not spoken.",
     ("verdict", "retried"),
 )
 CORRUPTED = CounterRow(

@@ -35,6 +35,7 @@ from deployments.http.routes.health import Report, add_health_routes
 from deployments.http.routes.models import add_model_routes
 from deployments.http.routes.voices import add_voice_routes
 from deployments.http.tenant import namespace_of
+from deployments.longform.listening import Listener
 from deployments.longform.speech import LongSpeech
 from deployments.speech.library import SpeechLibrary
 from deployments.telemetry.outcomes import Outcomes
@@ -66,8 +67,13 @@ class Routes:
         metrics: RequestMetrics,
         readiness: Report,
         outcomes: Outcomes,
+        listener: Listener | None = None,
     ) -> None:
-        """readiness: whether every stage answers, as `Readiness.report` tells it."""
+        """readiness: whether every stage answers, as `Readiness.report` tells it.
+
+        listener: hears the segments of long texts.
+        """
+        self._listener = listener
         self._outcomes = outcomes
         self._limits = settings.limits
         self._long_text = settings.long_text
@@ -150,6 +156,7 @@ class Routes:
             self._long_text,
             target_lufs=parsed.target_lufs,
             is_paced=not parsed.is_whole,
+            listener=self._listener,
         )
         return started(long, self._metrics, request_id, tell, long.segments)
 

@@ -13,11 +13,13 @@ import pytest
 from deployments.config.long_text import LongTextSettings
 from deployments.longform import production
 from deployments.longform.lines import lines_of
+from deployments.longform.listening import Listener
 from deployments.longform.speech import LongSpeech
 from pipeline.audio.levels import measure_levels
 from pipeline.contracts import (
     Mode,
     Quality,
+    ReferenceClip,
     Sampling,
     SpeechChunk,
     SpeechRequest,
@@ -255,6 +257,43 @@ async def test_a_segment_that_cannot_be_spoken_is_told_as_lost_and_a_first_is_re
     assert bad["reason"] == "the text is in Thai script"
     with pytest.raises(TextError):
         await heard(long_speech(Speech(at0=[TextError("no")])))
+
+
+class Hearing:
+    """Hears what is said, but for some of the answers, by their number; or fails."""
+
+    def __init__(self, speech: Speech, *misheard: int, error: Exception | None = None) -> None:
+        self._speech, self._misheard, self._error = speech, misheard, error
+
+    async def transcribe(self, clip: ReferenceClip) -> str:
+        assert clip.sample_rate_hz == CHUNK
+        if self._error is not None:
+            raise self._error
+        if len(self._speech.requests) in self._misheard:
+            return "nothing of all that was written here at all"
+        return self._speech.texts[-1].replace("1", "one").lower()
+
+
+async def test_a_segment_that_is_heard_otherwise_is_drawn_again_and_named() -> None:
+    speech = Speech()
+    long = long_speech(speech, listener=Listener(Hearing(speech, 2)))
+    await heard(long)
+    assert speech.texts.count(PARTS[1].text) == 2
+    assert long.segments.qualities[1] == Quality(Verdict.OK, is_retried=True)
+    speech = Speech()
+    long = long_speech(speech, listener=Listener(Hearing(speech, 1, 3, 4)))
+    chunks = await heard(long)
+    verdicts = [(bad["index"], bad["verdict"]) for bad in long.segments.report()["bad"]]
+    assert verdicts == [(0, "divergent"), (2, "divergent")]
+    assert chunks[-1].quality == Quality(Verdict.DIVERGENT, is_retried=True)
+
+
+async def test_a_recogniser_that_fails_has_nothing_against_a_segment() -> None:
+    speech = Speech()
+    hearing = Hearing(speech, error=StageUnavailableError("gone"))
+    long = long_speech(speech, listener=Listener(hearing))
+    await heard(long)
+    assert long.segments.qualities == [GOOD] * len(PARTS)
 
 
 async def test_a_segment_is_let_go_of_before_its_listener_has_to_wait() -> None:
