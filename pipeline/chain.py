@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.audio.joints import faded, with_silence
+from pipeline.audio.quality.defects import SoundGuard
 from pipeline.contracts import (
     GOOD,
     GROUP_TOKENS,
@@ -260,7 +261,7 @@ class _Attempt(Stream[_Piece]):
         is_retried: bool,
     ) -> None:
         self._is_retried = is_retried
-        self._guard = take.guard()
+        self._guard, self._sound = take.guard(), SoundGuard()
         stream = partial(lm.stream, take.script.prompt_ids, take.sampling(is_retried=is_retried))
         self.tokens = _Tokens(stream, self._guard, _TRIES if take.is_begun else 1)
         self._pieces = decode(self.tokens)
@@ -269,7 +270,8 @@ class _Attempt(Stream[_Piece]):
     @property
     def quality(self) -> Quality:
         """Of what came so far."""
-        return Quality(self._guard.verdict, self._is_retried)
+        sounds = Quality(self._sound.verdict, self._is_retried)
+        return Quality(self._guard.verdict).merged(sounds)
 
     @property
     def n_tokens(self) -> int:
@@ -279,6 +281,8 @@ class _Attempt(Stream[_Piece]):
         asked_s = time.perf_counter()
         piece = await anext(self._pieces)
         self._busy_s += time.perf_counter() - asked_s
+        if isinstance(piece, AudioChunk):
+            self._sound.add(piece.samples)
         before, waited_s = self._before, self.tokens.waited_s
         self._totals.times = replace(
             before,

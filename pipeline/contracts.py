@@ -6,7 +6,7 @@ Records are frozen and slotted, hold arrays (never lists), and cross process bor
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
@@ -139,13 +139,7 @@ class Sampling:
 
     def over(self, default: Warping) -> Sampling:
         """The same with no warping field None."""
-        warping = self.warping(default)
-        return replace(
-            self,
-            temperature=warping.temperature,
-            top_p=warping.top_p,
-            top_k=warping.top_k,
-        )
+        return replace(self, **asdict(self.warping(default)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,9 +202,14 @@ class Verdict(StrEnum):
     """The fault of an answer, if any, in ascending severity."""
 
     OK = "ok"
+    CLIPPED = "clipped"  # the waveform is cut off at its peaks
+    HOLE = "hole"  # the level drops to nothing within a word
+    BUZZ = "buzz"  # a steady tone or rasp in place of speech
     SHORT = "short"  # stopped before the text can have been said
+    DIVERGENT = "divergent"  # a recogniser hears other words
     LOOP = "loop"
     ENDLESS = "endless"  # ran into its bound without a stop
+    LOST = "lost"  # a part of a long text that is not in the reply
 
 
 _SEVERITY = tuple(Verdict)

@@ -21,6 +21,7 @@ from pydantic_settings import (
 from cache_store.settings import SPEECH_RECORD_BYTES, CacheSettings, speech_url
 from deployments.config import environment
 from deployments.config.asr_settings import AsrSettings
+from deployments.config.long_text import LongTextSettings
 from deployments.config.mistakes import explain
 from deployments.config.section import Positive, Seconds, Strict
 from deployments.config.stage_settings import (
@@ -65,7 +66,10 @@ class Limits(Strict):
     max_sample_rate_hz: Positive = 192_000
     """Highest sample rate of a reference clip."""
     max_text_chars: Positive = 4_096
-    """Longest text to speak."""
+    """Longest text of an edit, and of an answer in one piece; a longer one is spoken in segments,
+    see `long_text`."""
+    max_long_text_chars: Positive = 100_000
+    """Longest text to speak in one reply, in segments."""
     max_transcript_chars: Positive = 1_000
     """Longest transcript of a reference clip."""
     encode_timeout_s: Seconds = 60.0
@@ -186,6 +190,7 @@ class Settings(BaseSettings):
     http: HttpSettings = HttpSettings()
     cache: CacheSettings = CacheSettings()
     speech_cache: SpeechCacheSettings = SpeechCacheSettings()
+    long_text: LongTextSettings = LongTextSettings()
     tokenizer: TokenizerSettings = TokenizerSettings()
     llm: LLMSettings = LLMSettings()
     llm_variants: dict[VariantName, LLMVariant] = {}
@@ -217,6 +222,12 @@ class Settings(BaseSettings):
                 f"{BASE_VARIANT!r} is the LLM that `llm` describes; choose other names"
             )
         return variants
+
+    @model_validator(mode="after")
+    def _listeners_are_deployed(self) -> Settings:
+        if self.long_text.listens and not self.asr.enabled:
+            raise ValueError("long_text.listens needs the recogniser: asr.enabled")
+        return self
 
     @classmethod
     def settings_customise_sources(

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipeline.contracts import GOOD, NO_TIMES, NO_USAGE, NOT_REUSED, SpeechChunk, Usage
+from pipeline.contracts import (
+    GOOD,
+    NO_TIMES,
+    NO_USAGE,
+    NOT_REUSED,
+    Float32Array,
+    SpeechChunk,
+    Usage,
+)
 
 
 class Account:
@@ -31,6 +39,10 @@ class Account:
         if chunk.last:
             self.ended(chunk)
         return whole
+
+    def so_far(self, samples: Float32Array, *, last: bool = False) -> SpeechChunk:
+        """Samples that are no answer's, (n,), with what all before them took."""
+        return SpeechChunk(samples, last, self._times, self.quality, self.usage)
 
     def _with_all(self, chunk: SpeechChunk) -> SpeechChunk:
         before, now = self._times, chunk.times

@@ -41,6 +41,7 @@ from deployments.http.routes.speech import Routes
 from deployments.http.routes.uploaded_voices import VoiceRoutes
 from deployments.http.routes.voice_consents import ConsentRoutes
 from deployments.http.voice_pages import BODIES as VOICE_BODIES
+from deployments.longform.listening import Listener
 from deployments.pronunciation.book import PronunciationBook
 from deployments.pronunciation.readings import Readings
 from deployments.speech.library import SpeechLibrary
@@ -96,6 +97,9 @@ class Router:
         transfers = Transfers()
         encoder = RemoteTokenizer(tokenizer, settings.limits, transfers)
         hearing = None if asr is None else RemoteTranscriber(asr, settings.asr.timeout_s)
+        self._listener: Listener | None = None
+        if hearing is not None and settings.long_text.listens:
+            self._listener = Listener(hearing)
         self._voices = VoiceLibrary(settings, encoder, hearing)
         synthesizer = RemoteVocoder(vocoder, settings.limits, transfers)
         self._speech = SpeechLibrary(settings, synthesizer, RemoteNames(vocoder, llms))
@@ -138,6 +142,7 @@ class Router:
             self._readiness.report,
             self._outcomes,
             self._readings,
+            self._listener,
         )
         app = make_app(self._settings, routes, self._lifespan)
         add_cache_routes(app, self._voices, self._speech, routes.budget, self._removal.everywhere)

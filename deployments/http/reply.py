@@ -26,6 +26,7 @@ from starlette.types import Receive, Scope, Send
 from deployments.http.dialects.parsed_request import ParsedRequest
 from deployments.http.errors import PublicError, about_clip
 from deployments.http.reply_codec import ReplyCodec
+from deployments.longform.account import SegmentAccount
 from deployments.telemetry.outcomes import Outcome, usage_report
 from deployments.telemetry.requests import RequestMetrics
 from pipeline.continuity import PlaybackMeter
@@ -55,14 +56,16 @@ class SpeechReply:
         metrics: RequestMetrics,
         request_id: str,
         tell: Callable[[Outcome], None] | None = None,
+        segments: SegmentAccount | None = None,
     ) -> None:
-        """tell: hears how the request ended."""
+        """tell: hears how the request ended. segments: of a text that is spoken in segments."""
         self._parsed = parsed
         self._voices = voices
         self._synthesizer = synthesizer
         self._metrics = metrics
         self._request_id = request_id
         self._tell = tell
+        self._segments = segments
         self._began_unix_s = time.time()
         self._timings = Timings()
         self._playback = PlaybackMeter(time.perf_counter())
@@ -134,7 +137,8 @@ class SpeechReply:
             if not (self._has_begun and self._parsed.is_sse):
                 raise  # still a status code, or audio cut off
             told = PublicError.of(error, self._request_id).body()["error"]
-            yield _event({"type": "speech.audio.error", "error": {**told, "partial_audio": True}})
+            fault = {"type": "speech.audio.error", "error": {**told, "partial_audio": True}}
+            yield _event({**fault, **self._told_of_segments()})
         else:
             self._account("ok")
 
@@ -169,7 +173,11 @@ class SpeechReply:
             report = stage_report(self._timings.times())
             report["quality"] = str(self._timings.quality)
             used = usage_report(self._timings.usage)
-            yield _event({"type": "speech.audio.done", "usage": used, "timbre": report})
+            done = {"type": "speech.audio.done", "usage": used, "timbre": report}
+            yield _event({**done, **self._told_of_segments()})
+
+    def _told_of_segments(self) -> dict[str, Any]:
+        return {} if self._segments is None else {"segments": self._segments.report()}
 
     def _is_all(self, chunk: SpeechChunk) -> bool:
         """Whether nothing was heard before this chunk and nothing will be after it."""
@@ -182,7 +190,9 @@ class SpeechReply:
         Its trace only once the reply has begun: before, whoever answers logs it.
         """
         times, quality = self._timings.times(), self._timings.quality
-        self._metrics.finished(times, self._playback.continuity(), outcome, quality)
+        answers = None if self._segments is None else self._segments.qualities
+        continuity = self._playback.continuity()
+        self._metrics.finished(times, continuity, outcome, quality, answers)
         if self._tell is not None:
             self._tell(self._outcome(outcome, error))
         is_error = outcome == "error"
@@ -207,6 +217,7 @@ class SpeechReply:
             sample_rate_hz=self._codec.sample_rate_hz,
             began_unix_s=self._began_unix_s,
             error=told,
+            segments=None if self._segments is None else self._segments.report(),
         )
 
 

@@ -237,13 +237,24 @@ class ReusingSpeech:
         self._voice = await self._voices.resolve(reference)
         return self._voice
 
-    def speak(self, request: SpeechRequest, voice: VoicePrompt) -> Stream[SpeechChunk]:
-        """See Synthesizer; of the voice that was resolved."""
+    def speak(
+        self,
+        request: SpeechRequest,
+        voice: VoicePrompt,
+        *,
+        keeps_any: bool = False,
+        reuse: Reuse | None = None,
+    ) -> Stream[SpeechChunk]:
+        """See Synthesizer; of the voice that was resolved.
+
+        keeps_any: as in SpeechLibrary.open. reuse: in place of the request's own wish.
+        """
         resolved = self._voice
         if resolved is None or resolved.prompt is not voice:
             raise ValueError("a request speaks in the voice that was resolved for it")
-        how = self._reuse, self._namespace, self._watch
-        return _Opened(partial(self._library.open, request, resolved, *how))
+        how = reuse or self._reuse, self._namespace, self._watch
+        opened = partial(self._library.open, request, resolved, *how, keeps_any=keeps_any)
+        return _Opened(opened)
 
 
 class OnGrid(Stream[SpeechChunk]):

@@ -66,8 +66,14 @@ RTF_OF_REPLIES = HistogramRow(
 AUDIO = CounterRow("timbre_audio_seconds", "Seconds of audio produced.")
 ANSWERS = CounterRow(
     "timbre_answers",
-    "Answers of the LLM by the guard's verdict: ok, short, loop, endless.",
+    "Answers by the guard's verdict: ok, clipped, hole, buzz, short, divergent, loop, endless, "
+    "and lost for a part of a long text that was not spoken.",
     ("verdict", "retried"),
+)
+CORRUPTED = CounterRow(
+    "timbre_corrupted_replies",
+    "Replies with audio that the guard finds bad after its retries, by the worst verdict.",
+    ("verdict",),
 )
 VOICES = CounterRow(
     "timbre_voice_lookups", "Voices resolved, by the tier that answered.", ("tier",)

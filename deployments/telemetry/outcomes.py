@@ -41,7 +41,8 @@ class Outcome:
     """How one request ended.
 
     outcome: ok, error, refused or cancelled. error: as its caller was, or would have been, told.
-    sound: format of the reply. began_unix_s: when it was accepted.
+    sound: format of the reply. began_unix_s: when it was accepted. segments: of a text that was
+    spoken in segments.
     """
 
     request_id: str
@@ -53,9 +54,11 @@ class Outcome:
     sample_rate_hz: int
     began_unix_s: float
     error: Report | None = None
+    segments: Report | None = None
 
     def report(self) -> Report:
         """For JSON; `request_id`, `finish_reason` and `usage` as SGLang-Omni has them."""
+        segments = {} if self.segments is None else {"segments": self.segments}
         return {
             "object": "audio.speech",
             "request_id": self.request_id,
@@ -71,6 +74,7 @@ class Outcome:
             "response_format": self.sound,
             "sample_rate": self.sample_rate_hz,
             "created_at": int(self.began_unix_s),
+            **segments,
         }
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from deployments.config.stages import Kind
 from deployments.telemetry import metrics as table
 from deployments.telemetry.load import StageLoad
 from pipeline.continuity import Continuity
-from pipeline.contracts import NOT_REUSED, OUTPUT_SAMPLE_RATE_HZ, Quality, StageTimes
+from pipeline.contracts import NOT_REUSED, OUTPUT_SAMPLE_RATE_HZ, Quality, StageTimes, Verdict
 
 
 class RequestMetrics:
@@ -21,6 +21,7 @@ class RequestMetrics:
         self._rtf = table.RTF_OF_REPLIES.open()
         self._audio = table.AUDIO.open()
         self._answers = table.ANSWERS.open()
+        self._corrupted = table.CORRUPTED.open()
         self._voices = table.VOICES.open()
         self._speech = table.SPEECH.open()
         self._llm_work = table.LLM_WORK.open()
@@ -33,9 +34,17 @@ class RequestMetrics:
             yield heard
 
     def finished(
-        self, times: StageTimes, continuity: Continuity, outcome: str, quality: Quality
+        self,
+        times: StageTimes,
+        continuity: Continuity,
+        outcome: str,
+        quality: Quality,
+        answers: Sequence[Quality] | None = None,
     ) -> None:
-        """A speech request ended as `outcome`: ok, error, refused or cancelled."""
+        """A speech request ended as `outcome`: ok, error, refused or cancelled.
+
+        quality: of the reply. answers: of each answer in it, where there are several.
+        """
         self._streams.finished(times, continuity, outcome)
         self._requests.inc(tags={"outcome": outcome})
         self._voices.inc(tags={"tier": times.tier})
@@ -44,13 +53,16 @@ class RequestMetrics:
             self._audio.inc(times.audio_s)
             self._speech.inc(tags={"source": times.speech})
         if times.audio_s and times.speech == NOT_REUSED:
-            self._made(times, outcome, quality)
+            self._made(times, outcome, [quality] if answers is None else answers)
+        if times.audio_s and quality.verdict is not Verdict.OK:
+            self._corrupted.inc(tags={"verdict": quality.verdict.value})
 
-    def _made(self, times: StageTimes, outcome: str, quality: Quality) -> None:
+    def _made(self, times: StageTimes, outcome: str, answers: Sequence[Quality]) -> None:
         """What LLM and vocoder were at; finished speech says nothing about them."""
         self._llm_work.observe(times.llm_work_s)
-        tags = {"verdict": quality.verdict.value, "retried": str(quality.is_retried).lower()}
-        self._answers.inc(tags=tags)
+        for quality in answers:
+            tags = {"verdict": quality.verdict.value, "retried": str(quality.is_retried).lower()}
+            self._answers.inc(tags=tags)
         if outcome == "ok":
             self._rtf.observe(times.rtf)
 

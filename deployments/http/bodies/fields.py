@@ -160,6 +160,14 @@ TopP = Annotated[float, Field(gt=0.0, le=1.0)]
 TopK = Annotated[Annotated[int, Field(ge=0, le=5120)] | None, OFF]
 MaxTokens = Annotated[int, Field(ge=5, le=8192)]
 Speed = Annotated[float, Field(ge=0.25, le=4.0)]
+TargetLufs = Annotated[
+    Annotated[float, Field(ge=-40.0, le=-10.0)] | None,
+    Field(
+        description="Loudness of the reply, LUFS (EBU R128), such as -16 for podcasts or -23 for "
+        "broadcast; as the model speaks when left out. Each part of the text is complete before it "
+        "is heard: first audio comes later"
+    ),
+]
 Cached = Annotated[
     Annotated[Reuse, NAME] | None,
     Field(

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AliasChoices, ConfigDict, Field
 
-from deployments.http.bodies.fields import NAME, VOICE, Cached, Lenient, Speed
+from deployments.http.bodies.fields import NAME, VOICE, Cached, Lenient, Speed, TargetLufs
 from deployments.http.dialects.parsed_request import Sound, Wish
 
 AudioFormat = Literal["mp3", "opus", "aac", "flac", "wav", "pcm", "pcmu", "pcma"]
@@ -36,6 +36,7 @@ class OpenAIFields(Lenient):
         "mp3", description="Container and codec of the reply; pcmu and pcma are G.711, at 8 kHz"
     )
     speed: Speed = 1.0
+    target_lufs: TargetLufs = None
     cache: Cached = None
     stream_format: Annotated[Literal["audio", "sse"], NAME] | None = Field(
         None, description="audio (as usual): bytes as they are made; sse: OpenAI's events"
@@ -50,6 +51,7 @@ def read_openai(body: OpenAIFields) -> Wish:
         sound=Sound(body.response_format),
         speed=body.speed,
         reuse=body.cache,
+        target_lufs=body.target_lufs,
         is_sse=body.stream_format == "sse",
         ignored=("instructions",) if body.instructions else (),
     )

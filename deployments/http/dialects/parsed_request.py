@@ -60,13 +60,14 @@ class Sound:
 class Wish:
     """What a body asks for.
 
-    text: None where it was left out. voice: None for the default. clips: what the fields that may
-    hold a clip say, by field: base64, a data: URI or bytes. transcript: None where it was left out.
-    beside: by the field of a clip, where its transcript belongs. edit: the value of an edit in the
-    caller's spelling. first_rows: of the first audio; None as configured. is_sse: as events.
-    is_whole: not streamed. echo: headers of the reply that the caller asked for. ignored: fields
-    that are taken and have no effect, told in a header. reuse: of finished speech; None leaves it
-    to the service. reading: how the text is read. The `_param`s: what refusals name.
+    text: None where it was left out. target_lufs: loudness of the reply; None as it is made. voice:
+    None for the default. clips: what the fields that may hold a clip say, by field: base64, a data:
+    URI or bytes. transcript: None where it was left out. beside: by the field of a clip, where its
+    transcript belongs. edit: the value of an edit in the caller's spelling. first_rows: of the
+    first audio; None as configured. is_sse: as events. is_whole: not streamed. echo: headers of the
+    reply that the caller asked for. ignored: fields that are taken and have no effect, told in a
+    header. reuse: of finished speech; None leaves it to the service. reading: how the text is read.
+    The `_param`s: what refusals name.
     """
 
     text: str | None
@@ -88,6 +89,7 @@ class Wish:
     ignored: Sequence[str] = ()
     reuse: Reuse | None = None
     reading: AskedReading = NOTHING_ASKED
+    target_lufs: float | None = None
     text_param: str = "input"
     voice_param: str = "voice"
     clip_param: str = "step_audio.prompt_audio_base64"
@@ -120,6 +122,7 @@ class ParsedRequest:
     transcript_param: str = "prompt_text"
     reuse: Reuse | None = None
     reading: AskedReading = NOTHING_ASKED
+    target_lufs: float | None = None
 
     @property
     def reference(self) -> VoiceReference:
@@ -142,7 +145,10 @@ def checked_request(
     """
     transcript = (wish.transcript or "").strip()
     text = (wish.text or "").strip()
-    _check_length(wish.text_param, text, limits.max_text_chars)
+    longest = limits.max_text_chars
+    if wish.mode is Mode.CLONE:
+        longest = max(longest, limits.max_long_text_chars)
+    _check_length(wish.text_param, text, longest)
     _check_length(wish.transcript_param, transcript, limits.max_transcript_chars)
     info = _edit_value(wish)
     if wish.mode in SAME_WORDS:
@@ -189,6 +195,7 @@ def checked_request(
         transcript_param=transcript_param,
         reuse=wish.reuse,
         reading=wish.reading,
+        target_lufs=wish.target_lufs,
     )
 
 

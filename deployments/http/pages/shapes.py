@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from deployments.http.pages.segment_shapes import Segments
 from pipeline.contracts import Verdict
 
 Counts = dict[str, float]
@@ -45,7 +46,10 @@ class Tokens(BaseModel):
 
 
 class SpeechOutcome(BaseModel):
-    """How a request to speak ended. timbre: seconds by stage, and what answered."""
+    """How a request to speak ended. timbre: seconds by stage, and what answered.
+
+    segments: of a text that was spoken in segments.
+    """
 
     object: Literal["audio.speech"]
     request_id: str
@@ -58,6 +62,7 @@ class SpeechOutcome(BaseModel):
     response_format: str
     sample_rate: int
     created_at: int
+    segments: Segments | None = None
 
 
 class SpeechDelta(BaseModel):
@@ -74,6 +79,7 @@ class SpeechDone(BaseModel):
     type: Literal["speech.audio.done"]
     usage: Tokens
     timbre: dict[str, float | str]
+    segments: Segments | None = None
 
 
 class BrokenOff(Problem):
@@ -87,6 +93,7 @@ class SpeechFailed(BaseModel):
 
     type: Literal["speech.audio.error"]
     error: BrokenOff
+    segments: Segments | None = None
 
 
 class ModelReply(BaseModel):

@@ -36,6 +36,8 @@ from deployments.http.routes.models import add_model_routes
 from deployments.http.routes.pronunciations import PronunciationRoutes
 from deployments.http.routes.voices import add_voice_routes
 from deployments.http.tenant import namespace_of
+from deployments.longform.listening import Listener
+from deployments.longform.speech import LongSpeech
 from deployments.pronunciation.readings import Readings
 from deployments.speech.library import SpeechLibrary
 from deployments.telemetry.outcomes import Outcomes
@@ -68,10 +70,16 @@ class Routes:
         readiness: Report,
         outcomes: Outcomes,
         readings: Readings,
+        listener: Listener | None = None,
     ) -> None:
-        """readiness: whether every stage answers, as `Readiness.report` tells it."""
+        """readiness: whether every stage answers, as `Readiness.report` tells it.
+
+        listener: hears the segments of long texts.
+        """
+        self._listener = listener
         self._outcomes = outcomes
         self._limits = settings.limits
+        self._long_text = settings.long_text
         self._names = ModelNames(settings)
         self._voices = voices
         self._speech_library = speech
@@ -156,7 +164,21 @@ class Routes:
         voices = HeldVoices(voices, hold, namespace)
         reusing = self._speech_library.request(voices, parsed.reuse, namespace)
         tell = partial(self._outcomes.tell, namespace)
-        return SpeechReply(parsed, reusing, reusing, self._metrics, request_id, tell)
+        started = partial(SpeechReply, parsed, reusing)
+        if not self._is_in_segments(parsed):
+            return started(reusing, self._metrics, request_id, tell)
+        long = LongSpeech(
+            reusing,
+            self._long_text,
+            target_lufs=parsed.target_lufs,
+            is_paced=not parsed.is_whole,
+            listener=self._listener,
+        )
+        return started(long, self._metrics, request_id, tell, long.segments)
+
+    def _is_in_segments(self, parsed: ParsedRequest) -> bool:
+        is_long = len(parsed.request.text) > self._limits.max_text_chars
+        return is_long or parsed.target_lufs is not None
 
     def _read(self, raw: RawBody, *, needs_voice: bool) -> ParsedRequest:
         """A body as a request, by any thread. needs_voice: the default one will not do."""

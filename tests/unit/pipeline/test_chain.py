@@ -404,3 +404,42 @@ async def test_a_pause_is_sent_with_what_was_said_before_it():
 async def chunks_of_paused(text: str) -> list[SpeechChunk]:
     chain = SpeechChain(PausedPrompts(), FakeLM(2), FakeDecoder())
     return [chunk async for chunk in chain.speak(replace(THREE, text=text), voice_prompt())]
+
+
+class BuzzingDecoder(FakeDecoder):
+    """One second a group: a steady tone for an answer's n-th drawing that `buzzes` names."""
+
+    def __init__(self, *buzzes: bool) -> None:
+        super().__init__()
+        self._buzzes = iter(buzzes)
+
+    async def stream(
+        self,
+        tokens: AsyncIterator[TokenChunk],
+        voice: VoicePrompt,
+        first_chunk_rows: int | None = None,
+    ) -> AsyncGenerator[AudioChunk]:
+        rng = np.random.default_rng(0)
+        times, buzzes = np.arange(24_000) / 24_000, next(self._buzzes)
+        async with aclosing(super().stream(tokens, voice, first_chunk_rows)) as chunks:
+            async for chunk in chunks:
+                tone = 0.2 * np.sign(np.sin(2 * np.pi * 120 * times))
+                bursts = np.repeat(rng.choice([0.01, 0.4], 200), 120) * np.cos(1_500 * times)
+                yield AudioChunk((tone if buzzes else bursts).astype(np.float32), chunk.last)
+
+
+@pytest.mark.parametrize(
+    ("buzzes", "may_reseed", "quality"),
+    [
+        ([False], True, "ok"),
+        ([True, False], True, "ok; retried"),
+        ([True, True], True, "buzz; retried"),
+        ([True], False, "buzz"),
+    ],
+)
+async def test_what_is_wrong_with_the_sound_counts_like_what_is_wrong_with_the_tokens(
+    buzzes: list[bool], may_reseed: bool, quality: str
+):
+    request = replace(REQUEST, may_reseed=may_reseed)
+    chunks = await chunks_of(FakeLM(), request, BuzzingDecoder(*buzzes))
+    assert str(chunks[-1].quality) == quality

@@ -15,6 +15,7 @@ from deployments.config.named_things import missing_here, unknown_names
 from deployments.config.serve_config import lint
 from deployments.config.settings import load_settings
 from deployments.config.stages import Kind, Stages
+from pipeline.errors import ConfigError
 from pipeline.stepaudio.layout import CheckpointLayout
 from tests.conftest import ROOT
 
@@ -126,3 +127,10 @@ def test_on_a_device_it_needs_a_share_that_holds_it(model: str):
     deployed = document["applications"][0]["deployments"][-1]
     deployed["ray_actor_options"] |= {"num_gpus": 0.1, "accelerator_type": "L40S"}
     assert lint(document) == []
+
+
+def test_segments_are_heard_only_where_a_recogniser_is_deployed() -> None:
+    with pytest.raises(ConfigError, match=r"asr\.enabled"):
+        load_settings({"long_text": {"listens": True}})
+    settings = load_settings({"asr": {"enabled": True}, "long_text": {"listens": True}})
+    assert settings.long_text.listens

@@ -76,8 +76,10 @@ class Metrics:
     def running(self) -> Iterator[Callable[[], None]]:
         yield lambda: None
 
-    def finished(self, times: object, continuity: object, outcome: str, quality: object) -> None:
-        del times, continuity, quality
+    def finished(
+        self, times: object, continuity: object, outcome: str, quality: object, answers: object
+    ) -> None:
+        del times, continuity, quality, answers
         self.outcomes.append(outcome)
 
 

@@ -1,0 +1,1 @@
+"""Long texts as one reply: spoken segment by segment, the next made while one is heard."""
