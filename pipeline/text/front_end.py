@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -19,6 +20,7 @@ from pipeline.text.scripts import Spoken, latinised
 from pipeline.text.signs import outside_tags, without_drawings, without_signs
 from pipeline.text.sounds import reading as sounds
 from pipeline.text.ssml.document import without_ssml
+from pipeline.text.tags import joined
 from pipeline.text.unicode_forms import composed
 
 _EAST_ASIAN_SCRIPTS = frozenset({"Chinese", "Japanese", "Korean", "Bopomofo"})
@@ -28,6 +30,7 @@ PLAIN_SPOKEN = Spoken(
 TWO_SPOKEN = Spoken(frozenset({"Latin", "Chinese"}), "English and Chinese")
 
 _MOST_READINGS = 4  # of odd mixtures of signs; ordinary text needs one, and one that finds it so
+_PARAGRAPH = re.compile(r"\n[^\S\n]*\n")
 _NO_BEGINNING = " ,;:，；：、"  # left of a table or an emoji; espeak says "colon"
 
 
@@ -80,7 +83,7 @@ def _read(text: str, spoken: Spoken, reading: Reading) -> str:
     text = composed(text)
     if not text.strip():
         return ""
-    text = without_markup(with_marks(without_ssml(text)))
+    text = _in_paragraphs(without_markup(with_marks(without_ssml(text))))
     if reading.pronunciations:
         text = pronounced(text, reading.pronunciations)
     text = outside_tags(without_drawings, text)
@@ -93,6 +96,11 @@ def _read(text: str, spoken: Spoken, reading: Reading) -> str:
     if not any(character.isalnum() for character in without_pauses(text)):
         raise TextError("the text holds nothing that can be spoken")
     return text
+
+
+def _in_paragraphs(text: str) -> str:
+    """Text whose paragraphs end as sentences do, so that a heading does not run into the next."""
+    return joined(_PARAGRAPH.split(text)) if _PARAGRAPH.search(text) else text
 
 
 _FRONT_ENDS: dict[str | None, FrontEnd] = {

@@ -156,6 +156,7 @@ def test_tags_and_control_symbols_stay_for_the_prompt_to_judge(plain: Words) -> 
         ("1. Pay $5\n2. Go 🎉\n", "Pay five dollars. Go"),
         ("<speak>Hi<break time='1s'/>there</speak>", "Hi [pause:1000ms] there."),
         ("&lt;b&gt; 5 &lt; 6", "b five less than six"),
+        ("A heading\n\nIts text\nin lines.\n \nMore", "A heading. Its text in lines. More"),
     ],
 )
 def test_markup_is_never_spoken(marked: str, words: str, spoken: Words) -> None:
