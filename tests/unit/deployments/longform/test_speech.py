@@ -27,7 +27,13 @@ from pipeline.contracts import (
     Usage,
     Verdict,
 )
-from pipeline.errors import CapacityError, StageError, StageUnavailableError, TextError
+from pipeline.errors import (
+    CapacityError,
+    InputError,
+    StageError,
+    StageUnavailableError,
+    TextError,
+)
 from pipeline.splitting.segments import segments
 from tests.fakes import voice_prompt
 from tests.waiting import until
@@ -128,6 +134,18 @@ def test_pauses_that_stand_alone_go_with_a_segment_that_speaks() -> None:
     text = "[pause:1s]\n\nOne.\n\n***\n\n[pause:2s]\n\nTwo [pause:500ms] more.\n\n[Pause: 3s]"
     spoken = [line.request.text for line in lines_of(request_for(text))]
     assert spoken == ["[pause:1s] One. [pause:2s]", "Two [pause:500ms] more. [Pause: 3s]"]
+
+
+def test_ssml_is_cut_as_what_it_says() -> None:
+    body = "".join(f"<p>{SENTENCE.format(n)}<break time='300ms'/></p>" for n in range(12))
+    lines = lines_of(request_for(f"<speak>{body}</speak>"))
+    assert len(lines) > 2
+    assert not any("<" in line.request.text for line in lines)
+    said = " ".join(line.request.text for line in lines)
+    assert said.count("[pause:300ms]") == said.count("climbed") == 12
+    with pytest.raises(InputError, match="<voice> is not served") as refused:
+        lines_of(request_for(f"<speak><voice name='a'>{body}</voice></speak>"))
+    assert refused.value.param == "input"
 
 
 async def test_the_reply_has_all_segments_their_pauses_and_one_last_chunk() -> None:
