@@ -22,6 +22,7 @@ from cache_store.settings import SPEECH_RECORD_BYTES, CacheSettings, speech_url
 from deployments.config import environment
 from deployments.config.mistakes import explain
 from deployments.config.section import Positive, Seconds, Strict
+from deployments.config.session_settings import SessionSettings
 from deployments.config.stage_settings import (
     LLMSettings,
     LLMVariant,
@@ -182,6 +183,7 @@ class Settings(BaseSettings):
     """The serve config that holds these args; linted and compared with the cluster at start."""
     limits: Limits = Limits()
     http: HttpSettings = HttpSettings()
+    sessions: SessionSettings = SessionSettings()
     cache: CacheSettings = CacheSettings()
     speech_cache: SpeechCacheSettings = SpeechCacheSettings()
     tokenizer: TokenizerSettings = TokenizerSettings()
