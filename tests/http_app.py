@@ -21,6 +21,7 @@ from deployments.http.routes.elevenlabs_voices import ElevenLabsVoiceRoutes
 from deployments.http.routes.speech import Routes
 from deployments.http.routes.uploaded_voices import VoiceRoutes
 from deployments.http.routes.voice_consents import ConsentRoutes
+from deployments.http.routes.websocket import SocketRoutes
 from deployments.speech.library import SpeechLibrary
 from deployments.telemetry.outcomes import Outcome, OutcomeBook, Report
 from deployments.telemetry.requests import RequestMetrics
@@ -70,6 +71,7 @@ class HttpApp:
         self.synthesizer = FakeSynthesizer()
         names = FakeNames()
         speaker = TellingSpeaker(names) if is_telling else self.synthesizer
+        self.speaker = speaker
         self.speech = SpeechLibrary(self.settings, speaker, names)
         self.forgotten: list[str] = []
         self.outcomes = KeptOutcomes()
@@ -92,6 +94,7 @@ class HttpApp:
             self.outcomes,
             self.routes.budget,
         ).add_to(self.app)
+        SocketRoutes(self.settings, self.voices, self.routes).add_to(self.app)
         self.enrolment = Enrolment(self.settings, self.voices, self)
         for routes in (VoiceRoutes, ElevenLabsVoiceRoutes, ConsentRoutes):
             routes(self.settings, self.voices, self.enrolment, self.routes.budget).add_to(self.app)

@@ -121,7 +121,7 @@ class Routes:
         No frame that waits here holds the body: it may be large, and the wait long.
         """
         with self.budget.hold() as hold:
-            reply = self._reply_to(
+            reply = self.reply_to(
                 await read_off_loop(read, await receive_body(request, hold)),
                 hold,
                 namespace_of(request, self._voices.namespace),
@@ -129,9 +129,10 @@ class Routes:
             )
             return await reply.start()
 
-    def _reply_to(
+    def reply_to(
         self, parsed: ParsedRequest, hold: Hold, namespace: str, request_id: str
     ) -> SpeechReply:
+        """The reply to a request, which begins when it is read. hold: of what it was read from."""
         voices = HeldVoices(self._voices, hold, namespace)
         reusing = self._speech_library.request(voices, parsed.reuse, namespace)
         tell = partial(self._outcomes.tell, namespace)
