@@ -108,7 +108,7 @@ def read_message(raw: str | bytes | None, limits: SessionSettings) -> Said:
     content = raw.encode(errors="surrogatepass")
     if len(content) > max(limits.max_config_bytes, limits.max_message_bytes):
         raise _too_large("the message", len(content), limits.max_config_bytes)
-    tree = read_json(content)
+    tree = read_json(content, name="message")
     if not isinstance(tree, dict):
         raise InputError("a message must be a JSON object with a type", param="message")
     kind = tree.pop("type", None)

@@ -50,7 +50,10 @@ async def test_text_in_pieces_is_spoken_sentence_by_sentence() -> None:
     assert (first[-1]["error"], first[-1]["audio_ms"]) == (False, 240)
     assert (rest[0]["sentence_index"], rest[0]["sentence_text"]) == (1, "How are you?")
     assert (rest[-1]["utterance_index"], rest[-1]["total_sentences"]) == (0, 2)
-    assert [request.text for request in app.synthesizer.requests] == ["Hello there.", "How are you?"]
+    assert [request.text for request in app.synthesizer.requests] == [
+        "Hello there.",
+        "How are you?",
+    ]
     assert {request.sampling.seed for request in app.synthesizer.requests} == {7}
 
 
@@ -219,7 +222,7 @@ async def test_closing_lets_speech_end() -> None:
 
 CONFIGURED = json.dumps({"type": "session.config"})
 REFUSED = [
-    ("no json", "message", "the body is not valid JSON"),
+    ("no json", "message", "the message is not valid JSON"),
     ("[]", "message", "JSON object"),
     ("{}", "type", "found none"),
     ('{"type": 7}', "type", "unknown type"),
@@ -336,7 +339,7 @@ async def test_a_sentence_that_fails_is_told_and_the_next_one_is_spoken() -> Non
     error = failed[-2]
     assert (error["partial_audio"], error["error"]["code"]) == (True, "stage_failed")
     assert (error["utterance_index"], error["sentence_index"]) == (0, 0)
-    assert "secret" not in json.dumps(failed)
+    assert "secret" not in json.dumps(error)
     assert failed[-1]["error"]
     assert kinds(rest)[-2:] == ["audio.done", "session.done"]
     assert rest[-1]["error"]
