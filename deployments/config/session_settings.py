@@ -15,7 +15,7 @@ class SessionSettings(Strict):
     idle_timeout_s: Seconds = 30.0
     """A session is closed when nothing was said for so long by either side; `ping` counts."""
     max_session_s: Seconds = 3_600.0
-    """Longest session; then it is closed at the end of the sentence that is being spoken."""
+    """Longest session; what it speaks then is cut off."""
     max_config_bytes: Positive = 4 * 2**20
     """Largest session.config, the reference clip within included."""
     max_message_bytes: Positive = 128 * 2**10
