@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import os
 import random
 import sys
@@ -68,7 +69,9 @@ class Stages:
         import ray  # reads the variables when it is imported
         from ray import serve
 
-        ray.init(address=address, namespace="serve", log_to_driver=False, logging_level="ERROR")
+        ray.init(
+            address=address, namespace="serve", log_to_driver=False, logging_level=logging.ERROR
+        )
         self._handles = {name: serve.get_deployment_handle(name, APPLICATION) for name in GAUGES}
 
     async def held(self) -> dict[str, float]:
@@ -145,10 +148,9 @@ async def interrupted(url: str, stages: Stages, found: Found, dice: random.Rando
         await say(socket, "input.cancel", played_ms=0)
     elif way == "cut":
         socket.transport.abort()
-    else:
-        closing = asyncio.create_task(socket.close())
+    closing = asyncio.create_task(socket.close()) if way == "close" else None
     found.freed_s[way].append(await stages.freed_s(began_s))
-    if way == "close":
+    if closing is not None:
         await closing
     drain.cancel()
     await asyncio.wait([drain])

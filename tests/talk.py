@@ -32,7 +32,10 @@ class Talk:
             "extensions": {"websocket.http.response": {}} if can_deny else {},
         }
         self._to_app.put_nowait({"type": "websocket.connect"})
-        self.serving = asyncio.create_task(app(scope, self._to_app.get, self._from_app.put))
+        self.serving = asyncio.create_task(self._served(app, scope))
+
+    async def _served(self, app: ASGIApp, scope: Scope) -> None:
+        await app(scope, self._to_app.get, self._from_app.put)
 
     async def begin(self) -> None:
         self.accepted = await self.raw()

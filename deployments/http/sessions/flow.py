@@ -2,8 +2,9 @@
 
 Serve hands a replica's messages to its proxy as they come, whether the proxy can send them or not:
 a client that reads slowly would have all its audio lie there. `SocketFlow`, in the proxy, tells the
-router what went to the client's connection; `with_flow`, in the router, lets a window of bytes be
-on its way. Without a proxy in front the server itself keeps the sender waiting.
+router what went to the client's connection; `with_flow`, in the router, counts what is on its way,
+so that whoever sends audio can wait for room. Without a proxy in front the server itself keeps
+senders waiting.
 
 The proxy's time limit for a request ends no session: sessions have one of their own.
 """
@@ -12,15 +13,16 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 FLOW = "timbre.flow"  # key of a scope: nothing that a client sends gets there
+ROOM = "timbre.room"  # the same, within the router: waits until more may be sent
 _TAKEN = "timbre.taken"  # type of the proxy's own messages to the router
 _TIMEOUT_HEADER = "x-request-timeout-seconds"  # Serve's own; 0 is none
 TELL_BYTES = 32 * 2**10  # told of together: every message is a call between processes
+MOST_WINDOWS = 2  # windows on their way to a client that is taken for gone: what waits for no room
 
 
 class SocketFlow:
@@ -81,28 +83,34 @@ class _Taken:
 def with_flow(
     scope: Scope, receive: Receive, send: Send, window_bytes: int
 ) -> tuple[Receive, Send]:
-    """`receive` and `send` of a WebSocket, so that `send` waits while too much is on its way.
+    """`receive` and `send` of a WebSocket that count; `room_of` then waits for room.
 
-    Whoever sends has somebody receive meanwhile. window_bytes: more than TELL_BYTES.
+    Somebody receives meanwhile. Sending without room is for small messages: a client that does not
+    read even them is gone (OSError, as from a server). window_bytes: more than TELL_BYTES.
     """
     if not scope.pop(FLOW, False):
         return receive, send
     window = _Window(receive, send, window_bytes)
+    scope[ROOM] = window.room
     return window.receive, window.send
 
 
+async def room_of(scope: Scope) -> None:
+    """Wait until a window of bytes or less is on its way to the WebSocket's client."""
+    if (room := scope.get(ROOM)) is not None:
+        await room()
+
+
 class _Window:
-    def __init__(
-        self,
-        receive: Callable[[], Awaitable[Message]],
-        send: Callable[[Message], Awaitable[None]],
-        window_bytes: int,
-    ) -> None:
+    def __init__(self, receive: Receive, send: Send, window_bytes: int) -> None:
         self._receive, self._send = receive, send
         self._window_bytes = window_bytes
         self._on_way_bytes = 0
         self._has_room = asyncio.Event()
         self._has_room.set()
+
+    async def room(self) -> None:
+        await self._has_room.wait()
 
     async def receive(self) -> Message:
         while (message := await self._receive())["type"] == _TAKEN:
@@ -113,9 +121,9 @@ class _Window:
         return message
 
     async def send(self, message: Message) -> None:
-        if n_bytes := _size(message):
-            await self._has_room.wait()
-            self._on_way(n_bytes)
+        if self._on_way_bytes > MOST_WINDOWS * self._window_bytes:
+            raise OSError("the client does not read what is sent")
+        self._on_way(_size(message))
         await self._send(message)
 
     def _on_way(self, n_bytes: int) -> None:

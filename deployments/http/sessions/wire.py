@@ -12,6 +12,7 @@ from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from deployments.http.errors import PublicError
+from deployments.http.sessions.flow import room_of
 
 
 class ClientGoneError(Exception):
@@ -53,7 +54,8 @@ class Wire:
         await self.say("error", message=public.message, **public.body(), **about)
 
     async def audio(self, piece: Piece, *, is_binary: bool, **about: Any) -> None:
-        """Send audio as a binary frame, or within a JSON message."""
+        """Send audio as a binary frame, or within a JSON message, once there is room for it."""
+        await room_of(self._socket.scope)
         if is_binary:
             await self._send({"type": "websocket.send", "bytes": piece.data})
             return
