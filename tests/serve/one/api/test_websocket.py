@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,9 +15,11 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from tests.conftest import ROOT
 from tests.readme_blocks import blocks
 from tests.serve.one.api.test_readme import README_URL
 from tests.serve.service_client import TIMEOUT_S, ServiceClient, decoded
+from tests.serve.services import ENVIRONMENT
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.serve
@@ -120,3 +123,21 @@ def test_mistakes_end_a_session_and_strangers_get_none(client: ServiceClient):
     with pytest.raises(InvalidStatus) as refused:
         connect(address(client), proxy=None, origin="https://evil.example")
     assert refused.value.response.status_code == 403
+
+
+def test_interruptions_are_measured_by_the_stages_own_gauges(client: ServiceClient, tmp_path: Path):
+    """How soon they are free is the machine's to tell: here, that they are."""
+    out = tmp_path / "sessions.json"
+    words = ["--trials", "6", "--url", client.service.url, "--json", str(out)]
+    done = subprocess.run(
+        [sys.executable, "-m", "load_tests.sessions", *words],
+        cwd=ROOT,
+        env={**os.environ, **ENVIRONMENT},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert out.exists(), done.stderr
+    rows = {row["what"]: row["value"] for row in json.loads(out.read_text())["rows"]}
+    assert rows["4 interruptions: every stage free, p50"] < TIMEOUT_S
+    assert rows["2 first audios alone, p50"] > 0
