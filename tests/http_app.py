@@ -21,6 +21,7 @@ from deployments.http.routes.elevenlabs_voices import ElevenLabsVoiceRoutes
 from deployments.http.routes.speech import Routes
 from deployments.http.routes.uploaded_voices import VoiceRoutes
 from deployments.http.routes.voice_consents import ConsentRoutes
+from deployments.http.routes.websocket import SocketRoutes
 from deployments.speech.library import SpeechLibrary
 from deployments.telemetry.outcomes import Outcome, OutcomeBook, Report
 from deployments.telemetry.requests import RequestMetrics
@@ -76,6 +77,7 @@ class HttpApp:
         self.synthesizer = FakeSynthesizer()
         names = FakeNames()
         speaker = TellingSpeaker(names) if is_telling else self.synthesizer
+        self.speaker = speaker
         self.speech = SpeechLibrary(self.settings, speaker, names)
         self.forgotten: list[str] = []
         self.outcomes = KeptOutcomes()
@@ -99,6 +101,7 @@ class HttpApp:
             self.outcomes,
             self.routes.budget,
         ).add_to(self.app)
+        SocketRoutes(self.settings, self.voices, self.routes).add_to(self.app)
         self.enrolment = Enrolment(self.settings, self.voices, self)
         for routes in (VoiceRoutes, ElevenLabsVoiceRoutes, ConsentRoutes):
             routes(self.settings, self.voices, self.enrolment, self.routes.budget).add_to(self.app)
@@ -132,7 +135,7 @@ class HttpApp:
         assert reply.status_code == httpx.codes.OK, reply.text
         return self.synthesizer.requests[-1]
 
-    async def speaker(self, **fields: Any) -> str:
+    async def spoken_by(self, **fields: Any) -> str:
         """Who speaks a body, which must be served."""
         await self.spoken(**fields)
         return self.synthesizer.speakers[-1]

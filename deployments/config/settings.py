@@ -24,6 +24,7 @@ from deployments.config.asr_settings import AsrSettings
 from deployments.config.long_text import LongTextSettings
 from deployments.config.mistakes import explain
 from deployments.config.section import Positive, Seconds, Strict
+from deployments.config.session_settings import SessionSettings
 from deployments.config.stage_settings import (
     LLMSettings,
     LLMVariant,
@@ -188,6 +189,7 @@ class Settings(BaseSettings):
     """The serve config that holds these args; linted and compared with the cluster at start."""
     limits: Limits = Limits()
     http: HttpSettings = HttpSettings()
+    sessions: SessionSettings = SessionSettings()
     cache: CacheSettings = CacheSettings()
     speech_cache: SpeechCacheSettings = SpeechCacheSettings()
     long_text: LongTextSettings = LongTextSettings()

@@ -61,8 +61,9 @@ class Stages:
         """The stages of these settings."""
         tokenizer, vocoder = settings.tokenizer, settings.vocoder
         variants = (BASE_VARIANT, *settings.llm_variants)
+        held = settings.limits.max_requests + settings.sessions.max_sessions
         return cls(
-            Stage("Router", Kind.ROUTER, settings.limits.max_requests),
+            Stage("Router", Kind.ROUTER, held),
             Stage(
                 "Tokenizer",
                 Kind.TOKENIZER,

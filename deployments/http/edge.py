@@ -9,17 +9,19 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from deployments.config.session_settings import SessionSettings
 from deployments.http.body_along import with_body_along
 from deployments.http.errors import answer_error
 from deployments.http.request_id import REQUEST_ID_HEADER, request_id_of
+from deployments.http.sessions.flow import with_flow
 from deployments.stages.room import Room
-from pipeline.errors import InputError, TooLargeError
+from pipeline.errors import CapacityError, InputError, TooLargeError
 
 DISCARD_BODIES = 4  # times the limit that are read and dropped: a client that sends reads no reply
 _METHODS_THAT_LOOK = frozenset({"GET", "HEAD", "OPTIONS"})
 _DENIAL = "websocket.http.response"  # ASGI's extension for refusing a WebSocket with a reply
 _STARTS = frozenset({"http.response.start", f"{_DENIAL}.start"})
-_NORMAL_CLOSURE = 1000
+_NORMAL_CLOSURE, _FAULT_INSIDE, _TRY_LATER = 1000, 1011, 1013
 
 
 class Edge:
@@ -27,8 +29,9 @@ class Edge:
 
     Adds no task and no buffer, so cancellation and streaming pass through unchanged.
     max_body_bytes: of a request. max_requests: concurrent requests; GET, HEAD and OPTIONS do not
-    count and always pass; None: unlimited. has_proxy: Serve's proxy is in front, which gives every
-    request an id and adds it to the reply itself.
+    count and always pass; None: unlimited. sockets: of WebSockets, which do not count among them.
+    has_proxy: Serve's proxy is in front, which gives every request an id and adds it to the reply
+    itself.
     """
 
     def __init__(
@@ -37,11 +40,15 @@ class Edge:
         *,
         max_body_bytes: int,
         max_requests: int | None = None,
+        sockets: SessionSettings | None = None,
         has_proxy: bool = False,
     ) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
         self._room = None if max_requests is None else Room("router", max_requests)
+        sockets = sockets or SessionSettings()
+        self._socket_room = Room("router's part for WebSockets", sockets.max_sessions)
+        self._window_bytes = sockets.window_bytes
         self._has_proxy = has_proxy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,8 +65,8 @@ class Edge:
         request_id = request_id_of(given)
         scope.setdefault("state", {})["request_id"] = request_id
         if scope["type"] == "websocket":
-            socket = _Socket(scope, send, request_id)
-            await self._app(scope, receive, socket.send)
+            receive, send = with_flow(scope, receive, send, self._window_bytes)
+            await self._converse(scope, receive, _Socket(scope, send, request_id))
             return
         is_echoed = self._has_proxy and given is not None
         reply = _Reply(send, None if is_echoed else request_id)
@@ -77,6 +84,14 @@ class Edge:
             if reply.has_started:
                 raise  # cuts the stream: its status was sent already
             await answer_error(error, request_id)(scope, receive, reply.send)
+
+    async def _converse(self, scope: Scope, receive: Receive, socket: _Socket) -> None:
+        try:
+            with self._socket_room.taken():
+                await self._app(scope, receive, socket.send)
+        except Exception as error:
+            if not await socket.refused(error):
+                raise  # logged by the server, as what cuts a stream is
 
     async def _serve(self, scope: Scope, headers: Headers, receive: Receive, reply: _Reply) -> None:
         body = _CountedBody(receive, self._max_body_bytes)
@@ -126,14 +141,31 @@ class _Socket:
             self._is_open = True
             named = (REQUEST_ID_HEADER.encode(), self._request_id.encode())
             message = {**message, "headers": [*message.get("headers", ()), named]}
-        can_deny = _DENIAL in self._scope.get("extensions", {})
-        if kind != "websocket.close" or self._is_open or not can_deny:
+        if kind != "websocket.close" or self._is_open or not self._can_deny:
             await self._send(message)
             return
         refusal = InputError(message.get("reason") or "no WebSocket is served here")
         is_unknown = message.get("code", _NORMAL_CLOSURE) == _NORMAL_CLOSURE
-        response = answer_error(refusal, self._request_id)
-        response.status_code = HTTPStatus.NOT_FOUND if is_unknown else HTTPStatus.FORBIDDEN
+        await self._deny(refusal, HTTPStatus.NOT_FOUND if is_unknown else HTTPStatus.FORBIDDEN)
+
+    async def refused(self, error: Exception) -> bool:
+        """Tell the client of `error`, the end of it all. False once the WebSocket was accepted."""
+        if self._is_open:
+            await self._send({"type": "websocket.close", "code": _FAULT_INSIDE})
+        elif self._can_deny:
+            await self._deny(error)
+        else:
+            code = _TRY_LATER if isinstance(error, CapacityError) else _FAULT_INSIDE
+            await self._send({"type": "websocket.close", "code": code})
+        return not self._is_open
+
+    @property
+    def _can_deny(self) -> bool:
+        return _DENIAL in self._scope.get("extensions", {})
+
+    async def _deny(self, error: Exception, status: int | None = None) -> None:
+        response = answer_error(error, self._request_id)
+        response.status_code = status or response.status_code
         reply = _Reply(self._send, self._request_id)
         await response(self._scope, _nothing_to_receive, reply.send)
 

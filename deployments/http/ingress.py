@@ -40,6 +40,7 @@ from deployments.http.routes.pronunciation_pages import BODIES as PRONUNCIATION_
 from deployments.http.routes.speech import Routes
 from deployments.http.routes.uploaded_voices import VoiceRoutes
 from deployments.http.routes.voice_consents import ConsentRoutes
+from deployments.http.routes.websocket import SocketRoutes
 from deployments.http.voice_pages import BODIES as VOICE_BODIES
 from deployments.longform.listening import Listener
 from deployments.pronunciation.book import PronunciationBook
@@ -154,6 +155,7 @@ class Router:
             self._outcomes,
             routes.budget,
         ).add_to(app)
+        SocketRoutes(self._settings, self._voices, routes).add_to(app)
         for kept in (VoiceRoutes, ElevenLabsVoiceRoutes, ConsentRoutes):
             kept(self._settings, self._voices, self._enrolment, routes.budget).add_to(app)
         return app
@@ -201,6 +203,7 @@ def make_app(settings: Settings, routes: Routes, lifespan: Lifespan[FastAPI] | N
         Edge,
         max_body_bytes=limits.max_body_bytes,
         max_requests=limits.max_requests,
+        sockets=settings.sessions,
         has_proxy=True,
     )
     if settings.http.cors_origins:  # outermost: a refusal by the edge is for the page's eyes too

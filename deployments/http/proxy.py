@@ -10,14 +10,17 @@ from uvicorn.config import HTTP_PROTOCOLS
 
 from deployments.http.body_along import BodyAlong
 from deployments.http.request_id import CleanRequestId
+from deployments.http.sessions.flow import SocketFlow
 
 
 def set_up_proxy() -> list[Middleware]:
-    """Make the proxy parse HTTP with h11, clean callers' request ids and send small bodies along.
+    """Make the proxy parse HTTP with h11 and clean callers' request ids.
 
-    h11 ignores an upgrade offer. uvicorn's default, httptools, stops after the headers of a request
-    with one (h2c, which Java's client sends with every first request): the body is lost and the
-    connection hangs.
+    It then sends small bodies along, and tells routers how their WebSockets' clients keep up.
+
+    h11 ignores an upgrade offer other than WebSocket's. uvicorn's default, httptools, stops after
+    the headers of a request with one (h2c, which Java's client sends with every first request): the
+    body is lost and the connection hangs.
     """
     HTTP_PROTOCOLS["auto"] = HTTP_PROTOCOLS["h11"]
-    return [Middleware(CleanRequestId), Middleware(BodyAlong)]
+    return [Middleware(CleanRequestId), Middleware(BodyAlong), Middleware(SocketFlow)]

@@ -94,6 +94,26 @@ class SpeechReply:
         media_type = SSE_MEDIA_TYPE if self._parsed.is_sse else self._codec.media_type
         return ClosingResponse(_Begun(first, payload), media_type, self._headers())
 
+    async def frames(self) -> AsyncGenerator[bytes]:
+        """The reply for those who frame it themselves: as it is made, or whole in one."""
+        async with aclosing(self._payload()) as payload:
+            if self._is_whole:
+                yield self._codec.whole([piece async for piece in payload])
+                return
+            self._has_begun = True  # whoever frames it logs no fault of it
+            async for piece in payload:
+                yield piece
+
+    @property
+    def audio_s(self) -> float:
+        """How long it sounds so far, seconds."""
+        return self._playback.continuity().audio_s
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Of the audio."""
+        return self._codec.sample_rate_hz
+
     def _whole(self, audio: bytes) -> Response:
         used = usage_report(self._timings.usage)
         counts = {

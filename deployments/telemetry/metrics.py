@@ -109,6 +109,20 @@ SKIPPED = CounterRow("timbre_audio_skipped_requests", "Requests that ended witho
 ABORTED = CounterRow("timbre_speech_stream_aborted", "Streams that ended before their end.")
 COMPLETED = CounterRow("timbre_speech_stream_completed", "Streams that ended as they should.")
 
+# Of sessions over WebSockets, at the router.
+SESSIONS = GaugeRow("timbre_sessions", "Sessions open on this router.")
+SESSIONS_ENDED = CounterRow(
+    "timbre_sessions_ended",
+    "Sessions ended: closed or gone (by the client), idle, expired, unconfigured, mistakes, error.",
+    ("reason",),
+)
+CANCELS = CounterRow("timbre_input_cancels", "Interruptions by a session's client.")
+CANCEL_TIME = HistogramRow(
+    "timbre_input_cancel_s",
+    "Seconds from an interruption until the stages were told to stop.",
+    buckets=WAIT,
+)
+
 # Of any stage.
 RUNNING = GaugeRow(
     "timbre_num_requests_running",

@@ -17,11 +17,12 @@ LEGACY_CHARSETS = (
 )  # fmt: skip
 
 
-def read_json(content: bytes, charset: str = "") -> Any:
+def read_json(content: bytes, charset: str = "", name: str = "body") -> Any:
     """Parse `content`.
 
     charset: from the Content-Type, if it names one; UTF-8 and the byte order marks of UTF-16 and 32
-    take precedence. Lone surrogates pass, NaN and Infinity do not. Raises InputError.
+    take precedence. name: of `content` in messages about it. Lone surrogates pass, NaN and Infinity
+    do not. Raises InputError.
     """
     encoding = json.detect_encoding(content)
     try:
@@ -29,9 +30,9 @@ def read_json(content: bytes, charset: str = "") -> Any:
             return _read_utf8(content.removeprefix(codecs.BOM_UTF8), charset)
         return _parsed(content.decode(encoding).removeprefix("\ufeff"))
     except UnicodeDecodeError as error:
-        raise InputError(f"the body {_not_text(error)}", param="body") from error
+        raise InputError(f"the {name} {_not_text(error)}", param=name) from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"the body is not valid JSON: {error}", param="body") from error
+        raise InputError(f"the {name} is not valid JSON: {error}", param=name) from error
 
 
 def read_text(content: bytes, charset: str = "") -> str:

@@ -137,8 +137,8 @@ class Routes:
         """
         with self.budget.hold() as hold:
             namespace = namespace_of(request, self._voices.namespace)
-            reply = self._reply_to(
-                await self._completed(
+            reply = self.reply_to(
+                await self.completed(
                     await read_off_loop(read, await receive_body(request, hold)), namespace
                 ),
                 hold,
@@ -147,7 +147,7 @@ class Routes:
             )
             return await reply.start()
 
-    async def _completed(self, parsed: ParsedRequest, namespace: str) -> ParsedRequest:
+    async def completed(self, parsed: ParsedRequest, namespace: str) -> ParsedRequest:
         """A request with how its text is read."""
         is_clip = parsed.upload is not None
         completed = await self._readings.completed(
@@ -155,9 +155,10 @@ class Routes:
         )
         return replace(parsed, request=completed)
 
-    def _reply_to(
+    def reply_to(
         self, parsed: ParsedRequest, hold: Hold, namespace: str, request_id: str
     ) -> SpeechReply:
+        """The reply to a request, which begins when it is read. hold: of what it was read from."""
         voices: VoiceResolver = self._voices
         if not parsed.request.transcript:
             voices = self._voices.hearing(parsed.transcript_param)

@@ -16,6 +16,7 @@ from uvicorn.config import HTTP_PROTOCOLS
 from deployments.http.body_along import BodyAlong
 from deployments.http.proxy import set_up_proxy
 from deployments.http.request_id import CleanRequestId
+from deployments.http.sessions.flow import SocketFlow
 from tests.cache_helpers import free_port
 from tests.conftest import ROOT
 from tests.waiting import GIVE_UP_S, until
@@ -62,7 +63,8 @@ async def serving() -> AsyncIterator[int]:
 @pytest.mark.parametrize("size", [0, 20, 300_000])
 async def test_an_offer_to_upgrade_is_passed_over(monkeypatch, offer: str, size: int):
     monkeypatch.setitem(HTTP_PROTOCOLS, "auto", HTTP_PROTOCOLS["auto"])
-    assert [middleware.cls for middleware in set_up_proxy()] == [CleanRequestId, BodyAlong]
+    ours = [middleware.cls for middleware in set_up_proxy()]
+    assert ours == [CleanRequestId, BodyAlong, SocketFlow]
     body = b"x" * size
     head = f"POST / HTTP/1.1\r\nHost: a\r\n{offer}Content-Length: {size}\r\n\r\n".encode()
     async with serving() as port, asyncio.timeout(GIVE_UP_S):

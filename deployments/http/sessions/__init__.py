@@ -1,0 +1,1 @@
+"""Sessions over WebSockets: their messages, what they speak, what was heard."""
