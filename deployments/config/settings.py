@@ -20,6 +20,7 @@ from pydantic_settings import (
 
 from cache_store.settings import SPEECH_RECORD_BYTES, CacheSettings, speech_url
 from deployments.config import environment
+from deployments.config.job_settings import JobSettings
 from deployments.config.mistakes import explain
 from deployments.config.section import Positive, Seconds, Strict
 from deployments.config.stage_settings import (
@@ -190,6 +191,7 @@ class Settings(BaseSettings):
     """Further LLMs, each a deployment of its own; `llm` itself is the variant `base`."""
     vocoder: VocoderSettings = VocoderSettings()
     voices: VoiceSettings = VoiceSettings()
+    jobs: JobSettings = JobSettings()
     cluster: ClusterSettings = ClusterSettings()
 
     @property
