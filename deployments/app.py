@@ -1,4 +1,4 @@
-"""The graph on one screen: four deployments, wired; the LLM once for each variant.
+"""The graph on one screen: five deployments, wired; the LLM once for each variant.
 
 `serve run serve_config.yaml` builds it with `build_app`.
 """
@@ -16,6 +16,7 @@ from deployments.config.preflight import REFUSAL, checked_settings
 from deployments.config.stages import Stages
 from deployments.http.ingress import Router
 from deployments.stages.affinity import routing
+from deployments.stages.jobs import JobsReplica
 from deployments.stages.llm import LLMReplica
 from deployments.stages.tokenizer import TokenizerReplica
 from deployments.stages.vocoder import VocoderReplica
@@ -47,5 +48,8 @@ def build_app(args: Mapping[str, Any]) -> Application:
     vocoder = serve.deployment(name=stages.vocoder.name, request_router_config=by_voice)(
         VocoderReplica
     ).bind(settings, llms)
+    jobs = serve.deployment(name=stages.jobs.name)(JobsReplica).bind(
+        settings, tokenizer, llms, vocoder
+    )
     router = serve.deployment(name=stages.router.name)(serve.ingress()(Router))
-    return router.bind(settings, tokenizer, llms, vocoder)
+    return router.bind(settings, tokenizer, llms, vocoder, jobs)

@@ -18,9 +18,11 @@ from deployments.http.ingress import make_app
 from deployments.http.routes.cache import add_cache_routes
 from deployments.http.routes.edits import EditRoutes
 from deployments.http.routes.elevenlabs_voices import ElevenLabsVoiceRoutes
+from deployments.http.routes.jobs import JobRoutes
 from deployments.http.routes.speech import Routes
 from deployments.http.routes.uploaded_voices import VoiceRoutes
 from deployments.http.routes.voice_consents import ConsentRoutes
+from deployments.jobs.library import JobLibrary
 from deployments.speech.library import SpeechLibrary
 from deployments.telemetry.outcomes import Outcome, OutcomeBook, Report
 from deployments.telemetry.requests import RequestMetrics
@@ -84,6 +86,11 @@ class HttpApp:
         self.app: FastAPI = make_app(self.settings, self.routes, None)
         add_cache_routes(self.app, self.voices, self.speech, self.routes.budget, self._forget)
         self.edits = EditLibrary(self.settings, self.voices, self.speech)
+        self.told: list[str] = []
+        self.jobs = JobLibrary(self.settings, self.voices, self._told)
+        JobRoutes(self.settings, self.jobs, self.voices.namespace, self.routes.budget).add_to(
+            self.app
+        )
         EditRoutes(
             self.settings,
             self.edits,
@@ -101,6 +108,9 @@ class HttpApp:
     async def _report(self) -> dict[str, Any]:
         return {"ready": True, "stages": {}, "cache": {}, "age_s": 0.0}
 
+    async def _told(self, job: str) -> None:
+        self.told.append(job)
+
     async def _forget(self, clip_digest: str) -> None:
         self.forgotten.append(clip_digest)
 
@@ -110,6 +120,7 @@ class HttpApp:
         await self.voices.forget(clip_digest, namespace)
         await self.speech.forget(clip_digest, namespace)
         await self.edits.forget(clip_digest, namespace)
+        await self.jobs.forget(clip_digest, namespace)
 
     async def voice_changed(self, namespace: str, voice: str) -> None:
         """See deployments.voices.enrolment.Routers."""

@@ -33,16 +33,20 @@ from deployments.http.edge import Edge
 from deployments.http.edit_pages import BODIES as EDIT_BODIES
 from deployments.http.errors import NO_RETRY, SERVER_FAULT, answer_error, error_body
 from deployments.http.head import HeadAsGet
+from deployments.http.jobs.pages import BODIES as JOB_BODIES
 from deployments.http.routes.cache import WarmBody, add_cache_routes
 from deployments.http.routes.edits import EditRoutes
 from deployments.http.routes.elevenlabs_voices import ElevenLabsVoiceRoutes
+from deployments.http.routes.jobs import JobRoutes
 from deployments.http.routes.speech import Routes
 from deployments.http.routes.uploaded_voices import VoiceRoutes
 from deployments.http.routes.voice_consents import ConsentRoutes
 from deployments.http.voice_pages import BODIES as VOICE_BODIES
+from deployments.jobs.library import JobLibrary
 from deployments.speech.library import SpeechLibrary
 from deployments.stages.clients import RemoteTokenizer, RemoteVocoder
 from deployments.stages.health import Readiness
+from deployments.stages.jobs import RunnersTold
 from deployments.stages.names import RemoteNames
 from deployments.stages.removal import Removal, RoutersToldOfVoices
 from deployments.telemetry.cache import CacheMetrics
@@ -74,6 +78,7 @@ class Router:
         tokenizer: DeploymentHandle,
         llms: Mapping[str, DeploymentHandle],
         vocoder: DeploymentHandle,
+        jobs: DeploymentHandle,
     ) -> None:
         adopt_serve_logging()
         self._settings = settings
@@ -83,6 +88,7 @@ class Router:
         synthesizer = RemoteVocoder(vocoder, settings.limits, transfers)
         self._speech = SpeechLibrary(settings, synthesizer, RemoteNames(vocoder, llms))
         self._edits = EditLibrary(settings, self._voices, self._speech)
+        self._jobs = JobLibrary(settings, self._voices, RunnersTold(jobs).tell)
         self._metrics = RequestMetrics()
         self._outcomes = ClusterOutcomes(settings.cache.l2_name)
         stages = Stages.of(settings)
@@ -90,6 +96,7 @@ class Router:
             stages.tokenizer: tokenizer,
             **{stages.llms[variant]: llm for variant, llm in llms.items()},
             stages.vocoder: vocoder,
+            stages.jobs: jobs,
         }
         self._removal = Removal(handles)
         routers = RoutersToldOfVoices(self._removal)
@@ -102,6 +109,7 @@ class Router:
             self._voices.forget(clip_digest, namespace),
             self._speech.forget(clip_digest, namespace),
             self._edits.forget(clip_digest, namespace),
+            self._jobs.forget(clip_digest, namespace),
         )
 
     async def voice_changed(self, namespace: str, voice: str) -> None:
@@ -128,6 +136,7 @@ class Router:
             self._outcomes,
             routes.budget,
         ).add_to(app)
+        JobRoutes(self._settings, self._jobs, self._voices.namespace, routes.budget).add_to(app)
         for kept in (VoiceRoutes, ElevenLabsVoiceRoutes, ConsentRoutes):
             kept(self._settings, self._voices, self._enrolment, routes.budget).add_to(app)
         return app
@@ -185,7 +194,7 @@ def make_app(settings: Settings, routes: Routes, lifespan: Lifespan[FastAPI] | N
             expose_headers=EXPOSED_HEADERS,
         )
     patch_fastapi(app)  # Swagger UI from the package: the docs work without internet
-    describe_bodies(app, (*VOICE_BODIES, *EDIT_BODIES, WarmBody))
+    describe_bodies(app, (*VOICE_BODIES, *EDIT_BODIES, *JOB_BODIES, WarmBody))
     add_error_handlers(app)
     routes.add_to(app)
     return app

@@ -16,7 +16,7 @@ from deployments.jobs.documents import JobPlan, JobSegment, JobState, RunNote
 from deployments.voices.documents import new_id
 from deployments.voices.journal import Journals, entry_path, last_numbers
 from deployments.voices.shelf import Shelf
-from pipeline.errors import MAX_FOUND, CapacityError, InputError, JobStateError, UnknownJobError
+from pipeline.errors import MAX_FOUND, CapacityError, UnknownJobError
 
 ROOT = "jobs/v1"
 PAGE_CHARS = 40_000  # of a plan's segments together: as JSON well below a document's limit
@@ -275,20 +275,6 @@ def pages_of(segments: Sequence[JobSegment]) -> list[list[JobSegment]]:
         pages[-1].append(segment)
         room -= size
     return pages
-
-
-def wrong_state(state: JobState, what: str) -> JobStateError:
-    """For a change that a job in this state does not take."""
-    return JobStateError(f"a job that is {state.status} cannot be {what}", param="job_id")
-
-
-def check_number(number: int, plan: JobPlan) -> None:
-    """Raises InputError for a segment that the job does not have. number: from 0."""
-    if not 0 <= number < plan.n_segments:
-        raise InputError(
-            f"the job has no segment {number}; allowed: 0 to {plan.n_segments - 1}",
-            param="segment",
-        )
 
 
 def _clips(namespace: str, clip_digest: str) -> str:

@@ -139,6 +139,7 @@ class VocoderReplica:
         """Gauges of this replica."""
         return {
             "streams_active": self._decoder.active_streams,
+            "waiting": self._load.waiting,
             "cache_bytes": self._decoder.cache_bytes,
             "admitted_bytes": self._admission.used_bytes,
             "states_found_total": self._states.records.found_total,

@@ -140,6 +140,7 @@ async def test_two_runners_on_one_job_make_nothing_twice(tmp_path: Path, tally: 
     heedless(two)
     async with replicas(one, two):
         job = await add_job(one, lines(30))
+        two.runner.poke()
         state = await job_done(one, job)
         assert state.n_failed == 0
         assert one.speaker.requests
