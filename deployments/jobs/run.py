@@ -146,6 +146,7 @@ class JobRun:
         again = self._state.asked_again(number)
         known = await self._patient(lambda: self._parts.find(self._name, number, again.revision))
         if known is None:
+            logger.info("%s: segment %d begins", self._name.id, number)
             part = await self._made(plan, segment, number)
             facts = part.facts.model_copy(update={"revision": again.revision})
             await self._note_clip(facts.clip_digest)

@@ -94,7 +94,9 @@ _MANIFEST = {
 }
 _TEXT = {"schema": {"type": "string"}}
 _GONE = refusal("No job of this id is kept")
-_CONFLICT = refusal("The job stands so that this cannot be done, or there is nothing yet")
+_NOT_NOW = refusal(
+    "A mistake in a parameter, or the job stands so that this cannot be done: code job_state"
+)
 _AUDIO = {
     f"audio/{kind}": {"schema": BINARY}
     for kind in ("mpeg", "wav", "ogg", "flac", "aac", "pcm", "pcmu", "pcma")
@@ -122,12 +124,12 @@ def _of_one(example: Any, shape: type[BaseModel], *refused: int) -> dict[str, An
 
 
 def _changing(doc: dict[str, Any]) -> dict[str, Any]:
-    return {**doc, "responses": {**doc["responses"], 409: _CONFLICT}}
+    return {**doc, "responses": {**doc["responses"], 400: _NOT_NOW}}
 
 
 def _bytes(contents: dict[str, Any]) -> dict[str, Any]:
     replies: dict[int | str, Any] = {200: {"description": "As here", "content": contents}}
-    replies |= {**refusals(400, 503), 404: _GONE, 409: _CONFLICT, 500: refusal("A part is damaged")}
+    replies |= {**refusals(503), 400: _NOT_NOW, 404: _GONE, 500: refusal("A part is damaged")}
     return {"response_class": Response, "responses": replies}
 
 

@@ -43,7 +43,7 @@ STATUSES = {
     "UnknownRequestError": 404,
     "UnknownEditError": 404,
     "UnknownJobError": 404,
-    "JobStateError": 409,
+    "JobStateError": 400,
     "UnsupportedError": 400,
     "CapacityError": 503,
     "StageError": 500,

@@ -202,12 +202,12 @@ async def test_pause_resume_cancel_delete(tmp_path: Path):
         await asyncio.sleep(0.3)
         assert (await app.http.get(at)).json()["progress"]["done"] == 0
         refused = await app.http.get(f"{at}/audio")
-        assert refused.status_code == httpx.codes.CONFLICT
+        assert refused.status_code == httpx.codes.BAD_REQUEST
         assert refused.headers["X-Should-Retry"] == "false"
         assert (await app.http.post(f"{at}/resume")).json()["status"] in {"queued", "running"}
         assert (await app.ended(job))["status"] == "completed"
-        assert (await app.http.post(f"{at}/cancel")).status_code == httpx.codes.CONFLICT
-        assert (await app.http.post(f"{at}/pause")).status_code == httpx.codes.CONFLICT
+        assert (await app.http.post(f"{at}/cancel")).status_code == httpx.codes.BAD_REQUEST
+        assert (await app.http.post(f"{at}/pause")).status_code == httpx.codes.BAD_REQUEST
         assert (await app.http.delete(at)).json()["deleted"] is True
         for address in (at, f"{at}/audio", f"{at}/segments", f"{at}/events"):
             assert (await app.http.get(address)).status_code == httpx.codes.NOT_FOUND
