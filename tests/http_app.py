@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from deployments.config.settings import load_settings
 from deployments.edits.library import EditLibrary
 from deployments.http.ingress import make_app
+from deployments.http.routes.batch import BatchRoute
 from deployments.http.routes.cache import add_cache_routes
 from deployments.http.routes.edits import EditRoutes
 from deployments.http.routes.elevenlabs_voices import ElevenLabsVoiceRoutes
@@ -84,6 +85,7 @@ class HttpApp:
             self.outcomes,
         )
         self.app: FastAPI = make_app(self.settings, self.routes, None)
+        BatchRoute(self.routes).add_to(self.app)
         add_cache_routes(self.app, self.voices, self.speech, self.routes.budget, self._forget)
         self.edits = EditLibrary(self.settings, self.voices, self.speech)
         self.told: list[str] = []

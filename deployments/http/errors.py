@@ -127,7 +127,10 @@ def about_clip(param: str, voice_param: str = "voice") -> Iterator[None]:
     except (AudioError, TooLargeError) as error:
         raise error.about(param) from error
     except UnknownVoiceError as error:
-        raise UnknownVoiceError(error.message, param=voice_param) from error
+        is_named = error.param not in {None, "voice"}
+        raise UnknownVoiceError(
+            error.message, param=error.param if is_named else voice_param
+        ) from error
 
 
 def answer_error(error: Exception, request_id: str) -> JSONResponse:

@@ -34,6 +34,8 @@ from deployments.http.edit_pages import BODIES as EDIT_BODIES
 from deployments.http.errors import NO_RETRY, SERVER_FAULT, answer_error, error_body
 from deployments.http.head import HeadAsGet
 from deployments.http.jobs.pages import BODIES as JOB_BODIES
+from deployments.http.routes.batch import BODIES as BATCH_BODIES
+from deployments.http.routes.batch import BatchRoute
 from deployments.http.routes.cache import WarmBody, add_cache_routes
 from deployments.http.routes.edits import EditRoutes
 from deployments.http.routes.elevenlabs_voices import ElevenLabsVoiceRoutes
@@ -127,6 +129,7 @@ class Router:
             self._outcomes,
         )
         app = make_app(self._settings, routes, self._lifespan)
+        BatchRoute(routes).add_to(app)
         add_cache_routes(app, self._voices, self._speech, routes.budget, self._removal.everywhere)
         EditRoutes(
             self._settings,
@@ -194,7 +197,7 @@ def make_app(settings: Settings, routes: Routes, lifespan: Lifespan[FastAPI] | N
             expose_headers=EXPOSED_HEADERS,
         )
     patch_fastapi(app)  # Swagger UI from the package: the docs work without internet
-    describe_bodies(app, (*VOICE_BODIES, *EDIT_BODIES, *JOB_BODIES, WarmBody))
+    describe_bodies(app, (*VOICE_BODIES, *EDIT_BODIES, *JOB_BODIES, *BATCH_BODIES, WarmBody))
     add_error_handlers(app)
     routes.add_to(app)
     return app

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from deployments.config.settings import Settings
 from deployments.edits.documents import EditStep
 from deployments.jobs.documents import SEED_BITS, Cue, JobPlan, JobSegment
+from deployments.jobs.webhooks import check_webhook
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.contracts import BASE_VARIANT
 from pipeline.errors import InputError, TextError, UnknownVoiceError
@@ -66,6 +67,8 @@ class Planner:
     async def plan(self, namespace: str, order: JobOrder) -> tuple[JobPlan, list[JobSegment]]:
         """Raises InputError naming the field, what was found and what is allowed."""
         self._check_size(order)
+        if order.webhook is not None:
+            check_webhook(self._limits, order.webhook)
         pinned: dict[str | None, str] = {}
         for ask in order.asks:
             if ask.voice not in pinned:

@@ -21,6 +21,7 @@ from deployments.jobs.parts import Parts
 from deployments.jobs.store import JobName
 from deployments.jobs.subtitles import Subtitle, to_srt, to_vtt
 from deployments.voices.shelf import Shelf
+from pipeline.audio.condition import limit_peaks
 from pipeline.audio.encode import make_encoder, wav_header
 from pipeline.audio.joints import faded
 from pipeline.audio.levels import SILENT_LUFS
@@ -29,7 +30,7 @@ from pipeline.errors import StageError, UnknownJobError
 
 SLAB_BYTES = 4 * 2**20
 MOST_BYTES = 256 * 2**20  # of subtitles, or of a manifest
-HIGHEST_PEAK = 0.97
+HIGHEST_PEAK = 0.89  # -1 dBFS: what a lossy codec adds to a peak still fits
 _PCM_BYTES = 2
 MANIFEST, SRT, VTT = "manifest.json", "subtitles.srt", "subtitles.vtt"
 _NOTE = "note.json"
@@ -175,7 +176,8 @@ class _File:
             self._put(np.zeros(n_now, np.float32))
             n_silent -= n_now
         samples = np.concatenate(list(from_flac(part)))
-        self._put(faded(samples, at_start=True, at_end=True) * np.float32(gain))
+        joined = faded(samples, at_start=True, at_end=True) * np.float32(gain)
+        self._put(joined if gain == 1 else limit_peaks(joined, HIGHEST_PEAK))
 
     def finish(self) -> None:
         self._keep(self._encoder.finish())
@@ -216,7 +218,7 @@ def _placed(
 def _gains(
     target_lufs: float | None, segments: Sequence[JobSegment], parts: Mapping[int, PartFacts]
 ) -> dict[str, float]:
-    """By voice: what brings all that it says to the target, within what its peaks allow."""
+    """By voice: what brings all that it says to the target."""
     said: dict[str, list[PartFacts]] = {}
     for number, segment in enumerate(segments):
         facts = parts.get(number)
@@ -231,8 +233,7 @@ def _gain(target_lufs: float | None, parts: Sequence[PartFacts]) -> float:
         return 1.0
     n_samples = sum(facts.n_samples for facts in parts)
     power = sum(facts.n_samples * 10 ** (facts.loudness_lufs / 10) for facts in parts) / n_samples
-    wanted = 10 ** ((target_lufs - 10 * math.log10(power)) / 20)
-    return min(wanted, HIGHEST_PEAK / max(facts.peak for facts in parts))
+    return 10 ** ((target_lufs - 10 * math.log10(power)) / 20)
 
 
 def _manifest(

@@ -191,6 +191,8 @@ class JobRun:
             segments = await self._store.segments(self._name, plan)
             made = Results(self._store.shelf)
             await made.build(self._name, results, plan, segments, self._found)
+        if plan.webhook is not None:
+            await self._store.hook(self._name)
         self.is_finished = await self._store.write(seen, self._done(seen, results)) is not None
         return self.is_finished
 

@@ -25,7 +25,7 @@ STATES_KEPT = 16  # of a job at least
 TRIES = 20  # of a change that others keep overtaking
 _AT_ONCE = 64
 _ID = re.compile(r"job_[0-9a-f]{32}")
-_OPEN = f"{ROOT}/open"
+_OPEN, _HOOKS = f"{ROOT}/.open", f"{ROOT}/.hooks"  # no namespace begins so
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,11 @@ class JobName:
     def marker(self) -> str:
         """Lies there while somebody is to run it."""
         return f"{_OPEN}/{self.namespace}.{self.id}"
+
+    @property
+    def hook(self) -> str:
+        """Lies there while somebody is to be told of its end."""
+        return f"{_HOOKS}/{self.namespace}.{self.id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,12 +186,19 @@ class JobStore:
 
     async def open_jobs(self) -> list[JobName]:
         """Jobs that somebody is to run, of every namespace, the oldest first."""
-        found: list[JobName] = []
-        for marker in await self.shelf.names(_OPEN):
-            namespace, _, job = marker.partition(".")
-            if _ID.fullmatch(job):
-                found.append(JobName(namespace, job))
-        return sorted(found, key=lambda name: name.id)
+        return await self._marked(_OPEN)
+
+    async def hook(self, name: JobName) -> None:
+        """Somebody is to be told of its end."""
+        await self.shelf.publish(name.hook, {})
+
+    async def unhook(self, name: JobName) -> None:
+        """Nobody is, any more."""
+        await self.shelf.delete(name.hook)
+
+    async def hooks(self) -> list[JobName]:
+        """Jobs of whose end somebody is to be told."""
+        return await self._marked(_HOOKS)
 
     async def noticed(self, name: JobName) -> Standing | None:
         """An open job as it stands; one that is not open after all loses its mark."""
@@ -234,7 +246,7 @@ class JobStore:
         """Remove jobs that ended so long ago, and the last of those deleted; how many."""
         n_removed = 0
         for namespace in await self.shelf.names(ROOT):
-            if namespace == "open":
+            if namespace.startswith("."):
                 continue
             for directory in await self._last(namespace):
                 name = JobName(namespace, directory.rpartition("/")[2])
@@ -251,6 +263,14 @@ class JobStore:
         for path in await self.shelf.paths(name.place("states")):
             await self.shelf.delete(path)
         return True
+
+    async def _marked(self, place: str) -> list[JobName]:
+        found: list[JobName] = []
+        for marker in await self.shelf.names(place):
+            namespace, _, job = marker.partition(".")
+            if _ID.fullmatch(job):
+                found.append(JobName(namespace, job))
+        return sorted(found, key=lambda name: name.id)
 
     async def _unmark(self, name: JobName) -> None:
         """Somebody may have opened it again at the same moment: then the mark is put back."""

@@ -16,6 +16,7 @@ from deployments.config.stages import Kind
 from deployments.jobs.runner import JobRunner
 from deployments.jobs.speaking import SegmentSpeaker
 from deployments.jobs.store import JobStore
+from deployments.jobs.webhooks import Webhooks
 from deployments.speech.library import SpeechLibrary
 from deployments.stages.clients import RemoteStatus, RemoteTokenizer, RemoteVocoder, stage_errors
 from deployments.stages.names import RemoteNames
@@ -50,10 +51,12 @@ class JobsReplica:
         self._speech = SpeechLibrary(settings, synthesizer, RemoteNames(vocoder, llms))
         self._speaker = SegmentSpeaker(settings, self._voices, self._speech)
         self._runner: JobRunner | None = None
+        self._webhooks: Webhooks | None = None
         if self._voices.shelf is not None:
             store = JobStore(self._voices.shelf, settings.jobs.max_kept)
             traffic = StageTraffic(settings, llms, vocoder)
             self._runner = JobRunner(settings.jobs, store, self._speaker, traffic)
+            self._webhooks = Webhooks(settings.jobs, store)
         self._task = spawn("running jobs", self._run())
 
     async def _run(self) -> None:
@@ -65,6 +68,8 @@ class JobsReplica:
         if self._runner is not None:
             loops.append(watched("looking for jobs", self._runner.run))
             loops.append(watched("removing old jobs", self._runner.sweep))
+        if self._webhooks is not None:
+            loops.append(watched("telling of jobs that ended", self._webhooks.run))
         await asyncio.wait(loops)
 
     async def poke(self, job: str) -> None:

@@ -16,6 +16,7 @@ from fastapi.responses import Response
 
 from deployments.config.settings import Settings
 from deployments.http.api_pages import (
+    DIALOGUE_DOC,
     ELEVENLABS_DOC,
     FISH_DOC,
     OUTCOME_DOC,
@@ -23,20 +24,26 @@ from deployments.http.api_pages import (
     TAGS_DOC,
 )
 from deployments.http.bodies.budget import BodyBudget, Hold
-from deployments.http.bodies.read import RawBody, read_off_loop, receive_body
+from deployments.http.bodies.read import Clip, RawBody, read_off_loop, receive_body
+from deployments.http.dialects.dialogue import (
+    in_turns,
+    read_elevenlabs_dialogue,
+    with_first_turn,
+)
 from deployments.http.dialects.edit_steps import possible_edits
 from deployments.http.dialects.elevenlabs import Asked, read_elevenlabs
 from deployments.http.dialects.fish import read_fish
 from deployments.http.dialects.parsed_request import ParsedRequest
-from deployments.http.dialects.speech import parse_request, read_speech, read_wish
+from deployments.http.dialects.speech import SpeechBody, parse_request, read_speech, read_wish
 from deployments.http.model_names import ModelNames
 from deployments.http.reply import SpeechReply
 from deployments.http.routes.health import Report, add_health_routes
 from deployments.http.routes.models import add_model_routes
 from deployments.http.routes.voices import add_voice_routes
 from deployments.http.tenant import namespace_of
+from deployments.jobs.dialogue import Dialogue
 from deployments.speech.library import SpeechLibrary
-from deployments.telemetry.outcomes import Outcomes
+from deployments.telemetry.outcomes import Outcome, Outcomes
 from deployments.telemetry.requests import RequestMetrics
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.contracts import VoiceReference
@@ -84,6 +91,8 @@ class Routes:
         app.post("/v1/tts", **FISH_DOC)(self._fish)
         app.post("/v1/text-to-speech/{voice_id}", **ELEVENLABS_DOC)(self._elevenlabs)
         app.post("/v1/text-to-speech/{voice_id}/stream", **ELEVENLABS_DOC)(self._elevenlabs_stream)
+        app.post("/v1/text-to-dialogue", **DIALOGUE_DOC)(self._dialogue)
+        app.post("/v1/text-to-dialogue/stream", **DIALOGUE_DOC)(self._dialogue_stream)
         app.get("/v1/tags", **TAGS_DOC)(self._tags)
         add_model_routes(app, self._names)
         add_voice_routes(app, self._voices)
@@ -115,27 +124,52 @@ class Routes:
         asked = Asked(voice_id, output_format, is_whole=False)
         return await self.answer(request, partial(self._read_elevenlabs, asked=asked))
 
+    async def _dialogue(self, request: Request, output_format: OutputFormat = None) -> Response:
+        """Several voices in one reply, as ElevenLabs' clients ask for it, whole."""
+        asked = Asked("", output_format, is_whole=True)
+        return await self.answer(request, partial(self._read_dialogue, asked=asked))
+
+    async def _dialogue_stream(
+        self, request: Request, output_format: OutputFormat = None
+    ) -> Response:
+        """The same as it is made."""
+        asked = Asked("", output_format, is_whole=False)
+        return await self.answer(request, partial(self._read_dialogue, asked=asked))
+
     async def answer(self, request: Request, read: Callable[[RawBody], ParsedRequest]) -> Response:
         """Speak what `read` makes of the request's body; it may run on any thread.
 
         No frame that waits here holds the body: it may be large, and the wait long.
         """
         with self.budget.hold() as hold:
-            reply = self._reply_to(
+            reply = self.reply_to(
                 await read_off_loop(read, await receive_body(request, hold)),
                 hold,
-                namespace_of(request, self._voices.namespace),
+                request,
                 request.state.request_id,
             )
             return await reply.start()
 
-    def _reply_to(
-        self, parsed: ParsedRequest, hold: Hold, namespace: str, request_id: str
+    def reply_to(
+        self,
+        parsed: ParsedRequest,
+        hold: Hold,
+        request: Request,
+        request_id: str,
+        heard: Callable[[Outcome], None] | None = None,
     ) -> SpeechReply:
+        """What answers. heard: is told how it ended, beside the book of outcomes."""
+        namespace = namespace_of(request, self._voices.namespace)
         voices = HeldVoices(self._voices, hold, namespace)
-        reusing = self._speech_library.request(voices, parsed.reuse, namespace)
-        tell = partial(self._outcomes.tell, namespace)
-        return SpeechReply(parsed, reusing, reusing, self._metrics, request_id, tell)
+        made = partial(self._speech_library.request, voices, parsed.reuse, namespace)
+        one = Dialogue(parsed.turns, made) if parsed.turns else made()
+
+        def tell(outcome: Outcome) -> None:
+            self._outcomes.tell(namespace, outcome)
+            if heard is not None:
+                heard(outcome)
+
+        return SpeechReply(parsed, one, one, self._metrics, request_id, tell)
 
     def _read(self, raw: RawBody, *, needs_voice: bool) -> ParsedRequest:
         """A body as a request, by any thread. needs_voice: the default one will not do."""
@@ -145,14 +179,28 @@ class Routes:
                 "one file is needed, in prompt_audio_file or input_audio_file; found 0",
                 param="prompt_audio_file",
             )
+        return self.parsed(body, clip)
+
+    def parsed(self, body: SpeechBody, clip: Clip | None) -> ParsedRequest:
+        """A body as a request, by any thread. clip: what came beside it. Raises InputError."""
         if body.model is not None:
             self._names.check(body.model)
+        inputs = body.inputs
+        if inputs is not None:
+            body = with_first_turn(body, inputs, has_clip=clip is not None)
         parsed = parse_request(body, self._limits, clip)
         variant = self._names.variant(parsed.request.variant)
-        return replace(parsed, request=replace(parsed.request, variant=variant))
+        parsed = replace(parsed, request=replace(parsed.request, variant=variant))
+        return parsed if inputs is None else in_turns(parsed, inputs, self._limits)
 
     def _read_elevenlabs(self, raw: RawBody, asked: Asked) -> ParsedRequest:
         parsed, model = read_elevenlabs(raw, asked, self._limits)
+        if model is not None:
+            self._names.check(model, param="model_id")
+        return parsed
+
+    def _read_dialogue(self, raw: RawBody, asked: Asked) -> ParsedRequest:
+        parsed, model = read_elevenlabs_dialogue(raw, asked, self._limits)
         if model is not None:
             self._names.check(model, param="model_id")
         return parsed
