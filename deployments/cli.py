@@ -60,7 +60,7 @@ def say(
     settings = read_settings(given_or_shipped(config))
 
     request = SpeechRequest(
-        text=text, transcript=voice_text, speaker_name="", sampling=Sampling(seed=seed), speed=speed
+        text=text, transcript=voice_text, sampling=Sampling(seed=seed), speed=speed
     )
     with Console(stderr=True).status("loading the model") as status:
         with LocalPipeline(model, device) as pipeline:

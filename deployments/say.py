@@ -33,8 +33,8 @@ class KeptStates:
 
     def speak(self, request: SpeechRequest, voice: VoicePrompt) -> Stream[SpeechChunk]:
         """See synthesis.Synthesizer."""
-        shelf = self._states.shelf(request.clip_digest, voice)
-        decoder = OwnedDecoder(self._pipeline.decoder, request.speaker_name, shelf)
+        shelf = self._states.shelf(voice)
+        decoder = OwnedDecoder(self._pipeline.decoder, voice.clip_digest, shelf)
         return self._pipeline.chain(decoder).speak(request, voice)
 
     async def close(self) -> None:

@@ -84,6 +84,8 @@ class VoicePrompt:
     """Length of the clip before trimming."""
     fingerprint: str
     """Hex fingerprint of the encoder (weights, preprocessing version) that made it."""
+    clip_digest: str = ""
+    """Hex digest of the clip, by which stages find what they keep of a voice; not recorded."""
 
     @property
     def n_groups(self) -> int:
@@ -156,8 +158,6 @@ class SpeechRequest:
     """What to speak (clone, paralinguistic), or the text of the input audio (other edits)."""
     transcript: str
     """The words spoken in the reference clip."""
-    speaker_name: str
-    """Name of the speaker in a clone prompt; derived from the clip's digest."""
     mode: Mode = Mode.CLONE
     """Clone, or one of the edits."""
     info: str = ""
@@ -176,8 +176,6 @@ class SpeechRequest:
     """The deployed language model to use."""
     iterations: int = 1
     """How often an edit is applied, each time to the previous tokens; ignored for a clone."""
-    clip_digest: str = ""
-    """Hex digest of the reference clip; what stages keep of a voice is found by it."""
     source: Drawn | None = None
     """An earlier answer that is edited in place of the clip, and heard in the clip's voice."""
 

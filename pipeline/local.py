@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -103,7 +103,8 @@ class DirectVoices:
             raise UnknownVoiceError("no voice is listed here: give a clip", param="voice")
         read = await asyncio.to_thread(read_reference, reference.upload)
         prompt = await self._encoder.encode(read.clip)
-        return ResolvedVoice(prompt, read.clip.digest, "miss", read.warnings)
+        named = replace(prompt, clip_digest=read.clip.digest)
+        return ResolvedVoice(named, "miss", read.warnings)
 
 
 class LocalPipeline:

@@ -16,7 +16,6 @@ NO_TRANSCRIPT = (
     "this voice was uploaded without its transcript: say what is spoken in its clip, in ref_text "
     "or step_audio.prompt_text, or once and for all with POST /v1/audio/voices/{id} and ref_text"
 )
-SPEAKER_DIGITS = 16  # hex digits of the clip's digest in a speaker name
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +24,6 @@ class ResolvedVoice:
 
     prompt: VoicePrompt
     """What the stages need of the clip."""
-    clip_digest: str
-    """Digest of the clip."""
     tier: str
     """What answered: l1, l2, l3 or miss."""
     warnings: tuple[str, ...] = ()
@@ -34,19 +31,22 @@ class ResolvedVoice:
     transcript: str | None = None
     """The words of a listed voice's clip; None when the caller sent the clip."""
 
+    @property
+    def clip_digest(self) -> str:
+        """Hex digest of the clip."""
+        return self.prompt.clip_digest
+
     def completed(self, request: SpeechRequest) -> SpeechRequest:
-        """The request, completed with the speaker name and the words of a named voice's clip.
+        """The request with the words of a named voice's clip.
 
         Raises InputError where nobody knows these.
         """
-        name = speaker_name(self.clip_digest)
-        named = replace(request, speaker_name=name, clip_digest=self.clip_digest)
         if self.transcript is None:
             if not request.transcript:
                 raise InputError(NO_TRANSCRIPT, param="prompt_text")
-            return named
+            return request
         text = self.transcript if request.mode in SAME_WORDS else request.text
-        return replace(named, transcript=self.transcript, text=text)
+        return replace(request, transcript=self.transcript, text=text)
 
 
 class VoiceResolver(Protocol):
@@ -86,8 +86,3 @@ async def synthesize(
         async for chunk in speech:
             timings.audio_made(chunk)
             yield chunk
-
-
-def speaker_name(clip_digest: str) -> str:
-    """The speaker name of a clip, by which the stages know its voice."""
-    return f"clone_{clip_digest[:SPEAKER_DIGITS]}"

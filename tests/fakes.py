@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Generator, Iterator
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -77,7 +78,8 @@ class FakeVoices:
 
     async def resolve(self, reference: VoiceReference) -> ResolvedVoice:
         digest = (reference.upload or b"").hex().ljust(64, "0")
-        return ResolvedVoice(voice_prompt(), digest, self.tier, self.warnings)
+        prompt = replace(voice_prompt(), clip_digest=digest)
+        return ResolvedVoice(prompt, self.tier, self.warnings)
 
 
 class FakePrompts:
@@ -86,10 +88,9 @@ class FakePrompts:
     front_end = None
 
     def scripts(self, request: SpeechRequest, voice: VoicePrompt) -> Iterator[Script]:
-        del voice
         for passage in request.text.split(".") if "." in request.text else [request.text]:
             if passage:
-                ids = np.array([ord(c) for c in request.speaker_name + passage], np.int32)
+                ids = np.array([ord(c) for c in voice.clip_digest + passage], np.int32)
                 yield Script(ids, request.sampling.over(Warping()), 10, NO_LIMIT_TOKENS)
 
 
@@ -148,14 +149,15 @@ class FakeSynthesizer:
 
     def __init__(self) -> None:
         self.requests: list[SpeechRequest] = []
+        self.speakers: list[str] = []
         self.go = asyncio.Event()
         self.go.set()
 
     async def speak(
         self, request: SpeechRequest, voice: VoicePrompt
     ) -> AsyncGenerator[SpeechChunk]:
-        del voice
         self.requests.append(request)
+        self.speakers.append(voice.clip_digest)
         samples = np.full(SAMPLES_PER_GROUP, 0.25, np.float32)
         yield SpeechChunk(samples, last=False)
         await self.go.wait()

@@ -138,6 +138,11 @@ class HttpApp:
         assert reply.status_code == httpx.codes.OK, reply.text
         return self.synthesizer.requests[-1]
 
+    async def speaker(self, **fields: Any) -> str:
+        """Who speaks a body, which must be served."""
+        await self.spoken(**fields)
+        return self.synthesizer.speakers[-1]
+
     async def post(self, content: bytes, label: str | None, path: str = "") -> httpx.Response:
         headers = {"content-type": label} if label else {}
         return await self.http.post(path or "/v1/audio/speech", content=content, headers=headers)

@@ -98,7 +98,7 @@ class SpeechReplica:
 
     async def listen(self, seed: int, reuse: str | None = None, after_s: float = 0.0) -> Listened:
         await asyncio.sleep(after_s)
-        request = SpeechRequest("One two.", "Hi.", "clone_a", sampling=Sampling(seed=seed))
+        request = SpeechRequest("One two.", "Hi.", sampling=Sampling(seed=seed))
         meter, digest, source = PlaybackMeter(time.perf_counter()), hashlib.sha256(), ""
         one = self._library.request(FakeVoices(), reuse)  # type: ignore[arg-type]
         voice = await one.resolve(VoiceReference(None, "aria"))

@@ -64,9 +64,7 @@ def local_speak(pipeline: LocalPipeline) -> Speak:
     def speak(
         upload: bytes, transcript: str, text: str, seed: int
     ) -> tuple[NDArray[np.float32], float]:
-        request = SpeechRequest(
-            text=text, transcript=transcript, speaker_name="", sampling=Sampling(seed=seed)
-        )
+        request = SpeechRequest(text=text, transcript=transcript, sampling=Sampling(seed=seed))
         begun = time.perf_counter()
         samples, _ = asyncio.run(_say(pipeline, upload, request))
         return samples, time.perf_counter() - begun

@@ -38,7 +38,6 @@ class EditStep(Written):
         return SpeechRequest(
             text=text,
             transcript=transcript,
-            speaker_name="",
             mode=self.mode,
             info=self.info,
             sampling=Sampling(

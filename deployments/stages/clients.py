@@ -128,24 +128,23 @@ class RemoteLM:
         self._transfers = transfers
         self._stream = handle.options(method_name="stream", stream=True)
         self._chunk_timeout_s = limits.chunk_timeout_s
-        self._voice = self._clip_digest = ""
+        self._clip_digest = ""
 
-    def of(self, voice: str, clip_digest: str = "") -> Self:
-        """The same LM, for the prompts of one voice: what the replica's `forget` finds by name.
+    def of(self, clip_digest: str) -> Self:
+        """The same LM, for the prompts of one voice: what the replica's `forget` finds by its clip.
 
-        And what routing prefers a replica by, where `llm.voice_affinity` is on. clip_digest: whose
-        its prefix is, in the cache.
+        And what routing prefers a replica by, where `llm.voice_affinity` is on.
         """
         one = copy.copy(self)
-        one._voice, one._clip_digest = voice, clip_digest
-        one._stream = self._stream.options(session_id=voice)
+        one._clip_digest = clip_digest
+        one._stream = self._stream.options(session_id=clip_digest)
         return one
 
     def stream(self, prompt_ids: Int32Array, sampling: Sampling) -> Stream[TokenChunk]:
         """See contracts.SpeechLM."""
         return _Replies(
             "LLM",
-            partial(self._stream.remote, prompt_ids, sampling, self._voice, self._clip_digest),
+            partial(self._stream.remote, prompt_ids, sampling, self._clip_digest),
             partial(self._transfers.received, Hop.LLM_VOCODER),
             self._chunk_timeout_s,
         )
@@ -178,7 +177,7 @@ class RemoteVocoder:
                 return
 
     def _once(self, request: SpeechRequest, voice: VoicePrompt) -> Stream[SpeechChunk]:
-        speak = self._speak.options(session_id=request.speaker_name)
+        speak = self._speak.options(session_id=voice.clip_digest)
         return _Replies(
             "vocoder",
             lambda: speak.remote(request, stamped(voice)),

@@ -23,7 +23,6 @@ from pipeline.contracts import Int32Array, Sampling, TokenChunk
 from pipeline.errors import CheckpointError
 from pipeline.stepaudio.fingerprints import lm_fingerprint, prefix_fingerprint
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
-from pipeline.synthesis import speaker_name
 
 logger = logging.getLogger(__name__)
 
@@ -75,19 +74,19 @@ class LLMReplica:
         self._log_start(variant)
 
     async def stream(
-        self, prompt_ids: Int32Array, sampling: Sampling, voice: str, clip_digest: str
+        self, prompt_ids: Int32Array, sampling: Sampling, clip_digest: str
     ) -> AsyncGenerator[Stamped[TokenChunk]]:
         """Token chunks, drawn to the end as fast as the batch goes.
 
-        voice: whose prompt it is, for `forget`. clip_digest: of the voice, empty where it has none.
+        clip_digest: of the voice whose prompt it is, by which `forget` finds what is kept of it.
         A reader that leaves cancels it; one whose process was killed is not missed. See
         docs/decisions/0001-answers-are-drawn-to-their-end.md.
         """
         self._open_streams += 1
         self._publish()
         try:
-            new = await self._prefixes.bring(prompt_ids, voice, clip_digest)
-            async with aclosing(self._engine.stream(prompt_ids, sampling, voice)) as chunks:
+            new = await self._prefixes.bring(prompt_ids, clip_digest)
+            async with aclosing(self._engine.stream(prompt_ids, sampling, clip_digest)) as chunks:
                 async for chunk in chunks:
                     if new is not None:
                         self._prefixes.offer(new)
@@ -106,7 +105,7 @@ class LLMReplica:
 
     async def forget(self, clip_digest: str) -> None:
         """Called on every replica when a clip is removed."""
-        self._engine.forget(speaker_name(clip_digest))
+        self._engine.forget(clip_digest)
         await self._prefixes.records.forget(clip_digest)
 
     async def status(self) -> dict[str, Any]:

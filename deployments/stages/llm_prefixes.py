@@ -46,23 +46,24 @@ class PrefixLibrary:
         self._engine, self._made_by = engine, made_by
         self.records = ClipRecords(settings, PREFIX_SCHEMA, "prompt prefix", max_bytes)
 
-    async def bring(self, prompt_ids: Int32Array, voice: str, clip_digest: str) -> NewPrefix | None:
+    async def bring(self, prompt_ids: Int32Array, clip_digest: str) -> NewPrefix | None:
         """Look for the prefix of a prompt that the engine lacks and would hold, and give it to it.
 
-        voice: as the engine's `forget` names it. None when there is nothing to offer later.
+        None when there is nothing to offer later.
         """
         ids = self._engine.prefix(prompt_ids)
         n_bytes = self._engine.prefix_bytes(ids)
         if not clip_digest or not 0 < n_bytes <= self.records.max_bytes:
             return None
-        if not self._engine.wants_prefix(ids, voice):
+        if not self._engine.wants_prefix(ids, clip_digest):
             return None
         parts = {"made_by": self._made_by, "ids": blake3(ids.tobytes()).hexdigest()}
         key = self.records.key(clip_digest, fingerprint("prefix", parts))
         record = await self.records.find(key)
         if record is None:
             return NewPrefix(key, ids)
-        await asyncio.to_thread(self._engine.give_prefix, ids, record.arrays["bits"], voice)
+        bits = record.arrays["bits"]
+        await asyncio.to_thread(self._engine.give_prefix, ids, bits, clip_digest)
         return None
 
     def offer(self, made: NewPrefix) -> None:

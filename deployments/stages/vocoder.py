@@ -38,7 +38,6 @@ from pipeline.stepaudio.fingerprints import vocoder_fingerprint
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
 from pipeline.stepaudio.tokens import GROUP_ROWS
 from pipeline.stepaudio.vocoder.memory_plan import VocoderMemory
-from pipeline.synthesis import speaker_name
 
 QUIET_SHARE = 0.25  # of max_streams
 CHANGE_SAMPLES = {"device", "chunk_rows", "steps", "prompt"}  # settings, beside `together`
@@ -102,9 +101,9 @@ class VocoderReplica:
         try:
             async with self._load.admitted(permit, self._queue_timeout_s):
                 adapted = adapt_first_chunk(request, self._stage, self._decoder.active_streams)
-                lm = self._lms[request.variant].of(request.speaker_name, request.clip_digest)
-                shelf = self._states.shelf(request.clip_digest, voice)
-                decoder = OwnedDecoder(self._decoder, request.speaker_name, shelf)
+                lm = self._lms[request.variant].of(voice.clip_digest)
+                shelf = self._states.shelf(voice)
+                decoder = OwnedDecoder(self._decoder, voice.clip_digest, shelf)
                 synthesizer = SpeechChain(self._prompts, lm, decoder)
                 async with aclosing(synthesizer.speak(adapted, voice)) as speech:
                     async for chunk in speech:
@@ -132,7 +131,7 @@ class VocoderReplica:
 
     async def forget(self, clip_digest: str) -> None:
         """Called on every replica when a clip is removed."""
-        self._decoder.forget(speaker_name(clip_digest))
+        self._decoder.forget(clip_digest)
         await self._states.records.forget(clip_digest)
 
     async def status(self) -> dict[str, Any]:

@@ -38,12 +38,12 @@ class StateLibrary:
         max_bytes = settings.max_state_bytes
         self.records = ClipRecords(settings, STATE_SCHEMA, "vocoder state", max_bytes)
 
-    def shelf(self, clip_digest: str, voice: VoicePrompt) -> VoiceShelf | None:
+    def shelf(self, voice: VoicePrompt) -> VoiceShelf | None:
         """Where the state of a voice is; None for one that has no clip, or where none are kept."""
-        if not clip_digest or not self.records.max_bytes:
+        if not voice.clip_digest or not self.records.max_bytes:
             return None
         parts = {"decoder": self._decoder, "encoder": voice.fingerprint}
-        key = self.records.key(clip_digest, fingerprint("vocoder", parts))
+        key = self.records.key(voice.clip_digest, fingerprint("vocoder", parts))
         return VoiceShelf(self.records, key)
 
 
@@ -70,7 +70,7 @@ class VoiceShelf:
 
 @dataclass(frozen=True, slots=True)
 class OwnedDecoder:
-    """The decoder, for the streams of one voice: what it keeps of them is found by its name."""
+    """The decoder, for the streams of one voice: what it keeps is found by `owner`, its clip."""
 
     decoder: StepWaveDecoder
     owner: str

@@ -52,8 +52,8 @@ def to_record(prompt: VoicePrompt) -> Record:
     return Record(arrays, {"fingerprint": prompt.fingerprint})
 
 
-def to_prompt(record: Record) -> VoicePrompt:
-    """The inverse of `to_record`; arrays stay the record's read-only views."""
+def to_prompt(record: Record, clip_digest: str) -> VoicePrompt:
+    """The inverse of `to_record`, of this clip; arrays stay the record's read-only views."""
     arrays = record.arrays
     return VoicePrompt(
         vq02=arrays["vq02"],
@@ -62,4 +62,5 @@ def to_prompt(record: Record) -> VoicePrompt:
         speaker_embedding=arrays["speaker_embedding"],
         duration_s=float(arrays["duration_s"][0]),
         fingerprint=record.metadata["fingerprint"],
+        clip_digest=clip_digest,
     )

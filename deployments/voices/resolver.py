@@ -122,8 +122,8 @@ class VoiceLibrary:
         else:
             clip, transcript = await Upload.of(reference.upload), None
         alias, result = await self._find(namespace, clip, is_durable=False)
-        prompt = to_prompt(result.record)
-        return ResolvedVoice(prompt, alias.clip_digest, result.tier, alias.warnings, transcript)
+        prompt = to_prompt(result.record, alias.clip_digest)
+        return ResolvedVoice(prompt, result.tier, alias.warnings, transcript)
 
     async def recall(
         self, namespace: str, clip_digest: str, encoder_fingerprint: str
@@ -132,7 +132,7 @@ class VoiceLibrary:
         result = await self._cache.get(VoiceKey(namespace, clip_digest, encoder_fingerprint))
         if result is None:
             return None
-        return ResolvedVoice(to_prompt(result.record), clip_digest, result.tier)
+        return ResolvedVoice(to_prompt(result.record, clip_digest), result.tier)
 
     async def warm(
         self, upload: bytes, *, is_durable: bool, namespace: str | None = None
@@ -143,7 +143,7 @@ class VoiceLibrary:
         """
         clip = await Upload.of(upload)
         alias, result = await self._find(namespace or self.namespace, clip, is_durable=is_durable)
-        prompt = to_prompt(result.record)
+        prompt = to_prompt(result.record, alias.clip_digest)
         return {
             "clip": alias.clip_digest,
             "tier": result.tier,

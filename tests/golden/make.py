@@ -140,9 +140,9 @@ def _prompts(reference: dict[str, Any]) -> dict[str, Any]:
     model = CheckpointLayout.at(PACKAGED_TINY).text_tokenizer
     name = "../../" + model.relative_to(ROOT).as_posix()
     kept = {**reference, "tokenizer": name, "cases": [reference["cases"][i] for i in KEPT_CASES]}
-    builder, voice = PromptBuilder(model), voice_of(kept)
+    builder = PromptBuilder(model)
     for case in kept["cases"]:
-        case["ids"] = builder.build(request_of(case), voice).tolist()
+        case["ids"] = builder.build(request_of(case), voice_of(kept, case.get("speaker"))).tolist()
     return kept
 
 

@@ -104,7 +104,7 @@ class Chains:
     async def _drawn(
         self, text: str, clip: VoicePrompt, transcript: str, seed: int
     ) -> NDArray[np.int16]:
-        request = SpeechRequest(text, transcript, "clone_0", sampling=Sampling(seed=seed))
+        request = SpeechRequest(text, transcript, sampling=Sampling(seed=seed))
         speech = self._chain.speak(request, clip)
         (drawn,) = [chunk.drawn async for chunk in speech if chunk.drawn is not None]
         return drawn.ids

@@ -122,7 +122,6 @@ class Stages:
         request = SpeechRequest(
             text=clip.text,
             transcript=voice.transcript,
-            speaker_name="",
             sampling=Sampling(seed=seed),
         )
         samples, _ = asyncio.run(_say(self._pipeline, voice.path.read_bytes(), request))

@@ -93,7 +93,7 @@ class Ways:
         self, text: str, voice: VoicePrompt, transcript: str, seed: int
     ) -> NDArray[np.int32]:
         sampling = Sampling(seed=seed)
-        request = SpeechRequest(text, transcript, "clone_0", sampling=sampling)
+        request = SpeechRequest(text, transcript, sampling=sampling)
         script = next(iter(self._prompts.scripts(request, voice)))
         stream = self._engine.stream(script.prompt_ids, script.sampling)
         return np.concatenate([chunk.ids async for chunk in stream])

@@ -34,7 +34,7 @@ from pipeline.text.sounds.symbols import BORDER
 from training.config import Recipe
 from training.loop import Schedule, load_trained, train
 from training.models.sizes import SIZES
-from training.models.text_tokenizer import SPEAKER_PREFIX, tokenizer_model
+from training.models.text_tokenizer import tokenizer_model
 from training.speech.clips import Corpus
 from training.speech.corpus import load_corpus
 from training.speech.encoded import Encoded, load_tokens
@@ -148,11 +148,11 @@ class SequenceSource:
             speaker_embedding=self._embedding,
             duration_s=1.0,
             fingerprint="",
+            clip_digest=rng.bytes(8).hex(),
         )
         request = SpeechRequest(
             text=self._text(target),
             transcript=written,
-            speaker_name=SPEAKER_PREFIX + rng.bytes(8).hex(),
         )
         vocabulary = self.builder.vocabulary
         spoken = self._joined(target) + vocabulary.audio_base

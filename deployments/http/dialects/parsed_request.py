@@ -153,7 +153,6 @@ def checked_request(wish: Wish, limits: Limits, upload: Clip | None = None) -> P
     request = SpeechRequest(
         text=text,
         transcript=transcript,
-        speaker_name="",
         mode=wish.mode,
         info=info,
         sampling=wish.draw.sampling,

@@ -120,7 +120,7 @@ class EditRoutes:
             upload=None,
             clip_param="edit",
             voice=None,
-            request=SpeechRequest("", "", "", speed=speed),
+            request=SpeechRequest("", "", speed=speed),
             response_format=response_format,
             is_sse=stream_format == "sse",
             sample_rate_hz=sample_rate,

@@ -16,6 +16,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,6 @@ from pipeline.stepaudio.llm.engine.engine import Engine
 from pipeline.stepaudio.llm.engine.loading import load_engine
 from pipeline.stepaudio.llm.engine.prefix import prefix_length
 from pipeline.stepaudio.tokenizer.voice_encoder import StepVoiceEncoder
-from pipeline.synthesis import speaker_name
 from pipeline.voice_list import load_voices
 
 REPEATS = 7
@@ -65,9 +65,9 @@ def prefixes(layout: CheckpointLayout, stop_id: int) -> list[Int32Array]:
     found: list[Int32Array] = []
     for voice in load_voices().values():
         clip = read_reference(voice.path.read_bytes()).clip
-        name = speaker_name(clip.digest)
-        request = SpeechRequest("Hello there.", voice.transcript, name)
-        script = next(prompts.scripts(request, encoder.encode_blocking(clip)))
+        request = SpeechRequest("Hello there.", voice.transcript)
+        prompt = replace(encoder.encode_blocking(clip), clip_digest=clip.digest)
+        script = next(prompts.scripts(request, prompt))
         found.append(script.prompt_ids[: prefix_length(script.prompt_ids, stop_id)])
     encoder.close()
     return found

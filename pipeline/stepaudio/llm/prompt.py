@@ -16,6 +16,7 @@ from pipeline.stepaudio.llm.sampling import AudioVocabulary
 from pipeline.stepaudio.tokens import AUDIO_TOKENS, GROUP_TOKENS, interleave
 from pipeline.wording import TEXT_PARAM, TRANSCRIPT_PARAM
 
+SPEAKER_DIGITS = 16  # hex digits of the clip's digest in a speaker's name
 INFO_PARAM = "step_audio.edit_info"  # the field of the HTTP API, named in errors
 
 _CLONE_SYSTEM = (
@@ -68,6 +69,11 @@ _EDIT_FACTOR = 2.0  # "more slower" against the input audio
 _CEILING_TOKENS = 8190
 
 
+def speaker_name(clip_digest: str) -> str:
+    """The speaker's name in a clone prompt, as the released code forms it."""
+    return f"clone_{clip_digest[:SPEAKER_DIGITS]}"
+
+
 class PromptBuilder:
     """Writes prompts with a checkpoint's own tokenizer."""
 
@@ -98,7 +104,9 @@ class PromptBuilder:
         audio = audio_token_string(voice)
         if request.mode is Mode.CLONE:
             system = _CLONE_SYSTEM.format(
-                speaker=request.speaker_name, transcript=request.transcript, audio=audio
+                speaker=speaker_name(voice.clip_digest),
+                transcript=request.transcript,
+                audio=audio,
             )
             # Behind "\n", so that the text gets no leading word marker.
             human = self._encode("\n" + request.text)[len(self._encode("\n")) :]

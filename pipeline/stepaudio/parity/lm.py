@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from pipeline.contracts import Int32Array, Mode, Sampling, SpeechRequest, VoicePrompt
-from pipeline.stepaudio.llm.prompt import PromptBuilder, audio_token_string
+from pipeline.stepaudio.llm.prompt import PromptBuilder, audio_token_string, speaker_name
 from pipeline.stepaudio.llm.runner import Step1Runner
 from pipeline.stepaudio.llm.sampling import AudioVocabulary, DrawState, Sampler
 from pipeline.stepaudio.llm.step1 import Step1Config, Step1ForCausalLM
@@ -97,14 +97,14 @@ def check_prompts(json_path: Path) -> list[Check]:
         Check("interleave and back", n_wrong, 0),
     ]
     for index, case in enumerate(golden["cases"]):
-        ids = builder.build(request_of(case), voice)
+        ids = builder.build(request_of(case), voice_of(golden, case.get("speaker")))
         name = f"prompt {index}: {case.get('edit_type') or 'clone'}"
         checks.append(Check(name, _differences(ids, np.array(case["ids"])), 0))
     return checks
 
 
-def voice_of(golden: dict[str, Any]) -> VoicePrompt:
-    """A voice prompt from the codes of a `prompts….json`."""
+def voice_of(golden: dict[str, Any], speaker: str | None = None) -> VoicePrompt:
+    """A voice prompt from the codes of a `prompts….json`, of the clip that names a speaker."""
     vq02, vq06 = (np.array(golden[name], np.int16) for name in ("vq02", "vq06"))
     return VoicePrompt(
         vq02=vq02,
@@ -113,19 +113,17 @@ def voice_of(golden: dict[str, Any]) -> VoicePrompt:
         speaker_embedding=np.zeros(192, np.float32),
         duration_s=0.0,
         fingerprint="",
+        clip_digest=(speaker or "").removeprefix(speaker_name("")),
     )
 
 
 def request_of(case: dict[str, Any]) -> SpeechRequest:
     """The request behind one case of a `prompts….json`."""
     if case["kind"] == Mode.CLONE:
-        return SpeechRequest(
-            text=case["text"], transcript=case["prompt_text"], speaker_name=case["speaker"]
-        )
+        return SpeechRequest(text=case["text"], transcript=case["prompt_text"])
     return SpeechRequest(
         text=case["text"] or "",
         transcript=case["audio_text"],
-        speaker_name="",
         mode=Mode(case["edit_type"]),
         info=case["edit_info"] or "",
     )

@@ -31,7 +31,7 @@ from tests.unit.deployments.stages.test_clients import Uncounted, stamped
 
 pytestmark = pytest.mark.unit
 
-REQUEST = SpeechRequest("One.Two.", "Hi.", "")
+REQUEST = SpeechRequest("One.Two.", "Hi.")
 OURS = tuple(str(ROOT / package) for package in ("pipeline", "deployments"))
 
 
@@ -107,7 +107,7 @@ async def test_reusing_speech_adds_none(reuse: Any) -> None:
 
 @pytest.mark.parametrize("mode", [Mode.CLONE, Mode.EMOTION])
 async def test_the_vocoder_has_one_beside_the_replicas_own_and_its_decoders(mode: Mode) -> None:
-    request = SpeechRequest("One.Two.", "Hi.", "", mode=mode, info="sad", iterations=2)
+    request = SpeechRequest("One.Two.", "Hi.", mode=mode, info="sad", iterations=2)
     handle: Any = FakeHandle(Replica())
     lm = RemoteLM(handle, Limits(), Uncounted())  # type: ignore[arg-type]
     with generators() as begun:

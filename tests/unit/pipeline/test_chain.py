@@ -40,7 +40,7 @@ from tests.waiting import GIVE_UP_S
 
 pytestmark = pytest.mark.unit
 CLIP = VoiceReference(b"clip")
-REQUEST = SpeechRequest(text="hello", transcript="hi", speaker_name="")
+REQUEST = SpeechRequest(text="hello", transcript="hi")
 
 
 async def test_leaving_early_frees_every_stage():
@@ -271,7 +271,7 @@ async def test_a_repeated_edit_hands_tokens_on_and_speaks_once():
         voice_prompt(),
     )
     request = SpeechRequest(
-        "x", "hi", "", mode=Mode.EMOTION, info="sad", iterations=3, sampling=Sampling(seed=5)
+        "x", "hi", mode=Mode.EMOTION, info="sad", iterations=3, sampling=Sampling(seed=5)
     )
     chunks = [chunk async for chunk in SpeechChain(prompts, lm, decoder).speak(request, voice)]
     assert len(joined(chunks)) == 4 * SAMPLES_PER_GROUP
@@ -297,7 +297,7 @@ async def test_an_earlier_answer_is_edited_in_place_of_the_clip(mode: Mode):
     prompts, decoder, voice = VoiceNotingPrompts(), VoiceNotingDecoder(), voice_prompt()
     ids = np.concatenate([chunk.ids async for chunk in FakeLM(6).stream(np.arange(3), Sampling())])
     earlier = Drawn(ids.astype(np.int16), frozenset())
-    request = SpeechRequest("x", "hi", "", mode=mode, source=earlier)
+    request = SpeechRequest("x", "hi", mode=mode, source=earlier)
     chunks = [c async for c in SpeechChain(prompts, NotingLM(), decoder).speak(request, voice)]
     assert chunks[-1].last
     (edited,) = prompts.voices
@@ -309,7 +309,7 @@ async def test_an_earlier_answer_is_edited_in_place_of_the_clip(mode: Mode):
 
 async def test_an_edits_first_pass_is_the_same_however_often_it_is_repeated():
     once, twice = NotingLM(), NotingLM()
-    request = SpeechRequest("x", "hi", "", mode=Mode.EMOTION, info="sad")
+    request = SpeechRequest("x", "hi", mode=Mode.EMOTION, info="sad")
     await chunks_of(once, request)
     await chunks_of(twice, replace(request, iterations=2))
     assert once.asked == twice.asked[:1]
@@ -329,7 +329,7 @@ async def test_a_pass_that_gives_nothing_is_an_error():
             del prompt_ids, sampling
             yield TokenChunk(np.zeros(0, np.int32), last=True)
 
-    request = SpeechRequest("x", "hi", "", mode=Mode.EMOTION, info="sad", iterations=2)
+    request = SpeechRequest("x", "hi", mode=Mode.EMOTION, info="sad", iterations=2)
     with pytest.raises(StageError, match="no audio"):
         await chunks_of(EmptyLM(), request)
 

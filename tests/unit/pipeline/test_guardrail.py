@@ -118,7 +118,6 @@ async def spoken(
     request = SpeechRequest(
         text=text,
         transcript="hi",
-        speaker_name="",
         sampling=Sampling(seed=5, max_tokens=max_tokens),
         may_reseed=may_reseed,
     )
@@ -199,9 +198,7 @@ def test_of_several_verdicts_the_worst_counts() -> None:
 
 async def test_a_bad_pass_of_a_repeated_edit_is_drawn_once_more() -> None:
     lm = ScriptedLM(1, 4, 5)
-    request = SpeechRequest(
-        "x", "hi", "", mode=Mode.EMOTION, info="sad", iterations=2, may_reseed=True
-    )
+    request = SpeechRequest("x", "hi", mode=Mode.EMOTION, info="sad", iterations=2, may_reseed=True)
     synthesizer = SpeechChain(FakePrompts(), lm, WholeDecoder())
     (chunk,) = [chunk async for chunk in synthesizer.speak(request, voice_prompt())]
     assert len(chunk.samples) == 5 * 2880

@@ -48,7 +48,7 @@ def plain(tmp_path: Path) -> CheckpointPrompts:
 def scripts(
     prompts: CheckpointPrompts, text: str, transcript: str = SAID, **fields: Any
 ) -> list[Script]:
-    request = SpeechRequest(text=text, transcript=transcript, speaker_name="s", **fields)
+    request = SpeechRequest(text=text, transcript=transcript, **fields)
     return list(prompts.scripts(request, VOICE))
 
 
@@ -121,7 +121,7 @@ def test_the_first_prompt_does_not_wait_for_the_rest(
     front_end = FrontEnd(str, lambda text: seen.append(text) or text)
     monkeypatch.setattr(prompting, "front_end", lambda _: front_end)
     prompts = CheckpointPrompts(checkpoint(tmp_path, text_front_end="x", longest_passage_s=8.0))
-    steps = prompts.scripts(SpeechRequest(LONG, SAID, "s"), VOICE)
+    steps = prompts.scripts(SpeechRequest(LONG, SAID), VOICE)
     next(steps)
     assert len(seen) == 2  # the transcript and the first passage
 
@@ -176,7 +176,7 @@ def test_a_passage_that_holds_no_speech_is_passed_over(
 def test_a_fault_far_into_the_text_is_told_before_anything_is_spoken(
     plain: CheckpointPrompts,
 ) -> None:
-    steps = plain.scripts(SpeechRequest(f"{LONG} a <|EOT|> b.", SAID, "s"), VOICE)
+    steps = plain.scripts(SpeechRequest(f"{LONG} a <|EOT|> b.", SAID), VOICE)
     with pytest.raises(TextError, match="control symbol"):
         next(steps)
 
@@ -256,7 +256,7 @@ def test_a_long_text_weighs_its_transcript_once(
         return weight(words, units)
 
     monkeypatch.setattr(weights, "weight_of", counting)
-    next(embedded.scripts(SpeechRequest(text=text, transcript=SAID, speaker_name="s"), VOICE))
+    next(embedded.scripts(SpeechRequest(text=text, transcript=SAID), VOICE))
     n_once = sum(words.startswith(SAID[:9]) for words in weighed)
     assert n_once == 1
     assert len(weighed) > 100, "pieces were weighed"

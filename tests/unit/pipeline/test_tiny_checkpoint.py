@@ -50,7 +50,7 @@ def spoken(
     pipeline: LocalPipeline, voice: str, seed: int, text: str = TEXT, **fields: Any
 ) -> np.ndarray:
     listed = load_voices()[voice]
-    asked = {"speaker_name": "", "sampling": Sampling(seed=seed), **fields}
+    asked = {"sampling": Sampling(seed=seed), **fields}
     request = SpeechRequest(text=text, transcript=listed.transcript, **asked)
     return asyncio.run(_say(pipeline, listed.path.read_bytes(), request))[0]
 
@@ -82,7 +82,7 @@ def test_it_speaks_at_a_plausible_length_and_level(speaking: LocalPipeline) -> N
 @pytest.mark.slow
 def test_it_tells_what_each_stage_took(speaking: LocalPipeline) -> None:
     listed = load_voices()["elena"]
-    request = SpeechRequest(TEXT, listed.transcript, "", sampling=Sampling(seed=3))
+    request = SpeechRequest(TEXT, listed.transcript, sampling=Sampling(seed=3))
     _, times = asyncio.run(_say(speaking, listed.path.read_bytes(), request))
     assert times.tier == "miss"
     assert 0 < times.llm_s <= times.total_s

@@ -69,7 +69,7 @@ class Speech:
 
 class OneSource:
     async def of_voice(self, namespace: str, name: str | None, words: str) -> tuple[str, Source]:
-        voice = ResolvedVoice(voice_prompt(), "0" * 64, "l1", (), "hi")
+        voice = ResolvedVoice(voice_prompt(), "l1", (), "hi")
         return "aria", Source(voice, "hi")
 
 

@@ -39,7 +39,7 @@ from tests.fakes import FakeVoices
 
 pytestmark = pytest.mark.unit
 
-REQUEST = SpeechRequest("Hello.", "Hi.", "")
+REQUEST = SpeechRequest("Hello.", "Hi.")
 TIMES = StageTimes(llm_s=0.1, llm_work_s=0.4, vocoder_s=0.2)
 CHUNK = np.full(2400, 0.25, np.float32)
 INSIDE = "/srv/models at 10.0.0.7"

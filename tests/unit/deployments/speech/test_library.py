@@ -34,7 +34,7 @@ from tests.unit.cache_store.test_index import DirectTier, make_index
 from tests.waiting import until
 
 pytestmark = pytest.mark.unit
-REQUEST = SpeechRequest("One two three.", "Hi there.", "clone_a", sampling=Sampling(seed=7))
+REQUEST = SpeechRequest("One two three.", "Hi there.", sampling=Sampling(seed=7))
 UNSEEDED = replace(REQUEST, may_reseed=True, is_adaptive=True)
 CLIP = "0" * 64  # of FakeVoices' default voice
 

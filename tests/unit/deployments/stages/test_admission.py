@@ -123,7 +123,7 @@ async def test_only_so_many_wait_and_those_who_left_do_not_count() -> None:
 def test_what_can_never_fit_is_the_callers_to_change(tmp_path: Path) -> None:
     """A permanent mistake is no 503: retrying would not cure it."""
     full, voice = memory(tmp_path), voice_prompt(n_groups=50)
-    request = SpeechRequest("Hello.", "Hi.", "", first_chunk_rows=250)
+    request = SpeechRequest("Hello.", "Hi.", first_chunk_rows=250)
     rows = voice.n_groups * GROUP_ROWS
     for budget_bytes, param in (
         (full.stream_bytes(rows), "initial_codec_chunk_frames"),

@@ -47,7 +47,7 @@ pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("virtual_time")]
 
 LIMITS = Limits(encode_timeout_s=5, first_audio_timeout_s=7, chunk_timeout_s=3)
 CLIP = ReferenceClip(np.zeros(100, np.float32), 16_000, "0" * 64)
-REQUEST = SpeechRequest("Hello.", "Hi.", "someone")
+REQUEST = SpeechRequest("Hello.", "Hi.")
 INSIDE = "/srv/models at 10.0.0.7"
 DEPLOYMENT = DeploymentID(name="LLM", app_name="timbre")
 
@@ -204,7 +204,7 @@ async def test_a_replica_lost_before_the_first_audio_is_replaced() -> None:
     assert vocoder.attempts == ATTEMPTS
     assert n_chunks == 4  # what made no sound may come twice
     assert handle.cancelled == ATTEMPTS
-    assert handle.sessions == [REQUEST.speaker_name] * ATTEMPTS
+    assert handle.sessions == [voice_prompt().clip_digest] * ATTEMPTS
 
 
 @pytest.mark.parametrize(
@@ -240,13 +240,13 @@ class LLM:
     """Yields groups as fast as they are taken."""
 
     def __init__(self, n_groups: int) -> None:
-        self.n_groups, self.voice = n_groups, ""
+        self.n_groups, self.clip_digest = n_groups, ""
 
     async def stream(
-        self, prompt_ids: np.ndarray, sampling: Sampling, voice: str, clip_digest: str
+        self, prompt_ids: np.ndarray, sampling: Sampling, clip_digest: str
     ) -> AsyncGenerator[Stamped[TokenChunk]]:
         del prompt_ids, sampling
-        self.voice, self.clip_digest = voice, clip_digest
+        self.clip_digest = clip_digest
         for index in range(self.n_groups):
             yield stamped(TokenChunk(np.zeros(5, np.int32), last=index == self.n_groups - 1))
 
@@ -259,13 +259,13 @@ async def test_an_answer_is_one_call_however_slowly_it_is_read() -> None:
     llm = LLM(n_groups=40)
     handle = FakeHandle(llm)
     n_tokens = 0
-    lm = lm_of(handle).of("clone_a", "ab" * 32)
+    lm = lm_of(handle).of("ab" * 32)
     async for chunk in lm.stream(np.zeros(3, np.int32), Sampling()):
         n_tokens += len(chunk.ids)
         await asyncio.sleep(2 * LIMITS.chunk_timeout_s)
     assert n_tokens == 200
-    assert (llm.voice, llm.clip_digest) == ("clone_a", "ab" * 32)
-    assert handle.sessions == ["clone_a"]  # what a replica is preferred by
+    assert llm.clip_digest == "ab" * 32
+    assert handle.sessions == ["ab" * 32]  # what a replica is preferred by
     assert [method for method, _ in handle.calls] == ["stream"]
     assert handle.cancelled == 1
 

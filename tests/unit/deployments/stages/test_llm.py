@@ -77,10 +77,10 @@ def replica(monkeypatch: pytest.MonkeyPatch, engine: Engine) -> LLMReplica:
 
 async def test_an_answer_says_at_its_end_who_drew_it(replica: LLMReplica, engine: Engine) -> None:
     engine.gate.set()
-    chunks = [sent.value async for sent in replica.stream(PROMPT, Sampling(), "clone_a", "")]
+    chunks = [sent.value async for sent in replica.stream(PROMPT, Sampling(), "")]
     assert [(len(chunk.ids), chunk.last) for chunk in chunks] == [(5, False), (5, True)]
     assert [chunk.made_by for chunk in chunks] == ["", await replica.fingerprint()]
-    assert engine.voices == ["clone_a"]
+    assert engine.voices == [""]
     assert (await replica.status())["slots_active"] == 0
 
 
@@ -88,7 +88,7 @@ async def test_an_answer_says_at_its_end_who_drew_it(replica: LLMReplica, engine
 async def test_whoever_leaves_frees_the_slot_at_once(
     replica: LLMReplica, engine: Engine, is_waiting: bool
 ) -> None:
-    async with aclosing(replica.stream(PROMPT, Sampling(), "", "")) as chunks:
+    async with aclosing(replica.stream(PROMPT, Sampling(), "")) as chunks:
         await anext(chunks)
         assert (await replica.status())["slots_active"] == 1
         if is_waiting:

@@ -28,7 +28,6 @@ pytestmark = pytest.mark.unit
 __all__ = ["model"]  # a fixture
 
 CLIP, OTHER_CLIP = "ab" * 32, "cd" * 32
-NAME = "clone_a"
 
 
 class Process:
@@ -47,9 +46,9 @@ class Process:
         self.library = PrefixLibrary(settings, self.engine, made_by, most)
 
     async def say(self, ids: Int32Array, clip: str = CLIP) -> list[int]:
-        new = await self.library.bring(ids, NAME, clip)
+        new = await self.library.bring(ids, clip)
         said: list[int] = []
-        async for chunk in self.engine.stream(ids, Sampling(seed=1, max_tokens=40), voice=NAME):
+        async for chunk in self.engine.stream(ids, Sampling(seed=1, max_tokens=40), voice=clip):
             if new is not None:
                 self.library.offer(new)
                 new = None
@@ -119,7 +118,7 @@ async def test_other_ids_another_model_and_another_clip_do_not_find_it(
         (same, prompt(VOICE_A, 1), OTHER_CLIP),
         (other, prompt(VOICE_A, 1), CLIP),
     ):
-        assert isinstance(await process.library.bring(ids, NAME, clip), NewPrefix)
+        assert isinstance(await process.library.bring(ids, clip), NewPrefix)
     await same.end()
     await other.end()
 
@@ -128,7 +127,7 @@ async def test_bits_of_another_length_are_not_taken(
     model: Step1ForCausalLM, tmp_path: Path
 ) -> None:
     process = Process(model, tmp_path)
-    new = await process.library.bring(prompt(VOICE_A, 1), NAME, CLIP)
+    new = await process.library.bring(prompt(VOICE_A, 1), CLIP)
     assert new is not None
     await process.library.records.keep(new.key, Record({"bits": np.ones(12, np.uint8)}, {}))
     await process.say(prompt(VOICE_A, 1))
@@ -148,7 +147,7 @@ async def test_what_cannot_be_kept_has_no_clip_or_no_prefix_is_not_looked_for(
         (empty, prompt(VOICE_A, 1), CLIP),
         (wide, np.arange(20, 40, dtype=np.int32), CLIP),
     ):
-        assert await process.library.bring(ids, NAME, clip) is None
+        assert await process.library.bring(ids, clip) is None
         await process.say(ids, clip)
         assert process.library.records.missed_total == 0
     for process in (small, wide, empty):
@@ -167,8 +166,8 @@ async def test_a_removed_clip_leaves_no_prefix_and_brings_none_back(
     under_way = NewPrefix(key, process.engine.prefix(ids))
     await process.library.records.forget(CLIP)
     process.library.offer(under_way)
-    process.engine.forget(NAME)
-    assert await process.library.bring(ids, NAME, CLIP) is None
+    process.engine.forget(CLIP)
+    assert await process.library.bring(ids, CLIP) is None
     await process.say(ids)
     await process.end()
     assert records(tmp_path) == []
@@ -176,7 +175,7 @@ async def test_a_removed_clip_leaves_no_prefix_and_brings_none_back(
 
 async def test_the_record_is_the_clips(model: Step1ForCausalLM, tmp_path: Path) -> None:
     process = Process(model, tmp_path)
-    new = await process.library.bring(prompt(VOICE_A, 1), NAME, CLIP)
+    new = await process.library.bring(prompt(VOICE_A, 1), CLIP)
     assert new is not None
     assert new.key.clip_digest == CLIP
     await process.end()

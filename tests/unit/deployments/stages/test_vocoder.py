@@ -20,18 +20,23 @@ from deployments.stages import vocoder
 from deployments.stages.vocoder import VocoderReplica
 from deployments.telemetry.transfers import stamped
 from pipeline import prompting
-from pipeline.contracts import AudioChunk, SpeechRequest, Stream, TokenChunk, VoicePrompt
+from pipeline.contracts import (
+    AudioChunk,
+    SpeechRequest,
+    Stream,
+    TokenChunk,
+    VoicePrompt,
+)
 from pipeline.errors import CapacityError, StageUnavailableError, TooLargeError
 from pipeline.stepaudio.vocoder import wave_decoder
 from pipeline.stepaudio.vocoder.voice_state import StateShelf
-from pipeline.synthesis import speaker_name
 from tests.fakes import FakeDecoder, FakeHandle, FakePrompts, voice_prompt
 from tests.unit.deployments.stages.test_room import Metric
 from tests.unit.deployments.test_request_path import generators
 
 pytestmark = pytest.mark.unit
 
-REQUEST = SpeechRequest("One.Two.", "Hi.", "clone_a")
+REQUEST = SpeechRequest("One.Two.", "Hi.")
 CLIP = "ab" * 32
 
 
@@ -80,11 +85,9 @@ class LLM:
     def __init__(self) -> None:
         self.gate = asyncio.Event()
         self.gate.set()
-        self.voices: list[str] = []
         self.clips: list[str] = []
 
     async def stream(self, *asked: Any) -> AsyncGenerator[object]:
-        self.voices.append(asked[-2])
         self.clips.append(asked[-1])
         for last in (False, True):
             yield stamped(TokenChunk(np.array([0, 0, 1024, 1024, 1024], np.int32), last))
@@ -106,8 +109,8 @@ class Service:
         self.replica = VocoderReplica(settings, handles)
         self.decoder: Any = self.replica._decoder
 
-    def speak(self, request: SpeechRequest = REQUEST) -> AsyncGenerator[Any]:
-        return self.replica.speak(request, stamped(voice_prompt()))
+    def speak(self, request: SpeechRequest = REQUEST, clip: str = "") -> AsyncGenerator[Any]:
+        return self.replica.speak(request, stamped(replace(voice_prompt(), clip_digest=clip)))
 
 
 @pytest.fixture
@@ -127,7 +130,7 @@ async def test_a_chunk_goes_through_three_generators(service: Service) -> None:
     assert [chunk.last for chunk in chunks] == [False, False, False, True]
     streams = [name for name in begun if not name.startswith("StageLoad.")]  # a context manager
     assert streams == ["VocoderReplica.speak", "SpeechChain.speak"]  # the third is the decoder's
-    assert service.decoder.owners == service.llm.voices == ["clone_a", "clone_a"]
+    assert service.decoder.owners == service.llm.clips == ["", ""]
     assert service.handle.cancelled == 2
     status = await service.replica.status()
     assert status == {
@@ -142,7 +145,7 @@ async def test_a_chunk_goes_through_three_generators(service: Service) -> None:
 
 async def test_a_voice_with_a_clip_has_a_shelf_for_its_state(service: Service) -> None:
     for clip in ("", CLIP):
-        async with aclosing(service.speak(replace(REQUEST, clip_digest=clip))) as speech:
+        async with aclosing(service.speak(clip=clip)) as speech:
             await anext(speech)
     assert [shelf is not None for shelf in service.decoder.shelves] == [False, True]
     assert service.llm.clips == ["", CLIP]
@@ -199,7 +202,7 @@ async def test_a_full_replica_lets_one_wait_and_refuses_others(service: Service)
 async def test_a_stream_that_never_fits_names_the_field_where_that_is_why(service: Service) -> None:
     service.replica._admission._max_bytes = 30
     with pytest.raises(TooLargeError) as caught:
-        await anext(service.speak(SpeechRequest("x", "y", "z", first_chunk_rows=100)))
+        await anext(service.speak(SpeechRequest("x", "y", first_chunk_rows=100)))
     assert caught.value.param == "initial_codec_chunk_frames"
     service.replica._admission._max_bytes = 1
     with pytest.raises(TooLargeError) as caught:
@@ -209,7 +212,7 @@ async def test_a_stream_that_never_fits_names_the_field_where_that_is_why(servic
 
 async def test_it_forgets_a_voice_and_tells_of_its_illness(service: Service) -> None:
     await service.replica.forget(CLIP)
-    assert service.decoder.forgotten == [speaker_name(CLIP)]
+    assert service.decoder.forgotten == [CLIP]
     await service.replica.check_health()
     service.decoder.illness = StageUnavailableError("the vocoder has lost its device")
     with pytest.raises(StageUnavailableError):

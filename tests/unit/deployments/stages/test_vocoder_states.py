@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,7 @@ class Process:
         self.decoder._model.voice_state = counted  # type: ignore[method-assign]
 
     def shelf(self, clip: str = CLIP, voice: VoicePrompt = VOICE) -> VoiceShelf:
-        shelf = self.library.shelf(clip, voice)
+        shelf = self.library.shelf(replace(voice, clip_digest=clip))
         assert shelf is not None
         return shelf
 
@@ -201,8 +202,8 @@ async def test_what_is_larger_than_a_state_may_be_stays_in_its_process(
     await process.end()
     assert records(tmp_path) == []
     none = StateLibrary(CacheSettings(url="none", max_state_bytes=0), "ef" * 32)
-    assert none.shelf(CLIP, VOICE) is None
-    assert StateLibrary(CacheSettings(url="none"), "ef" * 32).shelf("", VOICE) is None
+    assert none.shelf(replace(VOICE, clip_digest=CLIP)) is None
+    assert StateLibrary(CacheSettings(url="none"), "ef" * 32).shelf(VOICE) is None
 
 
 def test_the_record_is_the_clips(vocoder_dir: Path, tmp_path: Path) -> None:

@@ -241,9 +241,9 @@ async def test_a_listed_voice_brings_its_own_words(library):
     said = load_voices(VOICES_DIR)["aria"].transcript
     voice = await voice_library.resolve(VoiceReference(name=" Alloy "))
     assert voice.clip_digest == (await voice_library.resolve(CLIP_REFERENCE)).clip_digest
-    edit = voice.completed(SpeechRequest("", "", "", mode=Mode.DENOISE))
+    edit = voice.completed(SpeechRequest("", "", mode=Mode.DENOISE))
     assert (edit.text, edit.transcript) == (said, said)
-    clone = voice.completed(SpeechRequest("Hello.", "", ""))
+    clone = voice.completed(SpeechRequest("Hello.", ""))
     assert (clone.text, clone.transcript) == ("Hello.", said)
 
 

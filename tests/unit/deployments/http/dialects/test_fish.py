@@ -65,9 +65,7 @@ async def test_a_clip_comes_in_references(app: HttpApp, label: str):
     content = msgpack.packb(body) if label == MSGPACK else json.dumps(body).encode()
     assert (await app.post(content, label, "/v1/tts")).status_code == 200
     assert app.synthesizer.requests[-1].transcript == SAID
-    assert (
-        app.synthesizer.requests[-1].speaker_name == (await app.spoken(voice="bruno")).speaker_name
-    )
+    assert app.synthesizer.speakers[-1] == await app.speaker(voice="bruno")
 
 
 FORMS = [

@@ -26,7 +26,7 @@ RATE_HZ = 22_050
 CLIP_S = 2.0
 MARGINS_S = 0.27  # silence that trimming leaves around the sound
 MAX_TOKENS = 150
-REQUEST = SpeechRequest(text="Good morning.", transcript="How are you?", speaker_name="someone")
+REQUEST = SpeechRequest(text="Good morning.", transcript="How are you?")
 
 
 @dataclass

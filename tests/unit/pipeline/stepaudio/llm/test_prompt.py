@@ -39,13 +39,13 @@ def voice(n_groups: int = 25) -> VoicePrompt:
 
 
 def edit(mode: Mode, info: str = "", text: str = "", transcript: str = "so it is") -> SpeechRequest:
-    return SpeechRequest(text=text, transcript=transcript, speaker_name="", mode=mode, info=info)
+    return SpeechRequest(text=text, transcript=transcript, mode=mode, info=info)
 
 
 def test_special_ids_come_from_the_tokenizer(builder: PromptBuilder) -> None:
     assert builder.vocabulary.audio_base == 5
     assert builder.vocabulary.stop_id == 3
-    ids = builder.build(SpeechRequest("Hello.", "A plan.", "clone_1"), voice())
+    ids = builder.build(SpeechRequest("Hello.", "A plan."), voice())
     assert ids.dtype == np.int32
     assert ids[:2].tolist() == [1, 4]
     audio = [int(i) for i in ids if 5 <= i < 5125]
@@ -93,16 +93,16 @@ def test_an_empty_text_is_refused(builder: PromptBuilder, mode: Mode) -> None:
 @pytest.mark.parametrize("symbol", ["<audio_7>", "<|EOT|>", "<|BOT|>"])
 def test_control_symbols_cannot_be_smuggled_in(builder: PromptBuilder, symbol: str) -> None:
     for request_ in (
-        SpeechRequest(f"a {symbol} b", "x", "s"),
-        SpeechRequest("a", f"x {symbol}", "s"),
+        SpeechRequest(f"a {symbol} b", "x"),
+        SpeechRequest("a", f"x {symbol}"),
     ):
         with pytest.raises(TextError, match="control symbol"):
             builder.build(request_, voice())
 
 
 def test_dialect_tags_are_text(builder: PromptBuilder) -> None:
-    plain = builder.build(SpeechRequest("hello", "x", "s"), voice())
-    tagged = builder.build(SpeechRequest("[Cantonese] hello", "x", "s"), voice())
+    plain = builder.build(SpeechRequest("hello", "x"), voice())
+    tagged = builder.build(SpeechRequest("[Cantonese] hello", "x"), voice())
     assert len(tagged) > len(plain)
 
 
@@ -191,8 +191,8 @@ def test_a_fault_names_the_field_it_is_in(builder: PromptBuilder) -> None:
         return caught.value.param
 
     for bad in ("<|EOT|>", "<audio_3>", "\ud800"):
-        assert param(SpeechRequest(f"a {bad}", "x", "s")) == "input"
-        assert param(SpeechRequest("a", f"x {bad}", "s")) == "prompt_text"
+        assert param(SpeechRequest(f"a {bad}", "x")) == "input"
+        assert param(SpeechRequest("a", f"x {bad}")) == "prompt_text"
     assert param(edit(Mode.EMOTION, "whisper")) == "step_audio.edit_info"
     assert param(edit(Mode.PARALINGUISTIC, text="so [Sneeze]")) == "input"
 

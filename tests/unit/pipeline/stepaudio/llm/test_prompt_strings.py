@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ STRINGS = [
 
 @pytest.mark.parametrize(("mode", "info", "text", "said"), STRINGS)
 def test_instructions_are_the_models_own(mode: Mode, info: str, text: str, said: str) -> None:
-    request = SpeechRequest(text, "hello world", "", mode=mode, info=info)
+    request = SpeechRequest(text, "hello world", mode=mode, info=info)
     assert prompt._instruction(request) == said
 
 
@@ -100,8 +101,10 @@ async def test_a_chained_steps_prompt_is_that_of_a_clip_with_those_tokens(shared
     for case in golden["cases"]:
         asked = request_of(case)
         request = SpeechRequest(
-            asked.text, asked.transcript, asked.speaker_name, asked.mode, asked.info, source=earlier
+            asked.text, asked.transcript, asked.mode, asked.info, source=earlier
         )
-        async for _ in chain.speak(request, voice_prompt(n_groups=9)):
+        named = voice_of(golden, case.get("speaker"))
+        voice = replace(voice_prompt(n_groups=9), clip_digest=named.clip_digest)
+        async for _ in chain.speak(request, voice):
             pass
         assert prompts.ids[-1] == case["ids"]
