@@ -46,6 +46,7 @@ def kill_all(client: ServiceClient) -> None:
 
 
 def test_a_job_outlives_its_replicas_its_service_and_its_bucket(tmp_path: Path) -> None:
+    (tmp_path / "s3").mkdir()
     with ministack(tmp_path / "s3") as (endpoint, _):
         server = make_bucket(endpoint, "jobs")
         proxy = FaultProxy(int(endpoint.rpartition(":")[2]))
