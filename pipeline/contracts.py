@@ -176,6 +176,8 @@ class SpeechRequest:
     """The deployed language model to use."""
     iterations: int = 1
     """How often an edit is applied, each time to the previous tokens; ignored for a clone."""
+    is_behind: bool = False
+    """Nobody listens: it goes on only as far as it holds nobody else up."""
     source: Drawn | None = None
     """An earlier answer that is edited in place of the clip, and heard in the clip's voice."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ray.serve.handle import DeploymentHandle
@@ -23,7 +24,9 @@ from deployments.stages.names import RemoteNames
 from deployments.telemetry.logs import adopt_serve_logging
 from deployments.telemetry.transfers import Transfers
 from deployments.voices.resolver import VoiceLibrary
+from pipeline.contracts import SpeechChunk, SpeechRequest, Stream, VoicePrompt
 from pipeline.errors import TimbreError
+from pipeline.synthesis import Synthesizer
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +50,7 @@ class JobsReplica:
         self._voices = VoiceLibrary(
             settings, RemoteTokenizer(tokenizer, settings.limits, transfers)
         )
-        synthesizer = RemoteVocoder(vocoder, settings.limits, transfers)
+        synthesizer = Behind(RemoteVocoder(vocoder, settings.limits, transfers))
         self._speech = SpeechLibrary(settings, synthesizer, RemoteNames(vocoder, llms))
         self._speaker = SegmentSpeaker(settings, self._voices, self._speech)
         self._runner: JobRunner | None = None
@@ -92,6 +95,17 @@ class JobsReplica:
             "jobs_running": self._runner.running,
             "segments_in_work": self._runner.in_work,
         }
+
+
+class Behind:
+    """A synthesizer whose requests hold nobody else's up."""
+
+    def __init__(self, synthesizer: Synthesizer) -> None:
+        self._synthesizer = synthesizer
+
+    def speak(self, request: SpeechRequest, voice: VoicePrompt) -> Stream[SpeechChunk]:
+        """See Synthesizer."""
+        return self._synthesizer.speak(replace(request, is_behind=True), voice)
 
 
 class StageTraffic:

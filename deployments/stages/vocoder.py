@@ -101,7 +101,7 @@ class VocoderReplica:
         try:
             async with self._load.admitted(permit, self._queue_timeout_s):
                 adapted = adapt_first_chunk(request, self._stage, self._decoder.active_streams)
-                lm = self._lms[request.variant].of(voice.clip_digest)
+                lm = self._lms[request.variant].of(voice.clip_digest, is_behind=request.is_behind)
                 shelf = self._states.shelf(voice)
                 decoder = OwnedDecoder(self._decoder, voice.clip_digest, shelf)
                 synthesizer = SpeechChain(self._prompts, lm, decoder)

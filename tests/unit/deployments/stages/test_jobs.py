@@ -95,6 +95,7 @@ async def test_it_runs_jobs_that_it_finds(tmp_path: Path, stages: tuple[Vocoder,
     await until(is_done)
     assert [request.text for request in vocoder.speaker.requests] == ["One."]
     assert vocoder.speaker.requests[0].may_reseed
+    assert vocoder.speaker.requests[0].is_behind
     assert (await replica.status())["segments_in_work"] == 0
     await replica.forget("ab" * 32, "acme")
     replica._task.cancel()
