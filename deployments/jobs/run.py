@@ -218,7 +218,7 @@ class JobRun:
                 await self._leases.renew(self._lease, self._note())
                 standing = await self._store.find(self._name)
             except StageUnavailableError as error:
-                logger.info("%s: the store does not answer: %s", self._name.id, error)
+                logger.debug("%s: the store does not answer: %s", self._name.id, error)
             else:
                 if standing is None or standing.state.status in {"cancelled", "deleted"}:
                     making.cancel()

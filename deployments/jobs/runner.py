@@ -49,6 +49,7 @@ class JobRunner:
         self._runs: dict[JobName, tuple[JobRun, asyncio.Task[None]]] = {}
         self._resting: dict[JobName, float] = {}
         self._poked = asyncio.Event()
+        self._is_away = False
 
     @property
     def in_work(self) -> int:
@@ -71,10 +72,7 @@ class JobRunner:
         """Until cancelled; jobs that run are then left to others."""
         try:
             while True:
-                try:
-                    await self._look()
-                except StageUnavailableError as error:
-                    logger.info("jobs cannot be looked for: %s", error)
+                await self._look_patiently()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_S):
                         await self._poked.wait()
@@ -101,6 +99,19 @@ class JobRunner:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+    async def _look_patiently(self) -> None:
+        """The log tells when the store goes away, and when it is back."""
+        try:
+            await self._look()
+        except StageUnavailableError as error:
+            if not self._is_away:
+                logger.warning("jobs cannot be looked for: %s", error)
+            self._is_away = True
+        else:
+            if self._is_away:
+                logger.info("jobs can be looked for again")
+            self._is_away = False
 
     async def _look(self) -> None:
         now_s = asyncio.get_running_loop().time()
