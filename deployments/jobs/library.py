@@ -5,6 +5,7 @@ Whoever runs jobs finds them in the store; `tell` only saves them a moment.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -103,7 +104,8 @@ class JobLibrary:
     ) -> tuple[Sequence[Job], bool]:
         """The newest first, and whether others follow. after: the last id of the page before."""
         page = await self.store.page(namespace, limit, after)
-        return [await self._whole(standing) for standing in page.jobs], page.has_more
+        jobs = await asyncio.gather(*(self._whole(standing) for standing in page.jobs))
+        return jobs, page.has_more
 
     async def pause(self, namespace: str, asked: str) -> Job:
         """What is in work is finished; nothing new is begun. Raises JobStateError."""

@@ -80,7 +80,7 @@ class JobStore:
 
     async def add(self, namespace: str, plan: JobPlan, segments: Sequence[JobSegment]) -> Standing:
         """Keep a job; when it returns, whoever runs jobs finds it. Raises CapacityError."""
-        if len(await self._last(namespace)) >= self._max_kept:
+        if await self._is_full(namespace):
             raise CapacityError(
                 f"{self._max_kept} jobs are kept; delete some that ended, or wait until they go"
             )
@@ -278,6 +278,20 @@ class JobStore:
         found = await self.find(name)
         if found is not None and found.state.is_open:
             await self.shelf.publish(name.marker, {})
+
+    async def _is_full(self, namespace: str) -> bool:
+        """Deleted jobs leave a state behind for a while: they are told apart where it matters."""
+        last = list((await self._last(namespace)).items())
+        if len(last) < self._max_kept:
+            return False
+        n_kept = 0
+        for start in range(0, len(last), _AT_ONCE):
+            some = last[start : start + _AT_ONCE]
+            entries = await asyncio.gather(*(self._journals.at(*one) for one in some))
+            n_kept += sum(
+                one is not None and one.document["status"] != "deleted" for one in entries
+            )
+        return n_kept >= self._max_kept
 
     async def _last(self, namespace: str) -> dict[str, int]:
         return last_numbers(await self.shelf.paths(f"{ROOT}/{namespace}/states"))

@@ -100,6 +100,7 @@ async def test_a_stage_that_dies_costs_only_what_was_in_work(tmp_path: Path, tal
         assert sorted(tally.ended) == sorted(lines(20))
 
 
+@pytest.mark.slow
 async def test_a_dead_runners_job_is_taken_over(tmp_path: Path, tally: Tally):
     one, two = Replica(tmp_path, tally), Replica(tmp_path, tally)
     one.speaker.delay_s = two.speaker.delay_s = 0.01
@@ -116,6 +117,7 @@ async def test_a_dead_runners_job_is_taken_over(tmp_path: Path, tally: Tally):
         assert set(tally.ended) == set(lines(30))
 
 
+@pytest.mark.slow
 async def test_a_store_that_is_away_pauses_and_costs_nothing(tmp_path: Path, tally: Tally):
     one = Replica(tmp_path, tally)
     one.speaker.delay_s = 0.01
@@ -123,9 +125,9 @@ async def test_a_store_that_is_away_pauses_and_costs_nothing(tmp_path: Path, tal
         job = await add_job(one, lines(30))
         await until(lambda: tally.n_ended >= 10)
         one.blobs.is_away = True
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(0.4)
         n_begun = sum(tally.begun.values())
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.3)
         assert sum(tally.begun.values()) == n_begun, "nothing is begun that cannot be kept"
         one.blobs.is_away = False
         state = await job_done(one, job)

@@ -180,8 +180,10 @@ async def test_what_is_refused(tmp_path: Path, body: Any, param: str, says: str,
 
 async def test_so_many_jobs_are_kept(tmp_path: Path):
     async with job_app(tmp_path, jobs={"max_kept": 1}) as app:
-        await app.made({"input": "One."})
+        job = (await app.made({"input": "One."}))["id"]
         assert (await app.asked({"input": "Two."})).status_code == httpx.codes.SERVICE_UNAVAILABLE
+        await app.http.delete(f"{JOBS}/{job}")
+        await app.made({"input": "Three."})
 
 
 async def test_a_service_without_a_store_says_so():
