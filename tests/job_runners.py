@@ -125,7 +125,7 @@ class Replica:
             opened = CacheSettings(url="none", l2="off")
             self.speech._cache = VoiceCache(SPEECH_SCHEMA, [], opened, shared=tier)
         assert self.voices.shelf is not None
-        self.blobs = AwayStore(self.voices.shelf._blobs)
+        self.blobs: Any = AwayStore(self.voices.shelf._blobs)
         self.voices.shelf._blobs = self.blobs
         self.store = JobStore(self.voices.shelf, self.settings.jobs.max_kept)
         self.road = FreeRoad()
