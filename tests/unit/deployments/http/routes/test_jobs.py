@@ -165,6 +165,7 @@ async def test_each_shape_of_body(tmp_path: Path):
         ({"input": "a", "response_format": "mp3", "sample_rate": 7}, "sample_rate", "7", 400),
         ({"input": "a", "target_lufs": 3}, "target_lufs", "less than", 400),
         ({"input": "a", "model": "gpt-9"}, "model", "gpt-9", 400),
+        ({"input": "a", "webhook": "https://a.example/"}, "webhook", "webhook_hosts is empty", 400),
         ({"input": "a" * 2_001}, "input", "2000 are allowed", 422),
         ({"inputs": [{"text": "a"}] * 51}, "inputs", "50 are allowed", 422),
     ],
