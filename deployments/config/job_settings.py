@@ -29,6 +29,9 @@ class JobSettings(Strict):
     begins one only while nobody else is spoken to. Nothing is begun while requests wait."""
     patience_s: Seconds = 60.0
     """Longest wait of a job behind other requests; then it begins one segment all the same."""
+    steps_aside: bool = True
+    """Segments in work draw a token now and then while others draw. Off where a step's further rows
+    cost others little, as on a GPU: a busy service would hardly get on with its jobs."""
     lease_s: Seconds = 5.0
     """How long the death of a replica that runs a job may go unnoticed."""
     tries: Positive = 20

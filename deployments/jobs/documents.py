@@ -105,6 +105,8 @@ class JobState(Written):
     """Segments that came to nothing, of a job that is done."""
     n_bad: int = 0
     """Segments that the guard found fault with."""
+    n_over: int = 0
+    """Subtitles that are longer than their times."""
     results: int | None = None
     """Which results are the newest."""
 

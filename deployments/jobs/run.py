@@ -204,6 +204,7 @@ class JobRun:
                 "at_unix_s": time.time(),
                 "n_bad": n_bad,
                 "n_failed": n_failed,
+                "n_over": sum(facts.over_s > 0 for facts in self._found.values()),
                 "results": results if n_failed < len(self._found) else None,
             }
         )

@@ -50,7 +50,9 @@ class JobsReplica:
         self._voices = VoiceLibrary(
             settings, RemoteTokenizer(tokenizer, settings.limits, transfers)
         )
-        synthesizer = Behind(RemoteVocoder(vocoder, settings.limits, transfers))
+        synthesizer: Synthesizer = RemoteVocoder(vocoder, settings.limits, transfers)
+        if settings.jobs.steps_aside:
+            synthesizer = Behind(synthesizer)
         self._speech = SpeechLibrary(settings, synthesizer, RemoteNames(vocoder, llms))
         self._speaker = SegmentSpeaker(settings, self._voices, self._speech)
         self._runner: JobRunner | None = None

@@ -46,7 +46,7 @@ _JOB = {
     "status": "completed",
     "doing": "resting",
     "progress": {
-        "segments": 2, "done": 2, "bad": 0, "failed": 0, "share": 1.0, "eta_s": None,
+        "segments": 2, "done": 2, "bad": 0, "failed": 0, "over": 0, "share": 1.0, "eta_s": None,
     },
     "response_format": "mp3",
     "characters": 39,

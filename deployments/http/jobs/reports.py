@@ -64,6 +64,7 @@ def _progress(job: Job) -> dict[str, Any]:
         "done": n_done - n_failed,
         "bad": n_bad,
         "failed": n_failed,
+        "over": job.state.n_over,
         "share": round(n_done / n_total, 4),
         "eta_s": run.eta_s if run is not None and job.is_running else None,
     }

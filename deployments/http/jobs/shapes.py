@@ -10,12 +10,16 @@ Status = Literal["queued", "running", "paused", "cancelled", "completed", "faile
 
 
 class JobProgress(BaseModel):
-    """Segments. bad: made, and the guard found fault with them. share: of all, 0 to 1."""
+    """Segments. bad: made, and the guard found fault with them. share: of all, 0 to 1.
+
+    over: subtitles that are longer than their times, of a job that ended.
+    """
 
     segments: int
     done: int
     bad: int
     failed: int
+    over: int
     share: float
     eta_s: float | None
 

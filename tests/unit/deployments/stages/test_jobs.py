@@ -73,8 +73,13 @@ def plan(count: int) -> JobPlan:
     )
 
 
-async def test_it_runs_jobs_that_it_finds(tmp_path: Path, stages: tuple[Vocoder, LLM]):
-    settings = load_settings({"cache": {"url": str(tmp_path), "l2": "off"}})
+@pytest.mark.parametrize("steps_aside", [True, False])
+async def test_it_runs_jobs_that_it_finds(
+    tmp_path: Path, stages: tuple[Vocoder, LLM], steps_aside: bool
+):
+    settings = load_settings(
+        {"cache": {"url": str(tmp_path), "l2": "off"}, "jobs": {"steps_aside": steps_aside}}
+    )
     vocoder, llm = stages
     shelf = Shelf.open(settings.cache)
     assert shelf is not None
@@ -95,7 +100,7 @@ async def test_it_runs_jobs_that_it_finds(tmp_path: Path, stages: tuple[Vocoder,
     await until(is_done)
     assert [request.text for request in vocoder.speaker.requests] == ["One."]
     assert vocoder.speaker.requests[0].may_reseed
-    assert vocoder.speaker.requests[0].is_behind
+    assert vocoder.speaker.requests[0].is_behind is steps_aside
     assert (await replica.status())["segments_in_work"] == 0
     await replica.forget("ab" * 32, "acme")
     replica._task.cancel()

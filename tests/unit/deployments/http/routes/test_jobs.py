@@ -294,6 +294,7 @@ async def test_subtitles_are_heard_at_their_times(tmp_path: Path):
         assert done["status"] == "completed"
         manifest = (await app.http.get(done["results"]["manifest"])).json()
         first, second = manifest["segments"]
+        assert done["progress"]["over"] == int(second["over_s"] > 0)
         assert first["begin_s"] == 0.5
         assert (first["stretch"], first["over_s"]) == (1.0, 0.0)
         assert second["begin_s"] == 2.1
