@@ -70,7 +70,7 @@ class JobRun:
         self._feeding: asyncio.Task[None] | None = None
         self._in_work: set[asyncio.Task[None]] = set()
         self._broken: BaseException | None = None
-        self.is_finished = False
+        self.is_finished = self._is_removed = False
 
     def poke(self) -> None:
         """Somebody changed the job: look at once."""
@@ -88,7 +88,15 @@ class JobRun:
                 making.result()
         finally:
             await _cancelled(making, beating)
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        """Others may have it; of a job that was removed, what was written meanwhile goes, too."""
+        if not self._is_removed:
             await self._leases.release(self._lease)
+            return
+        with suppress(StageUnavailableError):  # then the sweep removes it
+            await self._store.erase(self._name)
 
     async def _perform(self) -> None:
         while True:
@@ -221,10 +229,12 @@ class JobRun:
             except StageUnavailableError as error:
                 logger.debug("%s: the store does not answer: %s", self._name.id, error)
             else:
-                if standing is None or standing.state.status in {"cancelled", "deleted"}:
+                status = "deleted" if standing is None else standing.state.status
+                if status in {"cancelled", "deleted"}:
+                    self._is_removed = status == "deleted"
                     making.cancel()
                     return
-                if standing.state.status == "paused" and self._feeding is not None:
+                if status == "paused" and self._feeding is not None:
                     self._feeding.cancel()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.lease_s / BEATS):

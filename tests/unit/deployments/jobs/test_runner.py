@@ -150,6 +150,28 @@ async def test_two_runners_on_one_job_make_nothing_twice(tmp_path: Path, tally: 
         assert sorted(tally.ended) == sorted(lines(30))
 
 
+async def test_a_job_that_is_removed_while_it_runs_leaves_nothing(tmp_path: Path, tally: Tally):
+    one = Replica(tmp_path, tally)
+    one.speaker.delay_s = 0.02
+    async with replicas(one):
+        job = await add_job(one, lines(50))
+        await until(lambda: tally.n_ended >= 3)
+        await one.store.delete(job.name.namespace, job.name.id)
+        one.runner.poke(job.name.id)
+        await until(lambda: one.runner.running == 0)
+        n_begun = sum(tally.begun.values())
+        left = await asyncio.to_thread(files_of, tmp_path, job.name.id)
+        assert left == ["states"]
+        assert await one.store.open_jobs() == []
+        assert n_begun < 20
+
+
+def files_of(directory: Path, job: str) -> list[str]:
+    """Kinds of what is kept of a job."""
+    found = directory.glob(f"jobs/v1/shared/*/{job}/**/*")
+    return sorted({path.relative_to(directory).parts[3] for path in found if path.is_file()})
+
+
 async def test_others_go_first(tmp_path: Path, tally: Tally):
     one = Replica(tmp_path, tally)
     one.road.is_free = False
