@@ -19,6 +19,7 @@ from deployments.jobs.runner import JobRunner
 from deployments.jobs.speaking import SegmentSpeaker
 from deployments.jobs.store import JobStore
 from load_tests.conformance import strict
+from pipeline.errors import StageError
 from tests.http_app import CLIP, SAID, HttpApp, error_of, running, tenant
 from tests.job_runners import FreeRoad
 
@@ -252,6 +253,24 @@ async def test_one_segment_is_made_anew(tmp_path: Path):
         assert (await app.http.get(f"{JOBS}/{job}/audio")).content != first
         beyond = await app.http.post(f"{JOBS}/{job}/segments/3/regenerate")
         assert error_of(beyond)["param"] == "segment"
+
+
+async def test_what_came_to_nothing_is_made_again(tmp_path: Path):
+    async with job_app(tmp_path, jobs={"tries": 1}) as app:
+        speaker: Any = app.speech._synthesizer
+        speaker.error = StageError("the vocoder failed")
+        job = (await app.made({"inputs": [{"text": f"Line {n}."} for n in range(2)]}))["id"]
+        failed = await app.ended(job)
+        assert (failed["status"], failed["results"]) == ("failed", None)
+        assert failed["progress"]["failed"] == 2
+        (first, _) = await app.segments(job)
+        assert (first["status"], first["error"]["code"]) == ("failed", "stage_failed")
+        speaker.error = None
+        assert (await app.http.post(f"{JOBS}/{job}/resume")).status_code == httpx.codes.OK
+        done = await app.ended(job)
+        assert (done["status"], done["progress"]["failed"]) == ("completed", 0)
+        refused = await app.http.post(f"{JOBS}/{job}/resume")
+        assert error_of(refused)["code"] == "job_state"
 
 
 async def test_a_job_is_followed_to_its_end(tmp_path: Path):
