@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from deployments.config.settings import Settings
@@ -73,7 +74,7 @@ class Planner:
         for ask in order.asks:
             if ask.voice not in pinned:
                 pinned[ask.voice] = await self._pinned(namespace, ask)
-        made = [one for ask in order.asks for one in self._segments(ask, pinned[ask.voice])]
+        made = await asyncio.to_thread(self._all_segments, order, pinned)
         if len(made) > self._limits.max_segments:
             raise TextError(
                 f"{order.whole} has {len(made)} segments, {self._limits.max_segments} are allowed",
@@ -96,6 +97,10 @@ class Planner:
             label=order.label,
         )
         return plan, made
+
+    def _all_segments(self, order: JobOrder, pinned: Mapping[str | None, str]) -> list[JobSegment]:
+        """Those of every ask. Blocks: an hour of text takes a while to cut."""
+        return [one for ask in order.asks for one in self._segments(ask, pinned[ask.voice])]
 
     def _check_size(self, order: JobOrder) -> None:
         n_chars = sum(len(ask.text) for ask in order.asks)
