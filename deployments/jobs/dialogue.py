@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -20,9 +21,10 @@ from pipeline.contracts import (
     VoicePrompt,
     VoiceReference,
 )
-from pipeline.errors import UnknownVoiceError
+from pipeline.errors import CapacityError, UnknownVoiceError
 from pipeline.synthesis import ResolvedVoice
 
+WAITS, WAIT_S = 60, 0.5  # of a later turn for a place
 PAUSE_S = 0.25  # between turns, beside the silence that an answer ends with
 
 
@@ -65,15 +67,15 @@ class Dialogue:
         account = Account()
         told: SpeechChunk | None = None
         last = len(self._turns) - 1
-        ahead = _Ahead(self._opened(0))
+        ahead = _Ahead(partial(self._opened, 0), waits=0)
         try:
             for number in range(last + 1):
                 now = ahead
-                if number < last:
-                    ahead = _Ahead(self._opened(number + 1))
                 ends = faded_ends(now, at_start=number > 0, at_end=number < last)
                 async with aclosing(ends) as chunks:
                     async for chunk in chunks:
+                        if ahead is now and number < last:
+                            ahead = _Ahead(partial(self._opened, number + 1), waits=WAITS)
                         told = account.told(chunk, is_end=number == last)
                         yield replace(told, drawn=None)
                 if number < last and told is not None:
@@ -89,21 +91,39 @@ class Dialogue:
 
 
 class _Ahead(Stream[SpeechChunk]):
-    """A stream that is read before it is wanted."""
+    """A stream that is read before it is wanted.
 
-    def __init__(self, speech: Stream[SpeechChunk]) -> None:
+    waits: how often it is asked for again while the stages are full: a reply that has begun is not
+    given up for that.
+    """
+
+    def __init__(self, opened: Callable[[], Stream[SpeechChunk]], waits: int) -> None:
         self._chunks: asyncio.Queue[SpeechChunk | Exception | None] = asyncio.Queue()
-        self._task = asyncio.create_task(self._read(speech))
+        self._task = asyncio.create_task(self._read(opened, waits))
 
-    async def _read(self, speech: Stream[SpeechChunk]) -> None:
+    async def _read(self, opened: Callable[[], Stream[SpeechChunk]], waits: int) -> None:
         try:
-            async with aclosing(speech) as chunks:
-                async for chunk in chunks:
-                    self._chunks.put_nowait(chunk)
+            while await self._is_refused(opened(), may_be=waits > 0):
+                waits -= 1
+                await asyncio.sleep(WAIT_S)
         except Exception as error:  # noqa: BLE001 - it is the listener's, and raised there
             self._chunks.put_nowait(error)
         else:
             self._chunks.put_nowait(None)
+
+    async def _is_refused(self, speech: Stream[SpeechChunk], *, may_be: bool) -> bool:
+        """Read it to its end; True when there was no place for it, and there may be one later."""
+        is_begun = False
+        try:
+            async with aclosing(speech) as chunks:
+                async for chunk in chunks:
+                    self._chunks.put_nowait(chunk)
+                    is_begun = True
+        except CapacityError:
+            if is_begun or not may_be:
+                raise
+            return True
+        return False
 
     async def __anext__(self) -> SpeechChunk:
         chunk = await self._chunks.get()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from typing import Any
 
@@ -9,7 +10,10 @@ import httpx
 import jsonschema
 import pytest
 
+from deployments.jobs import dialogue
 from load_tests.conformance import strict
+from pipeline.contracts import SpeechRequest, VoicePrompt
+from pipeline.errors import CapacityError
 from tests.fakes import SAMPLES_PER_GROUP
 from tests.http_app import HttpApp, error_of, http_app
 
@@ -80,6 +84,30 @@ async def test_several_voices_in_one_reply(stream: bool | None):
         assert first.sampling.seed == 7
         assert second.sampling.seed not in {7, 0}
         assert first.transcript != second.transcript
+
+
+async def test_the_next_turn_waits_for_a_place(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(dialogue, "WAIT_S", 0.01)
+    async with http_app() as app:
+        speak, at_work = app.synthesizer.speak, 0
+
+        async def one_at_a_time(request: SpeechRequest, voice: VoicePrompt) -> Any:
+            nonlocal at_work
+            if at_work:
+                raise CapacityError("all 1 slots are busy")
+            at_work += 1
+            try:
+                async for chunk in speak(request, voice):
+                    yield chunk
+                    await asyncio.sleep(0.03)
+            finally:
+                at_work -= 1
+
+        monkeypatch.setattr(app.synthesizer, "speak", one_at_a_time)
+        body = {"inputs": [*TURNS, TURNS[0]], "response_format": "pcm", "seed": 7}
+        reply = await app.http.post("/v1/audio/speech", json=body)
+        assert reply.status_code == httpx.codes.OK, reply.text
+        assert len(reply.content) == 2 * (3 * ANSWER + 2 * PAUSE)
 
 
 async def test_as_elevenlabs_clients_ask_for_it():
