@@ -1,4 +1,4 @@
-"""The graph on one screen: four deployments, wired; the LLM once for each variant; ASR if asked.
+"""The graph on one screen: five deployments, wired; the LLM once for each variant; ASR if asked.
 
 `serve run serve_config.yaml` builds it with `build_app`.
 """
@@ -17,6 +17,7 @@ from deployments.config.stages import Stages
 from deployments.http.ingress import Router
 from deployments.stages.affinity import routing
 from deployments.stages.asr import AsrReplica
+from deployments.stages.jobs import JobsReplica
 from deployments.stages.llm import LLMReplica
 from deployments.stages.tokenizer import TokenizerReplica
 from deployments.stages.vocoder import VocoderReplica
@@ -49,5 +50,8 @@ def build_app(args: Mapping[str, Any]) -> Application:
         VocoderReplica
     ).bind(settings, llms)
     asr = stages.asr and serve.deployment(name=stages.asr.name)(AsrReplica).bind(settings)
+    jobs = serve.deployment(name=stages.jobs.name)(JobsReplica).bind(
+        settings, tokenizer, llms, vocoder
+    )
     router = serve.deployment(name=stages.router.name)(serve.ingress()(Router))
-    return router.bind(settings, tokenizer, llms, vocoder, asr=asr)
+    return router.bind(settings, tokenizer, llms, vocoder, jobs, asr=asr)

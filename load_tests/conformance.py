@@ -48,6 +48,7 @@ CLIPS = frozenset(
     }
 )  # fmt: skip
 UPLOADS = {"/v1/audio/voices": "audio_sample", "/v1/voices/add": "files"}  # each with its clip
+SUBTITLES = ("application/x-subrip", "text/vtt")
 MOST_TURNS = 20
 _uploads = itertools.count()
 LONGEST_FAULT_CHARS = 1_500
@@ -176,13 +177,19 @@ def _config(seed: int, examples: int, *, is_first: bool, is_thorough: bool) -> s
 
 @cache
 def _know_our_bodies() -> None:
-    """What schemathesis cannot send by itself: files that are clips, half of the time; msgpack."""
+    """What schemathesis cannot send by itself: clips, half of the time; msgpack; subtitles."""
     schemathesis.hook("before_call")(_made_apt)
     schemathesis.openapi.format("binary", st.just(CLIP) | st.binary(max_size=64))
 
     @schemathesis.serializer("application/msgpack")
     def _packed(_context: schemathesis.SerializationContext, value: Any) -> bytes:
         return msgpack.Packer().pack(value)
+
+    for kind in SUBTITLES:
+
+        @schemathesis.serializer(kind)
+        def _plain(_context: schemathesis.SerializationContext, value: Any) -> bytes:
+            return str(value).encode("utf-8", "surrogatepass")
 
 
 def _made_apt(_context: schemathesis.HookContext, case: schemathesis.Case, _how: Any) -> None:

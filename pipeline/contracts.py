@@ -170,6 +170,8 @@ class SpeechRequest:
     """How often an edit is applied, each time to the previous tokens; ignored for a clone."""
     reading: Reading = AS_USUAL
     """How the text is to be read."""
+    is_behind: bool = False
+    """Nobody listens: it goes on only as far as it holds nobody else up."""
     source: Drawn | None = None
     """An earlier answer that is edited in place of the clip, and heard in the clip's voice."""
 

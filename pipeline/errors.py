@@ -16,6 +16,8 @@ TimbreError
 │   ├── UnknownModelError   asked for by its address
 │   ├── UnknownRequestError  not among the last that ended
 │   ├── UnknownEditError    no edit has this id, or what it was made of is gone
+│   ├── UnknownJobError     no job has this id
+│   ├── JobStateError       the job stands so that this cannot be done with it
 │   └── UnsupportedError    a value outside the allowed list (format, edit, field)
 ├── CapacityError           the service is full; retry later
 ├── StageError              a stage failed while working; retrying may help
@@ -151,6 +153,18 @@ class UnknownEditError(InputError):
     """No edit has this id, or what it was made of is gone."""
 
     code = "edit_not_found"
+
+
+class UnknownJobError(InputError):
+    """No job has this id, or what is asked of it is gone."""
+
+    code = "job_not_found"
+
+
+class JobStateError(InputError):
+    """The job stands so that this cannot be done with it, now or ever."""
+
+    code = "job_state"
 
 
 class UnsupportedError(InputError):

@@ -15,13 +15,16 @@ from starlette.types import Receive, Scope, Send
 from deployments.config.settings import load_settings
 from deployments.edits.library import EditLibrary
 from deployments.http.ingress import make_app, readings_of
+from deployments.http.routes.batch import BatchRoute
 from deployments.http.routes.cache import add_cache_routes
 from deployments.http.routes.edits import EditRoutes
 from deployments.http.routes.elevenlabs_voices import ElevenLabsVoiceRoutes
+from deployments.http.routes.jobs import JobRoutes
 from deployments.http.routes.speech import Routes
 from deployments.http.routes.uploaded_voices import VoiceRoutes
 from deployments.http.routes.voice_consents import ConsentRoutes
 from deployments.http.routes.websocket import SocketRoutes
+from deployments.jobs.library import JobLibrary
 from deployments.speech.library import SpeechLibrary
 from deployments.telemetry.outcomes import Outcome, OutcomeBook, Report
 from deployments.telemetry.requests import RequestMetrics
@@ -91,8 +94,14 @@ class HttpApp:
             readings_of(self.settings, self.voices),
         )
         self.app: FastAPI = make_app(self.settings, self.routes, None)
+        BatchRoute(self.routes).add_to(self.app)
         add_cache_routes(self.app, self.voices, self.speech, self.routes.budget, self._forget)
         self.edits = EditLibrary(self.settings, self.voices, self.speech)
+        self.told: list[str] = []
+        self.jobs = JobLibrary(self.settings, self.voices, self._told)
+        JobRoutes(self.settings, self.jobs, self.voices.namespace, self.routes.budget).add_to(
+            self.app
+        )
         EditRoutes(
             self.settings,
             self.edits,
@@ -111,6 +120,9 @@ class HttpApp:
     async def _report(self) -> dict[str, Any]:
         return {"ready": True, "stages": {}, "cache": {}, "age_s": 0.0}
 
+    async def _told(self, job: str) -> None:
+        self.told.append(job)
+
     async def _forget(self, clip_digest: str) -> None:
         self.forgotten.append(clip_digest)
 
@@ -120,6 +132,7 @@ class HttpApp:
         await self.voices.forget(clip_digest, namespace)
         await self.speech.forget(clip_digest, namespace)
         await self.edits.forget(clip_digest, namespace)
+        await self.jobs.forget(clip_digest, namespace)
 
     async def voice_changed(self, namespace: str, voice: str) -> None:
         """See deployments.voices.enrolment.Routers."""

@@ -21,6 +21,7 @@ from pydantic_settings import (
 from cache_store.settings import SPEECH_RECORD_BYTES, CacheSettings, speech_url
 from deployments.config import environment
 from deployments.config.asr_settings import AsrSettings
+from deployments.config.job_settings import JobSettings
 from deployments.config.long_text import LongTextSettings
 from deployments.config.mistakes import explain
 from deployments.config.section import Positive, Seconds, Strict
@@ -201,6 +202,7 @@ class Settings(BaseSettings):
     asr: AsrSettings = AsrSettings()
     voices: VoiceSettings = VoiceSettings()
     text: TextSettings = TextSettings()
+    jobs: JobSettings = JobSettings()
     cluster: ClusterSettings = ClusterSettings()
 
     @property

@@ -10,6 +10,8 @@ from deployments.config.settings import Settings
 from deployments.config.stage_settings import StageResources
 from pipeline.contracts import BASE_VARIANT
 
+CONTROL_WORK = 4  # calls that say something to a stage which takes no requests
+
 
 class Kind(StrEnum):
     """The kind of a stage; the value of the metrics' label `stage`."""
@@ -19,6 +21,7 @@ class Kind(StrEnum):
     LLM = "llm"
     VOCODER = "vocoder"
     ASR = "asr"
+    JOBS = "jobs"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,7 +34,7 @@ class Stage:
     work: int
     """Most requests in one replica, waiting ones included."""
     section: str = ""
-    """Section of `args` with its resources; empty for the router."""
+    """Section of `args` with its resources; empty where it computes nothing."""
     resources: StageResources | None = None
     keeps_voices: bool = False
     """Its replicas keep data of voices in memory, and have a `forget`."""
@@ -53,6 +56,7 @@ class Stages:
     llms: Mapping[str, Stage]
     """By the variant that requests name."""
     vocoder: Stage
+    jobs: Stage
     asr: Stage | None = None
     """The recogniser, where it is deployed."""
 
@@ -81,11 +85,12 @@ class Stages:
                 vocoder,
                 keeps_voices=True,
             ),
+            Stage("Jobs", Kind.JOBS, CONTROL_WORK, keeps_voices=True, is_spared=True),
             _asr(settings),
         )
 
     def __iter__(self) -> Iterator[Stage]:
-        yield from (self.router, self.tokenizer, *self.llms.values(), self.vocoder)
+        yield from (self.router, self.tokenizer, *self.llms.values(), self.vocoder, self.jobs)
         if self.asr is not None:
             yield self.asr
 

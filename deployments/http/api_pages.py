@@ -16,6 +16,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
+from deployments.http.dialects.dialogue import ElevenLabsDialogue
 from deployments.http.dialects.elevenlabs import ElevenLabsBody
 from deployments.http.dialects.fish import FishBody
 from deployments.http.dialects.speech import SpeechBody
@@ -151,6 +152,13 @@ FISH_DOC = _spoken(
 )
 _ELEVENLABS_EXAMPLE = {"text": _EXAMPLE["input"], "model_id": "eleven_multilingual_v2"}
 ELEVENLABS_DOC = _spoken({"application/json": body_of(ElevenLabsBody, _ELEVENLABS_EXAMPLE)}, _AUDIO)
+_DIALOGUE = {
+    "inputs": [
+        {"text": "Did you hear that?", "voice_id": "aria"},
+        {"text": "It was only the wind.", "voice_id": "bruno"},
+    ]
+}
+DIALOGUE_DOC = _spoken({"application/json": body_of(ElevenLabsDialogue, _DIALOGUE)}, _AUDIO)
 OUTCOME_DOC = answers(
     {
         "object": "audio.speech",
@@ -204,7 +212,9 @@ def describe_bodies(app: FastAPI, others: Sequence[type[BaseModel]] = ()) -> Non
 
     others: beside the bodies that speak, and the replies.
     """
-    app.openapi = partial(_described, app, (SpeechBody, FishBody, ElevenLabsBody, *others))
+    app.openapi = partial(
+        _described, app, (SpeechBody, FishBody, ElevenLabsBody, ElevenLabsDialogue, *others)
+    )
 
 
 def _described(app: FastAPI, bodies: Sequence[type[BaseModel]]) -> dict[str, Any]:

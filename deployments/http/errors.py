@@ -27,6 +27,7 @@ from pipeline.errors import (
     UndecodableAudioError,
     UnknownConsentError,
     UnknownEditError,
+    UnknownJobError,
     UnknownModelError,
     UnknownPronunciationError,
     UnknownRequestError,
@@ -49,6 +50,7 @@ STATUS_OF: dict[type[TimbreError], int] = {
     UnknownModelError: 404,
     UnknownRequestError: 404,
     UnknownEditError: 404,
+    UnknownJobError: 404,
     UndecodableAudioError: 415,
     AudioError: 422,
     TextError: 422,
@@ -127,7 +129,10 @@ def about_clip(param: str, voice_param: str = "voice") -> Iterator[None]:
     except (AudioError, TooLargeError) as error:
         raise error.about(param) from error
     except UnknownVoiceError as error:
-        raise UnknownVoiceError(error.message, param=voice_param) from error
+        is_named = error.param not in {None, "voice"}
+        raise UnknownVoiceError(
+            error.message, param=error.param if is_named else voice_param
+        ) from error
 
 
 def answer_error(error: Exception, request_id: str) -> JSONResponse:

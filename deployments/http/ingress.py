@@ -33,15 +33,20 @@ from deployments.http.edge import Edge
 from deployments.http.edit_pages import BODIES as EDIT_BODIES
 from deployments.http.errors import NO_RETRY, SERVER_FAULT, answer_error, error_body
 from deployments.http.head import HeadAsGet
+from deployments.http.jobs.pages import BODIES as JOB_BODIES
+from deployments.http.routes.batch import BODIES as BATCH_BODIES
+from deployments.http.routes.batch import BatchRoute
 from deployments.http.routes.cache import WarmBody, add_cache_routes
 from deployments.http.routes.edits import EditRoutes
 from deployments.http.routes.elevenlabs_voices import ElevenLabsVoiceRoutes
+from deployments.http.routes.jobs import JobRoutes
 from deployments.http.routes.pronunciation_pages import BODIES as PRONUNCIATION_BODIES
 from deployments.http.routes.speech import Routes
 from deployments.http.routes.uploaded_voices import VoiceRoutes
 from deployments.http.routes.voice_consents import ConsentRoutes
 from deployments.http.routes.websocket import SocketRoutes
 from deployments.http.voice_pages import BODIES as VOICE_BODIES
+from deployments.jobs.library import JobLibrary
 from deployments.longform.listening import Listener
 from deployments.pronunciation.book import PronunciationBook
 from deployments.pronunciation.readings import Readings
@@ -53,6 +58,7 @@ from deployments.stages.clients import (
     RemoteVocoder,
 )
 from deployments.stages.health import Readiness
+from deployments.stages.jobs import RunnersTold
 from deployments.stages.removal import Removal, RoutersToldOfVoices
 from deployments.telemetry.cache import CacheMetrics
 from deployments.telemetry.logs import adopt_serve_logging
@@ -90,6 +96,7 @@ class Router:
         tokenizer: DeploymentHandle,
         llms: Mapping[str, DeploymentHandle],
         vocoder: DeploymentHandle,
+        jobs: DeploymentHandle,
         asr: DeploymentHandle | None = None,
     ) -> None:
         """asr: the recogniser, where it is deployed."""
@@ -106,6 +113,7 @@ class Router:
         self._speech = SpeechLibrary(settings, synthesizer, RemoteNames(vocoder, llms))
         self._readings = readings_of(settings, self._voices)
         self._edits = EditLibrary(settings, self._voices, self._speech)
+        self._jobs = JobLibrary(settings, self._voices, RunnersTold(jobs).tell)
         self._metrics = RequestMetrics()
         self._outcomes = ClusterOutcomes(settings.cache.l2_name)
         stages = Stages.of(settings)
@@ -113,6 +121,7 @@ class Router:
             stages.tokenizer: tokenizer,
             **{stages.llms[variant]: llm for variant, llm in llms.items()},
             stages.vocoder: vocoder,
+            stages.jobs: jobs,
         }
         if stages.asr is not None and asr is not None:
             handles[stages.asr] = asr
@@ -127,6 +136,7 @@ class Router:
             self._voices.forget(clip_digest, namespace),
             self._speech.forget(clip_digest, namespace),
             self._edits.forget(clip_digest, namespace),
+            self._jobs.forget(clip_digest, namespace),
         )
 
     async def voice_changed(self, namespace: str, voice: str) -> None:
@@ -146,6 +156,7 @@ class Router:
             self._listener,
         )
         app = make_app(self._settings, routes, self._lifespan)
+        BatchRoute(routes).add_to(app)
         add_cache_routes(app, self._voices, self._speech, routes.budget, self._removal.everywhere)
         EditRoutes(
             self._settings,
@@ -156,6 +167,7 @@ class Router:
             routes.budget,
         ).add_to(app)
         SocketRoutes(self._settings, self._voices, routes).add_to(app)
+        JobRoutes(self._settings, self._jobs, self._voices.namespace, routes.budget).add_to(app)
         for kept in (VoiceRoutes, ElevenLabsVoiceRoutes, ConsentRoutes):
             kept(self._settings, self._voices, self._enrolment, routes.budget).add_to(app)
         return app
@@ -215,7 +227,8 @@ def make_app(settings: Settings, routes: Routes, lifespan: Lifespan[FastAPI] | N
             expose_headers=EXPOSED_HEADERS,
         )
     patch_fastapi(app)  # Swagger UI from the package: the docs work without internet
-    describe_bodies(app, (*VOICE_BODIES, *EDIT_BODIES, *PRONUNCIATION_BODIES, WarmBody))
+    ours = (*VOICE_BODIES, *EDIT_BODIES, *JOB_BODIES, *BATCH_BODIES, *PRONUNCIATION_BODIES)
+    describe_bodies(app, (*ours, WarmBody))
     add_error_handlers(app)
     routes.add_to(app)
     return app

@@ -155,22 +155,25 @@ class RemoteLM:
         self._stream = handle.options(method_name="stream", stream=True)
         self._chunk_timeout_s = limits.chunk_timeout_s
         self._clip_digest = ""
+        self._is_behind = False
 
-    def of(self, clip_digest: str) -> Self:
+    def of(self, clip_digest: str, *, is_behind: bool = False) -> Self:
         """The same LM, for the prompts of one voice: what the replica's `forget` finds by its clip.
 
-        And what routing prefers a replica by, where `llm.voice_affinity` is on.
+        And what routing prefers a replica by, where `llm.voice_affinity` is on. is_behind: what it
+        draws is for nobody who listens.
         """
         one = copy.copy(self)
-        one._clip_digest = clip_digest
+        one._clip_digest, one._is_behind = clip_digest, is_behind
         one._stream = self._stream.options(session_id=clip_digest)
         return one
 
     def stream(self, prompt_ids: Int32Array, sampling: Sampling) -> Stream[TokenChunk]:
         """See contracts.SpeechLM."""
+        behind = (True,) if self._is_behind else ()  # a replica before an update knows no others
         return _Replies(
             "LLM",
-            partial(self._stream.remote, prompt_ids, sampling, self._clip_digest),
+            partial(self._stream.remote, prompt_ids, sampling, self._clip_digest, *behind),
             partial(self._transfers.received, Hop.LLM_VOCODER),
             self._chunk_timeout_s,
         )

@@ -74,11 +74,16 @@ class LLMReplica:
         self._log_start(variant)
 
     async def stream(
-        self, prompt_ids: Int32Array, sampling: Sampling, clip_digest: str
+        self,
+        prompt_ids: Int32Array,
+        sampling: Sampling,
+        clip_digest: str,
+        is_behind: bool = False,
     ) -> AsyncGenerator[Stamped[TokenChunk]]:
         """Token chunks, drawn to the end as fast as the batch goes.
 
         clip_digest: of the voice whose prompt it is, by which `forget` finds what is kept of it.
+        is_behind: while others draw, it draws a token now and then.
         A reader that leaves cancels it; one whose process was killed is not missed. See
         docs/decisions/0001-answers-are-drawn-to-their-end.md.
         """
@@ -86,7 +91,8 @@ class LLMReplica:
         self._publish()
         try:
             new = await self._prefixes.bring(prompt_ids, clip_digest)
-            async with aclosing(self._engine.stream(prompt_ids, sampling, clip_digest)) as chunks:
+            stream = self._engine.stream(prompt_ids, sampling, clip_digest, is_behind=is_behind)
+            async with aclosing(stream) as chunks:
                 async for chunk in chunks:
                     if new is not None:
                         self._prefixes.offer(new)

@@ -23,7 +23,7 @@ class Removal:
     """Tells every router, and every replica that keeps voices, to forget a clip."""
 
     def __init__(self, stages: Mapping[Stage, DeploymentHandle]) -> None:
-        self._stages = {s.key: handle for s, handle in stages.items() if s.keeps_voices}
+        self._stages = {s: handle for s, handle in stages.items() if s.keeps_voices}
 
     async def everywhere(self, clip_digest: str, namespace: str | None = None) -> None:
         """Return when no process keeps or will store data of the clip.
@@ -34,7 +34,10 @@ class Removal:
         whose = () if namespace is None else (namespace,)
         told = [_told(Kind.ROUTER, _routers(), "forget", clip_digest, *whose)]
         told += [
-            _told(stage, handle, "forget", clip_digest) for stage, handle in self._stages.items()
+            _told(
+                stage.key, handle, "forget", clip_digest, *(whose if _knows_tenants(stage) else ())
+            )
+            for stage, handle in self._stages.items()
         ]
         answers = await asyncio.gather(*told)
         if not all(answers):
@@ -57,6 +60,11 @@ class RoutersToldOfVoices:
         """Word saves the others a moment; without it they find out by the store within a second."""
         change = ("voice_changed", namespace, voice)
         await _told(Kind.ROUTER, _routers(), *change, timeout_s=CHANGE_TIMEOUT_S)
+
+
+def _knows_tenants(stage: Stage) -> bool:
+    """Whether it keeps the clips of tenants apart; the others know clips by their digest alone."""
+    return stage.kind is Kind.JOBS
 
 
 def _routers() -> DeploymentHandle:

@@ -102,7 +102,7 @@ class VocoderReplica:
         try:
             async with self._load.admitted(permit, self._queue_timeout_s):
                 adapted = adapt_first_chunk(request, self._stage, self._decoder.active_streams)
-                lm = self._lms[request.variant].of(voice.clip_digest)
+                lm = self._lms[request.variant].of(voice.clip_digest, is_behind=request.is_behind)
                 shelf = self._states.shelf(voice)
                 decoder = OwnedDecoder(self._decoder, voice.clip_digest, shelf)
                 synthesizer = SpeechChain(self._prompts, lm, decoder)
@@ -139,6 +139,7 @@ class VocoderReplica:
         """Gauges of this replica."""
         return {
             "streams_active": self._decoder.active_streams,
+            "waiting": self._load.waiting,
             "cache_bytes": self._decoder.cache_bytes,
             "admitted_bytes": self._admission.used_bytes,
             "states_found_total": self._states.records.found_total,

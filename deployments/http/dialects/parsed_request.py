@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from deployments.config.settings import Limits, Reuse
 from deployments.http.bodies.clip_text import clip_bytes
 from deployments.http.bodies.read import Clip
+from deployments.jobs.dialogue import Turn
 from deployments.pronunciation.readings import NOTHING_ASKED, AskedReading
 from pipeline.audio.encode import check_rate
 from pipeline.contracts import (
@@ -104,7 +105,8 @@ class ParsedRequest:
     upload: the reference clip's bytes, or None when `voice` names a listed one. clip_param: the
     field that the clip came in, or would have. request: what is to be spoken, with the transcript
     as far as the caller gave it. voice_param: the field that names the voice. transcript_param: the
-    field that would have told the transcript. The rest is as in Wish and Sound.
+    field that would have told the transcript. turns: of a dialogue, whose first one's the request
+    is. The rest is as in Wish and Sound.
     """
 
     upload: bytes | None
@@ -123,6 +125,7 @@ class ParsedRequest:
     reuse: Reuse | None = None
     reading: AskedReading = NOTHING_ASKED
     target_lufs: float | None = None
+    turns: Sequence[Turn] = ()
 
     @property
     def reference(self) -> VoiceReference:

@@ -29,6 +29,7 @@ from deployments.http.bodies.read import (
     is_json,
     read_parts,
 )
+from deployments.http.dialects.dialogue import DialogueFields
 from deployments.http.dialects.omni import OmniFields, read_omni
 from deployments.http.dialects.openai import OpenAIFields, read_openai
 from deployments.http.dialects.parsed_request import ParsedRequest, Wish, checked_request
@@ -40,7 +41,7 @@ STEP = "step_audio"
 STEP_FIELDS = frozenset(StepAudio.model_fields)
 
 
-class SpeechBody(OmniFields, PredecessorFields, ReadingFields, OpenAIFields):
+class SpeechBody(DialogueFields, OmniFields, PredecessorFields, ReadingFields, OpenAIFields):
     """`POST /v1/audio/speech`."""
 
     model_config = ConfigDict(populate_by_name=True)

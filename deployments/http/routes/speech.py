@@ -16,6 +16,7 @@ from fastapi.responses import Response
 
 from deployments.config.settings import Settings
 from deployments.http.api_pages import (
+    DIALOGUE_DOC,
     ELEVENLABS_DOC,
     FISH_DOC,
     OUTCOME_DOC,
@@ -23,12 +24,17 @@ from deployments.http.api_pages import (
     TAGS_DOC,
 )
 from deployments.http.bodies.budget import BodyBudget, Hold
-from deployments.http.bodies.read import RawBody, read_off_loop, receive_body
+from deployments.http.bodies.read import Clip, RawBody, read_off_loop, receive_body
+from deployments.http.dialects.dialogue import (
+    in_turns,
+    read_elevenlabs_dialogue,
+    with_first_turn,
+)
 from deployments.http.dialects.edit_steps import possible_edits
 from deployments.http.dialects.elevenlabs import Asked, read_elevenlabs
 from deployments.http.dialects.fish import read_fish
 from deployments.http.dialects.parsed_request import ParsedRequest
-from deployments.http.dialects.speech import parse_request, read_speech, read_wish
+from deployments.http.dialects.speech import SpeechBody, parse_request, read_speech, read_wish
 from deployments.http.model_names import ModelNames
 from deployments.http.reply import SpeechReply
 from deployments.http.routes.health import Report, add_health_routes
@@ -36,11 +42,12 @@ from deployments.http.routes.models import add_model_routes
 from deployments.http.routes.pronunciations import PronunciationRoutes
 from deployments.http.routes.voices import add_voice_routes
 from deployments.http.tenant import namespace_of
+from deployments.jobs.dialogue import Dialogue
 from deployments.longform.listening import Listener
 from deployments.longform.speech import LongSpeech
 from deployments.pronunciation.readings import Readings
 from deployments.speech.library import SpeechLibrary
-from deployments.telemetry.outcomes import Outcomes
+from deployments.telemetry.outcomes import Outcome, Outcomes
 from deployments.telemetry.requests import RequestMetrics
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.contracts import VoiceReference
@@ -96,6 +103,8 @@ class Routes:
         app.post("/v1/tts", **FISH_DOC)(self._fish)
         app.post("/v1/text-to-speech/{voice_id}", **ELEVENLABS_DOC)(self._elevenlabs)
         app.post("/v1/text-to-speech/{voice_id}/stream", **ELEVENLABS_DOC)(self._elevenlabs_stream)
+        app.post("/v1/text-to-dialogue", **DIALOGUE_DOC)(self._dialogue)
+        app.post("/v1/text-to-dialogue/stream", **DIALOGUE_DOC)(self._dialogue_stream)
         app.get("/v1/tags", **TAGS_DOC)(self._tags)
         add_model_routes(app, self._names)
         add_voice_routes(app, self._voices)
@@ -130,13 +139,25 @@ class Routes:
         asked = Asked(voice_id, output_format, is_whole=False)
         return await self.answer(request, partial(self._read_elevenlabs, asked=asked))
 
+    async def _dialogue(self, request: Request, output_format: OutputFormat = None) -> Response:
+        """Several voices in one reply, as ElevenLabs' clients ask for it, whole."""
+        asked = Asked("", output_format, is_whole=True)
+        return await self.answer(request, partial(self._read_dialogue, asked=asked))
+
+    async def _dialogue_stream(
+        self, request: Request, output_format: OutputFormat = None
+    ) -> Response:
+        """The same as it is made."""
+        asked = Asked("", output_format, is_whole=False)
+        return await self.answer(request, partial(self._read_dialogue, asked=asked))
+
     async def answer(self, request: Request, read: Callable[[RawBody], ParsedRequest]) -> Response:
         """Speak what `read` makes of the request's body; it may run on any thread.
 
         No frame that waits here holds the body: it may be large, and the wait long.
         """
         with self.budget.hold() as hold:
-            namespace = namespace_of(request, self._voices.namespace)
+            namespace = self.namespace(request)
             reply = self.reply_to(
                 await self.completed(
                     await read_off_loop(read, await receive_body(request, hold)), namespace
@@ -147,35 +168,59 @@ class Routes:
             )
             return await reply.start()
 
+    def namespace(self, request: Request) -> str:
+        """Whose request it is."""
+        return namespace_of(request, self._voices.namespace)
+
     async def completed(self, parsed: ParsedRequest, namespace: str) -> ParsedRequest:
-        """A request with how its text is read."""
+        """A request with how its text, or that of each turn, is read."""
         is_clip = parsed.upload is not None
-        completed = await self._readings.completed(
-            parsed.request, parsed.reading, namespace, parsed.voice, is_clip=is_clip
-        )
-        return replace(parsed, request=completed)
+        read = partial(self._readings.completed, asked=parsed.reading, namespace=namespace)
+        completed = await read(parsed.request, voice=parsed.voice, is_clip=is_clip)
+        turns = [
+            replace(turn, request=await read(turn.request, voice=turn.voice))
+            for turn in parsed.turns
+        ]
+        return replace(parsed, request=completed, turns=turns)
 
     def reply_to(
-        self, parsed: ParsedRequest, hold: Hold, namespace: str, request_id: str
+        self,
+        parsed: ParsedRequest,
+        hold: Hold,
+        namespace: str,
+        request_id: str,
+        heard: Callable[[Outcome], None] | None = None,
     ) -> SpeechReply:
-        """The reply to a request, which begins when it is read. hold: of what it was read from."""
+        """The reply to a request, which begins when it is read.
+
+        hold: of what it was read from. heard: is told how it ended, beside the book of outcomes.
+        """
         voices: VoiceResolver = self._voices
         if not parsed.request.transcript:
             voices = self._voices.hearing(parsed.transcript_param)
         voices = HeldVoices(voices, hold, namespace)
-        reusing = self._speech_library.request(voices, parsed.reuse, namespace)
-        tell = partial(self._outcomes.tell, namespace)
-        started = partial(SpeechReply, parsed, reusing)
+        reusing = partial(self._speech_library.request, voices, parsed.reuse, namespace)
+
+        def tell(outcome: Outcome) -> None:
+            self._outcomes.tell(namespace, outcome)
+            if heard is not None:
+                heard(outcome)
+
+        rest = (self._metrics, request_id, tell)
+        if parsed.turns:
+            dialogue = Dialogue(parsed.turns, reusing)
+            return SpeechReply(parsed, dialogue, dialogue, *rest)
+        one = reusing()
         if not self._is_in_segments(parsed):
-            return started(reusing, self._metrics, request_id, tell)
+            return SpeechReply(parsed, one, one, *rest)
         long = LongSpeech(
-            reusing,
+            one,
             self._long_text,
             target_lufs=parsed.target_lufs,
             is_paced=not parsed.is_whole,
             listener=self._listener,
         )
-        return started(long, self._metrics, request_id, tell, long.segments)
+        return SpeechReply(parsed, one, long, *rest, long.segments)
 
     def _is_in_segments(self, parsed: ParsedRequest) -> bool:
         is_long = len(parsed.request.text) > self._limits.max_text_chars
@@ -189,14 +234,28 @@ class Routes:
                 "one file is needed, in prompt_audio_file or input_audio_file; found 0",
                 param="prompt_audio_file",
             )
+        return self.parsed(body, clip)
+
+    def parsed(self, body: SpeechBody, clip: Clip | None) -> ParsedRequest:
+        """A body as a request, by any thread. clip: what came beside it. Raises InputError."""
         if body.model is not None:
             self._names.check(body.model)
+        inputs = body.inputs
+        if inputs is not None:
+            body = with_first_turn(body, inputs, has_clip=clip is not None)
         parsed = parse_request(body, self._limits, clip, hears=self._voices.hears)
         variant = self._names.variant(parsed.request.variant)
-        return replace(parsed, request=replace(parsed.request, variant=variant))
+        parsed = replace(parsed, request=replace(parsed.request, variant=variant))
+        return parsed if inputs is None else in_turns(parsed, inputs, self._limits)
 
     def _read_elevenlabs(self, raw: RawBody, asked: Asked) -> ParsedRequest:
         parsed, model = read_elevenlabs(raw, asked, self._limits)
+        if model is not None:
+            self._names.check(model, param="model_id")
+        return parsed
+
+    def _read_dialogue(self, raw: RawBody, asked: Asked) -> ParsedRequest:
+        parsed, model = read_elevenlabs_dialogue(raw, asked, self._limits)
         if model is not None:
             self._names.check(model, param="model_id")
         return parsed

@@ -53,7 +53,7 @@ def test_routing_by_voice_is_a_setting_of_the_stage(config, is_on):
     args["llm_variants"] = {}
     application: Any = built(config)
     router = application._bound_deployment
-    _, tokenizer, llms, vocoder = router.init_args
+    _, tokenizer, llms, vocoder, _ = router.init_args
     routers = [
         stage._bound_deployment._deployment_config.request_router_config.request_router_class
         for stage in (tokenizer, *llms.values(), vocoder)

@@ -138,18 +138,24 @@ class Engine:
         return self._runner.context_tokens
 
     async def stream(
-        self, prompt_ids: Int32Array, sampling: Sampling, voice: str = ""
+        self,
+        prompt_ids: Int32Array,
+        sampling: Sampling,
+        voice: str = "",
+        *,
+        is_behind: bool = False,
     ) -> AsyncGenerator[TokenChunk]:
         """Draw audio tokens for int32 (n,) prompt ids.
 
         Chunks of whole groups; the last one may be empty. voice: what `forget` finds by its name.
+        is_behind: while others draw, it draws a token now and then.
 
         Drawn to the end, however slowly they are read. A chunk holds `chunk_tokens`, a group at the
         start, fewer at the end. Without the grammar a partial group at the stop is dropped. Raises
         TextError (prompt too long), UnsupportedError (sampling), CapacityError (no slot in time),
         StageError. Closing the iterator or cancelling its task frees the slot at the next step.
         """
-        request = self._submit(prompt_ids, sampling, voice)
+        request = self._submit(prompt_ids, sampling, voice, is_behind=is_behind)
         deadline = request.loop.call_later(self._queue_timeout_s, self._expire, request)
         try:
             while True:
@@ -232,7 +238,9 @@ class Engine:
         self._scheduler.close()
         self._worker.join()
 
-    def _submit(self, prompt_ids: Int32Array, sampling: Sampling, voice: str) -> EngineRequest:
+    def _submit(
+        self, prompt_ids: Int32Array, sampling: Sampling, voice: str, *, is_behind: bool
+    ) -> EngineRequest:
         require_valid(sampling)
         prompt = np.array(prompt_ids, np.int32)
         limit = self.context_tokens - GROUP_TOKENS
@@ -252,6 +260,7 @@ class Engine:
             events=asyncio.Queue(),
             submitted_s=time.monotonic(),
             voice=voice,
+            is_behind=is_behind,
         )
         self._scheduler.submit(request)
         return request

@@ -99,7 +99,7 @@ class Scheduler:
         with self.changed:
             while not self._closed:
                 self._reap_and_admit()
-                active = [slot for slot in self._slots if slot]
+                active = self._in_turn()
                 joining = [slot for slot in active if slot.is_prefilling]
                 joining.sort(key=lambda slot: slot.ticket)
                 ready = [slot for slot in active if not slot.is_prefilling]
@@ -107,6 +107,13 @@ class Scheduler:
                     return Work(joining, ready)
                 self.changed.wait()
         return None
+
+    def _in_turn(self) -> list[Slot]:
+        """Slots that have part in what is done next: those behind others seldom have."""
+        active = [slot for slot in self._slots if slot]
+        has_others = any(not slot.request.is_behind for slot in active)
+        now_s = time.monotonic()
+        return [slot for slot in active if slot.takes_turn(now_s, has_others=has_others)]
 
     def holds(self, slot: Slot) -> bool:
         """Whether it has not failed, and its caller is there."""

@@ -14,13 +14,15 @@ from pipeline.stepaudio.tokens import GROUP_TOKENS
 
 _AHEAD_S = 0.3  # of audio that a stream must have in hand to wait while others join
 BEGINNING_TOKENS = 7 * GROUP_TOKENS  # a first chunk of 18 rows of the vocoder, 3 of lookahead
+_BEHIND_S = 0.5  # between the steps of a stream that is behind others: it must end one day
 
 
 @dataclass(slots=True, eq=False)
 class EngineRequest:
     """A caller's stream. `cancelled` and `finished` change under the engine's condition only.
 
-    submitted_s: monotonic clock. voice: whose prompt it is, as `Engine.forget` names it.
+    submitted_s: monotonic clock. voice: whose prompt it is, as `Engine.forget` names it. is_behind:
+    others go first.
     """
 
     prompt: Int32Array
@@ -30,6 +32,7 @@ class EngineRequest:
     events: asyncio.Queue[TokenChunk | TimbreError]
     submitted_s: float
     voice: str
+    is_behind: bool = False
     cancelled: bool = False
     finished: bool = False
 
@@ -40,7 +43,8 @@ class Slot:
 
     ticket: order of admission. prefix_tokens: the part of the prompt that others may share, 0 for
     none. length: tokens whose keys are in the cache. token: the next one to run. produced: answer
-    so far, as choices. begun_s: monotonic clock, when the first of it was handed out.
+    so far, as choices. begun_s: monotonic clock, when the first of it was handed out. turn_s: when
+    it last had part in a step.
     """
 
     index: int
@@ -53,6 +57,14 @@ class Slot:
     emitted_tokens: int = 0
     admitted_s: float = field(default_factory=time.monotonic)
     begun_s: float | None = None
+    turn_s: float = 0.0
+
+    def takes_turn(self, now_s: float, *, has_others: bool) -> bool:
+        """Whether it has part in what is done next: behind others, only now and then."""
+        if self.request.is_behind and has_others and now_s - self.turn_s < _BEHIND_S:
+            return False
+        self.turn_s = now_s
+        return True
 
     @property
     def work_s(self) -> float:

@@ -18,7 +18,7 @@ def test_stages_follow_a_request_and_every_variant_is_one():
     )
     stages = Stages.of(settings)
     names = [stage.name for stage in stages]
-    assert names == ["Router", "Tokenizer", "LLM", "LLM-awq", "Vocoder"]
+    assert names == ["Router", "Tokenizer", "LLM", "LLM-awq", "Vocoder", "Jobs"]
     assert [stage.key for stage in stages] == [name.lower() for name in names]
     assert list(stages.llms) == ["base", "awq"]
     assert [stage.kind for stage in stages.llms.values()] == [Kind.LLM] * 2

@@ -43,6 +43,8 @@ STATUSES = {
     "UnknownModelError": 404,
     "UnknownRequestError": 404,
     "UnknownEditError": 404,
+    "UnknownJobError": 404,
+    "JobStateError": 400,
     "UnsupportedError": 400,
     "CapacityError": 503,
     "StageError": 500,

@@ -154,9 +154,9 @@ def test_what_serve_is_given(state, monkeypatch):
 @pytest.mark.parametrize(
     ("cores", "shared", "most"),
     [
-        (1, 2, {"Router": 1, "Tokenizer": 1, "LLM": 1, "Vocoder": 1}),
-        (2, 2, {"Router": 2, "Tokenizer": 1, "LLM": 1, "Vocoder": 1}),
-        (4, 4, {"Router": 2, "Tokenizer": 2, "LLM": 2, "Vocoder": 2}),
+        (1, 2, {"Router": 1, "Tokenizer": 1, "LLM": 1, "Vocoder": 1, "Jobs": 1}),
+        (2, 2, {"Router": 2, "Tokenizer": 1, "LLM": 1, "Vocoder": 1, "Jobs": 1}),
+        (4, 4, {"Router": 2, "Tokenizer": 2, "LLM": 2, "Vocoder": 2, "Jobs": 1}),
     ],
 )
 def test_an_update_always_finds_room_for_a_new_replica(state, monkeypatch, cores, shared, most):

@@ -52,7 +52,7 @@ class Cache:
 
 class Service:
     def __init__(self) -> None:
-        self.replicas = {name: Replica() for name in ("tokenizer", "llm", "vocoder")}
+        self.replicas = {name: Replica() for name in ("tokenizer", "llm", "vocoder", "jobs")}
         self.handles = {name: FakeHandle(replica) for name, replica in self.replicas.items()}
         self.cache = Cache()
         _, *stages = Stages.of(Settings())
@@ -122,7 +122,7 @@ async def test_a_look_belongs_to_no_request() -> None:
 
 
 @pytest.mark.parametrize("how", ["silent", "gone", "none"])
-@pytest.mark.parametrize("stage", ["tokenizer", "llm", "vocoder"])
+@pytest.mark.parametrize("stage", ["tokenizer", "llm", "vocoder", "jobs"])
 async def test_a_stage_that_does_not_answer(stage: str, how: str) -> None:
     """Cached voices need no tokenizer, once there was one."""
     fresh, serving = Service(), Service()
@@ -135,7 +135,7 @@ async def test_a_stage_that_does_not_answer(stage: str, how: str) -> None:
             service.handles[stage].replicas.clear()
     assert not (await fresh.report())["ready"]
     report = await serving.report()
-    assert report["ready"] == (stage == "tokenizer")
+    assert report["ready"] == (stage in {"tokenizer", "jobs"})
     said = report["stages"][stage]
     assert said == {"state": "unavailable", "error": f"no replica of the {stage} answered"}
     for service in (fresh, serving):

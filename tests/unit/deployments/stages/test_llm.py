@@ -33,9 +33,9 @@ class Engine:
         self.voices: list[str] = []
 
     async def stream(
-        self, prompt_ids: Int32Array, sampling: Sampling, voice: str
+        self, prompt_ids: Int32Array, sampling: Sampling, voice: str, *, is_behind: bool
     ) -> AsyncGenerator[TokenChunk]:
-        del prompt_ids, sampling
+        del prompt_ids, sampling, is_behind
         self.voices.append(voice)
         self.open_streams += 1
         try:

@@ -60,6 +60,14 @@ async def test_routers_and_every_stage_are_told(routers):
     assert routers.told == [("forget", CLIP)]
     told = {stage.key: handle.told for stage, handle in handles.items()}
     assert told.pop("tokenizer") == []  # it keeps nothing
+    assert told == {key: [("forget", CLIP)] for key in ("llm", "llm-int4", "vocoder", "jobs")}
+
+
+async def test_of_a_tenants_clip_those_are_told_whose_who_know_tenants(routers):
+    handles = {stage: Handle() for stage in STAGES}
+    await Removal(handles).everywhere(CLIP, "acme")
+    told = {stage.key: handle.told for stage, handle in handles.items() if handle.told}
+    assert routers.told == told.pop("jobs") == [("forget", CLIP, "acme")]
     assert told == {key: [("forget", CLIP)] for key in ("llm", "llm-int4", "vocoder")}
 
 

@@ -135,6 +135,7 @@ async def test_a_chunk_goes_through_three_generators(service: Service) -> None:
     status = await service.replica.status()
     assert status == {
         "streams_active": 0,
+        "waiting": 0,
         "cache_bytes": 7,
         "admitted_bytes": 0,
         "states_found_total": 0,

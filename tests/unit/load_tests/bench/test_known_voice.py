@@ -66,7 +66,7 @@ def test_the_services_config_is_a_good_one(tmp_path: Path, is_by_voice: bool) ->
     path.write_text(_config(ROOT, tmp_path, 8123, change))
     config = read_serve_config(path)
     replicas = {request.name: request.replicas for request in config.resource_requests}
-    assert replicas == {"Router": 1, "Tokenizer": 1, "LLM": 2, "Vocoder": 2}
+    assert replicas == {"Router": 1, "Tokenizer": 1, "LLM": 2, "Vocoder": 2, "Jobs": 1}
     assert config.settings.vocoder.voice_affinity is is_by_voice
     assert config.settings.cache.url == str(tmp_path / "voices")
     assert not config.settings.speech_cache.enabled

@@ -1,0 +1,1 @@
+"""Jobs over HTTP: bodies, reports, and what the pages say of them."""

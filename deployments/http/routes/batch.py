@@ -1,0 +1,141 @@
+"""Several requests to speak in one, answered together, as vLLM-Omni's clients ask for it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import secrets
+from dataclasses import replace
+from typing import Any
+
+from fastapi import FastAPI, Request
+from pydantic import BaseModel
+
+from deployments.http.api_pages import answers, body_of, takes
+from deployments.http.bodies.budget import Hold
+from deployments.http.bodies.read import read_off_loop, receive_body
+from deployments.http.dialects.batch import SpeechBatch, read_batch, speech_body
+from deployments.http.errors import PublicError
+from deployments.http.pages.shapes import Tokens
+from deployments.http.routes.speech import Routes
+from deployments.telemetry.outcomes import Outcome, usage_report
+from pipeline.errors import TimbreError
+
+AT_ONCE = 4  # of a batch, so that it leaves room for others
+
+
+class BatchResult(BaseModel):
+    """One item's. What does not apply is left out."""
+
+    index: int
+    status: str
+    audio_data: str | None = None
+    media_type: str | None = None
+    error: str | None = None
+    usage: Tokens | None = None
+
+
+class BatchReply(BaseModel):
+    """All of them, in order."""
+
+    id: str
+    results: list[BatchResult]
+    total: int
+    succeeded: int
+    failed: int
+
+
+BODIES: tuple[type[BaseModel], ...] = (SpeechBatch, BatchReply)
+_USAGE = {"input_tokens": 212, "output_tokens": 55, "total_tokens": 267}
+BATCH_DOC: dict[str, Any] = {
+    **answers(
+        {
+            "id": "speech-batch-5f3a9c0d1e2f3a4b",
+            "results": [
+                {
+                    "index": 0,
+                    "status": "success",
+                    "audio_data": "UklGRg==",
+                    "media_type": "audio/wav",
+                    "usage": _USAGE,
+                },
+                {"index": 1, "status": "error", "error": "the text to speak is empty"},
+            ],
+            "total": 2,
+            "succeeded": 1,
+            "failed": 1,
+        },
+        BatchReply,
+        refused=(400, 413, 503),
+    ),
+    **takes(
+        {
+            "application/json": body_of(
+                SpeechBatch,
+                {
+                    "items": [{"input": "Hello there."}, {"input": "Goodbye."}],
+                    "voice": "bruno",
+                    "response_format": "wav",
+                },
+            )
+        }
+    ),
+}
+
+
+class BatchRoute:
+    """The handler. routes: what answers one request."""
+
+    def __init__(self, routes: Routes) -> None:
+        self._routes = routes
+
+    def add_to(self, app: FastAPI) -> None:
+        """The route of batches."""
+        app.post("/v1/audio/speech/batch", **BATCH_DOC)(self._batch)
+
+    async def _batch(self, request: Request) -> dict[str, Any]:
+        """Up to 32 requests at once, answered together; one that fails fails alone.
+
+        The default format is vLLM-Omni's, wav. Long texts and thousands of items are for
+        `/v1/audio/jobs`.
+        """
+        room = asyncio.Semaphore(AT_ONCE)
+        with self._routes.budget.hold() as hold:
+            items = await read_off_loop(read_batch, await receive_body(request, hold))
+
+            async def one(index: int) -> dict[str, Any]:
+                async with room:
+                    return await self._answered(request, items[index], index)
+
+            results = await asyncio.gather(*(one(index) for index in range(len(items))))
+        succeeded = sum(result["status"] == "success" for result in results)
+        return {
+            "id": f"speech-batch-{secrets.token_hex(8)}",
+            "results": results,
+            "total": len(results),
+            "succeeded": succeeded,
+            "failed": len(results) - succeeded,
+        }
+
+    async def _answered(self, request: Request, item: dict[str, Any], index: int) -> dict[str, Any]:
+        request_id = f"{request.state.request_id}-{index}"
+        told: list[Outcome] = []
+        try:
+            body = await asyncio.to_thread(speech_body, {"response_format": "wav", **item})
+            parsed = await asyncio.to_thread(self._routes.parsed, body, None)
+            whole = replace(parsed, is_whole=True, is_sse=False)
+            held = Hold(self._routes.budget)  # the body is held until all of it is answered
+            namespace = self._routes.namespace(request)
+            completed = await self._routes.completed(whole, namespace)
+            reply = self._routes.reply_to(completed, held, namespace, request_id, told.append)
+            response = await reply.start()
+        except TimbreError as error:
+            public = PublicError.of(error, request_id)
+            return {"index": index, "status": "error", "error": public.message}
+        return {
+            "index": index,
+            "status": "success",
+            "audio_data": base64.b64encode(bytes(response.body)).decode(),
+            "media_type": response.media_type,
+            "usage": usage_report(told[-1].usage),
+        }

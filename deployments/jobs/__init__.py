@@ -1,0 +1,1 @@
+"""Jobs: a plan that never changes, and speech that whoever runs it finds or makes."""

@@ -1,0 +1,179 @@
+"""The jobs replica: runs jobs behind all other work. Hosts no model; its work is in the store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ray.serve.handle import DeploymentHandle
+
+from cache_store.background import spawn
+from deployments.background import watched
+from deployments.config.settings import Settings
+from deployments.config.stages import Kind
+from deployments.jobs.runner import JobRunner
+from deployments.jobs.speaking import SegmentSpeaker
+from deployments.jobs.store import JobStore
+from deployments.jobs.webhooks import Webhooks
+from deployments.speech.library import SpeechLibrary
+from deployments.stages.clients import (
+    RemoteNames,
+    RemoteStatus,
+    RemoteTokenizer,
+    RemoteVocoder,
+    stage_errors,
+)
+from deployments.telemetry.logs import adopt_serve_logging
+from deployments.telemetry.transfers import Transfers
+from deployments.voices.resolver import VoiceLibrary
+from pipeline.contracts import SpeechChunk, SpeechRequest, Stream, VoicePrompt
+from pipeline.errors import TimbreError
+from pipeline.synthesis import Synthesizer
+
+logger = logging.getLogger(__name__)
+
+MEMORY_BYTES = 32 * 2**20  # of voices, and of speech: segments are seldom asked for twice
+TELL_S = 2.0
+
+
+class JobsReplica:
+    """Runs jobs from its beginning on. Make it within a running event loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        tokenizer: DeploymentHandle,
+        llms: Mapping[str, DeploymentHandle],
+        vocoder: DeploymentHandle,
+    ) -> None:
+        adopt_serve_logging()
+        settings = _with_little_memory(settings)
+        transfers = Transfers()
+        self._voices = VoiceLibrary(
+            settings, RemoteTokenizer(tokenizer, settings.limits, transfers)
+        )
+        synthesizer: Synthesizer = RemoteVocoder(vocoder, settings.limits, transfers)
+        if settings.jobs.steps_aside:
+            synthesizer = Behind(synthesizer)
+        self._speech = SpeechLibrary(settings, synthesizer, RemoteNames(vocoder, llms))
+        self._speaker = SegmentSpeaker(settings, self._voices, self._speech)
+        self._runner: JobRunner | None = None
+        self._webhooks: Webhooks | None = None
+        if self._voices.shelf is not None:
+            store = JobStore(self._voices.shelf, settings.jobs.max_kept)
+            traffic = StageTraffic(settings, llms, vocoder)
+            self._runner = JobRunner(settings.jobs, store, self._speaker, traffic)
+            self._webhooks = Webhooks(settings.jobs, store)
+        self._task = spawn("running jobs", self._run())
+
+    async def _run(self) -> None:
+        await asyncio.gather(self._voices.start(), self._speech.start())
+        loops = [
+            watched("following the tokenizer", self._voices.follow_encoder),
+            watched("following the models", self._speech.follow_models),
+        ]
+        if self._runner is not None:
+            loops.append(watched("looking for jobs", self._runner.run))
+            loops.append(watched("removing old jobs", self._runner.sweep))
+        if self._webhooks is not None:
+            loops.append(watched("telling of jobs that ended", self._webhooks.run))
+        await asyncio.wait(loops)
+
+    async def poke(self, job: str) -> None:
+        """Called on every replica when a job was made or changed."""
+        if self._runner is not None:
+            self._runner.poke(job)
+
+    async def forget(self, clip_digest: str, namespace: str | None = None) -> None:
+        """Called on every replica when a clip is removed."""
+        self._speaker.forget(namespace or self._voices.namespace, clip_digest)
+        await asyncio.gather(
+            self._voices.forget(clip_digest, namespace), self._speech.forget(clip_digest, namespace)
+        )
+
+    async def status(self) -> dict[str, Any]:
+        """Gauges of this replica."""
+        if self._runner is None:
+            return {"jobs_running": 0, "segments_in_work": 0}
+        return {
+            "jobs_running": self._runner.running,
+            "segments_in_work": self._runner.in_work,
+        }
+
+
+class Behind:
+    """A synthesizer whose requests hold nobody else's up."""
+
+    def __init__(self, synthesizer: Synthesizer) -> None:
+        self._synthesizer = synthesizer
+
+    def speak(self, request: SpeechRequest, voice: VoicePrompt) -> Stream[SpeechChunk]:
+        """See Synthesizer."""
+        return self._synthesizer.speak(replace(request, is_behind=True), voice)
+
+
+class StageTraffic:
+    """See deployments.jobs.traffic.Traffic: what the stages that speak say of themselves."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        llms: Mapping[str, DeploymentHandle],
+        vocoder: DeploymentHandle,
+    ) -> None:
+        self._llms = [RemoteStatus("llm", llm) for llm in llms.values()]
+        self._vocoder = RemoteStatus("vocoder", vocoder)
+        self._streams = settings.vocoder.max_streams
+        self._share = settings.jobs.others_share
+
+    async def is_quiet(self, own: int) -> bool:
+        """Nobody waits, and others use no more than their share of the vocoder's streams."""
+        try:
+            vocoders, *llms = await asyncio.gather(
+                self._vocoder.replicas(), *(llm.replicas() for llm in self._llms)
+            )
+        except TimbreError as error:
+            logger.info("a job waits until the stages say how busy they are: %s", error)
+            return False
+        if any(llm["queued"] for replicas in llms for llm in replicas):
+            return False
+        if any(vocoder["waiting"] for vocoder in vocoders):
+            return False
+        others = sum(vocoder["streams_active"] for vocoder in vocoders) - own
+        return others <= self._share * self._streams * len(vocoders)
+
+
+class RunnersTold:
+    """Tells every jobs replica that a job was made or changed.
+
+    Without word they look by themselves.
+    """
+
+    def __init__(self, jobs: DeploymentHandle) -> None:
+        self._jobs = jobs
+
+    async def tell(self, job: str) -> None:
+        """Does not wait. See deployments.jobs.library.Tell."""
+        spawn("telling of a job", self._tell(job))
+
+    async def _tell(self, job: str) -> None:
+        try:
+            with stage_errors(Kind.JOBS):
+                await self._jobs.broadcast("poke", job).results_async(timeout_s=TELL_S)
+        except TimbreError as error:
+            logger.info("nobody who runs jobs was told of %s: %s", job, error)
+
+
+def _with_little_memory(settings: Settings) -> Settings:
+    cache, speech = settings.cache, settings.speech_cache
+    return settings.model_copy(
+        update={
+            "cache": cache.model_copy(update={"l1_bytes": min(cache.l1_bytes, MEMORY_BYTES)}),
+            "speech_cache": speech.model_copy(
+                update={"l1_bytes": min(speech.l1_bytes, MEMORY_BYTES)}
+            ),
+        }
+    )
