@@ -70,7 +70,9 @@ def test_it_is_a_stage_like_the_others(model: str):
 def test_the_shipped_configs_say_how_to_deploy_it(name: str, model: str):
     document = switched_on(name, model=model)
     assert lint(document) == []
-    options = document["applications"][0]["deployments"][-1]
+    options = next(
+        one for one in document["applications"][0]["deployments"] if one["name"] == "ASR"
+    )
     options["max_ongoing_requests"] = 19
     (problem,) = lint(document)
     assert "deployments.ASR.max_ongoing_requests is 19; its work and control calls" in problem
@@ -124,7 +126,9 @@ def test_on_a_device_it_needs_a_share_that_holds_it(model: str):
     document = switched_on(CONFIGS[0], model=model, device="cuda", gpu_memory_gib=3)
     problems = lint(document)
     assert any("deployments.ASR.ray_actor_options.num_gpus is 0" in one for one in problems)
-    deployed = document["applications"][0]["deployments"][-1]
+    deployed = next(
+        one for one in document["applications"][0]["deployments"] if one["name"] == "ASR"
+    )
     deployed["ray_actor_options"] |= {"num_gpus": 0.1, "accelerator_type": "L40S"}
     assert lint(document) == []
 
