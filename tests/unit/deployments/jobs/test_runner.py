@@ -18,7 +18,7 @@ from tests.job_runners import Replica, Tally, add_job, job_done, replicas
 from tests.unit.cache_store.test_index import make_index
 from tests.waiting import until
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.slow]
 
 
 def lines(count: int) -> list[str]:

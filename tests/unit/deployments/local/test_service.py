@@ -29,7 +29,7 @@ from tests.cache_helpers import free_port
 from tests.conftest import ROOT
 from tests.waiting import eventually, wait_until
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.slow]
 
 # Stands where `serve run --address local CONFIG` does: answers /readyz, or fails as it is told to.
 FAKE_SERVE = """

@@ -30,7 +30,7 @@ from tests.unit.deployments.http.routes.test_edits import (
     stored,
 )
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.slow]
 
 
 @pytest_asyncio.fixture

@@ -24,7 +24,7 @@ from tests.fakes import FakeNames
 from tests.http_app import CLIP, SAID, HttpApp, error_of, http_app
 from tests.waiting import until
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.slow]
 EDITS = "/v1/audio/edits"
 CLONE = {"type": "clone", "text": "So you forgot. Never mind."}
 HAPPY = {"type": "emotion", "value": "happy"}

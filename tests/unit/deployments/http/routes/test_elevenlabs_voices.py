@@ -16,7 +16,7 @@ from elevenlabs.core.api_error import ApiError
 from pipeline.voice_list import load_voices
 from tests.http_app import CLIP, SAID, HttpApp, error_of, http_app, tenant
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.slow]
 AGREED = "I agree that my voice is cloned."
 ADD = "/v1/voices/add"
 FILES = {"files": ("v.wav", CLIP, "audio/wav")}

@@ -28,7 +28,7 @@ from tests.fakes import FakeHearing
 from tests.http_app import CLIP, SAID, HttpApp, error_of, http_app, tenant
 from tests.unit.deployments.http.routes.test_edits import EDITS, VOICES, editing, long_clip
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.slow]
 VOICES_PATH = "/v1/audio/voices"
 SPEECH = "/v1/audio/speech"
 AGREED = "I agree that my voice is cloned."

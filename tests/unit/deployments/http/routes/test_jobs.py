@@ -23,7 +23,7 @@ from pipeline.errors import StageError
 from tests.http_app import CLIP, SAID, HttpApp, error_of, running, tenant
 from tests.job_runners import FreeRoad
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.slow]
 JOBS = "/v1/audio/jobs"
 KINDS = ("states", "plans", "runs", "parts", "audio", "results")
 SRT = """1

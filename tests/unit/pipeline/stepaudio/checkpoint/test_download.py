@@ -20,7 +20,7 @@ from pipeline.stepaudio.checkpoint import download as checkpoint_download
 from pipeline.stepaudio.checkpoint.download import download_checkpoint
 from pipeline.stepaudio.layout import CheckpointLayout
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.slow]
 
 NAME = "step-audio-editx"
 LARGE = "CosyVoice-300M-25Hz/flow.pt"

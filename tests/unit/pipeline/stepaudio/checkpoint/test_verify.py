@@ -22,7 +22,7 @@ from pipeline.stepaudio.checkpoint.random_init import init_checkpoint
 from pipeline.stepaudio.checkpoint.verify import verify_checkpoint
 from pipeline.stepaudio.layout import CheckpointLayout
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
