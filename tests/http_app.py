@@ -84,6 +84,7 @@ class HttpApp:
         self.speech = SpeechLibrary(self.settings, speaker, names)
         self.forgotten: list[str] = []
         self.outcomes = KeptOutcomes()
+        readings = readings_of(self.settings, self.voices)
         self.routes = Routes(
             self.settings,
             self.voices,
@@ -91,14 +92,14 @@ class HttpApp:
             RequestMetrics(),
             self._report,
             self.outcomes,
-            readings_of(self.settings, self.voices),
+            readings,
         )
         self.app: FastAPI = make_app(self.settings, self.routes, None)
         BatchRoute(self.routes).add_to(self.app)
         add_cache_routes(self.app, self.voices, self.speech, self.routes.budget, self._forget)
         self.edits = EditLibrary(self.settings, self.voices, self.speech)
         self.told: list[str] = []
-        self.jobs = JobLibrary(self.settings, self.voices, self._told)
+        self.jobs = JobLibrary(self.settings, self.voices, readings, self._told)
         JobRoutes(self.settings, self.jobs, self.voices.namespace, self.routes.budget).add_to(
             self.app
         )

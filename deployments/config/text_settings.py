@@ -41,6 +41,19 @@ class PronunciationEntry(Strict):
             self.written, self.said, self.regex, self.case_sensitive, self.language, label
         )
 
+    @classmethod
+    def of(cls, rule: Pronunciation) -> PronunciationEntry:
+        """The inverse of `as_rule`, without its label."""
+        return cls.model_validate(
+            {
+                "written": rule.written,
+                "said": rule.said,
+                "regex": rule.is_regex,
+                "case_sensitive": rule.is_cased,
+                "language": rule.language,
+            }
+        )
+
     @model_validator(mode="after")
     def _can_be_used(self) -> PronunciationEntry:
         try:

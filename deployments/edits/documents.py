@@ -5,10 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from deployments.config.text_settings import PronunciationEntry
 from deployments.voices.documents import Written
 from pipeline.contracts import BASE_VARIANT, NO_LIMIT_TOKENS, Mode, Sampling, SpeechRequest
+from pipeline.text.options import AS_USUAL, Reading
 
 STEP_PATH = "/v1/audio/edits/{edit}/steps/{number}"
+
+
+class WrittenReading(Written):
+    """How a text is read; see Reading."""
+
+    is_normalised: bool = True
+    pronunciations: tuple[PronunciationEntry, ...] = ()
+    """Those alone that fit the text."""
+
+    @classmethod
+    def of(cls, reading: Reading) -> WrittenReading | None:
+        """None for a text that is read as usual."""
+        if reading == AS_USUAL:
+            return None
+        entries = (PronunciationEntry.of(rule) for rule in reading.pronunciations)
+        return cls(is_normalised=reading.is_normalised, pronunciations=tuple(entries))
+
+    @property
+    def reading(self) -> Reading:
+        """For the text front end."""
+        return Reading(self.is_normalised, tuple(one.as_rule() for one in self.pronunciations))
 
 
 class EditStep(Written):
@@ -30,6 +53,8 @@ class EditStep(Written):
     max_tokens: int | None = None
     variant: str = BASE_VARIANT
     """The language model."""
+    reading: WrittenReading | None = None
+    """How its text is read; None as usual."""
     models: str = ""
     """Fingerprint of the models that made it; empty of a step that is still to be made."""
 
@@ -50,6 +75,7 @@ class EditStep(Written):
             may_reseed=self.may_reseed,
             variant=self.variant,
             iterations=self.passes,
+            reading=AS_USUAL if self.reading is None else self.reading.reading,
         )
 
 

@@ -113,7 +113,7 @@ class Router:
         self._speech = SpeechLibrary(settings, synthesizer, RemoteNames(vocoder, llms))
         self._readings = readings_of(settings, self._voices)
         self._edits = EditLibrary(settings, self._voices, self._speech)
-        self._jobs = JobLibrary(settings, self._voices, RunnersTold(jobs).tell)
+        self._jobs = JobLibrary(settings, self._voices, self._readings, RunnersTold(jobs).tell)
         self._metrics = RequestMetrics()
         self._outcomes = ClusterOutcomes(settings.cache.l2_name)
         stages = Stages.of(settings)

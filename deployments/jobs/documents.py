@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from cache_store.keys import digest
-from deployments.edits.documents import EditStep
+from deployments.edits.documents import EditStep, WrittenReading
 from deployments.voices.documents import Written
 from pipeline.contracts import BASE_VARIANT, Mode, Verdict
 
@@ -38,6 +38,8 @@ class JobSegment(Written):
     speed: float = 1.0
     pause_s: float = 0.0
     """Silence behind it."""
+    reading: WrittenReading | None = None
+    """How its text is read, as it was asked for and kept when the job was made; None as usual."""
     cue: Cue | None = None
     """When it is to be heard, of subtitles."""
 
@@ -77,7 +79,7 @@ class JobPlan(Written):
             "top_k": self.top_k,
             "variant": self.variant,
         }
-        spoken = EditStep(mode=Mode.CLONE, text=segment.text, **shared)
+        spoken = EditStep(mode=Mode.CLONE, text=segment.text, reading=segment.reading, **shared)
         return (spoken, *(step.model_copy(update=shared) for step in segment.edits))
 
 

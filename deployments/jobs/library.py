@@ -25,6 +25,7 @@ from deployments.jobs.parts import Parts
 from deployments.jobs.plan import JobOrder, Planner
 from deployments.jobs.results import Results
 from deployments.jobs.store import JobStore, Standing
+from deployments.pronunciation.readings import Readings
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.errors import InputError, JobStateError, UnsupportedError
 
@@ -71,12 +72,14 @@ class JobLibrary:
     tell: says to whoever runs jobs that one was made or changed; never raises.
     """
 
-    def __init__(self, settings: Settings, voices: VoiceLibrary, tell: Tell) -> None:
+    def __init__(
+        self, settings: Settings, voices: VoiceLibrary, readings: Readings, tell: Tell
+    ) -> None:
         self._store: JobStore | None = None
         if voices.shelf is not None:
             self._store = JobStore(voices.shelf, settings.jobs.max_kept)
         self.keep_s = settings.jobs.keep_results_s
-        self._planner = Planner(settings, voices)
+        self._planner = Planner(settings, voices, readings)
         self._namespace = voices.namespace
         self._tell = tell
 

@@ -9,14 +9,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from deployments.config.settings import Settings
-from deployments.edits.documents import EditStep
+from deployments.edits.documents import EditStep, WrittenReading
 from deployments.jobs.documents import SEED_BITS, Cue, JobPlan, JobSegment
 from deployments.jobs.webhooks import check_webhook
+from deployments.pronunciation.readings import NOTHING_ASKED, AskedReading, Readings
 from deployments.voices.resolver import VoiceLibrary
-from pipeline.contracts import BASE_VARIANT
+from pipeline.contracts import BASE_VARIANT, SpeechRequest
 from pipeline.errors import InputError, TextError, UnknownVoiceError
-from pipeline.splitting.segments import segments as cut
+from pipeline.splitting.segments import spoken_segments
 from pipeline.synthesis import NO_TRANSCRIPT
+from pipeline.text.ssml.document import without_ssml
+from pipeline.wording import about
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +58,14 @@ class JobOrder:
     variant: str = BASE_VARIANT
     webhook: str | None = None
     label: str | None = None
+    reading: AskedReading = NOTHING_ASKED
 
 
 class Planner:
     """Makes plans. Use it from one event loop."""
 
-    def __init__(self, settings: Settings, voices: VoiceLibrary) -> None:
+    def __init__(self, settings: Settings, voices: VoiceLibrary, readings: Readings) -> None:
+        self._readings = readings
         self._limits = settings.jobs
         self._max_text_chars = settings.limits.max_text_chars
         self._voices = voices
@@ -80,6 +85,7 @@ class Planner:
                 f"{order.whole} has {len(made)} segments, {self._limits.max_segments} are allowed",
                 param=order.whole,
             )
+        made = [await self._read(namespace, one, order.reading) for one in made]
         plan = JobPlan(
             created_unix_s=int(time.time()),
             n_segments=len(made),
@@ -97,6 +103,13 @@ class Planner:
             label=order.label,
         )
         return plan, made
+
+    async def _read(self, namespace: str, segment: JobSegment, asked: AskedReading) -> JobSegment:
+        """A segment with how its text is read from now on, whatever becomes of dictionaries."""
+        said = SpeechRequest(segment.text, "")
+        found = await self._readings.completed(said, asked, namespace, segment.voice)
+        reading = WrittenReading.of(found.reading)
+        return segment if reading is None else segment.model_copy(update={"reading": reading})
 
     def _all_segments(self, order: JobOrder, pinned: Mapping[str | None, str]) -> list[JobSegment]:
         """Those of every ask. Blocks: an hour of text takes a while to cut."""
@@ -137,7 +150,10 @@ class Planner:
         if ask.cue is not None:
             self._check_length(ask, text)
             return [JobSegment(text=text, cue=ask.cue, seed=ask.seed, **shared)]
-        found = cut(text)
+        field = ask.field(ask.text_field)
+        found = spoken_segments(about(field, without_ssml, text))
+        if not found:
+            raise TextError("the text has nothing to speak", param=field)
         made = [
             JobSegment(
                 text=one.text,

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from cache_store.keys import digest
 from deployments.speech.library import SEED_BITS
 from pipeline.contracts import Mode, SpeechRequest
-from pipeline.splitting.segments import Segment, segments
+from pipeline.splitting.segments import Segment, spoken_segments
 from pipeline.text.ssml.document import without_ssml
 from pipeline.wording import TEXT_PARAM, about
-
-_PAUSE = re.compile(r"\[\s*pause\s*:[^\[\]]*\]", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,30 +36,13 @@ def lines_of(request: SpeechRequest) -> list[Line]:
     """
     spoken = list[Segment]()
     if request.mode is Mode.CLONE:
-        spoken = _spoken(segments(about(TEXT_PARAM, without_ssml, request.text)))
+        spoken = spoken_segments(about(TEXT_PARAM, without_ssml, request.text))
     if len(spoken) <= 1:
         whole = Segment(request.text, 0, len(request.text), 0.0)
         return [Line(0, whole, request)]
     return [
         Line(number, part, _of_segment(request, number, part)) for number, part in enumerate(spoken)
     ]
-
-
-def _spoken(parts: Sequence[Segment]) -> list[Segment]:
-    """Segments with a letter or digit; pauses that stand alone go with the segment before."""
-    spoken, pauses = list[Segment](), ""
-    for part in parts:
-        if any(map(str.isalnum, _PAUSE.sub("", part.text))):
-            spoken.append(replace(part, text=pauses + part.text))
-            pauses = ""
-            continue
-        asked = "".join(f"{pause} " for pause in _PAUSE.findall(part.text))
-        if spoken and asked:
-            last = spoken[-1]
-            spoken[-1] = replace(last, text=f"{last.text} {asked}".rstrip(), end=part.end)
-        else:
-            pauses += asked
-    return spoken
 
 
 def _of_segment(request: SpeechRequest, number: int, part: Segment) -> SpeechRequest:

@@ -19,6 +19,7 @@ _WINDOW_CHARS = 4_000  # looked at together: no work grows with the square of th
 _ENDLESS = 8  # a sentence of so many segments is none: its words are counted off
 _SPACE = re.compile(r"\s+")
 _PARAGRAPH = re.compile(r"\n[^\S\n]*\n\s*")
+_PAUSE = re.compile(r"\[\s*pause\s*:[^\[\]]*\]", re.IGNORECASE)
 _WORDS = re.compile(r"\s*\S{1,80}")  # parts of a word without end as well
 
 
@@ -57,6 +58,23 @@ def segments(
     if found:
         found[-1] = replace(found[-1], pause_s=0.0)
     return tuple(replace(part, text=lead + part.text) for part in found)
+
+
+def spoken_segments(text: str) -> list[Segment]:
+    """Segments with a letter or digit; pauses that stand alone go with the segment before."""
+    spoken, pauses = list[Segment](), ""
+    for part in segments(text):
+        if any(map(str.isalnum, _PAUSE.sub("", part.text))):
+            spoken.append(replace(part, text=pauses + part.text))
+            pauses = ""
+            continue
+        asked = "".join(f"{pause} " for pause in _PAUSE.findall(part.text))
+        if spoken and asked:
+            last = spoken[-1]
+            spoken[-1] = replace(last, text=f"{last.text} {asked}".rstrip(), end=part.end)
+        else:
+            pauses += asked
+    return spoken
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from deployments.http.bodies.json_text import read_json, read_text
 from deployments.http.bodies.read import PAYLOAD, RawBody, is_json, read_parts
 from deployments.http.dialects.edit_steps import MAX_STEPS, StepBody, checked_step
 from deployments.http.dialects.openai import AudioFormat
+from deployments.http.dialects.reading_fields import ReadingFields, asked_reading
 from deployments.http.model_names import ModelNames
 from deployments.jobs.documents import Cue
 from deployments.jobs.plan import Ask, JobOrder
@@ -91,7 +92,7 @@ class JobInput(Lenient):
     pause_s: Pause | None = Field(None, description="Silence behind it")
 
 
-class JobBody(Lenient):
+class JobBody(ReadingFields):
     """`POST /v1/audio/jobs`: one of `input`, `inputs`, `subtitles` and `table`."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
@@ -188,6 +189,7 @@ def read_job(raw: RawBody, defaults: Defaults, settings: Settings, names: ModelN
         variant=names.variant(body.model_variant, "model_variant"),
         webhook=body.webhook,
         label=body.label,
+        reading=asked_reading(body),
     )
 
 

@@ -7,7 +7,7 @@ import re
 from xml.parsers import expat
 
 from pipeline.errors import MAX_FOUND, InputError, UnsupportedError
-from pipeline.text.pauses import STRENGTHS_MS, pause_of
+from pipeline.text.pauses import STRENGTHS_MS, pause_of, without_pauses
 from pipeline.text.scripts import language_of
 from pipeline.text.ssml.said_as import said_as
 from pipeline.text.tags import closed
@@ -113,8 +113,9 @@ class _Reader:
             self._inner += text
 
     def _end_block(self) -> None:
-        if self._block.strip():
-            self._blocks.append(closed(" ".join(self._block.split())))
+        block = " ".join(self._block.split())
+        if block:  # a pause by itself is no sentence
+            self._blocks.append(closed(block) if without_pauses(block) else block)
         self._block = ""
 
 

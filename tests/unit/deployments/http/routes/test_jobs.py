@@ -90,6 +90,52 @@ async def job_app(directory: Path, **args: Any) -> AsyncIterator[JobApp]:
             await asyncio.wait([task])
 
 
+async def test_ssml_is_cut_as_what_it_says(tmp_path: Path):
+    text = "<speak><p>One &amp; two.</p><break time='2s'/><p>Three <sub alias='four'>4</sub>.</p>"
+    async with job_app(tmp_path) as app:
+        app.speaker.step = asyncio.Semaphore(0)
+        job = await app.made({"input": f"{text}</speak>"})
+        (segment,) = await app.segments(job["id"])
+        assert segment["text"] == "One &amp; two.\n[pause:2000ms]\nThree four."
+        refused = await app.asked({"input": f"{text}<voice/></speak>"})
+        assert (refused.status_code, error_of(refused)["param"]) == (400, "input")
+        silent = await app.asked({"input": "* * *"})
+        assert (silent.status_code, error_of(silent)["param"]) == (400, "input")
+
+
+async def test_pronunciations_are_those_of_the_day_it_was_made(tmp_path: Path):
+    """A tenant's dictionary, and the request's own; what changes later changes no segment."""
+    entry = {"written": "SQL", "said": "sequel"}
+    body = {"scope": "tenant", "name": "terms", "entries": [entry]}
+    async with job_app(tmp_path) as app:
+        kept = (await app.http.post("/v1/audio/pronunciations", json=body)).json()
+        own = [{"written": "Nguyen", "said": "win"}]
+        texts = [{"text": "Dr. Nguyen wrote."}, {"text": "It is SQL."}, {"text": "Nothing else."}]
+        app.speaker.step = asyncio.Semaphore(0)
+        job = await app.made({"inputs": texts, "pronunciation": own})
+        reply = await app.http.delete(f"/v1/audio/pronunciations/{kept['id']}")
+        assert reply.status_code == httpx.codes.OK
+        app.speaker.step = None
+        assert (await app.ended(job["id"]))["status"] == "completed"
+    said = {
+        asked.text: [rule.said for rule in asked.reading.pronunciations]
+        for asked in app.speaker.requests
+    }
+    assert said == {
+        "Dr. Nguyen wrote.": ["win"],
+        "It is SQL.": ["sequel"],
+        "Nothing else.": [],
+    }
+
+
+async def test_a_dictionary_that_is_not_there_makes_no_job(tmp_path: Path):
+    async with job_app(tmp_path) as app:
+        body = {"input": "Hello there.", "pronunciation_dictionary": ["pron_none"]}
+        reply = await app.asked(body)
+        assert (reply.status_code, error_of(reply)["param"]) == (404, "pronunciation_dictionary")
+        assert (await app.http.get(JOBS)).json()["data"] == []
+
+
 async def test_a_dialogue_is_spoken_and_joined(tmp_path: Path):
     async with job_app(tmp_path) as app:
         inputs = [
