@@ -100,7 +100,7 @@ async def test_ssml_is_cut_as_what_it_says(tmp_path: Path):
         refused = await app.asked({"input": f"{text}<voice/></speak>"})
         assert (refused.status_code, error_of(refused)["param"]) == (400, "input")
         silent = await app.asked({"input": "* * *"})
-        assert (silent.status_code, error_of(silent)["param"]) == (400, "input")
+        assert (silent.status_code, error_of(silent)["param"]) == (422, "input")
 
 
 async def test_pronunciations_are_those_of_the_day_it_was_made(tmp_path: Path):
