@@ -70,7 +70,7 @@ class JobRun:
         self._feeding: asyncio.Task[None] | None = None
         self._in_work: set[asyncio.Task[None]] = set()
         self._broken: BaseException | None = None
-        self.is_finished = self._is_removed = False
+        self._is_removed = False
 
     def poke(self) -> None:
         """Somebody changed the job: look at once."""
@@ -201,8 +201,7 @@ class JobRun:
             await made.build(self._name, results, plan, segments, self._found)
         if plan.webhook is not None:
             await self._store.hook(self._name)
-        self.is_finished = await self._store.write(seen, self._done(seen, results)) is not None
-        return self.is_finished
+        return await self._store.write(seen, self._done(seen, results)) is not None
 
     def _done(self, seen: Standing, results: int) -> JobState:
         _, n_bad, n_failed = counted(self._found)

@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable
-from typing import Any
 
 from cache_store.background import spawn
 from deployments.config.job_settings import JobSettings
@@ -26,10 +24,7 @@ SWEEP_S = 600.0
 
 
 class JobRunner:
-    """Every job of one replica. Use it from one event loop.
-
-    ended: awaited with the name of each job that was finished here.
-    """
+    """Every job of one replica. Use it from one event loop."""
 
     def __init__(
         self,
@@ -37,12 +32,10 @@ class JobRunner:
         store: JobStore,
         speaker: SegmentSpeaker,
         traffic: Traffic,
-        ended: Callable[[JobName], Any] | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
         self._speaker = speaker
-        self._ended = ended
         self.name = f"runner_{secrets.token_hex(8)}"
         self._leases = Leases(store.shelf, self.name, settings.lease_s)
         self._gate = Gate(traffic, settings.concurrency, settings.patience_s)
@@ -142,8 +135,6 @@ class JobRunner:
             self._resting[name] = asyncio.get_running_loop().time() + REST_S
         else:
             logger.info("job %s: nothing left to do", name.id)
-            if self._ended is not None and run.is_finished:
-                await self._ended(name)
         finally:
             del self._runs[name]
             self._poked.set()
