@@ -84,6 +84,7 @@ async def test_who_asks_after_the_removal_starts_anew_and_is_kept(world):
     held.may_end.set()
     await before
     assert (await world.cache.get(make_key())).tier == "l1"
+    await world.cache.close()  # what was queued is written, or refused
     assert world.files() == {make_key().path}
 
 
