@@ -26,14 +26,14 @@ def test_a_voice_has_one_vocoder_while_there_is_little_to_do(many: ServiceClient
     assert eventually(lambda: len(many.ready()["stages"]["vocoder"]["replicas"]) == 2)
     before = look_ups(many)
     for seed in range(6):
-        assert many.speak(voice="elena", seed=seed).status_code == 200
+        assert many.speak(voice="hugo", seed=seed).status_code == 200
         time.sleep(QUIET_S)
     assert look_ups(many) <= before + 1
 
 
 def test_many_at_once_in_one_voice_are_all_answered(many: ServiceClient) -> None:
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        replies = list(pool.map(lambda seed: many.speak(voice="elena", seed=seed), range(AT_ONCE)))
+        replies = list(pool.map(lambda seed: many.speak(voice="hugo", seed=seed), range(AT_ONCE)))
     assert {reply.status_code for reply in replies} <= {200, 503}  # the LLM's queue is short here
     assert sum(reply.status_code == 200 for reply in replies) >= 9  # its slots, and one that waits
     assert eventually(lambda: many.busy() == (0, 0))
