@@ -129,15 +129,9 @@ class Replica:
         self.voices.shelf._blobs = self.blobs
         self.store = JobStore(self.voices.shelf, self.settings.jobs.max_kept)
         self.road = FreeRoad()
-        self.ended: list[str] = []
         segments = SegmentSpeaker(self.settings, self.voices, self.speech)
-        self.runner = JobRunner(
-            self.settings.jobs, self.store, segments, self.road, self._job_ended
-        )
+        self.runner = JobRunner(self.settings.jobs, self.store, segments, self.road)
         self._task: asyncio.Task[None] | None = None
-
-    async def _job_ended(self, name: Any) -> None:
-        self.ended.append(name.id)
 
     async def start(self) -> None:
         await asyncio.gather(self.voices.start(), self.speech.start())

@@ -59,7 +59,7 @@ async def test_every_segment_is_made_once_in_order_and_joined(tmp_path: Path, ta
         n_samples = sum(facts.n_samples for facts in parts.values())
         assert len(data) == note.size_bytes == 44 + 2 * n_samples
         assert note.audio_s == n_samples / 24_000
-        await until(lambda: one.ended == [job.name.id])
+        await until(lambda: one.runner.running == 0)
 
 
 async def test_seeds_follow_from_the_plan_and_differ(tmp_path: Path, tally: Tally):
