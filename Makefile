@@ -9,9 +9,6 @@ LOCK := out/lock
 # Bytecode is kept whatever the environment says: each of a dozen processes would compile every test anew.
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 SPREAD := -n 2 --dist worksteal
-# Tests over HTTP wait for a third of their time, so a second process uses the cores meanwhile. Those of a
-# folder share a service, and stay in one process.
-FOLDERS := -n 2 --dist loadscope
 
 .PHONY: help setup demo stop check format unit parity serve chaos rehearsal fast test lock
 
@@ -51,10 +48,10 @@ parity: setup ## the second: our modules against golden data of the reference im
 	$(PYTEST) -m parity tests/parity
 
 serve: setup ## the third: a real service on a Ray cluster of its own, over HTTP
-	$(PYTEST) $(FOLDERS) -m serve tests/serve
+	$(PYTEST) -m serve tests/serve
 
 chaos: setup ## the fourth: what kills processes, on clusters of their own
-	$(PYTEST) $(FOLDERS) -m chaos tests/serve tests/chaos
+	$(PYTEST) -m chaos tests/serve tests/chaos
 
 fast: setup ## the tiers that need no cluster, whole: unit with the slow, parity
 	$(PYTEST) $(SPREAD) -m "unit or parity" tests/unit tests/parity
@@ -64,7 +61,7 @@ rehearsal: setup ## the GPU kit on a CPU, in an environment like the GPU machine
 
 test: setup ## every tier: unit, parity, the rehearsal, then serve and chaos
 	$(PYTEST) $(SPREAD) -m "unit or parity or rehearsal" tests/unit tests/parity
-	$(PYTEST) $(FOLDERS) -m "serve or chaos" tests/serve tests/chaos
+	$(PYTEST) -m "serve or chaos" tests/serve tests/chaos
 
 # What pip calls torch's CPU build (+cpu) is left out: other indexes offer the same version under its bare number.
 lock: ## write constraints.txt anew: the newest versions that pyproject.toml allows, in a clean environment

@@ -61,19 +61,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
-@pytest.hookimpl(optionalhook=True)  # pytest-xdist's
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """For `--dist loadscope`: one process runs the tests of a folder, which share a service."""
-    from xdist.scheduler import LoadScopeScheduling
-
-    class OfFolders(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            _, tier, folder, *_ = nodeid.split("/")
-            return folder if tier == "serve" else tier
-
-    return OfFolders(config, log) if config.getvalue("dist") == "loadscope" else None
-
-
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
     """The directory with golden files and clips: TIMBRE_SHARED, else beside the repository.
