@@ -22,13 +22,16 @@ def look_ups(client: ServiceClient) -> int:
     return sum(one["states_found_total"] + one["states_missed_total"] for one in vocoders)
 
 
-def test_a_voice_has_one_vocoder_while_there_is_little_to_do(many: ServiceClient) -> None:
+def test_a_vocoder_looks_for_a_voice_once(many: ServiceClient) -> None:
+    """Then it has its state. Whoever asks a replica for its name at that moment is load, too: a
+    request may go to the other one, so which one answers is for the unit tests of the routing.
+    """
     assert eventually(lambda: len(many.ready()["stages"]["vocoder"]["replicas"]) == 2)
     before = look_ups(many)
     for seed in range(6):
         assert many.speak(voice="hugo", seed=seed).status_code == 200
         time.sleep(QUIET_S)
-    assert look_ups(many) <= before + 1
+    assert 1 <= look_ups(many) - before <= 2
 
 
 def test_many_at_once_in_one_voice_are_all_answered(many: ServiceClient) -> None:
