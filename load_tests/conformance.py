@@ -175,6 +175,16 @@ def _config(seed: int, examples: int, *, is_first: bool, is_thorough: bool) -> s
     )
 
 
+def _packable(value: Any) -> Any:
+    """A JSON value whose integers msgpack can hold; larger ones as floats."""
+    if isinstance(value, dict):
+        return {key: _packable(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_packable(one) for one in value]
+    is_large = isinstance(value, int) and not -(2**63) <= value < 2**64
+    return float(value) if is_large else value
+
+
 @cache
 def _know_our_bodies() -> None:
     """What schemathesis cannot send by itself: clips, half of the time; msgpack; subtitles."""
@@ -183,7 +193,7 @@ def _know_our_bodies() -> None:
 
     @schemathesis.serializer("application/msgpack")
     def _packed(_context: schemathesis.SerializationContext, value: Any) -> bytes:
-        return msgpack.Packer().pack(value)
+        return msgpack.Packer().pack(_packable(value))
 
     for kind in SUBTITLES:
 

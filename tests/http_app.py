@@ -204,11 +204,21 @@ def error_of(reply: httpx.Response) -> dict[str, Any]:
     return error
 
 
+class JoblessApp(HttpApp):
+    """Nobody runs its jobs: each is cancelled as it is made, so that whoever follows one ends."""
+
+    async def _told(self, job: str) -> None:
+        is_new = job not in self.told
+        await super()._told(job)
+        if is_new:
+            await self.jobs.cancel(self.voices.namespace, job)
+
+
 class ServedApp:
     """The application as any ASGI server runs it: a lifespan, then requests, on one event loop."""
 
     def __init__(self, **args: Any) -> None:
-        self.made = HttpApp(is_telling=True, **args)
+        self.made = JoblessApp(is_telling=True, **args)
 
     @property
     def page(self) -> dict[str, Any]:
