@@ -205,9 +205,11 @@ class ClusterTier:
         if self._background_bytes + len(entry) > BACKGROUND_BYTES:
             self._dropped += 1
             return
+        is_alone = not self._background_bytes  # else what waits would leave no room for others
         self._background_bytes += len(entry)
         try:
-            await asyncio.sleep(later_s)
+            if later_s and is_alone:
+                await asyncio.sleep(later_s)
             await self.call("publish", digest, np.frombuffer(entry, np.uint8), origin)
         except StoreError as error:
             self._dropped += 1

@@ -10,11 +10,6 @@ from pipeline.contracts import ReferenceClip
 class Transcriber(Protocol):
     """Tells what is said in a clip. Deterministic: the same clip gives the same words."""
 
-    @property
-    def fingerprint(self) -> str:
-        """Hex digest of weights and configs. A change makes every kept transcript unreachable."""
-        ...
-
     async def transcribe(self, clip: ReferenceClip) -> str:
         """The words, without white space around them; empty where none were heard.
 

@@ -110,6 +110,7 @@ class HttpApp:
             RequestMetrics(),
             self.outcomes,
             self.routes.budget,
+            readings,
         ).add_to(self.app)
         SocketRoutes(self.settings, self.voices, self.routes).add_to(self.app)
         self.enrolment = Enrolment(self.settings, self.voices, self)

@@ -171,7 +171,6 @@ async def add_job(replica: Replica, texts: list[str], voice: str = "aria", **pla
         created_unix_s=0,
         n_segments=len(segments),
         n_chars=sum(map(len, texts)),
-        n_pages=0,
         seed=7,
         response_format=plan.pop("response_format", "wav"),
         **plan,

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
 from deployments.config.section import Positive, Seconds, Strict
+
+TELL_BYTES = 32 * 2**10  # that went to a client are told of together: each time is a call
 
 
 class SessionSettings(Strict):
@@ -26,5 +32,6 @@ class SessionSettings(Strict):
     """Pieces of text of one utterance."""
     max_mistakes: Positive = 20
     """Refused messages in a row after which a session is closed."""
-    window_bytes: Positive = 256 * 2**10
-    """Audio on its way to a client that does not take it; further speech waits."""
+    window_bytes: Annotated[int, Field(gt=TELL_BYTES)] = 256 * 2**10
+    """Audio on its way to a client that does not take it; further speech waits. The proxy tells of
+    32 KiB at a time, so it is more."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from deployments.config.text_settings import PronunciationEntry
 from deployments.voices.documents import Written
 from pipeline.contracts import BASE_VARIANT, NO_LIMIT_TOKENS, Mode, Sampling, SpeechRequest
+from pipeline.text.dictionary import fitting
 from pipeline.text.options import AS_USUAL, Reading
 
 STEP_PATH = "/v1/audio/edits/{edit}/steps/{number}"
@@ -18,7 +21,7 @@ class WrittenReading(Written):
 
     is_normalised: bool = True
     pronunciations: tuple[PronunciationEntry, ...] = ()
-    """Those alone that fit the text."""
+    """Of two that fit the same place the earlier one counts."""
 
     @classmethod
     def of(cls, reading: Reading) -> WrittenReading | None:
@@ -28,10 +31,15 @@ class WrittenReading(Written):
         entries = (PronunciationEntry.of(rule) for rule in reading.pronunciations)
         return cls(is_normalised=reading.is_normalised, pronunciations=tuple(entries))
 
-    @property
+    @cached_property
     def reading(self) -> Reading:
         """For the text front end."""
         return Reading(self.is_normalised, tuple(one.as_rule() for one in self.pronunciations))
+
+    def fitted(self, text: str) -> WrittenReading | None:
+        """With the pronunciations alone that may fit a text."""
+        kept = fitting(text, self.reading.pronunciations)
+        return WrittenReading.of(replace(self.reading, pronunciations=kept))
 
 
 class EditStep(Written):
@@ -57,6 +65,14 @@ class EditStep(Written):
     """How its text is read; None as usual."""
     models: str = ""
     """Fingerprint of the models that made it; empty of a step that is still to be made."""
+
+    def read_as(self, whole: Reading) -> EditStep:
+        """The step, whose text is read so; one without a text as it is."""
+        if self.text is None:
+            return self
+        kept = fitting(self.text, whole.pronunciations)
+        reading = WrittenReading.of(replace(whole, pronunciations=kept))
+        return self.model_copy(update={"reading": reading})
 
     def request(self, transcript: str, text: str) -> SpeechRequest:
         """What the stages are asked for. transcript: the words of what is edited."""

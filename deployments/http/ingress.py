@@ -165,6 +165,7 @@ class Router:
             self._metrics,
             self._outcomes,
             routes.budget,
+            self._readings,
         ).add_to(app)
         SocketRoutes(self._settings, self._voices, routes).add_to(app)
         JobRoutes(self._settings, self._jobs, self._voices.namespace, routes.budget).add_to(app)

@@ -5,22 +5,47 @@ Ray calls it by RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH before the proxy liste
 
 from __future__ import annotations
 
+from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import HTTP_PROTOCOLS
 
 from deployments.http.body_along import BodyAlong
 from deployments.http.request_id import CleanRequestId
-from deployments.http.sessions.flow import SocketFlow
+from deployments.http.sessions.flow import TIMEOUT_HEADER, SocketFlow
+
+LONGEST_REPLY_S = 7_200  # of speech: 100,000 characters take under two hours to be heard
+_SPEAKS = ("/v1/audio/speech", "/v1/tts", "/v1/text-to-")
+
+
+class LongReplies:
+    """Pure ASGI middleware outside of Serve's proxy: speech may take as long as it is heard.
+
+    http_options.request_timeout_s is meant for all other requests. A silent stage ends a reply much
+    sooner: `limits` bounds each wait for audio.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(_SPEAKS):
+            headers = MutableHeaders(raw=list(scope["headers"]))
+            headers[TIMEOUT_HEADER] = str(LONGEST_REPLY_S)
+            scope = {**scope, "headers": headers.raw}
+        await self._app(scope, receive, send)
 
 
 def set_up_proxy() -> list[Middleware]:
     """Make the proxy parse HTTP with h11 and clean callers' request ids.
 
-    It then sends small bodies along, and tells routers how their WebSockets' clients keep up.
+    It then lets speech take its time, sends small bodies along, and tells routers how their
+    WebSockets' clients keep up.
 
     h11 ignores an upgrade offer other than WebSocket's. uvicorn's default, httptools, stops after
     the headers of a request with one (h2c, which Java's client sends with every first request): the
     body is lost and the connection hangs.
     """
     HTTP_PROTOCOLS["auto"] = HTTP_PROTOCOLS["h11"]
-    return [Middleware(CleanRequestId), Middleware(BodyAlong), Middleware(SocketFlow)]
+    ours = (CleanRequestId, LongReplies, BodyAlong, SocketFlow)
+    return [Middleware(one) for one in ours]

@@ -12,6 +12,7 @@ import numpy as np
 
 from deployments.edits.account import Account
 from deployments.edits.joints import faded_ends
+from deployments.longform.production import WAIT_S, WAITS
 from deployments.speech.library import ReusingSpeech
 from pipeline.contracts import (
     OUTPUT_SAMPLE_RATE_HZ,
@@ -24,7 +25,6 @@ from pipeline.contracts import (
 from pipeline.errors import CapacityError, UnknownVoiceError
 from pipeline.synthesis import ResolvedVoice
 
-WAITS, WAIT_S = 60, 0.5  # of a later turn for a place
 PAUSE_S = 0.25  # between turns, beside the silence that an answer ends with
 
 

@@ -6,12 +6,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from cache_store.keys import digest
 from deployments.edits.documents import EditStep, WrittenReading
+from deployments.speech.seeds import derived_seed
 from deployments.voices.documents import Written
 from pipeline.contracts import BASE_VARIANT, Mode, Verdict
-
-SEED_BITS = 63
 
 
 class Cue(Written):
@@ -27,10 +25,6 @@ class JobSegment(Written):
     text: str
     voice: str
     """Exactly which: a built-in voice, or the version of an uploaded one."""
-    asked: str | None = None
-    """The voice as the caller named it."""
-    transcript: str = ""
-    """What is said in the voice's clip, where the voice was uploaded without it."""
     edits: tuple[EditStep, ...] = ()
     """What is done to what was spoken, in turn."""
     seed: int | None = None
@@ -38,8 +32,6 @@ class JobSegment(Written):
     speed: float = 1.0
     pause_s: float = 0.0
     """Silence behind it."""
-    reading: WrittenReading | None = None
-    """How its text is read, as it was asked for and kept when the job was made; None as usual."""
     cue: Cue | None = None
     """When it is to be heard, of subtitles."""
 
@@ -50,7 +42,8 @@ class JobPlan(Written):
     created_unix_s: int
     n_segments: int
     n_chars: int
-    n_pages: int
+    page_begins: tuple[int, ...] = ()
+    """First segment of each page that they lie in."""
     seed: int
     """Seeds of segments that have none follow from it."""
     response_format: str
@@ -64,13 +57,15 @@ class JobPlan(Written):
     webhook: str | None = None
     label: str | None = None
     """The caller's own name for it."""
+    readings: dict[str, WrittenReading] = Field(default_factory=dict[str, WrittenReading])
+    """How texts are read, by voice, as was asked for and kept when it was made; others as usual."""
 
     def steps(self, segment: JobSegment, number: int, again: Again) -> tuple[EditStep, ...]:
         """A segment's steps, its speaking first. number: counted from 0."""
         seed = again.seed
         if seed is None:
             given = segment.seed if not again.revision else None
-            seed = derived_seed(self.seed, number, again.revision) if given is None else given
+            seed = segment_seed(self.seed, number, again.revision) if given is None else given
         shared = {
             "seed": seed,
             "may_reseed": True,
@@ -79,7 +74,10 @@ class JobPlan(Written):
             "top_k": self.top_k,
             "variant": self.variant,
         }
-        spoken = EditStep(mode=Mode.CLONE, text=segment.text, reading=segment.reading, **shared)
+        spoken = EditStep(mode=Mode.CLONE, text=segment.text, **shared)
+        reading = self.readings.get(segment.voice)
+        if reading is not None:
+            spoken = spoken.read_as(reading.reading)
         return (spoken, *(step.model_copy(update=shared) for step in segment.edits))
 
 
@@ -128,7 +126,6 @@ class RunNote(Written):
     runner: str
     """Empty: nobody any more."""
     token: str
-    at_unix_s: float
     n_done: int = 0
     n_bad: int = 0
     n_failed: int = 0
@@ -150,7 +147,6 @@ class PartFacts(Written):
 
     number: int
     revision: int = 0
-    made_unix_s: float = 0.0
     fault: Fault | None = None
     """Nothing came."""
     audio: str = ""
@@ -163,12 +159,9 @@ class PartFacts(Written):
     seed: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
-    answered_by: str = "miss"
     clip_digest: str = ""
     """Of whose voice it is."""
     loudness_lufs: float = 0.0
-    peak: float = 0.0
-    """Highest sample, of 1."""
     stretch: float = 1.0
     """How much faster it is played than it was spoken, to fit its time."""
     is_hurried: bool = False
@@ -185,7 +178,6 @@ class PartFacts(Written):
 class ResultNote(Written):
     """One file and what belongs to it. Never changes."""
 
-    made_unix_s: float
     response_format: str
     media_type: str
     sample_rate_hz: int
@@ -196,7 +188,6 @@ class ResultNote(Written):
     """Of the whole file."""
 
 
-def derived_seed(seed: int, number: int, revision: int) -> int:
+def segment_seed(seed: int, number: int, revision: int) -> int:
     """The seed of a segment that has none of its own."""
-    said = f"{seed}/{number}/{revision}".encode()
-    return int(digest("job segment", said), 16) % 2**SEED_BITS
+    return derived_seed("job segment", f"{seed}/{number}/{revision}")

@@ -60,8 +60,11 @@ class Leases:
     async def renew(self, lease: Lease, note: RunNote) -> None:
         """Say that it goes on, and how far it is. Raises LeaseLostError."""
         place = lease.name.place("runs")
-        if not await self._journals.append(place, lease.number + 1, note.written()):
-            raise LeaseLostError
+        while not await self._journals.append(place, lease.number + 1, note.written()):
+            there = await self._journals.at(place, lease.number + 1)
+            if there is None or RunNote.read(there.document).runner != self._runner:
+                raise LeaseLostError
+            lease.number += 1  # our own, whose answer was not heard
         lease.number, lease.note = lease.number + 1, note
         await self._journals.shorten(place, lease.number)
 
@@ -84,4 +87,4 @@ class Leases:
 
 def _note(runner: str) -> RunNote:
     """The token makes two runners' notes different, so that one of them loses."""
-    return RunNote(runner=runner, token=secrets.token_hex(8), at_unix_s=time.time())
+    return RunNote(runner=runner, token=secrets.token_hex(8))

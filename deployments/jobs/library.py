@@ -140,12 +140,15 @@ class JobLibrary:
 
     async def segments(self, job: Job, after: int, limit: int) -> tuple[Sequence[Made], bool]:
         """Segments behind a number, and whether others follow."""
-        name = job.standing.name
-        segments = await self.store.segments(name, job.plan)
-        numbers = list(range(after + 1, min(after + 1 + limit, len(segments))))
+        name, n_segments = job.standing.name, job.plan.n_segments
+        numbers = range(after + 1, min(after + 1 + limit, n_segments))
+        segments = await self.store.some_segments(name, job.plan, numbers)
         parts = await Parts(self.store.shelf).some(name, job.state, numbers)
-        made = [Made(number, segments[number], parts.get(number)) for number in numbers]
-        return made, after + 1 + limit < len(segments)
+        made = [
+            Made(number, segment, parts.get(number))
+            for number, segment in zip(numbers, segments, strict=True)
+        ]
+        return made, after + 1 + limit < n_segments
 
     async def segment(self, job: Job, number: int) -> Made:
         """One. Raises InputError for a number that the job does not have."""

@@ -73,12 +73,6 @@ class Parts:
             )
         return data
 
-    async def drop(self, name: JobName, facts: PartFacts) -> None:
-        """Let a segment be made anew under the same number and revision."""
-        await self._shelf.delete(_facts(name, facts.number, facts.revision))
-        if facts.audio:
-            await self._shelf.delete(_audio(name, facts))
-
     async def _read(self, name: JobName, asked: Sequence[tuple[int, int]]) -> dict[int, PartFacts]:
         found: dict[int, PartFacts] = {}
         for start in range(0, len(asked), _AT_ONCE):

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from deployments.config.settings import Settings
 from deployments.edits.documents import EditStep, WrittenReading
-from deployments.jobs.documents import SEED_BITS, Cue, JobPlan, JobSegment
+from deployments.jobs.documents import Cue, JobPlan, JobSegment
+from deployments.jobs.store import MOST_PAGE_BYTES as MOST_PLAN_BYTES
 from deployments.jobs.webhooks import check_webhook
 from deployments.pronunciation.readings import NOTHING_ASKED, AskedReading, Readings
+from deployments.speech.seeds import SEED_BITS
 from deployments.voices.resolver import VoiceLibrary
-from pipeline.contracts import BASE_VARIANT, SpeechRequest
+from pipeline.contracts import BASE_VARIANT
 from pipeline.errors import InputError, TextError, UnknownVoiceError
 from pipeline.splitting.segments import spoken_segments
 from pipeline.synthesis import NO_TRANSCRIPT
+from pipeline.text.dictionary import fitting
+from pipeline.text.options import Reading
 from pipeline.text.ssml.document import without_ssml
 from pipeline.wording import about
 
@@ -85,12 +90,10 @@ class Planner:
                 f"{order.whole} has {len(made)} segments, {self._limits.max_segments} are allowed",
                 param=order.whole,
             )
-        made = [await self._read(namespace, one, order.reading) for one in made]
         plan = JobPlan(
             created_unix_s=int(time.time()),
             n_segments=len(made),
             n_chars=sum(len(segment.text) for segment in made),
-            n_pages=0,
             seed=secrets.randbits(SEED_BITS) if order.seed is None else order.seed,
             response_format=order.response_format,
             sample_rate_hz=order.sample_rate_hz,
@@ -101,15 +104,28 @@ class Planner:
             variant=order.variant,
             webhook=order.webhook,
             label=order.label,
+            readings=await self._readings_of(namespace, order.reading, made),
         )
+        if len(json.dumps(plan.written())) > MOST_PLAN_BYTES:
+            raise InputError(
+                "the pronunciations that these texts may need take more than "
+                f"{MOST_PLAN_BYTES} bytes together",
+                param="pronunciation",
+            )
         return plan, made
 
-    async def _read(self, namespace: str, segment: JobSegment, asked: AskedReading) -> JobSegment:
-        """A segment with how its text is read from now on, whatever becomes of dictionaries."""
-        said = SpeechRequest(segment.text, "")
-        found = await self._readings.completed(said, asked, namespace, segment.voice)
-        reading = WrittenReading.of(found.reading)
-        return segment if reading is None else segment.model_copy(update={"reading": reading})
+    async def _readings_of(
+        self, namespace: str, asked: AskedReading, segments: Sequence[JobSegment]
+    ) -> dict[str, WrittenReading]:
+        """How each voice's texts are read from now on, whatever becomes of dictionaries."""
+        found: dict[str, WrittenReading] = {}
+        for voice in dict.fromkeys(segment.voice for segment in segments):
+            whole = await self._readings.whole(asked, namespace, voice)
+            text = " ".join(one.text for one in segments if one.voice == voice)
+            fitted = await asyncio.to_thread(_fitted, whole, text)
+            if fitted is not None:
+                found[voice] = fitted
+        return found
 
     def _all_segments(self, order: JobOrder, pinned: Mapping[str | None, str]) -> list[JobSegment]:
         """Those of every ask. Blocks: an hour of text takes a while to cut."""
@@ -146,7 +162,7 @@ class Planner:
         text = ask.text.strip()
         if not text:
             raise TextError("the text to speak is empty", param=ask.field(ask.text_field))
-        shared = {"voice": voice, "asked": ask.voice, "edits": ask.edits, "speed": ask.speed}
+        shared = {"voice": voice, "edits": ask.edits, "speed": ask.speed}
         if ask.cue is not None:
             self._check_length(ask, text)
             return [JobSegment(text=text, cue=ask.cue, seed=ask.seed, **shared)]
@@ -174,3 +190,7 @@ class Planner:
                 f"{self._max_text_chars} are allowed",
                 param=ask.field(ask.text_field),
             )
+
+
+def _fitted(whole: Reading, text: str) -> WrittenReading | None:
+    return WrittenReading.of(replace(whole, pronunciations=fitting(text, whole.pronunciations)))

@@ -21,7 +21,7 @@ from deployments.jobs.parts import Parts
 from deployments.jobs.store import JobName
 from deployments.jobs.subtitles import Subtitle, to_srt, to_vtt
 from deployments.voices.shelf import Shelf
-from pipeline.audio.condition import limit_peaks
+from pipeline.audio.condition import SAFE_PEAK, limit_peaks
 from pipeline.audio.encode import make_encoder, wav_header
 from pipeline.audio.joints import faded
 from pipeline.audio.levels import SILENT_LUFS
@@ -30,7 +30,6 @@ from pipeline.errors import StageError, UnknownJobError
 
 SLAB_BYTES = 4 * 2**20
 MOST_BYTES = 256 * 2**20  # of subtitles, or of a manifest
-HIGHEST_PEAK = 0.89  # -1 dBFS: what a lossy codec adds to a peak still fits
 _PCM_BYTES = 2
 MANIFEST, SRT, VTT = "manifest.json", "subtitles.srt", "subtitles.vtt"
 _NOTE = "note.json"
@@ -132,7 +131,6 @@ class Results:
             await self._put(name, number, 0, head)
             sha, size_bytes = await self._sha_of(name, number, slab), size_bytes + len(head)
         return ResultNote(
-            made_unix_s=max((one.facts.made_unix_s for one in placed), default=0.0),
             response_format=plan.response_format,
             media_type="audio/wav" if is_wav else file.media_type,
             sample_rate_hz=file.sample_rate_hz,
@@ -177,7 +175,7 @@ class _File:
             n_silent -= n_now
         samples = np.concatenate(list(from_flac(part)))
         joined = faded(samples, at_start=True, at_end=True) * np.float32(gain)
-        self._put(joined if gain == 1 else limit_peaks(joined, HIGHEST_PEAK))
+        self._put(joined if gain == 1 else limit_peaks(joined, SAFE_PEAK))
 
     def finish(self) -> None:
         self._keep(self._encoder.finish())

@@ -249,7 +249,6 @@ class JobRun:
         return RunNote(
             runner=self._lease.note.runner,
             token=secrets.token_hex(8),
-            at_unix_s=time.time(),
             n_done=n_done,
             n_bad=n_bad,
             n_failed=n_failed,

@@ -130,7 +130,7 @@ class JobRunner:
             await run.perform()
         except LeaseLostError:
             logger.info("job %s: another runner has it", name.id)
-        except TimbreError:
+        except Exception:  # whatever it is, not again at once
             logger.exception("job %s broke off", name.id)
             self._resting[name] = asyncio.get_running_loop().time() + REST_S
         else:

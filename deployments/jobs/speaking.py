@@ -7,7 +7,6 @@ and whoever asks while it is made listens in.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -43,7 +42,7 @@ from pipeline.errors import StageError, UnknownVoiceError
 
 FITS_S = 0.05  # that nobody notices
 HURRY_ABOVE = 1.12  # times too long: then it is spoken faster before it is played faster
-_HURRIED = EditStep(mode=Mode.SPEED, info="faster", seed=0)
+_HURRIED = {"mode": Mode.SPEED, "info": "faster", "text": None, "passes": 1, "reading": None}
 _SILENCE = np.empty(0, np.float32)
 
 
@@ -54,7 +53,6 @@ class Spoken:
     samples: Float32Array
     quality: Quality
     usage: Usage
-    answered_by: str
     clip_digest: str
 
     @property
@@ -96,9 +94,7 @@ class SegmentSpeaker:
         if segment.cue is not None:
             is_late = spoken.length_s / segment.speed > HURRY_ABOVE * _room_s(segment.cue)
             if is_late and all(step.mode is not Mode.SPEED for step in steps):
-                hurry = _HURRIED.model_copy(
-                    update=steps[0].model_dump(exclude={"mode", "info", "text", "passes"})
-                )
+                hurry = steps[0].model_copy(update=_HURRIED)
                 faster = await self._spoken(namespace, segment, (*steps, hurry))
                 is_hurried = faster.length_s < spoken.length_s
                 spoken = faster if is_hurried else spoken
@@ -121,7 +117,7 @@ class SegmentSpeaker:
         self, namespace: str, segment: JobSegment, steps: Sequence[EditStep]
     ) -> Spoken:
         watch = self._erasures.begin()
-        order = EditOrder(steps=tuple(steps), transcript=segment.transcript)
+        order = EditOrder(steps=tuple(steps))
         performance = Performance(
             order, namespace, self._sources, self._speech, None, watch, self._variants
         )
@@ -137,8 +133,7 @@ class SegmentSpeaker:
         samples = np.concatenate(pieces)
         if not len(samples):
             raise StageError("the model produced no audio for this segment; try another seed")
-        answered = performance.answered_by[-1] if performance.answered_by else "miss"
-        return Spoken(samples, quality, usage, answered, voice.clip_digest)
+        return Spoken(samples, quality, usage, voice.clip_digest)
 
     def _stretch(self, spoken: Spoken, segment: JobSegment) -> float:
         """How much faster it is to be played, beside its own speed, to fit its time."""
@@ -152,7 +147,7 @@ class SegmentSpeaker:
 def failed_part(number: int, message: str, code: str, param: str | None) -> PartFacts:
     """Facts of a segment that came to nothing."""
     fault = {"code": code, "message": message, "param": param}
-    return PartFacts.read({"number": number, "made_unix_s": time.time(), "fault": fault})
+    return PartFacts.read({"number": number, "fault": fault})
 
 
 def _room_s(cue: Cue) -> float:
@@ -167,7 +162,6 @@ def _finished(spoken: Spoken, speed: float, stretch: float) -> tuple[bytes, Part
     audio = to_flac(samples)
     facts = PartFacts(
         number=0,
-        made_unix_s=time.time(),
         audio=raw_key(audio),
         size_bytes=len(audio),
         n_samples=len(samples),
@@ -175,9 +169,7 @@ def _finished(spoken: Spoken, speed: float, stretch: float) -> tuple[bytes, Part
         is_retried=spoken.quality.is_retried,
         input_tokens=spoken.usage.input_tokens,
         output_tokens=spoken.usage.output_tokens,
-        answered_by=spoken.answered_by,
         clip_digest=spoken.clip_digest,
         loudness_lufs=round(measure_levels(played, OUTPUT_SAMPLE_RATE_HZ).loudness_lufs(), 2),
-        peak=float(np.abs(played).max()),
     )
     return audio, facts

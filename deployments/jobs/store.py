@@ -6,20 +6,23 @@ A plan is written once; how a job stands is a journal; a marker says that somebo
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from cache_store.keys import ClipKey
 from deployments.jobs.documents import JobPlan, JobSegment, JobState, RunNote
-from deployments.voices.documents import new_id
+from deployments.voices.documents import Document, new_id
 from deployments.voices.journal import Journals, entry_path, last_numbers
-from deployments.voices.shelf import Shelf
+from deployments.voices.shelf import MAX_DOCUMENT_BYTES, Shelf
 from pipeline.errors import MAX_FOUND, CapacityError, UnknownJobError
 
 ROOT = "jobs/v1"
-PAGE_CHARS = 40_000  # of a plan's segments together: as JSON well below a document's limit
+MOST_PAGE_BYTES = MAX_DOCUMENT_BYTES - 4 * 2**10  # of a plan, or a page of its segments, as JSON
 WRITTEN_AFTER_S = 3_600.0  # a job takes less to write: a mark alone is nobody's after that
 STATES_KEPT = 16  # of a job at least
 TRIES = 20  # of a change that others keep overtaking
@@ -85,13 +88,13 @@ class JobStore:
                 f"{self._max_kept} jobs are kept; delete some that ended, or wait until they go"
             )
         name = JobName(namespace, new_id("job"))
-        pages = pages_of(segments)
+        pages = await asyncio.to_thread(pages_of, segments)
+        await self.shelf.publish(name.marker, {})  # what is left half written is found by it
         for number, page in enumerate(pages, 1):
-            written = {"segments": [segment.written() for segment in page]}
-            await self._journals.append(name.place("plans"), number, written)
-        plan = plan.model_copy(update={"n_pages": len(pages)})
+            await self._journals.append(name.place("plans"), number, {"segments": page})
+        begins = accumulate((len(page) for page in pages[:-1]), initial=0)
+        plan = plan.model_copy(update={"page_begins": tuple(begins)})
         await self._journals.append(name.place("plans"), 0, plan.written())
-        await self.shelf.publish(name.marker, {})
         state = JobState(status="queued", at_unix_s=time.time())
         await self._journals.append(name.place("states"), 0, state.written())
         return Standing(name, 0, state)
@@ -124,14 +127,22 @@ class JobStore:
 
     async def segments(self, name: JobName, plan: JobPlan) -> list[JobSegment]:
         """All of a plan, in order. Raises UnknownJobError when they are gone."""
+        return await self.some_segments(name, plan, range(plan.n_segments))
+
+    async def some_segments(self, name: JobName, plan: JobPlan, wanted: range) -> list[JobSegment]:
+        """Those of a range; reads no other pages. Raises UnknownJobError when they are gone."""
+        if not wanted:
+            return []
+        first, last = (bisect_right(plan.page_begins, at) for at in (wanted[0], wanted[-1]))
         found: list[JobSegment] = []
-        for number in range(1, plan.n_pages + 1):
+        for number in range(first, last + 1):
             path = entry_path(name.place("plans"), number)
             page = await self.shelf.read(path, is_remembered=False)
             if page is None:
                 raise UnknownJobError("the job was removed", param="job_id")
             found += [JobSegment.read(one) for one in page["segments"]]
-        return found
+        begin = plan.page_begins[first - 1]
+        return found[wanted.start - begin : wanted.stop - begin]
 
     async def page(self, namespace: str, limit: int, after: str | None = None) -> Page:
         """The newest first. after: an id, of which the page holds what is older."""
@@ -205,8 +216,10 @@ class JobStore:
         found = await self.find(name)
         if found is not None and found.state.is_open:
             return found
-        is_new = found is None and _age_s(name.id) < WRITTEN_AFTER_S
-        if not is_new:
+        if found is not None:
+            await self._unmark(name)
+        elif _age_s(name.id) >= WRITTEN_AFTER_S:  # whoever made it died over it
+            await self.erase(name)
             await self._unmark(name)
         return None
 
@@ -248,17 +261,17 @@ class JobStore:
         for namespace in await self.shelf.names(ROOT):
             if namespace.startswith("."):
                 continue
-            for directory in await self._last(namespace):
+            for directory, number in (await self._last(namespace)).items():
                 name = JobName(namespace, directory.rpartition("/")[2])
-                n_removed += await self._swept(name, keep_s)
+                entry = await self._journals.at(directory, number)
+                if entry is not None and _is_old(JobState.read(entry.document), keep_s):
+                    n_removed += await self._swept(name, keep_s)
         return n_removed
 
     async def _swept(self, name: JobName, keep_s: float) -> bool:
         found = await self.find(name)
-        if found is None or found.state.status in {"queued", "paused"}:
-            return False
-        if time.time() - found.state.at_unix_s < keep_s:
-            return False
+        if found is None or not _is_old(found.state, keep_s):
+            return False  # somebody opened it again
         await self.erase(name)
         for path in await self.shelf.paths(name.place("states")):
             await self.shelf.delete(path)
@@ -297,18 +310,23 @@ class JobStore:
         return last_numbers(await self.shelf.paths(f"{ROOT}/{namespace}/states"))
 
 
-def pages_of(segments: Sequence[JobSegment]) -> list[list[JobSegment]]:
-    """Segments as they lie together in documents."""
-    pages: list[list[JobSegment]] = []
+def pages_of(segments: Sequence[JobSegment]) -> list[list[Document]]:
+    """Segments as they lie together in documents. Blocks for many."""
+    pages: list[list[Document]] = []
     room = 0
-    for segment in segments:
-        size = 300 + len(segment.text) + len(segment.transcript) + 300 * len(segment.edits)
+    for written in (segment.written() for segment in segments):
+        size = len(json.dumps(written)) + 2
         if size > room or not pages:
             pages.append([])
-            room = PAGE_CHARS
-        pages[-1].append(segment)
+            room = MOST_PAGE_BYTES
+        pages[-1].append(written)
         room -= size
     return pages
+
+
+def _is_old(state: JobState, keep_s: float) -> bool:
+    """Whether it ended so long ago."""
+    return state.status not in {"queued", "paused"} and time.time() - state.at_unix_s >= keep_s
 
 
 def _clips(namespace: str, clip_digest: str) -> str:

@@ -12,7 +12,7 @@ from pipeline.errors import MAX_FOUND, InputError
 _TIME = r"(?:([0-9]{1,3}):)?([0-5]?[0-9]):([0-5]?[0-9])[.,]([0-9]{1,3})"
 _ARROW = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}(?:\s.*)?")
 _BLOCKS = re.compile(r"\n[^\S\n]*\n\s*")
-_SPEAKER = re.compile(r"<v(?:\.[^\s>]*)*\s+([^>]+)>")
+_SPEAKER = re.compile(r"<v(?:\.[^\s<>]*)?\s([^<>]+)>")  # linear: a caller's text
 _MARKUP = re.compile(r"<[^<>]*>|\{\\[^{}]*\}")
 _SPACE = re.compile(r"\s+")
 _HEADS = ("WEBVTT", "NOTE", "STYLE", "REGION")

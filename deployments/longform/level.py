@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.audio.condition import limit_peaks
+from pipeline.audio.condition import SAFE_PEAK, limit_peaks
 from pipeline.audio.levels import SILENT_LUFS, measure_levels
 from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, Float32Array
-
-HIGHEST_PEAK = 0.89  # -1 dBFS: what a lossy codec adds to a peak still fits
 
 
 def leveled(samples: Float32Array, target_lufs: float) -> Float32Array:
@@ -20,4 +18,4 @@ def leveled(samples: Float32Array, target_lufs: float) -> Float32Array:
     if loudness_lufs <= SILENT_LUFS:
         return samples
     gain = np.float32(10 ** ((target_lufs - loudness_lufs) / 20))
-    return limit_peaks(samples * gain, HIGHEST_PEAK)
+    return limit_peaks(samples * gain, SAFE_PEAK)

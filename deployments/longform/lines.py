@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from cache_store.keys import digest
-from deployments.speech.library import SEED_BITS
+from deployments.speech.seeds import derived_seed
 from pipeline.contracts import Mode, SpeechRequest
 from pipeline.splitting.segments import Segment, spoken_segments
 from pipeline.text.ssml.document import without_ssml
@@ -54,5 +53,5 @@ def _of_segment(request: SpeechRequest, number: int, part: Segment) -> SpeechReq
 
 
 def _seeded(request: SpeechRequest, name: str) -> SpeechRequest:
-    seed = int(digest("segment", name.encode()), 16) % 2**SEED_BITS
+    seed = derived_seed("segment", name)
     return replace(request, sampling=replace(request.sampling, seed=seed))

@@ -4,48 +4,47 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Protocol
 
-from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, Float32Array, ReferenceClip
-from pipeline.errors import TextError, TimbreError
+from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, Float32Array, ReferenceClip, SpeechRequest
+from pipeline.errors import InputError, TimbreError
 from pipeline.hearing.divergence import is_divergent
 from pipeline.text.front_end import plain_words
+from pipeline.text.options import AS_USUAL, Reading
+from pipeline.text.pauses import without_pauses
+from pipeline.transcription import Transcriber
 
 logger = logging.getLogger(__name__)
 
-
-class Hearing(Protocol):
-    """The recogniser, wherever it runs."""
-
-    async def transcribe(self, clip: ReferenceClip) -> str:
-        """See pipeline.transcription.Transcriber."""
-        ...
+LONGEST_S = 5.0  # for the recogniser: the next segment waits meanwhile
 
 
 class Listener:
     """Hears finished segments."""
 
-    def __init__(self, hearing: Hearing) -> None:
+    def __init__(self, hearing: Transcriber) -> None:
         self._hearing = hearing
 
-    async def hears_otherwise(self, text: str, samples: Float32Array) -> bool:
+    async def hears_otherwise(self, asked: SpeechRequest, samples: Float32Array) -> bool:
         """Whether so many words in a row are others that the answer is bad.
 
         samples: float32 (n,), 24 kHz. A recogniser that does not answer has nothing against it.
         """
         try:
-            heard = await self._hearing.transcribe(
-                ReferenceClip(samples, OUTPUT_SAMPLE_RATE_HZ, digest="")
-            )
-        except TimbreError as error:
-            logger.info("a segment was not listened to: %s", error)
+            async with asyncio.timeout(LONGEST_S):
+                heard = await self._hearing.transcribe(
+                    ReferenceClip(samples, OUTPUT_SAMPLE_RATE_HZ, digest="")
+                )
+        except (TimbreError, TimeoutError) as error:
+            logger.info("a segment was not listened to: %r", error)
             return False
-        return await asyncio.to_thread(lambda: is_divergent(_in_words(text), _in_words(heard)))
+        return await asyncio.to_thread(
+            lambda: is_divergent(_in_words(asked.text, asked.reading), _in_words(heard))
+        )
 
 
-def _in_words(text: str) -> str:
+def _in_words(text: str, reading: Reading = AS_USUAL) -> str:
     """As it is said; as it is written where nothing can be said."""
     try:
-        return plain_words(text)
-    except TextError:
+        return without_pauses(plain_words(text, reading))
+    except InputError:
         return text

@@ -5,27 +5,25 @@ from __future__ import annotations
 import asyncio
 import time
 
+from pipeline.continuity import PlaybackMeter
+
 
 class Pace:
-    """Of one stream. speed: at which its audio is played."""
+    """Of one stream. speed: at which its audio is played. A player that ran dry waits for more."""
 
     def __init__(self, speed: float) -> None:
         self._speed = speed
-        self._first_s: float | None = None
-        self._sent_s = 0.0
+        self._playback = PlaybackMeter(time.monotonic())
 
     def sent(self, audio_s: float) -> None:
         """Audio left, seconds as it was made."""
-        if audio_s and self._first_s is None:
-            self._first_s = time.monotonic()
-        self._sent_s += audio_s / self._speed
+        self._playback.sent(audio_s / self._speed, time.monotonic())
 
     @property
     def lead_s(self) -> float:
         """Seconds until the player has nothing left."""
-        if self._first_s is None:
-            return 0.0
-        return self._sent_s - (time.monotonic() - self._first_s)
+        dry_at_s = self._playback.dry_at_s
+        return 0.0 if dry_at_s is None else dry_at_s - time.monotonic()
 
     async def keep_within(self, lead_s: float) -> None:
         """Return once the player is at most so far behind."""

@@ -126,7 +126,7 @@ class Production:
         if self._listener is None or take.quality.verdict is not Verdict.OK or not take.chunks:
             return
         samples = np.concatenate([chunk.samples for chunk in take.chunks])
-        if await self._listener.hears_otherwise(take.line.segment.text, samples):
+        if await self._listener.hears_otherwise(take.line.request, samples):
             take.quality = Quality(Verdict.DIVERGENT, take.quality.is_retried)
 
     async def _filled(self, take: Take, request: SpeechRequest, *, is_again: bool = False) -> None:

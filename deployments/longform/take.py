@@ -67,15 +67,18 @@ class Take:
 
     async def heard(self) -> AsyncGenerator[SpeechChunk]:
         """All chunks, as they come. Raises the error that it ended with."""
-        at = 0
+        chunks, at = self._chunks, 0
         while True:
-            while at < len(self._chunks):
-                self._is_heard = self._is_heard or len(self._chunks[at].samples) > 0
-                yield self._chunks[at]
+            if chunks is not self._chunks:  # begun again: nothing of it sounded
+                chunks, at = self._chunks, 0
+            if at < len(chunks):
+                self._is_heard = self._is_heard or len(chunks[at].samples) > 0
+                yield chunks[at]
                 at += 1
-            if self._is_over:
+            elif self._is_over:
                 break
-            self._more.clear()
-            await self._more.wait()
+            else:
+                self._more.clear()
+                await self._more.wait()
         if self._error is not None:
             raise self._error

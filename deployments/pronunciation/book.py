@@ -9,8 +9,10 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 
+from cache_store.flight import SingleFlight
 from deployments.pronunciation.documents import NONE, Dictionaries, Dictionary
 from deployments.voices.documents import new_id
 from deployments.voices.journal import Entry, Journals
@@ -32,6 +34,7 @@ CERTAIN_S = 10.0  # a journal that was not looked at for so long may have been s
 KEPT_ENTRIES = 20  # of a journal, for those who read it meanwhile
 MAX_TENANTS = 1_000  # whose dictionaries a router knows
 MAX_DICTIONARIES = 200  # of one tenant
+_AT_ONCE = 16  # tenants
 TRIES = 20  # of a change that others keep overtaking
 _ID = re.compile(r"pron_[0-9a-f]{32}")
 
@@ -44,7 +47,9 @@ class _Known:
     dictionaries: Dictionaries = NONE
     seen_s: float = float("-inf")
     used_s: float = float("-inf")
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    failure: TimbreError | None = None
+    """Of the last look, if it failed."""
+    failed_s: float = float("-inf")
 
 
 class PronunciationBook:
@@ -58,6 +63,7 @@ class PronunciationBook:
         self._journals = Journals(shelf)
         self._max_entries = max_entries
         self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._flight = SingleFlight[None]()
 
     async def all(self, namespace: str) -> Dictionaries:
         """As they stood less than a second ago.
@@ -67,13 +73,10 @@ class PronunciationBook:
         """
         known = self._of(namespace)
         known.used_s = time.monotonic()
-        if time.monotonic() - known.seen_s > FRESH_S:
-            try:
-                await self._look(namespace, known)
-            except TimbreError as error:
-                if known.seen_s == float("-inf"):
-                    raise
-                logger.warning("pronunciations are those of before: %s", error)
+        if time.monotonic() - max(known.seen_s, known.failed_s) > FRESH_S:
+            await self._flight.run(namespace, partial(self._try_look, namespace, known))
+        if known.failure is not None and known.seen_s == float("-inf"):
+            raise known.failure
         return known.dictionaries
 
     async def get(self, namespace: str, asked: str) -> Dictionary:
@@ -115,13 +118,15 @@ class PronunciationBook:
         """Notice what other routers changed, until cancelled."""
         while True:
             await asyncio.sleep(POLL_S)
-            now_s = time.monotonic()
-            for namespace, known in list(self._known.items()):
-                if now_s - known.used_s < FOLLOWED_S:
-                    try:
-                        await self._look(namespace, known)
-                    except TimbreError as error:
-                        logger.info("pronunciations cannot be looked at: %s", error)
+            used_since_s = time.monotonic() - FOLLOWED_S
+            spoke = [one for one in self._known.items() if one[1].used_s > used_since_s]
+            for start in range(0, len(spoke), _AT_ONCE):
+                await asyncio.gather(
+                    *(
+                        self._flight.run(namespace, partial(self._try_look, namespace, known))
+                        for namespace, known in spoke[start : start + _AT_ONCE]
+                    )
+                )
 
     def _of(self, namespace: str) -> _Known:
         known = self._known.setdefault(namespace, _Known())
@@ -130,18 +135,25 @@ class PronunciationBook:
             self._known.popitem(last=False)
         return known
 
+    async def _try_look(self, namespace: str, known: _Known) -> None:
+        """Read what was written since; the log tells when that begins to fail."""
+        try:
+            await self._look(namespace, known)
+        except TimbreError as error:
+            if known.failure is None:
+                logger.warning("pronunciations are those of before: %s", error)
+            known.failure, known.failed_s = error, time.monotonic()
+
     async def _look(self, namespace: str, known: _Known) -> None:
-        """Read what was written since."""
-        asked_s = time.monotonic()
-        async with known.lock:
-            if known.seen_s >= asked_s:
-                return
-            directory, began_s = _directory(namespace), time.monotonic()
-            if known.entry is None or began_s - known.seen_s > CERTAIN_S:
-                entry = await self._journals.last(directory)
-            else:
-                entry = await self._journals.after(directory, known.entry)
+        directory, began_s = _directory(namespace), time.monotonic()
+        if began_s - known.seen_s > CERTAIN_S:
+            entry = await self._journals.last(directory)
+        else:
+            first = known.entry or await self._journals.at(directory, 0)
+            entry = first and await self._journals.after(directory, first)
+        if began_s >= known.seen_s:  # no other look was faster
             self._learn(known, entry, began_s)
+        known.failure = None
 
     def _learn(self, known: _Known, entry: Entry | None, seen_s: float) -> None:
         if entry is not None and (known.entry is None or entry.number != known.entry.number):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import Field
 
 from deployments.config.text_settings import PronunciationEntry
 from deployments.voices.documents import Written
+from pipeline.text.dictionary import in_order
+from pipeline.text.options import Pronunciation
 
 Scope = Literal["request", "voice", "tenant"]
 
@@ -30,6 +34,11 @@ class Dictionaries(Written):
 
     by_id: dict[str, Dictionary] = Field(default_factory=dict[str, Dictionary])
 
+    @cached_property
+    def rules(self) -> Mapping[str, tuple[Pronunciation, ...]]:
+        """The entries of each, as they are tried."""
+        return {one: as_rules(of.entries, f"{one}.entries") for one, of in self.by_id.items()}
+
     @property
     def n_entries(self) -> int:
         return sum(len(one.entries) for one in self.by_id.values())
@@ -38,6 +47,11 @@ class Dictionaries(Written):
         """With another dictionary in this one's place; None: without it."""
         kept: dict[str, Any] = {**self.by_id, dictionary_id: dictionary}
         return Dictionaries(by_id={one: found for one, found in kept.items() if found is not None})
+
+
+def as_rules(entries: Sequence[PronunciationEntry], where: str) -> tuple[Pronunciation, ...]:
+    """Entries as they are tried. where: how refusals name what holds them."""
+    return in_order([entry.as_rule(f"{where}.{at}") for at, entry in enumerate(entries)])
 
 
 NONE = Dictionaries()

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import asyncio
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Protocol
 
 from deployments.config.text_settings import PronunciationEntry, TextSettings
 from deployments.pronunciation.book import PronunciationBook, unknown
-from deployments.pronunciation.documents import NONE, Dictionaries, Dictionary
+from deployments.pronunciation.documents import NONE, Dictionaries, as_rules
 from pipeline.contracts import SpeechRequest
 from pipeline.errors import InputError, StageUnavailableError, UnknownVoiceError
-from pipeline.text.dictionary import fitting, in_order
-from pipeline.text.options import Pronunciation, Reading
+from pipeline.text.dictionary import fitting
+from pipeline.text.options import Reading
 
 
 class VoiceNames(Protocol):
@@ -47,7 +48,7 @@ class Readings:
         self, settings: TextSettings, book: PronunciationBook | None, voices: VoiceNames
     ) -> None:
         self._settings = settings
-        self._of_deployment = _ordered(settings.pronunciations, "text.pronunciations")
+        self._of_deployment = as_rules(settings.pronunciations, "text.pronunciations")
         self._book = book
         self._voices = voices
 
@@ -72,27 +73,34 @@ class Readings:
         *,
         is_clip: bool = False,
     ) -> SpeechRequest:
-        """The request with its reading. voice: as the request names it. is_clip: it sent its own.
+        """The request with its reading, of pronunciations those alone that may fit. As `whole`."""
+        whole = await self.whole(asked, namespace, voice, is_clip=is_clip)
+        if whole.pronunciations:
+            fit = await asyncio.to_thread(fitting, request.text, whole.pronunciations)
+            whole = replace(whole, pronunciations=fit)
+        return replace(request, reading=whole)
+
+    async def whole(
+        self, asked: AskedReading, namespace: str, voice: str | None, *, is_clip: bool = False
+    ) -> Reading:
+        """How any text of such a request is read. voice: as it names it. is_clip: it sent its own.
 
         Raises UnknownPronunciationError for a dictionary that it names and that is not there.
         """
         kept = await self._kept(namespace, asked)
         named = [_named(kept, one, asked.dictionary_param) for one in asked.dictionaries]
         of_voice = [] if is_clip else await self._of_voice(kept, namespace, voice)
-        of_tenant = [(one, found) for one, found in kept.by_id.items() if found.scope == "tenant"]
-        entries = (
-            *_ordered(asked.entries, "pronunciation"),
-            *_of(named),
-            *_of(of_voice),
-            *_of(of_tenant),
-            *self._of_deployment,
-        )
+        of_tenant = [one for one, found in kept.by_id.items() if found.scope == "tenant"]
+        rules = [kept.rules[one] for one in (*named, *of_voice, *of_tenant)]
         is_normalised = asked.is_normalised
-        reading = Reading(
+        return Reading(
             self._settings.normalize if is_normalised is None else is_normalised,
-            fitting(request.text, entries),
+            (
+                *as_rules(asked.entries, "pronunciation"),
+                *chain.from_iterable(rules),
+                *self._of_deployment,
+            ),
         )
-        return replace(request, reading=reading)
 
     async def _kept(self, namespace: str, asked: AskedReading) -> Dictionaries:
         if self._book is None and not asked.dictionaries:
@@ -104,15 +112,14 @@ class Readings:
                 raise
             return NONE
 
-    async def _of_voice(
-        self, kept: Dictionaries, namespace: str, voice: str | None
-    ) -> list[tuple[str, Dictionary]]:
+    async def _of_voice(self, kept: Dictionaries, namespace: str, voice: str | None) -> list[str]:
+        """Ids of those of a voice."""
         found = [(one, of) for one, of in kept.by_id.items() if of.scope == "voice"]
         if not found:
             return []
         meant = await self._meant(namespace, voice)
         return [
-            (one, of)
+            one
             for one, of in found
             if meant is not None and await self._meant(namespace, of.voice) == meant
         ]
@@ -125,18 +132,7 @@ class Readings:
             return None
 
 
-def _named(kept: Dictionaries, asked: str, param: str) -> tuple[str, Dictionary]:
-    found = kept.by_id.get(asked)
-    if found is None:
+def _named(kept: Dictionaries, asked: str, param: str) -> str:
+    if asked not in kept.by_id:
         raise unknown(asked, param)
-    return asked, found
-
-
-def _of(dictionaries: Iterable[tuple[str, Dictionary]]) -> list[Pronunciation]:
-    return [
-        rule for name, found in dictionaries for rule in _ordered(found.entries, f"{name}.entries")
-    ]
-
-
-def _ordered(entries: Sequence[PronunciationEntry], where: str) -> tuple[Pronunciation, ...]:
-    return in_order([entry.as_rule(f"{where}.{at}") for at, entry in enumerate(entries)])
+    return asked

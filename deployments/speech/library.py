@@ -19,6 +19,7 @@ from deployments.config.settings import Reuse, Settings
 from deployments.speech.models import ModelBook, Namer, SpeechModels
 from deployments.speech.records import SPEECH_SCHEMA, to_answer
 from deployments.speech.rendition import Rendition
+from deployments.speech.seeds import derived_seed
 from deployments.speech.tape import MEMORY, Listener, Tape, on_grid, sliced
 from pipeline.contracts import (
     Sampling,
@@ -33,7 +34,6 @@ from pipeline.synthesis import ResolvedVoice, Synthesizer, VoiceResolver
 
 logger = logging.getLogger(__name__)
 
-SEED_BITS = 63
 SAMPLING = tuple(one.name for one in fields(Sampling))
 SET_ASIDE = "does not answer; served without it (see the log)"
 
@@ -326,5 +326,5 @@ def _key(
 
 def _seeded(request: SpeechRequest, key: SpeechKey) -> SpeechRequest:
     """The request with a seed that follows from what it asks for."""
-    seed = int(digest("seed", key.digest.encode()), 16) % 2**SEED_BITS
+    seed = derived_seed("seed", key.digest)
     return replace(request, sampling=replace(request.sampling, seed=seed), is_adaptive=False)

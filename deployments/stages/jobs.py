@@ -12,7 +12,7 @@ from ray.serve.handle import DeploymentHandle
 
 from cache_store.background import spawn
 from deployments.background import watched
-from deployments.config.settings import Settings
+from deployments.config.settings import Limits, Settings
 from deployments.config.stages import Kind
 from deployments.jobs.runner import JobRunner
 from deployments.jobs.speaking import SegmentSpeaker
@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 MEMORY_BYTES = 32 * 2**20  # of voices, and of speech: segments are seldom asked for twice
 TELL_S = 2.0
+BEHIND_TIMES = 4  # as long as usual: a chunk of 64 rows is 110 tokens
 
 
 class JobsReplica:
@@ -55,7 +56,8 @@ class JobsReplica:
         self._voices = VoiceLibrary(
             settings, RemoteTokenizer(tokenizer, settings.limits, transfers)
         )
-        synthesizer: Synthesizer = RemoteVocoder(vocoder, settings.limits, transfers)
+        limits = _patient(settings.limits) if settings.jobs.steps_aside else settings.limits
+        synthesizer: Synthesizer = RemoteVocoder(vocoder, limits, transfers)
         if settings.jobs.steps_aside:
             synthesizer = Behind(synthesizer)
         self._speech = SpeechLibrary(settings, synthesizer, RemoteNames(vocoder, llms))
@@ -165,6 +167,16 @@ class RunnersTold:
                 await self._jobs.broadcast("poke", job).results_async(timeout_s=TELL_S)
         except TimbreError as error:
             logger.info("nobody who runs jobs was told of %s: %s", job, error)
+
+
+def _patient(limits: Limits) -> Limits:
+    """Of waits for speech that steps aside: two tokens a second, while others draw."""
+    return limits.model_copy(
+        update={
+            "first_audio_timeout_s": BEHIND_TIMES * limits.first_audio_timeout_s,
+            "chunk_timeout_s": BEHIND_TIMES * limits.chunk_timeout_s,
+        }
+    )
 
 
 def _with_little_memory(settings: Settings) -> Settings:

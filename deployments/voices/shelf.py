@@ -77,8 +77,14 @@ class Shelf:
         return document
 
     async def publish(self, path: str, document: Document) -> bool:
-        """Write the document once and for all; False when another one has its path."""
-        return await self.publish_bytes(path, self._sealed(path, document), MAX_DOCUMENT_BYTES)
+        """Write the document once and for all; False when another one has its path.
+
+        Raises StageError for one that is too large to be read again.
+        """
+        sealed = self._sealed(path, document)
+        if len(sealed) > MAX_DOCUMENT_BYTES:
+            raise StageError("a document is too large to be kept", detail=path)
+        return await self.publish_bytes(path, sealed, MAX_DOCUMENT_BYTES)
 
     async def read_bytes(self, path: str, max_bytes: int) -> bytes | None:
         """What lies at `path`, unsealed."""

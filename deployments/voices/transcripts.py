@@ -19,6 +19,7 @@ from cache_store.opening import open_cache
 from cache_store.settings import CacheSettings
 from pipeline.contracts import ReferenceClip
 from pipeline.errors import StageTimeoutError, StageUnavailableError
+from pipeline.transcription import Transcriber
 
 TRANSCRIPT_SCHEMA = RecordSchema("transcript", 1, (FieldSpec("words", "uint8", (None,)),))
 MEMORY_BYTES = 4 * 2**20
@@ -29,15 +30,11 @@ UNHEARD = (
 )
 
 
-class Hearing(Protocol):
+class Hearing(Transcriber, Protocol):
     """A recogniser, wherever it runs, and whatever it is just now."""
 
     async def fingerprint(self) -> str:
         """Of the one that runs now. Raises StageError when none answers."""
-        ...
-
-    async def transcribe(self, clip: ReferenceClip) -> str:
-        """See pipeline.transcription.Transcriber."""
         ...
 
 

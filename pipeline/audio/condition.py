@@ -38,6 +38,7 @@ _NOISE_SWING_LU = 6.0  # of a steady noise about its quiet frames
 _NOISE_BELOW_SPEECH_LU = 25.0  # louder noise cannot be told from soft speech
 _NEAR_FRAMES = 5
 _LEAST_SOUNDING = 3  # of those; a click at the end of a recording is shorter
+SAFE_PEAK = 0.89  # -1 dBFS: what a lossy codec adds to a peak still fits
 
 
 class Conditioning(StrEnum):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from pipeline.splitting.texts import leading_tags
 from pipeline.splitting.weights import weight_of
+from pipeline.text.pauses import ASKED
 from pipeline.text.segment import passages, sentence_ends
 
 FIRST_UNITS = 100.0  # letters of the first segment, some 8 s of speech: it is soon complete
@@ -19,7 +20,6 @@ _WINDOW_CHARS = 4_000  # looked at together: no work grows with the square of th
 _ENDLESS = 8  # a sentence of so many segments is none: its words are counted off
 _SPACE = re.compile(r"\s+")
 _PARAGRAPH = re.compile(r"\n[^\S\n]*\n\s*")
-_PAUSE = re.compile(r"\[\s*pause\s*:[^\[\]]*\]", re.IGNORECASE)
 _WORDS = re.compile(r"\s*\S{1,80}")  # parts of a word without end as well
 
 
@@ -64,11 +64,11 @@ def spoken_segments(text: str) -> list[Segment]:
     """Segments with a letter or digit; pauses that stand alone go with the segment before."""
     spoken, pauses = list[Segment](), ""
     for part in segments(text):
-        if any(map(str.isalnum, _PAUSE.sub("", part.text))):
+        if any(map(str.isalnum, ASKED.sub("", part.text))):
             spoken.append(replace(part, text=pauses + part.text))
             pauses = ""
             continue
-        asked = "".join(f"{pause} " for pause in _PAUSE.findall(part.text))
+        asked = "".join(f"{pause} " for pause in [found[0] for found in ASKED.finditer(part.text)])
         if spoken and asked:
             last = spoken[-1]
             spoken[-1] = replace(last, text=f"{last.text} {asked}".rstrip(), end=part.end)

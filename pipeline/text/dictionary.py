@@ -16,7 +16,6 @@ from pipeline.text.scripts import language_of
 from pipeline.text.signs import protected_spans
 from pipeline.text.unicode_forms import composed
 
-LANGUAGES = ("en", "zh", "ja", "ko")
 MOST_WRITTEN_CHARS, MOST_SAID_CHARS = 200, 500
 EXPRESSIONS_S = 0.25  # for all expressions of one text
 _LEAST_S = 1e-6  # the library takes 0 for no limit
@@ -27,18 +26,10 @@ _LETTER = rf"[^\W{_WIDE}]"  # of scripts that set spaces between words
 
 def checked(entry: Pronunciation) -> Pronunciation:
     """The entry itself. Raises InputError for one that could not be used, saying why."""
-    if not entry.written.strip():
+    if not composed(entry.written).strip():
         raise InputError("it is empty: say what is written in the text")
-    if len(entry.written) > MOST_WRITTEN_CHARS:
-        raise InputError(
-            f"it has {len(entry.written)} characters, {MOST_WRITTEN_CHARS} are allowed"
-        )
-    if len(entry.said) > MOST_SAID_CHARS:
-        raise InputError(
-            f"what is said has {len(entry.said)} characters, {MOST_SAID_CHARS} are allowed"
-        )
-    _pattern(entry)
     if entry.is_regex:  # with an empty place to fit, so that the template is looked at
+        _pattern(entry)
         try:
             regex.compile(f"(?:{entry.written})|").sub(entry.said, "", timeout=EXPRESSIONS_S)
         except (regex.error, IndexError, TimeoutError) as error:
@@ -58,11 +49,14 @@ def in_order(entries: Sequence[Pronunciation]) -> tuple[Pronunciation, ...]:
 
 def fitting(text: str, entries: Iterable[Pronunciation]) -> tuple[Pronunciation, ...]:
     """Those that may fit a place of a text as a caller wrote it; any expression may."""
+    entries = tuple(entries)
+    if not entries:
+        return ()
     said = html.unescape(composed(text)).casefold()
     return tuple(
         entry
         for entry in entries
-        if entry.is_regex or all(word in said for word in entry.written.casefold().split())
+        if entry.is_regex or all(word in said for word in _words_of(entry.written.casefold()))
     )
 
 
@@ -129,6 +123,11 @@ def _places(text: str, entry: Pronunciation, deadline_s: float) -> Iterator[tupl
         ) from error
 
 
+def _words_of(written: str) -> list[str]:
+    """As they stand in a text, which is composed before pronunciations are put in."""
+    return composed(written).split()
+
+
 @functools.lru_cache(maxsize=4096)
 def _pattern(entry: Pronunciation) -> regex.Pattern[str]:
     flags = 0 if entry.is_cased else regex.IGNORECASE
@@ -137,7 +136,7 @@ def _pattern(entry: Pronunciation) -> regex.Pattern[str]:
             return regex.compile(entry.written, flags)
         except (regex.error, OverflowError, RecursionError) as error:
             raise InputError(f"it is no regular expression: {error}") from error
-    words = entry.written.split()
+    words = _words_of(entry.written)
     phrase = r"\s+".join(map(regex.escape, words))
     before = rf"(?<!{_LETTER})" if regex.match(_LETTER, words[0]) else ""
     after = rf"(?!{_LETTER})" if regex.match(_LETTER, words[-1][-1]) else ""

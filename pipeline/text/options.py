@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Pronunciation:
     """Upper and lower case are different."""
     language: str | None = None
     """`en`, `zh`, `ja` or `ko`: in texts of this language alone; None in all."""
-    label: str = ""
+    label: str = field(default="", compare=False, repr=False)
     """How refusals name it: a field of the request, or where it is kept."""
 
 

@@ -12,7 +12,7 @@ LONGEST_TOTAL_S = 120.0  # of one text, so that a short one makes no hour of sil
 STRENGTHS_MS = {
     "none": 0, "x-weak": 100, "weak": 200, "medium": 400, "strong": 700, "x-strong": 1_000,
 }  # fmt: skip
-_ASKED = re.compile(r"\[\s*pause\s*:(?P<time>[^\[\]]*)\]", re.IGNORECASE)
+ASKED = re.compile(r"\[\s*pause\s*:(?P<time>[^\[\]]*)\]", re.IGNORECASE)
 _TIME = re.compile(r"\s*\+?(?P<number>\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})\s*(?P<unit>ms|s)\s*")
 _MARK = re.compile(r"\[pause:(?P<ms>\d{1,5})ms\]")
 PROTECTED = r"\[pause:\d{1,5}ms\]"
@@ -42,7 +42,7 @@ def with_marks(text: str) -> str:
     """
     if "pause" not in text.lower():
         return text
-    text = _ASKED.sub(lambda found: mark(milliseconds(found["time"], found[0])), text)
+    text = ASKED.sub(lambda found: mark(milliseconds(found["time"], found[0])), text)
     total_ms = sum(int(found["ms"]) for found in _MARK.finditer(text))
     if total_ms > LONGEST_TOTAL_S * _MS:
         raise UnsupportedError(

@@ -111,7 +111,8 @@ def _name(value: Any) -> Any:
     return value.strip().lower() if isinstance(value, str) else value
 
 
-def _from_text(value: Any) -> Any:
+def from_text(value: Any) -> Any:
+    """A field of a form that holds JSON, as that; any other value as it is."""
     if not isinstance(value, str) or not value.lstrip().startswith(("{", "[")):
         return value
     try:
@@ -121,7 +122,7 @@ def _from_text(value: Any) -> Any:
 
 
 def _voice(value: Any) -> Any:
-    value = _from_text(value)
+    value = from_text(value)
     if isinstance(value, dict):
         named = (value.get(key) for key in VOICE_KEYS)
         value = next((name for name in named if isinstance(name, str) and name.strip()), None)
@@ -131,7 +132,7 @@ def _voice(value: Any) -> Any:
 
 
 def _items(value: Any) -> Any:
-    value = _from_text(value)
+    value = from_text(value)
     if isinstance(value, list):
         return [item for item in value if item is not None]
     return [value] if isinstance(value, dict) else value
@@ -147,7 +148,7 @@ def _only(value: Any) -> Any:
 
 NAME = BeforeValidator(_name)  # white space around it and its case are ignored
 VOICE = BeforeValidator(_voice)  # a name in any of the shapes that clients send
-OBJECT = BeforeValidator(_from_text)  # may come as JSON text, as in a form's field
+OBJECT = BeforeValidator(from_text)  # may come as JSON text, as in a form's field
 ITEMS = BeforeValidator(_items)  # a list of objects, or a single one
 ONLY = BeforeValidator(_only)  # a text, or a list of one
 ANY_SEED = BeforeValidator(lambda value: None if value in (-1, "-1") else value)

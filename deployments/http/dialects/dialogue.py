@@ -8,15 +8,21 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 
 from pydantic import AliasChoices, ConfigDict, Field
 
-from cache_store.keys import digest
 from deployments.config.settings import Limits
 from deployments.http.bodies.fields import ITEMS, OBJECT, VOICE, Lenient, Seed, validated
 from deployments.http.bodies.json_text import read_json
 from deployments.http.bodies.read import RawBody, is_json
-from deployments.http.dialects.elevenlabs import OWN_MODELS, USUAL_FORMAT, Asked, sound_of
+from deployments.http.dialects.elevenlabs import (
+    OWN_MODELS,
+    USUAL_FORMAT,
+    Asked,
+    ElevenLabsReading,
+    reading_of,
+    sound_of,
+)
 from deployments.http.dialects.parsed_request import Draw, ParsedRequest, Wish, checked_request
 from deployments.jobs.dialogue import Turn
-from deployments.speech.library import SEED_BITS
+from deployments.speech.seeds import derived_seed
 from pipeline.errors import InputError, TextError
 
 MOST_TURNS = 100
@@ -50,9 +56,10 @@ class DialogueFields(Lenient):
 
 
 Said = TypeVar("Said", bound=DialogueFields)
+_OF_ONE_VOICE = ("input", "step_audio", "ref_audio", "ref_text", "references", "target_lufs")
 
 
-class ElevenLabsDialogue(Lenient):
+class ElevenLabsDialogue(ElevenLabsReading):
     """`POST /v1/text-to-dialogue`."""
 
     inputs: Inputs = Field(description="Turns, each in its voice")
@@ -67,7 +74,7 @@ def with_first_turn(body: Said, inputs: Sequence[DialogueInput], *, has_clip: bo
 
     has_clip: a clip came beside it.
     """
-    stray = next((name for name in ("input", "step_audio") if getattr(body, name, None)), None)
+    stray = next((name for name in _OF_ONE_VOICE if getattr(body, name, None)), None)
     if stray is not None or has_clip:
         found = stray or "a clip"
         raise InputError(
@@ -100,8 +107,7 @@ def in_turns(
             )
         request = replace(parsed.request, text=text)
         if number:
-            seed = f"{parsed.request.sampling.seed}/{number}".encode()
-            drawn = int(digest("turn", seed), 16) % 2**SEED_BITS
+            drawn = derived_seed("turn", f"{parsed.request.sampling.seed}/{number}")
             sampling = replace(request.sampling, seed=drawn)
             request = replace(request, sampling=sampling, first_chunk_rows=None, is_adaptive=False)
         voice = one.voice or parsed.voice
@@ -129,6 +135,7 @@ def read_elevenlabs_dialogue(
         sound=sound_of(asked.output_format or USUAL_FORMAT),
         rate_param="output_format",
         is_whole=asked.is_whole,
+        reading=reading_of(body),
         ignored=("settings",) if body.settings else (),
     )
     parsed = in_turns(checked_request(wish, limits), body.inputs, limits)

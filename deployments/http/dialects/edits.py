@@ -36,14 +36,15 @@ from deployments.http.bodies.uploads import read_upload
 from deployments.http.dialects.edit_steps import MAX_STEPS, TYPE, StepBody, StepFields, checked_step
 from deployments.http.dialects.openai import AudioFormat
 from deployments.http.dialects.parsed_request import ParsedRequest
+from deployments.http.dialects.reading_fields import ReadingFields, asked_reading
 from deployments.http.model_names import ModelNames
+from deployments.speech.seeds import SEED_BITS
 from pipeline.audio.encode import check_rate
 from pipeline.contracts import BASE_VARIANT, Mode
 from pipeline.edit_values import WORDLESS
 from pipeline.errors import InputError, TextError
 
 AUDIO = "audio"
-SEED_BITS = 63
 CLIPS = (*dict.fromkeys((AUDIO, *CLIP_PARTS)), "input_audio_base64")
 
 
@@ -68,7 +69,7 @@ def _origin(value: Any) -> Any:
 _ORIGIN = BeforeValidator(_origin)
 
 
-class EditsBody(StepFields):
+class EditsBody(StepFields, ReadingFields):
     """`POST /v1/audio/edits`: `audio`, `voice` or `from`, and `steps` or one flat step."""
 
     steps: Annotated[list[StepBody], Field(max_length=MAX_STEPS), ITEMS] | None = Field(
@@ -118,7 +119,10 @@ def _names(model: type[StepFields] | type[FromBody]) -> Sequence[str]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ParsedEdit:
-    """A body made unambiguous. reply: as for speech; its request is of the first new step."""
+    """A body made unambiguous. reply: as for speech; its request is of the first new step.
+
+    Texts are read as the reply says.
+    """
 
     order: EditOrder
     reply: ParsedRequest
@@ -262,4 +266,5 @@ def _reply(body: EditsBody, order: EditOrder, clip: Clip | None) -> ParsedReques
         sample_rate_hz=body.sample_rate,
         is_whole=body.stream is False and not is_sse,
         reuse=body.cache,
+        reading=asked_reading(body),
     )

@@ -69,7 +69,18 @@ class Locator(Lenient):
     version_id: str | None = None
 
 
-class ElevenLabsBody(ReadingFields):
+class ElevenLabsReading(ReadingFields):
+    """How a text is read, in their words and ours."""
+
+    apply_text_normalization: Annotated[Literal["auto", "on", "off"], NAME] | None = Field(
+        None, description="on or off: as normalize; auto: as the service is set up"
+    )
+    pronunciation_dictionary_locators: (
+        Annotated[list[Locator], Field(max_length=MOST_DICTIONARIES)] | None
+    ) = None
+
+
+class ElevenLabsBody(ElevenLabsReading):
     """`POST /v1/text-to-speech/{voice_id}`."""
 
     model_config = ConfigDict(json_schema_extra={"required": ["text"]})
@@ -85,12 +96,6 @@ class ElevenLabsBody(ReadingFields):
     next_text: str | None = None
     previous_request_ids: list[str] | None = None
     next_request_ids: list[str] | None = None
-    apply_text_normalization: Annotated[Literal["auto", "on", "off"], NAME] | None = Field(
-        None, description="on or off: as normalize; auto: as the service is set up"
-    )
-    pronunciation_dictionary_locators: (
-        Annotated[list[Locator], Field(max_length=MOST_DICTIONARIES)] | None
-    ) = None
     audio_effects: Annotated[None, refused("the model speaks and does nothing else")] = None
 
 
@@ -121,7 +126,7 @@ def read_elevenlabs(raw: RawBody, asked: Asked, limits: Limits) -> tuple[ParsedR
         speed=settings.speed,
         draw=Draw(body.seed),
         reuse=body.cache,
-        reading=_reading(body),
+        reading=reading_of(body),
         sound=sound_of(asked.output_format or USUAL_FORMAT),
         rate_param="output_format",
         is_whole=asked.is_whole,
@@ -182,14 +187,19 @@ def listed_model(name: str) -> dict[str, Any]:
     }
 
 
-def _reading(body: ElevenLabsBody) -> AskedReading:
+def reading_of(body: ElevenLabsReading) -> AskedReading:
+    """What a body asks for."""
     asked = asked_reading(body)
     if body.apply_text_normalization in {"on", "off"}:
         asked = replace(asked, is_normalised=body.apply_text_normalization == "on")
     located = body.pronunciation_dictionary_locators
     if located:
-        ids = tuple(one.pronunciation_dictionary_id for one in located)
         param = "pronunciation_dictionary_locators"
+        if asked.dictionaries:
+            raise InputError(
+                f"{param} and pronunciation_dictionary say the same; leave out one", param=param
+            )
+        ids = tuple(one.pronunciation_dictionary_id for one in located)
         asked = replace(asked, dictionaries=ids, dictionary_param=param)
     return asked
 

@@ -150,7 +150,9 @@ def checked_request(
     text = (wish.text or "").strip()
     longest = limits.max_text_chars
     if wish.mode is Mode.CLONE:
-        longest = max(longest, limits.max_long_text_chars)
+        is_held = wish.is_whole and not wish.is_sse
+        longer = limits.max_whole_text_chars if is_held else limits.max_long_text_chars
+        longest = max(longest, longer)
     _check_length(wish.text_param, text, longest)
     _check_length(wish.transcript_param, transcript, limits.max_transcript_chars)
     info = _edit_value(wish)

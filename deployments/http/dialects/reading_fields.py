@@ -7,13 +7,14 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from deployments.config.text_settings import PronunciationEntry
-from deployments.http.bodies.fields import ITEMS, OBJECT, Lenient
+from deployments.http.bodies.fields import ITEMS, OBJECT, Lenient, from_text
 from deployments.pronunciation.readings import AskedReading
 
 MOST_ENTRIES, MOST_DICTIONARIES = 100, 10
 
 
 def _ids(value: Any) -> Any:
+    value = from_text(value)
     return [value] if isinstance(value, str) else value
 
 

@@ -57,7 +57,7 @@ def _steps(value: Any) -> Any:
     for one in value.split(";"):
         if not one.strip():
             continue
-        found = _STEP.fullmatch(one)
+        found = _STEP.fullmatch(" ".join(one.split()))  # linear without runs of blanks
         if found is None:
             return value
         step = {"type": found[1], "value": found[2] or "", "intensity": found[3] or ""}

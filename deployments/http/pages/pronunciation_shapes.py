@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from deployments.config.text_settings import Language
 from deployments.pronunciation.documents import Scope
 
 
@@ -16,7 +17,7 @@ class ShownEntry(BaseModel):
     said: str
     regex: bool
     case_sensitive: bool
-    language: Literal["en", "zh", "ja", "ko"] | None
+    language: Language | None
 
 
 class BriefDictionary(BaseModel):

@@ -121,7 +121,8 @@ class BatchRoute:
         request_id = f"{request.state.request_id}-{index}"
         told: list[Outcome] = []
         try:
-            body = await asyncio.to_thread(speech_body, {"response_format": "wav", **item})
+            asked = {"response_format": "wav", **item, "stream": False}
+            body = await asyncio.to_thread(speech_body, asked)
             parsed = await asyncio.to_thread(self._routes.parsed, body, None)
             whole = replace(parsed, is_whole=True, is_sse=False)
             held = Hold(self._routes.budget)  # the body is held until all of it is answered

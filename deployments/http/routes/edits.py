@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -29,6 +31,7 @@ from deployments.http.model_names import ModelNames
 from deployments.http.reply import SpeechReply
 from deployments.http.routes.speech import HeldVoices
 from deployments.http.tenant import namespace_of
+from deployments.pronunciation.readings import Readings
 from deployments.telemetry.outcomes import Outcomes, usage_report
 from deployments.telemetry.requests import RequestMetrics
 from pipeline.audio.encode import check_rate
@@ -52,7 +55,9 @@ class EditRoutes:
         metrics: RequestMetrics,
         outcomes: Outcomes,
         budget: BodyBudget,
+        readings: Readings,
     ) -> None:
+        self._readings = readings
         self._limits = settings.limits
         self._names = ModelNames(settings)
         self._edits = edits
@@ -80,10 +85,22 @@ class EditRoutes:
         before of the same input with the same seed is not made again.
         """
         with self._budget.hold() as hold:
+            parsed = await read_off_loop(self._read, await receive_body(request, hold))
             performance, reply = self._begun(
-                await read_off_loop(self._read, await receive_body(request, hold)), request, hold
+                await self._completed(parsed, self._tenant(request)), request, hold
             )
             return await _answered(performance, reply)
+
+    async def _completed(self, parsed: ParsedEdit, namespace: str) -> ParsedEdit:
+        """With how each text is read, for good: who asks for the edit again finds what it was."""
+        asked = parsed.reply
+        whole = await self._readings.whole(
+            asked.reading, namespace, asked.voice, is_clip=asked.upload is not None
+        )
+        steps = await asyncio.to_thread(
+            lambda: [step.read_as(whole) for step in parsed.order.steps]
+        )
+        return replace(parsed, order=replace(parsed.order, steps=tuple(steps)))
 
     async def _list(
         self,

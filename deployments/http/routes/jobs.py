@@ -26,11 +26,11 @@ from deployments.jobs.library import Job, JobLibrary
 from deployments.jobs.plan import JobOrder
 from deployments.jobs.results import MANIFEST, SRT, VTT
 from pipeline.audio.encode import make_encoder, whole_wav
-from pipeline.errors import UnknownJobError
+from pipeline.errors import StageUnavailableError, UnknownJobError
 
 JobId = Annotated[str, Path(description="As `job_…`", examples=[pages.EXAMPLE_ID])]
 Number = Annotated[int, Path(description="Counted from 0", examples=[0])]
-FOLLOW_S = 0.5  # between looks at a job that is followed
+FOLLOW_S = 1.0  # between looks at a job that is followed: a run says more seldom how far it is
 ALIVE_S = 10.0  # without news; a comment then says that the connection lives
 
 
@@ -225,6 +225,8 @@ class JobRoutes:
                 job = await self._jobs.get(namespace, job.id)
             except UnknownJobError:  # removed meanwhile
                 return
+            except StageUnavailableError:  # the store is away: as it stood, it still stands
+                continue
 
     def _read(self, raw: RawBody, defaults: Defaults) -> JobOrder:
         """A body as an order, by any thread."""

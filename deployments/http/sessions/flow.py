@@ -17,12 +17,12 @@ import sys
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from deployments.config.session_settings import TELL_BYTES
+
 FLOW = "timbre.flow"  # key of a scope: nothing that a client sends gets there
 ROOM = "timbre.room"  # the same, within the router: waits until more may be sent
 _TAKEN = "timbre.taken"  # type of the proxy's own messages to the router
-_TIMEOUT_HEADER = "x-request-timeout-seconds"  # Serve's own; 0 is none
-TELL_BYTES = 32 * 2**10  # told of together: every message is a call between processes
-MOST_WINDOWS = 2  # windows on their way to a client that is taken for gone: what waits for no room
+TIMEOUT_HEADER = "x-request-timeout-seconds"  # Serve's own; 0 is none
 
 
 class SocketFlow:
@@ -36,7 +36,7 @@ class SocketFlow:
             await self._app(scope, receive, send)
             return
         headers = MutableHeaders(raw=list(scope["headers"]))
-        headers[_TIMEOUT_HEADER] = "0"
+        headers[TIMEOUT_HEADER] = "0"
         taken = _Taken(receive, send)
         try:
             await self._app(
@@ -85,8 +85,9 @@ def with_flow(
 ) -> tuple[Receive, Send]:
     """`receive` and `send` of a WebSocket that count; `room_of` then waits for room.
 
-    Somebody receives meanwhile. Sending without room is for small messages: a client that does not
-    read even them is gone (OSError, as from a server). window_bytes: more than TELL_BYTES.
+    Somebody receives meanwhile. Whoever has room may send any size at once. Sending without room is
+    for small messages: a client that does not read a window of them is gone (OSError, as from a
+    server). window_bytes: more than TELL_BYTES.
     """
     if not scope.pop(FLOW, False):
         return receive, send
@@ -106,6 +107,7 @@ class _Window:
         self._receive, self._send = receive, send
         self._window_bytes = window_bytes
         self._on_way_bytes = 0
+        self._unasked_bytes = 0  # sent while there was no room
         self._has_room = asyncio.Event()
         self._has_room.set()
 
@@ -121,8 +123,10 @@ class _Window:
         return message
 
     async def send(self, message: Message) -> None:
-        if self._on_way_bytes > MOST_WINDOWS * self._window_bytes:
-            raise OSError("the client does not read what is sent")
+        if not self._has_room.is_set():
+            self._unasked_bytes += _size(message)
+            if self._unasked_bytes > self._window_bytes:
+                raise OSError("the client does not read what is sent")
         self._on_way(_size(message))
         await self._send(message)
 
@@ -131,6 +135,7 @@ class _Window:
         if self._on_way_bytes > self._window_bytes:
             self._has_room.clear()
         else:
+            self._unasked_bytes = 0
             self._has_room.set()
 
 

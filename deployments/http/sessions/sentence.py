@@ -77,14 +77,14 @@ class Sentence:
             async for data in frames:
                 if not self._is_started:
                     await self._start(reply.sample_rate_hz)
-                self._spoken.audio_s = reply.audio_s
+                self._spoken.audio_s = end_s = reply.audio_s
                 self._n_bytes += len(data)
-                piece = Piece(data, number, before_s, reply.audio_s, reply.sample_rate_hz)
+                piece = Piece(data, number, before_s, end_s, reply.sample_rate_hz)
                 is_binary = config.audio_transport == "binary"
                 await self._wire.audio(piece, is_binary=is_binary, **about)
                 if self._playback.first_s is None:
                     self._playback.first_s = time.monotonic()
-                number, before_s = number + 1, reply.audio_s
+                number, before_s = number + 1, end_s
         self._spoken.audio_s = reply.audio_s
 
     async def _start(self, sample_rate_hz: int | None) -> None:

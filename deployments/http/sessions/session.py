@@ -141,7 +141,7 @@ class Session:
         )
         if speaking is not None and speaking in done:
             self._speaker.task = None
-            speaking.result()  # a fault of ours ends the session
+            speaking.result()  # a fault of ours, or a client that is gone, ends the session
         if self._receiving not in done:
             return None if done else self._overdue()
         message, self._receiving = self._receiving.result(), None

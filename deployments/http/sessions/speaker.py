@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,7 +71,7 @@ class Speaker:
         self._sentence: Sentence | None = None
         self.n_waiting_chars = 0
         self.task: asyncio.Task[None] | None = None
-        """At work; its exception is a fault of ours."""
+        """At work; its exception is a fault of ours, or that the client is gone."""
 
     @property
     def is_speaking(self) -> bool:
@@ -105,16 +104,15 @@ class Speaker:
         )
 
     async def _run(self) -> None:
-        with suppress(ClientGoneError):  # whoever listens hears of it
-            while self._waiting:
-                work = self._waiting.popleft()
-                self._current = work.utterance
-                self.n_waiting_chars -= len(work.text or "")
-                if work.text is None:
-                    await self.say_done(work.utterance)
-                else:
-                    await self._speak(work.utterance, work.setup, work.text)
-                self._current = None
+        while self._waiting:
+            work = self._waiting.popleft()
+            self._current = work.utterance
+            self.n_waiting_chars -= len(work.text or "")
+            if work.text is None:
+                await self.say_done(work.utterance)
+            else:
+                await self._speak(work.utterance, work.setup, work.text)
+            self._current = None
 
     async def _speak(self, utterance: Utterance, setup: Setup, text: str) -> None:
         index = utterance.n_sentences
@@ -131,10 +129,11 @@ class Speaker:
 
 
 async def stopped(task: asyncio.Task[Any] | None) -> None:
-    """Cancel a task and wait for its end; what it failed with is logged."""
+    """Cancel a task and wait for its end; its failure is logged, unless the client is gone."""
     if task is None:
         return
     task.cancel()
     await asyncio.wait([task])
-    if not task.cancelled() and (error := task.exception()) is not None:
+    error = None if task.cancelled() else task.exception()
+    if error is not None and not isinstance(error, ClientGoneError):
         logger.error("a session's task failed", exc_info=error)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from starlette.types import Message
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
 
 from deployments.http.errors import PublicError
 from deployments.http.sessions.flow import room_of
@@ -78,6 +78,6 @@ class Wire:
     async def _send(self, message: Message) -> None:
         try:
             await self._socket.send(message)
-        except WebSocketDisconnect as error:
+        except (WebSocketDisconnect, WebSocketDisconnected) as error:
             raise ClientGoneError from error
         self.active_s = time.monotonic()

@@ -104,6 +104,7 @@ class DecodeWorker(Generic[Result]):
     def _take(self) -> list[_Waiting[Result]]:
         """The job that is wanted first and those that may run with it, out of the queue."""
         with self._lock:
+            self._waiting = [one for one in self._waiting if not one.future.cancelled()]
             if not self._waiting:
                 return []
             first = min(self._waiting, key=_wanted_s)

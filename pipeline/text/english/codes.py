@@ -36,10 +36,15 @@ def with_codes(text: str) -> str:
     text = _CALLED.sub(lambda found: found["before"] + spelt(found["number"]), text)
     text = _POSTAL.sub(_postal, text)
     text = _CODE.sub(lambda found: found["before"] + _grouped(found["number"]), text)
-    text = _PLACE.sub(lambda found: found["before"] + in_pairs(found["number"]), text)
+    text = _PLACE.sub(_placed, text)
     text = _MODEL.sub(lambda found: f"{found['before']} {in_pairs(found['number'])}", text)
     text = _LINES.sub(lambda found: f"{in_pairs(found['number'])} {found['kind']}", text)
     return _HOUSE.sub(lambda found: f"{in_pairs(found['number'])} {found['letter']}", text)
+
+
+def _placed(found: re.Match[str]) -> str:
+    before = found["before"].rstrip("-")
+    return before + (" " if before[-1].isalpha() else "") + in_pairs(found["number"])
 
 
 def _postal(found: re.Match[str]) -> str:

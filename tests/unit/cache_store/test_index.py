@@ -378,9 +378,12 @@ class RecordingIndex(ClusterTier):
     def __init__(self, settings: CacheSettings) -> None:
         super().__init__(settings)
         self.reached: list[tuple[str, int, float]] = []
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def _invoke(self, shard, wait_s, method, *args, parts=1):
         self.reached.append((method, len(args[1]), time.monotonic()))
+        await self.answers.wait()
 
 
 async def test_a_large_entry_that_nobody_waits_for_is_sent_after_whoever_read_it_was_served():
@@ -398,12 +401,25 @@ async def test_a_large_entry_that_nobody_waits_for_is_sent_after_whoever_read_it
 
 async def test_entries_that_wait_to_be_sent_count_for_the_bound():
     tier = RecordingIndex(CacheSettings())
+    tier.answers.clear()
     n = BACKGROUND_BYTES // LARGE_BYTES
     for i in range(n + 2):
         tier.offer(make_key(str(i)), bytes(LARGE_BYTES))
     await asyncio.sleep(2 * LATER_S)
+    tier.answers.set()
+    await tier.close(1.0)
     assert len(tier.reached) == n
     assert tier.stats()["dropped"] == 2
+
+
+async def test_what_waits_to_be_sent_later_keeps_no_room_from_what_comes_behind_it():
+    tier = RecordingIndex(CacheSettings())
+    for i in range(2 * BACKGROUND_BYTES // LARGE_BYTES):
+        tier.offer(make_key(str(i)), bytes(LARGE_BYTES))
+        await asyncio.sleep(0)
+    await tier.close(2 * LATER_S)
+    assert len(tier.reached) == 2 * BACKGROUND_BYTES // LARGE_BYTES
+    assert tier.stats()["dropped"] == 0
 
 
 async def test_the_indexs_counts_are_shown_while_it_is_there():

@@ -34,7 +34,7 @@ def noise(seconds: float, level: float, seed: int = 0) -> Float32Array:
 
 def plan(count: int, **how: object) -> JobPlan:
     return JobPlan.read(
-        {"created_unix_s": 0, "n_segments": count, "n_chars": 1, "n_pages": 1, "seed": 0,
+        {"created_unix_s": 0, "n_segments": count, "n_chars": 1, "seed": 0,
          "response_format": "wav", **how}
     )  # fmt: skip
 
@@ -55,7 +55,7 @@ class Joined:
         loudness = measure_levels(samples, RATE_HZ).loudness_lufs()
         facts = PartFacts(
             number=number, audio=raw_key(audio), size_bytes=len(audio), n_samples=len(pcm),
-            loudness_lufs=loudness, peak=float(np.abs(samples).max()),
+            loudness_lufs=loudness,
         )  # fmt: skip
         self.kept[number] = await self.parts.keep(JOB, facts, audio)
 

@@ -29,7 +29,7 @@ def heedless(replica: Replica) -> None:
     """Let it run every job, whoever has it."""
 
     async def take(name: JobName) -> Lease:
-        return Lease(name, 0, RunNote(runner="heedless", token="", at_unix_s=0.0))
+        return Lease(name, 0, RunNote(runner="heedless", token=""))
 
     async def renew(lease: Lease, note: RunNote) -> None:
         del lease, note

@@ -44,6 +44,8 @@ def pattern(written: str, said: str, **how: object) -> Pronunciation:
         ("", word("a", "b"), ""),
         ("chat", word("chat", "cat", language="zh"), "chat"),
         ("他说chat", word("chat", "聊天", language="zh"), "他说聊天"),
+        ("caf\u00e9", word("cafe\u0301", "coffee house"), "coffee house"),
+        ("the API", word("ＡＰＩ", "interface"), "the interface"),
     ],
 )  # fmt: skip
 def test_where_an_entry_fits(text: str, entry: Pronunciation, said: str) -> None:
@@ -86,8 +88,7 @@ def test_markup_around_a_word_is_no_part_of_it() -> None:
         pattern("a", r"\g<b>"),
         pattern("a{2,1}", "x"),
         word("  ", "x"),
-        word("x" * 201, "x"),
-        word("x", "y" * 501),
+        word("\u200b", "x"),
     ],
 )
 def test_an_entry_that_cannot_be_used_is_refused(entry: Pronunciation) -> None:
@@ -108,6 +109,14 @@ def test_a_text_grows_within_bounds() -> None:
         pronounced("a " * 2000, [word("a", "b" * 500)])
 
 
+def test_where_an_entry_comes_from_is_no_part_of_how_a_text_is_read() -> None:
+    """Readings are part of keys: another entry before it makes it no other one."""
+    kept = [word("a", "b", label=f"pron_1.entries.{at}") for at in (3, 4)]
+    assert kept[0] == kept[1]
+    assert repr(Reading(pronunciations=(kept[0],))) == repr(Reading(pronunciations=(kept[1],)))
+
+
 def test_entries_that_cannot_fit_are_left_out() -> None:
+    assert fitting("Paris", [word("Ｐａｒｉｓ", "x")]) == (word("Ｐａｒｉｓ", "x"),)
     entries = [word("Paris", "x"), word("New York", "y"), pattern("z", "z"), word("AT&T", "w")]
     assert fitting("PARIS in New Jersey; AT&amp;T", entries) == (entries[0], entries[2], entries[3])
