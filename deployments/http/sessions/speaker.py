@@ -80,9 +80,9 @@ class Speaker:
     @property
     def _has_failed(self) -> bool:
         """Of which nobody has heard yet."""
-        task = self.task
-        is_over = task is not None and task.done() and not task.cancelled()
-        return is_over and task.exception() is not None
+        if self.task is None or not self.task.done() or self.task.cancelled():
+            return False
+        return self.task.exception() is not None
 
     def append(self, work: Work) -> None:
         """Speak it after all that waits."""

@@ -69,7 +69,7 @@ def shelf(tmp_path: Path) -> FailingShelf:
 
 
 def dictionary(said: str = "win", name: str = "names") -> Dictionary:
-    entry = PronunciationEntry(written="Nguyen", said=said)
+    entry = PronunciationEntry.model_validate({"written": "Nguyen", "said": said})
     return Dictionary(name=name, entries=(entry,), created_unix_s=0, updated_unix_s=0)
 
 

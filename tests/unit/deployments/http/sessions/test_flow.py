@@ -236,7 +236,8 @@ async def test_a_session_speaks_no_further_than_its_client_reads_and_still_liste
 
 async def test_a_session_goes_on_after_a_sentence_of_many_windows() -> None:
     made = HttpApp(is_telling=True, sessions={"window_bytes": TELL_BYTES + 1})
-    made.speech._synthesizer.n_chunks = 16
+    speaker: Any = made.speaker
+    speaker.n_chunks = 16
     async with running(made) as app, talk(SocketFlow(Serve(app.app))) as one:
         one.configure(response_format="wav")
         for _ in range(2):

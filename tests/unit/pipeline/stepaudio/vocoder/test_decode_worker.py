@@ -139,14 +139,6 @@ def test_cancelled_jobs_take_nobodys_place_in_a_batch(busy: Busy) -> None:
     assert busy.ran == []
 
 
-def test_what_alone_was_cancelled_holds_up_nobody_of_another_kind(busy: Busy) -> None:
-    cancelled = [busy.worker.submit(busy.job(str(i), "other")) for i in range(3)]
-    wanted = busy.worker.submit(busy.job("a"))
-    assert all(future.cancel() for future in cancelled)
-    busy.go.set()
-    assert wanted.result(GIVE_UP_S) == "a alone"
-
-
 def test_closing_drops_what_waits(busy: Busy) -> None:
     waiting = busy.worker.submit(busy.job("late"))
     closing = threading.Thread(target=busy.worker.close)
