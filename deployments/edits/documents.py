@@ -36,11 +36,6 @@ class WrittenReading(Written):
         """For the text front end."""
         return Reading(self.is_normalised, tuple(one.as_rule() for one in self.pronunciations))
 
-    def fitted(self, text: str) -> WrittenReading | None:
-        """With the pronunciations alone that may fit a text."""
-        kept = fitting(text, self.reading.pronunciations)
-        return WrittenReading.of(replace(self.reading, pronunciations=kept))
-
 
 class EditStep(Written):
     """One step. Never changes."""

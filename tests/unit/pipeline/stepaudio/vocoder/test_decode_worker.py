@@ -128,6 +128,17 @@ def test_a_cancelled_job_is_left_out(busy: Busy) -> None:
     assert busy.batches == [["a", "c"]]
 
 
+def test_cancelled_jobs_take_nobodys_place_in_a_batch(busy: Busy) -> None:
+    """Three run together: the two that nobody wants any more make room for two others."""
+    futures = {name: busy.worker.submit(busy.job(name)) for name in "abcde"}
+    for name in "ac":
+        assert futures[name].cancel()
+    busy.go.set()
+    assert futures["e"].result(GIVE_UP_S) == "e together"
+    assert busy.batches == [["b", "d", "e"]]
+    assert busy.ran == []
+
+
 def test_closing_drops_what_waits(busy: Busy) -> None:
     waiting = busy.worker.submit(busy.job("late"))
     closing = threading.Thread(target=busy.worker.close)
