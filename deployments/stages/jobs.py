@@ -144,7 +144,9 @@ class StageTraffic:
             return False
         if any(vocoder["waiting"] for vocoder in vocoders):
             return False
-        others = sum(vocoder["streams_active"] for vocoder in vocoders) - own
+        # Other replicas' segments are nobody's, either; a vocoder before an update does not tell.
+        behind = sum(vocoder.get("streams_behind", 0) for vocoder in vocoders)
+        others = sum(vocoder["streams_active"] for vocoder in vocoders) - max(own, behind)
         return others <= self._share * self._streams * len(vocoders)
 
 

@@ -85,6 +85,7 @@ class VocoderReplica:
         self._load = StageLoad(Kind.VOCODER)
         self._admission = StreamAdmission(stage.max_streams, budget_bytes, stage.queue_size)
         self._stage = stage
+        self._n_behind = 0  # streams that step aside
         self._queue_timeout_s = settings.llm.queue_timeout_s
         self._active = StageGauge(VOCODER_STREAMS, lambda: self._decoder.active_streams)
         self._cached = StageGauge(VOCODER_BYTES, lambda: self._decoder.cache_bytes)
@@ -99,8 +100,11 @@ class VocoderReplica:
         """
         voice = self._transfers.received(Hop.ROUTER_VOCODER, sent)
         permit = permit_for(request, voice, self._decoder.memory, self._admission)
+        n_behind = 0
         try:
             async with self._load.admitted(permit, self._queue_timeout_s):
+                n_behind = int(request.is_behind)
+                self._n_behind += n_behind
                 adapted = adapt_first_chunk(request, self._stage, self._decoder.active_streams)
                 lm = self._lms[request.variant].of(voice.clip_digest, is_behind=request.is_behind)
                 shelf = self._states.shelf(voice)
@@ -112,6 +116,7 @@ class VocoderReplica:
                         self._cached.publish()
                         yield stamped(self._signed(chunk))
         finally:
+            self._n_behind -= n_behind
             self._active.publish()
             self._cached.publish()
 
@@ -139,6 +144,7 @@ class VocoderReplica:
         """Gauges of this replica."""
         return {
             "streams_active": self._decoder.active_streams,
+            "streams_behind": self._n_behind,
             "waiting": self._load.waiting,
             "cache_bytes": self._decoder.cache_bytes,
             "admitted_bytes": self._admission.used_bytes,

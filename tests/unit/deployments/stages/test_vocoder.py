@@ -135,6 +135,7 @@ async def test_a_chunk_goes_through_three_generators(service: Service) -> None:
     status = await service.replica.status()
     assert status == {
         "streams_active": 0,
+        "streams_behind": 0,
         "waiting": 0,
         "cache_bytes": 7,
         "admitted_bytes": 0,
@@ -180,6 +181,20 @@ async def test_whoever_leaves_frees_the_place_the_stream_and_the_llm(service: Se
     assert (await service.replica.status())["streams_active"] == 0
     assert service.handle.cancelled == 1
     assert service.replica._load.running == 0
+
+
+async def test_streams_that_step_aside_are_told_of(service: Service) -> None:
+    service.llm.gate.clear()
+    behind = replace(REQUEST, is_behind=True)
+    async with aclosing(service.speak(behind)) as one, aclosing(service.speak()) as other:
+        await anext(one)
+        await anext(other)
+        status = await service.replica.status()
+        assert (status["streams_active"], status["streams_behind"]) == (2, 1)
+        with pytest.raises(CapacityError):
+            await anext(service.speak(behind))
+        assert (await service.replica.status())["streams_behind"] == 1
+    assert (await service.replica.status())["streams_behind"] == 0
 
 
 @pytest.mark.usefixtures("virtual_time")
