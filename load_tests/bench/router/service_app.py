@@ -40,7 +40,7 @@ from pipeline.contracts import (
 )
 
 FAKE_CHUNKS_S = (0.72, 0.6, 0.84, 1.2, 1.92, 2.56)  # as the shipped schedule has them
-FAKE_PACE_S = 0.02  # between them: the first one is on its way by then
+FAKE_PACE_S = 0.01  # between them: the first one is on its way by then
 FAKE_VOCODER, FAKE_LM, FAKE_ENCODER = "c" * 64, "d" * 64, "f" * 64
 
 
