@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import signal
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -50,6 +52,7 @@ def running(
     directory: Path, *, has_real_stages: bool, ingress: str, variables: Mapping[str, str]
 ) -> Iterator[RunningService]:
     """Such a service, until the end of the block. variables: beside those of the ingress."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # services outlive their starter
     variables = {**INGRESSES[ingress], **variables}
     config = write_config(directory, has_real_stages=has_real_stages, variables=variables)
     local = LocalService(directory)
