@@ -62,12 +62,15 @@ def one_by_one(client: Client, wanted: Sequence[dict[str, Any]]) -> list[Asked]:
     return [client.speak(one)[0] for one in wanted]
 
 
-def at_once(host: str, port: int, streams: int, each: int) -> float:
-    """So many listeners, each asking for pcm so often; seconds of audio that all of them got."""
+def at_once(host: str, port: int, streams: int, each: int, **fields: Any) -> float:
+    """So many listeners, each asking for pcm so often; seconds of audio that all of them got.
+
+    fields: of every request.
+    """
     clients = [Client(host, port) for _ in range(streams)]
 
     def listen(client: Client) -> int:
-        return sum(client.speak(body())[1] for _ in range(each))
+        return sum(client.speak(body(**fields))[1] for _ in range(each))
 
     with ThreadPoolExecutor(streams) as pool:
         n_bytes = sum(pool.map(listen, clients))
