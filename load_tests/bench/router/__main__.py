@@ -70,8 +70,10 @@ def cpu_of(service: RunningService, kind: str) -> dict[str, float]:
     fields = {name: value for name, value in KINDS[kind]().items() if name == "seed"}
     audio_s = at_once(service.host, service.port, STREAMS, EACH, **fields)
     time.sleep(SETTLE_S)
-    spent = cpu_s(service) - before
-    return {process: 1e3 * seconds / audio_s for process, seconds in spent.most_common()}
+    after = cpu_s(service)
+    spent = {name: seconds - before.get(name, 0.0) for name, seconds in after.items()}
+    most_first = sorted(spent, key=lambda name: -spent[name])
+    return {name: 1e3 * spent[name] / audio_s for name in most_first}
 
 
 def show(stages: str, found: Mapping[str, Any]) -> None:

@@ -211,7 +211,8 @@ FAKE: Mapping[str, type] = {
 
 @contextmanager
 def _of(stages: Mapping[str, type]) -> Iterator[None]:
-    with mock.patch.multiple(app, Router=MarkedRouter, **stages):
+    names: dict[str, Any] = {Router.__name__: MarkedRouter, **stages}
+    with mock.patch.multiple(app, **names):
         yield
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import signal
 import sys
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,9 +63,9 @@ def running(
         local.stop(drain_s=0.0)
 
 
-def cpu_s(service: RunningService) -> Counter[str]:
+def cpu_s(service: RunningService) -> dict[str, float]:
     """CPU seconds so far, by kind of process."""
-    found = Counter[str]()
+    found: dict[str, float] = {}
     for process in psutil.Process(service.pid).children(recursive=True):
         try:
             named = _KINDS.search(" ".join(process.cmdline()))
@@ -74,5 +73,5 @@ def cpu_s(service: RunningService) -> Counter[str]:
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
         kind = "others" if named is None else next(filter(None, named.groups()))
-        found[kind] += times.user + times.system
+        found[kind] = found.get(kind, 0.0) + times.user + times.system
     return found
