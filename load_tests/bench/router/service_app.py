@@ -6,7 +6,7 @@ Serve imports it where `deployments.app` stands in the shipped configs.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from typing import Any
 from unittest import mock
@@ -73,25 +73,32 @@ def set_up_marked_proxy() -> list[Middleware]:
     return [Middleware(MarkedRoute, place="proxy"), *set_up_proxy()]
 
 
+def _who_replied(replies: clients._Replies[Any]) -> str:
+    return f"{replies._stage.lower()}.heard"
+
+
+# Calls of the router's that are marked: the name of each mark, and whether it is the call's end.
+MARKED: Mapping[tuple[type, str], tuple[Callable[[Any], str], bool]] = {
+    (Routes, "reply_to"): (lambda _: "router.read", False),
+    (ReusingSpeech, "resolve"): (lambda _: "router.voice", True),
+    (clients.RemoteVocoder, "_once"): (lambda _: "router.asks", False),
+    (clients._Replies, "__anext__"): (_who_replied, True),
+    (ReplyCodec, "encode"): (lambda _: "router.encoded", True),
+}
+
+
 class MarkedRouter(Router):
     """The router with marks along a request's way."""
 
     def __init__(self, *args: Any, **fields: Any) -> None:
-        mark_calls(Routes, "reply_to", lambda _: "router.read", is_end=False)
-        mark_calls(ReusingSpeech, "resolve", lambda _: "router.voice", is_end=True)
-        mark_calls(clients.RemoteVocoder, "_once", lambda _: "router.asks", is_end=False)
-        mark_calls(clients._Replies, "__anext__", _who_replied, is_end=True)
-        mark_calls(ReplyCodec, "encode", lambda _: "router.encoded", is_end=True)
+        for (owner, method), (name, is_end) in MARKED.items():
+            mark_calls(owner, method, name, is_end=is_end)
         super().__init__(*args, **fields)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         made = super().__serve_build_asgi_app__()
         made.add_middleware(MarkedRoute, place="router")
         return made
-
-
-def _who_replied(replies: clients._Replies[Any]) -> str:
-    return f"{replies._stage.lower()}.heard"
 
 
 class MarkedVocoder(VocoderReplica):

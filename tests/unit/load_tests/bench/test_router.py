@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 import yaml
 
 from deployments.config.serve_config import read_serve_config
-from load_tests.bench.router import marks, services, spans
+from deployments.config.settings import load_settings
+from deployments.telemetry.outcomes import ClusterOutcomes
+from load_tests.bench.router import marks, service_app, services, spans
 from load_tests.bench.router.client import body
 from load_tests.bench.router.marks import Moment
 from load_tests.bench.router.spans import STAGES, Asked
+from tests.fakes import FakeHandle
 
 pytestmark = pytest.mark.unit
 
@@ -93,6 +98,41 @@ def test_its_config_is_the_shipped_one_with_marks(tmp_path: Path, has_real_stage
     assert ours.settings.vocoder == shipped.settings.vocoder
     (application,) = yaml.safe_load(path.read_text())["applications"]
     assert application["runtime_env"]["env_vars"].items() >= variables.items()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [None, 7], ids=["not looked up", "kept"])
+async def test_a_request_passes_every_mark_on_its_way(
+    monkeypatch: pytest.MonkeyPatch, seed: int | None
+) -> None:
+    """The router itself, with the bench's stages behind handles that need no cluster."""
+    noted: list[str] = []
+    for module in (marks, service_app):
+        monkeypatch.setattr(module, "opened", lambda: noted.append)
+    for owner, method in service_app.MARKED:
+        monkeypatch.setattr(owner, method, getattr(owner, method))  # put back at the end
+    monkeypatch.setattr("deployments.http.ingress.adopt_serve_logging", lambda: None)
+    monkeypatch.setattr(ClusterOutcomes, "tell", lambda *_: None)
+    settings = load_settings({"cache": {"url": "none", "l2": "off"}})
+    stages: list[Any] = [
+        FakeHandle(stage())
+        for stage in (service_app.FakeTokenizer, service_app.FakeLLM, service_app.FakeVocoder)
+    ]
+    tokenizer, llm, vocoder = stages
+    router = service_app.MarkedRouter(
+        settings, tokenizer, {"base": llm}, vocoder, FakeHandle(object())
+    )
+    served = service_app.MarkedRoute(router.__serve_build_asgi_app__(), place="proxy")
+    transport = httpx.ASGITransport(served)
+    async with httpx.AsyncClient(transport=transport, base_url="http://timbre") as http:
+        reply = await http.post("/v1/audio/speech", json=body(seed=seed))
+        assert reply.status_code == httpx.codes.OK, reply.text
+        assert len(reply.content) == 48_000 * sum(service_app.FAKE_CHUNKS_S)
+    await router._speech.close()
+    await router._voices.close()
+    firsts = [name for name in dict.fromkeys(noted) if name in WAY]
+    assert firsts == list(WAY) if seed is None else set(firsts) == set(WAY)
+    assert noted.count("vocoder.out") == len(service_app.FAKE_CHUNKS_S)
 
 
 def test_no_two_requests_have_the_same_text() -> None:
