@@ -31,7 +31,7 @@ from pipeline.contracts import (
 MEMORY = "l1"  # what answered: this process's memory
 JOINED = "joined"  # what answered: speech that is being made for another request
 SAMPLE_BYTES = 2
-_FULL_SCALE = np.float32(32_768)
+FULL_SCALE = np.float32(32_768)
 _FIRST_SLICE = OUTPUT_SAMPLE_RATE_HZ // 4  # of speech that is all there: soon encoded, soon heard
 _SLICE_GROWTH = 4
 _MOST_SLICE = OUTPUT_SAMPLE_RATE_HZ * 16  # made ready for a codec in a fraction of a millisecond
@@ -173,4 +173,4 @@ class Listener(Stream[SpeechChunk]):
 
 
 def _to_float(samples: Int16Array) -> Float32Array:
-    return np.divide(samples, _FULL_SCALE, dtype=np.float32)
+    return np.divide(samples, FULL_SCALE, dtype=np.float32)

@@ -23,6 +23,7 @@ from deployments.http.proxy import set_up_proxy
 from deployments.http.reply_codec import ReplyCodec
 from deployments.http.routes.speech import Routes
 from deployments.speech.library import ReusingSpeech
+from deployments.speech.on_the_way import sent_in_steps
 from deployments.stages import clients
 from deployments.stages.llm import LLMReplica
 from deployments.stages.tokenizer import TokenizerReplica
@@ -192,7 +193,7 @@ class FakeVocoder:
             is_last = i == len(self._chunks) - 1
             drawn = Drawn(ids, frozenset({FAKE_VOCODER, FAKE_LM})) if is_last else None
             mark("vocoder.out")
-            yield stamped(SpeechChunk(samples, is_last, drawn=drawn))
+            yield stamped(sent_in_steps(SpeechChunk(samples, is_last, drawn=drawn)))
 
     async def name(self) -> VocoderName:
         return VocoderName(FAKE_VOCODER, None)
