@@ -1,22 +1,25 @@
 """What the router and Serve cost a request: HTTP in to HTTP out, without the stages.
 
-    python -m load_tests.bench.router [--stages fake,real] [--ingress proxy|direct|haproxy]
-        [--requests 100] [--set NAME=VALUE …] [--json load_tests/results/router.json]
+    python -m load_tests.bench.router [--stages fake,real]
+        [--ingress proxy,haproxy,proxy-one-loop,haproxy-one-loop] [--requests 100]
+        [--set NAME=VALUE …] [--json load_tests/results/router.json]
 
 Starts the shipped CPU config with marks in its processes (`timbre up`'s way), once with stages that
-take no time and once with the real ones. One stream at a time tells where a request's time goes;
+take no time and once with the real ones, through each of the ways in (Serve's proxy is what ships;
+`services.INGRESSES` has their variables). One stream at a time tells where a request's time goes;
 eight at once, what CPU time each process takes for a second of audio.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -27,7 +30,7 @@ from load_tests.bench.provenance import provenance
 from load_tests.bench.router import marks
 from load_tests.bench.router.client import Client, at_once, body, one_by_one
 from load_tests.bench.router.services import INGRESSES, cpu_s, running
-from load_tests.bench.router.spans import Span, Way, way_of
+from load_tests.bench.router.spans import Span, way_of
 
 BAR_MS = 6.0  # p50 of a first byte without the stages, one stream, quiet
 WARM_UP, REAL_SHARE = 12, 5  # of real stages so many times fewer: each takes a second
@@ -90,11 +93,24 @@ def show(stages: str, found: Mapping[str, Any]) -> None:
             print(f"  {process:80} {spent_ms:8.2f}")
 
 
-def missed(ways: Sequence[Way]) -> list[Span]:
+def missed(found: Mapping[str, Any]) -> list[Span]:
     """What is over the bar."""
-    return [
-        way.first_total for way in ways if way.kind in BARRED and way.first_total.p50_ms > BAR_MS
-    ]
+    totals = (way.first_total for way in found["ways"] if way.kind in BARRED)
+    return [total for total in totals if total.p50_ms > BAR_MS]
+
+
+def compare(results: Mapping[str, Mapping[str, Any]]) -> None:
+    """The services beside each other."""
+    print(f"\n{'without the stages, p50, ms':46}", *(f"{name:>24}" for name in results))
+    for i, kind in enumerate(KINDS):
+        for total in ("first_total", "last_total"):
+            values = [getattr(one["ways"][i], total) for one in results.values()]
+            byte = values[0].what.partition(" ")[0]
+            line = (f"{value.p50_ms:24.2f}" for value in values)
+            print(f"{kind[:36] + ', ' + byte:46}", *line)
+    for kind in BARRED:
+        sums = (sum(one["cpu_ms_per_audio_s"][kind].values()) for one in results.values())
+        print(f"{'CPU ms for a second of audio, ' + kind[11:24]:46}", *(f"{s:24.2f}" for s in sums))
 
 
 def _variable(text: str) -> tuple[str, str]:
@@ -107,29 +123,36 @@ def _variable(text: str) -> tuple[str, str]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m load_tests.bench.router")
     parser.add_argument("--stages", default="fake,real", help="fake, real or both")
-    parser.add_argument("--ingress", default="proxy", choices=[*INGRESSES])
+    parser.add_argument("--ingress", default="proxy", help=f"some of {', '.join(INGRESSES)}")
     parser.add_argument("--requests", type=int, default=100, help="of each kind")
     parser.add_argument("--set", type=_variable, action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results here")
     options = parser.parse_args()
-    results: dict[str, Any] = {}
-    late: list[Span] = []
-    for stages in options.stages.split(","):
+    ingresses = options.ingress.split(",")
+    if unknown := set(ingresses) - set(INGRESSES):
+        parser.error(f"unknown ways in: {', '.join(sorted(unknown))}")
+    results: dict[str, Mapping[str, Any]] = {}
+    for stages, ingress in itertools.product(options.stages.split(","), ingresses):
         with tempfile.TemporaryDirectory() as name:
-            how = {"ingress": options.ingress, "variables": dict(options.set)}
+            how = {"ingress": ingress, "variables": dict(options.set)}
             is_real = stages == "real"
             many = max(options.requests // (REAL_SHARE if is_real else 1), 1)
             directory = Path(name)
             with running(directory, has_real_stages=is_real, **how) as service:
                 found = measured(service, directory, many)
-        show(stages, found)
-        late += missed(found["ways"])
-        results[stages] = {**found, "ways": [asdict(way) for way in found["ways"]]}
-    about = {**provenance("cpu"), "ingress": options.ingress, "variables": dict(options.set)}
+        show(f"{ingress}, {stages}", found)
+        results[f"{stages} stages, {ingress}"] = found
+    compare(results)
+    about = {**provenance("cpu"), "variables": dict(options.set), "bar_ms": BAR_MS}
     if options.json:
-        options.json.write_text(json.dumps({**about, "bar_ms": BAR_MS, **results}, indent=1) + "\n")
-    for span in late:
-        print(f"over {BAR_MS:g} ms: {span.what}, {span.p50_ms:.2f}")
+        told = {
+            name: {**found, "ways": [asdict(way) for way in found["ways"]]}
+            for name, found in results.items()
+        }
+        options.json.write_text(json.dumps({**about, "services": told}, indent=1) + "\n")
+    late = [(name, span) for name, found in results.items() for span in missed(found)]
+    for name, span in late:
+        print(f"{name}: over {BAR_MS:g} ms: {span.what}, {span.p50_ms:.2f}")
     return 1 if late else 0
 
 

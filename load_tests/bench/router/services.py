@@ -19,10 +19,16 @@ from tests.cache_helpers import free_port
 ROOT = Path(__file__).parents[3]
 APP = "load_tests.bench.router.service_app"
 CALLBACK = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
-INGRESSES: Mapping[str, Mapping[str, str]] = {
+HAPROXY = {"RAY_SERVE_ENABLE_HA_PROXY": "1"}
+ONE_LOOP = {  # Serve's own work in a replica and ours share an event loop
+    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+}
+INGRESSES: Mapping[str, Mapping[str, str]] = {  # variables of every process, by the way in
     "proxy": {},
-    "direct": {"RAY_SERVE_ENABLE_DIRECT_INGRESS": "1"},
-    "haproxy": {"RAY_SERVE_ENABLE_HA_PROXY": "1"},
+    "haproxy": HAPROXY,
+    "proxy-one-loop": ONE_LOOP,
+    "haproxy-one-loop": {**HAPROXY, **ONE_LOOP},
 }
 _KINDS = re.compile(r"ray::ServeReplica:timbre:(\w+)|ray::(\w+)|(haproxy|gcs_server|raylet)\b")
 
