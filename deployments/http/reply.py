@@ -15,7 +15,7 @@ import base64
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -94,15 +94,12 @@ class SpeechReply:
         media_type = SSE_MEDIA_TYPE if self._parsed.is_sse else self._codec.media_type
         return ClosingResponse(_Begun(first, payload), media_type, self._headers())
 
-    async def frames(self) -> AsyncGenerator[bytes]:
+    def frames(self) -> Stream[bytes]:
         """The reply for those who frame it themselves: as it is made, or whole in one."""
-        async with aclosing(self._payload()) as payload:
-            if self._is_whole:
-                yield self._codec.whole([piece async for piece in payload])
-                return
-            self._has_begun = True  # whoever frames it logs no fault of it
-            async for piece in payload:
-                yield piece
+        if self._is_whole:
+            return _InOne(self._payload(), self._codec.whole)
+        self._has_begun = True  # whoever frames it logs no fault of it
+        return self._payload()
 
     @property
     def audio_s(self) -> float:
@@ -256,6 +253,24 @@ class ClosingResponse(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             await self._body.aclose()
+
+
+class _InOne(Stream[bytes]):
+    """All pieces of a stream as one, made by `joined`."""
+
+    def __init__(self, pieces: Stream[bytes], joined: Callable[[Sequence[bytes]], bytes]) -> None:
+        self._pieces = pieces
+        self._joined = joined
+        self._is_over = False
+
+    async def __anext__(self) -> bytes:
+        if self._is_over:
+            raise StopAsyncIteration
+        self._is_over = True
+        return self._joined([piece async for piece in self._pieces])
+
+    async def aclose(self) -> None:
+        await self._pieces.aclose()
 
 
 class _Begun(Stream[bytes]):

@@ -15,6 +15,7 @@ from ray.serve.handle import DeploymentHandle
 from deployments.config.settings import Settings
 from deployments.config.stage_settings import VocoderSettings
 from deployments.config.stages import Kind
+from deployments.speech.on_the_way import sent_in_steps
 from deployments.stages.admission import StreamAdmission, StreamPermit
 from deployments.stages.clients import RemoteLM
 from deployments.stages.limits import GIB, apply_device_limits, cap_bytes
@@ -114,7 +115,7 @@ class VocoderReplica:
                     async for chunk in speech:
                         self._active.publish()
                         self._cached.publish()
-                        yield stamped(self._signed(chunk))
+                        yield stamped(sent_in_steps(self._signed(chunk)))
         finally:
             self._n_behind -= n_behind
             self._active.publish()
