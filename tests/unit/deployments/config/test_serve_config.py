@@ -290,9 +290,10 @@ def test_the_machines_of_cluster_yaml_are_enough(tmp_path):
 def test_fractions_that_add_up_but_do_not_pack_are_refused(tmp_path):
     raw = document()
     llm = deployment(raw, "LLM")
-    llm["ray_actor_options"]["num_gpus"] = 0.6
-    llm["autoscaling_config"]["min_replicas"] = 3
-    deployment(raw, "Vocoder")["autoscaling_config"]["min_replicas"] = 0
+    llm["ray_actor_options"]["num_gpus"] = 0.7
+    vocoder = deployment(raw, "Vocoder")
+    vocoder["ray_actor_options"]["num_gpus"] = 0.4
+    vocoder["autoscaling_config"]["min_replicas"] = 1
     config = read_serve_config(written(raw, tmp_path))
     with pytest.raises(ConfigError, match="does not fit any device"):
         check_cluster(config, [{"CPU": 64.0}, L40S, L40S])

@@ -53,7 +53,7 @@ class Engine:
         return 4 * len(ids)
 
     def gauges(self) -> EngineGauges:
-        return EngineGauges(8, self.open_streams, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0)
+        return EngineGauges(8, self.open_streams, 0, 0.0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0)
 
     def take_waits(self) -> list[float]:
         return []
