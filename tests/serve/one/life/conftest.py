@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -26,10 +27,21 @@ class Updatable:
 
     def restart_llm(self, num_cpus: float) -> None:
         """An update that only the LLM restarts for."""
+        self.update("LLM", "ray_actor_options", num_cpus=num_cpus)
+
+    def scale(self, stage: str, **scaling: float) -> None:
+        """An update that nothing restarts for."""
+        self.update(stage, "autoscaling_config", **scaling)
+
+    def update(self, stage: str, section: str, **changes: float) -> None:
+        """Edit the config, and deploy it."""
         document = yaml.safe_load(self.config.read_text())
         for deployment in document["applications"][0]["deployments"]:
-            if deployment["name"] == "LLM":
-                deployment["ray_actor_options"]["num_cpus"] = num_cpus
+            if deployment["name"] == stage:
+                deployment[section] |= changes
+        self.deploy(document)
+
+    def deploy(self, document: dict[str, Any]) -> None:
         self.config.write_text(yaml.safe_dump(document))
         deploy(self.client, self.config)
 
@@ -38,11 +50,16 @@ class Updatable:
 def updatable(
     client: ServiceClient, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Updatable]:
-    """A second service on the shared one's directory of voices."""
+    """A second service on the shared one's directory of voices.
+
+    Its tokenizer may sleep, and a vocoder of more than two streams is one too few: where its
+    config, which pins all stages to one replica, is edited.
+    """
     directory = tmp_path_factory.mktemp("updates")
     model = shutil.copytree(ROOT / "pipeline" / "checkpoints" / "tiny", directory / "model")
     voices = Path(client.service.log).parent / "voices"
-    config = write_config(directory, cache={"url": str(voices)}, model=str(model))
+    scaling = {"tokenizer": {"sleeps": True}, "vocoder": {"busy": 0.25}}
+    config = write_config(directory, cache={"url": str(voices)}, model=str(model), scaling=scaling)
     with running(
         directory, config, RAY_AUTH_MODE="disabled", RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT="1"
     ) as service_client:
