@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 import psutil
-import ray
 from ray.experimental.internal_kv import _internal_kv_exists
 
 from deployments.background import watched
@@ -31,6 +30,7 @@ SLOW_S = 2.0  # of a beat, or of the GCS: scaling and health checks come so much
 GIB = 2**30
 FIRST_GIB = 1.0  # a fresh controller takes a fifth of it, a fresh GCS less
 GCS = "gcs_server"
+SESSION = "--session-name="
 
 _watching: list[object] = []  # tasks and gauges, which nobody else holds
 
@@ -38,8 +38,7 @@ _watching: list[object] = []  # tasks and gauges, which nobody else holds
 def watch_controller() -> None:
     """Start watching. Within the controller's event loop."""
     adopt_serve_logging()
-    address = ray.get_runtime_context().gcs_address
-    pids = _Pids(address.rpartition(":")[2])
+    pids = _Pids()
     lag = LagGauge()
     _watching[:] = [
         ProcessGauges(pids.by_name),
@@ -105,11 +104,13 @@ class Warnings:
 class _Pids:
     """Of controller and GCS; the GCS is looked for again when it was started anew.
 
-    gcs_port: tells the cluster's own from others on the machine.
+    The raylet, which started this process, is of the same session as the cluster's own GCS; others
+    may be on the machine.
     """
 
-    def __init__(self, gcs_port: str) -> None:
-        self._word = f"--gcs_server_port={gcs_port}"
+    def __init__(self) -> None:
+        raylet = psutil.Process().parent()
+        self._session = "" if raylet is None else _session_of(raylet)
         self._gcs: psutil.Process | None = None
 
     def by_name(self) -> Mapping[str, int]:
@@ -120,9 +121,18 @@ class _Pids:
 
     def _is_ours(self, process: psutil.Process) -> bool:
         try:
-            return process.name() == GCS and self._word in process.cmdline()
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            return process.name() == GCS and _session_of(process) == self._session
+        except psutil.NoSuchProcess:
             return False
+
+
+def _session_of(process: psutil.Process) -> str:
+    """The session that one of Ray's own processes was started for; empty for others."""
+    try:
+        words = process.cmdline()
+    except psutil.AccessDenied:
+        return ""
+    return next((word for word in words if word.startswith(SESSION)), "")
 
 
 async def _watch(pids: Callable[[], Mapping[str, int]]) -> None:

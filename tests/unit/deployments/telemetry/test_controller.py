@@ -7,6 +7,7 @@ import logging
 import os
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from deployments.telemetry import controller
@@ -73,13 +74,19 @@ async def test_both_are_watched_from_within_the_controller(
     gcs = SimpleNamespace(
         pid=os.getppid(),
         name=lambda: "gcs_server",
-        cmdline=lambda: ["gcs_server", "--gcs_server_port=6399"],
+        cmdline=lambda: ["gcs_server", "--session-name=ours"],
         is_running=lambda: True,
     )
-    other = SimpleNamespace(name=lambda: "gcs_server", cmdline=lambda: ["--gcs_server_port=6379"])
-    context = SimpleNamespace(gcs_address="127.0.0.1:6399")
-    monkeypatch.setattr(controller.ray, "get_runtime_context", lambda: context)
-    monkeypatch.setattr(controller.psutil, "process_iter", lambda: iter([other, gcs]))
+    other = SimpleNamespace(name=lambda: "gcs_server", cmdline=lambda: ["--session-name=theirs"])
+    raylet = SimpleNamespace(cmdline=lambda: ["raylet", "--session-name=ours"])
+    itself = SimpleNamespace(parent=lambda: raylet, pid=os.getpid())
+    machine = SimpleNamespace(
+        Process=lambda: itself,
+        process_iter=lambda: iter([other, gcs]),
+        NoSuchProcess=psutil.NoSuchProcess,
+        AccessDenied=psutil.AccessDenied,
+    )
+    monkeypatch.setattr(controller, "psutil", machine)
     monkeypatch.setattr(controller, "_internal_kv_exists", exists)
     monkeypatch.setattr(controller, "_watching", watching := [])
     watch_controller()
