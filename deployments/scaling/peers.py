@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import cache
 
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
 
 from deployments.scaling.memory import MemoryState
 
@@ -22,12 +24,9 @@ def own_name() -> str:
 
 
 async def memory_of_others() -> Sequence[MemoryState]:
-    """What the other running replicas of this stage tell of their memory; without those silent.
-
-    Makes a handle at each call: few replicas ever ask.
-    """
+    """What the other running replicas of this stage tell of their memory; without those silent."""
     context = serve.get_replica_context()
-    handle = serve.get_deployment_handle(context.deployment, context.app_name)
+    handle = _handle(context.deployment, context.app_name)
     try:
         answers = await handle.broadcast("memory_state").results_async(
             timeout_s=TIMEOUT_S, return_exceptions=True
@@ -37,3 +36,9 @@ async def memory_of_others() -> Sequence[MemoryState]:
         return []
     told = [answer for answer in answers if isinstance(answer, MemoryState)]
     return [one for one in told if one.replica != context.replica_id.unique_id]
+
+
+@cache
+def _handle(deployment: str, app_name: str) -> DeploymentHandle:
+    """Made by the few replicas that ask; a handle costs a long poll for as long as it is there."""
+    return serve.get_deployment_handle(deployment, app_name)

@@ -90,6 +90,7 @@ async def test_replicas_of_a_stage_ask_each_other(monkeypatch: pytest.MonkeyPatc
         class replica_id:
             unique_id = "me"
 
+    peers._handle.cache_clear()
     handle = FakeHandle(Told("me"), Told("another"), Told("silent"))
     monkeypatch.setattr(peers.serve, "get_replica_context", Context)
     monkeypatch.setattr(peers.serve, "get_deployment_handle", lambda *_: handle)
