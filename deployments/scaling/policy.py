@@ -8,8 +8,9 @@ numbers (`policy_kwargs`) would drift.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import islice
 from typing import Any, Protocol
 
 MOST_AT_ONCE = 2.0  # times the replicas that run: who starts is not yet any help
@@ -52,12 +53,7 @@ class Work:
     """1 for a replica that outgrew its memory, and waits for another to stand in."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """One replica as the policy sees it: now, and the most of everything in the look-back time."""
-
-    now: Work
-    most: Work
+Moment = Sequence[Work]  # of all replicas that told of themselves, at about the same time
 
 
 def told(work: Work, aims: Aims) -> dict[str, float]:
@@ -65,26 +61,31 @@ def told(work: Work, aims: Aims) -> dict[str, float]:
     return {**asdict(work), **{f"{AIM}{name}": value for name, value in asdict(aims).items()}}
 
 
-def wanted(seen: Sequence[Seen], aims: Aims, *, running: int, target: int) -> int:
+def wanted(moments: Iterable[Moment], aims: Aims, *, running: int, target: int) -> int:
     """Replicas that a stage needs.
 
-    seen: those of the `running` replicas that told of themselves. target: what was wanted last.
-    It grows by what is now. It shrinks by the most of the look-back time, and only to where that
-    leaves SLACK, so that what made it grow does not make it shrink and grow again; not while one
-    has not told yet, and not while one is spent: Serve might stop the one that stands in.
+    moments: of the look-back time, the newest first; older ones are looked at only where the stage
+    might shrink. running: replicas, of which some may not have told of themselves yet. target: what
+    was wanted last. It grows by what is now. It shrinks by the
+    most of the look-back time, and only to where that leaves SLACK, so that what made it grow does
+    not make it shrink and grow again; not while one has not told yet, and not while one is spent:
+    Serve might stop the one that stands in.
     """
-    if not running:
+    moments = iter(moments)
+    now = next(moments, [])
+    if not running or not now:
         return target  # Serve itself starts the first for who waits
-    grown = _needed([one.now for one in seen], aims, running, 1.0)
-    n_spent = sum(one.now.is_spent > 0 for one in seen)
+    grown = _needed(now, aims, running, 1.0)
+    n_spent = sum(work.is_spent > 0 for work in now)
     if n_spent == running:
         grown = max(grown, running + 1)
-    if grown > target or n_spent or len(seen) < running:
+    if grown >= target or n_spent or len(now) < running:
         return max(grown, target)
-    return min(target, _needed([one.most for one in seen], aims, running, SLACK))
+    lately = max(_needed(moment, aims, running, SLACK) for moment in (now, *moments))
+    return min(target, lately)
 
 
-def _needed(works: Sequence[Work], aims: Aims, running: int, share: float) -> int:
+def _needed(works: Moment, aims: Aims, running: int, share: float) -> int:
     """Replicas for so much work, if `share` of what is aimed at is used."""
     n = max(len(works), 1)
     slots = sum(work.slots for work in works) / n
@@ -127,34 +128,44 @@ def by_work(context: Context) -> tuple[int, dict[str, Any]]:
     Serve asks it ten times a second and applies upscale_delay_s, downscale_delay_s and
     downscale_to_zero_delay_s to what it says.
     """
-    seen, aims = _observed(context.raw_metrics, context.current_time)
+    moments, aims = _observed(context.raw_metrics, context.current_time)
     target = context.target_num_replicas
     if aims is None:
         return target, {}
     most, least = context.capacity_adjusted_max_replicas, context.capacity_adjusted_min_replicas
-    needs = wanted(seen, aims, running=context.current_num_replicas, target=target)
+    if target <= least:  # it cannot shrink
+        moments = islice(moments, 1)
+    needs = wanted(moments, aims, running=context.current_num_replicas, target=target)
     return max(least, min(most, needs)), {}
 
 
 def _observed(
     metrics: Mapping[str, Mapping[Any, Sequence[Sample]]], now_s: float
-) -> tuple[list[Seen], Aims | None]:
-    """Replicas that told of themselves lately, and the aims that the last of them told."""
-    works = [field.name for field in fields(Work)]
-    seen: list[Seen] = []
-    newest_s, aims = 0.0, None
-    for replica, busy in metrics.get("busy", {}).items():
-        if not busy or now_s - busy[-1].timestamp > STALE_S:
-            continue
-        told_of = {name: series[replica] for name, series in metrics.items() if series.get(replica)}
-        parts = [name for name in works if name in told_of]
-        now = {name: told_of[name][-1].value for name in parts}
-        most = {name: max(sample.value for sample in told_of[name]) for name in parts}
-        aim = [told_of.get(f"{AIM}{field.name}") for field in fields(Aims)]
-        if "slots" not in now or None in aim:
-            continue
-        seen.append(Seen(Work(**now), Work(**most)))
-        if busy[-1].timestamp >= newest_s:
-            newest_s = busy[-1].timestamp
-            aims = Aims(*(samples[-1].value for samples in aim if samples))
-    return seen, aims
+) -> tuple[Iterable[Moment], Aims | None]:
+    """What replicas told lately, and the aims that the last of them told.
+
+    Their clocks tick alike: the n-th last of what each told is of the same moment, by and large.
+    """
+    parts = [field.name for field in fields(Work) if field.name in metrics]
+    aims = [metrics.get(f"{AIM}{field.name}", {}) for field in fields(Aims)]
+    lately = {
+        replica: busy[-1].timestamp
+        for replica, busy in metrics.get("busy", {}).items()
+        if busy and now_s - busy[-1].timestamp <= STALE_S
+        if all(replica in metrics[part] for part in parts) and all(replica in aim for aim in aims)
+    }
+    if not lately or "slots" not in parts:
+        return [], None
+    last = max(lately, key=lambda replica: lately[replica])
+    series = [[metrics[part][replica] for part in parts] for replica in lately]
+    return _moments(parts, series), Aims(*(aim[last][-1].value for aim in aims))
+
+
+def _moments(parts: Sequence[str], series: list[list[Sequence[Sample]]]) -> Iterator[Moment]:
+    """series: of each replica, what it told of each part."""
+    for n in range(1, max(len(one[0]) for one in series) + 1):
+        yield [
+            Work(**{part: told[-n].value for part, told in zip(parts, one, strict=True)})
+            for one in series
+            if all(len(told) >= n for told in one)
+        ]

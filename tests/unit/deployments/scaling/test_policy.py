@@ -18,7 +18,7 @@ from ray.serve.config import AutoscalingConfig
 
 from deployments.config.scaling_settings import POLICY
 from deployments.scaling import policy
-from deployments.scaling.policy import Aims, Seen, Work, by_work, told, wanted
+from deployments.scaling.policy import Aims, Work, by_work, told, wanted
 
 pytestmark = pytest.mark.unit
 
@@ -27,8 +27,8 @@ IDLE = Work(0, 8)
 LOOK_BACK_S = 30
 
 
-def steady(*works: Work) -> list[Seen]:
-    return [Seen(work, work) for work in works]
+def steady(*works: Work) -> list[list[Work]]:
+    return [list(works)] * 3
 
 
 def busy(n: float, **more: float) -> Work:
@@ -103,6 +103,15 @@ def test_it_shrinks_only_where_room_is_left() -> None:
     sizes = {n: wanted(steady(busy(n / 2), busy(n / 2)), AIMS, running=2, target=2) for n in (3, 4)}
     assert sizes == {3: 1, 4: 2}
     assert wanted(steady(busy(4)), AIMS, running=1, target=1) == 1
+
+
+def test_it_shrinks_by_the_most_of_all_at_a_time() -> None:
+    """Not by the sum of what each had at its worst."""
+    in_turns = [[busy(5), busy(0)], [busy(0), busy(5)]]
+    assert wanted(in_turns, AIMS, running=2, target=2) == 2
+    in_turns = [[busy(3), busy(0)], [busy(0), busy(3)]]
+    assert wanted(in_turns, AIMS, running=2, target=2) == 1
+    assert wanted([[IDLE, IDLE], [busy(3), busy(3)]], AIMS, running=2, target=2) == 2
 
 
 def test_what_was_asked_for_is_not_taken_back_while_it_starts() -> None:
