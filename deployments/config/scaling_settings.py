@@ -46,11 +46,15 @@ class ScalingSettings(Strict):
     """
 
     router: StageScaling = StageScaling()
+    """Of routers."""
     tokenizer: SleepyScaling = SleepyScaling()
+    """Of the voice encoder."""
     llm: StageScaling = StageScaling()
     """Of every variant."""
     vocoder: StageScaling = StageScaling()
+    """Of vocoders."""
     asr: SleepyScaling = SleepyScaling()
+    """Of the recogniser."""
 
 
 class StageMemory(Strict):
@@ -70,12 +74,17 @@ class MemorySettings(Strict):
     """
 
     router: StageMemory = StageMemory()
+    """Of routers."""
     tokenizer: StageMemory = StageMemory()
+    """Of the voice encoder."""
     llm: StageMemory = StageMemory()
     """Of every variant."""
     vocoder: StageMemory = StageMemory()
+    """Of vocoders."""
     asr: StageMemory = StageMemory()
+    """Of the recogniser."""
     jobs: StageMemory = StageMemory()
+    """Of who runs jobs."""
     patience_s: Seconds = 120.0
     """How long a replica waits for another to stand in. Then it goes as soon as it has nothing to
     do, and after five times as long in any case; requests wait for the one that replaces it."""
