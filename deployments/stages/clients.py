@@ -127,21 +127,24 @@ class RemoteTokenizer:
         self._transfers = transfers
         self._handle, self._sleeps = handle, sleeps
         self._told: str | None = None
+        self._timeout_s = limits.encode_timeout_s
         self._encode = handle.options(method_name="encode")
         self._identity = handle.options(method_name="fingerprint")
         self._retrying = _Retried("tokenizer", limits.encode_timeout_s)
 
     async def fingerprint(self) -> str:
         """The fingerprint of the encoder that runs now, or of that which sleeps."""
-        if not self._sleeps or self._told is None:
-            self._told = await self._retrying(self._identity)
-            return self._told
-        with contextlib.suppress(StageUnavailableError), stage_errors("tokenizer"):
-            answers = await self._handle.broadcast("fingerprint").results_async(
-                timeout_s=STATUS_TIMEOUT_S, return_exceptions=True
-            )
-            self._told = next((one for one in answers if isinstance(one, str)), self._told)
-        return self._told
+        told = self._told
+        if told is None or not self._sleeps:
+            told = await self._retrying(self._identity)
+        else:
+            with contextlib.suppress(StageUnavailableError), stage_errors("tokenizer"):
+                answers = await self._handle.broadcast("fingerprint").results_async(
+                    timeout_s=self._timeout_s, return_exceptions=True
+                )
+                told = next((one for one in answers if isinstance(one, str)), told)
+        self._told = told
+        return told
 
     async def encode(self, clip: ReferenceClip) -> VoicePrompt:
         """Encoding is idempotent, so a lost replica is retried on another."""
