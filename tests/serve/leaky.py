@@ -16,6 +16,7 @@ from pipeline.contracts import ReferenceClip, VoicePrompt
 
 LONG_S = 8.0
 LEAK_BYTES = 2**30
+MOST_GIB = 1.2  # it starts with a quarter of that
 
 
 class LeakyTokenizer(TokenizerReplica):

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
+from tests.serve.leaky import MOST_GIB
 from tests.serve.ray_cluster import deploy
 from tests.serve.service_client import ServiceClient
 from tests.serve.services import running, write_config
@@ -27,21 +28,20 @@ class Updatable:
 
     def restart_llm(self, num_cpus: float) -> None:
         """An update that only the LLM restarts for."""
-        self.update("LLM", "ray_actor_options", num_cpus=num_cpus)
+        self.update("LLM", ray_actor_options={"num_cpus": num_cpus})
 
     def scale(self, stage: str, **scaling: float) -> None:
         """An update that nothing restarts for."""
-        self.update(stage, "autoscaling_config", **scaling)
+        self.update(stage, autoscaling_config=scaling)
 
-    def update(self, stage: str, section: str, **changes: float) -> None:
-        """Edit the config, and deploy it."""
+    def update(self, stage: str, **changes: Any) -> None:
+        """Edit a stage's part of the config, and deploy it."""
         document = yaml.safe_load(self.config.read_text())
         for deployment in document["applications"][0]["deployments"]:
             if deployment["name"] == stage:
-                deployment[section] |= changes
-        self.deploy(document)
-
-    def deploy(self, document: dict[str, Any]) -> None:
+                for key, value in changes.items():
+                    is_part = isinstance(value, dict)
+                    deployment[key] = {**deployment[key], **value} if is_part else value
         self.config.write_text(yaml.safe_dump(document))
         deploy(self.client, self.config)
 
@@ -52,14 +52,19 @@ def updatable(
 ) -> Iterator[Updatable]:
     """A second service on the shared one's directory of voices.
 
-    Its tokenizer may sleep, and a vocoder of more than two streams is one too few: where its
-    config, which pins all stages to one replica, is edited.
+    Its tokenizer may sleep, and one vocoder is too few for more than two streams: where its config,
+    which pins all stages to one replica, is edited. Its tokenizer keeps memory of long clips.
     """
     directory = tmp_path_factory.mktemp("updates")
     model = shutil.copytree(ROOT / "pipeline" / "checkpoints" / "tiny", directory / "model")
     voices = Path(client.service.log).parent / "voices"
     scaling = {"tokenizer": {"sleeps": True}, "vocoder": {"busy": 0.25}}
     config = write_config(directory, cache={"url": str(voices)}, model=str(model), scaling=scaling)
+    document = yaml.safe_load(config.read_text())
+    application = document["applications"][0]
+    application["import_path"] = "tests.serve.leaky:build_app"
+    application["args"]["memory"]["tokenizer"] = {"rss_gib": MOST_GIB}
+    config.write_text(yaml.safe_dump(document))
     with running(
         directory, config, RAY_AUTH_MODE="disabled", RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT="1"
     ) as service_client:
