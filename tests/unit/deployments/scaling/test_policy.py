@@ -250,18 +250,18 @@ def test_a_load_that_flaps_does_not_make_the_stage_flap(
 
 
 def test_a_load_at_the_border_does_not_make_it_flap(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = Fleet(lambda s: 4.1 if int(s / 45) % 2 else 3.9).run(900, monkeypatch)
+    sizes = Fleet(lambda s: 4.1 if int(s / 45) % 2 else 3.9).run(450, monkeypatch)
     assert list(changes(sizes)) == [1]
 
 
 def test_nobody_is_kept_for_nothing_where_none_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    fleet = Fleet(lambda s: 1.0 if s < 5 or 200 <= s < 230 else 0.0, least=0, most=2)
-    sizes = fleet.run(400, monkeypatch)
+    fleet = Fleet(lambda s: 1.0 if s < 5 or 120 <= s < 150 else 0.0, least=0, most=2)
+    sizes = fleet.run(250, monkeypatch)
     asleep_s = sizes.index(0)
     assert 5 + fleet.zero_s <= asleep_s <= 5 + fleet.zero_s + LOOK_BACK_S + 2
-    assert sizes[199] == 0
-    assert sizes[200] == 1, "woken at once, without delay"
-    assert sizes[229] == 1
+    assert sizes[119] == 0
+    assert sizes[120] == 1, "woken at once, without delay"
+    assert sizes[149] == 1
     assert sizes[-1] == 0
 
 
