@@ -50,6 +50,8 @@ from deployments.jobs.library import JobLibrary
 from deployments.longform.listening import Listener
 from deployments.pronunciation.book import PronunciationBook
 from deployments.pronunciation.readings import Readings
+from deployments.scaling.policy import Work
+from deployments.scaling.replica import ScaledReplica
 from deployments.speech.library import SpeechLibrary
 from deployments.stages.clients import (
     RemoteNames,
@@ -87,7 +89,7 @@ def readings_of(settings: Settings, voices: VoiceLibrary) -> Readings:
     return Readings(settings.text, book, voices.registry)
 
 
-class Router:
+class Router(ScaledReplica):
     """The ingress deployment."""
 
     def __init__(
@@ -103,7 +105,8 @@ class Router:
         adopt_serve_logging()
         self._settings = settings
         transfers = Transfers()
-        encoder = RemoteTokenizer(tokenizer, settings.limits, transfers)
+        sleeps = settings.scaling.tokenizer.sleeps
+        encoder = RemoteTokenizer(tokenizer, settings.limits, transfers, sleeps=sleeps)
         hearing = None if asr is None else RemoteTranscriber(asr, settings.asr.timeout_s)
         self._listener: Listener | None = None
         if hearing is not None and settings.long_text.listens:
@@ -129,6 +132,19 @@ class Router:
         routers = RoutersToldOfVoices(self._removal)
         self._enrolment = Enrolment(settings, self._voices, routers)
         self._readiness = Readiness(handles, self._voices.cache_report)
+        self.begin_telling("router", settings.scaling.router, settings.memory)
+
+    @property
+    def in_work(self) -> int:
+        """Requests that it is at."""
+        return self._metrics.load.running
+
+    def work(self) -> Work:
+        """See ScaledReplica. Nothing waits in a router: what it has no room for is refused."""
+        return Work(self._metrics.load.look().running, self._settings.limits.max_requests)
+
+    def check_parts(self) -> None:
+        """Nothing that it needs can be gone: what fails of it is retried, or served without."""
 
     async def forget(self, clip_digest: str, namespace: str | None = None) -> None:
         """Called on every router by the one that was asked to remove a clip."""

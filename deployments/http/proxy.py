@@ -13,6 +13,7 @@ from uvicorn.config import HTTP_PROTOCOLS
 from deployments.http.body_along import BodyAlong
 from deployments.http.request_id import CleanRequestId
 from deployments.http.sessions.flow import TIMEOUT_HEADER, SocketFlow
+from deployments.telemetry.processes import watch_proxy
 
 # Of speech: 100,000 characters are heard for under two hours, slowed down or of Chinese for eight.
 LONGEST_REPLY_S = 28_800
@@ -40,13 +41,14 @@ class LongReplies:
 def set_up_proxy() -> list[Middleware]:
     """Make the proxy parse HTTP with h11 and clean callers' request ids.
 
-    It then lets speech take its time, sends small bodies along, and tells routers how their
-    WebSockets' clients keep up.
+    It then lets speech take its time, sends small bodies along, tells routers how their WebSockets'
+    clients keep up, and publishes what itself and the machine's raylet take.
 
     h11 ignores an upgrade offer other than WebSocket's. uvicorn's default, httptools, stops after
     the headers of a request with one (h2c, which Java's client sends with every first request): the
     body is lost and the connection hangs.
     """
+    watch_proxy()
     HTTP_PROTOCOLS["auto"] = HTTP_PROTOCOLS["h11"]
     ours = (CleanRequestId, LongReplies, BodyAlong, SocketFlow)
     return [Middleware(one) for one in ours]

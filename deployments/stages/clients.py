@@ -111,17 +111,40 @@ class _Retried:
 
 
 class RemoteTokenizer:
-    """The tokenizer deployment as the voice encoder."""
+    """The tokenizer deployment as the voice encoder.
 
-    def __init__(self, handle: DeploymentHandle, limits: Limits, transfers: Transfers) -> None:
+    sleeps: it may have no replica while nobody needs it, and is not woken to tell what it is.
+    """
+
+    def __init__(
+        self,
+        handle: DeploymentHandle,
+        limits: Limits,
+        transfers: Transfers,
+        *,
+        sleeps: bool = False,
+    ) -> None:
         self._transfers = transfers
+        self._handle, self._sleeps = handle, sleeps
+        self._told: str | None = None
+        self._timeout_s = limits.encode_timeout_s
         self._encode = handle.options(method_name="encode")
         self._identity = handle.options(method_name="fingerprint")
         self._retrying = _Retried("tokenizer", limits.encode_timeout_s)
 
     async def fingerprint(self) -> str:
-        """The fingerprint of the encoder that runs now."""
-        return await self._retrying(self._identity)
+        """The fingerprint of the encoder that runs now, or of that which sleeps."""
+        told = self._told
+        if told is None or not self._sleeps:
+            told = await self._retrying(self._identity)
+        else:
+            with contextlib.suppress(StageUnavailableError), stage_errors("tokenizer"):
+                answers = await self._handle.broadcast("fingerprint").results_async(
+                    timeout_s=self._timeout_s, return_exceptions=True
+                )
+                told = next((one for one in answers if isinstance(one, str)), told)
+        self._told = told
+        return told
 
     async def encode(self, clip: ReferenceClip) -> VoicePrompt:
         """Encoding is idempotent, so a lost replica is retried on another."""

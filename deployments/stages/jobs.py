@@ -12,12 +12,15 @@ from ray.serve.handle import DeploymentHandle
 
 from cache_store.background import spawn
 from deployments.background import watched
+from deployments.config.scaling_settings import StageScaling
 from deployments.config.settings import Limits, Settings
 from deployments.config.stages import Kind
 from deployments.jobs.runner import JobRunner
 from deployments.jobs.speaking import SegmentSpeaker
 from deployments.jobs.store import JobStore
 from deployments.jobs.webhooks import Webhooks
+from deployments.scaling.policy import Work
+from deployments.scaling.replica import ScaledReplica
 from deployments.speech.library import SpeechLibrary
 from deployments.stages.clients import (
     RemoteNames,
@@ -40,7 +43,7 @@ TELL_S = 2.0
 BEHIND_TIMES = 4  # as long as usual: a chunk of 64 rows is 110 tokens
 
 
-class JobsReplica:
+class JobsReplica(ScaledReplica):
     """Runs jobs from its beginning on. Make it within a running event loop."""
 
     def __init__(
@@ -54,7 +57,10 @@ class JobsReplica:
         settings = _with_little_memory(settings)
         transfers = Transfers()
         self._voices = VoiceLibrary(
-            settings, RemoteTokenizer(tokenizer, settings.limits, transfers)
+            settings,
+            RemoteTokenizer(
+                tokenizer, settings.limits, transfers, sleeps=settings.scaling.tokenizer.sleeps
+            ),
         )
         limits = _patient(settings.limits) if settings.jobs.steps_aside else settings.limits
         synthesizer: Synthesizer = RemoteVocoder(vocoder, limits, transfers)
@@ -69,6 +75,8 @@ class JobsReplica:
             traffic = StageTraffic(settings, llms, vocoder)
             self._runner = JobRunner(settings.jobs, store, self._speaker, traffic)
             self._webhooks = Webhooks(settings.jobs, store)
+        self._concurrency = settings.jobs.concurrency
+        self.begin_telling("jobs", StageScaling(), settings.memory)
         self._task = spawn("running jobs", self._run())
 
     async def _run(self) -> None:
@@ -95,6 +103,18 @@ class JobsReplica:
         await asyncio.gather(
             self._voices.forget(clip_digest, namespace), self._speech.forget(clip_digest, namespace)
         )
+
+    @property
+    def in_work(self) -> int:
+        """Segments in work."""
+        return 0 if self._runner is None else self._runner.in_work
+
+    def work(self) -> Work:
+        """See ScaledReplica."""
+        return Work(self.in_work, self._concurrency)
+
+    def check_parts(self) -> None:
+        """Nothing that it needs can be gone: its loops are begun again."""
 
     async def status(self) -> dict[str, Any]:
         """Gauges of this replica."""

@@ -16,6 +16,8 @@ from deployments.config.settings import Settings
 from deployments.config.stage_settings import VocoderSettings
 from deployments.config.stages import Kind
 from deployments.speech.on_the_way import sent_in_steps
+from deployments.scaling.policy import Work
+from deployments.scaling.replica import ScaledReplica
 from deployments.stages.admission import StreamAdmission, StreamPermit
 from deployments.stages.clients import RemoteLM
 from deployments.stages.limits import GIB, apply_device_limits, cap_bytes
@@ -44,7 +46,7 @@ QUIET_SHARE = 0.25  # of max_streams
 CHANGE_SAMPLES = {"device", "chunk_rows", "steps", "prompt"}  # settings, beside `together`
 
 
-class VocoderReplica:
+class VocoderReplica(ScaledReplica):
     """Speaks requests: prompt → LLM's tokens → audio.
 
     Loads and warms the decoder before it is ready.
@@ -85,11 +87,13 @@ class VocoderReplica:
         }
         self._load = StageLoad(Kind.VOCODER)
         self._admission = StreamAdmission(stage.max_streams, budget_bytes, stage.queue_size)
+        self._budget_bytes = budget_bytes or 0
         self._stage = stage
         self._n_behind = 0  # streams that step aside
         self._queue_timeout_s = settings.llm.queue_timeout_s
         self._active = StageGauge(VOCODER_STREAMS, lambda: self._decoder.active_streams)
         self._cached = StageGauge(VOCODER_BYTES, lambda: self._decoder.cache_bytes)
+        self.begin_telling("vocoder", settings.scaling.vocoder, settings.memory)
 
     async def speak(
         self, request: SpeechRequest, sent: Stamped[VoicePrompt]
@@ -132,8 +136,25 @@ class VocoderReplica:
         made_by = drawn.made_by | {self._name.fingerprint}
         return replace(chunk, drawn=replace(drawn, made_by=made_by))
 
-    async def check_health(self) -> None:
-        """Called by Serve; a decoder whose worker or device is gone makes the replica unhealthy."""
+    @property
+    def in_work(self) -> int:
+        """Streams that are spoken or wait."""
+        return self._load.running + self._load.waiting
+
+    def work(self) -> Work:
+        """See ScaledReplica."""
+        busy = self._load.look()
+        return Work(
+            busy.running,
+            self._stage.max_streams,
+            busy.queue_age_s,
+            busy.refused,
+            self._admission.used_bytes if self._budget_bytes else 0,
+            self._budget_bytes,
+        )
+
+    def check_parts(self) -> None:
+        """Raises StageError when the decoder's worker or device is gone."""
         self._decoder.check_health()
 
     async def forget(self, clip_digest: str) -> None:

@@ -163,6 +163,22 @@ VOCODER_BYTES = GaugeRow(
     "Bytes of streams' caches held, those kept for the next streams included.",
 )
 
+# Of processes: replicas, and what serves them.
+PROCESS_BYTES = GaugeRow(
+    "timbre_process_bytes",
+    "Memory of a process (replica, proxy, raylet, controller, gcs): private, store (pages of the"
+    " object store that it touched), file (mapped files), and gpu (held there by torch).",
+    ("process", "part"),
+)
+PROCESS_OPEN = GaugeRow(
+    "timbre_process_open", "Open files and threads of a process.", ("process", "kind")
+)
+CONTROLLER_LAG = GaugeRow(
+    "timbre_controller_lag_s",
+    "Longest that Serve's controller let anybody wait since the last report, seconds.",
+)
+GCS_ANSWER = GaugeRow("timbre_gcs_answer_s", "Seconds that Ray's GCS took to answer.")
+
 
 # Of the caches, as a router sees them.
 _TIER = "Numbers of a tier: breaker (1 is open), queued, dropped and others."

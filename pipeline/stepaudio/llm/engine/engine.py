@@ -47,7 +47,8 @@ __all__ = ["AudioVocabulary", "Engine", "EngineGauges"]
 class EngineGauges:
     """One consistent look at the engine.
 
-    Slots, queue and bytes are of now; totals count since the start. A prefix hit is a prompt whose
+    Slots, queue and bytes are of now; totals count since the start. queue_age_s: how long the first
+    of those who wait for a slot has waited. A prefix hit is a prompt whose
     first turn was copied instead of computed. device_bytes: what the process holds of its GPU, 0 on
     a CPU. recording_s: how long recording CUDA graphs took at the start.
     """
@@ -55,6 +56,7 @@ class EngineGauges:
     slots_total: int
     slots_active: int
     queued: int
+    queue_age_s: float
     tokens_generated_total: int
     cancelled_total: int
     prefix_hits_total: int

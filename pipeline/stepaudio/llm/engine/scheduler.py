@@ -35,6 +35,7 @@ class Occupancy:
     slots_total: int
     slots_active: int
     queued: int
+    queue_age_s: float
     tokens_generated_total: int
     cancelled_total: int
 
@@ -152,9 +153,14 @@ class Scheduler:
                 slots_total=len(self._slots),
                 slots_active=len(self._slots) - self._slots.count(None),
                 queued=len(self._waiting),
+                queue_age_s=self._queue_age_s(),
                 tokens_generated_total=self._tokens_total,
                 cancelled_total=self._cancelled_total,
             )
+
+    def _queue_age_s(self) -> float:
+        """How long the first of those who wait for a slot has waited; call under `changed`."""
+        return time.monotonic() - self._waiting[0].submitted_s if self._waiting else 0.0
 
     def take_waits(self) -> list[float]:
         """Seconds that each request waited for its slot, of those that got one since last time."""

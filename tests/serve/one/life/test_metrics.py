@@ -33,6 +33,8 @@ LABELS = {
     "stage_queue_s_count": ("stage", {"tokenizer", "llm", "vocoder"}),
     "llm_bytes": ("part", {"weights", "cache", "prefixes"}),
     "llm_start_s": ("part", {"load", "record", "warm_up"}),
+    "process_bytes": ("process", {"replica", "proxy", "raylet", "controller", "gcs"}),
+    "process_open": ("kind", {"files", "threads"}),
     "transfer_bytes": (
         "hop",
         {"tokenizer_router", "router_vocoder", "llm_vocoder", "vocoder_router"},

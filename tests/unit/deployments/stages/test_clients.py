@@ -164,6 +164,31 @@ async def test_a_tokenizer_that_is_silent_is_a_timeout() -> None:
     assert waited_s == pytest.approx(LIMITS.encode_timeout_s)
 
 
+class Known(Tokenizer):
+    """Tells its fingerprint."""
+
+    name = "a"
+
+    async def fingerprint(self) -> str:
+        return self.name
+
+
+async def test_a_tokenizer_that_sleeps_is_not_woken_to_tell_what_it_is() -> None:
+    known = Known(0)
+    handle = FakeHandle(known)
+    encoder = RemoteTokenizer(handle, LIMITS, Uncounted(), sleeps=True)  # type: ignore[arg-type]
+    assert await encoder.fingerprint() == "a"
+    asked = len(handle.sessions)  # calls of `remote`, which Serve starts a replica for
+    known.name = "b"
+    assert await encoder.fingerprint() == "b", "one that is awake is asked"
+    handle.replicas.clear()
+    assert await encoder.fingerprint() == "b"
+    handle.replicas[:] = [Tokenizer(0)]
+    with pytest.raises(StageTimeoutError):
+        await encoder.fingerprint()
+    assert len(handle.sessions) == asked
+
+
 def spoken(last: bool = False, n_samples: int = 10) -> Stamped[SpeechChunk]:
     return stamped(SpeechChunk(np.zeros(n_samples, np.float32), last))
 

@@ -12,9 +12,11 @@ import pytest
 from ray.serve import metrics
 
 from deployments.config.settings import Settings
+from deployments.scaling.policy import Work
 from deployments.stages import llm
 from deployments.stages.llm import LLMReplica
 from pipeline.contracts import Int32Array, Sampling, TokenChunk
+from pipeline.errors import CapacityError
 from pipeline.stepaudio.llm.engine import loading
 from pipeline.stepaudio.llm.engine.engine import EngineGauges
 from tests.unit.deployments.stages.test_room import Metric
@@ -53,7 +55,7 @@ class Engine:
         return 4 * len(ids)
 
     def gauges(self) -> EngineGauges:
-        return EngineGauges(8, self.open_streams, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0)
+        return EngineGauges(8, self.open_streams, 0, 0.0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0)
 
     def take_waits(self) -> list[float]:
         return []
@@ -98,3 +100,21 @@ async def test_whoever_leaves_frees_the_slot_at_once(
             with pytest.raises(asyncio.CancelledError):
                 await waiting
     assert engine.open_streams == 0
+
+
+async def test_it_tells_of_its_slots_and_whom_it_refused(
+    replica: LLMReplica, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with aclosing(replica.stream(PROMPT, Sampling(), "")) as chunks:
+        await anext(chunks)
+        assert replica.work() == Work(1, 8)
+        assert replica.in_work == 1
+
+    def full(*_: object, **__: object) -> None:
+        raise CapacityError("all slots are busy")
+
+    monkeypatch.setattr(engine, "stream", full)
+    with pytest.raises(CapacityError):
+        await anext(replica.stream(PROMPT, Sampling(), ""))
+    assert [replica.work().refused for _ in range(2)] == [1, 0]
+    assert replica.in_work == 0

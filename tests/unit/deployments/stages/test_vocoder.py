@@ -16,6 +16,7 @@ from ray.serve import metrics
 from cache_store.settings import CacheSettings
 from deployments.config.settings import Settings
 from deployments.config.stage_settings import LLMSettings, VocoderSettings
+from deployments.scaling.policy import Work
 from deployments.stages import vocoder
 from deployments.stages.vocoder import VocoderReplica
 from deployments.telemetry.transfers import stamped
@@ -232,3 +233,30 @@ async def test_it_forgets_a_voice_and_tells_of_its_illness(service: Service) -> 
     service.decoder.illness = StageUnavailableError("the vocoder has lost its device")
     with pytest.raises(StageUnavailableError):
         await service.replica.check_health()
+
+
+async def test_it_tells_of_streams_their_queue_and_their_bytes(service: Service) -> None:
+    replica = service.replica
+    assert replica.work() == Work(0, 2)
+    service.llm.gate.clear()
+    held = [service.speak() for _ in range(2)]
+    for speech in held:
+        await anext(speech)
+    waiting = asyncio.create_task(anext(service.speak()))
+    await asyncio.sleep(0.01)
+    work = replica.work()
+    assert (work.busy, work.refused, replica.in_work) == (2, 0, 3)
+    assert work.queue_age_s >= 0.01
+    with pytest.raises(CapacityError):
+        await anext(service.speak())
+    with pytest.raises(CapacityError):
+        await waiting
+    work = replica.work()
+    assert (work.refused, work.queue_age_s, work.cache_bytes) == (2, 0, 0)
+    replica._budget_bytes = 100
+    work = replica.work()
+    assert (work.cache_bytes, work.cache_limit_bytes) == (replica._admission.used_bytes, 100)
+    assert work.cache_bytes > 0
+    for speech in held:
+        await speech.aclose()
+    assert [replica.work().busy for _ in range(2)] == [2, 0]

@@ -58,9 +58,11 @@ async def test_how_long_requests_waited_for_a_slot_is_told_once(
     waiter = asyncio.create_task(collect(engine.stream(prompt(5, 2), Sampling(max_tokens=5))))
     await until(lambda: engine.gauges().queued == 1)
     await asyncio.sleep(0.2)
+    assert 0.2 <= engine.gauges().queue_age_s < 60
     holder.cancel()
     may_step.set()
     await waiter
+    assert engine.gauges().queue_age_s == 0.0
     at_once_s, queued_s = engine.take_waits()
     assert at_once_s < queued_s >= 0.2
     assert engine.take_waits() == []
