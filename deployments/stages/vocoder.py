@@ -15,9 +15,9 @@ from ray.serve.handle import DeploymentHandle
 from deployments.config.settings import Settings
 from deployments.config.stage_settings import VocoderSettings
 from deployments.config.stages import Kind
-from deployments.speech.on_the_way import sent_in_steps
 from deployments.scaling.policy import Work
 from deployments.scaling.replica import ScaledReplica
+from deployments.speech.on_the_way import sent_in_steps
 from deployments.stages.admission import StreamAdmission, StreamPermit
 from deployments.stages.clients import RemoteLM
 from deployments.stages.limits import GIB, apply_device_limits, cap_bytes
