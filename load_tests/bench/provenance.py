@@ -33,7 +33,7 @@ def provenance(device: str) -> dict[str, object]:
 
 def _module() -> list[str]:
     spec = sys.modules["__main__"].__spec__
-    return [spec.name] if spec else [Path(sys.argv[0]).name]
+    return [spec.name.removesuffix(".__main__")] if spec else [Path(sys.argv[0]).name]
 
 
 def _cpu_name() -> str:
