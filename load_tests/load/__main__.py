@@ -2,6 +2,7 @@
 
     python -m load_tests.load --list
     python -m load_tests.load WORKLOAD URL [--json FILE] [--scale .1] [--duration 60]
+    python -m load_tests.load all URL --json DIRECTORY [--scale .1] [--duration 60]
 
 A load's rates are shares of what the service answers when it is saturated: measured first, with as
 many clients in a closed loop as keep it busy, or given by --saturation, without which two runs
@@ -51,6 +52,8 @@ BUSY_CALLS_EACH = 3
 OTHERS = 1_000_000  # numbers of clips that the run does not reach
 GUESSED_CALL_S = 3.0  # of a closed loop, to space samples
 
+Subject = tuple[str, int | None, int | None]  # voice, clip, seed of a phrase
+
 
 def listing() -> str:
     """Every workload by its name, what it is, and how its calls come."""
@@ -69,13 +72,17 @@ def _kind(workload: Workload) -> str:
 
 
 async def measured(
-    workload: Workload, options: argparse.Namespace
+    workload: Workload, options: argparse.Namespace, known: set[Subject]
 ) -> tuple[Document, list[Answer]]:
-    """One run; warm-up, and the saturation that its rates are shares of, before it."""
+    """One run; warm-up, and the saturation that its rates are shares of, before it.
+
+    known: what the service was asked to know in runs before; this one adds to it.
+    """
     about, nonce = about_run(options), options.nonce
     async with Clients(options.url, clock := Clock(), workload.timeout_s) as clients:
-        warm_ups = plan_of(workload).warm_ups
+        warm_ups = [one for one in plan_of(workload).warm_ups if subject_of(one) not in known]
         cold = await warmed_up(warm_ups, clients, clock, nonce)
+        known |= {subject_of(one) for one in warm_ups}
         saturation_hz = options.saturation
         if saturation_hz is None and isinstance(workload.arrivals, Poisson):
             busy = busy_calls(workload, options.clients)
@@ -103,6 +110,11 @@ async def measured(
     return result, answers
 
 
+def subject_of(call: Call) -> Subject:
+    """What the service knows once it answered the call."""
+    return call.voice, call.clip, call.seed
+
+
 async def answers_to(plan: Plan, clients: Clients, clock: Clock, nonce: int) -> list[Answer]:
     """Send the calls as their workload has them come."""
     arrivals = plan.workload.arrivals
@@ -119,7 +131,8 @@ def asked(workload: Workload, options: argparse.Namespace) -> Workload:
         workload = workload.model_copy(update={"arrivals": arrivals, "job": None})
     if options.seed is not None:
         workload = workload.model_copy(update={"seed": options.seed})
-    return workload.scaled(options.scale, options.duration)
+    is_closed_among_others = workload.is_closed and "," in options.workload
+    return workload.scaled(options.scale, None if is_closed_among_others else options.duration)
 
 
 def about_run(options: argparse.Namespace) -> dict[str, Any]:
@@ -138,7 +151,7 @@ def busy_calls(workload: Workload, n_clients: int) -> list[Call]:
     calls = plan_of(workload.model_copy(update={"arrivals": arrivals, "job": None})).calls
     n_known = workload.voices.count
     return [
-        replace(call, clip=call.clip + OTHERS) if (call.clip or 0) >= n_known else call
+        call if call.clip is None or call.clip < n_known else replace(call, clip=call.clip + OTHERS)
         for call in calls
     ]
 
@@ -153,7 +166,8 @@ def shown(result: Document) -> str:
     ]
     for metric in METRICS:
         value = metric.of(told)
-        lines.append(f"{metric.name:24} {'–' if value is None else f'{value:10.4g}'} {metric.unit}")
+        told_as = "–" if value is None else f"{value:.4g}"
+        lines.append(f"{metric.name:24} {told_as:>10} {metric.unit}")
     lines.append(f"objective {'met' if result['is_met'] else 'NOT met'}")
     return "\n".join(lines)
 
@@ -164,10 +178,12 @@ def options_of(words: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("workload", nargs="?", help="a name of --list")
+    parser.add_argument("workload", nargs="?", help="a name of --list, several with commas, or all")
     parser.add_argument("url", nargs="?", default="http://127.0.0.1:8000")
     parser.add_argument("--list", action="store_true", help="all workloads")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the result there; of several, a directory"
+    )
     parser.add_argument("--calls", type=Path, metavar="FILE", help="write every call, JSON Lines")
     parser.add_argument("--scale", type=float, default=1.0, help="of the calls or the duration")
     parser.add_argument("--duration", type=float, metavar="S", help="of an open loop")
@@ -196,21 +212,43 @@ def main(words: Sequence[str] | None = None) -> int:
         return 0
     try:
         local_only(options.url, is_elsewhere=options.elsewhere)
-        known = workloads()
-        if options.workload not in known:
-            raise ConfigError(f"{options.workload} is no workload; there are {', '.join(known)}")
-        workload = asked(known[options.workload], options)
-        result, answers = asyncio.run(measured(workload, options))
+        if options.workload == "all":
+            options.workload = ",".join(workloads())
+        chosen = [asked(named(name), options) for name in (options.workload or "").split(",")]
+        known: set[Subject] = set()
+        failed = 0
+        for workload in chosen:
+            result, answers = asyncio.run(measured(workload, options, known))
+            print(f"{workload.name}: {shown(result)}", flush=True)
+            written(result, answers, options, is_alone=len(chosen) == 1)
+            failed += result["summary"]["failed"]
     except TimbreError as error:
         print(error, file=sys.stderr)
         return 2
-    print(shown(result))
-    if options.json is not None:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    if options.calls is not None:
-        options.calls.write_text(calls_of(answers), encoding="utf-8")
-    return int(result["summary"]["failed"] > 0)
+    return int(failed > 0)
+
+
+def named(name: str) -> Workload:
+    """Raises ConfigError with the names that there are."""
+    known = workloads()
+    if name not in known:
+        raise ConfigError(f"{name} is no workload; there are {', '.join(known)}")
+    return known[name]
+
+
+def written(
+    result: Document, answers: Sequence[Answer], options: argparse.Namespace, *, is_alone: bool
+) -> None:
+    """Into the files that the command names."""
+    name = result["workload"]["name"]
+    for path, ending, text in (
+        (options.json, "json", json.dumps(result, indent=1) + "\n"),
+        (options.calls, "jsonl", calls_of(answers)),
+    ):
+        if path is not None:
+            file = path if is_alone else path / f"{name}.{ending}"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -85,8 +85,9 @@ class Clients:
         listen = self._session if ask.messages else self._reply
         try:
             async with asyncio.timeout(at_s + self._timeout_s - self._clock.now_s()):
+                patience = asyncio.timeout(call.leaves_after_s)
                 try:
-                    async with asyncio.timeout(call.leaves_after_s) as patience:
+                    async with patience:
                         return await listen(call, ask, ear)
                 except TimeoutError:
                     if not patience.expired():
@@ -135,7 +136,7 @@ class Clients:
         except InvalidStatus as error:
             refusal = error.response
             ear.replied(refusal.status_code, dict(refusal.headers.raw_items()))
-            return ear.ended(self._clock.now_s(), refusal.body)
+            return ear.ended(self._clock.now_s(), bytes(refusal.body))
 
     async def _conversation(self, talk: ClientConnection, call: Call, ear: Ear) -> Answer:
         async for message in talk:

@@ -2,7 +2,7 @@
 
     python -m locust -f load_tests/load/locustfile.py --headless --host http://127.0.0.1:8000 \\
         --workload hot_voice --saturation 1 OpenLoop
-    python -m locust … --users 8 --run-time 60s ClosedLoop
+    python -m locust … --users 8 ClosedLoop
 
 OpenLoop sends the workload's calls at their moments, whatever becomes of those before them; what it
 reports counts from there. ClosedLoop's users each wait for their answer: what such a load says of
@@ -12,7 +12,6 @@ whole answer, in milliseconds.
 
 from __future__ import annotations
 
-import itertools
 import json
 import secrets
 import threading
@@ -33,7 +32,7 @@ from load_tests.load.answers import OK, Answer, Ear
 from load_tests.load.asks import BYTES_S, Ask, ask_of
 from load_tests.load.place import local_only
 from load_tests.load.plan import Call, plan_of
-from load_tests.load.workload import Workload, workloads
+from load_tests.load.workload import workloads
 
 FAULTS: tuple[tuple[type[BaseException], str], ...] = (
     (requests.Timeout, "timeout"),
@@ -70,12 +69,10 @@ class Listener(User):
         self._begun_s = time.perf_counter()
         self._http = requests.Session()
         self._http.trust_env = False
-
-    @property
-    def _workload(self) -> Workload:
         options = self.environment.parsed_options
         assert options is not None
-        return workloads()[options.workload].scaled(options.scale, None)
+        self._workload = workloads()[options.workload].scaled(options.scale, None)
+        self._saturation_hz: float = options.saturation
 
     def _now_s(self) -> float:
         return time.perf_counter() - self._begun_s
@@ -124,13 +121,18 @@ class Listener(User):
                         return ear.ended(self._now_s())
         except InvalidStatus as error:
             ear.replied(error.response.status_code, dict(error.response.headers.raw_items()))
-            return ear.ended(self._now_s(), error.response.body)
+            return ear.ended(self._now_s(), bytes(error.response.body))
 
     def _has_left(self, call: Call, n_bytes: int) -> bool:
         """Take as long for what came as the caller does; whether he hung up since."""
         if call.read_rate is not None:
             gevent.sleep(n_bytes / BYTES_S[call.format] / call.read_rate)
         return call.leaves_after_s is not None and self._now_s() > call.at_s + call.leaves_after_s
+
+    def _end(self) -> None:
+        """Of the run, when all calls were answered."""
+        assert self.environment.runner is not None
+        self.environment.runner.quit()
 
     def _tell(self, answer: Answer) -> None:
         """Two of locust's requests: the first audio and the whole answer."""
@@ -160,21 +162,18 @@ class OpenLoop(Listener):
 
     @task
     def crowd(self) -> None:
-        options = self.environment.parsed_options
-        assert options is not None
-        plan = plan_of(self._workload, options.saturation)
+        plan = plan_of(self._workload, self._saturation_hz)
         calls: list[gevent.Greenlet[..., None]] = []
         for call in plan.calls:
             ask = ask_of(call, NONCE)
             gevent.sleep(max(0.0, call.at_s - self._now_s()))
             calls.append(gevent.spawn(self._speak, call, ask, call.at_s))
         gevent.joinall(calls)
-        assert self.environment.runner is not None
-        self.environment.runner.quit()
+        self._end()
 
 
 class ClosedLoop(Listener):
-    """Each user calls again when it has its answer."""
+    """Each user takes the next of the workload's calls when it has its answer."""
 
     wait_time = constant(0)
     _lock = threading.Lock()
@@ -182,10 +181,12 @@ class ClosedLoop(Listener):
 
     @task
     def call(self) -> None:
+        cls = type(self)
         with self._lock:
-            cls = type(self)
             if cls._waiting is None:
-                cls._waiting = itertools.cycle(plan_of(self._workload).calls)
-            call = next(cls._waiting)
-        ask = ask_of(call, NONCE)
-        self._speak(call, ask, self._now_s())
+                cls._waiting = iter(plan_of(self._workload, self._saturation_hz).calls)
+            call = next(cls._waiting, None)
+        if call is None:
+            self._end()
+        else:
+            self._speak(call, ask_of(call, NONCE), self._now_s())

@@ -95,6 +95,11 @@ def zipf_shares(count: int, exponent: float) -> np.ndarray:
     return weights / weights.sum()
 
 
+def picked(bounds: np.ndarray, dice: np.random.Generator) -> int:
+    """An index by its share. bounds: sums of the shares up to each, float64; the last is 1."""
+    return min(int(np.searchsorted(bounds, dice.random(), side="right")), len(bounds) - 1)
+
+
 class _Draw:
     """Draws calls. Every purpose has its own dice: a change of one leaves the others alone."""
 
@@ -102,9 +107,13 @@ class _Draw:
         self._workload, self._dice = workload, dice
         voices, repeats = workload.voices, workload.repeats
         self._names = list(load_voices())
-        self._voice_shares = zipf_shares(voices.count, voices.zipf)
-        self._phrase_shares = zipf_shares(repeats.phrases, repeats.zipf)
         self._dialects = list(workload.dialects)
+        self._bounds = {
+            "voices": np.cumsum(zipf_shares(voices.count, voices.zipf)),
+            "repeats": np.cumsum(zipf_shares(repeats.phrases, repeats.zipf)),
+            "dialects": np.cumsum(list(workload.dialects.values())),
+        }
+        self._lengths = np.cumsum([one.share for one in workload.texts])
         self._n_fresh = 0
         self._phrases = [
             replace(
@@ -117,9 +126,7 @@ class _Draw:
     def call(self, number: int, at_s: float) -> Call:
         made = self._said(number, at_s, self._dice["texts"])
         if self._chance("repeats", self._workload.repeats.share):
-            phrase = self._phrases[
-                self._dice["repeats"].choice(len(self._phrases), p=self._phrase_shares)
-            ]
+            phrase = self._phrases[self._pick("repeats")]
             made = replace(phrase, number=number, at_s=at_s, dialect=made.dialect)
         readers, cancels = self._workload.readers, self._workload.cancels
         is_slow = self._chance("readers", readers.slow)
@@ -144,10 +151,8 @@ class _Draw:
         self, number: int, at_s: float, dice: np.random.Generator, rank: int | None = None
     ) -> Call:
         workload = self._workload
-        shares = [one.share for one in workload.texts]
-        length = workload.texts[dice.choice(len(shares), p=shares)]
-        dialects = list(workload.dialects.values())
-        dialect = self._dialects[self._dice["dialects"].choice(len(dialects), p=dialects)]
+        length = workload.texts[picked(self._lengths, dice)]
+        dialect = self._dialects[self._pick("dialects")]
         clip = self._rank(number) if rank is None else rank
         is_clip = workload.voices.kind == "clips" or clip >= workload.voices.count
         return Call(
@@ -169,7 +174,10 @@ class _Draw:
         if self._chance("voices", voices.fresh):
             self._n_fresh += 1
             return voices.count + self._n_fresh - 1
-        return int(self._dice["voices"].choice(voices.count, p=self._voice_shares))
+        return self._pick("voices")
+
+    def _pick(self, purpose: str) -> int:
+        return picked(self._bounds[purpose], self._dice[purpose])
 
     def _chance(self, purpose: str, share: float) -> bool:
         return bool(self._dice[purpose].random() < share)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -222,7 +223,8 @@ def load_workload(path: Path) -> Workload:
         raise ConfigError(f"{path.name}: {error}") from error
 
 
-def workloads() -> dict[str, Workload]:
+@cache
+def workloads() -> Mapping[str, Workload]:
     """All of them, by name."""
     loaded = [load_workload(path) for path in sorted(DIRECTORY.glob("*.yaml"))]
     return {one.name: one for one in loaded}

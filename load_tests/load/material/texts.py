@@ -35,8 +35,8 @@ def text_of(chars: tuple[int, int], dice: np.random.Generator) -> str:
     """A text of about as many characters as a draw between the two; a sentence more at most."""
     wanted = int(dice.integers(chars[0], chars[1] + 1))
     if wanted < min(map(len, _SENTENCES)):
-        return str(dice.choice(_SHORT))
-    text = str(dice.choice(_SENTENCES))
+        return _SHORT[dice.integers(len(_SHORT))]
+    text = _SENTENCES[dice.integers(len(_SENTENCES))]
     while len(text) < wanted:
-        text = f"{text} {dice.choice(_SENTENCES)}"
+        text = f"{text} {_SENTENCES[dice.integers(len(_SENTENCES))]}"
     return text

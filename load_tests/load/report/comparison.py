@@ -78,7 +78,7 @@ def _row(metric: Metric, one: Result, other: Result) -> list[str] | None:
         metric.unit,
         figure(old, "never"),
         figure(new, "never"),
-        figure(ratio),
+        "" if ratio is None else f"{ratio:.2f}",
         verdict(metric, old, new),
     ]
 

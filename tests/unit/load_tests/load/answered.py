@@ -62,12 +62,12 @@ def failed(number: int = 0, at_s: float = 0.0, fault: str = "cut off") -> Answer
 def result(
     name: str = "hot_voice", answers: Sequence[Answer] | None = None, **about: Any
 ) -> Document:
-    """A result of a named workload, of ten good answers if nothing else is said."""
+    """A result of a named workload, of twenty good answers if nothing else is said."""
     workload: Workload = workloads()[name].scaled(0.05, None)
     plan = plan_of(workload)
     lasts_s = max(plan.lasts_s, 10.0)
     if answers is None:
-        times = [lasts_s * i / 10 for i in range(10)]
+        times = [lasts_s * i / 20 for i in range(20)]
         answers = [ok(i, at_s, headers=MISS if i == 0 else HIT) for i, at_s in enumerate(times)]
     samples = [
         Sample(lasts_s * i / 12, 0.5 * i, {"LLM": Held(2**29 + 2**20 * i, 40, 20)})

@@ -159,7 +159,7 @@ async def test_who_was_refused_rests_in_a_closed_loop() -> None:
     ("stall_s", "rate_hz"), [(0.25, 100), pytest.param(2.0, 25, marks=pytest.mark.slow)]
 )
 def test_a_stall_shows_in_the_percentiles(stall_s: float, rate_hz: int) -> None:
-    """The service answers at once, but for one stall: of the open loop's calls half meet it.
+    """The service answers at once, but for one stall: half of the open loop's calls meet it.
 
     A closed loop of one client meets it once, however long it is: the omission that is not ours.
     """
@@ -180,18 +180,18 @@ def test_a_stall_shows_in_the_percentiles(stall_s: float, rate_hz: int) -> None:
                 return await open_loop(calls, clients, clock, 0)
             return await closed_loop(calls, 1, clients, clock, 0)
 
-    told = {}
+    late: dict[bool, int] = {}
     for is_open in (True, False):
         begun.clear()
         with served_by_a_thread(reply) as url:
             answers = asyncio.run(load(url, is_open=is_open))
-        told[is_open] = summary(answers, 2 * stall_s, Objective())
-    opened, closed = told[True]["first_audio_s"], told[False]["first_audio_s"]
-    assert opened["max"] >= 0.9 * stall_s
-    assert opened["p95"] >= 0.7 * stall_s
-    assert opened["p50"] >= 0.1 * stall_s
-    assert closed["max"] >= 0.9 * stall_s
-    assert closed["p95"] < 0.3 * stall_s, "which is what a closed loop hides"
+        told = summary(answers, 2 * stall_s, Objective())["first_audio_s"]
+        assert told["max"] >= 0.9 * stall_s
+        late[is_open] = sum((answer.first_audio_s or 0) > stall_s / 2 for answer in answers)
+        if is_open:
+            assert told["p95"] >= 0.7 * stall_s
+    assert late[True] >= n / 6
+    assert late[False] < n / 6, "one, but for what else this machine does"
 
 
 async def test_late_sending_counts_as_waiting() -> None:

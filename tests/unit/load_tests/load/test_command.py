@@ -54,6 +54,14 @@ def test_a_run_ends_in_a_result(
     assert re.search(r"first audio, p95 +[\d.]+ s", capsys.readouterr().out)
 
 
+def test_several_loads_run_one_after_another(tmp_path: Path) -> None:
+    with served_by_a_thread(reply) as url:
+        words = ["switching,all_miss", url, "--duration", "1", "--json", str(tmp_path)]
+        assert main([*words, "--saturation", "10"]) == 0
+    names = [one["workload"]["name"] for one in load_results([tmp_path])]
+    assert names == ["all_miss", "switching"]
+
+
 def test_a_runs_calls_are_sent_again_when_they_came(tmp_path: Path) -> None:
     recording, result = tmp_path / "calls.jsonl", tmp_path / "result.json"
     recording.write_text("".join(f'{{"at_s": {at_s}}}\n' for at_s in (5.0, 5.2, 5.4)))
@@ -94,7 +102,7 @@ def test_what_cannot_be_run_is_said(
 
 @pytest.mark.parametrize("users", ["OpenLoop", "ClosedLoop"])
 def test_locust_runs_the_same_calls(tmp_path: Path, users: str) -> None:
-    many = [] if users == "OpenLoop" else ["--users", "2", "--run-time", "1s"]
+    many = [] if users == "OpenLoop" else ["--users", "2"]
     command = [
         sys.executable, "-m", "locust", "-f", "load_tests/load/locustfile.py", "--headless",
         "--workload", "cancels", "--scale", "0.005", "--saturation", "10", "--only-summary",

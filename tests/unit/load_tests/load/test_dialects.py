@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -38,7 +39,7 @@ async def app() -> AsyncIterator[tuple[HttpApp, str]]:
     await serving
 
 
-async def spoken(url: str, **fields: object) -> Answer:
+async def spoken(url: str, **fields: Any) -> Answer:
     one = call(text="Hello there.", **fields)
     async with Clients(url, clock := Clock(), 20.0) as clients:
         return await clients.speak(one, ask_of(one, 3), clock.now_s())

@@ -132,10 +132,10 @@ def test_zipf_is_zipf() -> None:
 
 
 def test_voices_are_asked_for_by_their_rank() -> None:
-    plan = plan_of(workload(voices={"count": 4, "zipf": 1.0}), saturation_hz=100.0)
+    plan = plan_of(workload(voices={"count": 4, "zipf": 1.0}), saturation_hz=40.0)
     asked = [n for _, n in Counter(call.voice for call in plan.calls).most_common()]
     expected = zipf_shares(4, 1.0) * len(plan.calls)
-    assert asked == pytest.approx(expected, rel=0.1)
+    assert asked == pytest.approx(expected, rel=0.15)
 
 
 def test_fresh_clips_come_once_and_the_others_are_known_before() -> None:
