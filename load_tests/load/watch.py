@@ -19,8 +19,8 @@ from load_tests.load.measures import Spent
 if TYPE_CHECKING:
     from load_tests.bench.energy import Meter  # its module loads torch
 
-MOST_SAMPLES = 120  # of a run
-SHORTEST_S = 1.0  # between two
+MOST_SAMPLES = 60  # of a run
+SHORTEST_S = 2.0  # between two
 ASKING_S = 5.0  # a cache that does not answer by then is left out of the sample
 PARTS = re.compile(r"ray::ServeReplica:[^:]+:(\w+)|ray::(\w+)|(gcs_server|raylet)\b")
 IDLE = "IDLE"  # workers that Ray keeps for whoever comes next

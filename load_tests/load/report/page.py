@@ -48,10 +48,10 @@ def _conditions(results: Sequence[Result]) -> list[str]:
     for one in results:
         memory = f"{one['memory_bytes'] / GIBIBYTE:.0f} GiB" if "memory_bytes" in one else ""
         dirty = " with uncommitted changes" if one.get("dirty") else ""
-        beside = one.get("conditions") or "nothing else ran beside it that we know of"
+        beside = one.get("conditions") or "as far as we know, nothing else ran beside it"
         words = (
             f"{one['device']}, {one['cpus']} cores, {memory}; commit {one['commit']}{dirty}; "
-            f"{str(one['date'])[:10]}; torch {one['torch']}, Python {one['python']}. {beside}."
+            f"{str(one['date'])[:10]}; torch {one['torch']}, Python {one['python']}. Conditions: {beside}."
         )
         told.setdefault(words, []).append(one["workload"]["name"])
     if len(told) == 1:
@@ -306,11 +306,11 @@ def _meanings() -> list[str]:
 
 
 def _commands(results: Sequence[Result]) -> list[str]:
-    rows = [
-        [one["workload"]["name"], code(without_paths(str(one["command"]))), str(one["date"])[:16]]
-        for one in results
-    ]
-    return ["## Commands", "", *table(["load", "command", "date"], rows, left=3)]
+    runs: dict[str, list[str]] = {}
+    for one in results:
+        runs.setdefault(str(one["command"]), []).append(one["workload"]["name"])
+    rows = [[", ".join(names), code(without_paths(command))] for command, names in runs.items()]
+    return ["## Commands", "", *table(["loads", "command"], rows, left=2)]
 
 
 def _of(results: Sequence[Result], name: str) -> list[Result]:

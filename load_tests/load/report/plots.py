@@ -103,7 +103,7 @@ def _underruns(axes: Axes, results: Sequence[Result]) -> None:
             va="center",
             fontsize=8,
         )
-    axes.set(xlabel="% of answers that ran dry", xlim=(0, 140))
+    axes.set(xlabel="% of answers that ran dry", xlim=(0, 150), xticks=range(0, 101, 20))
     axes.invert_yaxis()
 
 

@@ -48,7 +48,7 @@ def test_one_command_writes_page_and_plots(directory: Path, tmp_path: Path) -> N
     assert all(f"](load_report/{path.name})" in text for path in plots)
     for part in (
         "A processor, 2 cores, 8 GiB; commit abc1234",
-        "nothing else ran beside it",
+        "nothing else ran beside",
         "| the predecessor: later, cache miss | 4.82 | 1.66 |",
         "**timbre**: voice A, miss",
         "10,000 calls a day, 70 % hits | 240,000 s → 108,000 s | 55 % |",
