@@ -51,7 +51,8 @@ def _conditions(results: Sequence[Result]) -> list[str]:
         beside = one.get("conditions") or "as far as we know, nothing else ran beside it"
         words = (
             f"{one['device']}, {one['cpus']} cores, {memory}; commit {one['commit']}{dirty}; "
-            f"{str(one['date'])[:10]}; torch {one['torch']}, Python {one['python']}. Conditions: {beside}."
+            f"{str(one['date'])[:10]}; torch {one['torch']}, Python {one['python']}. "
+            f"Conditions: {beside}."
         )
         told.setdefault(words, []).append(one["workload"]["name"])
     if len(told) == 1:
