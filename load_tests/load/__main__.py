@@ -131,8 +131,8 @@ def asked(workload: Workload, options: argparse.Namespace) -> Workload:
         workload = workload.model_copy(update={"arrivals": arrivals, "job": None})
     if options.seed is not None:
         workload = workload.model_copy(update={"seed": options.seed})
-    is_closed_among_others = workload.is_closed and "," in options.workload
-    return workload.scaled(options.scale, None if is_closed_among_others else options.duration)
+    is_of_others = "," in options.workload and not isinstance(workload.arrivals, Poisson)
+    return workload.scaled(options.scale, None if is_of_others else options.duration)
 
 
 def about_run(options: argparse.Namespace) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class JobBeside:
             try:
                 self.told = await self._task
             except (httpx.HTTPError, SystemExit) as error:  # the latter: it does not begin
-                self.told = {"fault": str(error) or type(error).__name__}
+                self.told = {"fault": str(error).partition("\n")[0] or type(error).__name__}
 
     async def _run(self) -> dict[str, Any]:
         job = self._plan.workload.job

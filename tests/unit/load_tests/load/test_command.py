@@ -91,6 +91,7 @@ def test_calls_that_failed_are_said_by_the_exit_code(tmp_path: Path) -> None:
         (["soak", "http://192.0.2.1:80"], "not this machine"),
         (["nonsense"], "nonsense is no workload"),
         (["segments", "http://127.0.0.1:9", "--duration", "5"], "--scale"),
+        (["replay", "http://127.0.0.1:9", "--duration", "5"], "--scale"),
     ],
 )
 def test_what_cannot_be_run_is_said(
