@@ -12,7 +12,7 @@ FIRST_ROW_S = 0.005  # of a machine of which nothing is known: some 6 s of speec
 FIRST_LEAD_IN_S = 0.2
 FIRST_PACE = 4.0
 KEPT = 256  # observations that wait to be learned
-LEARN, FORGET = 0.25, 0.05  # weight of a slower time than known, and of a faster one
+LEARN, FORGET = 0.25, 0.1  # weight of a slower time than known, and of a faster one
 
 
 class Estimate:

@@ -11,7 +11,7 @@ from deployments.admission.line import Asked
 
 SPARE_S = 0.05  # that a player has left when the next chunk is made: it has a way to go
 CALM_S = 30.0  # in which what a listener who ran dry has taught fades by two thirds
-STEP, MOST = 0.15, 1.5  # of headroom: more for each of them, and most of all
+STEP, MOST = 0.1, 1.0  # of headroom: more for each of them, and most of all
 STEPS_S = (0.15, 0.3, 0.6, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # in which what is in hand grows
 STEADY_ROWS = 48  # of a chunk, where nothing is in work
 
