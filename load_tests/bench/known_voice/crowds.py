@@ -172,9 +172,9 @@ async def recovery_s(listeners: Listeners, quiet_s: float) -> float:
 async def measured(url: str, rounds: int, over: float, length_s: float) -> list[Row]:
     rows: list[Row] = []
     async with _listeners(url) as listeners:
-        for _ in range(len(TEXTS) * 2):
-            await listeners.one()  # from now on the voices are known
-        quiet_s = percentile([(await listeners.one()).first_s for _ in range(5)], 0.8)
+        for _ in TEXTS:
+            await listeners.one()  # from now on its voice is known
+        quiet_s = percentile([(await listeners.one()).first_s for _ in TEXTS], 0.8)
         for n in CROWDS:
             ended = [one for _ in range(rounds) for one in await listeners.at_once(n)]
             rows += rows_of(f"{n} at once", ended)
