@@ -20,6 +20,7 @@ from pydantic_settings import (
 
 from cache_store.settings import SPEECH_RECORD_BYTES, CacheSettings, speech_url
 from deployments.config import environment
+from deployments.config.admission_settings import AdmissionSettings
 from deployments.config.asr_settings import AsrSettings
 from deployments.config.job_settings import JobSettings
 from deployments.config.long_text import LongTextSettings
@@ -195,6 +196,7 @@ class Settings(BaseSettings):
     """The serve config that holds these args; linted and compared with the cluster at start."""
     limits: Limits = Limits()
     http: HttpSettings = HttpSettings()
+    admission: AdmissionSettings = AdmissionSettings()
     sessions: SessionSettings = SessionSettings()
     cache: CacheSettings = CacheSettings()
     speech_cache: SpeechCacheSettings = SpeechCacheSettings()

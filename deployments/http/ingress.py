@@ -23,6 +23,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 from starlette.types import Lifespan
 
+from deployments.admission.memory import RememberedRefusals
 from deployments.background import watched
 from deployments.config.settings import Settings
 from deployments.config.stages import Stages
@@ -62,6 +63,7 @@ from deployments.stages.clients import (
 from deployments.stages.health import Readiness
 from deployments.stages.jobs import RunnersTold
 from deployments.stages.removal import Removal, RoutersToldOfVoices
+from deployments.telemetry.admission import RefusalCounts
 from deployments.telemetry.cache import CacheMetrics
 from deployments.telemetry.logs import adopt_serve_logging
 from deployments.telemetry.metrics import SPEECH_CACHE, VOICE_CACHE
@@ -112,7 +114,8 @@ class Router(ScaledReplica):
         if hearing is not None and settings.long_text.listens:
             self._listener = Listener(hearing)
         self._voices = VoiceLibrary(settings, encoder, hearing)
-        synthesizer = RemoteVocoder(vocoder, settings.limits, transfers)
+        remote = RemoteVocoder(vocoder, settings.limits, transfers)
+        synthesizer = RememberedRefusals(remote, RefusalCounts())
         self._speech = SpeechLibrary(settings, synthesizer, RemoteNames(vocoder, llms))
         self._readings = readings_of(settings, self._voices)
         self._edits = EditLibrary(settings, self._voices, self._speech)

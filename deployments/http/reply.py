@@ -31,7 +31,7 @@ from deployments.telemetry.outcomes import Outcome, usage_report
 from deployments.telemetry.requests import RequestMetrics
 from pipeline.continuity import PlaybackMeter
 from pipeline.contracts import NOT_REUSED, OUTPUT_SAMPLE_RATE_HZ, SpeechChunk, StageTimes, Stream
-from pipeline.errors import InputError, StageError
+from pipeline.errors import CapacityError, InputError, StageError
 from pipeline.synthesis import Synthesizer, VoiceResolver, synthesize
 from pipeline.timing import Timings, server_timing, stage_line, stage_report
 
@@ -150,7 +150,10 @@ class SpeechReply:
             self._account("cancelled")
             raise
         except Exception as error:
-            self._account("refused" if isinstance(error, InputError) else "error", error)
+            is_refusal = isinstance(error, InputError) or (
+                isinstance(error, CapacityError) and not self._has_begun
+            )
+            self._account("refused" if is_refusal else "error", error)
             if not (self._has_begun and self._parsed.is_sse):
                 raise  # still a status code, or audio cut off
             told = PublicError.of(error, self._request_id).body()["error"]

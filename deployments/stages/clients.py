@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol, Self, TypeVar, cast
 
@@ -179,27 +181,64 @@ class RemoteLM:
         self._chunk_timeout_s = limits.chunk_timeout_s
         self._clip_digest = ""
         self._is_behind = False
+        self._due_s: float | None = None
 
-    def of(self, clip_digest: str, *, is_behind: bool = False) -> Self:
+    def of(self, clip_digest: str, *, is_behind: bool = False, due_s: float | None = None) -> Self:
         """The same LM, for the prompts of one voice: what the replica's `forget` finds by its clip.
 
         And what routing prefers a replica by, where `llm.voice_affinity` is on. is_behind: what it
-        draws is for nobody who listens.
+        draws is for nobody who listens. due_s: monotonic clock, when the answer is wanted; who is
+        due first has the next slot.
         """
         one = copy.copy(self)
-        one._clip_digest, one._is_behind = clip_digest, is_behind
+        one._clip_digest, one._is_behind, one._due_s = clip_digest, is_behind, due_s
         one._stream = self._stream.options(session_id=clip_digest)
         return one
 
     def stream(self, prompt_ids: Int32Array, sampling: Sampling) -> Stream[TokenChunk]:
         """See contracts.SpeechLM."""
+        ask = partial(self._stream.remote, prompt_ids, sampling, self._clip_digest)
         behind = (True,) if self._is_behind else ()  # a replica before an update knows no others
-        return _Replies(
-            "LLM",
-            partial(self._stream.remote, prompt_ids, sampling, self._clip_digest, *behind),
-            partial(self._transfers.received, Hop.LLM_VOCODER),
-            self._chunk_timeout_s,
+        if self._due_s is None:
+            return self._replies(partial(ask, *behind))
+        left_s = self._due_s - time.monotonic()
+        return _Either(
+            self._replies(partial(ask, self._is_behind, left_s)),
+            lambda: self._replies(partial(ask, *behind)),
         )
+
+    def _replies(self, ask: Callable[[], object]) -> _Replies[TokenChunk]:
+        received = partial(self._transfers.received, Hop.LLM_VOCODER)
+        return _Replies[TokenChunk]("LLM", ask, received, self._chunk_timeout_s)
+
+
+class _Either(Stream[TokenChunk]):
+    """A stream, or another where the replica did not know what it was asked: one before an update.
+
+    other: opens it.
+    """
+
+    def __init__(self, one: Stream[TokenChunk], other: Callable[[], Stream[TokenChunk]]) -> None:
+        self._chunks = one
+        self._other: Callable[[], Stream[TokenChunk]] | None = other
+
+    async def __anext__(self) -> TokenChunk:
+        other, self._other = self._other, None
+        try:
+            return await anext(self._chunks)
+        except StageError as error:
+            if other is None or not _did_not_know(error.__cause__):
+                raise
+        self._chunks = other()
+        return await anext(self._chunks)
+
+    async def aclose(self) -> None:
+        await self._chunks.aclose()
+
+
+def _did_not_know(cause: BaseException | None) -> bool:
+    """Whether a replica has no such parameter."""
+    return isinstance(cause, RayTaskError) and isinstance(cause.cause, TypeError)
 
 
 class RemoteVocoder:
@@ -230,9 +269,10 @@ class RemoteVocoder:
 
     def _once(self, request: SpeechRequest, voice: VoicePrompt) -> Stream[SpeechChunk]:
         speak = self._speak.options(session_id=voice.clip_digest)
+        sent = replace(request, terms=request.terms.sent(time.monotonic()))
         return _Replies(
             "vocoder",
-            lambda: speak.remote(request, stamped(voice)),
+            lambda: speak.remote(sent, stamped(voice)),
             partial(self._transfers.received, Hop.VOCODER_ROUTER),
             self._limits.chunk_timeout_s,
             self._limits.first_audio_timeout_s,

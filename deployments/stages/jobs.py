@@ -34,6 +34,7 @@ from deployments.telemetry.transfers import Transfers
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.contracts import SpeechChunk, SpeechRequest, Stream, VoicePrompt
 from pipeline.errors import TimbreError
+from pipeline.serving.terms import Service
 from pipeline.synthesis import Synthesizer
 
 logger = logging.getLogger(__name__)
@@ -64,8 +65,7 @@ class JobsReplica(ScaledReplica):
         )
         limits = _patient(settings.limits) if settings.jobs.steps_aside else settings.limits
         synthesizer: Synthesizer = RemoteVocoder(vocoder, limits, transfers)
-        if settings.jobs.steps_aside:
-            synthesizer = Behind(synthesizer)
+        synthesizer = Behind(synthesizer, steps_aside=settings.jobs.steps_aside)
         self._speech = SpeechLibrary(settings, synthesizer, RemoteNames(vocoder, llms))
         self._speaker = SegmentSpeaker(settings, self._voices, self._speech)
         self._runner: JobRunner | None = None
@@ -127,14 +127,19 @@ class JobsReplica(ScaledReplica):
 
 
 class Behind:
-    """A synthesizer whose requests hold nobody else's up."""
+    """A synthesizer whose requests hold nobody else's up.
 
-    def __init__(self, synthesizer: Synthesizer) -> None:
-        self._synthesizer = synthesizer
+    steps_aside: in the language model, too.
+    """
+
+    def __init__(self, synthesizer: Synthesizer, *, steps_aside: bool) -> None:
+        self._synthesizer, self._steps_aside = synthesizer, steps_aside
 
     def speak(self, request: SpeechRequest, voice: VoicePrompt) -> Stream[SpeechChunk]:
         """See Synthesizer."""
-        return self._synthesizer.speak(replace(request, is_behind=True), voice)
+        terms = replace(request.terms, service=Service.BATCH, due_s=None)
+        behind = replace(request, is_behind=self._steps_aside, terms=terms)
+        return self._synthesizer.speak(behind, voice)
 
 
 class StageTraffic:

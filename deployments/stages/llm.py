@@ -82,11 +82,13 @@ class LLMReplica(ScaledReplica):
         sampling: Sampling,
         clip_digest: str,
         is_behind: bool = False,
+        due_in_s: float | None = None,
     ) -> AsyncGenerator[Stamped[TokenChunk]]:
         """Token chunks, drawn to the end as fast as the batch goes.
 
         clip_digest: of the voice whose prompt it is, by which `forget` finds what is kept of it.
-        is_behind: while others draw, it draws a token now and then.
+        is_behind: while others draw, it draws a token now and then. due_in_s: seconds until the
+        answer is wanted: who is due first has the next slot, who says nothing has it behind them.
         A reader that leaves cancels it; one whose process was killed is not missed. See
         docs/decisions/0001-answers-are-drawn-to-their-end.md.
         """
@@ -94,7 +96,10 @@ class LLMReplica(ScaledReplica):
         self._publish()
         try:
             new = await self._prefixes.bring(prompt_ids, clip_digest)
-            stream = self._engine.stream(prompt_ids, sampling, clip_digest, is_behind=is_behind)
+            due_s = None if due_in_s is None else time.monotonic() + due_in_s
+            stream = self._engine.stream(
+                prompt_ids, sampling, clip_digest, is_behind=is_behind, due_s=due_s
+            )
             async with aclosing(stream) as chunks:
                 async for chunk in chunks:
                     if new is not None:

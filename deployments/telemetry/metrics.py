@@ -147,6 +147,24 @@ TRANSFER_TIME = HistogramRow(
     TRANSFER,
 )
 
+# Of who is let in, at a vocoder; a router repeats some refusals without asking.
+REFUSALS = CounterRow(
+    "timbre_admission_refusals",
+    "Requests refused at once, by service (stream, whole, batch) and reason: late (it could not be "
+    "served in time), full (as many wait as may), share or limit (of the tenant), told (a router "
+    "knew a vocoder's answer).",
+    ("service", "reason"),
+)
+CAPACITY = GaugeRow(
+    "timbre_admission_capacity", "Seconds of audio a second that this vocoder would promise."
+)
+RESERVED = GaugeRow(
+    "timbre_admission_reserved", "Seconds of audio a second that its listeners play now."
+)
+QUEUE_AGE = GaugeRow(
+    "timbre_admission_queue_age_s", "Seconds that the request waits which waits longest."
+)
+
 # Of one stage's replicas.
 ENCODES = CounterRow("timbre_encodes", "Reference clips encoded by this replica.")
 LLM_STREAMS = GaugeRow("timbre_llm_streams", "Token streams open on this replica.")

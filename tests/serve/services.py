@@ -46,6 +46,7 @@ def write_config(directory: Path, **args: Any) -> Path:
     application["args"]["limits"] = LIMITS
     # What tests ask again is to be made again, unless they are about finished speech.
     application["args"]["speech_cache"] = {"enabled": False}
+    application["args"]["admission"] = {"enabled": False}  # who asks for eight hears eight
     application["args"].update(args)
     application["args"]["cache"] = {**CACHE_PATIENCE, **application["args"]["cache"]}
     application["args"]["llm"].setdefault("queue_timeout_s", 300)

@@ -34,6 +34,12 @@ FORBIDDEN = {
         "deployments.telemetry",
         "deployments.voices",
     },
+    "deployments.admission": {
+        "deployments.http",
+        "deployments.local",
+        "deployments.stages",
+        "deployments.telemetry",
+    },
     "deployments.telemetry": {"deployments.http", "deployments.local", "deployments.stages"},
     "deployments.scaling": {
         "deployments.http",

@@ -41,7 +41,10 @@ class Occupancy:
 
 
 class Scheduler:
-    """Hands slots to requests in the order they came. For any thread."""
+    """Hands slots to requests that are due first, alike ones in the order they came.
+
+    For any thread.
+    """
 
     def __init__(self, n_slots: int, queue_size: int, stop_id: int) -> None:
         """queue_size: how many may wait beyond the free slots. stop_id: ends a prompt's turn."""
@@ -193,7 +196,8 @@ class Scheduler:
             if held and held.request.cancelled:
                 self._slots[index] = None
             if self._slots[index] is None and self._waiting:
-                request = self._waiting.popleft()
+                request = min(self._waiting, key=lambda one: (one.is_behind, one.due_s))
+                self._waiting.remove(request)
                 self._admitted_total += 1
                 self._waits_s.append(time.monotonic() - request.submitted_s)
                 prefix = prefix_length(request.prompt, self._stop_id)

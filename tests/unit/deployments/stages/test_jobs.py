@@ -15,6 +15,7 @@ from deployments.stages.jobs import JobsReplica, RunnersTold, StageTraffic
 from deployments.telemetry.transfers import Stamped, stamped
 from deployments.voices.shelf import Shelf
 from pipeline.contracts import ReferenceClip, SpeechChunk, SpeechRequest, VocoderName, VoicePrompt
+from pipeline.serving.terms import Service
 from tests.fakes import FakeHandle, FakeNames, TellingSpeaker
 from tests.http_app import LengthyEncoder
 from tests.waiting import until
@@ -101,6 +102,8 @@ async def test_it_runs_jobs_that_it_finds(
     assert [request.text for request in vocoder.speaker.requests] == ["One."]
     assert vocoder.speaker.requests[0].may_reseed
     assert vocoder.speaker.requests[0].is_behind is steps_aside
+    terms = vocoder.speaker.requests[0].terms
+    assert (terms.service, terms.tenant, terms.due_s) == (Service.BATCH, "shared", None)
     assert (await replica.status())["segments_in_work"] == 0
     await replica.forget("ab" * 32, "acme")
     replica._task.cancel()

@@ -33,12 +33,20 @@ class Engine:
         self.gate = asyncio.Event()
         self.open_streams = 0
         self.voices: list[str] = []
+        self.due_s: list[float | None] = []
 
     async def stream(
-        self, prompt_ids: Int32Array, sampling: Sampling, voice: str, *, is_behind: bool
+        self,
+        prompt_ids: Int32Array,
+        sampling: Sampling,
+        voice: str,
+        *,
+        is_behind: bool,
+        due_s: float | None,
     ) -> AsyncGenerator[TokenChunk]:
         del prompt_ids, sampling, is_behind
         self.voices.append(voice)
+        self.due_s.append(due_s)
         self.open_streams += 1
         try:
             yield TokenChunk(np.zeros(5, np.int32), last=False)
