@@ -38,6 +38,9 @@ class Places:
     max_waiting: int | None = None
 
 
+_Question = tuple[Service, str, bool]
+
+
 def _unheard(service: Service, reason: str) -> None:
     del service, reason
 
@@ -64,6 +67,7 @@ class AdmissionGate:
         self._used_bytes = 0
         self._numbers = itertools.count()
         self._look: asyncio.TimerHandle | None = None
+        self._too_late: tuple[float, _Question, tuple[float, float]] | None = None
         self.capacity = self._outlook.capacity([], time.monotonic())
         """Seconds of audio a second that it would promise. For any thread, as what follows."""
 
@@ -129,6 +133,7 @@ class AdmissionGate:
         """An answer is over; whoever waits may take its place."""
         self._running.remove(asked)
         self._used_bytes -= asked.demand.size_bytes
+        self._too_late = None
         self._outlook.ended(asked)
         self._let_in()
 
@@ -213,6 +218,21 @@ class AdmissionGate:
 
     # Who is refused.
 
+    def _predicted(
+        self, asked: Asked, running: Sequence[Asked], places: int, now_s: float
+    ) -> tuple[float, float]:
+        """See Outlook.wait. What was too late a moment ago still is: a crowd costs one forecast."""
+        question = (asked.terms.service, asked.tenant, asked.terms.is_begun)
+        if self._too_late is not None:
+            until_s, same, answer = self._too_late
+            if now_s < until_s and same == question:
+                return answer
+        ahead = _interactive(self._ahead_of(asked))
+        answer = self._outlook.wait(running, ahead, asked, places, now_s)
+        is_late = answer[1] > 0
+        self._too_late = (now_s + LOOK_S, question, answer) if is_late else None
+        return answer
+
     def _refuse_over_limit(self, asked: Asked) -> None:
         limit = self._settings.tenant_streams
         if limit is None or asked.terms.is_begun:
@@ -237,8 +257,7 @@ class AdmissionGate:
         places = self._most_running(asked) - len(_batches(self._running))
         wait_s = beyond_s = 0.0
         if self._settings.enabled:
-            ahead = _interactive(self._ahead_of(asked))
-            wait_s, beyond_s = self._outlook.wait(running, ahead, asked, places, now_s)
+            wait_s, beyond_s = self._predicted(asked, running, places, now_s)
         if asked.terms.is_begun and not is_full:
             return
         every_s = self._outlook.every_s(asked)

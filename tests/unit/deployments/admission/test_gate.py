@@ -270,6 +270,31 @@ async def test_a_listener_who_ran_dry_makes_it_more_careful_for_a_while() -> Non
     assert admission.capacity == pytest.approx(before)
 
 
+@pytest.mark.usefixtures("virtual_time")
+async def test_a_crowd_that_comes_too_late_costs_one_forecast(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    admission = gate(row_s=0.2)
+    playing = ask(admission)
+    assert await entered(playing)
+    asked: list[object] = []
+    wait = admission._outlook.wait
+
+    def counted(*one: object) -> tuple[float, float]:
+        asked.append(one)
+        return wait(*one)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(admission._outlook, "wait", counted)
+    for _ in range(20):
+        await refusal(ask(admission))
+    assert len(asked) == 1
+    await asyncio.sleep(0.2)
+    await refusal(ask(admission))
+    assert len(asked) == 2
+    playing.release()
+    assert await entered(ask(admission))
+
+
 # Batches.
 
 
