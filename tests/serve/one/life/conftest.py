@@ -1,26 +1,33 @@
-"""A second service, which is updated while it serves."""
+"""A second service, by the wheel's own command in an empty directory, and updates of it."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.conftest import ROOT
+from deployments.local.service import LocalService
+from tests.serve.one.life.wheel import built, installed, run
 from tests.serve.ray_cluster import deploy
 from tests.serve.service_client import ServiceClient
-from tests.serve.services import running, write_config
 
 
 @dataclass(frozen=True, slots=True)
 class Updatable:
-    """A service that asks for no token, its config, and a checkpoint of its own."""
+    """A service that `timbre up` started with what the wheel ships.
+
+    It asks for no token. said: by that command. directory: where it was given, empty until then.
+    config: what updates it. model: its checkpoint, which no other service has.
+    """
 
     client: ServiceClient
+    timbre: Path
+    said: str
+    directory: Path
     config: Path
     model: Path
 
@@ -35,15 +42,48 @@ class Updatable:
 
 
 @pytest.fixture(scope="package")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built(tmp_path_factory.mktemp("source"))
+
+
+@pytest.fixture(scope="package")
+def timbre(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The command of an environment that has the wheel."""
+    return installed(wheel, tmp_path_factory.mktemp("environment"))
+
+
+@pytest.fixture(scope="package")
 def updatable(
-    client: ServiceClient, tmp_path_factory: pytest.TempPathFactory
+    client: ServiceClient, timbre: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Updatable]:
-    """A second service on the shared one's directory of voices."""
-    directory = tmp_path_factory.mktemp("updates")
-    model = shutil.copytree(ROOT / "pipeline" / "checkpoints" / "tiny", directory / "model")
-    voices = Path(client.service.log).parent / "voices"
-    config = write_config(directory, cache={"url": str(voices)}, model=str(model))
-    with running(
-        directory, config, RAY_AUTH_MODE="disabled", RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT="1"
-    ) as service_client:
-        yield Updatable(service_client, config, model)
+    """A second service, whose user keeps voices where the shared one does."""
+    directory, home = tmp_path_factory.mktemp("empty"), tmp_path_factory.mktemp("home")
+    (home / ".cache" / "timbre").mkdir(parents=True)
+    (home / ".cache" / "timbre" / "voices").symlink_to(
+        Path(client.service.log).parent / "voices", target_is_directory=True
+    )
+    variables = {
+        "HOME": str(home),
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT": "1",
+    }
+    local = LocalService(directory / "out")
+    try:
+        said = run(str(timbre), "up", cwd=directory, **variables)
+        started = local.running()
+        assert started is not None, said
+        service = replace(started, log=str(directory / started.log))
+        config = tmp_path_factory.mktemp("updates") / "serve_config.yaml"
+        config.write_text((directory / "out" / "serve_config.running.yaml").read_text())
+        (package,) = timbre.parents[1].glob("lib/python*/site-packages/pipeline")
+        model = package / "checkpoints" / "tiny"
+        with closing(ServiceClient(service)) as to_it:
+            yield Updatable(to_it, timbre, said, directory, config, model)
+    finally:
+        local.stop(drain_s=0.0)
+
+
+@pytest.fixture
+def later(request: pytest.FixtureRequest) -> Callable[[], Updatable]:
+    """Starts the second service when it is called, unless it runs."""
+    return lambda: request.getfixturevalue("updatable")

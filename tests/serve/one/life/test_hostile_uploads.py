@@ -25,14 +25,15 @@ MORE_BYTES = 80 * 2**20  # of its own: pages of the object store have that one's
 
 
 def uploads() -> list[bytes]:
-    """The decoder's own cases, filled up with damaged files of every codec."""
+    """The decoder's own cases, and files of every codec, most of them damaged in their heads."""
     made = [data for data, _ in hostile_cases().values()]
     random = np.random.default_rng(5)
     codecs = [("flac", "flac"), ("mp3", "libmp3lame"), ("ogg", "libopus"), ("ipod", "aac")]
     whole = [np.frombuffer(libav(tone(48_000, 1), 48_000, *codec), np.uint8) for codec in codecs]
     while len(made) < N_UPLOADS:
         data = whole[len(made) % len(whole)].copy()
-        data[random.integers(0, len(data), 8)] = random.integers(0, 256, 8)
+        where = random.integers(0, random.choice([64, 400, len(data)]), 8)
+        data[where] = random.integers(0, 256, 8)
         made.append(data.tobytes())
     random.shuffle(made)
     return made
