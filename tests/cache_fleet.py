@@ -252,10 +252,10 @@ class Fleet:
         return ray.get_actor(name, namespace=cluster.RAY_NAMESPACE)
 
     def kill(self) -> None:
-        """Every replica's process."""
-        for replica in self.replicas:
+        """Every replica's process: nobody uses it again."""
+        for _, replica in self._taken:
             ray.kill(replica)
-        self.replicas = []
+        self._taken, self.replicas = [], []
 
     def close(self) -> None:
         self._pool.take_back(self._taken)
