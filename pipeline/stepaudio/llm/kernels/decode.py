@@ -1,5 +1,6 @@
-# pyright: basic, reportCallIssue=false, reportArgumentType=false
-# Triton launches kernels with keywords of its own and marks its integers as constexpr.
+# pyright: basic, reportCallIssue=false, reportArgumentType=false, reportGeneralTypeIssues=false
+# Triton launches kernels with keywords of its own, marks its integers as constexpr, and is typed as
+# if what a kernel calls never returned.
 """Triton kernels of a one-token step, the products apart: norm, attention, gated activation.
 
 Imported only where Triton is available. Each row's bits depend on its own numbers alone: nothing is
