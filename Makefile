@@ -9,8 +9,13 @@ LOCK := out/lock
 # Bytecode is kept whatever the environment says: each of a dozen processes would compile every test anew.
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 SPREAD := -n 2 --dist worksteal
+# Of all tests without a cluster a quarter of the time is waiting, and so is more of those with one: these
+# run two folders at a time, in the order that tests/conftest.py says (`make test BESIDE=`: one after another).
+BESIDE ?= -n 2 --dist loadscope --no-loadscope-reorder
+# S3 that is slow, refuses or dies needs no cluster, and mostly waits: so it stands beside the unit tests.
+ALONE := tests/chaos/test_cache_s3.py
 
-.PHONY: help setup demo stop check format unit parity serve chaos rehearsal fast test lock
+.PHONY: help setup demo stop check format unit parity serve chaos rehearsal fast exhaustive test lock
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -48,20 +53,23 @@ parity: setup ## the second: our modules against golden data of the reference im
 	$(PYTEST) -m parity tests/parity
 
 serve: setup ## the third: a real service on a Ray cluster of its own, over HTTP
-	$(PYTEST) -m serve tests/serve
+	$(PYTEST) $(BESIDE) -m serve tests/serve
 
 chaos: setup ## the fourth: what kills processes, on clusters of their own
-	$(PYTEST) -m chaos tests/serve tests/chaos
+	$(PYTEST) $(BESIDE) -m chaos tests/serve tests/chaos
 
 fast: setup ## the tiers that need no cluster, whole: unit with the slow, parity
-	$(PYTEST) $(SPREAD) -m "unit or parity" tests/unit tests/parity
+	$(PYTEST) $(SPREAD) -m "(unit or parity) and not exhaustive" tests/unit tests/parity
+
+exhaustive: setup ## what repeats other tests over many more inputs; minutes, in no other target
+	$(PYTEST) $(SPREAD) -m exhaustive tests/unit
 
 rehearsal: setup ## the GPU kit on a CPU, in an environment like the GPU machine's
 	$(PYTEST) -m rehearsal tests/unit/load_tests/gpu
 
-test: setup ## every tier: unit, parity, the rehearsal, then serve and chaos
-	$(PYTEST) $(SPREAD) -m "unit or parity or rehearsal" tests/unit tests/parity
-	$(PYTEST) -m "serve or chaos" tests/serve tests/chaos
+test: setup ## every tier, but the exhaustive: unit, parity, the rehearsal, then serve and chaos
+	$(PYTEST) -n 3 --dist worksteal -m "not exhaustive" tests/unit tests/parity $(ALONE)
+	$(PYTEST) $(BESIDE) -m "serve or chaos" tests/serve tests/chaos --ignore $(ALONE)
 
 # What pip calls torch's CPU build (+cpu) is left out: other indexes offer the same version under its bare number.
 lock: ## write constraints.txt anew: the newest versions that pyproject.toml allows, in a clean environment

@@ -41,6 +41,7 @@ from deployments.http.routes.cache import WarmBody, add_cache_routes
 from deployments.http.routes.edits import EditRoutes
 from deployments.http.routes.elevenlabs_voices import ElevenLabsVoiceRoutes
 from deployments.http.routes.jobs import JobRoutes
+from deployments.http.routes.lazy import LazyRoute
 from deployments.http.routes.pronunciation_pages import BODIES as PRONUNCIATION_BODIES
 from deployments.http.routes.speech import Routes
 from deployments.http.routes.uploaded_voices import VoiceRoutes
@@ -229,6 +230,7 @@ def make_app(settings: Settings, routes: Routes, lifespan: Lifespan[FastAPI] | N
         responses=ERROR_DOC,
         lifespan=lifespan,
     )
+    app.router.route_class = LazyRoute
     app.add_middleware(HeadAsGet)
     limits = settings.limits
     app.add_middleware(

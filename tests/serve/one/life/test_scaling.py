@@ -68,17 +68,17 @@ def under_load(talkers: int, speak: Callable[[], httpx.Response]) -> Iterator[li
             one.result()
 
 
-def test_an_edit_of_the_config_scales_a_stage_and_restarts_nothing(updatable: Updatable):
-    client = updatable.client
+def test_an_edit_of_the_config_scales_a_stage_and_restarts_nothing(scalable: Updatable):
+    client = scalable.client
     client.speak()
     before = pids(client)
     assert {len(found) for found in before.values()} == {1}
     with under_load(2, lambda: client.speak(input=TEXT)) as codes:
-        updatable.scale("LLM", min_replicas=2, max_replicas=2)
+        scalable.scale("LLM", min_replicas=2, max_replicas=2)
         grown_s = took_s(lambda: len(stage(client, "LLM").serving) == 2)
         during = pids(client)
         time.sleep(2.0)  # the second one serves, too
-        updatable.scale("LLM", min_replicas=1, max_replicas=1)
+        scalable.scale("LLM", min_replicas=1, max_replicas=1)
         shrunk_s = took_s(lambda: len(stage(client, "LLM").states) == 1)
     tell({"LLM 1 -> 2, s": grown_s, "2 -> 1, s": shrunk_s, "replies": len(codes)})
     assert set(codes) == {httpx.codes.OK}
@@ -93,15 +93,15 @@ def test_an_edit_of_the_config_scales_a_stage_and_restarts_nothing(updatable: Up
     )
 
 
-def test_the_bottleneck_grows_by_itself_and_shrinks_again(updatable: Updatable):
-    client = updatable.client
-    updatable.scale("Vocoder", max_replicas=2, look_back_period_s=5, **QUICK)
+def test_the_bottleneck_grows_by_itself_and_shrinks_again(scalable: Updatable):
+    client = scalable.client
+    scalable.scale("Vocoder", max_replicas=2, look_back_period_s=5, **QUICK)
     (old,) = stage(client, "Vocoder").serving
     with under_load(4, lambda: client.speak(input=TEXT * 4)) as codes:
         decided_s = took_s(lambda: len(stage(client, "Vocoder").states) == 2)
         ready_s = took_s(lambda: len(stage(client, "Vocoder").serving) == 2)
     back_s = took_s(lambda: len(stage(client, "Vocoder").states) == 1)
-    updatable.scale("Vocoder", max_replicas=1)
+    scalable.scale("Vocoder", max_replicas=1)
     tell(
         {
             "Vocoder: decided after, s": decided_s,
@@ -116,10 +116,10 @@ def test_the_bottleneck_grows_by_itself_and_shrinks_again(updatable: Updatable):
     assert old
 
 
-def test_a_tokenizer_sleeps_and_the_first_who_needs_it_is_served(updatable: Updatable):
-    client = updatable.client
+def test_a_tokenizer_sleeps_and_the_first_who_needs_it_is_served(scalable: Updatable):
+    client = scalable.client
     known = client.speak()
-    updatable.scale(
+    scalable.scale(
         "Tokenizer", min_replicas=0, look_back_period_s=3, downscale_to_zero_delay_s=0.5, **QUICK
     )
     asleep_s = took_s(lambda: not stage(client, "Tokenizer").states)
@@ -140,7 +140,7 @@ def test_a_tokenizer_sleeps_and_the_first_who_needs_it_is_served(updatable: Upda
     told = {"asleep after, s": asleep_s, "first miss, s": first_s, "awake, s": second_s}
     tell(told)
     assert [first.status_code, second.status_code] == [httpx.codes.OK] * 2
-    updatable.scale("Tokenizer", min_replicas=1)
+    scalable.scale("Tokenizer", min_replicas=1)
 
 
 def long_clip() -> tuple[bytes, str]:
@@ -150,10 +150,10 @@ def long_clip() -> tuple[bytes, str]:
     return wav(np.tile(known.samples, times)[np.newaxis], known.sample_rate_hz), transcript
 
 
-def test_a_replica_that_outgrows_its_memory_is_replaced_and_nobody_fails(updatable: Updatable):
-    client = updatable.client
+def test_a_replica_that_outgrows_its_memory_is_replaced_and_nobody_fails(scalable: Updatable):
+    client = scalable.client
     scaling = {"min_replicas": 1, "max_replicas": 2, **QUICK}
-    updatable.update("Tokenizer", autoscaling_config=scaling, health_check_period_s=1)
+    scalable.update("Tokenizer", autoscaling_config=scaling, health_check_period_s=1)
     assert eventually(lambda: len(stage(client, "Tokenizer").serving) == 1, every_s=0.25)
     (leaky,) = stage(client, "Tokenizer").serving
 
