@@ -10,7 +10,7 @@ LOCK := out/lock
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 SPREAD := -n 2 --dist worksteal
 
-.PHONY: help setup demo stop check format unit parity serve chaos rehearsal fast test lock
+.PHONY: help setup demo stop check format unit parity serve chaos storm rehearsal fast test lock
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -55,6 +55,9 @@ chaos: setup ## the fourth: what kills processes, on clusters of their own
 
 fast: setup ## the tiers that need no cluster, whole: unit with the slow, parity
 	$(PYTEST) $(SPREAD) -m "unit or parity" tests/unit tests/parity
+
+storm: setup ## three machines in network namespaces under load, and what can go wrong; as root, half an hour
+	$(PYTEST) -m storm tests/storm; status=$$?; $(BIN)/python -m tests.storm.table && exit $$status
 
 rehearsal: setup ## the GPU kit on a CPU, in an environment like the GPU machine's
 	$(PYTEST) -m rehearsal tests/unit/load_tests/gpu

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import math
+import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from functools import partial
@@ -32,6 +34,8 @@ from ray.serve.exceptions import (
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
 from deployments.config.settings import Limits
+from deployments.liveness.patience import Patience, heard
+from deployments.liveness.signs import Alive
 from deployments.telemetry.transfers import Hop, Stamped, Transfers, stamped
 from pipeline.contracts import (
     Int32Array,
@@ -91,23 +95,44 @@ def stage_errors(stage: str) -> Iterator[None]:
 
 
 class _Retried:
-    """Calls of one stage that may be made again: a lost replica is retried on another."""
+    """Calls of one stage that may be made again: a lost replica is retried on another.
 
-    def __init__(self, stage: str, timeout_s: float) -> None:
-        self._stage, self._timeout_s = stage, timeout_s
+    silence_s: after so long no further attempt is made when one fails.
+    """
+
+    def __init__(self, stage: str, timeout_s: float, silence_s: float = math.inf) -> None:
+        self._stage, self._timeout_s, self._silence_s = stage, timeout_s, silence_s
 
     async def __call__(self, method: DeploymentHandle, *args: object) -> Any:
-        attempt = 1
+        attempt, began_s = 1, time.monotonic()
         while True:
+            is_late = time.monotonic() - began_s >= self._silence_s
             try:
                 with stage_errors(self._stage):
                     async with asyncio.timeout(self._timeout_s):
-                        return await method.remote(*args)
+                        return await self._answer(method, args)
             except StageUnavailableError:
-                if attempt == ATTEMPTS:
+                if is_late or attempt == ATTEMPTS:
                     raise
                 await asyncio.sleep(RETRY_DELAY_S * attempt)
                 attempt += 1
+
+    async def _answer(self, method: DeploymentHandle, args: tuple[object, ...]) -> Any:
+        return await method.remote(*args)
+
+
+class _RetriedAloud(_Retried):
+    """The same of a stream of one item, whose replica gives signs of life meanwhile.
+
+    silence_s: the longest time without one, too.
+    """
+
+    async def _answer(self, method: DeploymentHandle, args: tuple[object, ...]) -> Any:
+        response = cast("DeploymentResponseGenerator[Any]", method.remote(*args))
+        try:
+            return await heard(self._stage, response, self._silence_s)
+        finally:
+            response.cancel()
 
 
 class RemoteTokenizer:
@@ -115,9 +140,12 @@ class RemoteTokenizer:
 
     def __init__(self, handle: DeploymentHandle, limits: Limits, transfers: Transfers) -> None:
         self._transfers = transfers
-        self._encode = handle.options(method_name="encode")
+        self._encode = handle.options(method_name="encode_aloud", stream=True)
         self._identity = handle.options(method_name="fingerprint")
         self._retrying = _Retried("tokenizer", limits.encode_timeout_s)
+        self._encoding = _RetriedAloud(
+            "tokenizer", limits.encode_timeout_s, limits.silence_timeout_s
+        )
 
     async def fingerprint(self) -> str:
         """The fingerprint of the encoder that runs now."""
@@ -126,7 +154,7 @@ class RemoteTokenizer:
     async def encode(self, clip: ReferenceClip) -> VoicePrompt:
         """Encoding is idempotent, so a lost replica is retried on another."""
         return self._transfers.received(
-            Hop.TOKENIZER_ROUTER, await self._retrying(self._encode, clip)
+            Hop.TOKENIZER_ROUTER, await self._encoding(self._encode, clip)
         )
 
 
@@ -153,7 +181,7 @@ class RemoteLM:
     def __init__(self, handle: DeploymentHandle, limits: Limits, transfers: Transfers) -> None:
         self._transfers = transfers
         self._stream = handle.options(method_name="stream", stream=True)
-        self._chunk_timeout_s = limits.chunk_timeout_s
+        self._patience = Patience.of(limits)
         self._clip_digest = ""
         self._is_behind = False
 
@@ -175,7 +203,7 @@ class RemoteLM:
             "LLM",
             partial(self._stream.remote, prompt_ids, sampling, self._clip_digest, *behind),
             partial(self._transfers.received, Hop.LLM_VOCODER),
-            self._chunk_timeout_s,
+            self._patience,
         )
 
 
@@ -185,21 +213,25 @@ class RemoteVocoder:
     def __init__(self, handle: DeploymentHandle, limits: Limits, transfers: Transfers) -> None:
         self._transfers = transfers
         self._speak = handle.options(method_name="speak", stream=True)
-        self._limits = limits
+        self._patience = Patience.of(limits, limits.first_audio_timeout_s)
 
     async def speak(
         self, request: SpeechRequest, voice: VoicePrompt
     ) -> AsyncGenerator[SpeechChunk]:
-        """Retries a lost replica, but only while nothing has been heard."""
+        """Retries a lost replica, but only while nothing has been heard.
+
+        Two of them that say nothing are enough: whoever waits for speech has waited long.
+        """
+        give_up_s = time.monotonic() + self._patience.silence_s
         for attempt in range(1, ATTEMPTS + 1):
-            has_audio = False
+            has_audio, is_late = False, time.monotonic() >= give_up_s
             try:
                 async with aclosing(self._once(request, voice)) as chunks:
                     async for chunk in chunks:
                         has_audio = has_audio or len(chunk.samples) > 0
                         yield chunk
             except StageUnavailableError:
-                if has_audio or attempt == ATTEMPTS:
+                if has_audio or is_late or attempt == ATTEMPTS:
                     raise
                 await asyncio.sleep(RETRY_DELAY_S * attempt)
             else:
@@ -211,8 +243,7 @@ class RemoteVocoder:
             "vocoder",
             lambda: speak.remote(request, stamped(voice)),
             partial(self._transfers.received, Hop.VOCODER_ROUTER),
-            self._limits.chunk_timeout_s,
-            self._limits.first_audio_timeout_s,
+            self._patience,
         )
 
 
@@ -230,8 +261,8 @@ class _Replies(Stream[_AnyChunk]):
     """Chunks of one stream of a replica, up to the last one. Closing it tells the replica.
 
     ask: opens the stream, when the first chunk is wanted. received: unwraps what came.
-    timeout_s: for each chunk; first_timeout_s: for the first, where it is another.
-    Raises what `stage_errors` has, StageError for a stream that ends without its last chunk.
+    Raises what `stage_errors` has, StageUnavailableError for a replica that is silent, StageError
+    for a stream that ends without its last chunk.
     """
 
     def __init__(
@@ -239,13 +270,11 @@ class _Replies(Stream[_AnyChunk]):
         stage: str,
         ask: Callable[[], object],
         received: Callable[[Stamped[_AnyChunk]], _AnyChunk],
-        timeout_s: float,
-        first_timeout_s: float | None = None,
+        patience: Patience,
     ) -> None:
         self._stage, self._ask, self._received = stage, ask, received
-        self._next_timeout_s = timeout_s if first_timeout_s is None else first_timeout_s
-        self._timeout_s = timeout_s
-        self._response: DeploymentResponseGenerator[Any] | None = None
+        self._patience, self._timeout_s = patience, patience.first_s
+        self._response: DeploymentResponseGenerator[Stamped[_AnyChunk] | Alive] | None = None
         self._is_over = False
 
     async def __anext__(self) -> _AnyChunk:
@@ -253,18 +282,20 @@ class _Replies(Stream[_AnyChunk]):
             await self.aclose()
             raise StopAsyncIteration
         if self._response is None:  # its type does not say that `stream=True` returns this
-            self._response = cast("DeploymentResponseGenerator[Any]", self._ask())
+            self._response = cast(
+                "DeploymentResponseGenerator[Stamped[_AnyChunk] | Alive]", self._ask()
+            )
         try:
             with stage_errors(self._stage):
-                async with asyncio.timeout(self._next_timeout_s):
-                    sent: Stamped[_AnyChunk] = await anext(self._response)
+                async with asyncio.timeout(self._timeout_s):
+                    sent = await heard(self._stage, self._response, self._patience.silence_s)
         except BaseException as error:
             await self.aclose()
             if not isinstance(error, StopAsyncIteration):
                 raise
             raise StageError(f"the {self._stage} ended a stream without its last chunk") from error
         chunk = self._received(sent)
-        self._is_over, self._next_timeout_s = chunk.last, self._timeout_s
+        self._is_over, self._timeout_s = chunk.last, self._patience.next_s
         return chunk
 
     async def aclose(self) -> None:

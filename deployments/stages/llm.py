@@ -11,6 +11,7 @@ from typing import Any
 
 from deployments.config.settings import Settings
 from deployments.config.stages import Kind
+from deployments.liveness.signs import with_signs
 from deployments.stages.limits import apply_device_limits, cap_bytes
 from deployments.stages.llm_prefixes import PrefixLibrary
 from deployments.stages.warm_up import draw_once, warm_up
@@ -73,6 +74,7 @@ class LLMReplica:
         self._publish()
         self._log_start(variant)
 
+    @with_signs
     async def stream(
         self,
         prompt_ids: Int32Array,

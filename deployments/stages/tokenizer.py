@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
 from deployments.config.settings import Settings
 from deployments.config.stages import Kind
+from deployments.liveness.signs import with_signs
 from deployments.stages.limits import ARENA_PART, apply_device_limits, arena_limit_bytes
 from deployments.stages.room import Room
 from deployments.stages.warm_up import encode_once, warm_up
@@ -63,6 +65,11 @@ class TokenizerReplica:
             voice = await self._load.waited(self._encoder.begin(clip))
             with self._load.counted(running=1):
                 return stamped(await voice)
+
+    @with_signs
+    async def encode_aloud(self, clip: ReferenceClip) -> AsyncGenerator[Stamped[VoicePrompt]]:
+        """`encode`, with signs of life meanwhile."""
+        yield await self.encode(clip)
 
     async def check_health(self) -> None:
         """Called by Serve; fails when the encoder's threads or device are gone."""

@@ -15,6 +15,7 @@ from ray.serve.handle import DeploymentHandle
 from deployments.config.settings import Settings
 from deployments.config.stage_settings import VocoderSettings
 from deployments.config.stages import Kind
+from deployments.liveness.signs import with_signs
 from deployments.stages.admission import StreamAdmission, StreamPermit
 from deployments.stages.clients import RemoteLM
 from deployments.stages.limits import GIB, apply_device_limits, cap_bytes
@@ -89,6 +90,7 @@ class VocoderReplica:
         self._active = StageGauge(VOCODER_STREAMS, lambda: self._decoder.active_streams)
         self._cached = StageGauge(VOCODER_BYTES, lambda: self._decoder.cache_bytes)
 
+    @with_signs
     async def speak(
         self, request: SpeechRequest, sent: Stamped[VoicePrompt]
     ) -> AsyncGenerator[Stamped[SpeechChunk]]:

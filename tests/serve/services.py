@@ -32,7 +32,12 @@ CACHE_PATIENCE = {
     "claim_wait_s": 120.0,
     "flush_deadline_s": 30.0,
 }
-LIMITS = {"encode_timeout_s": 300, "first_audio_timeout_s": 300, "chunk_timeout_s": 300}
+LIMITS = {
+    "encode_timeout_s": 300,
+    "first_audio_timeout_s": 300,
+    "chunk_timeout_s": 300,
+    "silence_timeout_s": 60,
+}
 START_TIMEOUT_S = 500.0
 TOKEN = secrets.token_hex(32)
 ENVIRONMENT = {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
