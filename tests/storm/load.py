@@ -238,7 +238,7 @@ class Load:
                         await reply.aread()
                         _checked(reply)
                     pieces: list[bytes] = []
-                    async for piece in reply.aiter_raw():
+                    async for piece in reply.aiter_bytes():
                         signs.append(time.monotonic())
                         pieces.append(piece)
             except (httpx.ConnectError, httpx.ConnectTimeout):
