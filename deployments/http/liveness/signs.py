@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from http import HTTPStatus
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -29,6 +30,8 @@ class HearsSigns:
     """Pure ASGI middleware outside of Serve's proxy.
 
     It minds silence once a router has shown that it gives signs: one of before an update does not.
+    What the proxy itself says of a router that died, or of none that there is, becomes a 503 in our
+    shape, with Retry-After.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -39,7 +42,7 @@ class HearsSigns:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        reply = _Reply(send)
+        reply = _Reply(send, is_probe=scope["path"].startswith("/-/"))
         work = asyncio.ensure_future(self._app({**scope, _HEARD: True}, receive, reply.send))
         try:
             while not work.done() and not (self._minds and reply.silent_s >= SILENCE_S):
@@ -54,18 +57,22 @@ class HearsSigns:
         if not reply.is_closed:
             work.result()
         if not reply.has_started:
-            lost = StageUnavailableError("the router's replica went away")
+            lost = StageUnavailableError("no router answers")
             request_id = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
             await answer_error(lost, request_id)(scope, receive, send)
 
 
 class _Reply:
-    """What a router says. is_closed: nothing of it goes to the client any more."""
+    """What a router says. is_closed: nothing of it goes to the client any more.
 
-    def __init__(self, send: Send) -> None:
+    is_probe: the request is for the proxy itself.
+    """
+
+    def __init__(self, send: Send, *, is_probe: bool) -> None:
         self._send = send
+        self._is_probe = is_probe
         self._heard_s = time.monotonic()
-        self._is_sending = False
+        self._is_sending = self._is_serves = False
         self.gives_signs = self.has_started = self.is_closed = False
 
     @property
@@ -75,8 +82,13 @@ class _Reply:
 
     async def send(self, message: Message) -> None:
         self._heard_s = time.monotonic()
-        self.gives_signs = message.pop(_HEARD, self.gives_signs)
-        if self.is_closed or message["type"] == _ALIVE:
+        is_routers = message.pop(_HEARD, False)
+        self.gives_signs = self.gives_signs or is_routers
+        is_unavailable = message.get("status") == HTTPStatus.SERVICE_UNAVAILABLE
+        self._is_serves = self._is_serves or (
+            is_unavailable and not is_routers and not self._is_probe
+        )
+        if self.is_closed or self._is_serves or message["type"] == _ALIVE:
             return
         self.has_started = True
         self._is_sending = True

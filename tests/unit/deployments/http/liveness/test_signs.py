@@ -46,6 +46,11 @@ async def dead_after_audio(send: Send) -> None:
     await asyncio.sleep(1e6)
 
 
+async def refused(send: Send) -> None:
+    await send({"type": "http.response.start", "status": 503, "headers": []})
+    await send(body(b"ours"))
+
+
 async def gone(send: Send) -> None:
     """Serve ends a request of whose reply it believes that it has begun."""
     del send
@@ -78,7 +83,7 @@ class Cluster:
             self.cancelled += 1
             raise
 
-    async def get(self) -> tuple[list[Message], float]:
+    async def get(self, path: str = "/v1/models") -> tuple[list[Message], float]:
         """What the server gets to send, and how long it took."""
         sent: list[Message] = []
 
@@ -89,7 +94,7 @@ class Cluster:
             return {"type": "http.request", "body": b"", "more_body": False}
 
         began_s = asyncio.get_running_loop().time()
-        scope: Any = {"type": "http", "method": "GET", "path": "/", "headers": []}
+        scope: Any = {"type": "http", "method": "GET", "path": path, "headers": []}
         await self.proxy(scope, receive, send)
         return sent, asyncio.get_running_loop().time() - began_s
 
@@ -116,7 +121,7 @@ async def test_a_router_that_says_nothing_is_a_503_in_seconds() -> None:
     assert took_s == pytest.approx(SILENCE_S)
     assert start["status"] == httpx.codes.SERVICE_UNAVAILABLE
     assert dict(start["headers"])[b"retry-after"]
-    assert b"router's replica went away" in content["body"]
+    assert b"no router answers" in content["body"]
     assert cluster.cancelled == 1
 
 
@@ -142,6 +147,22 @@ async def test_a_request_that_nobody_answers_is_answered() -> None:
     cluster.script = gone
     (start, _), _ = await cluster.get()
     assert start["status"] == httpx.codes.SERVICE_UNAVAILABLE
+
+
+async def test_a_routers_own_503_goes_through() -> None:
+    cluster = Cluster()
+    cluster.script = refused
+    assert (await cluster.get())[0][1] == body(b"ours")
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/-/healthz"])
+async def test_serves_own_503_gets_our_shape_where_it_is_no_probes(path: str) -> None:
+    cluster = Cluster(is_old=True)  # as Serve's proxy: it marks nothing
+    cluster.script = refused
+    (start, content), _ = await cluster.get(path)
+    is_probe = path == "/-/healthz"
+    assert (content == body(b"ours")) is is_probe
+    assert (b"retry-after" in dict(start["headers"])) is not is_probe
 
 
 async def test_a_router_of_before_an_update_is_waited_for() -> None:
