@@ -39,8 +39,9 @@ async def heard(stage: str, response: AsyncIterator[Item | Alive], silence_s: fl
     Raises StageUnavailableError when there is none for silence_s.
     """
     while True:
+        silence = asyncio.timeout(silence_s)
         try:
-            async with asyncio.timeout(silence_s) as silence:
+            async with silence:
                 sent = await anext(response)
         except TimeoutError as error:
             if not silence.expired():

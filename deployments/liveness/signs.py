@@ -50,16 +50,16 @@ def with_signs(
                         coming.cancel()
                         await asyncio.wait([coming])
                 item = coming.result()
-                if item is _END:
+                if isinstance(item, _End):
                     return
                 yield item
 
     return signed
 
 
-_END = object()
+class _End:
+    """Of a stream: a task cannot raise StopAsyncIteration."""
 
 
-async def _next(items: AsyncGenerator[Item]) -> Item | object:
-    """The next item, or _END: a task cannot raise StopAsyncIteration."""
-    return await anext(items, _END)
+async def _next(items: AsyncGenerator[Item]) -> Item | _End:
+    return await anext(items, _End())

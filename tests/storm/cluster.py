@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +28,7 @@ from tests.storm.machine import SESSION, Machine, network
 from tests.waiting import eventually, wait_until
 
 HEAD, WORKERS = "h", ("a", "b")
-N_CPUS = 4  # for Ray to share out, on each machine
+N_CPUS = 3  # for Ray to share out, on each machine
 STORE_BYTES = 120 * 2**20
 GCS_PORT, DASHBOARD_PORT, HTTP_PORT = 6379, 8265, 8000
 TWO = ("Router", "Tokenizer", "LLM", "Vocoder")  # stages with two replicas
@@ -63,9 +64,10 @@ class StormCluster:
         """Every machine with Ray on it; no service yet. variables: of every process there."""
         environment = {**_plain_environment(), **self._storage(redis), **variables}
         for number, name in enumerate((HEAD, *WORKERS), start=1):
-            machine = Machine(name, number, self.directory / "machines", environment)
-            self.machines[name] = machine
-            self.add(machine)
+            self.machines[name] = Machine(name, number, self.directory / "machines", environment)
+        self.add(self.head)
+        with ThreadPoolExecutor(len(WORKERS)) as pool:
+            list(pool.map(self.add, [self.machines[name] for name in WORKERS]))
 
     def add(self, machine: Machine) -> None:
         """Plug a machine in, and have it join."""

@@ -13,8 +13,8 @@ from tests.storm.faults import Fault, Scene
 from tests.storm.load import Load, Unserved, failures
 from tests.storm.rows import Row
 
-CALM_S = 8.0  # under load before the fault
-AFTER_S = 6.0  # under load after all is well
+CALM_S = 5.0  # under load before the fault
+AFTER_S = 4.0  # under load after all is well
 WATCH_S = 60.0  # for it to be well again; the bar is half
 LOOK_S = 0.25
 KEPT_S = 90.0  # for accepted jobs to be spoken

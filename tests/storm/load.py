@@ -25,7 +25,7 @@ from pipeline.audio.decode import decode_clip
 from tests.audio_files import wav
 from tests.serve.service_client import listed_clip
 
-PER_S = 1.6  # requests a second: some third of what two cores speak beside three machines
+PER_S = 1.2  # requests a second: some third of what two cores speak beside three machines
 MIX = {"hit": 0.55, "voice": 0.2, "clip": 0.1, "upload": 0.08, "job": 0.07}
 WORDS = ("Yes.", "No.", "Good.", "Maybe.", "Well done.", "One.", "Two.", "Three.")
 N_KNOWN = 6  # finished answers that are asked again and again
