@@ -124,13 +124,13 @@ def proxy_killed(scene: Scene) -> None:
 
 
 def powered_off(scene: Scene) -> None:
-    scene.kept["off"] = scene.victim
-    scene.victim.pull_plug(silently=True)
+    machine = scene.kept["off"] = scene.victim
+    machine.pull_plug(silently=True)
 
 
 def unplugged(scene: Scene) -> None:
-    scene.kept["off"] = scene.victim
-    scene.victim.pull_plug(silently=False)
+    machine = scene.kept["off"] = scene.victim
+    machine.pull_plug(silently=False)
 
 
 def joined_again(scene: Scene) -> None:
@@ -192,8 +192,8 @@ def joined(scene: Scene) -> None:
 
 def cut_off(scene: Scene) -> None:
     """The victim reaches nobody; its processes go on."""
-    scene.kept["cut"] = scene.victim
-    run("ip", "link", "set", scene.victim.link, "down")
+    machine = scene.kept["cut"] = scene.victim
+    run("ip", "link", "set", machine.link, "down")
 
 
 def reached(scene: Scene) -> None:
