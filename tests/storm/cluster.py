@@ -193,7 +193,7 @@ def service_config(cache: dict[str, Any]) -> dict[str, Any]:
 def shipped_variables() -> dict[str, str]:
     """Of Ray's processes in production, as cluster.yaml has them."""
     document = yaml.safe_load((ROOT / "cluster.yaml").read_text())
-    words = shlex.split(document["worker_start_ray_commands"][-1])
+    words = shlex.split(document["head_start_ray_commands"][-1])
     return dict(word.split("=", 1) for word in words[: words.index("ray")])
 
 
