@@ -15,7 +15,7 @@ BESIDE ?= -n 2 --dist loadscope --no-loadscope-reorder
 # S3 that is slow, refuses or dies needs no cluster, and mostly waits: so it stands beside the unit tests.
 ALONE := tests/chaos/test_cache_s3.py
 
-.PHONY: help setup demo stop check format unit parity serve chaos rehearsal fast exhaustive test lock
+.PHONY: help setup demo stop check format unit parity serve chaos storm rehearsal fast exhaustive test lock
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -63,6 +63,9 @@ fast: setup ## the tiers that need no cluster, whole: unit with the slow, parity
 
 exhaustive: setup ## what repeats other tests over many more inputs; minutes, in no other target
 	$(PYTEST) $(SPREAD) -m exhaustive tests/unit
+
+storm: setup ## three machines in network namespaces under load, and what can go wrong; as root, half an hour
+	$(PYTEST) -m storm tests/storm; status=$$?; $(BIN)/python -m tests.storm.table && exit $$status
 
 rehearsal: setup ## the GPU kit on a CPU, in an environment like the GPU machine's
 	$(PYTEST) -m rehearsal tests/unit/load_tests/gpu

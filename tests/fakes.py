@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Generator, Iterator
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.serve._private.common import DeploymentID
 from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
 
+from deployments.liveness.signs import Alive
 from pipeline.chain import Script
 from pipeline.contracts import (
     NO_LIMIT_TOKENS,
@@ -316,6 +318,14 @@ class FakeBroadcast:
             raise DeploymentUnavailableError(DeploymentID("fake"))
         async with asyncio.timeout(timeout_s):
             return await asyncio.gather(*self._calls, return_exceptions=return_exceptions)
+
+
+async def without_signs(stream: AsyncGenerator[Any]) -> AsyncGenerator[Any]:
+    """What a stage's stream says beside that it lives."""
+    async with aclosing(stream) as items:
+        async for item in items:
+            if not isinstance(item, Alive):
+                yield item
 
 
 class FakeHearing:

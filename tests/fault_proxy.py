@@ -28,7 +28,8 @@ class Faults:
 class FaultProxy:
     """Runs on a loop of its own in a thread, between clients and `target_port` on loopback."""
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int, host: str = "127.0.0.1") -> None:
+        """host: the address to listen at."""
         self.faults = Faults()
         self._target_port = target_port
         self._loop = asyncio.new_event_loop()
@@ -36,7 +37,7 @@ class FaultProxy:
         self._tasks: set[asyncio.Task] = set()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self._server = self._call(asyncio.start_server(self._serve, "127.0.0.1", 0))
+        self._server = self._call(asyncio.start_server(self._serve, host, 0))
         self.port = self._server.sockets[0].getsockname()[1]
         self.connections = 0
 

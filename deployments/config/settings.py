@@ -86,6 +86,9 @@ class Limits(Strict):
     """Longest wait for the vocoder's first audio."""
     chunk_timeout_s: Seconds = 60.0
     """Longest wait for every later chunk, and for every chunk of tokens."""
+    silence_timeout_s: Seconds = 4.0
+    """Longest silence of a replica that speaks or has a request wait: it gives a sign of life every
+    second. Then another one is asked, once; whoever waits gets 503 if that is silent, too."""
 
     @model_validator(mode="after")
     def _one_body_fits(self) -> Limits:

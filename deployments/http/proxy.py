@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import HTTP_PROTOCOLS
 
 from deployments.http.body_along import BodyAlong
+from deployments.http.liveness.signs import HearsSigns
 from deployments.http.request_id import CleanRequestId
 from deployments.http.sessions.flow import TIMEOUT_HEADER, SocketFlow
 from deployments.telemetry.processes import watch_proxy
@@ -41,8 +42,9 @@ class LongReplies:
 def set_up_proxy() -> list[Middleware]:
     """Make the proxy parse HTTP with h11 and clean callers' request ids.
 
-    It then lets speech take its time, sends small bodies along, tells routers how their WebSockets'
-    clients keep up, and publishes what itself and the machine's raylet take.
+    It then minds routers that say nothing, lets speech take its time, sends small bodies along,
+    tells routers how their WebSockets' clients keep up, and publishes what itself and the machine's
+    raylet take.
 
     h11 ignores an upgrade offer other than WebSocket's. uvicorn's default, httptools, stops after
     the headers of a request with one (h2c, which Java's client sends with every first request): the
@@ -50,5 +52,5 @@ def set_up_proxy() -> list[Middleware]:
     """
     watch_proxy()
     HTTP_PROTOCOLS["auto"] = HTTP_PROTOCOLS["h11"]
-    ours = (CleanRequestId, LongReplies, BodyAlong, SocketFlow)
+    ours = (CleanRequestId, HearsSigns, LongReplies, BodyAlong, SocketFlow)
     return [Middleware(one) for one in ours]

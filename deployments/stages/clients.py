@@ -1,7 +1,6 @@
-"""The stages as seen across the Ray border.
+"""The stages as seen across the Ray border: handles become the pipeline's Protocols.
 
-Handles become the pipeline's Protocols, Ray's errors become ours. Owns retries (only before the
-first audio) and timeouts.
+Owns retries (only before the first audio) and timeouts.
 """
 
 from __future__ import annotations
@@ -9,32 +8,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import math
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol, Self, TypeVar, cast
+from typing import Any, Self, cast
 
-from ray.exceptions import (
-    NodeDiedError,
-    OutOfMemoryError,
-    OwnerDiedError,
-    RayActorError,
-    RayError,
-    RayTaskError,
-    WorkerCrashedError,
-)
-from ray.serve.exceptions import (
-    BackPressureError,
-    DeploymentUnavailableError,
-    RayServeException,
-    ReplicaUnavailableError,
-)
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
 from deployments.config.settings import Limits
-from deployments.telemetry.transfers import Hop, Stamped, Transfers, stamped
+from deployments.liveness.patience import Patience, heard
+from deployments.stages.replies import Either, Replies, stage_errors
+from deployments.telemetry.transfers import Hop, Transfers, stamped
 from pipeline.contracts import (
     Int32Array,
     ReferenceClip,
@@ -46,70 +33,53 @@ from pipeline.contracts import (
     VocoderName,
     VoicePrompt,
 )
-from pipeline.errors import (
-    CapacityError,
-    StageError,
-    StageTimeoutError,
-    StageUnavailableError,
-    TimbreError,
-)
+from pipeline.errors import StageUnavailableError
 
 ATTEMPTS = 3  # per request and stage, before the first audio only
 RETRY_DELAY_S = 0.25
 STATUS_TIMEOUT_S = 2.0
 NAME_TIMEOUT_S = 5.0  # what the stages that speak are, by content, is part of keys of speech
 
-_REPLICA_IS_GONE = (
-    RayActorError,
-    NodeDiedError,
-    OutOfMemoryError,  # Ray killed its process to save the machine
-    OwnerDiedError,
-    WorkerCrashedError,
-    DeploymentUnavailableError,
-    ReplicaUnavailableError,
-)
-
-
-@contextlib.contextmanager
-def stage_errors(stage: str) -> Iterator[None]:
-    """Turn what Ray raises for a call into `stage` into our tree.
-
-    Our own errors come back as they were. What anything else says stays out of the message.
-    """
-    try:
-        yield
-    except RayTaskError as error:
-        if isinstance(error.cause, TimbreError):
-            raise error.cause from error
-        raise StageError(f"the {stage} failed", detail=repr(error.cause)) from error
-    except _REPLICA_IS_GONE as error:
-        raise StageUnavailableError(f"the {stage}'s replica went away") from error
-    except BackPressureError as error:
-        raise CapacityError(f"the {stage}'s queue is full; retry in a moment") from error
-    except TimeoutError as error:
-        raise StageTimeoutError(f"the {stage} did not answer in time") from error
-    except (RayError, RayServeException) as error:
-        raise StageError(f"the {stage} failed", detail=repr(error)) from error
-
 
 class _Retried:
-    """Calls of one stage that may be made again: a lost replica is retried on another."""
+    """Calls of one stage that may be made again: a lost replica is retried on another.
 
-    def __init__(self, stage: str, timeout_s: float) -> None:
-        self._stage, self._timeout_s = stage, timeout_s
+    silence_s: after so long no further attempt is made when one fails.
+    """
+
+    def __init__(self, stage: str, timeout_s: float, silence_s: float = math.inf) -> None:
+        self._stage, self._timeout_s, self._silence_s = stage, timeout_s, silence_s
 
     async def __call__(self, method: DeploymentHandle, *args: object) -> Any:
-        attempt = 1
+        attempt, began_s = 1, time.monotonic()
         while True:
+            is_late = time.monotonic() - began_s >= self._silence_s
             try:
                 with stage_errors(self._stage):
                     async with asyncio.timeout(self._timeout_s):
-                        return await method.remote(*args)
+                        return await self._answer(method, args)
             except StageUnavailableError:
-                if attempt == ATTEMPTS:
+                if is_late or attempt == ATTEMPTS:
                     raise
                 await asyncio.sleep(RETRY_DELAY_S * attempt)
                 attempt += 1
+
+    async def _answer(self, method: DeploymentHandle, args: tuple[object, ...]) -> Any:
+        return await method.remote(*args)
+
+
+class _RetriedAloud(_Retried):
+    """The same of a stream of one item, whose replica gives signs of life meanwhile.
+
+    silence_s: the longest time without one, too.
+    """
+
+    async def _answer(self, method: DeploymentHandle, args: tuple[object, ...]) -> Any:
+        response = cast("DeploymentResponseGenerator[Any]", method.remote(*args))
+        try:
+            return await heard(self._stage, response, self._silence_s)
+        finally:
+            response.cancel()
 
 
 class RemoteTokenizer:
@@ -130,9 +100,12 @@ class RemoteTokenizer:
         self._handle, self._sleeps = handle, sleeps
         self._told: str | None = None
         self._timeout_s = limits.encode_timeout_s
-        self._encode = handle.options(method_name="encode")
+        self._encode = handle.options(method_name="encode_aloud", stream=True)
         self._identity = handle.options(method_name="fingerprint")
         self._retrying = _Retried("tokenizer", limits.encode_timeout_s)
+        self._encoding = _RetriedAloud(
+            "tokenizer", limits.encode_timeout_s, limits.silence_timeout_s
+        )
 
     async def fingerprint(self) -> str:
         """The fingerprint of the encoder that runs now, or of that which sleeps."""
@@ -151,7 +124,7 @@ class RemoteTokenizer:
     async def encode(self, clip: ReferenceClip) -> VoicePrompt:
         """Encoding is idempotent, so a lost replica is retried on another."""
         return self._transfers.received(
-            Hop.TOKENIZER_ROUTER, await self._retrying(self._encode, clip)
+            Hop.TOKENIZER_ROUTER, await self._encoding(self._encode, clip)
         )
 
 
@@ -178,7 +151,7 @@ class RemoteLM:
     def __init__(self, handle: DeploymentHandle, limits: Limits, transfers: Transfers) -> None:
         self._transfers = transfers
         self._stream = handle.options(method_name="stream", stream=True)
-        self._chunk_timeout_s = limits.chunk_timeout_s
+        self._patience = Patience.of(limits)
         self._clip_digest = ""
         self._is_behind = False
         self._due_s: float | None = None
@@ -202,43 +175,14 @@ class RemoteLM:
         if self._due_s is None:
             return self._replies(partial(ask, *behind))
         left_s = self._due_s - time.monotonic()
-        return _Either(
+        return Either(
             self._replies(partial(ask, self._is_behind, left_s)),
             lambda: self._replies(partial(ask, *behind)),
         )
 
-    def _replies(self, ask: Callable[[], object]) -> _Replies[TokenChunk]:
+    def _replies(self, ask: Callable[[], object]) -> Replies[TokenChunk]:
         received = partial(self._transfers.received, Hop.LLM_VOCODER)
-        return _Replies[TokenChunk]("LLM", ask, received, self._chunk_timeout_s)
-
-
-class _Either(Stream[TokenChunk]):
-    """A stream, or another where the replica did not know what it was asked: one before an update.
-
-    other: opens it.
-    """
-
-    def __init__(self, one: Stream[TokenChunk], other: Callable[[], Stream[TokenChunk]]) -> None:
-        self._chunks = one
-        self._other: Callable[[], Stream[TokenChunk]] | None = other
-
-    async def __anext__(self) -> TokenChunk:
-        other, self._other = self._other, None
-        try:
-            return await anext(self._chunks)
-        except StageError as error:
-            if other is None or not _did_not_know(error.__cause__):
-                raise
-        self._chunks = other()
-        return await anext(self._chunks)
-
-    async def aclose(self) -> None:
-        await self._chunks.aclose()
-
-
-def _did_not_know(cause: BaseException | None) -> bool:
-    """Whether a replica has no such parameter."""
-    return isinstance(cause, RayTaskError) and isinstance(cause.cause, TypeError)
+        return Replies[TokenChunk]("LLM", ask, received, self._patience)
 
 
 class RemoteVocoder:
@@ -247,21 +191,25 @@ class RemoteVocoder:
     def __init__(self, handle: DeploymentHandle, limits: Limits, transfers: Transfers) -> None:
         self._transfers = transfers
         self._speak = handle.options(method_name="speak", stream=True)
-        self._limits = limits
+        self._patience = Patience.of(limits, limits.first_audio_timeout_s)
 
     async def speak(
         self, request: SpeechRequest, voice: VoicePrompt
     ) -> AsyncGenerator[SpeechChunk]:
-        """Retries a lost replica, but only while nothing has been heard."""
+        """Retries a lost replica, but only while nothing has been heard.
+
+        Two of them that say nothing are enough: whoever waits for speech has waited long.
+        """
+        give_up_s = time.monotonic() + self._patience.silence_s
         for attempt in range(1, ATTEMPTS + 1):
-            has_audio = False
+            has_audio, is_late = False, time.monotonic() >= give_up_s
             try:
                 async with aclosing(self._once(request, voice)) as chunks:
                     async for chunk in chunks:
                         has_audio = has_audio or len(chunk.samples) > 0
                         yield chunk
             except StageUnavailableError:
-                if has_audio or attempt == ATTEMPTS:
+                if has_audio or is_late or attempt == ATTEMPTS:
                     raise
                 await asyncio.sleep(RETRY_DELAY_S * attempt)
             else:
@@ -270,71 +218,12 @@ class RemoteVocoder:
     def _once(self, request: SpeechRequest, voice: VoicePrompt) -> Stream[SpeechChunk]:
         speak = self._speak.options(session_id=voice.clip_digest)
         sent = replace(request, terms=request.terms.sent(time.monotonic()))
-        return _Replies(
+        return Replies(
             "vocoder",
             lambda: speak.remote(sent, stamped(voice)),
             partial(self._transfers.received, Hop.VOCODER_ROUTER),
-            self._limits.chunk_timeout_s,
-            self._limits.first_audio_timeout_s,
+            self._patience,
         )
-
-
-class _Chunk(Protocol):
-    """What stages send piece by piece."""
-
-    @property
-    def last(self) -> bool: ...
-
-
-_AnyChunk = TypeVar("_AnyChunk", bound=_Chunk)
-
-
-class _Replies(Stream[_AnyChunk]):
-    """Chunks of one stream of a replica, up to the last one. Closing it tells the replica.
-
-    ask: opens the stream, when the first chunk is wanted. received: unwraps what came.
-    timeout_s: for each chunk; first_timeout_s: for the first, where it is another.
-    Raises what `stage_errors` has, StageError for a stream that ends without its last chunk.
-    """
-
-    def __init__(
-        self,
-        stage: str,
-        ask: Callable[[], object],
-        received: Callable[[Stamped[_AnyChunk]], _AnyChunk],
-        timeout_s: float,
-        first_timeout_s: float | None = None,
-    ) -> None:
-        self._stage, self._ask, self._received = stage, ask, received
-        self._next_timeout_s = timeout_s if first_timeout_s is None else first_timeout_s
-        self._timeout_s = timeout_s
-        self._response: DeploymentResponseGenerator[Any] | None = None
-        self._is_over = False
-
-    async def __anext__(self) -> _AnyChunk:
-        if self._is_over:
-            await self.aclose()
-            raise StopAsyncIteration
-        if self._response is None:  # its type does not say that `stream=True` returns this
-            self._response = cast("DeploymentResponseGenerator[Any]", self._ask())
-        try:
-            with stage_errors(self._stage):
-                async with asyncio.timeout(self._next_timeout_s):
-                    sent: Stamped[_AnyChunk] = await anext(self._response)
-        except BaseException as error:
-            await self.aclose()
-            if not isinstance(error, StopAsyncIteration):
-                raise
-            raise StageError(f"the {self._stage} ended a stream without its last chunk") from error
-        chunk = self._received(sent)
-        self._is_over, self._next_timeout_s = chunk.last, self._timeout_s
-        return chunk
-
-    async def aclose(self) -> None:
-        self._is_over = True
-        if self._response is not None:
-            self._response.cancel()
-            self._response = None
 
 
 class RemoteNames:

@@ -27,8 +27,8 @@ from deployments.stages.clients import (
     RemoteStatus,
     RemoteTokenizer,
     RemoteVocoder,
-    stage_errors,
 )
+from deployments.stages.replies import stage_errors
 from deployments.telemetry.logs import adopt_serve_logging
 from deployments.telemetry.transfers import Transfers
 from deployments.voices.resolver import VoiceLibrary

@@ -11,6 +11,7 @@ from typing import Any
 
 from deployments.config.settings import Settings
 from deployments.config.stages import Kind
+from deployments.liveness.signs import with_signs
 from deployments.scaling.policy import Work
 from deployments.scaling.replica import ScaledReplica
 from deployments.stages.limits import apply_device_limits, cap_bytes
@@ -76,6 +77,7 @@ class LLMReplica(ScaledReplica):
         self.begin_telling("llm", settings.scaling.llm, settings.memory)
         self._log_start(variant)
 
+    @with_signs
     async def stream(
         self,
         prompt_ids: Int32Array,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
 from deployments.config.settings import Settings
 from deployments.config.stages import Kind
+from deployments.liveness.signs import with_signs
 from deployments.scaling.policy import Work
 from deployments.scaling.replica import ScaledReplica
 from deployments.stages.limits import ARENA_PART, apply_device_limits, arena_limit_bytes
@@ -66,6 +68,11 @@ class TokenizerReplica(ScaledReplica):
             voice = await self._load.waited(self._encoder.begin(clip))
             with self._load.counted(running=1):
                 return stamped(await voice)
+
+    @with_signs
+    async def encode_aloud(self, clip: ReferenceClip) -> AsyncGenerator[Stamped[VoicePrompt]]:
+        """`encode`, with signs of life meanwhile."""
+        yield await self.encode(clip)
 
     @property
     def in_work(self) -> int:

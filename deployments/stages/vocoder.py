@@ -18,6 +18,7 @@ from deployments.admission.gate import AdmissionGate, Permit, Places
 from deployments.config.settings import Settings
 from deployments.config.stage_settings import VocoderSettings
 from deployments.config.stages import Kind
+from deployments.liveness.signs import with_signs
 from deployments.scaling.policy import Work
 from deployments.scaling.replica import ScaledReplica
 from deployments.speech.on_the_way import sent_in_steps
@@ -104,6 +105,7 @@ class VocoderReplica(ScaledReplica):
         self._cached = StageGauge(VOCODER_BYTES, lambda: self._decoder.cache_bytes)
         self.begin_telling("vocoder", settings.scaling.vocoder, settings.memory)
 
+    @with_signs
     async def speak(
         self, request: SpeechRequest, sent: Stamped[VoicePrompt]
     ) -> AsyncGenerator[Stamped[SpeechChunk]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -25,6 +26,7 @@ ROOT = "voices/v1"
 MAX_DOCUMENT_BYTES = 256 * 2**10
 MAX_JSON_BYTES = MAX_DOCUMENT_BYTES - 100  # of one; the rest is for its seal, of 82 at most
 TRIES = 3  # of a request to the store; documents are written once, so that again does no harm
+GIVE_UP_S = 8.0  # for all tries together: somebody waits
 MEMORY_BYTES = 8 * 2**20  # of documents, which never change
 
 T = TypeVar("T")
@@ -116,13 +118,15 @@ class Shelf:
         )
 
     async def _run(self, deadline_s: float, call: Callable[[], T]) -> T:
-        tries = TRIES
+        tries, give_up_s = TRIES, time.monotonic() + GIVE_UP_S
         while True:
             tries -= 1
+            left_s = give_up_s - time.monotonic()
             try:
-                return await self._threads.run(deadline_s, call)
+                return await self._threads.run(min(deadline_s, left_s), call)
             except StoreError as error:
-                if not tries or isinstance(error, StoreDenied):
+                is_over = not tries or time.monotonic() >= give_up_s
+                if is_over or isinstance(error, StoreDenied):
                     raise StageUnavailableError(
                         "the store of the voices does not answer", detail=str(error)
                     ) from error

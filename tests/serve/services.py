@@ -33,7 +33,12 @@ CACHE_PATIENCE = {
     "claim_wait_s": 120.0,
     "flush_deadline_s": 30.0,
 }
-LIMITS = {"encode_timeout_s": 300, "first_audio_timeout_s": 300, "chunk_timeout_s": 300}
+LIMITS = {
+    "encode_timeout_s": 300,
+    "first_audio_timeout_s": 300,
+    "chunk_timeout_s": 300,
+    "silence_timeout_s": 60,
+}
 START_TIMEOUT_S = 500.0
 NODE_TOO_SLOW = "The current node timed out during startup"  # Ray's 30 s, on a machine that is busy
 TOKEN = secrets.token_hex(32)

@@ -22,10 +22,12 @@ from deployments.http.ingress import Router
 from deployments.http.proxy import set_up_proxy
 from deployments.http.reply_codec import ReplyCodec
 from deployments.http.routes.speech import Routes
+from deployments.liveness.signs import Alive
 from deployments.speech.library import ReusingSpeech
 from deployments.speech.on_the_way import sent_in_steps
 from deployments.stages import clients
 from deployments.stages.llm import LLMReplica
+from deployments.stages.replies import Replies
 from deployments.stages.tokenizer import TokenizerReplica
 from deployments.stages.vocoder import VocoderReplica
 from deployments.telemetry.transfers import Stamped, stamped
@@ -74,7 +76,7 @@ def set_up_marked_proxy() -> list[Middleware]:
     return [Middleware(MarkedRoute, place="proxy"), *set_up_proxy()]
 
 
-def _who_replied(replies: clients._Replies[Any]) -> str:
+def _who_replied(replies: Replies[Any]) -> str:
     return f"{replies._stage.lower()}.heard"
 
 
@@ -83,7 +85,7 @@ MARKED: Mapping[tuple[type, str], tuple[Callable[[Any], str], bool]] = {
     (Routes, "reply_to"): (lambda _: "router.read", False),
     (ReusingSpeech, "resolve"): (lambda _: "router.voice", True),
     (clients.RemoteVocoder, "_once"): (lambda _: "router.asks", False),
-    (clients._Replies, "__anext__"): (_who_replied, True),
+    (Replies, "__anext__"): (_who_replied, True),
     (ReplyCodec, "encode"): (lambda _: "router.encoded", True),
 }
 
@@ -106,12 +108,12 @@ class MarkedVocoder(VocoderReplica):
     """The vocoder with marks where a request enters and leaves it."""
 
     def __init__(self, *args: Any, **fields: Any) -> None:
-        mark_calls(clients._Replies, "__anext__", _who_replied, is_end=True)
+        mark_calls(Replies, "__anext__", _who_replied, is_end=True)
         super().__init__(*args, **fields)
 
     async def speak(
         self, request: SpeechRequest, sent: Stamped[VoicePrompt]
-    ) -> AsyncGenerator[Stamped[SpeechChunk]]:
+    ) -> AsyncGenerator[Stamped[SpeechChunk] | Alive]:
         mark = opened()
         mark("vocoder.in")
         async with aclosing(super().speak(request, sent)) as speech:

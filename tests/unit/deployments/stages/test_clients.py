@@ -19,14 +19,15 @@ from ray.serve.exceptions import (
 )
 
 from deployments.config.settings import Limits
+from deployments.liveness.signs import with_signs
 from deployments.stages.clients import (
     ATTEMPTS,
     RemoteLM,
     RemoteStatus,
     RemoteTokenizer,
     RemoteVocoder,
-    stage_errors,
 )
+from deployments.stages.replies import stage_errors
 from deployments.telemetry.transfers import Stamped, stamped
 from pipeline.contracts import (
     ReferenceClip,
@@ -48,7 +49,9 @@ from tests.fakes import FakeHandle, as_ray_raises, voice_prompt
 
 pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("virtual_time")]
 
-LIMITS = Limits(encode_timeout_s=5, first_audio_timeout_s=7, chunk_timeout_s=3)
+LIMITS = Limits(
+    encode_timeout_s=5, first_audio_timeout_s=7, chunk_timeout_s=3, silence_timeout_s=2.5
+)
 CLIP = ReferenceClip(np.zeros(100, np.float32), 16_000, "0" * 64)
 REQUEST = SpeechRequest("Hello.", "Hi.")
 INSIDE = "/srv/models at 10.0.0.7"
@@ -115,13 +118,16 @@ class Tokenizer:
 
     def __init__(self, failures: int, error: Callable[[], Exception] = gone) -> None:
         self.left, self.error, self.encodes = failures, error, 0
+        self.takes_s = 0.0
 
-    async def encode(self, clip: ReferenceClip) -> Stamped[VoicePrompt]:
+    @with_signs
+    async def encode_aloud(self, clip: ReferenceClip) -> AsyncGenerator[Stamped[VoicePrompt]]:
         del clip
         self.encodes += 1
         if self.encodes <= self.left:
             raise self.error()
-        return stamped(voice_prompt())
+        await asyncio.sleep(self.takes_s)
+        yield stamped(voice_prompt())
 
     async def fingerprint(self) -> str:
         await asyncio.sleep(60)
@@ -157,6 +163,41 @@ async def test_an_encode_gives_up(
     with pytest.raises(kind):
         await encoder_of(tokenizer).encode(CLIP)
     assert tokenizer.encodes == encodes
+
+
+class CutOffTokenizer(Tokenizer):
+    """Its machine lost its network: nothing comes of the first clips that it gets."""
+
+    async def encode_aloud(self, clip: ReferenceClip) -> AsyncGenerator[Stamped[VoicePrompt]]:
+        del clip
+        self.encodes += 1
+        await asyncio.sleep(100.0 if self.encodes <= self.left else 0.0)
+        yield stamped(voice_prompt())
+
+
+async def test_an_encode_leaves_a_silent_replica_for_another() -> None:
+    tokenizer = CutOffTokenizer(1)
+    began_s = asyncio.get_running_loop().time()
+    await encoder_of(tokenizer).encode(CLIP)
+    assert tokenizer.encodes == 2
+    assert asyncio.get_running_loop().time() - began_s < LIMITS.silence_timeout_s + 1
+
+
+async def test_nobody_waits_ten_seconds_for_tokenizers_that_say_nothing() -> None:
+    tokenizer = CutOffTokenizer(99)
+    encoder = RemoteTokenizer(FakeHandle(tokenizer), Limits(), Uncounted())  # type: ignore[arg-type]
+    began_s = asyncio.get_running_loop().time()
+    with pytest.raises(StageUnavailableError, match="the tokenizer is silent"):
+        await encoder.encode(CLIP)
+    assert asyncio.get_running_loop().time() - began_s < 10
+    assert tokenizer.encodes == 2
+
+
+async def test_a_long_encode_is_waited_for() -> None:
+    tokenizer = Tokenizer(0)
+    tokenizer.takes_s = LIMITS.encode_timeout_s - 0.1
+    assert (await encoder_of(tokenizer).encode(CLIP)).n_groups == 4
+    assert tokenizer.encodes == 1
 
 
 async def test_a_tokenizer_that_is_silent_is_a_timeout() -> None:
@@ -202,7 +243,14 @@ class Vocoder:
     def __init__(self, *scripts: list[Stamped[SpeechChunk] | Exception | float]) -> None:
         self.scripts, self.attempts = list(scripts), 0
 
+    @with_signs
     async def speak(
+        self, request: SpeechRequest, voice: Stamped[VoicePrompt]
+    ) -> AsyncGenerator[Stamped[SpeechChunk]]:
+        async for chunk in self.say(request, voice):
+            yield chunk
+
+    async def say(
         self, request: SpeechRequest, voice: Stamped[VoicePrompt]
     ) -> AsyncGenerator[Stamped[SpeechChunk]]:
         del request, voice
@@ -215,6 +263,12 @@ class Vocoder:
                 await asyncio.sleep(event)
             else:
                 yield event
+
+
+class CutOffVocoder(Vocoder):
+    """Its machine lost its network: nothing comes of it but what the script has."""
+
+    speak = Vocoder.say
 
 
 async def heard(vocoder: Vocoder) -> tuple[int, FakeHandle]:
@@ -253,6 +307,40 @@ async def test_a_stream_that_cannot_be_had(scripts: list, kind: type, attempts: 
     with pytest.raises(kind):
         await heard(vocoder)
     assert vocoder.attempts == attempts
+
+
+async def test_a_replica_that_says_nothing_is_left_for_another() -> None:
+    vocoder = CutOffVocoder([100.0], [spoken(), spoken(last=True)])
+    began_s = asyncio.get_running_loop().time()
+    n_chunks, handle = await heard(vocoder)
+    assert (n_chunks, vocoder.attempts, handle.cancelled) == (2, 2, 2)
+    assert asyncio.get_running_loop().time() - began_s < LIMITS.silence_timeout_s + 1
+
+
+@pytest.mark.parametrize(
+    ("script", "attempts"),
+    [([100.0], 2), ([spoken(), 100.0, spoken(last=True)], 1)],
+    ids=["never heard", "no longer heard"],
+)
+async def test_nobody_waits_ten_seconds_for_replicas_that_say_nothing(
+    script: list, attempts: int
+) -> None:
+    usual = Limits()
+    vocoder = CutOffVocoder(*[script] * ATTEMPTS)
+    synthesizer = RemoteVocoder(FakeHandle(vocoder), usual, Uncounted())  # type: ignore[arg-type]
+    began_s = asyncio.get_running_loop().time()
+    with pytest.raises(StageUnavailableError, match="the vocoder is silent"):
+        [chunk async for chunk in synthesizer.speak(REQUEST, voice_prompt())]
+    assert asyncio.get_running_loop().time() - began_s < 10
+    assert vocoder.attempts == attempts
+
+
+async def test_a_place_in_line_is_waited_for_as_long_as_the_settings_say() -> None:
+    usual = Limits()
+    vocoder = Vocoder([usual.first_audio_timeout_s - 1, spoken(last=True)])
+    synthesizer = RemoteVocoder(FakeHandle(vocoder), usual, Uncounted())  # type: ignore[arg-type]
+    assert len([chunk async for chunk in synthesizer.speak(REQUEST, voice_prompt())]) == 1
+    assert vocoder.attempts == 1
 
 
 async def test_whoever_leaves_tells_the_replica() -> None:
@@ -365,19 +453,26 @@ class SilentLLM(LLM):
         await asyncio.sleep(100)
 
 
+class BusyLLM(SilentLLM):
+    """It lives."""
+
+    stream = with_signs(SilentLLM.stream)
+
+
 @pytest.mark.parametrize(
-    ("error", "kind"),
+    ("llm", "kind"),
     [
-        (None, StageTimeoutError),
-        (gone(), StageUnavailableError),
-        (CapacityError("full"), CapacityError),
+        (BusyLLM(), StageTimeoutError),
+        (SilentLLM(), StageUnavailableError),
+        (SilentLLM(gone()), StageUnavailableError),
+        (SilentLLM(CapacityError("full")), CapacityError),
     ],
-    ids=["silent", "gone", "full"],
+    ids=["late", "silent", "gone", "full"],
 )
 async def test_an_answer_that_breaks_off_leaves_nothing(
-    error: Exception | None, kind: type[Exception]
+    llm: SilentLLM, kind: type[Exception]
 ) -> None:
-    handle = FakeHandle(SilentLLM(error))
+    handle = FakeHandle(llm)
     chunks = lm_of(handle).stream(np.zeros(3, np.int32), Sampling())
     await anext(chunks)
     with pytest.raises(kind):

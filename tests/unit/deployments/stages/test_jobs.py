@@ -24,8 +24,8 @@ pytestmark = pytest.mark.unit
 
 
 class Tokenizer(LengthyEncoder):
-    async def encode(self, clip: ReferenceClip) -> Any:
-        return stamped(await super().encode(clip))
+    async def encode_aloud(self, clip: ReferenceClip) -> AsyncGenerator[Stamped[VoicePrompt]]:
+        yield stamped(await self.encode(clip))
 
 
 class Vocoder:

@@ -19,6 +19,7 @@ from pipeline.contracts import Int32Array, Sampling, TokenChunk
 from pipeline.errors import CapacityError
 from pipeline.stepaudio.llm.engine import loading
 from pipeline.stepaudio.llm.engine.engine import EngineGauges
+from tests.fakes import without_signs
 from tests.unit.deployments.stages.test_room import Metric
 
 pytestmark = pytest.mark.unit
@@ -87,7 +88,7 @@ def replica(monkeypatch: pytest.MonkeyPatch, engine: Engine) -> LLMReplica:
 
 async def test_an_answer_says_at_its_end_who_drew_it(replica: LLMReplica, engine: Engine) -> None:
     engine.gate.set()
-    chunks = [sent.value async for sent in replica.stream(PROMPT, Sampling(), "")]
+    chunks = [sent.value async for sent in without_signs(replica.stream(PROMPT, Sampling(), ""))]
     assert [(len(chunk.ids), chunk.last) for chunk in chunks] == [(5, False), (5, True)]
     assert [chunk.made_by for chunk in chunks] == ["", await replica.fingerprint()]
     assert engine.voices == [""]
@@ -98,7 +99,8 @@ async def test_an_answer_says_at_its_end_who_drew_it(replica: LLMReplica, engine
 async def test_whoever_leaves_frees_the_slot_at_once(
     replica: LLMReplica, engine: Engine, is_waiting: bool
 ) -> None:
-    async with aclosing(replica.stream(PROMPT, Sampling(), "")) as chunks:
+    stream = without_signs(replica.stream(PROMPT, Sampling(), ""))
+    async with aclosing(stream) as chunks:
         await anext(chunks)
         assert (await replica.status())["slots_active"] == 1
         if is_waiting:

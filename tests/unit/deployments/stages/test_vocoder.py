@@ -36,7 +36,7 @@ from pipeline.serving.terms import Terms
 from pipeline.stepaudio.vocoder import wave_decoder
 from pipeline.stepaudio.vocoder.decode_worker import Timed
 from pipeline.stepaudio.vocoder.voice_state import StateShelf
-from tests.fakes import FakeDecoder, FakeHandle, FakePrompts, voice_prompt
+from tests.fakes import FakeDecoder, FakeHandle, FakePrompts, voice_prompt, without_signs
 from tests.unit.deployments.stages.test_room import Metric
 from tests.unit.deployments.test_request_path import generators
 
@@ -125,7 +125,8 @@ class Service:
         self.decoder: Any = self.replica._decoder
 
     def speak(self, request: SpeechRequest = REQUEST, clip: str = "") -> AsyncGenerator[Any]:
-        return self.replica.speak(request, stamped(replace(voice_prompt(), clip_digest=clip)))
+        sent = stamped(replace(voice_prompt(), clip_digest=clip))
+        return without_signs(self.replica.speak(request, sent))
 
 
 @pytest.fixture
@@ -139,12 +140,13 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Service:
     return Service()
 
 
-async def test_a_chunk_goes_through_three_generators(service: Service) -> None:
+async def test_a_chunk_goes_through_four_generators(service: Service) -> None:
     with generators() as begun:
         chunks = [sent.value async for sent in service.speak()]
     assert [chunk.last for chunk in chunks] == [False, False, False, True]
     streams = [name for name in begun if not name.startswith("StageLoad.")]  # a context manager
-    assert streams == ["VocoderReplica.speak", "SpeechChain.speak"]  # the third is the decoder's
+    # the fourth is the decoder's
+    assert streams == ["with_signs.<locals>.signed", "VocoderReplica.speak", "SpeechChain.speak"]
     assert service.decoder.owners == service.llm.clips == ["", ""]
     assert service.handle.cancelled == 2
     status = await service.replica.status()

@@ -1,0 +1,1 @@
+"""How whoever calls a stage knows that its replica is there, however long an answer takes."""

@@ -1,0 +1,65 @@
+"""Signs of life in a stage's streams: the replica has the call, and works on it or has it wait.
+
+An answer may take a minute where a stage is busy, and a machine that lost its power or its network
+closes no connection. By time alone whoever calls cannot tell the two. So a replica says every
+second of a wait that it has the call. One that says nothing for `limits.silence_timeout_s` has not,
+and another is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+EVERY_S = 1.0
+
+Args = ParamSpec("Args")
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """The replica has the call."""
+
+
+ALIVE = Alive()
+
+
+def with_signs(
+    stream: Callable[Args, AsyncGenerator[Item]],
+) -> Callable[Args, AsyncGenerator[Item | Alive]]:
+    """A method's stream with a sign of life for every second that an item is waited for.
+
+    A reader that leaves ends the stream, as it would without.
+    """
+
+    @wraps(stream)
+    async def signed(*args: Args.args, **kwargs: Args.kwargs) -> AsyncGenerator[Item | Alive]:
+        async with aclosing(stream(*args, **kwargs)) as items:
+            while True:
+                coming = asyncio.ensure_future(_next(items))
+                try:
+                    while not (await asyncio.wait([coming], timeout=EVERY_S))[0]:
+                        yield ALIVE
+                finally:
+                    if not coming.done():
+                        coming.cancel()
+                        await asyncio.wait([coming])
+                item = coming.result()
+                if isinstance(item, _End):
+                    return
+                yield item
+
+    return signed
+
+
+class _End:
+    """Of a stream: a task cannot raise StopAsyncIteration."""
+
+
+async def _next(items: AsyncGenerator[Item]) -> Item | _End:
+    return await anext(items, _End())

@@ -1,0 +1,62 @@
+"""The clusters of the storm tier: one with its voices in a bucket, one with them on a disk."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cache_helpers import free_port, make_bucket, ministack
+from tests.fault_proxy import FaultProxy
+from tests.storm import disk, machine
+from tests.storm.cluster import service_config, storm_cluster
+from tests.storm.faults import Bucket, Scene, built_clock
+
+ROOT_KEY, ROOT_SECRET = "rootkey", "rootsecretkey1234"  # a killed server forgets all other users
+
+
+def _directory(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
+    if reason := machine.missing():
+        pytest.skip(reason)
+    return tmp_path_factory.mktemp(name)
+
+
+@pytest.fixture(scope="package")
+def in_bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """Voices in S3, the cluster's state in Redis."""
+    directory = _directory(tmp_path_factory, "bucket")
+    with contextlib.ExitStack() as ends:
+        store = directory / "s3"
+        store.mkdir()
+        port = free_port()
+        endpoint, server = ends.enter_context(ministack(store, port))
+        bucket = make_bucket(endpoint, "voices").bucket
+        variables = built_clock(directory)
+        cluster = ends.enter_context(storm_cluster(directory, "redis", variables))
+        proxy = FaultProxy(port, cluster.gateway)
+        ends.callback(proxy.close)
+        client = {
+            "endpoint_url": f"http://{cluster.gateway}:{proxy.port}",
+            "region_name": "us-east-1",
+        }
+        options = {"key": ROOT_KEY, "secret": ROOT_SECRET, "client_kwargs": client}
+        cluster.deploy(service_config({"url": f"s3://{bucket}/storm", "storage_options": options}))
+        cluster.wait_until_up()
+        yield Scene(cluster, Bucket(store, port, proxy, server, ends))
+
+
+@pytest.fixture(scope="package")
+def on_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """Voices on a disk that all machines share, the cluster's state in RocksDB."""
+    directory = _directory(tmp_path_factory, "disk")
+    if reason := disk.missing():
+        pytest.skip(reason)
+    with (
+        disk.mounted_disk(directory) as place,
+        storm_cluster(directory, "rocksdb", {}) as cluster,
+    ):
+        cluster.deploy(service_config({"url": str(place.path / "voices")}))
+        cluster.wait_until_up()
+        yield Scene(cluster, disk=place)
