@@ -9,9 +9,6 @@ LOCK := out/lock
 # Bytecode is kept whatever the environment says: each of a dozen processes would compile every test anew.
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 SPREAD := -n 2 --dist worksteal
-# Of all tests without a cluster a quarter of the time is waiting, and so is more of those with one: these
-# run two folders at a time, in the order that tests/conftest.py says (`make test BESIDE=`: one after another).
-BESIDE ?= -n 2 --dist loadscope --no-loadscope-reorder
 # S3 that is slow, refuses or dies needs no cluster, and mostly waits: so it stands beside the unit tests.
 ALONE := tests/chaos/test_cache_s3.py
 
@@ -53,10 +50,10 @@ parity: setup ## the second: our modules against golden data of the reference im
 	$(PYTEST) -m parity tests/parity
 
 serve: setup ## the third: a real service on a Ray cluster of its own, over HTTP
-	$(PYTEST) $(BESIDE) -m serve tests/serve
+	$(PYTEST) -m serve tests/serve
 
 chaos: setup ## the fourth: what kills processes, on clusters of their own
-	$(PYTEST) $(BESIDE) -m chaos tests/serve tests/chaos
+	$(PYTEST) -m chaos tests/serve tests/chaos
 
 fast: setup ## the tiers that need no cluster, whole: unit with the slow, parity
 	$(PYTEST) $(SPREAD) -m "(unit or parity) and not exhaustive" tests/unit tests/parity
@@ -72,7 +69,7 @@ rehearsal: setup ## the GPU kit on a CPU, in an environment like the GPU machine
 
 test: setup ## every tier, but the exhaustive: unit, parity, the rehearsal, then serve and chaos
 	$(PYTEST) -n 3 --dist worksteal -m "not exhaustive" tests/unit tests/parity $(ALONE)
-	$(PYTEST) $(BESIDE) -m "serve or chaos" tests/serve tests/chaos --ignore $(ALONE)
+	$(PYTEST) -m "serve or chaos" tests/serve tests/chaos --ignore $(ALONE)
 
 # What pip calls torch's CPU build (+cpu) is left out: other indexes offer the same version under its bare number.
 lock: ## write constraints.txt anew: the newest versions that pyproject.toml allows, in a clean environment

@@ -17,6 +17,7 @@ from cache_store.settings import CacheSettings
 from deployments.admission.gate import Places
 from deployments.config.settings import Settings
 from deployments.config.stage_settings import LLMSettings, VocoderSettings
+from deployments.liveness import signs
 from deployments.scaling.policy import Work
 from deployments.stages import vocoder
 from deployments.stages.vocoder import VocoderReplica
@@ -236,8 +237,9 @@ async def test_a_full_replica_lets_one_wait_and_refuses_others(service: Service)
 
 @pytest.mark.usefixtures("virtual_time")
 async def test_the_llm_hears_when_an_answer_is_due_and_the_decoder_for_whom(
-    service: Service,
+    service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(signs, "EVERY_S", None)  # which would move the clock
     streamed = replace(REQUEST, terms=Terms(due_s=2.0))
     batch = replace(REQUEST, terms=Terms(on_terms.Service.BATCH))
     for request in (streamed, batch):
