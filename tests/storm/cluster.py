@@ -101,6 +101,14 @@ class StormCluster:
         up = eventually(lambda: self.is_whole() and self.has_proxies(), START_S, every_s=0.5)
         assert up, yaml.safe_dump(self.application())
 
+    def make_whole(self) -> None:
+        """Start what an earlier fault left without Ray, and wait until all is up."""
+        for machine in self.machines.values():
+            if not machine.processes("raylet/raylet"):
+                machine.pull_plug(silently=False)
+                self.add(machine)
+        self.wait_until_up()
+
     def application(self) -> dict[str, Any]:
         """What Serve says of it; empty while nobody says anything."""
         try:
