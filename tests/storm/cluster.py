@@ -101,13 +101,12 @@ class StormCluster:
         up = eventually(lambda: self.is_whole() and self.has_proxies(), START_S, every_s=0.5)
         assert up, yaml.safe_dump(self.application())
 
-    def make_whole(self) -> None:
-        """Start what an earlier fault left without Ray, and wait until all is up."""
+    def replace_lost(self) -> None:
+        """An empty machine for each on which Ray has ended."""
         for machine in self.machines.values():
             if not machine.processes("raylet/raylet"):
                 machine.pull_plug(silently=False)
                 self.add(machine)
-        self.wait_until_up()
 
     def application(self) -> dict[str, Any]:
         """What Serve says of it; empty while nobody says anything."""

@@ -205,7 +205,7 @@ def reached(scene: Scene) -> None:
     assert isinstance(machine, Machine)
     run("ip", "link", "set", machine.link, "up")
     if eventually(lambda: not machine.processes("raylet/raylet"), GIVEN_UP_S, every_s=0.5):
-        scene.cluster.make_whole()
+        scene.cluster.replace_lost()
 
 
 def lossy(scene: Scene) -> None:

@@ -23,7 +23,8 @@ KEPT_S = 90.0  # for accepted jobs to be spoken
 
 async def run_case(scene: Scene, fault: Fault, setting: str, seed: int) -> Row:
     """The fault under load, from its start until all is well for a while."""
-    await asyncio.to_thread(scene.cluster.make_whole)
+    await asyncio.to_thread(scene.cluster.replace_lost)  # by an earlier fault, if it did
+    await asyncio.to_thread(scene.cluster.wait_until_up)
     load = Load(lambda: scene.cluster.urls, seed)
     try:
         await load.warm_up()
