@@ -13,7 +13,9 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
+
+from pipeline.errors import StageUnavailableError
 
 EVERY_S = 1.0
 
@@ -29,17 +31,31 @@ class Alive:
 ALIVE = Alive()
 
 
-def with_signs(
-    stream: Callable[Args, AsyncGenerator[Item]],
-) -> Callable[Args, AsyncGenerator[Item | Alive]]:
-    """A method's stream with a sign of life for every second that an item is waited for.
+class Replica(Protocol):
+    """What hosts a stage."""
 
-    A reader that leaves ends the stream, as it would without.
+    async def check_health(self) -> None:
+        """Raises StageUnavailableError when it can serve nobody any more."""
+        ...
+
+
+Host = TypeVar("Host", bound=Replica)
+
+
+def with_signs(
+    stream: Callable[Concatenate[Host, Args], AsyncGenerator[Item]],
+) -> Callable[Concatenate[Host, Args], AsyncGenerator[Item | Alive]]:
+    """A replica's stream with a sign of life for every second that an item is waited for.
+
+    A reader that leaves ends the stream, as it would without. What fails in a replica that can
+    serve nobody any more (its device is lost) is an error of its health, so that another is asked.
     """
 
     @wraps(stream)
-    async def signed(*args: Args.args, **kwargs: Args.kwargs) -> AsyncGenerator[Item | Alive]:
-        async with aclosing(stream(*args, **kwargs)) as items:
+    async def signed(
+        replica: Host, *args: Args.args, **kwargs: Args.kwargs
+    ) -> AsyncGenerator[Item | Alive]:
+        async with aclosing(stream(replica, *args, **kwargs)) as items:
             while True:
                 coming = asyncio.ensure_future(_next(items))
                 try:
@@ -49,12 +65,23 @@ def with_signs(
                     if not coming.done():
                         coming.cancel()
                         await asyncio.wait([coming])
-                item = coming.result()
+                try:
+                    item = coming.result()
+                except Exception as error:
+                    await _blamed(replica, error)
+                    raise
                 if isinstance(item, _End):
                     return
                 yield item
 
     return signed
+
+
+async def _blamed(replica: Replica, error: Exception) -> None:
+    try:
+        await replica.check_health()
+    except StageUnavailableError as illness:
+        raise illness from error
 
 
 class _End:

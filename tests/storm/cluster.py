@@ -101,6 +101,13 @@ class StormCluster:
         up = eventually(lambda: self.is_whole() and self.has_proxies(), START_S, every_s=0.5)
         assert up, yaml.safe_dump(self.application())
 
+    def replace_lost(self) -> None:
+        """An empty machine for each on which Ray has ended."""
+        for machine in self.machines.values():
+            if not machine.processes("raylet/raylet"):
+                machine.pull_plug(silently=False)
+                self.add(machine)
+
     def application(self) -> dict[str, Any]:
         """What Serve says of it; empty while nobody says anything."""
         try:

@@ -21,10 +21,11 @@ from tests.storm import disk
 from tests.storm.cluster import HEAD, START_S, StormCluster
 from tests.storm.machine import CLOCK, SESSION, Machine, run
 from tests.storm.sick_device import sicken
-from tests.waiting import wait_until
+from tests.waiting import eventually, wait_until
 
 JUMP_S = 3600
 LOSS = 0.2
+GIVEN_UP_S = 5.0  # after it can be reached again, a machine knows whether it still belongs
 # Classic BPF: a random word below the bound drops the packet (2), others pass on (-1).
 LOSSY = f"4,32 0 0 4294963256,53 0 1 {int(LOSS * 2**32)},6 0 0 4294967295,6 0 0 2"
 STORE_HOG = """
@@ -63,6 +64,8 @@ class Scene:
     bucket: Bucket | None = None
     disk: disk.Disk | None = None
     kept: dict[str, object] = field(default_factory=dict)
+    doomed: int | None = None
+    """A process that is no good any more: nothing is well while it is there."""
 
     @property
     def victim(self) -> Machine:
@@ -197,9 +200,12 @@ def cut_off(scene: Scene) -> None:
 
 
 def reached(scene: Scene) -> None:
+    """A machine that was given up for dead ends its own Ray: what minds machines starts it anew."""
     machine = scene.kept.pop("cut")
     assert isinstance(machine, Machine)
     run("ip", "link", "set", machine.link, "up")
+    if eventually(lambda: not machine.processes("raylet/raylet"), GIVEN_UP_S, every_s=0.5):
+        scene.cluster.replace_lost()
 
 
 def lossy(scene: Scene) -> None:
@@ -254,6 +260,7 @@ def device_lost(scene: Scene) -> None:
     """One vocoder's device fails for good, as after an illegal access."""
     pid, machine = next(iter(scene.cluster.replicas("Vocoder").items()))
     sicken(machine, pid)
+    scene.doomed = pid
 
 
 def drained(scene: Scene) -> None:

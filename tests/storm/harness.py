@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 import httpx
+import psutil
 
 from tests.storm.cluster import TWO
 from tests.storm.faults import Fault, Scene
@@ -22,6 +23,8 @@ KEPT_S = 90.0  # for accepted jobs to be spoken
 
 async def run_case(scene: Scene, fault: Fault, setting: str, seed: int) -> Row:
     """The fault under load, from its start until all is well for a while."""
+    await asyncio.to_thread(scene.cluster.replace_lost)  # by an earlier fault, if it did
+    await asyncio.to_thread(scene.cluster.wait_until_up)
     load = Load(lambda: scene.cluster.urls, seed)
     try:
         await load.warm_up()
@@ -70,6 +73,8 @@ async def is_well(scene: Scene, load: Load) -> bool:
     counts = {name: len(one.get("replicas", ())) for name, one in report.get("stages", {}).items()}
     stages = [name.lower() for name in TWO if name != "Router"]
     if not report.get("ready") or any(counts.get(stage, 0) < 2 for stage in stages):
+        return False
+    if scene.doomed is not None and psutil.pid_exists(scene.doomed):
         return False
     routers = await asyncio.to_thread(scene.cluster.replicas, "Router")
     return len(routers) == 2 and await asyncio.to_thread(scene.cluster.has_proxies)

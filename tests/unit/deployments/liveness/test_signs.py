@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from deployments.liveness.signs import ALIVE, EVERY_S, with_signs
+from pipeline.errors import StageUnavailableError
 
 pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("virtual_time")]
 
@@ -17,6 +18,11 @@ class Stage:
 
     def __init__(self, *waits_s: float, error: Exception | None = None) -> None:
         self.waits_s, self.error, self.ended = waits_s, error, 0
+        self.illness: Exception | None = None
+
+    async def check_health(self) -> None:
+        if self.illness is not None:
+            raise self.illness
 
     @with_signs
     async def speak(self, name: str) -> AsyncGenerator[str]:
@@ -41,6 +47,15 @@ async def test_an_error_is_the_stages_own() -> None:
     stage = Stage(0.0, error=ValueError("no"))
     with pytest.raises(ValueError, match="no"):
         [one async for one in stage.speak("a")]
+    assert stage.ended == 1
+
+
+async def test_an_error_of_a_replica_that_lost_its_device_is_its_health() -> None:
+    stage = Stage(0.0, error=ValueError("no"))
+    stage.illness = StageUnavailableError("the vocoder has lost its device")
+    with pytest.raises(StageUnavailableError, match="lost its device") as caught:
+        [one async for one in stage.speak("a")]
+    assert caught.value.__cause__ is stage.error
     assert stage.ended == 1
 
 

@@ -113,7 +113,13 @@ def test_what_nobody_knows_passes() -> None:
         raise ZeroDivisionError
 
 
-class Tokenizer:
+class Healthy:
+    """A replica that is well."""
+
+    async def check_health(self) -> None: ...
+
+
+class Tokenizer(Healthy):
     """Fails as often as told, then encodes."""
 
     def __init__(self, failures: int, error: Callable[[], Exception] = gone) -> None:
@@ -237,7 +243,7 @@ def spoken(last: bool = False, n_samples: int = 10) -> Stamped[SpeechChunk]:
     return stamped(SpeechChunk(np.zeros(n_samples, np.float32), last))
 
 
-class Vocoder:
+class Vocoder(Healthy):
     """Each attempt follows its script: chunks, and errors or seconds of silence between them."""
 
     def __init__(self, *scripts: list[Stamped[SpeechChunk] | Exception | float]) -> None:
@@ -352,7 +358,7 @@ async def test_whoever_leaves_tells_the_replica() -> None:
     assert handle.cancelled == 1
 
 
-class LLM:
+class LLM(Healthy):
     """Yields groups as fast as they are taken."""
 
     def __init__(self, n_groups: int) -> None:
