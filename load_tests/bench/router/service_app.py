@@ -143,7 +143,7 @@ class FakeTokenizer:
     async def fingerprint(self) -> str:
         return FAKE_ENCODER
 
-    async def encode(self, clip: ReferenceClip) -> Stamped[VoicePrompt]:
+    async def encode_aloud(self, clip: ReferenceClip) -> AsyncGenerator[Stamped[VoicePrompt]]:
         n_groups = int(clip.duration_s / 0.12)
         voice = VoicePrompt(
             vq02=self._rng.integers(0, 1024, 2 * n_groups).astype(np.int16),
@@ -153,7 +153,7 @@ class FakeTokenizer:
             duration_s=clip.duration_s,
             fingerprint=FAKE_ENCODER,
         )
-        return stamped(voice)
+        yield stamped(voice)
 
     async def status(self) -> dict[str, Any]:
         return {}

@@ -116,7 +116,7 @@ def test_what_nobody_knows_passes() -> None:
 class Healthy:
     """A replica that is well."""
 
-    async def check_health(self) -> None: ...
+    def check_parts(self) -> None: ...
 
 
 class Tokenizer(Healthy):

@@ -56,6 +56,9 @@ class Engine:
         finally:
             self.open_streams -= 1
 
+    def check_health(self) -> None:
+        """Nothing is wrong with it."""
+
     def prefix(self, prompt_ids: Int32Array) -> Int32Array:
         """A prompt of this test has none."""
         return prompt_ids[:0]
