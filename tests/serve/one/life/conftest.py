@@ -85,6 +85,7 @@ def updatable(
         "HOME": str(home),
         "RAY_AUTH_MODE": "disabled",
         "RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT": "1",
+        "TIMBRE_ADMISSION__ENABLED": "false",  # who asks during an update is served
     }
     local = LocalService(directory / "out")
     try:
