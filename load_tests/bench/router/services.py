@@ -43,6 +43,7 @@ def write_config(directory: Path, *, has_real_stages: bool, variables: Mapping[s
     config["controller_options"]["runtime_env"]["env_vars"] |= {**ours, **variables}
     config["http_options"]["port"] = free_port()
     application["args"]["cache"]["url"] = str(directory / "voices")
+    application["args"]["admission"] = {"enabled": False}  # the way is measured, not who takes it
     for deployment in application["deployments"]:
         deployment["autoscaling_config"]["max_replicas"] = 1
     path = directory / "serve_config.yaml"
