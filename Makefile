@@ -9,8 +9,10 @@ LOCK := out/lock
 # Bytecode is kept whatever the environment says: each of a dozen processes would compile every test anew.
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 SPREAD := -n 2 --dist worksteal
+# S3 that is slow, refuses or dies needs no cluster, and mostly waits: so it stands beside the unit tests.
+ALONE := tests/chaos/test_cache_s3.py
 
-.PHONY: help setup demo stop check format unit parity serve chaos storm rehearsal fast test lock
+.PHONY: help setup demo stop check format unit parity serve chaos storm rehearsal fast exhaustive test lock
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -54,7 +56,10 @@ chaos: setup ## the fourth: what kills processes, on clusters of their own
 	$(PYTEST) -m chaos tests/serve tests/chaos
 
 fast: setup ## the tiers that need no cluster, whole: unit with the slow, parity
-	$(PYTEST) $(SPREAD) -m "unit or parity" tests/unit tests/parity
+	$(PYTEST) $(SPREAD) -m "(unit or parity) and not exhaustive" tests/unit tests/parity
+
+exhaustive: setup ## what repeats other tests over many more inputs; minutes, in no other target
+	$(PYTEST) $(SPREAD) -m exhaustive tests/unit
 
 storm: setup ## three machines in network namespaces under load, and what can go wrong; as root, half an hour
 	$(PYTEST) -m storm tests/storm; status=$$?; $(BIN)/python -m tests.storm.table && exit $$status
@@ -62,9 +67,9 @@ storm: setup ## three machines in network namespaces under load, and what can go
 rehearsal: setup ## the GPU kit on a CPU, in an environment like the GPU machine's
 	$(PYTEST) -m rehearsal tests/unit/load_tests/gpu
 
-test: setup ## every tier: unit, parity, the rehearsal, then serve and chaos
-	$(PYTEST) $(SPREAD) -m "unit or parity or rehearsal" tests/unit tests/parity
-	$(PYTEST) -m "serve or chaos" tests/serve tests/chaos
+test: setup ## every tier, but the exhaustive: unit, parity, the rehearsal, then serve and chaos
+	$(PYTEST) -n 3 --dist worksteal -m "not exhaustive" tests/unit tests/parity $(ALONE)
+	$(PYTEST) -m "serve or chaos" tests/serve tests/chaos --ignore $(ALONE)
 
 # What pip calls torch's CPU build (+cpu) is left out: other indexes offer the same version under its bare number.
 lock: ## write constraints.txt anew: the newest versions that pyproject.toml allows, in a clean environment

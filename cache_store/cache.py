@@ -288,7 +288,7 @@ class VoiceCache:
         while True:
             claim = await self._claim(self._shared, key, POLL_S if is_waiting else 0.0)
             if claim is not None and not claim.is_busy:
-                return self._settled(self._shared, key, claim, watch)
+                return await self._settled(self._shared, key, claim, watch)
             if time.monotonic() >= give_up_s or (claim is None and not is_waiting):
                 return None, None
             if claim is None:
@@ -313,7 +313,7 @@ class VoiceCache:
             self._tally.look_up(key, shared.name, "error")
         return None
 
-    def _settled(
+    async def _settled(
         self, shared: SharedTier, key: RecordKey, claim: Claim, watch: Watch
     ) -> tuple[tuple[Entry, TierName] | None, Lease | None]:
         if claim.failure is not None and self._failure_codec is not None:
@@ -324,7 +324,7 @@ class VoiceCache:
         if claim.entry is None:
             self._tally.look_up(key, shared.name, "miss")
             return None, claim.lease
-        entry = self._reader.verify(shared, key, claim.entry)
+        entry = await self._reader.verify(shared, key, claim.entry)
         return (None if entry is None else self._keep(key, entry, shared.name, watch)), None
 
     async def _compute(
@@ -337,7 +337,7 @@ class VoiceCache:
         except BaseException:
             self._tally.events["compute_failures"] += 1
             raise
-        entry = self._sealer.seal(key, record, time.perf_counter() - started_s)
+        entry = await self._sealer.seal(key, record, time.perf_counter() - started_s)
         if entry.data is not None and watch.allows(key.owner):
             self._l1.put(key.digest, entry, len(entry.data) + ENTRY_OVERHEAD_BYTES, key.owner)
             for tier in self._lower:

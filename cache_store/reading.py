@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from cache_store.codec import Record, RecordCodec
 from cache_store.errors import CorruptEntry, EntryError, StoreSkipped
 from cache_store.keys import EntryKey
 from cache_store.stats import Tally
+from cache_store.threads import off_loop
 from cache_store.tier import Tier
 
 logger = logging.getLogger(__name__)
@@ -43,12 +45,13 @@ class EntryReader:
         if data is None:
             self._tally.look_up(key, tier.name, "miss")
             return None
-        return self.verify(tier, key, data)
+        return await self.verify(tier, key, data)
 
-    def verify(self, tier: Tier, key: EntryKey, data: bytes) -> Entry | None:
+    async def verify(self, tier: Tier, key: EntryKey, data: bytes) -> Entry | None:
         """The tier's entry, verified; a damaged one is rejected and None."""
         try:
-            record = self._codec.decode(data, key.digest)
+            decode = functools.partial(self._codec.decode, data, key.digest)
+            record = await off_loop(decode, len(data))
         except EntryError as error:
             is_corrupt = isinstance(error, CorruptEntry)
             self._tally.look_up(key, tier.name, "corrupt" if is_corrupt else "unreadable")

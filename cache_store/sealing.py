@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 
@@ -10,6 +11,7 @@ from cache_store.errors import EntryError, RecordError
 from cache_store.keys import RecordKey
 from cache_store.reading import Entry
 from cache_store.stats import Tally
+from cache_store.threads import off_loop
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +27,7 @@ class EntrySealer:
         self._codec = codec
         self._tally = tally
 
-    def seal(self, key: RecordKey, record: Record, took_s: float) -> Entry:
+    async def seal(self, key: RecordKey, record: Record, took_s: float) -> Entry:
         """The record as decoded from its bytes, so that all processes serve the same."""
         metadata = {
             **record.metadata,
@@ -34,13 +36,18 @@ class EntrySealer:
             CREATED_UNIX_S: f"{time.time():.0f}",
             NAMESPACE: key.namespace,
         }
+        labelled = Record(record.arrays, metadata)
         try:
-            data = self._codec.encode(Record(record.arrays, metadata), key.digest)
-            return Entry(self._codec.decode(data, key.digest), data)
+            work = functools.partial(self._entry, labelled, key.digest)
+            return await off_loop(work, labelled.array_bytes)
         except (RecordError, EntryError):
             logger.exception("the computed record for %s is not stored", key.path)
             self._tally.events["refused_records"] += 1
             return Entry(record, None)
+
+    def _entry(self, record: Record, digest: str) -> Entry:
+        data = self._codec.encode(record, digest)
+        return Entry(self._codec.decode(data, digest), data)
 
 
 def compute_s(record: Record) -> float:

@@ -12,6 +12,8 @@ from cache_store.errors import StoreError, StoreTimeout
 
 T = TypeVar("T")
 
+INLINE_BYTES = 2**18  # sealed, or verified, in a millisecond
+
 
 class StoreThreads:
     """Runs blocking calls; one that outlasts its deadline runs on and stays registered."""
@@ -53,3 +55,8 @@ class StoreThreads:
     def _ended(self, future: Future[Any]) -> None:
         with self._lock:
             self._running.pop(future, None)
+
+
+async def off_loop(work: Callable[[], T], n_bytes: int) -> T:
+    """The value of `work`, made on a thread where so many bytes would hold the event loop."""
+    return work() if n_bytes <= INLINE_BYTES else await asyncio.to_thread(work)

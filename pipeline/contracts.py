@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.serving.terms import USUAL, Terms
 from pipeline.text.options import AS_USUAL, Reading
 
 OUTPUT_SAMPLE_RATE_HZ = 24_000  # what the vocoder produces, mono
@@ -174,6 +175,8 @@ class SpeechRequest:
     """Nobody listens: it goes on only as far as it holds nobody else up."""
     source: Drawn | None = None
     """An earlier answer that is edited in place of the clip, and heard in the clip's voice."""
+    terms: Terms = USUAL
+    """How it is served; no part of what is spoken."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -274,9 +277,7 @@ class StageTimes:
     @property
     def stages(self) -> dict[str, float]:
         """Seconds of each stage that was reached, waiting in it included."""
-        seconds: dict[str, float] = {}
-        if self.tier != "none":
-            seconds["tokenizer"] = self.tokenizer_s
+        seconds = {"tokenizer": self.tokenizer_s} if self.tier != "none" else {}
         if self.audio_s and self.speech == NOT_REUSED:
             seconds |= {"llm": self.llm_s, "vocoder": self.vocoder_s}
         return seconds

@@ -20,6 +20,7 @@ TimbreError
 │   ├── JobStateError       the job stands so that this cannot be done with it
 │   └── UnsupportedError    a value outside the allowed list (format, edit, field)
 ├── CapacityError           the service is full; retry later
+│   └── OverShareError      it is this caller who has more than its share of it
 ├── StageError              a stage failed while working; retrying may help
 │   ├── StageUnavailableError   a replica died or could not be reached
 │   └── StageTimeoutError       a stage did not answer in time
@@ -31,7 +32,7 @@ TimbreError
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 MAX_FOUND = 80  # characters of a caller's own that a message repeats
 
@@ -63,6 +64,10 @@ class TimbreError(Exception):
 
 def _rebuild(cls: type[TimbreError], message: str, param: str | None) -> TimbreError:
     return cls(message, param=param)
+
+
+def _rebuild_by_name(cls: type[CapacityError], message: str, told: dict[str, Any]) -> CapacityError:
+    return cls(message, **told)
 
 
 class InputError(TimbreError):
@@ -174,9 +179,50 @@ class UnsupportedError(InputError):
 
 
 class CapacityError(TimbreError):
-    """All slots and queues are full."""
+    """All slots and queues are full, or the work could not be done in time.
+
+    wait_s: predicted seconds until the same could begin. retry_after_s: when it is worth asking
+    again. holds_s: how long the answer to the same question will hardly change. None: not known.
+    """
 
     code = "overloaded"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        wait_s: float | None = None,
+        retry_after_s: float | None = None,
+        holds_s: float = 0.0,
+    ) -> None:
+        super().__init__(message, param=param)
+        self.wait_s = wait_s
+        self.retry_after_s = retry_after_s
+        self.holds_s = holds_s
+
+    def later(self, past_s: float) -> Self:
+        """The same, told so many seconds later."""
+        wait_s, after_s = self.wait_s, self.retry_after_s
+        return type(self)(
+            self.message,
+            param=self.param,
+            wait_s=None if wait_s is None else max(wait_s - past_s, 0.0),
+            retry_after_s=after_s,
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """See the base; with the predictions."""
+        told = {
+            name: getattr(self, name) for name in ("param", "wait_s", "retry_after_s", "holds_s")
+        }
+        return _rebuild_by_name, (type(self), self.message, told)
+
+
+class OverShareError(CapacityError):
+    """The service is full, and this caller has its share of it or more."""
+
+    code = "rate_limit_exceeded"
 
 
 class StageError(TimbreError):

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import GetTimeoutError, RayActorError
 
 from cache_store import cluster
 from cache_store.aliases import Alias
+from cache_store.cache import VoiceCache
 from cache_store.errors import StoreError
 from cache_store.keys import AliasKey, ClipKey
 from cache_store.opening import open_cache
@@ -21,6 +25,7 @@ from tests.waiting import wait_until
 
 ALIAS_KEY = AliasKey("shared", "ab" * 32, "cd" * 32)
 STORE_BYTES = 100 * 2**20  # object store of each node
+CLOSE_S = 30.0  # a process that needs longer for it is not used again
 
 
 def start_cluster():
@@ -49,13 +54,17 @@ def stop_cluster(running) -> None:
 
 
 class Replica:
-    """What an ingress replica does: one cache for its lifetime, many concurrent requests."""
+    """What an ingress replica does: one cache, many concurrent requests.
 
-    def __init__(self, settings: CacheSettings, tally) -> None:
+    Its process may serve another fleet afterwards, with another cache.
+    """
+
+    cache: VoiceCache
+
+    async def start(self, settings: CacheSettings, tally) -> str:
+        """→ the node that it is on."""
         self.cache = open_cache(settings, SCHEMA)
         self.tally = tally
-
-    async def start(self) -> str:
         await self.cache.start()
         return ray.get_runtime_context().get_node_id()
 
@@ -90,7 +99,10 @@ class Replica:
         return await self.cache._shared.index_stats()
 
     async def close(self) -> None:
-        await self.cache.close()
+        """Also where nothing is open any more."""
+        cache: VoiceCache | None = vars(self).pop("cache", None)
+        if cache is not None:
+            await cache.close()
 
 
 class Tally:
@@ -99,6 +111,9 @@ class Tally:
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
         self.gates: dict[str, asyncio.Event] = {}
+
+    async def clear(self) -> None:
+        self.counts, self.gates = {}, {}
 
     async def add(self, name: str) -> None:
         self.counts[name] = self.counts.get(name, 0) + 1
@@ -115,25 +130,84 @@ class Tally:
         return self.counts.get(name, 0)
 
 
-class Fleet:
-    """Replicas over the nodes, with an index and an L3 directory of their own."""
+class Pool:
+    """Processes of replicas on the nodes of a cluster: fleets use them one after another.
 
-    def __init__(self, tmp_path, count: int, places=("head", "a", "b"), l3=True, **changes) -> None:
+    One takes a second of a core to start, and a fleet has up to eight.
+    """
+
+    def __init__(self) -> None:
+        self._free: defaultdict[str, list[Any]] = defaultdict(list)
+        self._tally: Any = None
+
+    def tally(self) -> Any:
+        """The one tally, empty."""
+        if self._tally is None:
+            self._tally = ray.remote(num_cpus=0, resources={"head": 0.01})(Tally).remote()
+        ray.get(self._tally.clear.remote())
+        return self._tally
+
+    def take(self, place: str) -> Any:
+        if self._free[place]:
+            return self._free[place].pop()
+        options = {"num_cpus": 0, "resources": {place: 0.01}, "max_concurrency": 100}
+        actor: Any = ray.remote(**options)(Replica)
+        return actor.remote()
+
+    def take_back(self, taken: list[tuple[str, Any]]) -> None:
+        """Of those that are alive and can close their caches."""
+        closing = [(place, replica, replica.close.remote()) for place, replica in taken]
+        for place, replica, closed in closing:
+            try:
+                ray.get(closed, timeout=CLOSE_S)
+            except RayActorError:
+                continue
+            except GetTimeoutError:
+                ray.kill(replica)
+            else:
+                self._free[place].append(replica)
+
+    def close(self) -> None:
+        for replicas in self._free.values():
+            for replica in replicas:
+                ray.kill(replica)
+        self._free.clear()
+
+
+class Fleet:
+    """Replicas over the nodes, with an index and an L3 directory of their own.
+
+    pool: whose processes they are; without one their own, which end with the fleet.
+    """
+
+    def __init__(
+        self,
+        tmp_path,
+        count: int,
+        places=("head", "a", "b"),
+        l3=True,
+        pool: Pool | None = None,
+        **changes,
+    ) -> None:
         self.settings = CacheSettings(
             url=str(tmp_path / "l3") if l3 else "none",
             l2="on",
             l2_name=tmp_path.name[:40].lower(),
             **changes,
         )
-        self.tally: Any = ray.remote(num_cpus=0, resources={"head": 0.01})(Tally).remote()
+        self._pool, self._is_sole = pool or Pool(), pool is None
+        self._taken: list[tuple[str, Any]] = []
+        self.tally: Any = self._pool.tally()
         self.places = places
-        self.replicas = [self.add(places[i % len(places)]) for i in range(count)]
-        self.node_ids = ray.get([replica.start.remote() for replica in self.replicas])
+        self.replicas: list[Any] = []
+        self.node_ids = self.start([places[i % len(places)] for i in range(count)])
 
-    def add(self, place: str):
-        options = {"num_cpus": 0, "resources": {place: 0.01}, "max_concurrency": 100}
-        actor: Any = ray.remote(**options)(Replica)
-        return actor.remote(self.settings, self.tally)
+    def start(self, places: Sequence[str]) -> list[str]:
+        """Start replicas there; → their nodes."""
+        taken = [(place, self._pool.take(place)) for place in places]
+        self._taken += taken
+        self.replicas += [replica for _, replica in taken]
+        return ray.get([one.start.remote(self.settings, self.tally) for _, one in taken])
 
     def request(self, name: str, each: int = 1, encode_s: float = 0.15, replicas=None) -> list:
         chosen = self.replicas if replicas is None else replicas
@@ -177,7 +251,15 @@ class Fleet:
         name = cluster._actor_name(self.settings, 0)
         return ray.get_actor(name, namespace=cluster.RAY_NAMESPACE)
 
-    def close(self) -> None:
-        cluster.kill_indexes(self.settings)
-        for replica in self.replicas:
+    def kill(self) -> None:
+        """Every replica's process: nobody uses it again."""
+        for _, replica in self._taken:
             ray.kill(replica)
+        self._taken, self.replicas = [], []
+
+    def close(self) -> None:
+        self._pool.take_back(self._taken)
+        self._taken = []
+        cluster.kill_indexes(self.settings)
+        if self._is_sole:
+            self._pool.close()

@@ -20,15 +20,18 @@ from pydantic_settings import (
 
 from cache_store.settings import SPEECH_RECORD_BYTES, CacheSettings, speech_url
 from deployments.config import environment
+from deployments.config.admission_settings import AdmissionSettings
 from deployments.config.asr_settings import AsrSettings
 from deployments.config.job_settings import JobSettings
 from deployments.config.long_text import LongTextSettings
 from deployments.config.mistakes import explain
+from deployments.config.scaling_settings import MemorySettings, ScalingSettings
 from deployments.config.section import Positive, Seconds, Strict
 from deployments.config.session_settings import SessionSettings
 from deployments.config.stage_settings import (
     LLMSettings,
     LLMVariant,
+    StageResources,
     TokenizerSettings,
     VocoderSettings,
 )
@@ -196,6 +199,7 @@ class Settings(BaseSettings):
     """The serve config that holds these args; linted and compared with the cluster at start."""
     limits: Limits = Limits()
     http: HttpSettings = HttpSettings()
+    admission: AdmissionSettings = AdmissionSettings()
     sessions: SessionSettings = SessionSettings()
     cache: CacheSettings = CacheSettings()
     speech_cache: SpeechCacheSettings = SpeechCacheSettings()
@@ -209,6 +213,8 @@ class Settings(BaseSettings):
     voices: VoiceSettings = VoiceSettings()
     text: TextSettings = TextSettings()
     jobs: JobSettings = JobSettings()
+    scaling: ScalingSettings = ScalingSettings()
+    memory: MemorySettings = MemorySettings()
     cluster: ClusterSettings = ClusterSettings()
 
     @property
@@ -237,6 +243,19 @@ class Settings(BaseSettings):
     def _listeners_are_deployed(self) -> Settings:
         if self.long_text.listens and not self.asr.enabled:
             raise ValueError("long_text.listens needs the recogniser: asr.enabled")
+        return self
+
+    @model_validator(mode="after")
+    def _bounds_of_gpus_can_be_reached(self) -> Settings:
+        for section in type(self.memory).model_fields.keys() - {"patience_s"}:
+            bound_gib = getattr(self.memory, section).gpu_gib
+            resources = getattr(self, section, None)
+            cap_gib = resources.gpu_memory_gib if isinstance(resources, StageResources) else None
+            if bound_gib is not None and (cap_gib is None or bound_gib >= cap_gib):
+                raise ValueError(
+                    f"memory.{section}.gpu_gib is {bound_gib:g} and must be below the stage's "
+                    f"gpu_memory_gib, which is {'not set' if cap_gib is None else f'{cap_gib:g}'}"
+                )
         return self
 
     @classmethod

@@ -40,6 +40,8 @@ class Stage:
     """Its replicas keep data of voices in memory, and have a `forget`."""
     is_spared: bool = False
     """After its first answer the service stays ready without it."""
+    sleeps: bool = False
+    """It may have no replica while nobody needs it."""
 
     @property
     def key(self) -> str:
@@ -75,6 +77,7 @@ class Stages:
                 "tokenizer",
                 tokenizer,
                 is_spared=True,  # cached voices do not need it
+                sleeps=settings.scaling.tokenizer.sleeps,
             ),
             {variant: _llm(settings, variant) for variant in variants},
             Stage(
@@ -106,6 +109,7 @@ def _asr(settings: Settings) -> Stage | None:
         "asr",
         asr,
         is_spared=True,  # requests that say what is said in their clip do not need it
+        sleeps=settings.scaling.asr.sleeps,
     )
 
 

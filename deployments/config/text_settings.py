@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AliasChoices, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, BeforeValidator, ConfigDict, Field, model_validator
 
 from deployments.config.section import Positive, Strict
 from pipeline.errors import InputError
@@ -61,6 +61,16 @@ class PronunciationEntry(Strict):
         except InputError as error:
             raise ValueError(error.message) from error
         return self
+
+
+def _known(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {name: value[name] for name in PronunciationEntry.model_fields if name in value}
+
+
+WrittenEntry: TypeAlias = Annotated[PronunciationEntry, BeforeValidator(_known)]
+"""Of a document: fields of later versions are passed over, as in any other."""
 
 
 class TextSettings(Strict):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from deployments.config.text_settings import PronunciationEntry
+from deployments.config.text_settings import PronunciationEntry, WrittenEntry
 from deployments.voices.documents import Written
 from pipeline.contracts import BASE_VARIANT, NO_LIMIT_TOKENS, Mode, Sampling, SpeechRequest
 from pipeline.text.dictionary import fitting
@@ -20,7 +20,7 @@ class WrittenReading(Written):
     """How a text is read; see Reading."""
 
     is_normalised: bool = True
-    pronunciations: tuple[PronunciationEntry, ...] = ()
+    pronunciations: tuple[WrittenEntry, ...] = ()
     """Of two that fit the same place the earlier one counts."""
 
     @classmethod
@@ -31,15 +31,16 @@ class WrittenReading(Written):
         entries = (PronunciationEntry.of(rule) for rule in reading.pronunciations)
         return cls(is_normalised=reading.is_normalised, pronunciations=tuple(entries))
 
+    @classmethod
+    def fitted(cls, whole: Reading, text: str) -> WrittenReading | None:
+        """The same, of pronunciations those alone that may fit a text."""
+        kept = fitting(text, whole.pronunciations)
+        return cls.of(replace(whole, pronunciations=kept))
+
     @cached_property
     def reading(self) -> Reading:
         """For the text front end."""
         return Reading(self.is_normalised, tuple(one.as_rule() for one in self.pronunciations))
-
-    def fitted(self, text: str) -> WrittenReading | None:
-        """With the pronunciations alone that may fit a text."""
-        kept = fitting(text, self.reading.pronunciations)
-        return WrittenReading.of(replace(self.reading, pronunciations=kept))
 
 
 class EditStep(Written):
@@ -70,9 +71,7 @@ class EditStep(Written):
         """The step, whose text is read so; one without a text as it is."""
         if self.text is None:
             return self
-        kept = fitting(self.text, whole.pronunciations)
-        reading = WrittenReading.of(replace(whole, pronunciations=kept))
-        return self.model_copy(update={"reading": reading})
+        return self.model_copy(update={"reading": WrittenReading.fitted(whole, self.text)})
 
     def request(self, transcript: str, text: str) -> SpeechRequest:
         """What the stages are asked for. transcript: the words of what is edited."""

@@ -38,6 +38,7 @@ from pipeline.contracts import (
     VoiceReference,
 )
 from pipeline.errors import InputError, StageError, TimbreError, UnknownEditError
+from pipeline.serving.terms import Terms
 from pipeline.synthesis import ResolvedVoice
 from pipeline.wording import TEXT_PARAM, TRANSCRIPT_PARAM
 
@@ -270,7 +271,8 @@ class Performance:
         step, line = self._steps[index], track.lines[index]
         voice = replace(track.voice, transcript=line.transcript)
         asked = step.request(line.transcript, line.text)
-        request = replace(voice.completed(asked), source=source)
+        is_begun = index > 0 or track is not self._tracks[0]
+        request = replace(voice.completed(asked), source=source, terms=Terms(is_begun=is_begun))
         now = self._models[step.variant]
         is_inherited = index < self._n_inherited
         if is_inherited and now is not None and now != step.models:

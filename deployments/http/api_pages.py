@@ -43,10 +43,12 @@ MEANINGS = {
     413: "The body or the clip is too large",
     415: "The clip cannot be decoded",
     422: "The clip or the text cannot be used",
+    429: "The service is full and this caller has its share of it; retry later",
     503: "The service is full, or a part of it does not answer; retry later",
     504: "A part of the service did not answer in time; retrying may help",
 }
 UNUSABLE = (400, 404, 413, 415, 422, 503, 504)
+_UNSPEAKABLE = (*UNUSABLE, 429)
 _EXAMPLE = {
     "input": "Hello there. You only need to hear a voice once to speak with it again.",
     "voice": "bruno",
@@ -107,7 +109,7 @@ def _spoken(contents: dict[str, Any], replies: dict[str, Any]) -> dict[str, Any]
     spoken["headers"] = header_references(*OF_SPEECH)
     return {
         "response_class": Response,
-        "responses": {200: spoken, **refusals(*UNUSABLE)},
+        "responses": {200: spoken, **refusals(*_UNSPEAKABLE)},
         **takes(contents),
     }
 

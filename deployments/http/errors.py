@@ -6,6 +6,7 @@ A client learns its mistake or the failed stage; causes are for the log.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pipeline.errors import (
     AudioError,
     CapacityError,
     InputError,
+    OverShareError,
     SetupError,
     StageError,
     StageTimeoutError,
@@ -55,6 +57,7 @@ STATUS_OF: dict[type[TimbreError], int] = {
     AudioError: 422,
     TextError: 422,
     InputError: 400,
+    OverShareError: 429,
     CapacityError: 503,
     StageTimeoutError: 504,
     StageUnavailableError: 503,
@@ -90,13 +93,15 @@ def _entry(table: Mapping[type[TimbreError], Entry], kind: type[TimbreError]) ->
 class PublicError:
     """An error as a client may read it.
 
-    status: of a reply that has not begun. message, code, param: of the body.
+    status: of a reply that has not begun. message, code, param: of the body. wait_s: predicted
+    seconds until the same could be served, of a refusal that knows.
     """
 
     status: int
     message: str
     code: str
     param: str | None = None
+    wait_s: float | None = None
 
     @classmethod
     def of(cls, error: Exception, request_id: str) -> PublicError:
@@ -106,7 +111,8 @@ class PublicError:
         nothing. The last two with the request id, which finds the cause in the log.
         """
         if isinstance(error, InputError | CapacityError):
-            return cls(status_of(error), error.message, error.code, error.param)
+            wait_s = error.wait_s if isinstance(error, CapacityError) else None
+            return cls(status_of(error), error.message, error.code, error.param, wait_s)
         if isinstance(error, StageError):
             message = f"{error.message}; request id {request_id}"
             return cls(status_of(error), message, error.code, error.param)
@@ -114,8 +120,11 @@ class PublicError:
         return cls(SERVER_FAULT, message, TimbreError.code)
 
     def body(self) -> dict[str, Any]:
-        """For JSON; see `error_body`."""
-        return error_body(self.message, self.status, code=self.code, param=self.param)
+        """For JSON; see `error_body`. With `predicted_wait_s` where it is known."""
+        body = error_body(self.message, self.status, code=self.code, param=self.param)
+        if self.wait_s is not None:
+            body["error"]["predicted_wait_s"] = round(self.wait_s, 2)
+        return body
 
 
 @contextmanager
@@ -155,4 +164,7 @@ def retry_headers(status: int, error: Exception) -> dict[str, str]:
     """When to retry, where it may succeed soon; that it is useless, where it is."""
     if not may_pass(error):
         return NO_RETRY
-    return {"Retry-After": str(RETRY_AFTER_S)} if status in {429, 503} else {}
+    if status not in {429, 503}:
+        return {}
+    after_s = error.retry_after_s if isinstance(error, CapacityError) else None
+    return {"Retry-After": str(RETRY_AFTER_S if after_s is None else max(math.ceil(after_s), 1))}

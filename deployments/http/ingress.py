@@ -23,6 +23,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 from starlette.types import Lifespan
 
+from deployments.admission.memory import RememberedRefusals
 from deployments.background import watched
 from deployments.config.settings import Settings
 from deployments.config.stages import Stages
@@ -41,6 +42,7 @@ from deployments.http.routes.cache import WarmBody, add_cache_routes
 from deployments.http.routes.edits import EditRoutes
 from deployments.http.routes.elevenlabs_voices import ElevenLabsVoiceRoutes
 from deployments.http.routes.jobs import JobRoutes
+from deployments.http.routes.lazy import LazyRoute
 from deployments.http.routes.pronunciation_pages import BODIES as PRONUNCIATION_BODIES
 from deployments.http.routes.speech import Routes
 from deployments.http.routes.uploaded_voices import VoiceRoutes
@@ -51,6 +53,8 @@ from deployments.jobs.library import JobLibrary
 from deployments.longform.listening import Listener
 from deployments.pronunciation.book import PronunciationBook
 from deployments.pronunciation.readings import Readings
+from deployments.scaling.policy import Work
+from deployments.scaling.replica import ScaledReplica
 from deployments.speech.library import SpeechLibrary
 from deployments.stages.clients import (
     RemoteNames,
@@ -61,6 +65,7 @@ from deployments.stages.clients import (
 from deployments.stages.health import Readiness
 from deployments.stages.jobs import RunnersTold
 from deployments.stages.removal import Removal, RoutersToldOfVoices
+from deployments.telemetry.admission import RefusalCounts
 from deployments.telemetry.cache import CacheMetrics
 from deployments.telemetry.logs import adopt_serve_logging
 from deployments.telemetry.metrics import SPEECH_CACHE, VOICE_CACHE
@@ -88,7 +93,7 @@ def readings_of(settings: Settings, voices: VoiceLibrary) -> Readings:
     return Readings(settings.text, book, voices.registry)
 
 
-class Router:
+class Router(ScaledReplica):
     """The ingress deployment."""
 
     def __init__(
@@ -104,13 +109,15 @@ class Router:
         adopt_serve_logging()
         self._settings = settings
         transfers = Transfers()
-        encoder = RemoteTokenizer(tokenizer, settings.limits, transfers)
+        sleeps = settings.scaling.tokenizer.sleeps
+        encoder = RemoteTokenizer(tokenizer, settings.limits, transfers, sleeps=sleeps)
         hearing = None if asr is None else RemoteTranscriber(asr, settings.asr.timeout_s)
         self._listener: Listener | None = None
         if hearing is not None and settings.long_text.listens:
             self._listener = Listener(hearing)
         self._voices = VoiceLibrary(settings, encoder, hearing)
-        synthesizer = RemoteVocoder(vocoder, settings.limits, transfers)
+        remote = RemoteVocoder(vocoder, settings.limits, transfers)
+        synthesizer = RememberedRefusals(remote, RefusalCounts())
         self._speech = SpeechLibrary(settings, synthesizer, RemoteNames(vocoder, llms))
         self._readings = readings_of(settings, self._voices)
         self._edits = EditLibrary(settings, self._voices, self._speech)
@@ -130,6 +137,19 @@ class Router:
         routers = RoutersToldOfVoices(self._removal)
         self._enrolment = Enrolment(settings, self._voices, routers)
         self._readiness = Readiness(handles, self._voices.cache_report)
+        self.begin_telling("router", settings.scaling.router, settings.memory)
+
+    @property
+    def in_work(self) -> int:
+        """Requests that it is at."""
+        return self._metrics.load.running
+
+    def work(self) -> Work:
+        """See ScaledReplica. Nothing waits in a router: what it has no room for is refused."""
+        return Work(self._metrics.load.look().running, self._settings.limits.max_requests)
+
+    def check_parts(self) -> None:
+        """Nothing that it needs can be gone: what fails of it is retried, or served without."""
 
     async def forget(self, clip_digest: str, namespace: str | None = None) -> None:
         """Called on every router by the one that was asked to remove a clip."""
@@ -211,6 +231,7 @@ def make_app(settings: Settings, routes: Routes, lifespan: Lifespan[FastAPI] | N
         responses=ERROR_DOC,
         lifespan=lifespan,
     )
+    app.router.route_class = LazyRoute
     app.add_middleware(HeadAsGet)
     limits = settings.limits
     app.add_middleware(

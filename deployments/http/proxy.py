@@ -14,8 +14,10 @@ from deployments.http.body_along import BodyAlong
 from deployments.http.liveness.signs import HearsSigns
 from deployments.http.request_id import CleanRequestId
 from deployments.http.sessions.flow import TIMEOUT_HEADER, SocketFlow
+from deployments.telemetry.processes import watch_proxy
 
-LONGEST_REPLY_S = 7_200  # of speech: 100,000 characters take under two hours to be heard
+# Of speech: 100,000 characters are heard for under two hours, slowed down or of Chinese for eight.
+LONGEST_REPLY_S = 28_800
 _SPEAKS = ("/v1/audio/speech", "/v1/tts", "/v1/text-to-")
 
 
@@ -40,13 +42,15 @@ class LongReplies:
 def set_up_proxy() -> list[Middleware]:
     """Make the proxy parse HTTP with h11 and clean callers' request ids.
 
-    It then minds routers that say nothing, lets speech take its time, sends small bodies along, and
-    tells routers how their WebSockets' clients keep up.
+    It then minds routers that say nothing, lets speech take its time, sends small bodies along,
+    tells routers how their WebSockets' clients keep up, and publishes what itself and the machine's
+    raylet take.
 
     h11 ignores an upgrade offer other than WebSocket's. uvicorn's default, httptools, stops after
     the headers of a request with one (h2c, which Java's client sends with every first request): the
     body is lost and the connection hangs.
     """
+    watch_proxy()
     HTTP_PROTOCOLS["auto"] = HTTP_PROTOCOLS["h11"]
     ours = (CleanRequestId, HearsSigns, LongReplies, BodyAlong, SocketFlow)
     return [Middleware(one) for one in ours]

@@ -15,7 +15,7 @@ import base64
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -31,7 +31,7 @@ from deployments.telemetry.outcomes import Outcome, usage_report
 from deployments.telemetry.requests import RequestMetrics
 from pipeline.continuity import PlaybackMeter
 from pipeline.contracts import NOT_REUSED, OUTPUT_SAMPLE_RATE_HZ, SpeechChunk, StageTimes, Stream
-from pipeline.errors import InputError, StageError
+from pipeline.errors import CapacityError, InputError, StageError
 from pipeline.synthesis import Synthesizer, VoiceResolver, synthesize
 from pipeline.timing import Timings, server_timing, stage_line, stage_report
 
@@ -94,15 +94,12 @@ class SpeechReply:
         media_type = SSE_MEDIA_TYPE if self._parsed.is_sse else self._codec.media_type
         return ClosingResponse(_Begun(first, payload), media_type, self._headers())
 
-    async def frames(self) -> AsyncGenerator[bytes]:
+    def frames(self) -> Stream[bytes]:
         """The reply for those who frame it themselves: as it is made, or whole in one."""
-        async with aclosing(self._payload()) as payload:
-            if self._is_whole:
-                yield self._codec.whole([piece async for piece in payload])
-                return
-            self._has_begun = True  # whoever frames it logs no fault of it
-            async for piece in payload:
-                yield piece
+        if self._is_whole:
+            return _InOne(self._payload(), self._codec.whole)
+        self._has_begun = True  # whoever frames it logs no fault of it
+        return self._payload()
 
     @property
     def audio_s(self) -> float:
@@ -153,7 +150,10 @@ class SpeechReply:
             self._account("cancelled")
             raise
         except Exception as error:
-            self._account("refused" if isinstance(error, InputError) else "error", error)
+            is_refusal = isinstance(error, InputError) or (
+                isinstance(error, CapacityError) and not self._has_begun
+            )
+            self._account("refused" if is_refusal else "error", error)
             if not (self._has_begun and self._parsed.is_sse):
                 raise  # still a status code, or audio cut off
             told = PublicError.of(error, self._request_id).body()["error"]
@@ -256,6 +256,24 @@ class ClosingResponse(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             await self._body.aclose()
+
+
+class _InOne(Stream[bytes]):
+    """All pieces of a stream as one, made by `joined`."""
+
+    def __init__(self, pieces: Stream[bytes], joined: Callable[[Sequence[bytes]], bytes]) -> None:
+        self._pieces = pieces
+        self._joined = joined
+        self._is_over = False
+
+    async def __anext__(self) -> bytes:
+        if self._is_over:
+            raise StopAsyncIteration
+        self._is_over = True
+        return self._joined([piece async for piece in self._pieces])
+
+    async def aclose(self) -> None:
+        await self._pieces.aclose()
 
 
 class _Begun(Stream[bytes]):

@@ -17,6 +17,7 @@ from pipeline.audio.speed import SpeedChanger
 from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, Float32Array
 
 CHEAP_FORMATS = frozenset({"wav", "pcm"})  # well below a millisecond a chunk: a thread costs more
+CHEAP_SAMPLES = 240_000  # ten seconds: a larger piece, of speech that was kept, is worth a thread
 
 Result = TypeVar("Result")
 
@@ -71,7 +72,8 @@ class ReplyCodec:
 
     async def encode(self, samples: Float32Array) -> Encoded:
         """samples: float32 (n,), 24 kHz mono. A call that is cancelled ends after its thread."""
-        return await self._run(lambda: self._encode(samples))
+        is_cheap = len(samples) <= CHEAP_SAMPLES
+        return await self._run(lambda: self._encode(samples), is_cheap=is_cheap)
 
     async def finish(self) -> Encoded:
         """The rest of the stream, its container's end included. Nothing may follow."""
@@ -90,8 +92,8 @@ class ReplyCodec:
             data = self._frame(data)
         return Encoded(data, n_samples / OUTPUT_SAMPLE_RATE_HZ)
 
-    async def _run(self, work: Callable[[], Encoded]) -> Encoded:
-        return work() if self._is_cheap else await _on_thread(work)
+    async def _run(self, work: Callable[[], Encoded], *, is_cheap: bool = True) -> Encoded:
+        return work() if is_cheap and self._is_cheap else await _on_thread(work)
 
 
 async def _on_thread(work: Callable[[], Result]) -> Result:

@@ -86,7 +86,10 @@ class Dialogue:
 
     def _opened(self, number: int) -> Stream[SpeechChunk]:
         voice = self._voices[number]
-        completed = voice.completed(self._turns[number].request)
+        request = self._turns[number].request
+        if number:
+            request = replace(request, terms=replace(request.terms, is_begun=True, due_s=None))
+        completed = voice.completed(request)
         return self._speech[number].speak(completed, voice.prompt)
 
 

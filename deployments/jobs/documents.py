@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -34,6 +35,11 @@ class JobSegment(Written):
     """Silence behind it."""
     cue: Cue | None = None
     """When it is to be heard, of subtitles."""
+
+    @property
+    def texts(self) -> Sequence[str]:
+        """All that is read of it: what it says, and what its edits make of that."""
+        return (self.text, *(step.text for step in self.edits if step.text is not None))
 
 
 class JobPlan(Written):
@@ -75,10 +81,9 @@ class JobPlan(Written):
             "variant": self.variant,
         }
         spoken = EditStep(mode=Mode.CLONE, text=segment.text, **shared)
-        reading = self.readings.get(segment.voice)
-        if reading is not None:
-            spoken = spoken.read_as(reading.reading)
-        return (spoken, *(step.model_copy(update=shared) for step in segment.edits))
+        steps = (spoken, *(step.model_copy(update=shared) for step in segment.edits))
+        written = self.readings.get(segment.voice)
+        return steps if written is None else tuple(one.read_as(written.reading) for one in steps)
 
 
 class Again(Written):

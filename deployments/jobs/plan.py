@@ -6,13 +6,14 @@ import asyncio
 import json
 import secrets
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from deployments.config.settings import Settings
 from deployments.edits.documents import EditStep, WrittenReading
 from deployments.jobs.documents import Cue, JobPlan, JobSegment
-from deployments.jobs.store import MOST_PAGE_BYTES as MOST_PLAN_BYTES
+from deployments.jobs.store import MOST_PAGE_BYTES, MOST_PLAN_BYTES
 from deployments.jobs.webhooks import check_webhook
 from deployments.pronunciation.readings import NOTHING_ASKED, AskedReading, Readings
 from deployments.speech.seeds import SEED_BITS
@@ -21,10 +22,11 @@ from pipeline.contracts import BASE_VARIANT
 from pipeline.errors import InputError, TextError, UnknownVoiceError
 from pipeline.splitting.segments import spoken_segments
 from pipeline.synthesis import NO_TRANSCRIPT
-from pipeline.text.dictionary import fitting
-from pipeline.text.options import Reading
 from pipeline.text.ssml.document import without_ssml
 from pipeline.wording import about
+
+_LONGEST_CHAR_BYTES = 12  # as JSON in ASCII
+_WITH_EDITS = 10  # times max_chars: what edits say is written with every segment of a long text
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class Planner:
                 f"{order.whole} has {len(made)} segments, {self._limits.max_segments} are allowed",
                 param=order.whole,
             )
+        self._check_texts(order, made)
         plan = JobPlan(
             created_unix_s=int(time.time()),
             n_segments=len(made),
@@ -118,11 +121,13 @@ class Planner:
         self, namespace: str, asked: AskedReading, segments: Sequence[JobSegment]
     ) -> dict[str, WrittenReading]:
         """How each voice's texts are read from now on, whatever becomes of dictionaries."""
+        texts = defaultdict[str, list[str]](list)
+        for segment in segments:
+            texts[segment.voice] += segment.texts
         found: dict[str, WrittenReading] = {}
-        for voice in dict.fromkeys(segment.voice for segment in segments):
+        for voice, said in texts.items():
             whole = await self._readings.whole(asked, namespace, voice)
-            text = " ".join(one.text for one in segments if one.voice == voice)
-            fitted = await asyncio.to_thread(_fitted, whole, text)
+            fitted = await asyncio.to_thread(WrittenReading.fitted, whole, " ".join(said))
             if fitted is not None:
                 found[voice] = fitted
         return found
@@ -142,6 +147,17 @@ class Planner:
             raise TextError(
                 f"{order.whole} has {len(order.asks)} segments, {self._limits.max_segments} are "
                 "allowed",
+                param=order.whole,
+            )
+
+    def _check_texts(self, order: JobOrder, segments: Sequence[JobSegment]) -> None:
+        """A short body may mean a long plan."""
+        n_chars = sum(len(text) for segment in segments for text in segment.texts)
+        most = _WITH_EDITS * self._limits.max_chars
+        if n_chars > most:
+            raise TextError(
+                f"{order.whole}: with what edits say of each, the segments have {n_chars} "
+                f"characters, {most} are allowed",
                 param=order.whole,
             )
 
@@ -165,7 +181,9 @@ class Planner:
         shared = {"voice": voice, "edits": ask.edits, "speed": ask.speed}
         if ask.cue is not None:
             self._check_length(ask, text)
-            return [JobSegment(text=text, cue=ask.cue, seed=ask.seed, **shared)]
+            cued = JobSegment(text=text, cue=ask.cue, seed=ask.seed, **shared)
+            self._check_page(ask, cued)
+            return [cued]
         field = ask.field(ask.text_field)
         found = spoken_segments(about(field, without_ssml, text))
         if not found:
@@ -181,6 +199,7 @@ class Planner:
         ]
         for one in made:
             self._check_length(ask, one.text)
+            self._check_page(ask, one)
         return made
 
     def _check_length(self, ask: Ask, text: str) -> None:
@@ -191,6 +210,15 @@ class Planner:
                 param=ask.field(ask.text_field),
             )
 
-
-def _fitted(whole: Reading, text: str) -> WrittenReading | None:
-    return WrittenReading.of(replace(whole, pronunciations=fitting(text, whole.pronunciations)))
+    def _check_page(self, ask: Ask, segment: JobSegment) -> None:
+        """A segment and its edits lie in one document."""
+        if _LONGEST_CHAR_BYTES * sum(map(len, segment.texts)) < MOST_PAGE_BYTES // 2:
+            return
+        n_bytes = len(json.dumps(segment.written()))
+        if n_bytes > MOST_PAGE_BYTES:
+            field = ask.field("edits" if segment.edits else ask.text_field)
+            raise InputError(
+                f"{field}: a segment with its edits takes {n_bytes} bytes, {MOST_PAGE_BYTES} are "
+                "allowed",
+                param=field,
+            )

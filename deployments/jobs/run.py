@@ -24,7 +24,13 @@ from deployments.jobs.results import Results
 from deployments.jobs.speaking import Part, SegmentSpeaker, failed_part
 from deployments.jobs.store import JobStore, Standing
 from deployments.jobs.traffic import Gate
-from pipeline.errors import CapacityError, InputError, StageError, StageUnavailableError
+from pipeline.errors import (
+    CapacityError,
+    InputError,
+    StageError,
+    StageUnavailableError,
+    UnknownVoiceError,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +76,6 @@ class JobRun:
         self._feeding: asyncio.Task[None] | None = None
         self._in_work: set[asyncio.Task[None]] = set()
         self._broken: BaseException | None = None
-        self._is_removed = False
 
     def poke(self) -> None:
         """Somebody changed the job: look at once."""
@@ -92,11 +97,12 @@ class JobRun:
 
     async def _let_go(self) -> None:
         """Others may have it; of a job that was removed, what was written meanwhile goes, too."""
-        if not self._is_removed:
-            await self._leases.release(self._lease)
-            return
-        with suppress(StageUnavailableError):  # then the sweep removes it
-            await self._store.erase(self._name)
+        with suppress(StageUnavailableError):  # then the lease lapses, and the sweep removes it
+            standing = await self._store.find(self._name)
+            if standing is None or standing.state.status == "deleted":
+                await self._store.erase(self._name)
+            else:
+                await self._leases.release(self._lease)
 
     async def _perform(self) -> None:
         while True:
@@ -155,9 +161,8 @@ class JobRun:
         known = await self._patient(lambda: self._parts.find(self._name, number, again.revision))
         if known is None:
             logger.info("%s: segment %d begins", self._name.id, number)
-            part = await self._made(plan, segment, number)
+            part = await self._allowed(await self._made(plan, segment, number), segment)
             facts = part.facts.model_copy(update={"revision": again.revision})
-            await self._note_clip(facts.clip_digest)
             known = await self._patient(lambda: self._parts.keep(self._name, facts, part.audio))
         self._found[number] = known
         self._chars_made += len(segment.text)
@@ -182,10 +187,25 @@ class JobRun:
                 pause_s = min(AGAIN_S * 2**failures, LONGEST_AGAIN_S)
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
 
-    async def _note_clip(self, clip_digest: str) -> None:
-        if clip_digest and clip_digest not in self._noted:
+    async def _allowed(self, part: Part, segment: JobSegment) -> Part:
+        """A part that may be kept.
+
+        A removal of its voice that comes from now on finds the job; one that came before shows in
+        the store, whether its word came here or not.
+        """
+        clip_digest = part.facts.clip_digest
+        if not clip_digest:
+            return part
+        if clip_digest not in self._noted:
             await self._patient(lambda: self._store.note_clip(self._name, clip_digest))
             self._noted.add(clip_digest)
+        check = partial(self._speaker.check_voice, self._name.namespace, segment.voice)
+        try:
+            await self._patient(check)
+        except UnknownVoiceError as error:
+            fault = (error.message, error.code, error.param)
+            return Part(failed_part(part.facts.number, *fault), b"")
+        return part
 
     async def _finished(self, plan: JobPlan) -> bool:
         """Join what there is and say that it is done; False when there is more to do."""
@@ -230,7 +250,6 @@ class JobRun:
             else:
                 status = "deleted" if standing is None else standing.state.status
                 if status in {"cancelled", "deleted"}:
-                    self._is_removed = status == "deleted"
                     making.cancel()
                     return
                 if status == "paused" and self._feeding is not None:

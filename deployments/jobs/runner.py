@@ -114,12 +114,25 @@ class JobRunner:
             if name in self._runs or self._resting.get(name, 0.0) > now_s:
                 continue
             self._resting.pop(name, None)
-            if await self._store.noticed(name) is None:
-                continue
-            lease = await self._leases.take(name)
-            if lease is not None:
-                logger.info("job %s: taken", name.id)
-                self._begin(name, lease)
+            try:
+                await self._take(name)
+            except StageUnavailableError:
+                raise
+            except Exception:  # what is wrong with it keeps others from nothing
+                logger.exception("job %s cannot be looked at", name.id)
+                self._rest(name)
+
+    async def _take(self, name: JobName) -> None:
+        """Begin it, unless it is over or another's."""
+        if await self._store.noticed(name) is None:
+            return
+        lease = await self._leases.take(name)
+        if lease is not None:
+            logger.info("job %s: taken", name.id)
+            self._begin(name, lease)
+
+    def _rest(self, name: JobName) -> None:
+        self._resting[name] = asyncio.get_running_loop().time() + REST_S
 
     def _begin(self, name: JobName, lease: Lease) -> None:
         run = JobRun(lease, self._settings, self._store, self._leases, self._speaker, self._gate)
@@ -132,7 +145,7 @@ class JobRunner:
             logger.info("job %s: another runner has it", name.id)
         except Exception:  # whatever it is, not again at once
             logger.exception("job %s broke off", name.id)
-            self._resting[name] = asyncio.get_running_loop().time() + REST_S
+            self._rest(name)
         else:
             logger.info("job %s: nothing left to do", name.id)
         finally:

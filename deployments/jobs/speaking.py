@@ -43,6 +43,7 @@ from pipeline.errors import StageError, UnknownVoiceError
 FITS_S = 0.05  # that nobody notices
 HURRY_ABOVE = 1.12  # times too long: then it is spoken faster before it is played faster
 _HURRIED = {"mode": Mode.SPEED, "info": "faster", "text": None, "passes": 1, "reading": None}
+DELETED = "the voice was deleted meanwhile"
 _SILENCE = np.empty(0, np.float32)
 
 
@@ -74,6 +75,7 @@ class SegmentSpeaker:
     def __init__(self, settings: Settings, voices: VoiceLibrary, speech: SpeechLibrary) -> None:
         self._settings: JobSettings = settings.jobs
         self._sources = Sources(voices, settings.limits)
+        self._registry = voices.registry
         self._speech = speech
         self._variants = frozenset(Stages.of(settings).llms)
         self._erasures = Erasures()
@@ -81,6 +83,11 @@ class SegmentSpeaker:
     def forget(self, namespace: str, clip_digest: str) -> None:
         """What is being spoken in this voice may not be kept."""
         self._erasures.erase(ClipKey(namespace, clip_digest).owner)
+
+    async def check_voice(self, namespace: str, voice: str) -> None:
+        """Raises UnknownVoiceError for one that was deleted, by what the store has now."""
+        if not await self._registry.is_there(namespace, voice):
+            raise UnknownVoiceError(DELETED, param="voice")
 
     async def make(
         self, namespace: str, segment: JobSegment, number: int, steps: Sequence[EditStep]
@@ -129,7 +136,7 @@ class SegmentSpeaker:
                 pieces.append(chunk.samples)
                 quality, usage = chunk.quality, chunk.usage
         if not watch.allows(ClipKey(namespace, voice.clip_digest).owner):
-            raise UnknownVoiceError("the voice was deleted meanwhile", param="voice")
+            raise UnknownVoiceError(DELETED, param="voice")
         samples = np.concatenate(pieces)
         if not len(samples):
             raise StageError("the model produced no audio for this segment; try another seed")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 import time
 from bisect import bisect_right
@@ -14,15 +15,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from pydantic import ValidationError
+
 from cache_store.keys import ClipKey
 from deployments.jobs.documents import JobPlan, JobSegment, JobState, RunNote
 from deployments.voices.documents import Document, new_id
 from deployments.voices.journal import Journals, entry_path, last_numbers
 from deployments.voices.shelf import MAX_DOCUMENT_BYTES, Shelf
-from pipeline.errors import MAX_FOUND, CapacityError, UnknownJobError
+from pipeline.errors import (
+    MAX_FOUND,
+    CapacityError,
+    StageError,
+    StageUnavailableError,
+    UnknownJobError,
+)
+
+logger = logging.getLogger(__name__)
 
 ROOT = "jobs/v1"
-MOST_PAGE_BYTES = MAX_DOCUMENT_BYTES - 4 * 2**10  # of a plan, or a page of its segments, as JSON
+MOST_PAGE_BYTES = MAX_DOCUMENT_BYTES - 4 * 2**10  # of segments, as JSON
+MOST_PLAN_BYTES = MOST_PAGE_BYTES - 16 * 2**10  # of a plan before it says where its pages begin
 WRITTEN_AFTER_S = 3_600.0  # a job takes less to write: a mark alone is nobody's after that
 STATES_KEPT = 16  # of a job at least
 TRIES = 20  # of a change that others keep overtaking
@@ -263,12 +275,18 @@ class JobStore:
                 continue
             for directory, number in (await self._last(namespace)).items():
                 name = JobName(namespace, directory.rpartition("/")[2])
-                entry = await self._journals.at(directory, number)
-                if entry is not None and _is_old(JobState.read(entry.document), keep_s):
-                    n_removed += await self._swept(name, keep_s)
+                try:
+                    n_removed += await self._swept(name, number, keep_s)
+                except StageUnavailableError:
+                    raise
+                except (StageError, ValidationError) as error:  # it keeps no other here
+                    logger.warning("job %s cannot be read and stays: %s", name.id, error)
         return n_removed
 
-    async def _swept(self, name: JobName, keep_s: float) -> bool:
+    async def _swept(self, name: JobName, number: int, keep_s: float) -> bool:
+        entry = await self._journals.at(name.place("states"), number)
+        if entry is None or not _is_old(JobState.read(entry.document), keep_s):
+            return False
         found = await self.find(name)
         if found is None or not _is_old(found.state, keep_s):
             return False  # somebody opened it again

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
-from pipeline.errors import StageUnavailableError
+from pipeline.errors import StageError, StageUnavailableError
 
 EVERY_S = 1.0
 
@@ -34,8 +34,8 @@ ALIVE = Alive()
 class Replica(Protocol):
     """What hosts a stage."""
 
-    async def check_health(self) -> None:
-        """Raises StageUnavailableError when it can serve nobody any more."""
+    def check_parts(self) -> None:
+        """Raises StageUnavailableError when it can serve nobody any more, StageError for a hang."""
         ...
 
 
@@ -68,7 +68,7 @@ def with_signs(
                 try:
                     item = coming.result()
                 except Exception as error:
-                    await _blamed(replica, error)
+                    _blame(replica, error)
                     raise
                 if isinstance(item, _End):
                     return
@@ -77,11 +77,14 @@ def with_signs(
     return signed
 
 
-async def _blamed(replica: Replica, error: Exception) -> None:
+def _blame(replica: Replica, error: Exception) -> None:
+    """Raises StageUnavailableError if it was the replica's state that made the call fail."""
     try:
-        await replica.check_health()
+        replica.check_parts()
     except StageUnavailableError as illness:
         raise illness from error
+    except StageError:
+        return  # another call hangs: this one failed by itself
 
 
 class _End:

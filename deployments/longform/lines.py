@@ -48,7 +48,8 @@ def _of_segment(request: SpeechRequest, number: int, part: Segment) -> SpeechReq
     """Only the first is waited for: later ones come in usual chunks."""
     asked = replace(request, text=part.text)
     if number:
-        asked = replace(asked, first_chunk_rows=None, is_adaptive=False)
+        terms = replace(request.terms, is_begun=True, due_s=None)
+        asked = replace(asked, first_chunk_rows=None, is_adaptive=False, terms=terms)
     return _seeded(asked, f"{request.sampling.seed}/{number}")
 
 

@@ -7,6 +7,7 @@ earlier where its listener would otherwise have to wait. The first is heard as i
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
@@ -34,6 +35,7 @@ from pipeline.contracts import (
     Stream,
     VoicePrompt,
 )
+from pipeline.serving.terms import Service
 
 MARGIN_S = 0.5  # of audio that a player must still have when a segment is let go of unfinished
 _NOTHING = np.empty(0, np.float32)
@@ -72,7 +74,7 @@ class LongSpeech:
         lines = await asyncio.to_thread(lines_of, request)
         self.segments.count = len(lines)
         account, pace, is_begun = Account(), Pace(request.speed), False
-        draw = partial(self._draw, voice, is_seeded=not request.may_reseed)
+        draw = partial(self._draw, voice, pace, is_seeded=not request.may_reseed)
         made = Production(lines, draw, self._settings.ahead, self._listener)
         async with made as production:
             while (take := await production.next_take()) is not None:
@@ -100,9 +102,22 @@ class LongSpeech:
             await take.settled(max(pace.lead_s - MARGIN_S, 0.0))
 
     def _draw(
-        self, voice: VoicePrompt, request: SpeechRequest, is_again: bool, *, is_seeded: bool
+        self,
+        voice: VoicePrompt,
+        pace: Pace,
+        request: SpeechRequest,
+        is_again: bool,
+        *,
+        is_seeded: bool,
     ) -> Stream[SpeechChunk]:
-        """An answer; a second draw without a seed is nothing to keep."""
+        """An answer; a second draw without a seed is nothing to keep.
+
+        What follows a part that is heard is wanted as that ends.
+        """
+        terms = request.terms
+        if terms.is_begun and terms.service is Service.STREAM:
+            due_s = time.monotonic() + max(pace.lead_s, 0.0)
+            request = replace(request, terms=replace(terms, due_s=due_s))
         reuse = "off" if is_again and not is_seeded else None
         return self._speech.speak(request, voice, keeps_any=is_seeded, reuse=reuse)
 

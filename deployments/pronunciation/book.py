@@ -16,7 +16,7 @@ from cache_store.flight import SingleFlight
 from deployments.pronunciation.documents import NONE, Dictionaries, Dictionary
 from deployments.voices.documents import new_id
 from deployments.voices.journal import Entry, Journals
-from deployments.voices.shelf import MAX_DOCUMENT_BYTES, ROOT, Shelf
+from deployments.voices.shelf import MAX_JSON_BYTES, ROOT, Shelf
 from pipeline.errors import (
     MAX_FOUND,
     CapacityError,
@@ -76,7 +76,7 @@ class PronunciationBook:
         if time.monotonic() - max(known.seen_s, known.failed_s) > FRESH_S:
             await self._flight.run(namespace, partial(self._try_look, namespace, known))
         if known.failure is not None and known.seen_s == float("-inf"):
-            raise known.failure
+            raise known.failure.with_traceback(None)  # else it holds on to all who were told
         return known.dictionaries
 
     async def get(self, namespace: str, asked: str) -> Dictionary:
@@ -188,9 +188,9 @@ class PronunciationBook:
             )
         if len(made.by_id) > MAX_DICTIONARIES:
             raise InputError(f"{MAX_DICTIONARIES} dictionaries are allowed", param="name")
-        if len(json.dumps(made.written())) > MAX_DOCUMENT_BYTES:
+        if len(json.dumps(made.written())) > MAX_JSON_BYTES:
             raise InputError(
-                f"the dictionaries take more than {MAX_DOCUMENT_BYTES} bytes together",
+                f"the dictionaries take more than {MAX_JSON_BYTES} bytes together",
                 param="entries",
             )
 

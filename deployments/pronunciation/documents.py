@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from deployments.config.text_settings import PronunciationEntry
+from deployments.config.text_settings import PronunciationEntry, WrittenEntry
 from deployments.voices.documents import Written
 from pipeline.text.dictionary import in_order
 from pipeline.text.options import Pronunciation
@@ -20,7 +20,7 @@ class Dictionary(Written):
     """Pronunciations under one name."""
 
     name: str
-    entries: tuple[PronunciationEntry, ...] = ()
+    entries: tuple[WrittenEntry, ...] = ()
     scope: Scope = "request"
     """Where it counts: in requests that name it, in those of a voice, in all of the tenant's."""
     voice: str | None = None

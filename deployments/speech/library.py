@@ -93,6 +93,7 @@ class SpeechLibrary:
         namespace: of the tenant whose voice it is. watch: from before the voice was resolved.
         keeps_any: its seed is one to keep, though a bad answer may be drawn again.
         """
+        request = replace(request, terms=replace(request.terms, tenant=namespace))
         is_fit = keeps_any or not request.may_reseed or self._derives
         if self._cache is None or watch is None or reuse == "off" or not (reuse or is_fit):
             return OnGrid(self._synthesizer.speak(request, voice.prompt))

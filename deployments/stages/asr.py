@@ -7,6 +7,8 @@ from typing import Any
 
 from deployments.config.settings import Settings
 from deployments.config.stages import Kind
+from deployments.scaling.policy import Work
+from deployments.scaling.replica import ScaledReplica
 from deployments.stages.limits import apply_device_limits
 from deployments.stages.room import Room
 from deployments.stages.warm_up import recognise_once, warm_up
@@ -16,7 +18,7 @@ from pipeline.contracts import ReferenceClip
 from pipeline.stepaudio.asr.directory import recogniser_directory
 
 
-class AsrReplica:
+class AsrReplica(ScaledReplica):
     """Tells what is said in reference clips. Loads its model before it is ready."""
 
     def __init__(self, settings: Settings) -> None:
@@ -32,6 +34,7 @@ class AsrReplica:
         self._room = Room("recogniser", stage.max_clips)
         self._turn = asyncio.Semaphore(1)
         self._clips = 0
+        self.begin_telling("asr", settings.scaling.asr, settings.memory)
 
     async def fingerprint(self) -> str:
         """The recogniser's fingerprint, part of every kept transcript's key."""
@@ -44,8 +47,18 @@ class AsrReplica:
             async with self._load.admitted(self._turn):
                 return await self._recogniser.transcribe(clip)
 
-    async def check_health(self) -> None:
-        """Called by Serve; fails when the recogniser's thread or device are gone."""
+    @property
+    def in_work(self) -> int:
+        """Clips that are heard or wait."""
+        return self._load.running + self._load.waiting
+
+    def work(self) -> Work:
+        """See ScaledReplica."""
+        busy = self._load.look()
+        return Work(busy.running, 1, busy.queue_age_s, busy.refused)
+
+    def check_parts(self) -> None:
+        """Raises StageError when the recogniser's thread or device are gone."""
         self._recogniser.check_health()
 
     async def status(self) -> dict[str, Any]:

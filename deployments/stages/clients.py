@@ -1,7 +1,6 @@
-"""The stages as seen across the Ray border.
+"""The stages as seen across the Ray border: handles become the pipeline's Protocols.
 
-Handles become the pipeline's Protocols, Ray's errors become ours. Owns retries (only before the
-first audio) and timeouts.
+Owns retries (only before the first audio) and timeouts.
 """
 
 from __future__ import annotations
@@ -11,32 +10,18 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol, Self, TypeVar, cast
+from typing import Any, Self, cast
 
-from ray.exceptions import (
-    NodeDiedError,
-    OutOfMemoryError,
-    OwnerDiedError,
-    RayActorError,
-    RayError,
-    RayTaskError,
-    WorkerCrashedError,
-)
-from ray.serve.exceptions import (
-    BackPressureError,
-    DeploymentUnavailableError,
-    RayServeException,
-    ReplicaUnavailableError,
-)
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
 from deployments.config.settings import Limits
 from deployments.liveness.patience import Patience, heard
-from deployments.liveness.signs import Alive
-from deployments.telemetry.transfers import Hop, Stamped, Transfers, stamped
+from deployments.stages.replies import Either, Replies, stage_errors
+from deployments.telemetry.transfers import Hop, Transfers, stamped
 from pipeline.contracts import (
     Int32Array,
     ReferenceClip,
@@ -48,50 +33,12 @@ from pipeline.contracts import (
     VocoderName,
     VoicePrompt,
 )
-from pipeline.errors import (
-    CapacityError,
-    StageError,
-    StageTimeoutError,
-    StageUnavailableError,
-    TimbreError,
-)
+from pipeline.errors import StageUnavailableError
 
 ATTEMPTS = 3  # per request and stage, before the first audio only
 RETRY_DELAY_S = 0.25
 STATUS_TIMEOUT_S = 2.0
 NAME_TIMEOUT_S = 5.0  # what the stages that speak are, by content, is part of keys of speech
-
-_REPLICA_IS_GONE = (
-    RayActorError,
-    NodeDiedError,
-    OutOfMemoryError,  # Ray killed its process to save the machine
-    OwnerDiedError,
-    WorkerCrashedError,
-    DeploymentUnavailableError,
-    ReplicaUnavailableError,
-)
-
-
-@contextlib.contextmanager
-def stage_errors(stage: str) -> Iterator[None]:
-    """Turn what Ray raises for a call into `stage` into our tree.
-
-    Our own errors come back as they were. What anything else says stays out of the message.
-    """
-    try:
-        yield
-    except RayTaskError as error:
-        if isinstance(error.cause, TimbreError):
-            raise error.cause from error
-        raise StageError(f"the {stage} failed", detail=repr(error.cause)) from error
-    except _REPLICA_IS_GONE as error:
-        raise StageUnavailableError(f"the {stage}'s replica went away") from error
-    except BackPressureError as error:
-        raise CapacityError(f"the {stage}'s queue is full; retry in a moment") from error
-    except TimeoutError as error:
-        raise StageTimeoutError(f"the {stage} did not answer in time") from error
-    except (RayError, RayServeException) as error:
-        raise StageError(f"the {stage} failed", detail=repr(error)) from error
 
 
 class _Retried:
@@ -136,10 +83,23 @@ class _RetriedAloud(_Retried):
 
 
 class RemoteTokenizer:
-    """The tokenizer deployment as the voice encoder."""
+    """The tokenizer deployment as the voice encoder.
 
-    def __init__(self, handle: DeploymentHandle, limits: Limits, transfers: Transfers) -> None:
+    sleeps: it may have no replica while nobody needs it, and is not woken to tell what it is.
+    """
+
+    def __init__(
+        self,
+        handle: DeploymentHandle,
+        limits: Limits,
+        transfers: Transfers,
+        *,
+        sleeps: bool = False,
+    ) -> None:
         self._transfers = transfers
+        self._handle, self._sleeps = handle, sleeps
+        self._told: str | None = None
+        self._timeout_s = limits.encode_timeout_s
         self._encode = handle.options(method_name="encode_aloud", stream=True)
         self._identity = handle.options(method_name="fingerprint")
         self._retrying = _Retried("tokenizer", limits.encode_timeout_s)
@@ -148,8 +108,18 @@ class RemoteTokenizer:
         )
 
     async def fingerprint(self) -> str:
-        """The fingerprint of the encoder that runs now."""
-        return await self._retrying(self._identity)
+        """The fingerprint of the encoder that runs now, or of that which sleeps."""
+        told = self._told
+        if told is None or not self._sleeps:
+            told = await self._retrying(self._identity)
+        else:
+            with contextlib.suppress(StageUnavailableError), stage_errors("tokenizer"):
+                answers = await self._handle.broadcast("fingerprint").results_async(
+                    timeout_s=self._timeout_s, return_exceptions=True
+                )
+                told = next((one for one in answers if isinstance(one, str)), told)
+        self._told = told
+        return told
 
     async def encode(self, clip: ReferenceClip) -> VoicePrompt:
         """Encoding is idempotent, so a lost replica is retried on another."""
@@ -184,27 +154,35 @@ class RemoteLM:
         self._patience = Patience.of(limits)
         self._clip_digest = ""
         self._is_behind = False
+        self._due_s: float | None = None
 
-    def of(self, clip_digest: str, *, is_behind: bool = False) -> Self:
+    def of(self, clip_digest: str, *, is_behind: bool = False, due_s: float | None = None) -> Self:
         """The same LM, for the prompts of one voice: what the replica's `forget` finds by its clip.
 
         And what routing prefers a replica by, where `llm.voice_affinity` is on. is_behind: what it
-        draws is for nobody who listens.
+        draws is for nobody who listens. due_s: monotonic clock, when the answer is wanted; who is
+        due first has the next slot.
         """
         one = copy.copy(self)
-        one._clip_digest, one._is_behind = clip_digest, is_behind
+        one._clip_digest, one._is_behind, one._due_s = clip_digest, is_behind, due_s
         one._stream = self._stream.options(session_id=clip_digest)
         return one
 
     def stream(self, prompt_ids: Int32Array, sampling: Sampling) -> Stream[TokenChunk]:
         """See contracts.SpeechLM."""
+        ask = partial(self._stream.remote, prompt_ids, sampling, self._clip_digest)
         behind = (True,) if self._is_behind else ()  # a replica before an update knows no others
-        return _Replies(
-            "LLM",
-            partial(self._stream.remote, prompt_ids, sampling, self._clip_digest, *behind),
-            partial(self._transfers.received, Hop.LLM_VOCODER),
-            self._patience,
+        if self._due_s is None:
+            return self._replies(partial(ask, *behind))
+        left_s = self._due_s - time.monotonic()
+        return Either(
+            self._replies(partial(ask, self._is_behind, left_s)),
+            lambda: self._replies(partial(ask, *behind)),
         )
+
+    def _replies(self, ask: Callable[[], object]) -> Replies[TokenChunk]:
+        received = partial(self._transfers.received, Hop.LLM_VOCODER)
+        return Replies[TokenChunk]("LLM", ask, received, self._patience)
 
 
 class RemoteVocoder:
@@ -239,70 +217,13 @@ class RemoteVocoder:
 
     def _once(self, request: SpeechRequest, voice: VoicePrompt) -> Stream[SpeechChunk]:
         speak = self._speak.options(session_id=voice.clip_digest)
-        return _Replies(
+        sent = replace(request, terms=request.terms.sent(time.monotonic()))
+        return Replies(
             "vocoder",
-            lambda: speak.remote(request, stamped(voice)),
+            lambda: speak.remote(sent, stamped(voice)),
             partial(self._transfers.received, Hop.VOCODER_ROUTER),
             self._patience,
         )
-
-
-class _Chunk(Protocol):
-    """What stages send piece by piece."""
-
-    @property
-    def last(self) -> bool: ...
-
-
-_AnyChunk = TypeVar("_AnyChunk", bound=_Chunk)
-
-
-class _Replies(Stream[_AnyChunk]):
-    """Chunks of one stream of a replica, up to the last one. Closing it tells the replica.
-
-    ask: opens the stream, when the first chunk is wanted. received: unwraps what came.
-    Raises what `stage_errors` has, StageUnavailableError for a replica that is silent, StageError
-    for a stream that ends without its last chunk.
-    """
-
-    def __init__(
-        self,
-        stage: str,
-        ask: Callable[[], object],
-        received: Callable[[Stamped[_AnyChunk]], _AnyChunk],
-        patience: Patience,
-    ) -> None:
-        self._stage, self._ask, self._received = stage, ask, received
-        self._patience, self._timeout_s = patience, patience.first_s
-        self._response: DeploymentResponseGenerator[Stamped[_AnyChunk] | Alive] | None = None
-        self._is_over = False
-
-    async def __anext__(self) -> _AnyChunk:
-        if self._is_over:
-            await self.aclose()
-            raise StopAsyncIteration
-        if self._response is None:  # its type does not say that `stream=True` returns this
-            self._response = cast(
-                "DeploymentResponseGenerator[Stamped[_AnyChunk] | Alive]", self._ask()
-            )
-        try:
-            with stage_errors(self._stage):
-                async with asyncio.timeout(self._timeout_s):
-                    sent = await heard(self._stage, self._response, self._patience.silence_s)
-        except BaseException as error:
-            await self.aclose()
-            if not isinstance(error, StopAsyncIteration):
-                raise
-            raise StageError(f"the {self._stage} ended a stream without its last chunk") from error
-        chunk = self._received(sent)
-        self._is_over, self._timeout_s = chunk.last, self._patience.next_s
-        return chunk
-
-    async def aclose(self) -> None:
-        self._is_over = True
-        if self._response is not None:
-            self._response.cancel()
-            self._response = None
 
 
 class RemoteNames:

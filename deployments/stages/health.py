@@ -16,10 +16,11 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.config.stages import Stage
 from deployments.stages.clients import RemoteStatus
-from pipeline.errors import TimbreError
+from pipeline.errors import StageUnavailableError, TimbreError
 
 logger = logging.getLogger(__name__)
 
+WELL = ("ok", "asleep")  # states of a stage that serves, or will as soon as it is asked
 REPORT_S = 1.0  # validity of a report: any number of probes costs one check a second
 
 
@@ -34,6 +35,7 @@ class Readiness:
         self._stages = {s.key: RemoteStatus(s.key, handle) for s, handle in stages.items()}
         self._cache_report = cache_report
         self._spared = frozenset(stage.key for stage in stages if stage.is_spared)
+        self._sleepers = frozenset(stage.key for stage in stages if stage.sleeps)
         self._seen: set[str] = set()
         self._away: set[str] = set()
         self._looking: asyncio.Task[dict[str, Any]] | None = None
@@ -68,6 +70,8 @@ class Readiness:
         try:
             replicas = await self._stages[name].replicas()
         except TimbreError as error:
+            if name in self._sleepers and isinstance(error, StageUnavailableError):
+                return {"state": "asleep", "replicas": []}
             if name not in self._away:
                 logger.warning("the %s does not answer: %s (%r)", name, error, error.__cause__)
             self._away.add(name)
@@ -79,4 +83,4 @@ class Readiness:
         return {"state": "ok", "replicas": replicas}
 
     def _is_enough(self, name: str, state: str) -> bool:
-        return state == "ok" or (name in self._spared and name in self._seen)
+        return state in WELL or (name in self._spared and name in self._seen)

@@ -12,25 +12,29 @@ from ray.serve.handle import DeploymentHandle
 
 from cache_store.background import spawn
 from deployments.background import watched
+from deployments.config.scaling_settings import StageScaling
 from deployments.config.settings import Limits, Settings
 from deployments.config.stages import Kind
 from deployments.jobs.runner import JobRunner
 from deployments.jobs.speaking import SegmentSpeaker
 from deployments.jobs.store import JobStore
 from deployments.jobs.webhooks import Webhooks
+from deployments.scaling.policy import Work
+from deployments.scaling.replica import ScaledReplica
 from deployments.speech.library import SpeechLibrary
 from deployments.stages.clients import (
     RemoteNames,
     RemoteStatus,
     RemoteTokenizer,
     RemoteVocoder,
-    stage_errors,
 )
+from deployments.stages.replies import stage_errors
 from deployments.telemetry.logs import adopt_serve_logging
 from deployments.telemetry.transfers import Transfers
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.contracts import SpeechChunk, SpeechRequest, Stream, VoicePrompt
 from pipeline.errors import TimbreError
+from pipeline.serving.terms import Service
 from pipeline.synthesis import Synthesizer
 
 logger = logging.getLogger(__name__)
@@ -40,7 +44,7 @@ TELL_S = 2.0
 BEHIND_TIMES = 4  # as long as usual: a chunk of 64 rows is 110 tokens
 
 
-class JobsReplica:
+class JobsReplica(ScaledReplica):
     """Runs jobs from its beginning on. Make it within a running event loop."""
 
     def __init__(
@@ -54,12 +58,14 @@ class JobsReplica:
         settings = _with_little_memory(settings)
         transfers = Transfers()
         self._voices = VoiceLibrary(
-            settings, RemoteTokenizer(tokenizer, settings.limits, transfers)
+            settings,
+            RemoteTokenizer(
+                tokenizer, settings.limits, transfers, sleeps=settings.scaling.tokenizer.sleeps
+            ),
         )
         limits = _patient(settings.limits) if settings.jobs.steps_aside else settings.limits
         synthesizer: Synthesizer = RemoteVocoder(vocoder, limits, transfers)
-        if settings.jobs.steps_aside:
-            synthesizer = Behind(synthesizer)
+        synthesizer = Behind(synthesizer, steps_aside=settings.jobs.steps_aside)
         self._speech = SpeechLibrary(settings, synthesizer, RemoteNames(vocoder, llms))
         self._speaker = SegmentSpeaker(settings, self._voices, self._speech)
         self._runner: JobRunner | None = None
@@ -69,6 +75,8 @@ class JobsReplica:
             traffic = StageTraffic(settings, llms, vocoder)
             self._runner = JobRunner(settings.jobs, store, self._speaker, traffic)
             self._webhooks = Webhooks(settings.jobs, store)
+        self._concurrency = settings.jobs.concurrency
+        self.begin_telling("jobs", StageScaling(), settings.memory)
         self._task = spawn("running jobs", self._run())
 
     async def _run(self) -> None:
@@ -96,6 +104,18 @@ class JobsReplica:
             self._voices.forget(clip_digest, namespace), self._speech.forget(clip_digest, namespace)
         )
 
+    @property
+    def in_work(self) -> int:
+        """Segments in work."""
+        return 0 if self._runner is None else self._runner.in_work
+
+    def work(self) -> Work:
+        """See ScaledReplica."""
+        return Work(self.in_work, self._concurrency)
+
+    def check_parts(self) -> None:
+        """Nothing that it needs can be gone: its loops are begun again."""
+
     async def status(self) -> dict[str, Any]:
         """Gauges of this replica."""
         if self._runner is None:
@@ -107,14 +127,19 @@ class JobsReplica:
 
 
 class Behind:
-    """A synthesizer whose requests hold nobody else's up."""
+    """A synthesizer whose requests hold nobody else's up.
 
-    def __init__(self, synthesizer: Synthesizer) -> None:
-        self._synthesizer = synthesizer
+    steps_aside: in the language model, too.
+    """
+
+    def __init__(self, synthesizer: Synthesizer, *, steps_aside: bool) -> None:
+        self._synthesizer, self._steps_aside = synthesizer, steps_aside
 
     def speak(self, request: SpeechRequest, voice: VoicePrompt) -> Stream[SpeechChunk]:
         """See Synthesizer."""
-        return self._synthesizer.speak(replace(request, is_behind=True), voice)
+        terms = replace(request.terms, service=Service.BATCH, due_s=None)
+        behind = replace(request, is_behind=self._steps_aside, terms=terms)
+        return self._synthesizer.speak(behind, voice)
 
 
 class StageTraffic:
@@ -144,7 +169,9 @@ class StageTraffic:
             return False
         if any(vocoder["waiting"] for vocoder in vocoders):
             return False
-        others = sum(vocoder["streams_active"] for vocoder in vocoders) - own
+        # Other replicas' segments are nobody's, either; a vocoder before an update does not tell.
+        behind = sum(vocoder.get("streams_behind", 0) for vocoder in vocoders)
+        others = sum(vocoder["streams_active"] for vocoder in vocoders) - max(own, behind)
         return others <= self._share * self._streams * len(vocoders)
 
 

@@ -12,6 +12,8 @@ from typing import Any
 from deployments.config.settings import Settings
 from deployments.config.stages import Kind
 from deployments.liveness.signs import with_signs
+from deployments.scaling.policy import Work
+from deployments.scaling.replica import ScaledReplica
 from deployments.stages.limits import apply_device_limits, cap_bytes
 from deployments.stages.llm_prefixes import PrefixLibrary
 from deployments.stages.warm_up import draw_once, warm_up
@@ -21,7 +23,7 @@ from deployments.telemetry.logs import adopt_serve_logging
 from deployments.telemetry.metrics import LLM_BYTES, LLM_START, LLM_STREAMS
 from deployments.telemetry.transfers import Stamped, stamped
 from pipeline.contracts import Int32Array, Sampling, TokenChunk
-from pipeline.errors import CheckpointError
+from pipeline.errors import CapacityError, CheckpointError
 from pipeline.stepaudio.fingerprints import lm_fingerprint, prefix_fingerprint
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
 
@@ -30,7 +32,7 @@ logger = logging.getLogger(__name__)
 MIB = 2**20
 
 
-class LLMReplica:
+class LLMReplica(ScaledReplica):
     """Draws audio tokens, continuous batching inside.
 
     Loads and warms the model before it is ready.
@@ -60,7 +62,7 @@ class LLMReplica:
         warm_up(draw_once(self._engine))
         self._engine.take_waits()  # the warm-up is nobody's request
         self._limit_bytes = cap_bytes(stage) or 0
-        self._open_streams = 0
+        self._open_streams = self._refused = 0
         self._active = StageGauge(LLM_STREAMS, lambda: self._open_streams)
         self._load = LoadGauges(Kind.LLM, self._running_and_waiting)
         self._queue = QueueSeconds(Kind.LLM)
@@ -72,6 +74,7 @@ class LLMReplica:
         }
         self._start = PartsGauge(LLM_START, lambda: self._start_s)
         self._publish()
+        self.begin_telling("llm", settings.scaling.llm, settings.memory)
         self._log_start(variant)
 
     @with_signs
@@ -81,11 +84,13 @@ class LLMReplica:
         sampling: Sampling,
         clip_digest: str,
         is_behind: bool = False,
+        due_in_s: float | None = None,
     ) -> AsyncGenerator[Stamped[TokenChunk]]:
         """Token chunks, drawn to the end as fast as the batch goes.
 
         clip_digest: of the voice whose prompt it is, by which `forget` finds what is kept of it.
-        is_behind: while others draw, it draws a token now and then.
+        is_behind: while others draw, it draws a token now and then. due_in_s: seconds until the
+        answer is wanted: who is due first has the next slot, who says nothing has it behind them.
         A reader that leaves cancels it; one whose process was killed is not missed. See
         docs/decisions/0001-answers-are-drawn-to-their-end.md.
         """
@@ -93,13 +98,19 @@ class LLMReplica:
         self._publish()
         try:
             new = await self._prefixes.bring(prompt_ids, clip_digest)
-            stream = self._engine.stream(prompt_ids, sampling, clip_digest, is_behind=is_behind)
+            due_s = None if due_in_s is None else time.monotonic() + due_in_s
+            stream = self._engine.stream(
+                prompt_ids, sampling, clip_digest, is_behind=is_behind, due_s=due_s
+            )
             async with aclosing(stream) as chunks:
                 async for chunk in chunks:
                     if new is not None:
                         self._prefixes.offer(new)
                         new = None
                     yield stamped(self._signed(chunk))
+        except CapacityError:
+            self._refused += 1
+            raise
         finally:
             self._open_streams -= 1
             self._publish()
@@ -147,8 +158,19 @@ class LLMReplica:
         times = ", ".join(f"{part} {s:.1f} s" for part, s in self._start_s.items())
         logger.info("language model %s is ready: %s; %s", variant, times, sizes)
 
-    async def check_health(self) -> None:
-        """Called by Serve; an engine whose worker died makes the replica unhealthy."""
+    @property
+    def in_work(self) -> int:
+        """Streams open."""
+        return self._open_streams
+
+    def work(self) -> Work:
+        """See ScaledReplica. A slot has the memory of its whole context, so bytes bound nothing."""
+        gauges = self._engine.gauges()
+        refused, self._refused = self._refused, 0
+        return Work(gauges.slots_active, gauges.slots_total, gauges.queue_age_s, refused)
+
+    def check_parts(self) -> None:
+        """Raises StageError when the engine's worker died."""
         self._engine.check_health()
 
 

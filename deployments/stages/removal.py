@@ -10,7 +10,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from deployments.config.stages import Kind, Stage
-from deployments.stages.clients import stage_errors
+from deployments.stages.replies import stage_errors
 from pipeline.errors import StageUnavailableError, TimbreError
 
 logger = logging.getLogger(__name__)

@@ -9,6 +9,8 @@ from typing import Any
 from deployments.config.settings import Settings
 from deployments.config.stages import Kind
 from deployments.liveness.signs import with_signs
+from deployments.scaling.policy import Work
+from deployments.scaling.replica import ScaledReplica
 from deployments.stages.limits import ARENA_PART, apply_device_limits, arena_limit_bytes
 from deployments.stages.room import Room
 from deployments.stages.warm_up import encode_once, warm_up
@@ -22,7 +24,7 @@ from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
 CONCURRENT_BATCHES = 2  # per replica; each uses several threads
 
 
-class TokenizerReplica:
+class TokenizerReplica(ScaledReplica):
     """Encodes reference clips. Loads the encoder before it is ready."""
 
     def __init__(self, settings: Settings) -> None:
@@ -48,6 +50,7 @@ class TokenizerReplica:
         self._room = Room("tokenizer", stage.max_clips)
         self._encodes = 0
         self._counter = ENCODES.open()
+        self.begin_telling("tokenizer", settings.scaling.tokenizer, settings.memory)
 
     async def fingerprint(self) -> str:
         """The encoder's fingerprint, part of every cache key."""
@@ -71,8 +74,19 @@ class TokenizerReplica:
         """`encode`, with signs of life meanwhile."""
         yield await self.encode(clip)
 
-    async def check_health(self) -> None:
-        """Called by Serve; fails when the encoder's threads or device are gone."""
+    @property
+    def in_work(self) -> int:
+        """Clips that are encoded or wait."""
+        return self._load.running + self._load.waiting
+
+    def work(self) -> Work:
+        """See ScaledReplica."""
+        busy = self._load.look()
+        batches = min(busy.running, CONCURRENT_BATCHES)
+        return Work(batches, CONCURRENT_BATCHES, busy.queue_age_s, busy.refused)
+
+    def check_parts(self) -> None:
+        """Raises StageError when the encoder's threads or device are gone."""
         self._encoder.check_health()
 
     async def status(self) -> dict[str, Any]:

@@ -12,15 +12,21 @@ from typing import Any
 
 from ray.serve.handle import DeploymentHandle
 
+from deployments.admission.costs import ServiceCosts
+from deployments.admission.demand import arrived, demand_of
+from deployments.admission.gate import AdmissionGate, Permit, Places
 from deployments.config.settings import Settings
 from deployments.config.stage_settings import VocoderSettings
 from deployments.config.stages import Kind
 from deployments.liveness.signs import with_signs
-from deployments.stages.admission import StreamAdmission, StreamPermit
+from deployments.scaling.policy import Work
+from deployments.scaling.replica import ScaledReplica
+from deployments.speech.on_the_way import sent_in_steps
 from deployments.stages.clients import RemoteLM
 from deployments.stages.limits import GIB, apply_device_limits, cap_bytes
 from deployments.stages.vocoder_states import OwnedDecoder, StateLibrary
 from deployments.stages.warm_up import decode_once, warm_up
+from deployments.telemetry.admission import AdmissionGauges, RefusalCounts
 from deployments.telemetry.gauges import StageGauge
 from deployments.telemetry.load import StageLoad
 from deployments.telemetry.logs import adopt_serve_logging
@@ -39,12 +45,13 @@ from pipeline.stepaudio.fingerprints import vocoder_fingerprint
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
 from pipeline.stepaudio.tokens import GROUP_ROWS
 from pipeline.stepaudio.vocoder.memory_plan import VocoderMemory
+from pipeline.stepaudio.vocoder.schedule import chunk_schedule
 
 QUIET_SHARE = 0.25  # of max_streams
 CHANGE_SAMPLES = {"device", "chunk_rows", "steps", "prompt"}  # settings, beside `together`
 
 
-class VocoderReplica:
+class VocoderReplica(ScaledReplica):
     """Speaks requests: prompt → LLM's tokens → audio.
 
     Loads and warms the decoder before it is ready.
@@ -72,8 +79,11 @@ class VocoderReplica:
         self._states = StateLibrary(settings.cache, self._decoder.state_fingerprint)
         memory = self._decoder.memory
         budget_bytes = stream_budget_bytes(stage, memory, settings.limits.max_clip_s)
+        costs = self._costs = ServiceCosts()
+        self._decoder.tell_times(costs.decoded)
         n_rows = stage.quiet_first_rows + sum(stage.chunk_rows) + GROUP_ROWS  # and lookahead
         warm_up(decode_once(self._decoder, n_rows, (None, stage.quiet_first_rows)))
+        costs.begin()
         self._transfers = Transfers()
         self._prompts = CheckpointPrompts(layout.editx)
         how = stage.model_dump(include=CHANGE_SAMPLES)
@@ -84,11 +94,16 @@ class VocoderReplica:
             for variant, llm in llms.items()
         }
         self._load = StageLoad(Kind.VOCODER)
-        self._admission = StreamAdmission(stage.max_streams, budget_bytes, stage.queue_size)
+        places = Places(stage.max_streams, budget_bytes, stage.queue_size)
+        self._admission = AdmissionGate(settings.admission, places, costs, RefusalCounts())
+        self._promises = AdmissionGauges(self._admission)
+        self._budget_bytes = budget_bytes or 0
         self._stage = stage
+        self._n_behind = 0  # streams that step aside
         self._queue_timeout_s = settings.llm.queue_timeout_s
         self._active = StageGauge(VOCODER_STREAMS, lambda: self._decoder.active_streams)
         self._cached = StageGauge(VOCODER_BYTES, lambda: self._decoder.cache_bytes)
+        self.begin_telling("vocoder", settings.scaling.vocoder, settings.memory)
 
     @with_signs
     async def speak(
@@ -96,26 +111,45 @@ class VocoderReplica:
     ) -> AsyncGenerator[Stamped[SpeechChunk]]:
         """Speech in chunks.
 
-        Raises CapacityError when no place, or not enough memory, becomes free in time, and
-        TooLargeError for a stream that there is never enough memory for.
+        Raises CapacityError at once for what could not be served in time, or later when no place,
+        or not enough memory, becomes free, and TooLargeError for a stream that there is never
+        enough memory for.
         """
         voice = self._transfers.received(Hop.ROUTER_VOCODER, sent)
-        permit = permit_for(request, voice, self._decoder.memory, self._admission)
+        request = arrived(request)
+        permit = permit_for(request, voice, self._decoder.memory, self._admission, self._stage)
+        n_behind = 0
         try:
             async with self._load.admitted(permit, self._queue_timeout_s):
+                n_behind = int(request.is_behind)
+                self._n_behind += n_behind
                 adapted = adapt_first_chunk(request, self._stage, self._decoder.active_streams)
-                lm = self._lms[request.variant].of(voice.clip_digest, is_behind=request.is_behind)
+                clip, due_s = voice.clip_digest, permit.asked.llm_due_s
+                lm = self._lms[request.variant]
+                lm = lm.of(clip, is_behind=request.is_behind, due_s=due_s)
                 shelf = self._states.shelf(voice)
-                decoder = OwnedDecoder(self._decoder, voice.clip_digest, shelf)
+                decoder = OwnedDecoder(self._decoder, clip, shelf, permit.listener)
                 synthesizer = SpeechChain(self._prompts, lm, decoder)
                 async with aclosing(synthesizer.speak(adapted, voice)) as speech:
                     async for chunk in speech:
-                        self._active.publish()
-                        self._cached.publish()
-                        yield stamped(self._signed(chunk))
+                        self._learn(chunk, permit)
+                        self._publish()
+                        yield stamped(sent_in_steps(self._signed(chunk)))
         finally:
-            self._active.publish()
-            self._cached.publish()
+            self._n_behind -= n_behind
+            self._publish()
+
+    def _publish(self) -> None:
+        for gauge in (self._active, self._cached, self._promises):
+            gauge.publish()
+
+    def _learn(self, chunk: SpeechChunk, permit: Permit) -> None:
+        """What the language model takes; of batches, which stand back in it, nothing."""
+        if permit.asked.is_batch or not chunk.usage.output_tokens:
+            return
+        if permit.listener.pieces == 1 and not chunk.last:
+            self._costs.led_in(chunk.times.llm_s)
+        self._costs.drew(chunk.usage.output_tokens, chunk.times.llm_work_s)
 
     async def name(self) -> VocoderName:
         """What it is, for keys of speech."""
@@ -128,8 +162,25 @@ class VocoderReplica:
         made_by = drawn.made_by | {self._name.fingerprint}
         return replace(chunk, drawn=replace(drawn, made_by=made_by))
 
-    async def check_health(self) -> None:
-        """Called by Serve; a decoder whose worker or device is gone makes the replica unhealthy."""
+    @property
+    def in_work(self) -> int:
+        """Streams that are spoken or wait."""
+        return self._load.running + self._load.waiting
+
+    def work(self) -> Work:
+        """See ScaledReplica."""
+        busy = self._load.look()
+        return Work(
+            busy.running,
+            self._stage.max_streams,
+            busy.queue_age_s,
+            busy.refused,
+            self._admission.used_bytes if self._budget_bytes else 0,
+            self._budget_bytes,
+        )
+
+    def check_parts(self) -> None:
+        """Raises StageError when the decoder's worker or device is gone."""
         self._decoder.check_health()
 
     async def forget(self, clip_digest: str) -> None:
@@ -141,7 +192,11 @@ class VocoderReplica:
         """Gauges of this replica."""
         return {
             "streams_active": self._decoder.active_streams,
+            "streams_behind": self._n_behind,
             "waiting": self._load.waiting,
+            "queue_age_s": self._admission.queue_age_s,
+            "capacity": self._admission.capacity,
+            "reserved": self._admission.reserved,
             "cache_bytes": self._decoder.cache_bytes,
             "admitted_bytes": self._admission.used_bytes,
             "states_found_total": self._states.records.found_total,
@@ -150,15 +205,21 @@ class VocoderReplica:
 
 
 def permit_for(
-    request: SpeechRequest, voice: VoicePrompt, memory: VocoderMemory, admission: StreamAdmission
-) -> StreamPermit:
+    request: SpeechRequest,
+    voice: VoicePrompt,
+    memory: VocoderMemory,
+    admission: AdmissionGate,
+    stage: VocoderSettings,
+) -> Permit:
     """A place for a request's stream.
 
     Raises TooLargeError for one that never fits; `param` is the first chunk where that is why.
     """
     prompt_rows = voice.n_groups * GROUP_ROWS
+    size_bytes = memory.stream_bytes(prompt_rows, request.first_chunk_rows)
+    chunk_rows = chunk_schedule(stage.chunk_rows, request.first_chunk_rows)
     try:
-        return admission.permit(memory.stream_bytes(prompt_rows, request.first_chunk_rows))
+        return admission.permit(request.terms, demand_of(request, voice, size_bytes, chunk_rows))
     except TooLargeError as error:
         if admission.can_hold(memory.stream_bytes(prompt_rows)):
             raise error.about("initial_codec_chunk_frames") from error

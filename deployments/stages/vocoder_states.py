@@ -12,6 +12,7 @@ from cache_store.keys import VoiceKey, fingerprint
 from cache_store.settings import CacheSettings
 from deployments.stages.clip_records import ClipRecords
 from pipeline.contracts import AudioChunk, TokenChunk, VoicePrompt
+from pipeline.serving.listener import Listener
 
 if TYPE_CHECKING:
     from pipeline.stepaudio.vocoder.voice_state import StateArrays
@@ -70,11 +71,12 @@ class VoiceShelf:
 
 @dataclass(frozen=True, slots=True)
 class OwnedDecoder:
-    """The decoder, for the streams of one voice: what it keeps is found by `owner`, its clip."""
+    """The decoder, for the answers to one request: what it keeps is found by `owner`, its clip."""
 
     decoder: StepWaveDecoder
     owner: str
     shelf: VoiceShelf | None
+    listener: Listener | None = None
 
     def stream(
         self,
@@ -83,4 +85,6 @@ class OwnedDecoder:
         first_chunk_rows: int | None = None,
     ) -> AsyncGenerator[AudioChunk]:
         """See contracts.WaveDecoder."""
-        return self.decoder.stream(tokens, voice, first_chunk_rows, self.owner, self.shelf)
+        return self.decoder.stream(
+            tokens, voice, first_chunk_rows, self.owner, self.shelf, self.listener
+        )

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from deployments.config.stages import Kind
@@ -60,6 +61,18 @@ class QueueSeconds:
         self._seconds.observe(seconds, tags=self._tags)
 
 
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """What a stage in this process was at since somebody looked last."""
+
+    running: int
+    """Most requests at work at a time, now included."""
+    refused: int
+    """Requests turned away for want of room."""
+    queue_age_s: float
+    """How long the one waits who waits longest; 0 while nobody does."""
+
+
 class StageLoad:
     """Counts running and waiting requests of one stage in this process."""
 
@@ -68,7 +81,22 @@ class StageLoad:
         self._queue = QueueSeconds(stage)
         self.running = 0
         self.waiting = 0
+        self._most_running = 0
+        self._refused = 0
+        self._asked_s: dict[object, float] = {}  # of those who wait, the first to come first
         self._gauges = LoadGauges(stage, lambda: (self.running, self.waiting))
+
+    def look(self) -> Busy:
+        """What it was at since the last look."""
+        oldest_s = next(iter(self._asked_s.values()), None)
+        age_s = 0.0 if oldest_s is None else time.perf_counter() - oldest_s
+        busy = Busy(self._most_running, self._refused, age_s)
+        self._most_running, self._refused = self.running, 0
+        return busy
+
+    def refused(self) -> None:
+        """A request was turned away for want of room."""
+        self._refused += 1
 
     @contextmanager
     def counted(self, *, running: int = 0, waiting: int = 0) -> Iterator[None]:
@@ -82,6 +110,7 @@ class StageLoad:
     def _add(self, running: int, waiting: int) -> None:
         self.running += running
         self.waiting += waiting
+        self._most_running = max(self._most_running, self.running)
         self._gauges.publish()
 
     async def waited(self, permit: Awaitable[Value], timeout_s: float | None = None) -> Value:
@@ -89,13 +118,20 @@ class StageLoad:
 
         Raises CapacityError when no permit came in time.
         """
-        asked_s = time.perf_counter()
+        waiting = object()
+        self._asked_s[waiting] = asked_s = time.perf_counter()
         try:
             with self.counted(waiting=1):
                 async with asyncio.timeout(timeout_s):
                     given = await permit
         except TimeoutError as error:
+            self.refused()
             raise CapacityError(f"the {self._stage} is full; retry in a moment") from error
+        except CapacityError:
+            self.refused()
+            raise
+        finally:
+            del self._asked_s[waiting]
         self._queue.observe(time.perf_counter() - asked_s)
         return given
 

@@ -147,6 +147,24 @@ TRANSFER_TIME = HistogramRow(
     TRANSFER,
 )
 
+# Of who is let in, at a vocoder; a router repeats some refusals without asking.
+REFUSALS = CounterRow(
+    "timbre_admission_refusals",
+    "Requests refused at once, by service (stream, whole, batch) and reason: late (it could not be "
+    "served in time), full (as many wait as may), share or limit (of the tenant), told (a router "
+    "knew a vocoder's answer).",
+    ("service", "reason"),
+)
+CAPACITY = GaugeRow(
+    "timbre_admission_capacity", "Seconds of audio a second that this vocoder would promise."
+)
+RESERVED = GaugeRow(
+    "timbre_admission_reserved", "Seconds of audio a second that its listeners play now."
+)
+QUEUE_AGE = GaugeRow(
+    "timbre_admission_queue_age_s", "Seconds that the request waits which waits longest."
+)
+
 # Of one stage's replicas.
 ENCODES = CounterRow("timbre_encodes", "Reference clips encoded by this replica.")
 LLM_STREAMS = GaugeRow("timbre_llm_streams", "Token streams open on this replica.")
@@ -162,6 +180,22 @@ VOCODER_BYTES = GaugeRow(
     "timbre_vocoder_cache_bytes",
     "Bytes of streams' caches held, those kept for the next streams included.",
 )
+
+# Of processes: replicas, and what serves them.
+PROCESS_BYTES = GaugeRow(
+    "timbre_process_bytes",
+    "Memory of a process (replica, proxy, raylet, controller, gcs): private, store (pages of the"
+    " object store that it touched), file (mapped files), and gpu (held there by torch).",
+    ("process", "part"),
+)
+PROCESS_OPEN = GaugeRow(
+    "timbre_process_open", "Open files and threads of a process.", ("process", "kind")
+)
+CONTROLLER_LAG = GaugeRow(
+    "timbre_controller_lag_s",
+    "Longest that Serve's controller let anybody wait since the last report, seconds.",
+)
+GCS_ANSWER = GaugeRow("timbre_gcs_answer_s", "Seconds that Ray's GCS took to answer.")
 
 
 # Of the caches, as a router sees them.

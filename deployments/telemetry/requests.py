@@ -27,6 +27,11 @@ class RequestMetrics:
         self._llm_work = table.LLM_WORK.open()
         self._streams = StreamMetrics()
 
+    @property
+    def load(self) -> StageLoad:
+        """Requests that this router is at."""
+        return self._streams.load
+
     @contextmanager
     def running(self) -> Iterator[Callable[[], None]]:
         """See StreamMetrics.running."""
@@ -81,7 +86,7 @@ class StreamMetrics:
         self._aborted = table.ABORTED.open()
         self._completed = table.COMPLETED.open()
         self._stage_times = table.STAGE_TIME.open()
-        self._load = StageLoad(Kind.ROUTER)
+        self.load = StageLoad(Kind.ROUTER)
 
     @contextmanager
     def running(self) -> Iterator[Callable[[], None]]:
@@ -89,8 +94,8 @@ class StreamMetrics:
 
         Yields a function to call at first audio: until then the request counts as waiting, too.
         """
-        with self._load.counted(running=1), ExitStack() as waiting:
-            waiting.enter_context(self._load.counted(waiting=1))
+        with self.load.counted(running=1), ExitStack() as waiting:
+            waiting.enter_context(self.load.counted(waiting=1))
             yield waiting.close
 
     def finished(self, times: StageTimes, continuity: Continuity, outcome: str) -> None:

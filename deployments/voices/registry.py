@@ -151,6 +151,13 @@ class VoiceRegistry:
             raise self._unknown(name)
         return f"{found.id}{PINNED}{found.version.number}"
 
+    async def is_there(self, namespace: str, pinned: str) -> bool:
+        """Whether a voice that was `pinned` is one still, by what the store has now."""
+        if self.built_in_name(pinned) is not None:
+            return True
+        found = self.uploaded and await self.uploaded.find(namespace, pinned, is_exact=True)
+        return found is not None
+
     def describe(self, uploaded: Sequence[StoredVoice] = ()) -> list[dict[str, Any]]:
         """Every built-in voice, and these after them, for clients: id, name, language."""
         return [self.describe_one(name) for name in self._voices] + [

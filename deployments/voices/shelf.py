@@ -24,6 +24,7 @@ from pipeline.errors import StageError, StageUnavailableError
 
 ROOT = "voices/v1"
 MAX_DOCUMENT_BYTES = 256 * 2**10
+MAX_JSON_BYTES = MAX_DOCUMENT_BYTES - 100  # of one; the rest is for its seal, of 82 at most
 TRIES = 3  # of a request to the store; documents are written once, so that again does no harm
 GIVE_UP_S = 8.0  # for all tries together: somebody waits
 MEMORY_BYTES = 8 * 2**20  # of documents, which never change

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,7 @@ def provenance(device: str) -> dict[str, object]:
     return {
         "commit": _git("rev-parse", "--short", "HEAD"),
         "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
-        "command": " ".join(["python", "-m", *_module(), *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", *_module(), *sys.argv[1:]]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": torch.cuda.get_device_name() if device == "cuda" else _cpu_name(),
         "cpus": os.cpu_count(),
@@ -33,7 +34,7 @@ def provenance(device: str) -> dict[str, object]:
 
 def _module() -> list[str]:
     spec = sys.modules["__main__"].__spec__
-    return [spec.name] if spec else [Path(sys.argv[0]).name]
+    return [spec.name.removesuffix(".__main__")] if spec else [Path(sys.argv[0]).name]
 
 
 def _cpu_name() -> str:

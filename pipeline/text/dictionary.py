@@ -32,8 +32,10 @@ def checked(entry: Pronunciation) -> Pronunciation:
         _pattern(entry)
         try:
             regex.compile(f"(?:{entry.written})|").sub(entry.said, "", timeout=EXPRESSIONS_S)
-        except (regex.error, IndexError, TimeoutError) as error:
+        except (regex.error, IndexError) as error:
             raise InputError(f"{entry.said[:MAX_FOUND]!r} is no template: {error}") from error
+        except TimeoutError as error:
+            raise InputError("it takes too long to try, even where nothing is written") from error
     return entry
 
 
@@ -56,7 +58,7 @@ def fitting(text: str, entries: Iterable[Pronunciation]) -> tuple[Pronunciation,
     return tuple(
         entry
         for entry in entries
-        if entry.is_regex or all(word in said for word in _words_of(entry.written.casefold()))
+        if entry.is_regex or all(word.casefold() in said for word in _words_of(entry.written))
     )
 
 

@@ -12,19 +12,19 @@ from itertools import pairwise
 
 from pipeline.text.unicode_forms import EAST_ASIAN
 
-_CLOSERS = "\"'”’)]»」』）】》〉*_"
+_CLOSERS = "\"'”’)]»」』｣）】》〉*_"
 _CLOSING = re.escape(_CLOSERS)
 _WIDE = "\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3"
 _END = re.compile(
     rf"[.!?…।॥؟۔]+[{_CLOSING}]*\s+"
-    rf"|(?:[!?]*[。！？｡]+[!?]*|(?<=[{_WIDE}])[!?]+(?=[{_CLOSING}]*[“「『{_WIDE}]))[{_CLOSING}]*\s*"
+    rf"|(?:[!?]*[。！？｡]+[!?]*|(?<=[{_WIDE}])[!?]+(?=[{_CLOSING}]*[“「『｢{_WIDE}]))[{_CLOSING}]*\s*"
     rf"|(?<=[{_WIDE}])\.(?=[{_WIDE}])"
     r"|\n\s*"
 )
 _NEAR = 80  # characters before a full stop that say what it is
 _WIDE_MARKS = frozenset("。！？｡")
 _NEXT = re.compile(r"[\s\"'“”‘’(\[«「『（【《*_#—–-]*(?P<word>\w[\w’'-]*)?")
-_OPENED = re.compile(r"\s*[“「『\"(（《【]")
+_OPENED = re.compile(r"\s*[“「『｢\"(（《【]")
 _LAST_WORD = re.compile(
     r"(?:^|[\s(\[\"'“‘«—–/-]|(?<=[\u3041-\ud7a3]))(?P<word>[^\W\d_](?:[\w.&-]*\w)?)\.$"
 )
@@ -96,9 +96,15 @@ _SAID_IN_CHINESE = re.compile(
 _SAID_IN_JAPANESE = re.compile(
     r"\s*(?:と(?!ころ|き|ても|にかく|りあえず|もだち|なり)|って|という|とか|なんて|などと|だと|っていう)"
 )
-_PARTICLE = re.compile(r"(?:[はがをのにへも]|から|まで|より)(?![、,])[\u4e00-\u9fff\u30a0-\u30ff]")
+# Behind a mark without quotes: many a sentence begins with と as well, as とうとう and とはいえ do.
+_THOUGHT_IN_JAPANESE = re.compile(
+    r"\s*(?:と(?!同時|共に|[言い]っても|言えば|言うのも|言うより)"
+    r"(?:$|[\u4e00-\u9fff\u30a0-\u30ff、]|いった|いう(?!のも|わけ|こと)|つぶや|ささや|さけ|おも)"
+    r"|って|などと)"
+)
+_PARTICLE = re.compile(r"(?:[はがをのにへも]|から(?!揚)|まで)(?![、,])[\u4e00-\u9fff\u30a0-\u30ff]")
 _SAID_IN_KOREAN = re.compile(
-    r"\s*(?:라고|이라고|하고|고|라는|라며|이라며|라면서|하며)(?![가-힣]*요\s)"
+    r"(?:이?라(?:고|는|며|면서)|하(?:고|며|는|면서|더니|자)|고)[는도서만]?(?=[\s,]|$)"
 )
 _HANGUL = re.compile("[\uac00-\ud7a3]")
 _DATED = re.compile(r"(?:^|\s)\d{1,4}\.$")
@@ -150,16 +156,19 @@ def _is_wide(signs: str) -> bool:
 
 def _ends_wide(text: str, signs: str, after: int, *, is_korean: bool) -> bool:
     """The same of a mark of East Asian text, whose words have no capitals."""
-    is_quoted = signs[-1] in "\"'”’」』》"
+    is_quoted = signs[-1] in "\"'”’」』｣》"
     if signs.startswith(("…", "..")) and not is_quoted:
         return False
     if is_korean and signs[0] in ".!?":
-        if is_quoted and _SAID_IN_KOREAN.match(text, after):
+        is_spaced = text[after - 1].isspace()  # a particle is not
+        goes_on = _SAID_IN_KOREAN if is_spaced else _HANGUL
+        if is_quoted and goes_on.match(text, after):
             return False
-        return not (signs == "." and not text[after - 1].isspace() and text[after].isascii())
+        return is_spaced or signs != "." or not text[after].isascii()
     if _OPENED.match(text, after):
         return True
-    if _SAID_IN_JAPANESE.match(text, after) or _PARTICLE.match(text, after):
+    goes_on = _SAID_IN_JAPANESE if is_quoted else _THOUGHT_IN_JAPANESE
+    if goes_on.match(text, after) or _PARTICLE.match(text, after):
         return False
     return not (is_quoted and _SAID_IN_CHINESE.match(text, after))
 

@@ -9,7 +9,7 @@ import ray
 
 from cache_store import cluster
 from cache_store.errors import StoreError
-from tests.cache_fleet import STORE_BYTES, Fleet
+from tests.cache_fleet import STORE_BYTES, Fleet, Pool
 from tests.waiting import wait_until
 
 pytestmark = [
@@ -29,19 +29,26 @@ PATIENCE = {
 }
 
 
+@pytest.fixture(scope="module")
+def pool(nodes):
+    made = Pool()
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def make_fleet(nodes, tmp_path):
+def make_fleet(pool, tmp_path):
     made: list[Fleet] = []
 
     def make(count: int, **options) -> Fleet:
-        fleet = Fleet(tmp_path, count, **{**PATIENCE, **options})
+        fleet = Fleet(tmp_path, count, pool=pool, **{**PATIENCE, **options})
         made.append(fleet)
         if count:
             fleet.wait_for_index()
         return fleet
 
     yield make
-    for fleet in made:
+    for fleet in reversed(made):
         fleet.close()
 
 
@@ -191,8 +198,7 @@ def test_the_indexs_node_dies(nodes, make_fleet):
     )
     index = actor.remote(fleet.settings.l2_bytes)
     ray.get(index.stats.remote())
-    fleet.replicas = [fleet.add(place) for place in ("head", "a", "b", "head")]
-    ray.get([replica.start.remote() for replica in fleet.replicas])
+    fleet.start(["head", "a", "b", "head"])
     fleet.wait_for_index()
 
     def remove_node() -> None:
@@ -234,8 +240,8 @@ def test_a_whole_new_fleet_finds_everything(make_fleet):
     first = make_fleet(3)
     ray.get(first.request("clip"))
     ray.get([replica.close.remote() for replica in first.replicas])
+    first.kill()
     first.close()
-    first.replicas = []
     second = make_fleet(3)
     replies = ray.get(second.request("clip"))
     assert {tier for tier, _, _ in replies} <= {"l2", "l3"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from pathlib import Path
 
 import pytest
 import ray
@@ -22,9 +21,9 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def fleet(nodes, tmp_path: Path):
-    made = SpeechFleet(tmp_path, 3)
+@pytest.fixture(scope="module")
+def fleet(nodes, tmp_path_factory: pytest.TempPathFactory):
+    made = SpeechFleet(tmp_path_factory.mktemp("speech"), 3)
     yield made
     made.close()
 

@@ -54,7 +54,8 @@ def stage(client: ServiceClient, name: str) -> Stage:
     """The deployment as it is now, of a cluster that asks for no token."""
     reply = httpx.get(f"{dashboard(client)}/api/serve/applications/", timeout=TIMEOUT_S)
     application: dict[str, Any] = reply.raise_for_status().json()["applications"]["timbre"]
-    deployment = application["deployments"][name]
+    # an application that is built anew has none for a while
+    deployment = application["deployments"].get(name, {"message": "", "replicas": []})
     return Stage(
         application["status"],
         deployment["message"],

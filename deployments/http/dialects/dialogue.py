@@ -20,7 +20,13 @@ from deployments.http.dialects.elevenlabs import (
     reading_of,
     sound_of,
 )
-from deployments.http.dialects.parsed_request import Draw, ParsedRequest, Wish, checked_request
+from deployments.http.dialects.parsed_request import (
+    Draw,
+    ParsedRequest,
+    Wish,
+    check_spoken_length,
+    checked_request,
+)
 from deployments.jobs.dialogue import Turn
 from deployments.speech.seeds import derived_seed
 from pipeline.errors import InputError, TextError
@@ -112,6 +118,9 @@ def in_turns(
             request = replace(request, sampling=sampling, first_chunk_rows=None, is_adaptive=False)
         voice = one.voice or parsed.voice
         turns.append(Turn(voice, request, f"inputs.{number}.voice"))
+    n_chars = sum(len(turn.request.text) for turn in turns)
+    is_held = parsed.is_whole and not parsed.is_sse
+    check_spoken_length("inputs", n_chars, limits, is_held=is_held)
     return replace(parsed, turns=tuple(turns))
 
 

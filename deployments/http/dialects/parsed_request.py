@@ -148,13 +148,12 @@ def checked_request(
     """
     transcript = (wish.transcript or "").strip()
     text = (wish.text or "").strip()
-    longest = limits.max_text_chars
     if wish.mode is Mode.CLONE:
         is_held = wish.is_whole and not wish.is_sse
-        longer = limits.max_whole_text_chars if is_held else limits.max_long_text_chars
-        longest = max(longest, longer)
-    _check_length(wish.text_param, text, longest)
-    _check_length(wish.transcript_param, transcript, limits.max_transcript_chars)
+        check_spoken_length(wish.text_param, len(text), limits, is_held=is_held)
+    else:
+        _check_length(wish.text_param, len(text), limits.max_text_chars)
+    _check_length(wish.transcript_param, len(transcript), limits.max_transcript_chars)
     info = _edit_value(wish)
     if wish.mode in SAME_WORDS:
         text = transcript  # of a listed voice, whose words are known, it comes with the clip
@@ -202,6 +201,22 @@ def checked_request(
         reading=wish.reading,
         target_lufs=wish.target_lufs,
     )
+
+
+def check_spoken_length(param: str, n_chars: int, limits: Limits, *, is_held: bool) -> None:
+    """Whether so many characters may be spoken in one reply. is_held: it is sent whole.
+
+    Raises TextError; InputError for a text that is only too long to be held.
+    """
+    longest = max(limits.max_text_chars, limits.max_long_text_chars)
+    held = max(limits.max_text_chars, min(limits.max_whole_text_chars, longest))
+    if is_held and n_chars > held:
+        raise InputError(
+            f"{param} has {n_chars} characters, {held} are allowed in a reply that is sent whole "
+            f"(limits.max_whole_text_chars), {longest} in one that is streamed",
+            param=param,
+        )
+    _check_length(param, n_chars, longest)
 
 
 def value_among(allowed: Sequence[str], asked: str) -> str | None:
@@ -272,6 +287,6 @@ def _no_words(param: str) -> InputError:
     )
 
 
-def _check_length(param: str, text: str, limit: int) -> None:
-    if len(text) > limit:
-        raise TextError(f"{param} has {len(text)} characters, {limit} are allowed", param=param)
+def _check_length(param: str, n_chars: int, limit: int) -> None:
+    if n_chars > limit:
+        raise TextError(f"{param} has {n_chars} characters, {limit} are allowed", param=param)

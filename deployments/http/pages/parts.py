@@ -135,6 +135,6 @@ def _of_edge(path: str, method: str) -> Iterator[int]:
 
 
 def _headers_of(status: str) -> tuple[str, ...]:
-    if status == "503":
+    if status in {"429", "503"}:
         return (*OF_ALL, "Retry-After")
     return OF_ALL if status == "200" else (*OF_ALL, "X-Should-Retry")

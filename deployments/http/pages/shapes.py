@@ -16,12 +16,16 @@ Counts = dict[str, float]
 
 
 class Problem(BaseModel):
-    """What went wrong. param: the caller's field. code: a stable word."""
+    """What went wrong. param: the caller's field. code: a stable word.
+
+    predicted_wait_s: seconds until the service could begin, where it is full and knows.
+    """
 
     message: str
     type: Literal["invalid_request_error", "server_error"]
     param: str | None
     code: str
+    predicted_wait_s: float = 0.0
 
 
 class ErrorReply(BaseModel):

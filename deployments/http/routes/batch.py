@@ -128,7 +128,9 @@ class BatchRoute:
             held = Hold(self._routes.budget)  # the body is held until all of it is answered
             namespace = self._routes.namespace(request)
             completed = await self._routes.completed(whole, namespace)
-            reply = self._routes.reply_to(completed, held, namespace, request_id, told.append)
+            reply = self._routes.reply_to(
+                completed, held, namespace, request_id, told.append, is_batch=True
+            )
             response = await reply.start()
         except TimbreError as error:
             public = PublicError.of(error, request_id)

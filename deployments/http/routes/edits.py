@@ -93,14 +93,14 @@ class EditRoutes:
 
     async def _completed(self, parsed: ParsedEdit, namespace: str) -> ParsedEdit:
         """With how each text is read, for good: who asks for the edit again finds what it was."""
-        asked = parsed.reply
-        whole = await self._readings.whole(
-            asked.reading, namespace, asked.voice, is_clip=asked.upload is not None
-        )
-        steps = await asyncio.to_thread(
-            lambda: [step.read_as(whole) for step in parsed.order.steps]
-        )
-        return replace(parsed, order=replace(parsed.order, steps=tuple(steps)))
+        asked, order = parsed.reply, parsed.order
+        voice, is_clip = asked.voice, asked.upload is not None
+        if order.edit_id is not None:
+            voice = (await self._edits.perform(order, namespace).written()).voice
+            is_clip = voice is None
+        whole = await self._readings.whole(asked.reading, namespace, voice, is_clip=is_clip)
+        steps = await asyncio.to_thread(lambda: [step.read_as(whole) for step in order.steps])
+        return replace(parsed, order=replace(order, steps=tuple(steps)))
 
     async def _list(
         self,

@@ -6,6 +6,7 @@ book of outcomes.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -52,6 +53,7 @@ from deployments.telemetry.requests import RequestMetrics
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.contracts import VoiceReference
 from pipeline.errors import MAX_FOUND, InputError, UnknownRequestError
+from pipeline.serving.terms import Service, Terms
 from pipeline.synthesis import ResolvedVoice, VoiceResolver
 
 VoiceId = Annotated[str, Path(description="A voice's name or id", examples=["bruno"])]
@@ -85,7 +87,7 @@ class Routes:
         """
         self._listener = listener
         self._outcomes = outcomes
-        self._limits = settings.limits
+        self._limits, self._admission = settings.limits, settings.admission
         self._long_text = settings.long_text
         self._names = ModelNames(settings)
         self._voices = voices
@@ -190,11 +192,15 @@ class Routes:
         namespace: str,
         request_id: str,
         heard: Callable[[Outcome], None] | None = None,
+        *,
+        is_batch: bool = False,
     ) -> SpeechReply:
         """The reply to a request, which begins when it is read.
 
         hold: of what it was read from. heard: is told how it ended, beside the book of outcomes.
+        is_batch: it stands behind all that others listen to.
         """
+        parsed = self._on_terms(parsed, is_batch=is_batch)
         voices: VoiceResolver = self._voices
         if not parsed.request.transcript:
             voices = self._voices.hearing(parsed.transcript_param)
@@ -221,6 +227,20 @@ class Routes:
             listener=self._listener,
         )
         return SpeechReply(parsed, one, long, *rest, long.segments)
+
+    def _on_terms(self, parsed: ParsedRequest, *, is_batch: bool) -> ParsedRequest:
+        """With how it is served and by when; whose it is, the library of speech knows."""
+        terms = self._terms(is_whole=parsed.is_whole, is_batch=is_batch)
+        turns = [replace(one, request=replace(one.request, terms=terms)) for one in parsed.turns]
+        return replace(parsed, request=replace(parsed.request, terms=terms), turns=turns)
+
+    def _terms(self, *, is_whole: bool, is_batch: bool) -> Terms:
+        if is_batch:
+            return Terms(Service.BATCH)
+        limits, now_s = self._admission, time.monotonic()
+        if is_whole:
+            return Terms(Service.WHOLE, due_s=now_s + limits.whole_s)
+        return Terms(Service.STREAM, due_s=now_s + limits.first_audio_s)
 
     def _is_in_segments(self, parsed: ParsedRequest) -> bool:
         is_long = len(parsed.request.text) > self._limits.max_text_chars

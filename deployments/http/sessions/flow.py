@@ -86,8 +86,8 @@ def with_flow(
     """`receive` and `send` of a WebSocket that count; `room_of` then waits for room.
 
     Somebody receives meanwhile. Whoever has room may send any size at once. Sending without room is
-    for small messages: a client that does not read a window of them is gone (OSError, as from a
-    server). window_bytes: more than TELL_BYTES.
+    for messages that are few or small: a client that does not read a window of them is gone
+    (OSError, as from a server). window_bytes: more than TELL_BYTES.
     """
     if not scope.pop(FLOW, False):
         return receive, send
@@ -112,7 +112,8 @@ class _Window:
         self._has_room.set()
 
     async def room(self) -> None:
-        await self._has_room.wait()
+        while not self._has_room.is_set():  # another sender may have taken it meanwhile
+            await self._has_room.wait()
 
     async def receive(self) -> Message:
         while (message := await self._receive())["type"] == _TAKEN:
@@ -124,9 +125,9 @@ class _Window:
 
     async def send(self, message: Message) -> None:
         if not self._has_room.is_set():
-            self._unasked_bytes += _size(message)
-            if self._unasked_bytes > self._window_bytes:
+            if self._unasked_bytes >= self._window_bytes:
                 raise OSError("the client does not read what is sent")
+            self._unasked_bytes += _size(message)
         self._on_way(_size(message))
         await self._send(message)
 

@@ -77,11 +77,18 @@ class Speaker:
     def is_speaking(self) -> bool:
         return self.task is not None and not self.task.done()
 
+    @property
+    def _has_failed(self) -> bool:
+        """Of which nobody has heard yet."""
+        if self.task is None or not self.task.done() or self.task.cancelled():
+            return False
+        return self.task.exception() is not None
+
     def append(self, work: Work) -> None:
         """Speak it after all that waits."""
         self._waiting.append(work)
         self.n_waiting_chars += len(work.text or "")
-        if not self.is_speaking:
+        if not (self.is_speaking or self._has_failed):
             self.task = asyncio.create_task(self._run())
 
     async def stop(self) -> Dropped:

@@ -27,11 +27,11 @@ from load_tests.bench.provenance import provenance
 from load_tests.bench.report import Row, percentile, publish
 from pipeline.continuity import Continuity, PlaybackMeter
 from pipeline.contracts import Int32Array, Sampling, TokenChunk
+from pipeline.serving.listener import BEGIN_S
 from pipeline.stepaudio.llm.engine.slot import BEGINNING_TOKENS
 from pipeline.stepaudio.tokens import GROUP_ROWS, GROUP_TOKENS
 from pipeline.stepaudio.vocoder.hift.stream import HELD_FRAMES
 from pipeline.stepaudio.vocoder.schedule import chunk_schedule
-from pipeline.stepaudio.vocoder.stream import BEGIN_S
 from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
 
 ROW_S = 0.04

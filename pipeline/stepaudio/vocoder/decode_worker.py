@@ -29,6 +29,12 @@ class Job(Generic[Result]):
     """This job's argument of `together`."""
     wanted_s: float | None = None
     """Monotonic clock, when its result is wanted; None for when it is submitted."""
+    rows: int = 0
+    """Token rows that it turns into sound; 0 for work that is not timed."""
+
+
+# Told what chunks that ran together took: their rows, how many they were, seconds.
+Timed = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,7 +52,8 @@ class DecodeWorker(Generic[Result]):
     """Runs jobs one after another; of those that are wanted at the same time, the oldest first.
 
     together: does the jobs of these members at once, one result each, in order. max_together: how
-    many at most; 1 switches it off. begin: runs first on the thread.
+    many at most; 1 switches it off. begin: runs first on the thread. timed: set by who wants to
+    know what chunks take; called on the thread.
     health: records the outcome of model calls, of jobs and of others.
     """
 
@@ -62,6 +69,7 @@ class DecodeWorker(Generic[Result]):
         self._waiting: list[_Waiting[Result]] = []
         self._thread = ThreadPoolExecutor(1, "vocoder", begin)
         self.health = StageHealth("vocoder")
+        self.timed: Timed | None = None
 
     def submit(self, job: Job[Result]) -> Future[Result]:
         """The future of `job`; cancelling it before it runs drops it."""
@@ -88,6 +96,7 @@ class DecodeWorker(Generic[Result]):
         taken = [one for one in self._take() if one.future.set_running_or_notify_cancel()]
         if not taken:
             return
+        begun_s = time.monotonic()
         try:
             with self.health.watching():
                 results = self._results([one.job for one in taken])
@@ -95,6 +104,9 @@ class DecodeWorker(Generic[Result]):
             for one in taken:
                 one.future.set_exception(error)
         else:
+            rows = sum(one.job.rows for one in taken)
+            if self.timed is not None and rows:
+                self.timed(rows, len(taken), time.monotonic() - begun_s)
             for one, result in zip(taken, results, strict=True):
                 one.future.set_result(result)
         finally:

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.continuity import PlaybackMeter
 from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, Float32Array, VoicePrompt
+from pipeline.serving.listener import Listener
 from pipeline.stepaudio.vocoder.decode_worker import Job
 from pipeline.stepaudio.vocoder.flow.batch import StreamChunk, inference_chunks
 from pipeline.stepaudio.vocoder.flow.flow import FlowCache, StepCaches
@@ -28,8 +28,6 @@ from pipeline.stepaudio.vocoder.model import SILENCE, VocoderModel, to_audio
 from pipeline.stepaudio.vocoder.prompt_memory import OwnedMemory, state_key, voice_key
 from pipeline.stepaudio.vocoder.slab import SlabPool, copied_into, detached, empty_caches, gathered
 from pipeline.stepaudio.vocoder.voice_state import StateArrays, VoiceState, rounded
-
-BEGIN_S = 0.4  # how long a listener who hears nothing yet lets those wait whose sound ends
 
 
 class _StoppedError(Exception):
@@ -50,9 +48,11 @@ class Utterance:
         plan: VocoderMemory,
         memory: OwnedMemory,
         slabs: SlabPool,
+        listener: Listener | None = None,
     ) -> None:
+        """listener: says when more is wanted; None for one who plays what comes."""
         self.stopped = threading.Event()
-        self._playback = PlaybackMeter(time.monotonic())
+        self._listener = listener or Listener(time.monotonic())
         self._model = model
         self._memory = memory
         self._slabs = slabs
@@ -70,16 +70,17 @@ class Utterance:
 
     @property
     def wanted_s(self) -> float:
-        """Monotonic clock, when more is wanted of it: as what was heard of it ends.
+        """Monotonic clock, when more is wanted of it."""
+        return self._listener.wanted_s(time.monotonic())
 
-        At its beginning soon, but after those whose sound ends before.
-        """
-        dry_at_s = self._playback.dry_at_s
-        return time.monotonic() + BEGIN_S if dry_at_s is None else dry_at_s
+    @property
+    def n_waiting_rows(self) -> int:
+        """Rows that are no sound yet."""
+        return self._waiting.shape[1]
 
     def heard(self, samples: Float32Array) -> None:
         """`samples` are handed out now."""
-        self._playback.sent(len(samples) / OUTPUT_SAMPLE_RATE_HZ, time.monotonic())
+        self._listener.heard(len(samples) / OUTPUT_SAMPLE_RATE_HZ, time.monotonic())
 
     def add(self, ids: NDArray[np.integer]) -> None:
         """Queue audio tokens of whole groups."""
@@ -128,7 +129,7 @@ class Utterance:
             return Job(self._prepare)
         if n_waiting >= self._chunk_rows[0] + n_ahead:
             kind = None if self._flow_cache is None else self._chunk_rows[0]
-            return Job(self._next_chunk, kind, self)
+            return Job(self._next_chunk, kind, self, rows=self._chunk_rows[0])
         return None
 
     def finish(self) -> Float32Array:

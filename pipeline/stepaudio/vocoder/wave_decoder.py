@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from pipeline.contracts import AudioChunk, Float32Array, TokenChunk, VoicePrompt
 from pipeline.errors import ConfigError, StageError
+from pipeline.serving.listener import Listener
 from pipeline.stepaudio.recording import CudaRecorder, Recorder
-from pipeline.stepaudio.vocoder.decode_worker import DecodeWorker, Job
+from pipeline.stepaudio.vocoder.decode_worker import DecodeWorker, Job, Timed
 from pipeline.stepaudio.vocoder.flow.flow import DEFAULT_SEED, DEFAULT_STEPS
 from pipeline.stepaudio.vocoder.memory_plan import RecordRoom, VocoderMemory
 from pipeline.stepaudio.vocoder.model import SILENCE, PromptTensors, VocoderModel
@@ -194,6 +195,10 @@ class StepWaveDecoder:
         """Bytes of estimator caches held now, those kept for the next streams included."""
         return self._slabs.held_bytes
 
+    def tell_times(self, timed: Timed) -> None:
+        """Have `timed` told what chunks take, on the worker's thread."""
+        self._worker.timed = timed
+
     def check_health(self) -> None:
         """Raises StageError when worker or device is gone, or a model call hangs."""
         self._worker.check_health()
@@ -245,10 +250,12 @@ class StepWaveDecoder:
         first_chunk_rows: int | None = None,
         owner: str = "",
         shelf: StateShelf | None = None,
+        listener: Listener | None = None,
     ) -> AsyncGenerator[AudioChunk]:
         """Audio as soon as its tokens are there; see `contracts.WaveDecoder`.
 
         owner: for `forget`. shelf: where the voice's state is looked for before it is made.
+        listener: says when more is wanted, and hears what is handed out.
         A chunk is cut when its rows and the lookahead after it are there, whether or not more
         follow: borders depend on token counts and `first_chunk_rows` alone. Errors of `tokens` pass
         through. Ends with `tokens` closed and no state left.
@@ -258,7 +265,7 @@ class StepWaveDecoder:
         utterance: Utterance | None = None
         early: asyncio.Task[None] | None = None
         try:
-            utterance = self._begun(voice, first_chunk_rows, owner)
+            utterance = self._begun(voice, first_chunk_rows, owner, listener)
             early = asyncio.create_task(self._begin(utterance, shelf))
             async for chunk in tokens:
                 with self._worker.health.watching():
@@ -270,7 +277,8 @@ class StepWaveDecoder:
                         yield AudioChunk(samples, last=False)
                 if chunk.last:
                     await early
-                    yield AudioChunk(await self._run(Job(utterance.finish), utterance), last=True)
+                    rest = Job(utterance.finish, rows=utterance.n_waiting_rows)
+                    yield AudioChunk(await self._run(rest, utterance), last=True)
                     return
             raise StageError("the token stream ended without a last chunk")
         finally:
@@ -284,11 +292,17 @@ class StepWaveDecoder:
             if close is not None:
                 await close()
 
-    def _begun(self, voice: VoicePrompt, first_chunk_rows: int | None, owner: str) -> Utterance:
+    def _begun(
+        self,
+        voice: VoicePrompt,
+        first_chunk_rows: int | None,
+        owner: str,
+        listener: Listener | None,
+    ) -> Utterance:
         schedule = chunk_schedule(self._chunk_rows, first_chunk_rows)
         shared = (self.memory, OwnedMemory(self._prompt_memory, owner), self._slabs)
         with self._worker.health.watching():
-            return Utterance(self._model, voice, schedule, *shared)
+            return Utterance(self._model, voice, schedule, *shared, listener)
 
     async def _begin(self, utterance: Utterance, shelf: StateShelf | None) -> None:
         """What needs no token, while the language model reads its prompt."""

@@ -1,14 +1,13 @@
 """Written forms of Chinese as spoken words.
 
-Our own rules: wetext reads "2月2日" as "二月两日", takes half a millisecond for a number, and is
-quadratic in a text's length.
+Our own rules: wetext reads "2月2日" as "二月两日" and "1,234" as "一,两百三十四".
 """
 
 from __future__ import annotations
 
 import re
 
-from pipeline.text.addresses import EMAIL, FILE, PATH, URL, parts_of_url
+from pipeline.text.addresses import EMAIL, with_said_addresses
 from pipeline.text.chinese import amounts, calendar_forms
 from pipeline.text.chinese.numerals import cardinal, decimal, dialled, spelt
 
@@ -128,7 +127,7 @@ def with_words(text: str) -> str:
     between numbers, numbers. Pinyin with tones ("guo4") stays.
     """
     text = EMAIL.sub(lambda found: _address(found["user"] + "@" + found["host"]), text)
-    text = PATH.sub(_written_address, FILE.sub(_written_address, URL.sub(_url, text)))
+    text = with_said_addresses(text, _address)
     text = _MENTION.sub("艾特", _TOPIC.sub(r"\g<topic>，", text))
     text = _ROMAN.sub(lambda found: _ROMANS[found["roman"]], text)
     if not any(character.isnumeric() for character in text):
@@ -261,15 +260,6 @@ def _model(found: re.Match[str]) -> str:
     is_code = digits.isdecimal() and len(digits) > _LONGEST_MODEL
     gap = "" if found["gap"] == "-" else found["gap"]
     return found["letters"] + gap + (dialled(digits) if is_code else decimal(digits))
-
-
-def _url(found: re.Match[str]) -> str:
-    host, rest, closing = parts_of_url(found)
-    return _address(host + rest) + closing
-
-
-def _written_address(found: re.Match[str]) -> str:
-    return _address(found[0])
 
 
 def _address(address: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pipeline.text.addresses import EMAIL, FILE, PATH, URL, parts_of_url
+from pipeline.text.addresses import EMAIL, with_said_addresses
 from pipeline.text.english.numerals import cardinal, ordinal
 
 _TITLES = {
@@ -77,12 +77,8 @@ _AHEAD = 3  # characters in which a next sentence begins
 
 
 def written_out(text: str) -> str:
-    """Text with addresses, titles, abbreviations and Roman numerals as words.
-
-    Of a web address all is spoken but the protocol, "www" and a very long path.
-    """
-    text = URL.sub(_url, EMAIL.sub(_email, text))
-    text = FILE.sub(_written_address, PATH.sub(_written_address, text))
+    """Text with addresses, titles, abbreviations and Roman numerals as words."""
+    text = with_said_addresses(EMAIL.sub(_email, text), _address)
     text = _NUMBERED.sub(lambda found: _BEFORE_NUMBER[found[1]] + " ", text)
     text = _DRIVE.sub(r"\g<name> Drive", _STREET.sub("Street", text))
     text = _TITLE.sub(lambda found: _TITLES[found[1] or found[2]], text)
@@ -92,15 +88,6 @@ def written_out(text: str) -> str:
 
 def _email(found: re.Match[str]) -> str:
     return f"{_address(found['user'])} at {_address(found['host'])}"
-
-
-def _url(found: re.Match[str]) -> str:
-    host, rest, closing = parts_of_url(found)
-    return _address(host + rest) + closing
-
-
-def _written_address(found: re.Match[str]) -> str:
-    return _address(found[0])
 
 
 def _address(address: str) -> str:

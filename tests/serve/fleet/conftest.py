@@ -14,6 +14,8 @@ from tests.recogniser_files import in_own_process
 from tests.serve.service_client import ServiceClient
 from tests.serve.services import in_bucket, running, write_config
 
+REPORT_S = 1.0  # between reports of metrics; Ray's ten would have tests wait for half a minute
+
 
 @pytest.fixture(scope="package")
 def many(tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server) -> Iterator[ServiceClient]:
@@ -45,5 +47,6 @@ def many(tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server) -> Itera
     deployments.append({**copy.deepcopy(by_name["LLM"]), "name": "LLM-int8"})
     deployments.append({**copy.deepcopy(by_name["Tokenizer"]), "name": "ASR"})
     path.write_text(yaml.safe_dump(config))
-    with running(directory, path, RAY_metrics_report_interval_ms="1000") as service_client:
+    reports = {"RAY_metrics_report_interval_ms": f"{REPORT_S * 1000:.0f}"}
+    with running(directory, path, **reports) as service_client:
         yield service_client

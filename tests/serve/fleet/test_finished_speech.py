@@ -12,12 +12,13 @@ import pytest
 from s3fs import S3FileSystem
 
 from tests.cache_helpers import S3Server
+from tests.serve.fleet.conftest import REPORT_S
 from tests.serve.service_client import ServiceClient, body, clip_of_its_own, cloned
 from tests.waiting import eventually, wait_until
 
 pytestmark = pytest.mark.serve
 WORK = re.compile(r'^ray_timbre_stage_queue_s_count\{.*stage="(llm|vocoder)".*\} ([0-9.]+)', re.M)
-REPORTED_S = 4.0  # replicas report every second
+REPORTED_S = 4 * REPORT_S
 
 
 def source_of(reply: httpx.Response) -> str:

@@ -1,29 +1,39 @@
-"""What a bucket keeps: voices and speech of a service killed with -9, found by another one."""
+"""What a bucket keeps of a service killed with -9: another finds voices and speech, ends a job."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 import psutil
 import pytest
 
 from tests.cache_helpers import S3Server
+from tests.fault_proxy import FaultProxy
+from tests.serve.fleet.long_job import N_SEGMENTS, LongJob
 from tests.serve.fleet.test_finished_speech import source_of
 from tests.serve.fleet.test_uploaded_voices import VOICES, uploaded
 from tests.serve.service_client import ServiceClient, clip_of_its_own, cloned
 from tests.serve.services import in_bucket, running, write_config
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.serve
+pytestmark = pytest.mark.chaos
+AWAY_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """A service after another's death, and what that one was asked and answered."""
+    """A service after another's death, and what that one was asked and answered.
+
+    bucket: the way to it. job: what the other had not ended.
+    """
 
     client: ServiceClient
+    bucket: FaultProxy
+    job: LongJob
     clip: dict[str, object]
     spoken_of_clip: bytes
     voice_id: str
@@ -33,7 +43,10 @@ class Life:
 
 @pytest.fixture(scope="module")
 def second(
-    many: ServiceClient, s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory
+    many: ServiceClient,
+    s3_server: S3Server,
+    bucket: FaultProxy,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Life]:
     """Ends the first service with kill -9: nothing else may use it afterwards."""
     clip, transcript = clip_of_its_own()
@@ -46,12 +59,42 @@ def second(
     finished = many.speak(seed=45)
     assert not source_of(finished).startswith("speech")
     wait_until(lambda: pending_speech(many) == 0)
+    job = begun_and_disturbed(many)
     killed(many)
+    job.note_begun(many)
     directory = tmp_path_factory.mktemp("second")
-    config = write_config(directory, cache=in_bucket(s3_server), speech_cache={"enabled": True})
+    config = write_config(
+        directory, cache=in_bucket_by(bucket, s3_server), speech_cache={"enabled": True}
+    )
     with running(directory, config) as client:
         answered = (of_clip.content, kept["id"], by_voice.content, finished.content)
-        yield Life(client, asked, *answered)
+        yield Life(client, bucket, job, asked, *answered)
+
+
+@pytest.fixture(scope="module")
+def bucket(s3_server: S3Server) -> Iterator[FaultProxy]:
+    way = FaultProxy(int(s3_server.endpoint.rpartition(":")[2]))
+    yield way
+    way.close()
+
+
+def in_bucket_by(way: FaultProxy, server: S3Server) -> dict[str, Any]:
+    """Settings of a cache there."""
+    settings = in_bucket(server)
+    options = settings["storage_options"]
+    there = {**options["client_kwargs"], "endpoint_url": f"http://127.0.0.1:{way.port}"}
+    return {**settings, "storage_options": {**options, "client_kwargs": there}}
+
+
+def begun_and_disturbed(client: ServiceClient) -> LongJob:
+    """A job that lost a vocoder, then its runner, and is not ended."""
+    job = LongJob.ask(client)
+    job.wait_for(client, 20)
+    client.kill("Vocoder")
+    job.wait_for(client, 40)
+    client.kill("Jobs")
+    job.wait_for(client, 70)
+    return job
 
 
 def pending_speech(client: ServiceClient) -> int:
@@ -68,6 +111,20 @@ def killed(client: ServiceClient) -> None:
             process.kill()
         except psutil.NoSuchProcess:
             continue
+
+
+def test_a_job_outlives_its_replicas_its_service_and_its_bucket(second: Life):
+    client, job = second.client, second.job
+    job.wait_for(client, 80)
+    second.bucket.set(refuse=True)
+    time.sleep(AWAY_S)
+    second.bucket.set()
+    job.wait_for_its_end(client)
+    job.require_whole(client)
+    job.note_begun(client)
+    assert set(job.begun) == set(range(N_SEGMENTS))
+    most = N_SEGMENTS + 2
+    assert len(job.begun) <= most, "beyond what was in work at the two kills of its runner"
 
 
 def test_a_clip_need_not_be_encoded_again(second: Life):

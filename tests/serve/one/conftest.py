@@ -12,8 +12,6 @@ import yaml
 from tests.serve.service_client import ServiceClient
 from tests.serve.services import running, write_config
 
-REPORT_S = 5.0  # between reports of metrics; Ray's ten would have a test wait for half a minute
-
 
 @dataclass(frozen=True, slots=True)
 class Shared:
@@ -34,8 +32,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
     with socket.socket() as other:
         other.bind(("127.0.0.1", port))
         other.listen()
-        reports = {"RAY_metrics_report_interval_ms": f"{REPORT_S * 1000:.0f}"}
-        with running(directory, config, said, **reports) as client:
+        with running(directory, config, said) as client:
             yield Shared(client, port, said)
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,44 +39,67 @@ def unknown_key_of_a_deployment(document: Document) -> None:
     document["applications"][0]["deployments"][0]["max_ongoing_request"] = 8
 
 
-@pytest.mark.parametrize(
-    ("name", "change", "says"),
-    [
-        (
-            "serve_config.yaml",
-            no_gpu,
-            "there is no GPU here, .*serve run serve_config.cpu.yaml, or",
-        ),
-        (
-            "serve_config.cpu.yaml",
-            unknown_key_of_a_deployment,
-            r"deployments\[0\].max_ongoing_request: unknown key; valid here: .*max_queued",
-        ),
-    ],
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A config that cannot run. says: the end of its terminal."""
+
+    config: str
+    change: Callable[[Document], None]
+    says: str
+
+
+REFUSED = (
+    Refused(
+        "serve_config.yaml", no_gpu, "there is no GPU here, .*serve run serve_config.cpu.yaml, or"
+    ),
+    Refused(
+        "serve_config.cpu.yaml",
+        unknown_key_of_a_deployment,
+        r"deployments\[0\].max_ongoing_request: unknown key; valid here: .*max_queued",
+    ),
 )
-def test_the_terminal_ends_with_one_sentence(
-    name: str, change: Callable[[Document], None], says: str, tmp_path: Path
-) -> None:
-    document = yaml.safe_load((ROOT / name).read_text())
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Path]]:
+    """What the terminals of all show, by config. They start at once: one leaves cores idle."""
+    directory = tmp_path_factory.mktemp("terminals")
+    with ExitStack() as stack:
+        yield {one.config: stack.enter_context(terminal(directory, one)) for one in REFUSED}
+
+
+@contextmanager
+def terminal(directory: Path, one: Refused) -> Iterator[Path]:
+    """`serve run` of a config: what it shows."""
+    document = yaml.safe_load((ROOT / one.config).read_text())
     document["http_options"] |= {"host": "127.0.0.1", "port": free_port()}
-    config, log = tmp_path / name, tmp_path / "terminal.log"
+    config = directory / one.config
     document["applications"][0]["args"]["config_file"] = str(config)
-    change(document)
+    one.change(document)
     config.write_text(yaml.safe_dump(document))
+    log = config.with_suffix(".log")
     process = spawn(config, log, ENVIRONMENT, n_cpus=2)
     started_unix_s = psutil.Process(process.pid).create_time()
     try:
-        wait_until(lambda: REFUSAL in log.read_text(), START_TIMEOUT_S)
-        time.sleep(QUIET_S)
-        shown = log.read_text()
+        yield log
     finally:
         end_session(process.pid, started_unix_s, drain_s=0.0)
         process.wait()
-    assert "Traceback" not in shown
-    assert shown.count(REFUSAL) == 1
-    assert re.search(f"{REFUSAL}.*{says}", shown.splitlines()[-1])
 
 
+@pytest.fixture(scope="module")
+def shown(logs: Mapping[str, Path]) -> Mapping[str, str]:
+    """What the terminals show once all have refused, and had the time to try again."""
+
+    def have_refused() -> bool:
+        return all(REFUSAL in log.read_text() for log in logs.values())
+
+    wait_until(have_refused, START_TIMEOUT_S)
+    time.sleep(QUIET_S)
+    return {config: log.read_text() for config, log in logs.items()}
+
+
+@pytest.mark.usefixtures(logs.__name__)  # which start meanwhile
 def test_a_gpu_that_is_not_there_is_a_message_within_seconds(tmp_path: Path):
     config = write_config(tmp_path)
     raw = yaml.safe_load(config.read_text())
@@ -90,3 +115,11 @@ def test_a_gpu_that_is_not_there_is_a_message_within_seconds(tmp_path: Path):
         with running(tmp_path, config):
             pass
     assert time.monotonic() - began_s < START_TIMEOUT_S / 2, "it did not wait for the end of it"
+
+
+@pytest.mark.parametrize("one", REFUSED, ids=[one.config for one in REFUSED])
+def test_the_terminal_ends_with_one_sentence(one: Refused, shown: Mapping[str, str]) -> None:
+    said = shown[one.config]
+    assert "Traceback" not in said
+    assert said.count(REFUSAL) == 1
+    assert re.search(f"{REFUSAL}.*{one.says}", said.splitlines()[-1])

@@ -118,6 +118,8 @@ async def test_while_writing_is_set_aside_the_queue_is_emptied_and_stays_so(worl
     is_down.clear()
     await until(lambda: world.cache.stats().tiers["l3"]["write_breaker"] == 0)
     await world.cache.get_or_compute(make_key("later"), encode, durable=True)
+    # The queue writes the same record meanwhile, by a file that it stages.
+    await until(lambda: world.cache.stats().tiers["l3"]["writeback_entries"] == 0)
     assert world.files() == {make_key("later").path}
     assert await world.cache.get(make_key()) is None
 

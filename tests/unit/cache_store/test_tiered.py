@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from cache_store.local_store import LocalStore
 from cache_store.opening import open_cache
 from cache_store.persistent_tier import PersistentTier
 from cache_store.settings import CacheSettings
+from cache_store.threads import INLINE_BYTES
 from tests.cache_helpers import FINGERPRINT, SCHEMA, ScriptedTier, make_key, make_record, same
 from tests.waiting import until
 
@@ -275,6 +277,41 @@ async def test_a_record_that_its_schema_refuses_is_served_and_not_stored(caplog)
     assert tier.entries == {}
     assert cache.stats().refused_records == 1
     assert "is not stored" in caplog.text
+
+
+class NoticedCodec(RecordCodec):
+    """Notes on which threads it worked."""
+
+    threads: ClassVar[list[int]] = []
+
+    def encode(self, record: Record, key: str) -> bytes:
+        self.threads.append(threading.get_ident())
+        return super().encode(record, key)
+
+    def decode(self, entry: bytes, key: str) -> Record:
+        self.threads.append(threading.get_ident())
+        return super().decode(entry, key)
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+async def test_large_records_leave_the_event_loop_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_large: bool
+):
+    monkeypatch.setattr("cache_store.cache.RecordCodec", NoticedCodec)
+    monkeypatch.setattr(NoticedCodec, "threads", [])
+    seconds = 30 if is_large else 5
+    assert (make_record(seconds=seconds).array_bytes > INLINE_BYTES) == is_large
+    settings = CacheSettings(url=str(tmp_path), l3_read_deadline_s=PATIENT_S)
+    for _ in range(2):  # computed and sealed, then read and verified
+        cache = open_cache(settings, SCHEMA)
+
+        async def encode() -> Record:
+            return make_record(seconds=seconds)
+
+        await cache.get_or_compute(make_key(), encode, durable=True)
+        await cache.close()
+    here = [thread == threading.get_ident() for thread in NoticedCodec.threads]
+    assert here == [not is_large] * 3
 
 
 async def test_durable_answers_after_the_store_has_it():

@@ -32,6 +32,7 @@ from tests.unit.deployments.stages.test_clients import Uncounted, stamped
 pytestmark = pytest.mark.unit
 
 REQUEST = SpeechRequest("One.Two.", "Hi.")
+MOST_IN_ROUTER = 4
 OURS = tuple(str(ROOT / package) for package in ("pipeline", "deployments"))
 
 
@@ -80,6 +81,22 @@ async def test_the_router_has_four(is_sse: bool) -> None:
         "SpeechReply._pieces",
         "synthesize",
     ]
+
+
+@pytest.mark.parametrize("is_whole", [False, True], ids=["as made", "whole"])
+async def test_a_sessions_sentence_has_no_more(is_whole: bool) -> None:
+    parsed = ParsedRequest(
+        None, "ref_audio", "aria", REQUEST, "pcm", is_sse=False, is_whole=is_whole
+    )
+    handle: Any = FakeHandle(Replica())
+    synthesizer = RemoteVocoder(handle, Limits(), Uncounted())  # type: ignore[arg-type]
+    parts: Any = (FakeVoices(), synthesizer, Metrics(), "id")
+    with generators() as begun:
+        async with aclosing(SpeechReply(parsed, *parts).frames()) as frames:
+            pieces = [piece async for piece in frames]
+    assert len(pieces) == (1 if is_whole else 2)
+    assert len(b"".join(pieces)) == 2 * 2 * 2400
+    assert len(begun) == MOST_IN_ROUTER
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import asdict, dataclass
@@ -47,7 +48,8 @@ __all__ = ["AudioVocabulary", "Engine", "EngineGauges"]
 class EngineGauges:
     """One consistent look at the engine.
 
-    Slots, queue and bytes are of now; totals count since the start. A prefix hit is a prompt whose
+    Slots, queue and bytes are of now; totals count since the start. queue_age_s: how long the first
+    of those who wait for a slot has waited. A prefix hit is a prompt whose
     first turn was copied instead of computed. device_bytes: what the process holds of its GPU, 0 on
     a CPU. recording_s: how long recording CUDA graphs took at the start.
     """
@@ -55,6 +57,7 @@ class EngineGauges:
     slots_total: int
     slots_active: int
     queued: int
+    queue_age_s: float
     tokens_generated_total: int
     cancelled_total: int
     prefix_hits_total: int
@@ -144,18 +147,20 @@ class Engine:
         voice: str = "",
         *,
         is_behind: bool = False,
+        due_s: float | None = None,
     ) -> AsyncGenerator[TokenChunk]:
         """Draw audio tokens for int32 (n,) prompt ids.
 
         Chunks of whole groups; the last one may be empty. voice: what `forget` finds by its name.
-        is_behind: while others draw, it draws a token now and then.
+        is_behind: while others draw, it draws a token now and then. due_s: monotonic clock; who is
+        due first has the next slot, then those who do not say.
 
         Drawn to the end, however slowly they are read. A chunk holds `chunk_tokens`, a group at the
         start, fewer at the end. Without the grammar a partial group at the stop is dropped. Raises
         TextError (prompt too long), UnsupportedError (sampling), CapacityError (no slot in time),
         StageError. Closing the iterator or cancelling its task frees the slot at the next step.
         """
-        request = self._submit(prompt_ids, sampling, voice, is_behind=is_behind)
+        request = self._submit(prompt_ids, sampling, voice, is_behind=is_behind, due_s=due_s)
         deadline = request.loop.call_later(self._queue_timeout_s, self._expire, request)
         try:
             while True:
@@ -239,7 +244,13 @@ class Engine:
         self._worker.join()
 
     def _submit(
-        self, prompt_ids: Int32Array, sampling: Sampling, voice: str, *, is_behind: bool
+        self,
+        prompt_ids: Int32Array,
+        sampling: Sampling,
+        voice: str,
+        *,
+        is_behind: bool,
+        due_s: float | None,
     ) -> EngineRequest:
         require_valid(sampling)
         prompt = np.array(prompt_ids, np.int32)
@@ -261,6 +272,7 @@ class Engine:
             submitted_s=time.monotonic(),
             voice=voice,
             is_behind=is_behind,
+            due_s=math.inf if due_s is None else due_s,
         )
         self._scheduler.submit(request)
         return request

@@ -35,12 +35,16 @@ class Occupancy:
     slots_total: int
     slots_active: int
     queued: int
+    queue_age_s: float
     tokens_generated_total: int
     cancelled_total: int
 
 
 class Scheduler:
-    """Hands slots to requests in the order they came. For any thread."""
+    """Hands slots to requests that are due first, alike ones in the order they came.
+
+    For any thread.
+    """
 
     def __init__(self, n_slots: int, queue_size: int, stop_id: int) -> None:
         """queue_size: how many may wait beyond the free slots. stop_id: ends a prompt's turn."""
@@ -152,9 +156,14 @@ class Scheduler:
                 slots_total=len(self._slots),
                 slots_active=len(self._slots) - self._slots.count(None),
                 queued=len(self._waiting),
+                queue_age_s=self._queue_age_s(),
                 tokens_generated_total=self._tokens_total,
                 cancelled_total=self._cancelled_total,
             )
+
+    def _queue_age_s(self) -> float:
+        """How long the first of those who wait for a slot has waited; call under `changed`."""
+        return time.monotonic() - self._waiting[0].submitted_s if self._waiting else 0.0
 
     def take_waits(self) -> list[float]:
         """Seconds that each request waited for its slot, of those that got one since last time."""
@@ -187,7 +196,8 @@ class Scheduler:
             if held and held.request.cancelled:
                 self._slots[index] = None
             if self._slots[index] is None and self._waiting:
-                request = self._waiting.popleft()
+                request = min(self._waiting, key=lambda one: (one.is_behind, one.due_s))
+                self._waiting.remove(request)
                 self._admitted_total += 1
                 self._waits_s.append(time.monotonic() - request.submitted_s)
                 prefix = prefix_length(request.prompt, self._stop_id)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from dataclasses import dataclass, field
 
@@ -22,7 +23,7 @@ class EngineRequest:
     """A caller's stream. `cancelled` and `finished` change under the engine's condition only.
 
     submitted_s: monotonic clock. voice: whose prompt it is, as `Engine.forget` names it. is_behind:
-    others go first.
+    others go first. due_s: monotonic clock, when the answer is wanted.
     """
 
     prompt: Int32Array
@@ -33,6 +34,7 @@ class EngineRequest:
     submitted_s: float
     voice: str
     is_behind: bool = False
+    due_s: float = math.inf
     cancelled: bool = False
     finished: bool = False
 

@@ -1,5 +1,6 @@
-# pyright: basic, reportCallIssue=false, reportArgumentType=false
-# Triton launches kernels with keywords of its own and marks its integers as constexpr.
+# pyright: basic, reportCallIssue=false, reportArgumentType=false, reportGeneralTypeIssues=false
+# Triton launches kernels with keywords of its own, marks its integers as constexpr, and is typed as
+# if what a kernel calls never returned.
 """Triton kernels of a one-token step, the products apart: norm, attention, gated activation.
 
 Imported only where Triton is available. Each row's bits depend on its own numbers alone: nothing is
@@ -103,6 +104,108 @@ def silu_mul(gate_up: Tensor) -> Tensor:
     return out
 
 
+@triton.jit
+def _split_keys(
+    row,
+    kept,
+    kind_stride,
+    position,
+    group,
+    at,
+    GROUPS: tl.constexpr,
+    HEADS: tl.constexpr,
+    HEAD: tl.constexpr,
+    CAPACITY: tl.constexpr,
+    SPLIT: tl.constexpr,
+):
+    """Keys and values at `at`, the new token's among them; their own split writes these down."""
+    channels = tl.arange(0, HEAD)
+    new_key = tl.load(row + (HEADS * GROUPS + group) * HEAD + channels)
+    new_value = tl.load(row + ((HEADS + 1) * GROUPS + group) * HEAD + channels)
+    places = at[:, None] * HEAD + channels[None, :]
+    is_old, is_new = (at < position)[:, None], (at == position)[:, None]
+    keys = tl.load(kept + places, mask=is_old, other=0.0)
+    values = tl.load(kept + kind_stride + places, mask=is_old, other=0.0)
+    keys = tl.where(is_new, new_key[None, :], keys)
+    values = tl.where(is_new, new_value[None, :], values)
+    # This launch does not read it back: it takes the new key and value from qkv.
+    is_mine = (channels >= 0) & (position // SPLIT == tl.program_id(0)) & (position < CAPACITY)
+    tl.store(kept + position * HEAD + channels, new_key, mask=is_mine)
+    tl.store(kept + kind_stride + position * HEAD + channels, new_value, mask=is_mine)
+    return keys, values
+
+
+@triton.jit
+def _weigh(
+    q,
+    keys,
+    values,
+    slope,
+    position,
+    at,
+    SCALE: tl.constexpr,
+    ROWS: tl.constexpr,
+    HEAD: tl.constexpr,
+    SPLIT: tl.constexpr,
+):
+    """Of each head: the values by their weights, summed; its highest score; its weights' sum."""
+    distance = tl.sqrt(tl.maximum(position - at, 0).to(tl.float32))
+    scores = dot(q, tl.trans(keys), tl.zeros((ROWS, SPLIT), tl.float32)) * SCALE
+    scores -= slope[:, None] * distance[None, :]
+    scores = tl.where((at <= position)[None, :], scores, -float("inf"))
+    top = tl.max(scores, 1)
+    weights = tl.exp(scores - top[:, None])
+    total = tl.sum(weights, 1)
+    summed = dot(weights.to(values.dtype), values, tl.zeros((ROWS, HEAD), tl.float32))
+    return summed, top, total
+
+
+@triton.jit
+def _combine(
+    sums,
+    tops,
+    totals,
+    of_pair,
+    n_splits,
+    ROWS: tl.constexpr,
+    HEAD: tl.constexpr,
+    ALL_SPLITS: tl.constexpr,
+    CHUNK: tl.constexpr,
+):
+    """What `_weigh` gave for all splits of a slot and group, as one: values by their weights."""
+    heads, channels = tl.arange(0, ROWS), tl.arange(0, HEAD)
+    every = tl.arange(0, ALL_SPLITS)
+    all_tops = tl.load(
+        tops + of_pair + every[:, None] * ROWS + heads[None, :],
+        mask=(every < n_splits)[:, None],
+        other=-float("inf"),
+        cache_modifier=".cg",
+    )
+    peak = tl.max(all_tops, 0)
+    all_sums = tl.zeros((ROWS, HEAD), tl.float32)
+    all_totals = tl.zeros((ROWS,), tl.float32)
+    first = tl.full((), 0, tl.int32)
+    while first < n_splits:
+        some = first + tl.arange(0, CHUNK)
+        is_there = (some < n_splits)[:, None]
+        theirs = of_pair + some[:, None] * ROWS + heads[None, :]
+        their_tops = tl.load(
+            tops + theirs, mask=is_there, other=-float("inf"), cache_modifier=".cg"
+        )
+        their_totals = tl.load(totals + theirs, mask=is_there, other=0.0, cache_modifier=".cg")
+        their_sums = tl.load(
+            sums + theirs[:, :, None] * HEAD + channels[None, None, :],
+            mask=is_there[:, :, None],
+            other=0.0,
+            cache_modifier=".cg",
+        )
+        share = tl.exp(their_tops - peak[None, :])
+        all_totals += tl.sum(share * their_totals, 0)
+        all_sums += tl.sum(share[:, :, None] * their_sums, 0)
+        first += CHUNK
+    return all_sums / all_totals[:, None]
+
+
 @triton.jit(do_not_specialize=["first_slot"], do_not_specialize_on_alignment=["positions"])
 def _attend(
     qkv,
@@ -138,31 +241,13 @@ def _attend(
     row = qkv + b.to(tl.int64) * ((HEADS + 2) * GROUPS * HEAD)
     of_head = (group * HEADS + heads) * HEAD
     q = tl.load(row + of_head[:, None] + channels[None, :], mask=is_head[:, None], other=0.0)
-    new_key = tl.load(row + (HEADS * GROUPS + group) * HEAD + channels)
-    new_value = tl.load(row + ((HEADS + 1) * GROUPS + group) * HEAD + channels)
     slope = tl.load(slopes + group * HEADS + heads, mask=is_head, other=0.0)
-
-    at = split * SPLIT + tl.arange(0, SPLIT)
-    places = at[:, None] * HEAD + channels[None, :]
     kept = cache + ((first_slot + b).to(tl.int64) * GROUPS + group) * (CAPACITY * HEAD)
-    is_old, is_new = (at < position)[:, None], (at == position)[:, None]
-    keys = tl.load(kept + places, mask=is_old, other=0.0)
-    values = tl.load(kept + kind_stride + places, mask=is_old, other=0.0)
-    keys = tl.where(is_new, new_key[None, :], keys)
-    values = tl.where(is_new, new_value[None, :], values)
-    # This launch does not read it back: it takes the new key and value from qkv.
-    is_mine = (channels >= 0) & (position // SPLIT == split) & (position < CAPACITY)
-    tl.store(kept + position * HEAD + channels, new_key, mask=is_mine)
-    tl.store(kept + kind_stride + position * HEAD + channels, new_value, mask=is_mine)
-
-    distance = tl.sqrt(tl.maximum(position - at, 0).to(tl.float32))
-    scores = dot(q, tl.trans(keys), tl.zeros((ROWS, SPLIT), tl.float32)) * SCALE
-    scores -= slope[:, None] * distance[None, :]
-    scores = tl.where((at <= position)[None, :], scores, -float("inf"))
-    top = tl.max(scores, 1)
-    weights = tl.exp(scores - top[:, None])
-    total = tl.sum(weights, 1)
-    summed = dot(weights.to(values.dtype), values, tl.zeros((ROWS, HEAD), tl.float32))
+    at = split * SPLIT + tl.arange(0, SPLIT)
+    keys, values = _split_keys(
+        row, kept, kind_stride, position, group, at, GROUPS, HEADS, HEAD, CAPACITY, SPLIT
+    )
+    summed, top, total = _weigh(q, keys, values, slope, position, at, SCALE, ROWS, HEAD, SPLIT)
 
     result = out + b.to(tl.int64) * (HEADS * GROUPS * HEAD)
     result += of_head[:, None] + channels[None, :]
@@ -180,39 +265,10 @@ def _attend(
         arrived = tl.atomic_add(arrivals + pair, 1, sem="acq_rel", scope="gpu")
         if arrived == n_splits - 1:
             tl.debug_barrier()
-            every = tl.arange(0, ALL_SPLITS)
-            all_tops = tl.load(
-                tops + of_pair + every[:, None] * ROWS + heads[None, :],
-                mask=(every < n_splits)[:, None],
-                other=-float("inf"),
-                cache_modifier=".cg",
+            all_splits = _combine(
+                sums, tops, totals, of_pair, n_splits, ROWS, HEAD, ALL_SPLITS, CHUNK
             )
-            peak = tl.max(all_tops, 0)
-            all_sums = tl.zeros((ROWS, HEAD), tl.float32)
-            all_totals = tl.zeros((ROWS,), tl.float32)
-            first = tl.full((), 0, tl.int32)
-            while first < n_splits:
-                some = first + tl.arange(0, CHUNK)
-                is_there = (some < n_splits)[:, None]
-                theirs = of_pair + some[:, None] * ROWS + heads[None, :]
-                their_tops = tl.load(
-                    tops + theirs, mask=is_there, other=-float("inf"), cache_modifier=".cg"
-                )
-                their_totals = tl.load(
-                    totals + theirs, mask=is_there, other=0.0, cache_modifier=".cg"
-                )
-                their_sums = tl.load(
-                    sums + theirs[:, :, None] * HEAD + channels[None, None, :],
-                    mask=is_there[:, :, None],
-                    other=0.0,
-                    cache_modifier=".cg",
-                )
-                share = tl.exp(their_tops - peak[None, :])
-                all_totals += tl.sum(share * their_totals, 0)
-                all_sums += tl.sum(share[:, :, None] * their_sums, 0)
-                first += CHUNK
-            whole = (all_sums / all_totals[:, None]).to(values.dtype)
-            tl.store(result, whole, mask=is_head[:, None])
+            tl.store(result, all_splits.to(values.dtype), mask=is_head[:, None])
             tl.store(arrivals + pair, 0)  # for the next launch
 
 

@@ -19,7 +19,7 @@ README_URL = "http://127.0.0.1:8000"
 NOT_HERE = {
     "make demo": "installs; what it then does is tests/serve/one/api/test_demo.py",
     "make test": "is what runs this",
-    "pip wheel . --no-deps --wheel-dir dist": "tests/serve/starts/test_wheel.py, without a network",
+    "pip wheel . --no-deps --wheel-dir dist": "tests/serve/one/life/test_wheel.py, off line",
     'pip install "$(ls dist/timbre-*.whl)[cpu,embedded]" --constraint constraints.txt': "the same",
     "timbre up": "the shared service stands for it; test_wheel.py runs the command",
 }

@@ -1,16 +1,19 @@
-"""A second service, which is updated while it serves."""
+"""Services that are updated: by the wheel's own command in an empty directory; one that scales."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from tests.conftest import ROOT
+from deployments.local.service import LocalService
+from tests.serve.leaky import MOST_GIB
+from tests.serve.one.life.wheel import built, installed, run
 from tests.serve.ray_cluster import deploy
 from tests.serve.service_client import ServiceClient
 from tests.serve.services import running, write_config
@@ -18,32 +21,109 @@ from tests.serve.services import running, write_config
 
 @dataclass(frozen=True, slots=True)
 class Updatable:
-    """A service that asks for no token, its config, and a checkpoint of its own."""
+    """A service that asks for no token, and the config that updates it."""
 
     client: ServiceClient
     config: Path
-    model: Path
 
     def restart_llm(self, num_cpus: float) -> None:
         """An update that only the LLM restarts for."""
+        self.update("LLM", ray_actor_options={"num_cpus": num_cpus})
+
+    def scale(self, stage: str, **scaling: float) -> None:
+        """An update that nothing restarts for."""
+        self.update(stage, autoscaling_config=scaling)
+
+    def update(self, stage: str, **changes: Any) -> None:
+        """Edit a stage's part of the config, and deploy it."""
         document = yaml.safe_load(self.config.read_text())
         for deployment in document["applications"][0]["deployments"]:
-            if deployment["name"] == "LLM":
-                deployment["ray_actor_options"]["num_cpus"] = num_cpus
+            if deployment["name"] == stage:
+                for key, value in changes.items():
+                    is_part = isinstance(value, dict)
+                    deployment[key] = {**deployment[key], **value} if is_part else value
         self.config.write_text(yaml.safe_dump(document))
         deploy(self.client, self.config)
 
 
+@dataclass(frozen=True, slots=True)
+class FromWheel(Updatable):
+    """A service that `timbre up` started with what the wheel ships.
+
+    said: by that command. directory: where it was given, empty until then. model: its checkpoint,
+    which no other service has.
+    """
+
+    timbre: Path
+    said: str
+    directory: Path
+    model: Path
+
+
+@pytest.fixture(scope="package")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built(tmp_path_factory.mktemp("source"))
+
+
+@pytest.fixture(scope="package")
+def timbre(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The command of an environment that has the wheel."""
+    return installed(wheel, tmp_path_factory.mktemp("environment"))
+
+
 @pytest.fixture(scope="package")
 def updatable(
-    client: ServiceClient, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Updatable]:
-    """A second service on the shared one's directory of voices."""
-    directory = tmp_path_factory.mktemp("updates")
-    model = shutil.copytree(ROOT / "pipeline" / "checkpoints" / "tiny", directory / "model")
-    voices = Path(client.service.log).parent / "voices"
-    config = write_config(directory, cache={"url": str(voices)}, model=str(model))
-    with running(
-        directory, config, RAY_AUTH_MODE="disabled", RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT="1"
-    ) as service_client:
-        yield Updatable(service_client, config, model)
+    client: ServiceClient, timbre: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FromWheel]:
+    """A second service, whose user keeps voices where the shared one does."""
+    directory, home = tmp_path_factory.mktemp("empty"), tmp_path_factory.mktemp("home")
+    (home / ".cache" / "timbre").mkdir(parents=True)
+    (home / ".cache" / "timbre" / "voices").symlink_to(
+        Path(client.service.log).parent / "voices", target_is_directory=True
+    )
+    variables = {
+        "HOME": str(home),
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT": "1",
+        "TIMBRE_ADMISSION__ENABLED": "false",  # who asks during an update is served
+    }
+    local = LocalService(directory / "out")
+    try:
+        said = run(str(timbre), "up", cwd=directory, **variables)
+        started = local.running()
+        assert started is not None, said
+        service = replace(started, log=str(directory / started.log))
+        config = tmp_path_factory.mktemp("updates") / "serve_config.yaml"
+        config.write_text((directory / "out" / "serve_config.running.yaml").read_text())
+        (package,) = timbre.parents[1].glob("lib/python*/site-packages/pipeline")
+        model = package / "checkpoints" / "tiny"
+        with closing(ServiceClient(service)) as to_it:
+            yield FromWheel(to_it, config, timbre, said, directory, model)
+    finally:
+        local.stop(drain_s=0.0)
+
+
+@pytest.fixture
+def later(request: pytest.FixtureRequest) -> Callable[[], FromWheel]:
+    """Starts the second service when it is called, unless it runs."""
+    return lambda: request.getfixturevalue("updatable")
+
+
+@pytest.fixture(scope="module")
+def scalable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Updatable]:
+    """A service whose tokenizer may sleep, and whose one vocoder is too few for three streams.
+
+    Where its config, which pins all stages to one replica, is edited. Its tokenizer keeps memory of
+    long clips.
+    """
+    directory = tmp_path_factory.mktemp("scales")
+    scaling = {"tokenizer": {"sleeps": True}, "vocoder": {"busy": 0.25}}
+    config = write_config(directory, cache={"url": str(directory / "voices")}, scaling=scaling)
+    document = yaml.safe_load(config.read_text())
+    application = document["applications"][0]
+    application["import_path"] = "tests.serve.leaky:build_app"
+    application["args"]["memory"]["tokenizer"] = {"rss_gib": MOST_GIB}
+    config.write_text(yaml.safe_dump(document))
+    without_token = {"RAY_AUTH_MODE": "disabled"}
+    with running(directory, config, **without_token) as client:
+        yield Updatable(client, config)

@@ -5,25 +5,26 @@ What a bucket keeps over kill -9: test_second_life.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from tests.serve.one.life.conftest import Updatable
+from tests.serve.one.life.conftest import FromWheel
 from tests.serve.service_client import ServiceClient, clip_of_its_own, cloned
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.serve
 
 
-def test_a_voice_survives_in_a_directory(client: ServiceClient, request: pytest.FixtureRequest):
+def test_a_voice_survives_in_a_directory(client: ServiceClient, later: Callable[[], FromWheel]):
     """Without anybody waiting for the write; the second Ray cluster shares nothing else."""
-    asked = cloned(*clip_of_its_own())
+    asked = cloned(*clip_of_its_own(), cache="off")
     encodes, already = client.encodes(), written(client)
     made = client.http.post("/v1/audio/speech", json=asked)
     assert made.headers["x-cache"] == "miss"
     assert client.encodes() == encodes + 1
     assert eventually(lambda: written(client) > already)
-    updatable: Updatable = request.getfixturevalue("updatable")  # starts only now
-    second = updatable.client
+    second = later().client
     encodes = second.encodes()
     found = second.http.post("/v1/audio/speech", json=asked)
     assert found.headers["x-cache"] == "l3"

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.serve.one.life.conftest import Updatable
+from tests.serve.one.life.conftest import FromWheel
 from tests.serve.ray_cluster import stage
 from tests.serve.service_client import TEXT
 from tests.waiting import eventually
@@ -18,9 +18,9 @@ pytestmark = pytest.mark.serve
 N_SHORT = 2
 
 
-def test_a_failed_update_leaves_the_old_replica_serving(updatable: Updatable):
+def test_a_failed_update_leaves_the_old_replica_serving(updatable: FromWheel):
     client, (old,) = updatable.client, stage(updatable.client, "LLM").serving
-    said = client.speak().content
+    said = client.speak(cache="off").content
     weights = updatable.model / "Step-Audio-EditX" / "model.safetensors"
     good = weights.rename(weights.with_suffix(".good"))  # mapped by the replica that runs
     weights.write_bytes(good.read_bytes()[:1000])
@@ -33,11 +33,11 @@ def test_a_failed_update_leaves_the_old_replica_serving(updatable: Updatable):
         good.replace(weights)
     assert failed.serving == {old}
     assert "a weight file cannot be read" in failed.message
-    assert client.speak().content == said
+    assert client.speak(cache="off").content == said
     assert client.ready()["ready"]
 
 
-def test_a_stage_of_one_replica_is_updated_and_nobody_waits(updatable: Updatable):
+def test_a_stage_of_one_replica_is_updated_and_nobody_waits(updatable: FromWheel):
     client, (old,) = updatable.client, stage(updatable.client, "LLM").serving
     done = threading.Event()
 
@@ -45,7 +45,7 @@ def test_a_stage_of_one_replica_is_updated_and_nobody_waits(updatable: Updatable
         replies: list[tuple[int, float]] = []
         while not done.is_set():
             began_s = time.monotonic()
-            status = client.speak(input=text).status_code
+            status = client.speak(input=text, cache="off").status_code
             replies.append((status, time.monotonic() - began_s))
         return replies
 

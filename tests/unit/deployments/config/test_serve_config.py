@@ -290,9 +290,10 @@ def test_the_machines_of_cluster_yaml_are_enough(tmp_path):
 def test_fractions_that_add_up_but_do_not_pack_are_refused(tmp_path):
     raw = document()
     llm = deployment(raw, "LLM")
-    llm["ray_actor_options"]["num_gpus"] = 0.6
-    llm["autoscaling_config"]["min_replicas"] = 3
-    deployment(raw, "Vocoder")["autoscaling_config"]["min_replicas"] = 0
+    llm["ray_actor_options"]["num_gpus"] = 0.7
+    vocoder = deployment(raw, "Vocoder")
+    vocoder["ray_actor_options"]["num_gpus"] = 0.4
+    vocoder["autoscaling_config"]["min_replicas"] = 1
     config = read_serve_config(written(raw, tmp_path))
     with pytest.raises(ConfigError, match="does not fit any device"):
         check_cluster(config, [{"CPU": 64.0}, L40S, L40S])
@@ -360,3 +361,83 @@ def test_cluster_yaml_is_a_valid_launcher_file():
     assert {"head", "cpu_pool", "l40s_pool"} == set(types)
     assert types["l40s_pool"]["resources"]["GPU"] == 1
     assert sum(kind.get("min_workers", 0) for kind in types.values()) <= cluster["max_workers"]
+
+
+def sleeping() -> dict[str, Any]:
+    """A tokenizer that stops while nobody needs it."""
+    config = document("serve_config.cpu.yaml")
+    config["applications"][0]["args"]["scaling"]["tokenizer"] = {"sleeps": True}
+    scaling = deployment(config, "Tokenizer")["autoscaling_config"]
+    scaling |= {"min_replicas": 0, "initial_replicas": 1, "downscale_to_zero_delay_s": 600}
+    return config
+
+
+def test_a_tokenizer_may_have_no_replica():
+    assert lint(sleeping()) == []
+
+
+@pytest.mark.parametrize("stage", ["Router", "Tokenizer", "LLM", "Vocoder", "Jobs"])
+def test_without_other_stages_the_service_would_never_be_ready(stage):
+    """Nor may one be without replicas for which the settings do not say so."""
+    config = document("serve_config.cpu.yaml")
+    deployment(config, stage)["autoscaling_config"]["min_replicas"] = 0
+    (problem,) = lint(config)
+    assert problem.startswith(f"deployments.{stage}.autoscaling_config.min_replicas is 0")
+
+
+def without_policy(config: dict[str, Any]) -> None:
+    del deployment(config, "LLM")["autoscaling_config"]["policy"]
+
+
+def with_kwargs(config: dict[str, Any]) -> None:
+    scaling = deployment(config, "LLM")["autoscaling_config"]
+    scaling["policy"] = {**scaling["policy"], "policy_kwargs": {"busy": 0.5}}
+
+
+def misspelt(config: dict[str, Any]) -> None:
+    named = {"policy_function": "deployments.scaling.policy:by_wrok"}
+    deployment(config, "LLM")["autoscaling_config"]["policy"] = named
+
+
+def nowhere(config: dict[str, Any]) -> None:
+    named = {"policy_function": "deployments.scaling.polciy:by_work"}
+    deployment(config, "LLM")["autoscaling_config"]["policy"] = named
+
+
+def all_spare(config: dict[str, Any]) -> None:
+    config["applications"][0]["args"]["scaling"]["llm"]["spare"] = 8
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (without_policy, "args.scaling.llm has no effect: deployments.LLM.autoscaling_config.pol"),
+        (with_kwargs, "policy.policy_kwargs: what it aims at is args.scaling"),
+        (misspelt, "by_wrok"),
+        (nowhere, "deployments.scaling.polciy"),
+        (all_spare, "args.scaling.llm.spare is 8, and deployments.LLM.autoscaling_config.max_re"),
+    ],
+)
+def test_settings_of_scaling_that_nothing_heeds_are_refused(change, says):
+    config = document()
+    change(config)
+    (problem,) = lint(config)
+    assert says in problem
+
+
+def test_a_config_of_before_scales_as_serve_does():
+    config = document()
+    del config["applications"][0]["args"]["scaling"]
+    for stage in config["applications"][0]["deployments"]:
+        stage["autoscaling_config"] = {"min_replicas": 1, "max_replicas": 2}
+    assert lint(config) == []
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_stage_with_a_model_scales_by_its_work_and_has_a_bound(name):
+    config = document(name)
+    for stage in ("Router", "Tokenizer", "LLM", "Vocoder"):
+        scaling = deployment(config, stage)["autoscaling_config"]
+        assert scaling["policy"] == {"policy_function": "deployments.scaling.policy:by_work"}
+        assert config["applications"][0]["args"]["memory"][stage.lower()]["rss_gib"] > 0
+        assert scaling["metrics_interval_s"] < scaling["upscale_delay_s"]

@@ -8,6 +8,7 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel
 
+from deployments.config.session_settings import TELL_BYTES
 from deployments.config.settings import Settings, Strict, load_settings
 from deployments.config.stage_settings import LLMVariant, VocoderSettings
 from pipeline.errors import ConfigError
@@ -61,6 +62,7 @@ def test_validation_runs_the_same_sources_as_the_constructor(monkeypatch):
         ({"llm": {"chunk_tokens": 7}}, "multiple of 5"),
         ({"vocoder": {"device": "cuda"}}, "needs gpu_memory_gib"),
         ({"limits": {"min_clip_s": 0}}, "greater than 0"),
+        ({"sessions": {"window_bytes": TELL_BYTES}}, rf"window_bytes.*greater than {TELL_BYTES}"),
         ({"llm_variants": {"base": {}}}, "choose other names"),
         ({"llm_variants": {"AWQ 4": {}}}, "should match pattern"),
     ],
@@ -68,6 +70,11 @@ def test_validation_runs_the_same_sources_as_the_constructor(monkeypatch):
 def test_contradictions_are_refused(args, message):
     with pytest.raises(ConfigError, match=message):
         load_settings(args)
+
+
+def test_a_window_is_more_than_what_the_proxy_tells_of_at_a_time():
+    args = {"sessions": {"window_bytes": TELL_BYTES + 1}}
+    assert load_settings(args).sessions.window_bytes == TELL_BYTES + 1
 
 
 def test_a_variant_is_the_llm_but_for_what_it_says():

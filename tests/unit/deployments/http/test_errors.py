@@ -15,6 +15,7 @@ from pipeline import errors
 from pipeline.errors import (
     CapacityError,
     InputError,
+    OverShareError,
     StageError,
     StageTimeoutError,
     StageUnavailableError,
@@ -47,6 +48,7 @@ STATUSES = {
     "JobStateError": 400,
     "UnsupportedError": 400,
     "CapacityError": 503,
+    "OverShareError": 429,
     "StageError": 500,
     "StageUnavailableError": 503,
     "StageTimeoutError": 504,
@@ -57,7 +59,14 @@ STATUSES = {
 }
 
 MAY_PASS = dict.fromkeys(STATUSES, False) | dict.fromkeys(
-    ["TimbreError", "CapacityError", "StageError", "StageUnavailableError", "StageTimeoutError"],
+    [
+        "TimbreError",
+        "CapacityError",
+        "OverShareError",
+        "StageError",
+        "StageUnavailableError",
+        "StageTimeoutError",
+    ],
     True,
 )
 
@@ -79,7 +88,8 @@ def test_every_error_has_its_status(kind: type[TimbreError]) -> None:
     assert body["type"] == ("invalid_request_error" if is_callers else "server_error")
     is_useless = not MAY_PASS[kind.__name__]
     assert reply.headers.get("x-should-retry") == ("false" if is_useless else None)
-    assert is_useless or reply.status_code >= 500, "OpenAI's client would not send it again"
+    is_sent_again = reply.status_code >= 500 or reply.status_code == 429
+    assert is_useless or is_sent_again, "OpenAI's client would not send it again"
     assert reply.status_code != 409, "its client would"
     assert ("retry-after" in reply.headers) == (reply.status_code in {429, 503})
     assert 0 < int(reply.headers.get("retry-after", 1)) <= 120
@@ -87,6 +97,18 @@ def test_every_error_has_its_status(kind: type[TimbreError]) -> None:
         assert body == {**body, "message": "what went wrong", "param": "field", "code": kind.code}
     else:
         assert "request id id-1" in body["message"]
+
+
+@pytest.mark.parametrize(("kind", "status"), [(CapacityError, 503), (OverShareError, 429)])
+def test_a_refusal_that_knows_says_how_long_it_will_be(
+    kind: type[CapacityError], status: int
+) -> None:
+    reply = answer_error(kind("busy", wait_s=2.345, retry_after_s=3.2), "id-1")
+    assert reply.status_code == status
+    assert reply.headers["retry-after"] == "4"  # whole seconds, not too soon
+    body = json.loads(bytes(reply.body))["error"]
+    assert body["predicted_wait_s"] == 2.35
+    assert answer_error(kind("busy", retry_after_s=0.1), "id-1").headers["retry-after"] == "1"
 
 
 def test_the_table_holds_nothing_else() -> None:

@@ -11,15 +11,21 @@ from typing import Any
 import pytest
 import uvicorn
 import yaml
+from fastapi.routing import APIRoute
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
 from uvicorn.config import HTTP_PROTOCOLS
 
+from deployments.config.settings import Limits
 from deployments.http.body_along import BodyAlong
 from deployments.http.liveness.signs import HearsSigns
-from deployments.http.proxy import LongReplies, set_up_proxy
+from deployments.http.proxy import LONGEST_REPLY_S, LongReplies, set_up_proxy
 from deployments.http.request_id import CleanRequestId
-from deployments.http.sessions.flow import SocketFlow
+from deployments.http.sessions.flow import TIMEOUT_HEADER, SocketFlow
+from pipeline.audio.speed import MIN_SPEED
 from tests.cache_helpers import free_port
 from tests.conftest import ROOT
+from tests.http_app import http_app
 from tests.waiting import GIVE_UP_S, until
 
 pytestmark = pytest.mark.unit
@@ -78,6 +84,55 @@ async def test_an_offer_to_upgrade_is_passed_over(monkeypatch, offer: str, size:
             assert reply.startswith(b"HTTP/1.1 200 ")
             assert await reader.readexactly(size) == body
         writer.close()
+
+
+async def seen_behind(path: str, kind: str = "http", **headers: str) -> Headers:
+    """The headers that Serve's proxy gets."""
+    seen: list[Scope] = []
+
+    async def proxy(scope: Scope, receive: Receive, send: Send) -> None:
+        del receive, send
+        seen.append(scope)
+
+    async def unused(*_: object) -> Any:
+        raise AssertionError("nothing is received or sent")
+
+    raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    scope: Scope = {"type": kind, "path": path, "headers": raw}
+    await LongReplies(proxy)(scope, unused, unused)
+    assert scope["headers"] == raw, "the server's own are left alone"
+    return Headers(raw=seen[0]["headers"])
+
+
+async def test_every_route_of_long_texts_may_take_as_long_as_they_are_heard():
+    async with http_app() as app:
+        routes = [one for one in app.app.routes if isinstance(one, APIRoute)]
+    posts = [one for one in routes if one.methods == {"POST"}]
+    speaking = {one.path for one in posts if "audio/wav" in one.responses[200].get("content", {})}
+    assert {"/v1/audio/speech", "/v1/tts", "/v1/text-to-dialogue/stream"} < speaking
+    speaking.remove("/v1/audio/edits")  # whose texts are short
+    for path in (*speaking, "/v1/audio/speech/batch"):
+        seen = await seen_behind(path, x_request_timeout_seconds="5", x_request_id="me")
+        assert seen.getlist(TIMEOUT_HEADER) == [str(LONGEST_REPLY_S)], path
+        assert seen["x-request-id"] == "me"
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/audio/jobs", "/v1/audio/edits", "/v1/voices/add", "/health", "/", "/v1/audio"]
+)
+async def test_other_requests_keep_the_time_that_they_have(path: str):
+    assert TIMEOUT_HEADER not in await seen_behind(path)
+
+
+async def test_a_socket_keeps_the_time_that_it_has():
+    assert TIMEOUT_HEADER not in await seen_behind("/v1/audio/speech/stream", "websocket")
+
+
+@pytest.mark.parametrize(("chars_a_second", "speed"), [(15.0, 1.0), (15.0, MIN_SPEED), (4.0, 1.0)])
+def test_the_longest_text_may_be_heard_to_its_end(chars_a_second: float, speed: float):
+    """Of English, at the slowest too, and of Chinese."""
+    longest_s = Limits().max_long_text_chars / chars_a_second / speed
+    assert longest_s <= LONGEST_REPLY_S
 
 
 @pytest.mark.parametrize("name", ["serve_config.cpu.yaml", "serve_config.yaml"])

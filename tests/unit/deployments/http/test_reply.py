@@ -147,7 +147,7 @@ BEFORE: list[tuple[Exception, int, str]] = [
     (AudioError("not a clip"), 422, "refused"),
     (TextError("nothing to say", param="input"), 422, "refused"),
     (TooLargeError("too long a clip"), 413, "refused"),
-    (CapacityError("full"), 503, "error"),
+    (CapacityError("full"), 503, "refused"),
     (StageError("the LLM failed", detail=INSIDE), 500, "error"),
     (StageUnavailableError("gone"), 503, "error"),
     (StageTimeoutError("late"), 504, "error"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from deployments.http import reply_codec
-from deployments.http.reply_codec import CHEAP_FORMATS, ReplyCodec
+from deployments.http.reply_codec import CHEAP_FORMATS, CHEAP_SAMPLES, ReplyCodec
 from pipeline.audio.encode import AUDIO_FORMATS, make_encoder
 from pipeline.audio.speed import SpeedChanger
 from pipeline.contracts import Float32Array
@@ -123,6 +123,17 @@ async def test_cheap_formats_take_no_thread(slow: SlowEncoder, audio_format: str
     slow.gate.set()
     await ReplyCodec(audio_format, 1.0).encode(SPEECH)
     assert slow.threads == {threading.get_ident()}
+
+
+@pytest.mark.parametrize("audio_format", sorted(CHEAP_FORMATS))
+async def test_much_at_once_of_a_cheap_format_takes_one(
+    slow: SlowEncoder, audio_format: str
+) -> None:
+    """Speech that was kept comes in large pieces."""
+    codec = ReplyCodec(audio_format, 1.0)
+    asyncio.get_running_loop().call_soon(slow.gate.set)
+    assert (await codec.encode(np.zeros(CHEAP_SAMPLES + 1, np.float32))).data == b"x"
+    assert threading.get_ident() not in slow.threads
 
 
 @pytest.mark.parametrize("n_cancels", [1, 3])

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deployments.jobs.documents import FIRST, RunNote
+from deployments.jobs import runner
+from deployments.jobs.documents import FIRST, PartFacts, RunNote
 from deployments.jobs.flac import from_flac
 from deployments.jobs.leases import Lease
 from deployments.jobs.parts import Parts
@@ -220,3 +221,76 @@ async def test_a_stage_that_never_works_is_given_up(tmp_path: Path, tally: Tally
         job = await add_job(one, lines(1))
         state = await job_done(one, job)
         assert (state.n_failed, state.results) == (1, None)
+
+
+async def test_a_job_that_goes_wrong_rests_and_others_go_on(
+    tmp_path: Path, tally: Tally, monkeypatch: pytest.MonkeyPatch
+):
+    """Whatever it is: nobody runs it again at once, and nothing is lost of it."""
+    one = Replica(tmp_path, tally)
+    speak, is_wrong = one.speaker.speak, True
+
+    async def failing(request, voice):
+        if request.text == "Wrong." and is_wrong:
+            tally.begun["Wrong."] = tally.begun.get("Wrong.", 0) + 1
+            raise ZeroDivisionError("a fault of ours")
+        async for chunk in speak(request, voice):
+            yield chunk
+
+    one.speaker.speak = failing  # type: ignore[method-assign]
+    one.speech._synthesizer = one.speaker
+    async with replicas(one):
+        wrong = await add_job(one, ["Wrong."])
+        right = await add_job(one, lines(3))
+        assert (await job_done(one, right)).status == "done"
+        one.runner.poke()
+        await asyncio.sleep(0.2)
+        assert tally.begun["Wrong."] == 1
+        standing = await one.store.find(wrong.name)
+        assert standing is not None
+        assert standing.state.is_open
+        is_wrong = False
+        monkeypatch.setattr(runner, "REST_S", 0.0)
+        one.runner._resting.clear()
+        one.runner.poke()
+        assert (await job_done(one, wrong)).n_failed == 0
+
+
+async def test_a_job_that_cannot_be_read_keeps_others_from_nothing(tmp_path: Path, tally: Tally):
+    one = Replica(tmp_path, tally)
+    damaged = await add_job(one, ["Damaged."])
+    await asyncio.to_thread(spoil, tmp_path / "jobs/v1/shared/states" / damaged.name.id)
+    async with replicas(one):
+        running = await add_job(one, lines(3))
+        assert damaged.name.id < running.name.id, "it is looked at first"
+        assert (await job_done(one, running)).status == "done"
+        assert "Damaged." not in tally.begun
+
+
+def spoil(directory: Path) -> None:
+    """Another byte in every document."""
+    for file in directory.iterdir():
+        file.write_bytes(file.read_bytes().replace(b"queued", b"cueued"))
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_what_is_written_of_a_job_that_was_removed_goes_as_well(
+    tmp_path: Path, tally: Tally, moment: str
+):
+    """The last part comes behind the removal, and nobody looks at the job again before the end."""
+    one = Replica(tmp_path, tally, jobs={"lease_s": 60.0})
+    keep = Parts.keep
+
+    async def late(self: Parts, name: JobName, facts: PartFacts, audio: bytes) -> PartFacts:
+        if moment == "after":
+            await keep(self, name, facts, audio)
+        await one.store.delete(name.namespace, name.id)
+        return await keep(self, name, facts, audio)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Parts, "keep", late)
+        async with replicas(one):
+            job = await add_job(one, lines(1))
+            await until(lambda: one.runner.running == 1)
+            await until(lambda: one.runner.running == 0)
+            assert await asyncio.to_thread(files_of, tmp_path, job.name.id) == ["states"]

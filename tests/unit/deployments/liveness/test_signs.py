@@ -20,7 +20,7 @@ class Stage:
         self.waits_s, self.error, self.ended = waits_s, error, 0
         self.illness: Exception | None = None
 
-    async def check_health(self) -> None:
+    def check_parts(self) -> None:
         if self.illness is not None:
             raise self.illness
 

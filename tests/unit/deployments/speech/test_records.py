@@ -89,6 +89,13 @@ def test_slices_are_the_whole_and_the_first_is_short() -> None:
     assert list(sliced(SAMPLES[:0])) == []
 
 
+def test_no_slice_holds_the_event_loop_for_long() -> None:
+    minutes = np.zeros(5 * 60 * 24_000, np.int16)
+    pieces = list(sliced(minutes))
+    assert sum(map(len, pieces)) == len(minutes)
+    assert max(map(len, pieces)) == 16 * 24_000
+
+
 @pytest.mark.parametrize(("start", "most"), [(0, 10), (5, 20_000), (49_990, 100), (50_000, 5)])
 def test_a_tape_is_read_from_any_place(start: int, most: int) -> None:
     tape = Tape()

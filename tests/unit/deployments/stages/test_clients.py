@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,8 +26,8 @@ from deployments.stages.clients import (
     RemoteStatus,
     RemoteTokenizer,
     RemoteVocoder,
-    stage_errors,
 )
+from deployments.stages.replies import stage_errors
 from deployments.telemetry.transfers import Stamped, stamped
 from pipeline.contracts import (
     ReferenceClip,
@@ -42,6 +44,7 @@ from pipeline.errors import (
     StageUnavailableError,
     TextError,
 )
+from pipeline.serving.terms import Terms
 from tests.fakes import FakeHandle, as_ray_raises, voice_prompt
 
 pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("virtual_time")]
@@ -113,7 +116,7 @@ def test_what_nobody_knows_passes() -> None:
 class Healthy:
     """A replica that is well."""
 
-    async def check_health(self) -> None: ...
+    def check_parts(self) -> None: ...
 
 
 class Tokenizer(Healthy):
@@ -209,6 +212,31 @@ async def test_a_tokenizer_that_is_silent_is_a_timeout() -> None:
         await encoder_of(Tokenizer(0)).fingerprint()
     waited_s = asyncio.get_running_loop().time() - began_s
     assert waited_s == pytest.approx(LIMITS.encode_timeout_s)
+
+
+class Known(Tokenizer):
+    """Tells its fingerprint."""
+
+    name = "a"
+
+    async def fingerprint(self) -> str:
+        return self.name
+
+
+async def test_a_tokenizer_that_sleeps_is_not_woken_to_tell_what_it_is() -> None:
+    known = Known(0)
+    handle = FakeHandle(known)
+    encoder = RemoteTokenizer(handle, LIMITS, Uncounted(), sleeps=True)  # type: ignore[arg-type]
+    assert await encoder.fingerprint() == "a"
+    asked = len(handle.sessions)  # calls of `remote`, which Serve starts a replica for
+    known.name = "b"
+    assert await encoder.fingerprint() == "b", "one that is awake is asked"
+    handle.replicas.clear()
+    assert await encoder.fingerprint() == "b"
+    handle.replicas[:] = [Tokenizer(0)]
+    with pytest.raises(StageTimeoutError):
+        await encoder.fingerprint()
+    assert len(handle.sessions) == asked
 
 
 def spoken(last: bool = False, n_samples: int = 10) -> Stamped[SpeechChunk]:
@@ -362,6 +390,58 @@ async def test_an_answer_is_one_call_however_slowly_it_is_read() -> None:
     assert handle.sessions == ["ab" * 32]  # what a replica is preferred by
     assert [method for method, _ in handle.calls] == ["stream"]
     assert handle.cancelled == 1
+
+
+class LaterLLM(LLM):
+    """Takes what it knows of: `n_known` arguments. asked: what it was told beside the prompt."""
+
+    def __init__(self, n_known: int) -> None:
+        super().__init__(2)
+        self.n_known, self.asked = n_known, list[tuple[object, ...]]()
+
+    async def stream(self, *args: object) -> AsyncGenerator[Stamped[TokenChunk]]:
+        self.asked.append(args[3:])
+        if len(args) > self.n_known:
+            raise TypeError("stream() takes fewer positional arguments")
+        for last in (False, True):
+            yield stamped(TokenChunk(np.zeros(5, np.int32), last))
+
+
+@pytest.mark.parametrize("is_behind", [False, True])
+async def test_when_an_answer_is_due_goes_along_and_an_older_replica_does_without(
+    is_behind: bool,
+) -> None:
+    due_s = time.monotonic() + 2.5
+    for n_known, asked in (
+        (5, [(is_behind, 2.5)]),
+        (4, [(is_behind, 2.5), (True,) * is_behind]),
+    ):
+        llm = LaterLLM(n_known)
+        lm = lm_of(FakeHandle(llm)).of("ab" * 32, is_behind=is_behind, due_s=due_s)
+        chunks = [one async for one in lm.stream(np.zeros(3, np.int32), Sampling())]
+        assert [one.last for one in chunks] == [False, True]
+        assert llm.asked == asked
+    broken = LaterLLM(3)
+    with pytest.raises(StageError):
+        async for _ in (
+            lm_of(FakeHandle(broken))
+            .of("", is_behind=True, due_s=due_s)
+            .stream(np.zeros(3, np.int32), Sampling())
+        ):
+            pass
+    assert len(broken.asked) == 2
+
+
+async def test_a_vocoder_is_told_how_many_seconds_are_left() -> None:
+    handle = FakeHandle(Vocoder([spoken(last=True)]))
+    synthesizer = RemoteVocoder(handle, LIMITS, Uncounted())  # type: ignore[arg-type]
+    request = replace(REQUEST, terms=Terms(tenant="acme", due_s=time.monotonic() + 2.0))
+    await asyncio.sleep(0.5)
+    async for _ in synthesizer.speak(request, voice_prompt()):
+        pass
+    ((_, (sent, _)),) = handle.calls
+    assert isinstance(sent, SpeechRequest)
+    assert sent.terms == Terms(tenant="acme", due_s=pytest.approx(1.5))
 
 
 class SilentLLM(LLM):

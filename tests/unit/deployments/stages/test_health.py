@@ -51,11 +51,11 @@ class Cache:
 
 
 class Service:
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings | None = None) -> None:
         self.replicas = {name: Replica() for name in ("tokenizer", "llm", "vocoder", "jobs")}
         self.handles = {name: FakeHandle(replica) for name, replica in self.replicas.items()}
         self.cache = Cache()
-        _, *stages = Stages.of(Settings())
+        _, *stages = Stages.of(settings or Settings())
         handles = {stage: self.handles[stage.key] for stage in stages}
         self.readiness = Readiness(handles, self.cache.report)  # type: ignore[arg-type]
 
@@ -161,3 +161,19 @@ async def test_a_tier_set_aside_names_no_address(monkeypatch: pytest.MonkeyPatch
     report = await library.cache_report()
     assert set(report["set_aside"]) == {"l3 reading"}
     assert "10.0.0.7" not in json.dumps(report, default=str)
+
+
+async def test_a_stage_that_sleeps_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
+    """Also for a router that never saw it awake."""
+    asleep = {"tokenizer": {"sleeps": True}}
+    service = Service(Settings(scaling=asleep))  # type: ignore[arg-type]
+    service.handles["tokenizer"].replicas.clear()
+    report = await service.report()
+    assert report["ready"]
+    assert report["stages"]["tokenizer"] == {"state": "asleep", "replicas": []}
+    assert not caplog.messages
+    service.handles["tokenizer"].replicas[:] = [silent := Replica()]
+    silent.is_silent = True
+    report = await service.report()
+    assert report["stages"]["tokenizer"]["state"] == "unavailable", "one that hangs is no sleeper"
+    assert not report["ready"]

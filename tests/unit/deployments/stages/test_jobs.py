@@ -15,6 +15,7 @@ from deployments.stages.jobs import JobsReplica, RunnersTold, StageTraffic
 from deployments.telemetry.transfers import Stamped, stamped
 from deployments.voices.shelf import Shelf
 from pipeline.contracts import ReferenceClip, SpeechChunk, SpeechRequest, VocoderName, VoicePrompt
+from pipeline.serving.terms import Service
 from tests.fakes import FakeHandle, FakeNames, TellingSpeaker
 from tests.http_app import LengthyEncoder
 from tests.waiting import until
@@ -28,11 +29,12 @@ class Tokenizer(LengthyEncoder):
 
 
 class Vocoder:
-    """streams: of others. waiting: requests."""
+    """streams: of others. waiting: requests. behind: streams that step aside, None from before."""
 
     def __init__(self, names: FakeNames) -> None:
         self.speaker = TellingSpeaker(names)
         self.streams = self.waiting = 0
+        self.behind: int | None = None
         self._names = names
 
     async def name(self) -> VocoderName:
@@ -46,7 +48,8 @@ class Vocoder:
 
     async def status(self) -> dict[str, int]:
         active = self.streams + self.speaker.open_streams
-        return {"streams_active": active, "waiting": self.waiting}
+        told = {} if self.behind is None else {"streams_behind": self.behind}
+        return {"streams_active": active, "waiting": self.waiting, **told}
 
 
 class LLM:
@@ -68,9 +71,7 @@ def stages() -> tuple[Vocoder, LLM]:
 
 
 def plan(count: int) -> JobPlan:
-    return JobPlan(
-        created_unix_s=0, n_segments=count, n_chars=4, n_pages=0, seed=1, response_format="mp3"
-    )
+    return JobPlan(created_unix_s=0, n_segments=count, n_chars=4, seed=1, response_format="mp3")
 
 
 @pytest.mark.parametrize("steps_aside", [True, False])
@@ -101,6 +102,8 @@ async def test_it_runs_jobs_that_it_finds(
     assert [request.text for request in vocoder.speaker.requests] == ["One."]
     assert vocoder.speaker.requests[0].may_reseed
     assert vocoder.speaker.requests[0].is_behind is steps_aside
+    terms = vocoder.speaker.requests[0].terms
+    assert (terms.service, terms.tenant, terms.due_s) == (Service.BATCH, "shared", None)
     assert (await replica.status())["segments_in_work"] == 0
     await replica.forget("ab" * 32, "acme")
     replica._task.cancel()
@@ -139,3 +142,25 @@ async def test_stages_that_do_not_answer_are_not_quiet(stages: tuple[Vocoder, LL
     llms: Any = {"base": FakeHandle(stages[1])}
     traffic = StageTraffic(load_settings({}), llms, FakeHandle())  # type: ignore[arg-type]
     assert not await traffic.is_quiet(0)
+
+
+@pytest.mark.parametrize(
+    ("streams", "own", "behind", "is_quiet"),
+    [
+        (1, 0, 1, True),
+        (2, 0, 1, False),
+        (3, 1, 3, True),
+        (2, 2, 0, True),
+        (2, 2, None, True),
+        (1, 0, None, False),
+    ],
+)
+async def test_what_other_replicas_speak_behind_all_goes_not_first(
+    stages: tuple[Vocoder, LLM], streams: int, own: int, behind: int | None, is_quiet: bool
+):
+    vocoder, llm = stages
+    vocoder.streams, vocoder.behind = streams, behind
+    llms: Any = {"base": FakeHandle(llm)}
+    settings = load_settings({"jobs": {"others_share": 0.0}})
+    traffic = StageTraffic(settings, llms, FakeHandle(vocoder))  # type: ignore[arg-type]
+    assert await traffic.is_quiet(own) is is_quiet

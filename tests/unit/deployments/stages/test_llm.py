@@ -12,9 +12,11 @@ import pytest
 from ray.serve import metrics
 
 from deployments.config.settings import Settings
+from deployments.scaling.policy import Work
 from deployments.stages import llm
 from deployments.stages.llm import LLMReplica
 from pipeline.contracts import Int32Array, Sampling, TokenChunk
+from pipeline.errors import CapacityError
 from pipeline.stepaudio.llm.engine import loading
 from pipeline.stepaudio.llm.engine.engine import EngineGauges
 from tests.fakes import without_signs
@@ -32,12 +34,20 @@ class Engine:
         self.gate = asyncio.Event()
         self.open_streams = 0
         self.voices: list[str] = []
+        self.due_s: list[float | None] = []
 
     async def stream(
-        self, prompt_ids: Int32Array, sampling: Sampling, voice: str, *, is_behind: bool
+        self,
+        prompt_ids: Int32Array,
+        sampling: Sampling,
+        voice: str,
+        *,
+        is_behind: bool,
+        due_s: float | None,
     ) -> AsyncGenerator[TokenChunk]:
         del prompt_ids, sampling, is_behind
         self.voices.append(voice)
+        self.due_s.append(due_s)
         self.open_streams += 1
         try:
             yield TokenChunk(np.zeros(5, np.int32), last=False)
@@ -45,6 +55,9 @@ class Engine:
             yield TokenChunk(np.zeros(5, np.int32), last=True)
         finally:
             self.open_streams -= 1
+
+    def check_health(self) -> None:
+        """Nothing is wrong with it."""
 
     def prefix(self, prompt_ids: Int32Array) -> Int32Array:
         """A prompt of this test has none."""
@@ -54,7 +67,7 @@ class Engine:
         return 4 * len(ids)
 
     def gauges(self) -> EngineGauges:
-        return EngineGauges(8, self.open_streams, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0)
+        return EngineGauges(8, self.open_streams, 0, 0.0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0)
 
     def take_waits(self) -> list[float]:
         return []
@@ -100,3 +113,21 @@ async def test_whoever_leaves_frees_the_slot_at_once(
             with pytest.raises(asyncio.CancelledError):
                 await waiting
     assert engine.open_streams == 0
+
+
+async def test_it_tells_of_its_slots_and_whom_it_refused(
+    replica: LLMReplica, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with aclosing(replica.stream(PROMPT, Sampling(), "")) as chunks:
+        await anext(chunks)
+        assert replica.work() == Work(1, 8)
+        assert replica.in_work == 1
+
+    def full(*_: object, **__: object) -> None:
+        raise CapacityError("all slots are busy")
+
+    monkeypatch.setattr(engine, "stream", full)
+    with pytest.raises(CapacityError):
+        await anext(replica.stream(PROMPT, Sampling(), ""))
+    assert [replica.work().refused for _ in range(2)] == [1, 0]
+    assert replica.in_work == 0

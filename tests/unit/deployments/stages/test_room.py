@@ -12,6 +12,7 @@ from ray.serve import metrics
 
 from deployments.config.settings import Settings
 from deployments.config.stage_settings import TokenizerSettings
+from deployments.scaling.policy import Work
 from deployments.stages import tokenizer
 from deployments.stages.tokenizer import TokenizerReplica
 from pipeline.contracts import ReferenceClip, VoicePrompt
@@ -107,3 +108,15 @@ async def test_serve_learns_of_an_encoder_that_is_ill(replica) -> None:
     replica._encoder.illness = StageUnavailableError("the tokenizer has lost its device")
     with pytest.raises(StageUnavailableError):
         await replica.check_health()
+
+
+async def test_it_tells_of_clips_and_how_long_they_wait(replica: TokenizerReplica) -> None:
+    assert replica.work() == Work(0, 2)
+    held = [asyncio.create_task(replica.encode(CLIP)) for _ in range(2)]
+    await asyncio.sleep(0)
+    assert replica.in_work == 2
+    replica._encoder.gate.set()  # type: ignore[attr-defined]
+    await asyncio.gather(*held)
+    assert replica.in_work == 0
+    assert replica.work().busy > 0, "what was at work between two looks is seen"
+    assert replica.work() == Work(0, 2)

@@ -14,8 +14,11 @@ import pytest
 from ray.serve import metrics
 
 from cache_store.settings import CacheSettings
+from deployments.admission.gate import Places
 from deployments.config.settings import Settings
 from deployments.config.stage_settings import LLMSettings, VocoderSettings
+from deployments.liveness import signs
+from deployments.scaling.policy import Work
 from deployments.stages import vocoder
 from deployments.stages.vocoder import VocoderReplica
 from deployments.telemetry.transfers import stamped
@@ -28,7 +31,11 @@ from pipeline.contracts import (
     VoicePrompt,
 )
 from pipeline.errors import CapacityError, StageUnavailableError, TooLargeError
+from pipeline.serving import terms as on_terms
+from pipeline.serving.listener import Listener
+from pipeline.serving.terms import Terms
 from pipeline.stepaudio.vocoder import wave_decoder
+from pipeline.stepaudio.vocoder.decode_worker import Timed
 from pipeline.stepaudio.vocoder.voice_state import StateShelf
 from tests.fakes import FakeDecoder, FakeHandle, FakePrompts, voice_prompt, without_signs
 from tests.unit.deployments.stages.test_room import Metric
@@ -47,6 +54,8 @@ class Decoder(FakeDecoder):
         super().__init__()
         self.owners: list[str] = []
         self.shelves: list[StateShelf | None] = []
+        self.listeners: list[Listener | None] = []
+        self.timed: Timed | None = None
         self.state_fingerprint = "ef" * 32
         self.forgotten: list[str] = []
         self.illness: Exception | None = None
@@ -66,10 +75,15 @@ class Decoder(FakeDecoder):
         first_chunk_rows: int | None = None,
         owner: str = "",
         shelf: StateShelf | None = None,
+        listener: Listener | None = None,
     ) -> AsyncGenerator[AudioChunk]:
         self.owners.append(owner)
         self.shelves.append(shelf)
+        self.listeners.append(listener)
         return super().stream(tokens, voice, first_chunk_rows)
+
+    def tell_times(self, timed: Timed) -> None:
+        self.timed = timed
 
     def forget(self, voice: str) -> None:
         self.forgotten.append(voice)
@@ -86,9 +100,11 @@ class LLM:
         self.gate = asyncio.Event()
         self.gate.set()
         self.clips: list[str] = []
+        self.terms: list[tuple[Any, ...]] = []
 
     async def stream(self, *asked: Any) -> AsyncGenerator[object]:
-        self.clips.append(asked[-1])
+        self.clips.append(asked[2])
+        self.terms.append(asked[3:])
         for last in (False, True):
             yield stamped(TokenChunk(np.array([0, 0, 1024, 1024, 1024], np.int32), last))
             await self.gate.wait()
@@ -137,7 +153,11 @@ async def test_a_chunk_goes_through_four_generators(service: Service) -> None:
     status = await service.replica.status()
     assert status == {
         "streams_active": 0,
+        "streams_behind": 0,
         "waiting": 0,
+        "queue_age_s": 0.0,
+        "capacity": status["capacity"],
+        "reserved": 0.0,
         "cache_bytes": 7,
         "admitted_bytes": 0,
         "states_found_total": 0,
@@ -184,6 +204,20 @@ async def test_whoever_leaves_frees_the_place_the_stream_and_the_llm(service: Se
     assert service.replica._load.running == 0
 
 
+async def test_streams_that_step_aside_are_told_of(service: Service) -> None:
+    service.llm.gate.clear()
+    behind = replace(REQUEST, is_behind=True)
+    async with aclosing(service.speak(behind)) as one, aclosing(service.speak()) as other:
+        await anext(one)
+        await anext(other)
+        status = await service.replica.status()
+        assert (status["streams_active"], status["streams_behind"]) == (2, 1)
+        with pytest.raises(CapacityError):
+            await anext(service.speak(behind))
+        assert (await service.replica.status())["streams_behind"] == 1
+    assert (await service.replica.status())["streams_behind"] == 0
+
+
 @pytest.mark.usefixtures("virtual_time")
 async def test_a_full_replica_lets_one_wait_and_refuses_others(service: Service) -> None:
     service.llm.gate.clear()
@@ -201,12 +235,45 @@ async def test_a_full_replica_lets_one_wait_and_refuses_others(service: Service)
     assert (await anext(service.speak())).value.samples.size
 
 
+@pytest.mark.usefixtures("virtual_time")
+async def test_the_llm_hears_when_an_answer_is_due_and_the_decoder_for_whom(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signs, "EVERY_S", None)  # which would move the clock
+    streamed = replace(REQUEST, terms=Terms(due_s=2.0))
+    batch = replace(REQUEST, terms=Terms(on_terms.Service.BATCH))
+    for request in (streamed, batch):
+        async for _ in service.speak(request):
+            pass
+    assert [terms[0] for terms in service.llm.terms[:2]] == [False, False]
+    assert [terms[1] for terms in service.llm.terms[:2]] == [pytest.approx(2.0)] * 2
+    assert service.llm.terms[2:] == [(), ()]
+    assert all(isinstance(one, Listener) for one in service.decoder.listeners)
+
+
+@pytest.mark.usefixtures("virtual_time")
+async def test_what_would_run_dry_is_refused_at_once_and_told_how_long(service: Service) -> None:
+    for _ in range(40):
+        service.decoder.timed(64, 1, 20.0)
+    service.llm.gate.clear()
+    async with aclosing(service.speak()) as speech:
+        await anext(speech)
+        with pytest.raises(CapacityError) as caught:
+            await anext(service.speak())
+        assert caught.value.wait_s is not None
+        assert caught.value.retry_after_s is not None
+        assert caught.value.holds_s > 0
+        status = await service.replica.status()
+        assert (status["reserved"], status["streams_active"]) == (1.0, 1)
+        assert status["capacity"] < 1
+
+
 async def test_a_stream_that_never_fits_names_the_field_where_that_is_why(service: Service) -> None:
-    service.replica._admission._max_bytes = 30
+    service.replica._admission._places = Places(2, 30)
     with pytest.raises(TooLargeError) as caught:
         await anext(service.speak(SpeechRequest("x", "y", first_chunk_rows=100)))
     assert caught.value.param == "initial_codec_chunk_frames"
-    service.replica._admission._max_bytes = 1
+    service.replica._admission._places = Places(2, 1)
     with pytest.raises(TooLargeError) as caught:
         await anext(service.speak())
     assert caught.value.param is None
@@ -219,3 +286,30 @@ async def test_it_forgets_a_voice_and_tells_of_its_illness(service: Service) -> 
     service.decoder.illness = StageUnavailableError("the vocoder has lost its device")
     with pytest.raises(StageUnavailableError):
         await service.replica.check_health()
+
+
+async def test_it_tells_of_streams_their_queue_and_their_bytes(service: Service) -> None:
+    replica = service.replica
+    assert replica.work() == Work(0, 2)
+    service.llm.gate.clear()
+    held = [service.speak() for _ in range(2)]
+    for speech in held:
+        await anext(speech)
+    waiting = asyncio.create_task(anext(service.speak()))
+    await asyncio.sleep(0.01)
+    work = replica.work()
+    assert (work.busy, work.refused, replica.in_work) == (2, 0, 3)
+    assert work.queue_age_s >= 0.01
+    with pytest.raises(CapacityError):
+        await anext(service.speak())
+    with pytest.raises(CapacityError):
+        await waiting
+    work = replica.work()
+    assert (work.refused, work.queue_age_s, work.cache_bytes) == (2, 0, 0)
+    replica._budget_bytes = 100
+    work = replica.work()
+    assert (work.cache_bytes, work.cache_limit_bytes) == (replica._admission.used_bytes, 100)
+    assert work.cache_bytes > 0
+    for speech in held:
+        await speech.aclose()
+    assert [replica.work().busy for _ in range(2)] == [2, 0]

@@ -14,7 +14,7 @@ import pytest
 
 from deployments.config.stages import Kind
 from deployments.telemetry.gauges import keep_published
-from deployments.telemetry.load import LoadGauges, StageLoad
+from deployments.telemetry.load import Busy, LoadGauges, StageLoad
 from deployments.telemetry.transfers import Hop, Stamped, Transfers, stamped
 from pipeline.contracts import TokenChunk
 from pipeline.errors import CapacityError
@@ -137,3 +137,43 @@ def test_load_is_read_whenever_it_is_published(seen: Seen) -> None:
     gauges.publish()
     assert seen["timbre_num_requests_running"] == [(1, "llm"), (0, "llm")]
     assert seen["timbre_num_requests_waiting"] == [(2, "llm"), (0, "llm")]
+
+
+@pytest.mark.usefixtures("virtual_time", "seen")
+async def test_a_look_sees_the_most_since_the_last_one() -> None:
+    load, places = StageLoad(Kind.VOCODER), asyncio.Semaphore(2)
+
+    async def stay(for_s: float) -> None:
+        async with load.admitted(places, 5.0):
+            await asyncio.sleep(for_s)
+
+    assert load.look() == Busy(0, 0, 0.0)
+    async with asyncio.TaskGroup() as group:
+        for for_s in (1.0, 1.0, 2.0):
+            group.create_task(stay(for_s))
+        await asyncio.sleep(0.75)
+        busy = load.look()
+        assert (busy.running, busy.refused) == (2, 0)
+        assert busy.queue_age_s == pytest.approx(0.75, abs=0.01)
+        await asyncio.sleep(0.75)
+        assert load.look() == Busy(2, 0, 0.0)
+        assert load.look() == Busy(1, 0, 0.0)
+    assert load.look().running == 1
+    assert load.look() == Busy(0, 0, 0.0)
+
+
+@pytest.mark.usefixtures("seen")
+async def test_a_look_sees_who_was_refused_once() -> None:
+    class Full:
+        async def acquire(self) -> None:
+            raise CapacityError("full")
+
+        def release(self) -> None: ...
+
+    load = StageLoad(Kind.VOCODER)
+    for permit, timeout_s in ((Full(), None), (asyncio.Semaphore(0), 0.01)):
+        with pytest.raises(CapacityError):
+            async with load.admitted(permit, timeout_s):
+                pytest.fail("it had no turn")
+    load.refused()
+    assert [load.look().refused for _ in range(2)] == [3, 0]

@@ -15,14 +15,16 @@ pytestmark = pytest.mark.unit
 
 ROWS = [row for row in vars(table).values() if isinstance(row, Metric)]
 NAMES = """
-answers audio_continuity_ok audio_duration_s audio_frames audio_gap_s audio_rtf audio_seconds
+admission_capacity admission_queue_age_s admission_refusals admission_reserved answers
+audio_continuity_ok audio_duration_s audio_frames audio_gap_s audio_rtf audio_seconds
 audio_skipped_requests audio_ttfp_s audio_underrun_s cache_bytes cache_computes cache_requests
-cache_saved_encode_seconds cache_tier corrupted_replies e2e_request_latency_s encodes
-input_cancel_s input_cancels llm_bytes llm_start_s llm_streams llm_work_s num_requests_running
-num_requests_waiting requests sessions sessions_ended speech_cache_bytes speech_cache_computes
-speech_cache_requests speech_cache_saved_seconds speech_cache_tier speech_lookups
-speech_stream_aborted speech_stream_completed stage_queue_s stage_s transfer_bytes transfer_s
-vocoder_cache_bytes vocoder_streams voice_lookups
+cache_saved_encode_seconds cache_tier controller_lag_s corrupted_replies e2e_request_latency_s
+encodes gcs_answer_s input_cancel_s input_cancels llm_bytes llm_start_s llm_streams llm_work_s
+num_requests_running num_requests_waiting process_bytes process_open requests sessions
+sessions_ended speech_cache_bytes speech_cache_computes speech_cache_requests
+speech_cache_saved_seconds speech_cache_tier speech_lookups speech_stream_aborted
+speech_stream_completed stage_queue_s stage_s transfer_bytes transfer_s vocoder_cache_bytes
+vocoder_streams voice_lookups
 """
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
 
 from cache_store.settings import CacheSettings
 from deployments.voices.journal import Entry, Journals, last_numbers
-from deployments.voices.shelf import Shelf
+from deployments.voices.shelf import MAX_DOCUMENT_BYTES, MAX_JSON_BYTES, Shelf
 from pipeline.errors import StageError, StageUnavailableError
 
 pytestmark = pytest.mark.unit
@@ -66,6 +67,27 @@ async def test_a_damaged_or_moved_document_is_told_and_not_believed(tmp_path: Pa
     for directory in ("yours", "theirs"):
         with pytest.raises(StageError, match="damaged"):
             await Journals(shelf_in(tmp_path)).last(directory)
+
+
+async def test_a_document_that_could_not_be_read_again_is_refused(tmp_path: Path):
+    shelf = shelf_in(tmp_path)
+    room = len(json.dumps({"text": ""}))
+    fits = {"text": "x" * (MAX_JSON_BYTES - room)}
+    assert await shelf.publish("a/fits.json", fits)
+    assert await shelf_in(tmp_path).read("a/fits.json") == fits
+    for text in ("x" * MAX_DOCUMENT_BYTES, "語" * (MAX_DOCUMENT_BYTES // 6)):
+        with pytest.raises(StageError, match="too large to be kept"):
+            await shelf.publish("a/large.json", {"text": text})
+        assert await shelf.read("a/large.json") is None
+    assert await shelf.names("a") == ["fits.json"]
+
+
+async def test_a_seal_of_any_key_fits_beside_the_largest_document(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("KEYS", f"{'k' * 16}:0123456789abcdef")
+    room = len(json.dumps({"text": ""}))
+    fits = {"text": "x" * (MAX_JSON_BYTES - room)}
+    assert await shelf_in(tmp_path, mac_keys_env="KEYS").publish("fits.json", fits)
+    assert await shelf_in(tmp_path, mac_keys_env="KEYS").read("fits.json") == fits
 
 
 async def test_documents_are_sealed_with_the_caches_secret(tmp_path: Path, monkeypatch):

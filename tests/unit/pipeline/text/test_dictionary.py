@@ -7,9 +7,11 @@ import time
 import pytest
 
 from pipeline.errors import InputError
+from pipeline.text import dictionary
 from pipeline.text.dictionary import checked, fitting, in_order, pronounced
 from pipeline.text.front_end import plain_words, two_language_words
 from pipeline.text.options import Pronunciation, Reading
+from pipeline.text.unicode_forms import composed
 
 pytestmark = pytest.mark.unit
 
@@ -100,7 +102,14 @@ def test_expressions_that_run_away_are_stopped_and_named() -> None:
     evil = [pattern(r"(?:a|aa)+$", "x", label="pronunciation.3")]
     started_s = time.monotonic()
     with pytest.raises(InputError, match=r"take too long for this text, at pronunciation\.3"):
-        pronounced("a" * 4000 + "b" + "a" * 60 + "!", evil)
+        pronounced("a" * 32 + "!", evil)  # for some seconds where nobody stops them, not for ever
+    assert time.monotonic() - started_s < 5.0
+
+
+def test_an_expression_that_runs_away_of_itself_is_refused_as_it_is_written() -> None:
+    started_s = time.monotonic()
+    with pytest.raises(InputError, match="takes too long"):
+        checked(pattern("((?R)|a)*", "x"))
     assert time.monotonic() - started_s < 5.0
 
 
@@ -120,3 +129,21 @@ def test_entries_that_cannot_fit_are_left_out() -> None:
     assert fitting("Paris", [word("Ｐａｒｉｓ", "x")]) == (word("Ｐａｒｉｓ", "x"),)
     entries = [word("Paris", "x"), word("New York", "y"), pattern("z", "z"), word("AT&T", "w")]
     assert fitting("PARIS in New Jersey; AT&amp;T", entries) == (entries[0], entries[2], entries[3])
+
+
+def test_an_entry_is_found_however_its_letters_are_put_together() -> None:
+    """Some letters come apart where upper and lower case are made one."""
+    for written in ("\u01f0ava", "j\u030cava", "\u0390", "Stra\u00dfe", "\u0130zmir", "\u1e9e"):
+        entry = word(written, "x")
+        assert fitting(f"In {written} now", [entry]) == (entry,), written
+        assert pronounced(composed(f"In {written} now"), [entry]) == "In x now"
+
+
+def test_a_text_without_entries_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(text: str) -> str:
+        raise AssertionError(f"looked at: {text}")
+
+    monkeypatch.setattr(dictionary, "composed", never)
+    monkeypatch.setattr(dictionary, "language_of", never)
+    assert fitting("Caf\u00e9.", iter(())) == ()
+    assert plain_words("Cafe.", Reading()) == "Cafe."

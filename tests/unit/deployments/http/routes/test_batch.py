@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from typing import Any
 
 import httpx
@@ -15,13 +16,14 @@ from load_tests.conformance import strict
 from pipeline.contracts import SpeechRequest, VoicePrompt
 from pipeline.errors import CapacityError
 from tests.fakes import SAMPLES_PER_GROUP
-from tests.http_app import HttpApp, error_of, http_app
+from tests.http_app import CLIP, HttpApp, error_of, http_app
 
 pytestmark = pytest.mark.unit
 BATCH = "/v1/audio/speech/batch"
 TURNS = [{"text": "Did you hear that?", "voice": "aria"}, {"text": "No.", "voice": "bruno"}]
 ANSWER = 2 * SAMPLES_PER_GROUP  # samples of a fake answer
 PAUSE = 6_000
+CLIP64 = base64.b64encode(CLIP).decode()
 
 
 async def test_items_share_fields_and_fail_alone():
@@ -68,8 +70,12 @@ async def test_a_batch_that_is_none_is_refused(body: Any, param: str):
         assert error_of(reply)["param"] == param
 
 
+def requests_of(app: HttpApp) -> list[SpeechRequest]:
+    return app.synthesizer.requests
+
+
 def spoken(app: HttpApp) -> list[str]:
-    return [request.text for request in app.synthesizer.requests]
+    return [request.text for request in requests_of(app)]
 
 
 @pytest.mark.parametrize("stream", [None, False])
@@ -129,9 +135,39 @@ async def test_as_elevenlabs_clients_ask_for_it():
         ({"inputs": [TURNS[0], {"text": " "}]}, "inputs.1.text", 422),
         ({"inputs": [TURNS[0], {"text": "a", "voice": "nobody"}]}, "inputs.1.voice", 404),
         ({"inputs": [{"voice": "aria"}]}, "inputs.0.text", 400),
+        ({"inputs": TURNS, "target_lufs": -20}, "inputs", 400),
+        ({"inputs": TURNS, "ref_audio": CLIP64}, "inputs", 400),
+        ({"inputs": TURNS, "ref_text": "What is said."}, "inputs", 400),
+        ({"inputs": TURNS, "references": [{"audio": CLIP64, "text": "a"}]}, "inputs", 400),
+        ({"inputs": TURNS, "step_audio": {"mode": "clone"}}, "inputs", 400),
     ],
 )
 async def test_a_dialogue_that_is_none_is_refused(body: Any, param: str, status: int):
     async with http_app() as app:
         reply = await app.http.post("/v1/audio/speech", json=body)
         assert (reply.status_code, error_of(reply)["param"]) == (status, param), reply.text
+        stray = body.keys() - {"inputs"}
+        if stray and param == "inputs" and body["inputs"]:
+            assert error_of(reply)["message"].endswith(f"leave out {stray.pop()}")
+        assert not app.synthesizer.requests
+
+
+@pytest.mark.parametrize("part", ["ref_audio", "prompt_audio_file"])
+async def test_a_dialogue_with_a_clip_beside_it_is_refused(part: str):
+    async with http_app() as app:
+        reply = await app.http.post(
+            "/v1/audio/speech", data={"inputs": json.dumps(TURNS)}, files={part: ("a.wav", CLIP)}
+        )
+        error = error_of(reply)
+        assert (reply.status_code, error["param"]) == (400, "inputs")
+        assert error["message"].endswith("leave out a clip")
+
+
+async def test_what_goes_with_several_voices_is_taken():
+    async with http_app() as app:
+        entry = {"written": "No", "said": "Never"}
+        body = {"inputs": TURNS, "pronunciation": [entry], "references": [], "speed": 1.0}
+        reply = await app.http.post("/v1/audio/speech", json={**body, "response_format": "pcm"})
+        assert reply.status_code == httpx.codes.OK, reply.text
+        read = [[rule.said for rule in one.reading.pronunciations] for one in requests_of(app)]
+        assert read == [[], ["Never"]]

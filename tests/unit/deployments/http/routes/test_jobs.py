@@ -15,13 +15,16 @@ import httpx
 import jsonschema
 import pytest
 
+from deployments.http.routes import jobs as routes_of_jobs
+from deployments.jobs.parts import Parts
 from deployments.jobs.runner import JobRunner
 from deployments.jobs.speaking import SegmentSpeaker
-from deployments.jobs.store import JobStore
+from deployments.jobs.store import JobName, JobStore
 from load_tests.conformance import strict
-from pipeline.errors import StageError
+from pipeline.errors import StageError, StageUnavailableError
 from tests.http_app import CLIP, SAID, HttpApp, error_of, running, tenant
-from tests.job_runners import FreeRoad
+from tests.job_runners import AwayStore, FreeRoad
+from tests.waiting import until
 
 pytestmark = [pytest.mark.unit, pytest.mark.slow]
 JOBS = "/v1/audio/jobs"
@@ -126,6 +129,69 @@ async def test_pronunciations_are_those_of_the_day_it_was_made(tmp_path: Path):
         "It is SQL.": ["sequel"],
         "Nothing else.": [],
     }
+
+
+async def test_a_segment_made_anew_is_read_as_it_was(tmp_path: Path):
+    """Whatever became of the dictionary; what an edit says of it is read so, too."""
+    entries = [{"written": "SQL", "said": "sequel"}, {"written": "GIF", "said": "jif"}]
+    body = {"scope": "tenant", "name": "terms", "entries": entries}
+    laugh = {"type": "paralinguistic", "text": "It is SQL. [Laughter]"}
+    async with job_app(tmp_path) as app:
+        kept = (await app.http.post("/v1/audio/pronunciations", json=body)).json()
+        texts = [{"text": "It is SQL.", "edits": [laugh]}, {"text": "It is mine.", "voice": "aria"}]
+        job = (await app.made({"inputs": texts, "voice": "bruno"}))["id"]
+        await app.ended(job)
+        changed = {"entries": [{"written": "SQL", "said": "squirrel"}]}
+        reply = await app.http.post(f"/v1/audio/pronunciations/{kept['id']}", json=changed)
+        assert reply.status_code == httpx.codes.OK
+        for number in (0, 1):
+            asked = await app.http.post(f"{JOBS}/{job}/segments/{number}/regenerate")
+            assert asked.status_code == httpx.codes.OK
+            await app.ended(job)
+        store = app.jobs.store
+        plan = await store.plan(JobName(app.voices.namespace, job))
+        assert list(plan.readings) == ["bruno"], "once a voice, where there is anything to read"
+        assert [one.written for one in plan.readings["bruno"].pronunciations] == ["SQL"]
+    said = [
+        (asked.text, [rule.said for rule in asked.reading.pronunciations])
+        for asked in app.speaker.requests
+    ]
+    first = [("It is SQL.", ["sequel"]), ("It is SQL. [Laughter]", ["sequel"])]
+    assert sorted(said) == sorted([*first, ("It is mine.", []), *first, ("It is mine.", [])])
+
+
+async def test_readings_are_not_written_with_every_segment(tmp_path: Path):
+    rules = [{"written": f"w{n} " + "x" * 100, "said": "y" * 400, "regex": True} for n in range(40)]
+    async with job_app(tmp_path, text={"pronunciations": rules}) as app:
+        app.road.is_free = False
+        job = await app.made({"inputs": [{"text": f"Line {n}."} for n in range(200)]})
+        plans = files(tmp_path, f"*/plans/{job['id']}/*")
+        assert len(plans) == 2, "the plan, and a page of its segments"
+        assert sum(path.stat().st_size for path in plans) < 100_000
+
+
+async def test_what_a_document_cannot_hold_is_refused(tmp_path: Path):
+    """By name, before anything is written: expressions by voice, a segment by its edits."""
+    rules = [{"written": "x" * 150, "said": "y" * 500, "regex": True}] * 200
+    laugh = {"type": "paralinguistic", "text": "\U0001f600" * 4_000 + "[Laughter]"}
+    jobs = {"max_chars": 60_000}
+    async with job_app(tmp_path, text={"pronunciations": rules}, jobs=jobs) as app:
+        app.road.is_free = False
+        for body, param, says in (
+            ({"inputs": [{"text": "a", "voice": "aria"}, {"text": "b", "voice": "bruno"}]},
+             "pronunciation", "take more than"),
+            ({"inputs": [{"text": "a"}, {"text": "b", "edits": [laugh] * 8}]},
+             "inputs.1.edits", "a segment with its edits takes"),
+            ({"inputs": [{"text": "A few words here. " * 3_000, "edits": [laugh]}]},
+             "inputs", "with what edits say of each"),
+        ):  # fmt: skip
+            refused = await app.asked(body)
+            error = error_of(refused)
+            status = 422 if param == "inputs" else 400
+            assert (refused.status_code, error["param"]) == (status, param), error
+            assert says in error["message"]
+        assert not files(tmp_path, "**/*")
+        await app.made({"inputs": [{"text": "a", "edits": [laugh] * 4}]})
 
 
 async def test_a_dictionary_that_is_not_there_makes_no_job(tmp_path: Path):
@@ -337,6 +403,40 @@ async def test_a_job_is_followed_to_its_end(tmp_path: Path):
         assert {kind for kind, _ in events[:-1]} <= {"audio.job.progress"}
 
 
+async def test_who_follows_a_job_outlives_an_absent_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(routes_of_jobs, "FOLLOW_S", 0.01)
+    async with job_app(tmp_path) as app:
+        assert app.voices.shelf is not None
+        blobs: Any = AwayStore(app.voices.shelf._blobs)
+        app.voices.shelf._blobs = blobs
+        app.road.is_free = False
+        job = (await app.made({"input": "One."}))["id"]
+        looks = 0
+        get = app.jobs.get
+
+        async def counted(namespace: str, asked: str) -> Any:
+            nonlocal looks
+            try:
+                return await get(namespace, asked)
+            except StageUnavailableError:
+                looks += 1
+                raise
+
+        monkeypatch.setattr(app.jobs, "get", counted)
+        following = asyncio.create_task(app.http.get(f"{JOBS}/{job}/events"))
+        await asyncio.sleep(0.05)
+        blobs.is_away = True
+        await until(lambda: looks > 2 or following.done())
+        blobs.is_away = False
+        app.road.is_free = True
+        told = (await following).text
+        assert "event: audio.job.ended" in told
+        assert told.count("event: audio.job.ended") == 1
+        assert '"status": "completed"' in told
+
+
 async def test_pages_of_jobs_the_newest_first(tmp_path: Path):
     async with job_app(tmp_path) as app:
         made = [(await app.made({"input": f"Number {n}."}))["id"] for n in range(3)]
@@ -384,6 +484,65 @@ async def test_a_removed_voice_takes_its_jobs_along(tmp_path: Path):
         await app.http.delete(f"/v1/audio/voices/{voice}", params={"purge": "1"})
         assert (await app.http.get(f"{JOBS}/{hers}")).status_code == httpx.codes.NOT_FOUND
         assert (await app.http.get(f"{JOBS}/{others}")).status_code == httpx.codes.OK
+
+
+@pytest.mark.parametrize("moment", ["noted", "checked", "kept"])
+async def test_a_voice_removed_while_it_is_spoken_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+):
+    """Its word did not reach who speaks. Before its job is noted with it, or at any step after."""
+    async with job_app(tmp_path) as app:
+        form = {"name": "Zoe", "consent": "I agree.", "ref_text": SAID}
+        made = await app.http.post("/v1/audio/voices", data=form, files={"audio_sample": CLIP})
+        voice, removed = made.json()["voice"]["id"], asyncio.Event()
+
+        def removing(owner: Any, method: str) -> None:
+            call = getattr(owner, method)
+
+            async def removed_first(*args: Any) -> Any:
+                monkeypatch.setattr(owner, method, call)
+                reply = await app.http.delete(f"/v1/audio/voices/{voice}")
+                assert reply.status_code == httpx.codes.OK, reply.text
+                removed.set()
+                return await call(*args)
+
+            monkeypatch.setattr(owner, method, removed_first)
+
+        if moment == "noted":
+            removing(app.runner._store, "note_clip")
+        elif moment == "checked":
+            removing(app.runner._speaker, "check_voice")
+        else:
+            removing(Parts, "keep")
+        job = (await app.made({"inputs": [{"text": "One.", "voice": "Zoe"}, {"text": "Two."}]}))[
+            "id"
+        ]
+        if moment == "noted":
+            assert (await app.ended(job))["progress"]["failed"] == 1
+            first, second = await app.segments(job)
+            assert first["error"]["code"] == "unknown_voice"
+            assert second["error"] is None
+            assert len(files(tmp_path, f"*/audio/{job}/*")) == 1
+            return
+        await removed.wait()
+        await until(lambda: app.runner.running == 0)
+        assert (await app.http.get(f"{JOBS}/{job}")).status_code == httpx.codes.NOT_FOUND
+        assert {kind for kind in KINDS if files(tmp_path, f"*/{kind}/{job}/**/*")} == {"states"}
+
+
+async def test_a_job_that_waits_outlives_its_voice_without_it(tmp_path: Path):
+    async with job_app(tmp_path) as app:
+        form = {"name": "Zoe", "consent": "I agree.", "ref_text": SAID}
+        made = await app.http.post("/v1/audio/voices", data=form, files={"audio_sample": CLIP})
+        app.road.is_free = False
+        inputs = [{"text": "One.", "voice": "Zoe"}, {"text": "Two.", "voice": "aria"}]
+        job = (await app.made({"inputs": inputs}))["id"]
+        await app.http.delete(f"/v1/audio/voices/{made.json()['voice']['id']}")
+        app.road.is_free = True
+        done = await app.ended(job)
+        assert (done["status"], done["progress"]["failed"]) == ("completed", 1)
+        first, _ = await app.segments(job)
+        assert first["error"]["code"] == "unknown_voice"
 
 
 async def test_replies_in_the_life_of_a_job_have_their_shapes(tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -69,6 +70,21 @@ async def test_a_request_is_read_by_what_it_names_or_brings(app: HttpApp) -> Non
         pronunciation_dictionary=[made],
     )
     assert words(brought) == "nwin has five jif files."
+
+
+async def test_a_form_names_several(app: HttpApp) -> None:
+    made = [await added(app), await added(app, {"written": "GIF", "said": "jif"})]
+    for sent in (json.dumps(made), f" {json.dumps(made)}"):
+        data = {"input": TEXT, "response_format": "wav", "pronunciation_dictionary": sent}
+        reply = await app.http.post("/v1/audio/speech", files={}, data=data)
+        assert reply.status_code == httpx.codes.OK, reply.text
+        assert words(app.synthesizer.requests[-1]) == "win has five jif files."
+    data = {"input": TEXT, "pronunciation_dictionary": made[0]}
+    await app.http.post("/v1/audio/speech", data=data)
+    assert words(app.synthesizer.requests[-1]) == "win has five GIF files."
+    data = {"input": TEXT, "pronunciation_dictionary": '["pron_none"]'}
+    refused = await app.http.post("/v1/audio/speech", data=data)
+    assert (refused.status_code, error_of(refused)["param"]) == (404, "pronunciation_dictionary")
 
 
 async def test_what_is_nearer_to_the_request_comes_first(tmp_path: Path) -> None:
@@ -213,6 +229,43 @@ class TestNormalisation:
         spoken = app.synthesizer.requests[-1]
         assert spoken.reading.is_normalised is expected
         assert words(spoken).startswith("win has")
+
+    async def test_as_elevenlabs_clients_say_it_of_a_dialogue(self, app: HttpApp) -> None:
+        made = await added(app)
+        body = {
+            "inputs": [
+                {"text": TEXT, "voice_id": "aria"},
+                {"text": "And Nguyen again.", "voice_id": "bruno"},
+                {"text": "Who?", "voice_id": "aria"},
+            ],
+            "apply_text_normalization": "off",
+            "pronunciation_dictionary_locators": [{"pronunciation_dictionary_id": made}],
+        }
+        for path in ("/v1/text-to-dialogue", "/v1/text-to-dialogue/stream"):
+            app.synthesizer.requests.clear()
+            reply = await app.http.post(path, json=body)
+            assert reply.status_code == httpx.codes.OK, reply.text
+            assert [words(one) for one in app.synthesizer.requests] == [
+                "win has 5 GIF files.",
+                "And win again.",
+                "Who?",
+            ]
+
+    @pytest.mark.parametrize("path", ["/v1/text-to-speech/bruno", "/v1/text-to-dialogue"])
+    async def test_a_dictionary_is_named_in_one_way(self, app: HttpApp, path: str) -> None:
+        made = await added(app)
+        located = "pronunciation_dictionary_locators"
+        body = {
+            "text": TEXT,
+            "inputs": [{"text": TEXT, "voice_id": "aria"}],
+            located: [{"pronunciation_dictionary_id": made}],
+        }
+        both = await app.http.post(path, json={**body, "pronunciation_dictionary": [made]})
+        assert (both.status_code, error_of(both)["param"]) == (400, located)
+        unknown = {**body, located: [{"pronunciation_dictionary_id": "pron_none"}]}
+        gone = await app.http.post(path, json=unknown)
+        assert (gone.status_code, error_of(gone)["param"]) == (404, located)
+        assert not app.synthesizer.requests
 
     async def test_as_fishs_clients_say_it(self, app: HttpApp) -> None:
         reply = await app.http.post("/v1/tts", json={"text": TEXT, "normalize": False})

@@ -10,7 +10,7 @@ import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.http.sessions.flow import FLOW, TELL_BYTES, SocketFlow, room_of, with_flow
-from tests.http_app import http_app
+from tests.http_app import HttpApp, http_app, running
 from tests.talk import kinds, talk
 from tests.waiting import until
 
@@ -107,6 +107,74 @@ async def test_what_waits_for_no_room_is_bounded_too() -> None:
     assert len(sent) == 9
 
 
+async def test_who_has_room_may_send_a_frame_of_many_windows_and_say_so_afterwards() -> None:
+    says: asyncio.Queue[Message] = asyncio.Queue()
+    scope: Scope = {"type": "websocket", FLOW: True}
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    receive, counted = with_flow(scope, says.get, send, WINDOW_BYTES)
+    big: Message = {"type": "websocket.send", "bytes": b"x" * (3 * WINDOW_BYTES)}
+    small: Message = {"type": "websocket.send", "text": "y" * (WINDOW_BYTES // 4)}
+    for number in range(2):
+        async with asyncio.timeout(5.0):
+            await room_of(scope)
+        for message in (big, small, small, small, small):
+            await counted(message)
+        assert len(sent) == 5 * (number + 1)
+        with pytest.raises(OSError, match="does not read"):
+            await counted(small)
+        says.put_nowait({"type": "timbre.taken", "n_bytes": 4 * WINDOW_BYTES})
+        says.put_nowait(GONE if number else {"type": "websocket.receive", "text": "go on"})
+        await receive()
+
+
+async def test_one_long_account_passes_without_room() -> None:
+    """As of an interruption: what was heard of a long text, while its audio is on its way."""
+    scope: Scope = {"type": "websocket", FLOW: True}
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    _, counted = with_flow(scope, Client().says.get, send, WINDOW_BYTES)
+    long: Message = {"type": "websocket.send", "text": "y" * (2 * WINDOW_BYTES)}
+    await counted(long)
+    await counted(long)
+    with pytest.raises(OSError, match="does not read"):
+        await counted(long)
+    assert len(sent) == 2
+
+
+async def test_who_waits_for_room_that_another_takes_waits_on() -> None:
+    says: asyncio.Queue[Message] = asyncio.Queue()
+    scope: Scope = {"type": "websocket", FLOW: True}
+
+    async def send(message: Message) -> None:
+        del message
+
+    receive, counted = with_flow(scope, says.get, send, TELL_BYTES)
+    await counted(FRAME)
+    await counted(FRAME)
+    waiting = asyncio.create_task(room_of(scope))
+    await asyncio.sleep(0)
+    for _ in range(2):
+        says.put_nowait({"type": "timbre.taken", "n_bytes": TELL_BYTES})
+        says.put_nowait({"type": "websocket.receive", "text": "ping"})
+        await receive()
+        await counted(FRAME)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+    says.put_nowait({"type": "timbre.taken", "n_bytes": TELL_BYTES})
+    says.put_nowait(GONE)
+    await receive()
+    async with asyncio.timeout(5.0):
+        await waiting
+
+
 async def test_without_our_proxy_the_server_keeps_the_sender_waiting() -> None:
     client = Client()
     scope: Scope = {"type": "websocket"}
@@ -164,6 +232,20 @@ async def test_a_session_speaks_no_further_than_its_client_reads_and_still_liste
             one.say("input.text", text="Go on. Yes")
             assert kinds(await one.until("audio.done"))[-1] == "audio.done"
             assert len(requests) <= 6
+
+
+async def test_a_session_goes_on_after_a_sentence_of_many_windows() -> None:
+    made = HttpApp(is_telling=True, sessions={"window_bytes": TELL_BYTES + 1})
+    speaker: Any = made.speaker
+    speaker.n_chunks = 16
+    async with running(made) as app, talk(SocketFlow(Serve(app.app))) as one:
+        one.configure(response_format="wav")
+        for _ in range(2):
+            one.say("input.text", text="Hello there.")
+            one.say("input.done")
+            said = await one.until("session.done")
+            assert kinds(said) == ["audio.start", "audio", "audio.done", "session.done"]
+            assert len(said[1]) > 2 * TELL_BYTES + 2
 
 
 async def test_other_requests_pass_through() -> None:

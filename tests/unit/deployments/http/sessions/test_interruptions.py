@@ -118,7 +118,7 @@ def _check(told: list[Any]) -> None:
 
 
 def _check_nothing_runs(app: HttpApp) -> None:
-    load = app.routes._metrics._streams._load
+    load = app.routes._metrics._streams.load
     assert (load.running, load.waiting) == (0, 0)
     names = [str(task.get_coro()) for task in asyncio.all_tasks()]
     assert not [name for name in names if Speaker.__name__ in name]

@@ -222,7 +222,7 @@ async def test_a_closed_socket_frees_the_stages() -> None:
             one.say("input.done")
             await until(lambda: speaker.open_streams == 1)
         assert speaker.open_streams == 0
-        metrics = app.routes._metrics._streams._load
+        metrics = app.routes._metrics._streams.load
         assert (metrics.running, metrics.waiting) == (0, 0)
         assert app.routes.budget.held_bytes == 0
 

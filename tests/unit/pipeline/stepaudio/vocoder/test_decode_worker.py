@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
+from dataclasses import replace
 
 import pytest
 
@@ -74,6 +75,24 @@ def test_equal_kinds_run_together_in_order(busy: Busy) -> None:
     assert busy.began == ["begun"]
 
 
+def test_what_chunks_took_is_told_before_they_are_handed_out(busy: Busy) -> None:
+    told: list[tuple[int, int, float]] = []
+    busy.worker.timed = lambda *one: told.append(one)
+    jobs = [Job(lambda: "alone", "chunk", name, rows=10) for name in ("0", "bad", "2")]
+    silent = busy.worker.submit(busy.job("no rows", None, wanted_s=0.0))
+    failing = [busy.worker.submit(replace(job, kind="bad ones", wanted_s=1.0)) for job in jobs[:2]]
+    whole = [busy.worker.submit(replace(job, wanted_s=2.0)) for job in (jobs[0], jobs[2])]
+    busy.go.set()
+    assert silent.result(GIVE_UP_S) == "no rows alone"
+    for future in failing:
+        with pytest.raises(ValueError, match="bad"):
+            future.result(GIVE_UP_S)
+    assert whole[0].result(GIVE_UP_S) == "0 together"
+    ((rows, chunks, took_s),) = told
+    assert (rows, chunks) == (20, 2)
+    assert 0 <= took_s < GIVE_UP_S
+
+
 @pytest.mark.parametrize("busy", [1], indirect=True)
 def test_one_at_most_never_runs_together(busy: Busy) -> None:
     futures = [busy.worker.submit(busy.job(str(i))) for i in range(3)]
@@ -126,6 +145,17 @@ def test_a_cancelled_job_is_left_out(busy: Busy) -> None:
     busy.go.set()
     assert futures[2].result(GIVE_UP_S) == "c together"
     assert busy.batches == [["a", "c"]]
+
+
+def test_cancelled_jobs_take_nobodys_place_in_a_batch(busy: Busy) -> None:
+    """Three run together: the two that nobody wants any more make room for two others."""
+    futures = {name: busy.worker.submit(busy.job(name)) for name in "abcde"}
+    for name in "ac":
+        assert futures[name].cancel()
+    busy.go.set()
+    assert futures["e"].result(GIVE_UP_S) == "e together"
+    assert busy.batches == [["b", "d", "e"]]
+    assert busy.ran == []
 
 
 def test_closing_drops_what_waits(busy: Busy) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,34 @@ from pipeline.stepaudio.llm.engine.slot import EngineRequest
 pytestmark = pytest.mark.unit
 
 
-def request(loop: asyncio.AbstractEventLoop, *, is_behind: bool) -> EngineRequest:
+def request(
+    loop: asyncio.AbstractEventLoop, *, is_behind: bool, due_s: float = math.inf
+) -> EngineRequest:
     draws: Any = Sampling()
     return EngineRequest(
-        np.arange(4, dtype=np.int32), draws, 50, loop, asyncio.Queue(), 0.0, "", is_behind
+        np.arange(4, dtype=np.int32), draws, 50, loop, asyncio.Queue(), 0.0, "", is_behind, due_s
     )
+
+
+async def test_who_is_due_first_has_the_next_slot():
+    loop = asyncio.get_running_loop()
+    scheduler = Scheduler(1, 8, stop_id=-1)
+    whenever, later, sooner, same = (
+        request(loop, is_behind=False, due_s=due_s) for due_s in (math.inf, 9.0, 3.0, 3.0)
+    )
+    behind = request(loop, is_behind=True, due_s=1.0)
+    asked = [behind, whenever, later, sooner, same]
+    for one in asked:
+        scheduler.submit(one)
+    served: list[EngineRequest] = []
+    for _ in asked:
+        work = scheduler.next_work()
+        assert work is not None
+        (slot,) = (*work.joining, *work.ready)
+        served.append(slot.request)
+        scheduler.free(slot)
+    assert served == [sooner, same, later, whenever, behind]
+    scheduler.close()
 
 
 async def test_it_has_part_in_a_step_now_and_then(monkeypatch: pytest.MonkeyPatch):

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.serve.one.conftest import REPORT_S
-from tests.serve.service_client import ServiceClient
+from tests.serve.fleet.conftest import REPORT_S
+from tests.serve.service_client import ServiceClient, clip_of_its_own, cloned
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.serve
@@ -33,6 +33,8 @@ LABELS = {
     "stage_queue_s_count": ("stage", {"tokenizer", "llm", "vocoder"}),
     "llm_bytes": ("part", {"weights", "cache", "prefixes"}),
     "llm_start_s": ("part", {"load", "record", "warm_up"}),
+    "process_bytes": ("process", {"replica", "proxy", "raylet", "controller", "gcs"}),
+    "process_open": ("kind", {"files", "threads"}),
     "transfer_bytes": (
         "hop",
         {"tokenizer_router", "router_vocoder", "llm_vocoder", "vocoder_router"},
@@ -58,28 +60,29 @@ def is_complete(page: str) -> bool:
     )
 
 
-def test_the_names_of_peers_are_there_after_a_request(client: ServiceClient) -> None:
-    assert client.speak().status_code == 200
-    assert client.speak(input="").status_code == 422
-    page = page_when(client, is_complete)
+def test_the_names_of_peers_are_there_after_a_request(many: ServiceClient) -> None:
+    of_all_stages = cloned(*clip_of_its_own(), cache="off")
+    assert many.http.post("/v1/audio/speech", json=of_all_stages).status_code == 200
+    assert many.speak(input="").status_code == 422
+    page = page_when(many, is_complete)
     for name in HISTOGRAMS:
         assert sum(value for _, value in samples(page, f"{name}_count")) > 0, name
     for name in COUNTERS:
         assert sum(value for _, value in samples(page, name)) > 0, name
     for name, (label, expected) in LABELS.items():
         assert values(page, name, label) >= expected, name
-    assert busy(page_when(client, lambda page: page != "" and busy(page) == 0)) == 0
+    assert busy(page_when(many, lambda page: page != "" and busy(page) == 0)) == 0
     time.sleep(IDLE_S)
     gauges = ("num_requests_running", "num_requests_waiting", "llm_bytes", "llm_start_s")
 
     def has_gauges(page: str) -> bool:
         return all(values(page, name, LABELS[name][0]) >= LABELS[name][1] for name in gauges)
 
-    idle = page_when(client, has_gauges)  # one that is gone would not return: nothing happens
+    idle = page_when(many, has_gauges)  # one that is gone would not return: nothing happens
     assert has_gauges(idle), "gauges stay while nothing happens"
 
 
-def page_when(client: ServiceClient, check: Callable[[str], bool]) -> str:
+def page_when(many: ServiceClient, check: Callable[[str], bool]) -> str:
     """The first page for which `check` holds, or the last one when none comes.
 
     Ray's processes report every REPORT_S.
@@ -87,10 +90,10 @@ def page_when(client: ServiceClient, check: Callable[[str], bool]) -> str:
     pages: list[str] = []
 
     def is_there() -> bool:
-        pages.append(client.prometheus())
+        pages.append(many.prometheus())
         return check(pages[-1])
 
-    eventually(is_there, every_s=2.0)
+    eventually(is_there, every_s=REPORT_S)
     return pages[-1]
 
 

@@ -1,0 +1,1 @@
+"""How many replicas a stage has, and when one of them is replaced."""

@@ -1,0 +1,1 @@
+"""Whole services of two trees beside each other."""

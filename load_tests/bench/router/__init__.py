@@ -1,0 +1,1 @@
+"""What a request costs outside of the stages, and where."""

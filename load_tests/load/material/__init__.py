@@ -1,0 +1,1 @@
+"""What is sent: texts to speak, and clips of voices."""
