@@ -103,9 +103,9 @@ class RemoteTokenizer:
         self._encode = handle.options(method_name="encode_aloud", stream=True)
         self._identity = handle.options(method_name="fingerprint")
         self._retrying = _Retried("tokenizer", limits.encode_timeout_s)
-        self._encoding = _RetriedAloud(
-            "tokenizer", limits.encode_timeout_s, limits.silence_timeout_s
-        )
+        # one that is asleep says nothing until it has started
+        silence_s = limits.encode_timeout_s if sleeps else limits.silence_timeout_s
+        self._encoding = _RetriedAloud("tokenizer", limits.encode_timeout_s, silence_s)
 
     async def fingerprint(self) -> str:
         """The fingerprint of the encoder that runs now, or of that which sleeps."""

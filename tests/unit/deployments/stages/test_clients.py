@@ -177,7 +177,7 @@ class CutOffTokenizer(Tokenizer):
     async def encode_aloud(self, clip: ReferenceClip) -> AsyncGenerator[Stamped[VoicePrompt]]:
         del clip
         self.encodes += 1
-        await asyncio.sleep(100.0 if self.encodes <= self.left else 0.0)
+        await asyncio.sleep(100.0 if self.encodes <= self.left else self.takes_s)
         yield stamped(voice_prompt())
 
 
@@ -197,6 +197,14 @@ async def test_nobody_waits_ten_seconds_for_tokenizers_that_say_nothing() -> Non
         await encoder.encode(CLIP)
     assert asyncio.get_running_loop().time() - began_s < 10
     assert tokenizer.encodes == 2
+
+
+async def test_a_tokenizer_that_wakes_up_first_is_waited_for() -> None:
+    tokenizer = CutOffTokenizer(0)
+    tokenizer.takes_s = 2 * LIMITS.silence_timeout_s - 0.5  # of encode_timeout_s
+    encoder = RemoteTokenizer(FakeHandle(tokenizer), LIMITS, Uncounted(), sleeps=True)  # type: ignore[arg-type]
+    assert (await encoder.encode(CLIP)).n_groups == 4
+    assert tokenizer.encodes == 1
 
 
 async def test_a_long_encode_is_waited_for() -> None:
