@@ -30,91 +30,72 @@ STOI, PESQ, MOS_DROP = 0.95, 2.5, 0.3
 def markdown(results: dict) -> str:
     """A table of measurements and their bars."""
     rows = ["| what | measured | original | bar | met |", "|---|---|---|---|---|"]
-
-    def row(what: str, value: float, original: str, bar: str, met: bool, form: str = ".3f") -> None:
-        rows.append(f"| {what} | {value:{form}} | {original} | {bar} | {'yes' if met else 'no'} |")
-
     for kind in ("seen", "held"):
-        s = results[kind]
-        rows += _strangers_rows(kind, s)
-        for length in ("short", "long"):
-            words = "≤ 8 words" if length == "short" else "longer"
-            rows.append(
-                f"| our own judge: phone error, {kind} voices, {words} "
-                f"| {s[f'phone_error_{length}']:.3f} "
-                f"| {s[f'phone_error_{length}_original']:.3f} | | |"
-            )
-        value = s["nearer_to_reference"]
-        row(
-            f"nearer to the reference than to another voice, {kind}",
-            value,
-            f"{s['nearer_to_reference_original']:.3f}",
-            f"≥ {NEARER}",
-            value >= NEARER,
-        )
-        value = s["pitch_error_cents"]
-        row(f"median F0 error, {kind}, cents", value, "", f"≤ {CENTS}", value <= CENTS, ".0f")
-        similarity = (s["similarity_floor"], s["similarity_ceiling"])
-        rows.append(
-            f"| similarity to the reference, {kind} | {s['similarity_to_reference']:.3f} "
-            f"| other voices {similarity[0]:.3f}, same voice {similarity[1]:.3f} | | |"
-        )
-        rows.append(f"| DNSMOS overall, {kind} | {s['mos']:.2f} | {s['mos_original']:.2f} | | |")
-        row(
-            f"runaway, empty or clipped, {kind}, of {s['trials']}",
-            s["faults"],
-            "",
-            "0",
-            s["faults"] == 0,
-            "d",
-        )
-        row(f"whole path, real-time factor, {kind}", s["rtf"], "", "≤ 0.5", s["rtf"] <= 0.5, ".2f")
-    for split in ("val", "held"):
-        h, g = results["copy"][f"{split}_hift"], results["copy"][f"{split}_griffin_lim"]
-        name = "seen" if split == "val" else "held"
-        row(
-            f"copy-synthesis STOI, {name}",
-            h["stoi"],
-            f"Griffin-Lim {g['stoi']:.3f}",
-            f"≥ {STOI}",
-            h["stoi"] >= STOI,
-        )
-        row(
-            f"copy-synthesis level, {name}, dB",
-            h["level_db"],
-            "0",
-            "within 1",
-            abs(h["level_db"]) <= 1,
-            "+.2f",
-        )
-        row(
-            f"copy-synthesis PESQ, {name}",
-            h["pesq"],
-            f"Griffin-Lim {g['pesq']:.2f}",
-            f"≥ {PESQ}",
-            h["pesq"] >= PESQ,
-            ".2f",
-        )
-        row(
-            f"copies' DNSMOS over the originals', {name}",
-            h["mos_change"],
-            "0",
-            f"≥ -{MOS_DROP}",
-            h["mos_change"] >= -MOS_DROP,
-            "+.2f",
-        )
-        rows.append(
-            f"| copy-synthesis mel L1, {name} | {h['mel_l1']:.3f} "
-            f"| Griffin-Lim {g['mel_l1']:.3f} | | |"
+        rows += _clone_rows(kind, results[kind])
+    for split, name in (("val", "seen"), ("held", "held")):
+        rows += _copy_rows(
+            name, results["copy"][f"{split}_hift"], results["copy"][f"{split}_griffin_lim"]
         )
     rows += [_human_row(clip) for clip in results.get("human", [])]
     if many := results.get("many"):
         count, wrong = many["requests"], len(many["wrong"])
-        row(f"runaway, empty or clipped of {count} more", wrong, "", "0", wrong == 0, "d")
+        rows.append(_row(f"runaway, empty or clipped of {count} more", f"{wrong}", "0", wrong == 0))
     if memory := results.get("memory"):
         peak = memory["peak_bytes"] / 1e9
-        row("peak resident memory of the deployments, GB", peak, "", "≤ 4", peak <= 4, ".2f")
+        what = "peak resident memory of the deployments, GB"
+        rows.append(_row(what, f"{peak:.2f}", "≤ 4", peak <= 4))
     return "\n".join(rows) + "\n"
+
+
+def _row(what: str, measured: str, bar: str, met: bool, original: str = "") -> str:
+    return f"| {what} | {measured} | {original} | {bar} | {'yes' if met else 'no'} |"
+
+
+def _clone_rows(kind: str, s: dict) -> list[str]:
+    """Clones of one kind of voices: words and phones, likeness, faults and speed."""
+    rows = _strangers_rows(kind, s)
+    for length, words in (("short", "≤ 8 words"), ("long", "longer")):
+        rows.append(
+            f"| our own judge: phone error, {kind} voices, {words} "
+            f"| {s[f'phone_error_{length}']:.3f} "
+            f"| {s[f'phone_error_{length}_original']:.3f} | | |"
+        )
+    nearer, cents = s["nearer_to_reference"], s["pitch_error_cents"]
+    what = f"nearer to the reference than to another voice, {kind}"
+    original = f"{s['nearer_to_reference_original']:.3f}"
+    rows += [
+        _row(what, f"{nearer:.3f}", f"≥ {NEARER}", nearer >= NEARER, original),
+        _row(f"median F0 error, {kind}, cents", f"{cents:.0f}", f"≤ {CENTS}", cents <= CENTS),
+        f"| similarity to the reference, {kind} | {s['similarity_to_reference']:.3f} "
+        f"| other voices {s['similarity_floor']:.3f}, "
+        f"same voice {s['similarity_ceiling']:.3f} | | |",
+        f"| DNSMOS overall, {kind} | {s['mos']:.2f} | {s['mos_original']:.2f} | | |",
+    ]
+    what = f"runaway, empty or clipped, {kind}, of {s['trials']}"
+    rows.append(_row(what, f"{s['faults']}", "0", s["faults"] == 0))
+    rtf, what = s["rtf"], f"whole path, real-time factor, {kind}"
+    return [*rows, _row(what, f"{rtf:.2f}", "≤ 0.5", rtf <= 0.5)]
+
+
+def _copy_rows(name: str, h: dict, g: dict) -> list[str]:
+    """Copies, mel to HiFT, of one kind of voices (`h`), beside those by Griffin-Lim (`g`)."""
+    stoi, level_db, pesq, change = h["stoi"], h["level_db"], h["pesq"], h["mos_change"]
+    by_lim = f"Griffin-Lim {g['stoi']:.3f}", f"Griffin-Lim {g['pesq']:.2f}"
+    what = f"copies' DNSMOS over the originals', {name}"
+    return [
+        _row(f"copy-synthesis STOI, {name}", f"{stoi:.3f}", f"≥ {STOI}", stoi >= STOI, by_lim[0]),
+        _row(
+            f"copy-synthesis level, {name}, dB",
+            f"{level_db:+.2f}",
+            "within 1",
+            abs(level_db) <= 1,
+            "0",
+        ),
+        _row(f"copy-synthesis PESQ, {name}", f"{pesq:.2f}", f"≥ {PESQ}", pesq >= PESQ, by_lim[1]),
+        _row(what, f"{change:+.2f}", f"≥ -{MOS_DROP}", change >= -MOS_DROP, "0"),
+        f"| copy-synthesis mel L1, {name} | {h['mel_l1']:.3f} "
+        f"| Griffin-Lim {g['mel_l1']:.3f} | | |",
+    ]
 
 
 def _strangers_rows(kind: str, s: dict) -> list[str]:
