@@ -251,8 +251,10 @@ class FakeHandle:
         origin.calls.append((self._method, args))
         origin.sessions.append(self._session)
         replica = origin.replicas[next(origin._turns) % len(origin.replicas)]
-        call = getattr(replica, self._method)(*args)
-        return FakeStream(call, origin) if self._is_stream else FakeResponse(call)
+        if not self._is_stream:
+            return FakeResponse(getattr(replica, self._method)(*args))
+        method = getattr(replica, self._method, None)
+        return FakeStream(_unknown(self._method) if method is None else method(*args), origin)
 
     def broadcast(self, method: str, *args: object) -> FakeBroadcast:
         """See DeploymentHandle."""
@@ -266,6 +268,13 @@ def as_ray_raises(error: Exception) -> Exception:
     if isinstance(error, RayError | RayServeException | TimeoutError):
         return error
     return RayTaskError("ServeReplica.handle_request", "remote traceback", error)
+
+
+async def _unknown(method: str) -> AsyncGenerator[object]:
+    """A call of what a replica does not have."""
+    said = f"Tried to call a method '{method}' that does not exist. Available methods: []."
+    raise RayTaskError("ServeReplica.handle_request", "remote traceback", RayServeException(said))
+    yield
 
 
 class FakeResponse:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self, TypeVar
 
 from deployments.config.settings import Limits
@@ -19,12 +19,12 @@ class Patience:
     """With a stream.
 
     first_s: for its first chunk, which may stand in line. next_s: for each later one. silence_s:
-    for a sign of its replica's life.
+    for a sign of its replica's life; None for one that gives none.
     """
 
     first_s: float
     next_s: float
-    silence_s: float
+    silence_s: float | None
 
     @classmethod
     def of(cls, limits: Limits, first_s: float | None = None) -> Self:
@@ -32,8 +32,13 @@ class Patience:
         next_s = limits.chunk_timeout_s
         return cls(next_s if first_s is None else first_s, next_s, limits.silence_timeout_s)
 
+    @property
+    def without_signs(self) -> Self:
+        """The same with a replica of before an update."""
+        return replace(self, silence_s=None)
 
-async def heard(stage: str, response: AsyncIterator[Item | Alive], silence_s: float) -> Item:
+
+async def heard(stage: str, response: AsyncIterator[Item | Alive], silence_s: float | None) -> Item:
     """The next item of a stage's stream, for which signs of life are waited through.
 
     Raises StageUnavailableError when there is none for silence_s.

@@ -4,6 +4,10 @@ An answer may take a minute where a stage is busy, and a machine that lost its p
 closes no connection. By time alone whoever calls cannot tell the two. So a replica says every
 second of a wait that it has the call. One that says nothing for `limits.silence_timeout_s` has not,
 and another is asked.
+
+Methods with signs are named `..._aloud`, beside the same ones without: during an update, callers of
+before it understand no signs, and replicas of before it give none, which they show at once by not
+having such a method.
 """
 
 from __future__ import annotations

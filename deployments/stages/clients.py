@@ -10,7 +10,7 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -20,7 +20,7 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
 from deployments.config.settings import Limits
 from deployments.liveness.patience import Patience, heard
-from deployments.stages.replies import Either, Replies, stage_errors
+from deployments.stages.replies import RepliesAloud, did_not_know, stage_errors
 from deployments.telemetry.transfers import Hop, Transfers, stamped
 from pipeline.contracts import (
     Int32Array,
@@ -33,7 +33,7 @@ from pipeline.contracts import (
     VocoderName,
     VoicePrompt,
 )
-from pipeline.errors import StageUnavailableError
+from pipeline.errors import StageError, StageUnavailableError
 
 ATTEMPTS = 3  # per request and stage, before the first audio only
 RETRY_DELAY_S = 0.25
@@ -100,7 +100,8 @@ class RemoteTokenizer:
         self._handle, self._sleeps = handle, sleeps
         self._told: str | None = None
         self._timeout_s = limits.encode_timeout_s
-        self._encode = handle.options(method_name="encode_aloud", stream=True)
+        self._encode_aloud = handle.options(method_name="encode_aloud", stream=True)
+        self._encode = handle.options(method_name="encode")  # of a replica before an update
         self._identity = handle.options(method_name="fingerprint")
         self._retrying = _Retried("tokenizer", limits.encode_timeout_s)
         # one that is asleep says nothing until it has started
@@ -123,9 +124,13 @@ class RemoteTokenizer:
 
     async def encode(self, clip: ReferenceClip) -> VoicePrompt:
         """Encoding is idempotent, so a lost replica is retried on another."""
-        return self._transfers.received(
-            Hop.TOKENIZER_ROUTER, await self._encoding(self._encode, clip)
-        )
+        try:
+            sent = await self._encoding(self._encode_aloud, clip)
+        except StageError as error:
+            if not did_not_know(error):
+                raise
+            sent = await self._retrying(self._encode, clip)
+        return self._transfers.received(Hop.TOKENIZER_ROUTER, sent)
 
 
 class RemoteTranscriber:
@@ -150,6 +155,7 @@ class RemoteLM:
 
     def __init__(self, handle: DeploymentHandle, limits: Limits, transfers: Transfers) -> None:
         self._transfers = transfers
+        self._stream_aloud = handle.options(method_name="stream_aloud", stream=True)
         self._stream = handle.options(method_name="stream", stream=True)
         self._patience = Patience.of(limits)
         self._clip_digest = ""
@@ -165,24 +171,25 @@ class RemoteLM:
         """
         one = copy.copy(self)
         one._clip_digest, one._is_behind, one._due_s = clip_digest, is_behind, due_s
-        one._stream = self._stream.options(session_id=clip_digest)
+        one._stream_aloud = self._stream_aloud.options(session_id=clip_digest)
         return one
 
     def stream(self, prompt_ids: Int32Array, sampling: Sampling) -> Stream[TokenChunk]:
         """See contracts.SpeechLM."""
-        ask = partial(self._stream.remote, prompt_ids, sampling, self._clip_digest)
-        behind = (True,) if self._is_behind else ()  # a replica before an update knows no others
-        if self._due_s is None:
-            return self._replies(partial(ask, *behind))
-        left_s = self._due_s - time.monotonic()
-        return Either(
-            self._replies(partial(ask, self._is_behind, left_s)),
-            lambda: self._replies(partial(ask, *behind)),
-        )
+        asked = (prompt_ids, sampling, self._clip_digest)
+        left_s = None if self._due_s is None else self._due_s - time.monotonic()
 
-    def _replies(self, ask: Callable[[], object]) -> Replies[TokenChunk]:
-        received = partial(self._transfers.received, Hop.LLM_VOCODER)
-        return Replies[TokenChunk]("LLM", ask, received, self._patience)
+        def ask_older() -> object:
+            stream = self._stream.options(session_id=self._clip_digest)
+            return stream.remote(*asked, True) if self._is_behind else stream.remote(*asked)
+
+        return RepliesAloud[TokenChunk](
+            "LLM",
+            partial(self._stream_aloud.remote, *asked, self._is_behind, left_s),
+            ask_older,
+            partial(self._transfers.received, Hop.LLM_VOCODER),
+            self._patience,
+        )
 
 
 class RemoteVocoder:
@@ -190,8 +197,10 @@ class RemoteVocoder:
 
     def __init__(self, handle: DeploymentHandle, limits: Limits, transfers: Transfers) -> None:
         self._transfers = transfers
+        self._speak_aloud = handle.options(method_name="speak_aloud", stream=True)
         self._speak = handle.options(method_name="speak", stream=True)
         self._patience = Patience.of(limits, limits.first_audio_timeout_s)
+        self._silence_s = limits.silence_timeout_s
 
     async def speak(
         self, request: SpeechRequest, voice: VoicePrompt
@@ -200,7 +209,7 @@ class RemoteVocoder:
 
         Two of them that say nothing are enough: whoever waits for speech has waited long.
         """
-        give_up_s = time.monotonic() + self._patience.silence_s
+        give_up_s = time.monotonic() + self._silence_s
         for attempt in range(1, ATTEMPTS + 1):
             has_audio, is_late = False, time.monotonic() >= give_up_s
             try:
@@ -216,11 +225,15 @@ class RemoteVocoder:
                 return
 
     def _once(self, request: SpeechRequest, voice: VoicePrompt) -> Stream[SpeechChunk]:
-        speak = self._speak.options(session_id=voice.clip_digest)
         sent = replace(request, terms=request.terms.sent(time.monotonic()))
-        return Replies(
+
+        def ask(speak: DeploymentHandle) -> object:
+            return speak.options(session_id=voice.clip_digest).remote(sent, stamped(voice))
+
+        return RepliesAloud[SpeechChunk](
             "vocoder",
-            lambda: speak.remote(sent, stamped(voice)),
+            partial(ask, self._speak_aloud),
+            partial(ask, self._speak),
             partial(self._transfers.received, Hop.VOCODER_ROUTER),
             self._patience,
         )

@@ -77,7 +77,6 @@ class LLMReplica(ScaledReplica):
         self.begin_telling("llm", settings.scaling.llm, settings.memory)
         self._log_start(variant)
 
-    @with_signs
     async def stream(
         self,
         prompt_ids: Int32Array,
@@ -114,6 +113,8 @@ class LLMReplica(ScaledReplica):
         finally:
             self._open_streams -= 1
             self._publish()
+
+    stream_aloud = with_signs(stream)
 
     def _signed(self, chunk: TokenChunk) -> TokenChunk:
         return replace(chunk, made_by=self._fingerprint) if chunk.last else chunk

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Protocol, TypeVar, cast
 
 from ray.exceptions import (
@@ -36,6 +38,7 @@ from pipeline.errors import (
     TimbreError,
 )
 
+UNKNOWN_METHOD = re.compile("Tried to call a method '.*' that does not exist")  # Serve's words
 _REPLICA_IS_GONE = (
     RayActorError,
     NodeDiedError,
@@ -127,30 +130,41 @@ class Replies(Stream[_AnyChunk]):
             self._response = None
 
 
-class Either(Stream[_AnyChunk]):
-    """A stream, or another where the replica did not know what it was asked: one before an update.
+class RepliesAloud(Stream[_AnyChunk]):
+    """`Replies` of a replica that gives signs of life, or of one of before an update.
 
-    other: opens it.
+    ask_older: opens the stream of a replica that has no such method as `ask` calls: it gives none.
     """
 
-    def __init__(self, one: Stream[_AnyChunk], other: Callable[[], Stream[_AnyChunk]]) -> None:
-        self._chunks = one
-        self._other: Callable[[], Stream[_AnyChunk]] | None = other
+    def __init__(
+        self,
+        stage: str,
+        ask: Callable[[], object],
+        ask_older: Callable[[], object],
+        received: Callable[[Stamped[_AnyChunk]], _AnyChunk],
+        patience: Patience,
+    ) -> None:
+        self._chunks = Replies(stage, ask, received, patience)
+        self._older: Callable[[], Replies[_AnyChunk]] | None = partial(
+            Replies[_AnyChunk], stage, ask_older, received, patience.without_signs
+        )
 
     async def __anext__(self) -> _AnyChunk:
-        other, self._other = self._other, None
+        older, self._older = self._older, None
         try:
             return await anext(self._chunks)
         except StageError as error:
-            if other is None or not _did_not_know(error.__cause__):
+            if older is None or not did_not_know(error):
                 raise
-        self._chunks = other()
+        self._chunks = older()
         return await anext(self._chunks)
 
     async def aclose(self) -> None:
         await self._chunks.aclose()
 
 
-def _did_not_know(cause: BaseException | None) -> bool:
-    """Whether a replica has no such parameter."""
-    return isinstance(cause, RayTaskError) and isinstance(cause.cause, TypeError)
+def did_not_know(error: StageError) -> bool:
+    """Whether a call failed, see `stage_errors`, because the replica has no such method."""
+    failed = error.__cause__
+    cause = failed.cause if isinstance(failed, RayTaskError) else None
+    return isinstance(cause, RayServeException) and UNKNOWN_METHOD.match(str(cause)) is not None

@@ -105,7 +105,6 @@ class VocoderReplica(ScaledReplica):
         self._cached = StageGauge(VOCODER_BYTES, lambda: self._decoder.cache_bytes)
         self.begin_telling("vocoder", settings.scaling.vocoder, settings.memory)
 
-    @with_signs
     async def speak(
         self, request: SpeechRequest, sent: Stamped[VoicePrompt]
     ) -> AsyncGenerator[Stamped[SpeechChunk]]:
@@ -138,6 +137,8 @@ class VocoderReplica(ScaledReplica):
         finally:
             self._n_behind -= n_behind
             self._publish()
+
+    speak_aloud = with_signs(speak)
 
     def _publish(self) -> None:
         for gauge in (self._active, self._cached, self._promises):

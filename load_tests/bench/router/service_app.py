@@ -111,12 +111,12 @@ class MarkedVocoder(VocoderReplica):
         mark_calls(Replies, "__anext__", _who_replied, is_end=True)
         super().__init__(*args, **fields)
 
-    async def speak(
+    async def speak_aloud(
         self, request: SpeechRequest, sent: Stamped[VoicePrompt]
     ) -> AsyncGenerator[Stamped[SpeechChunk] | Alive]:
         mark = opened()
         mark("vocoder.in")
-        async with aclosing(super().speak(request, sent)) as speech:
+        async with aclosing(super().speak_aloud(request, sent)) as speech:
             async for chunk in speech:
                 mark("vocoder.out")
                 yield chunk
@@ -125,10 +125,10 @@ class MarkedVocoder(VocoderReplica):
 class MarkedLLM(LLMReplica):
     """The language model with marks where a prompt enters and tokens leave."""
 
-    async def stream(self, *args: Any, **fields: Any) -> AsyncGenerator[Any]:
+    async def stream_aloud(self, *args: Any, **fields: Any) -> AsyncGenerator[Any]:
         mark = opened()
         mark("llm.in")
-        async with aclosing(super().stream(*args, **fields)) as chunks:
+        async with aclosing(super().stream_aloud(*args, **fields)) as chunks:
             async for chunk in chunks:
                 mark("llm.out")
                 yield chunk
@@ -183,7 +183,7 @@ class FakeVocoder:
         sizes = [int(seconds * OUTPUT_SAMPLE_RATE_HZ) for seconds in FAKE_CHUNKS_S]
         self._chunks = [rng.uniform(-0.5, 0.5, size).astype(np.float32) for size in sizes]
 
-    async def speak(
+    async def speak_aloud(
         self, request: SpeechRequest, sent: Stamped[VoicePrompt]
     ) -> AsyncGenerator[Stamped[SpeechChunk]]:
         del request, sent

@@ -56,11 +56,11 @@ def generators() -> Iterator[list[str]]:
 class Replica:
     """Two chunks of whatever is asked of it."""
 
-    async def speak(self, *_: object) -> AsyncGenerator[object]:
+    async def speak_aloud(self, *_: object) -> AsyncGenerator[object]:
         for last in (False, True):
             yield stamped(SpeechChunk(np.ones(2400, np.float32), last))
 
-    async def stream(self, *_: object) -> AsyncGenerator[object]:
+    async def stream_aloud(self, *_: object) -> AsyncGenerator[object]:
         for last in (False, True):
             yield stamped(TokenChunk(np.array([0, 0, 1024, 1024, 1024], np.int32), last))
 

@@ -6,14 +6,18 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import ray.exceptions
 from ray.serve._private.common import DeploymentID
+from ray.serve._private.replica import UserCallableWrapper
 from ray.serve.exceptions import (
     BackPressureError,
     DeploymentUnavailableError,
+    RayServeException,
     ReplicaUnavailableError,
     RequestCancelledError,
 )
@@ -27,7 +31,7 @@ from deployments.stages.clients import (
     RemoteTokenizer,
     RemoteVocoder,
 )
-from deployments.stages.replies import stage_errors
+from deployments.stages.replies import did_not_know, stage_errors
 from deployments.telemetry.transfers import Stamped, stamped
 from pipeline.contracts import (
     ReferenceClip,
@@ -106,6 +110,23 @@ def test_what_ray_raises_becomes_ours(raised: Exception, kind: type, says: str) 
     assert says in caught.value.message
     assert INSIDE not in caught.value.message
     assert caught.value.__cause__ is raised
+
+
+def test_what_a_replica_does_not_have_is_told_from_what_fails_in_it() -> None:
+    """By Serve's own words."""
+    older: Any = SimpleNamespace(_cached_user_method_info={}, _is_function=False, _callable=LLM(1))
+    with pytest.raises(RayServeException) as said:
+        UserCallableWrapper.get_user_method_info(older, "speak_aloud")
+    for cause, is_it in (
+        (said.value, True),
+        (RayServeException("it broke"), False),
+        (TypeError("Tried to call a method"), False),
+    ):
+        raised = ray.exceptions.RayTaskError("ServeReplica.handle_request", "traceback", cause)
+        with pytest.raises(StageError) as caught, stage_errors("LLM"):
+            raise raised
+        assert did_not_know(caught.value) is is_it
+    assert not did_not_know(StageError("of ours"))
 
 
 def test_what_nobody_knows_passes() -> None:
@@ -207,6 +228,22 @@ async def test_a_tokenizer_that_wakes_up_first_is_waited_for() -> None:
     assert tokenizer.encodes == 1
 
 
+class OlderTokenizer(Healthy):
+    """One of before an update, which gives no signs of life."""
+
+    async def encode(self, clip: ReferenceClip) -> Stamped[VoicePrompt]:
+        del clip
+        await asyncio.sleep(LIMITS.encode_timeout_s - 0.1)
+        return stamped(voice_prompt())
+
+
+async def test_a_tokenizer_of_before_an_update_is_waited_for() -> None:
+    handle = FakeHandle(OlderTokenizer())
+    encoder = RemoteTokenizer(handle, LIMITS, Uncounted())  # type: ignore[arg-type]
+    assert (await encoder.encode(CLIP)).n_groups == 4
+    assert [method for method, _ in handle.calls] == ["encode_aloud", "encode"]
+
+
 async def test_a_long_encode_is_waited_for() -> None:
     tokenizer = Tokenizer(0)
     tokenizer.takes_s = LIMITS.encode_timeout_s - 0.1
@@ -251,18 +288,11 @@ def spoken(last: bool = False, n_samples: int = 10) -> Stamped[SpeechChunk]:
     return stamped(SpeechChunk(np.zeros(n_samples, np.float32), last))
 
 
-class Vocoder(Healthy):
+class Speaks(Healthy):
     """Each attempt follows its script: chunks, and errors or seconds of silence between them."""
 
     def __init__(self, *scripts: list[Stamped[SpeechChunk] | Exception | float]) -> None:
         self.scripts, self.attempts = list(scripts), 0
-
-    @with_signs
-    async def speak(
-        self, request: SpeechRequest, voice: Stamped[VoicePrompt]
-    ) -> AsyncGenerator[Stamped[SpeechChunk]]:
-        async for chunk in self.say(request, voice):
-            yield chunk
 
     async def say(
         self, request: SpeechRequest, voice: Stamped[VoicePrompt]
@@ -279,13 +309,25 @@ class Vocoder(Healthy):
                 yield event
 
 
-class CutOffVocoder(Vocoder):
+class Vocoder(Speaks):
+    """It tells that it lives meanwhile."""
+
+    speak_aloud = with_signs(Speaks.say)
+
+
+class CutOffVocoder(Speaks):
     """Its machine lost its network: nothing comes of it but what the script has."""
 
-    speak = Vocoder.say
+    speak_aloud = Speaks.say
 
 
-async def heard(vocoder: Vocoder) -> tuple[int, FakeHandle]:
+class OlderVocoder(Speaks):
+    """One of before an update, which knows no signs of life."""
+
+    speak = Speaks.say
+
+
+async def heard(vocoder: Speaks) -> tuple[int, FakeHandle]:
     handle = FakeHandle(vocoder)
     synthesizer = RemoteVocoder(handle, LIMITS, Uncounted())  # type: ignore[arg-type]
     chunks = [chunk async for chunk in synthesizer.speak(REQUEST, voice_prompt())]
@@ -349,6 +391,14 @@ async def test_nobody_waits_ten_seconds_for_replicas_that_say_nothing(
     assert vocoder.attempts == attempts
 
 
+@pytest.mark.parametrize("script", [[6.0], [spoken(), 2.9]], ids=["first", "next"])
+async def test_a_vocoder_of_before_an_update_is_waited_for(script: list) -> None:
+    vocoder = OlderVocoder([*script, spoken(last=True)])
+    n_chunks, handle = await heard(vocoder)
+    assert (n_chunks, vocoder.attempts) == (len(script), 1)
+    assert handle.sessions == [voice_prompt().clip_digest] * 2
+
+
 async def test_a_place_in_line_is_waited_for_as_long_as_the_settings_say() -> None:
     usual = Limits()
     vocoder = Vocoder([usual.first_audio_timeout_s - 1, spoken(last=True)])
@@ -372,10 +422,10 @@ class LLM(Healthy):
     def __init__(self, n_groups: int) -> None:
         self.n_groups, self.clip_digest = n_groups, ""
 
-    async def stream(
-        self, prompt_ids: np.ndarray, sampling: Sampling, clip_digest: str
+    async def stream_aloud(
+        self, prompt_ids: np.ndarray, sampling: Sampling, clip_digest: str, *terms: object
     ) -> AsyncGenerator[Stamped[TokenChunk]]:
-        del prompt_ids, sampling
+        del prompt_ids, sampling, terms
         self.clip_digest = clip_digest
         for index in range(self.n_groups):
             yield stamped(TokenChunk(np.zeros(5, np.int32), last=index == self.n_groups - 1))
@@ -396,48 +446,57 @@ async def test_an_answer_is_one_call_however_slowly_it_is_read() -> None:
     assert n_tokens == 200
     assert llm.clip_digest == "ab" * 32
     assert handle.sessions == ["ab" * 32]  # what a replica is preferred by
-    assert [method for method, _ in handle.calls] == ["stream"]
+    assert [method for method, _ in handle.calls] == ["stream_aloud"]
     assert handle.cancelled == 1
 
 
-class LaterLLM(LLM):
-    """Takes what it knows of: `n_known` arguments. asked: what it was told beside the prompt."""
+class TellingLLM(Healthy):
+    """asked: what it was told beside the prompt."""
 
-    def __init__(self, n_known: int) -> None:
-        super().__init__(2)
-        self.n_known, self.asked = n_known, list[tuple[object, ...]]()
+    def __init__(self) -> None:
+        self.asked: list[tuple[object, ...]] = []
 
-    async def stream(self, *args: object) -> AsyncGenerator[Stamped[TokenChunk]]:
+    async def stream_aloud(self, *args: object) -> AsyncGenerator[Stamped[TokenChunk]]:
         self.asked.append(args[3:])
-        if len(args) > self.n_known:
-            raise TypeError("stream() takes fewer positional arguments")
+        for last in (False, True):
+            yield stamped(TokenChunk(np.zeros(5, np.int32), last))
+
+
+class OlderLLM(Healthy):
+    """One of before an update: it gives no signs of life, and knows nothing of when it is due."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[object, ...]] = []
+
+    async def stream(
+        self, prompt_ids: np.ndarray, sampling: Sampling, clip_digest: str, is_behind: bool = False
+    ) -> AsyncGenerator[Stamped[TokenChunk]]:
+        del prompt_ids, sampling, clip_digest
+        self.asked.append((is_behind,))
+        await asyncio.sleep(LIMITS.chunk_timeout_s - 0.1)
         for last in (False, True):
             yield stamped(TokenChunk(np.zeros(5, np.int32), last))
 
 
 @pytest.mark.parametrize("is_behind", [False, True])
+@pytest.mark.parametrize("left_s", [None, 2.5])
 async def test_when_an_answer_is_due_goes_along_and_an_older_replica_does_without(
-    is_behind: bool,
+    is_behind: bool, left_s: float | None
 ) -> None:
-    due_s = time.monotonic() + 2.5
-    for n_known, asked in (
-        (5, [(is_behind, 2.5)]),
-        (4, [(is_behind, 2.5), (True,) * is_behind]),
-    ):
-        llm = LaterLLM(n_known)
+    due_s = None if left_s is None else time.monotonic() + left_s
+    for llm, asked in ((TellingLLM(), (is_behind, left_s)), (OlderLLM(), (is_behind,))):
         lm = lm_of(FakeHandle(llm)).of("ab" * 32, is_behind=is_behind, due_s=due_s)
         chunks = [one async for one in lm.stream(np.zeros(3, np.int32), Sampling())]
         assert [one.last for one in chunks] == [False, True]
-        assert llm.asked == asked
-    broken = LaterLLM(3)
+        assert llm.asked == [asked]
+
+
+async def test_an_answer_that_breaks_off_is_not_asked_for_again() -> None:
+    handle = FakeHandle(SilentLLM(TypeError("of its own")))
     with pytest.raises(StageError):
-        async for _ in (
-            lm_of(FakeHandle(broken))
-            .of("", is_behind=True, due_s=due_s)
-            .stream(np.zeros(3, np.int32), Sampling())
-        ):
+        async for _ in lm_of(handle).stream(np.zeros(3, np.int32), Sampling()):
             pass
-    assert len(broken.asked) == 2
+    assert [method for method, _ in handle.calls] == ["stream_aloud"]
 
 
 async def test_a_vocoder_is_told_how_many_seconds_are_left() -> None:
@@ -459,7 +518,7 @@ class SilentLLM(LLM):
         super().__init__(1)
         self.error = error
 
-    async def stream(self, *args: object) -> AsyncGenerator[Stamped[TokenChunk]]:
+    async def stream_aloud(self, *args: object) -> AsyncGenerator[Stamped[TokenChunk]]:
         del args
         yield stamped(TokenChunk(np.zeros(5, np.int32), last=False))
         if self.error is not None:
@@ -470,7 +529,7 @@ class SilentLLM(LLM):
 class BusyLLM(SilentLLM):
     """It lives."""
 
-    stream = with_signs(SilentLLM.stream)
+    stream_aloud = with_signs(SilentLLM.stream_aloud)
 
 
 @pytest.mark.parametrize(
@@ -520,7 +579,7 @@ async def test_whoever_is_cancelled_while_waiting_for_tokens_tells_the_llm() -> 
 
 
 class BrokenLLM(LLM):
-    async def stream(self, *args: object) -> AsyncGenerator[Stamped[TokenChunk]]:
+    async def stream_aloud(self, *args: object) -> AsyncGenerator[Stamped[TokenChunk]]:
         del args
         yield stamped(TokenChunk(np.zeros(5, np.int32), last=False))
 

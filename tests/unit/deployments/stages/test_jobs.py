@@ -40,7 +40,7 @@ class Vocoder:
     async def name(self) -> VocoderName:
         return await self._names.vocoder()
 
-    async def speak(
+    async def speak_aloud(
         self, request: SpeechRequest, sent: Stamped[VoicePrompt]
     ) -> AsyncGenerator[Stamped[SpeechChunk]]:
         async for chunk in self.speaker.speak(request, sent.value):

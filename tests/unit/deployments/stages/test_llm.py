@@ -12,6 +12,7 @@ import pytest
 from ray.serve import metrics
 
 from deployments.config.settings import Settings
+from deployments.liveness.signs import ALIVE, EVERY_S
 from deployments.scaling.policy import Work
 from deployments.stages import llm
 from deployments.stages.llm import LLMReplica
@@ -91,18 +92,32 @@ def replica(monkeypatch: pytest.MonkeyPatch, engine: Engine) -> LLMReplica:
 
 async def test_an_answer_says_at_its_end_who_drew_it(replica: LLMReplica, engine: Engine) -> None:
     engine.gate.set()
-    chunks = [sent.value async for sent in without_signs(replica.stream(PROMPT, Sampling(), ""))]
+    chunks = [
+        sent.value async for sent in without_signs(replica.stream_aloud(PROMPT, Sampling(), ""))
+    ]
     assert [(len(chunk.ids), chunk.last) for chunk in chunks] == [(5, False), (5, True)]
     assert [chunk.made_by for chunk in chunks] == ["", await replica.fingerprint()]
     assert engine.voices == [""]
     assert (await replica.status())["slots_active"] == 0
 
 
+@pytest.mark.usefixtures("virtual_time")
+@pytest.mark.parametrize("method", ["stream", "stream_aloud"])
+async def test_only_who_asks_for_signs_of_life_hears_them(
+    replica: LLMReplica, engine: Engine, method: str
+) -> None:
+    """A vocoder of before an update does not know what they are."""
+    asyncio.get_running_loop().call_later(3.5 * EVERY_S, engine.gate.set)
+    heard = [one async for one in getattr(replica, method)(PROMPT, Sampling(), "")]
+    assert heard.count(ALIVE) == (3 if method == "stream_aloud" else 0)
+    assert heard[-1].value.last
+
+
 @pytest.mark.parametrize("is_waiting", [False, True], ids=["between chunks", "while waiting"])
 async def test_whoever_leaves_frees_the_slot_at_once(
     replica: LLMReplica, engine: Engine, is_waiting: bool
 ) -> None:
-    stream = without_signs(replica.stream(PROMPT, Sampling(), ""))
+    stream = without_signs(replica.stream_aloud(PROMPT, Sampling(), ""))
     async with aclosing(stream) as chunks:
         await anext(chunks)
         assert (await replica.status())["slots_active"] == 1
@@ -118,7 +133,7 @@ async def test_whoever_leaves_frees_the_slot_at_once(
 async def test_it_tells_of_its_slots_and_whom_it_refused(
     replica: LLMReplica, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with aclosing(replica.stream(PROMPT, Sampling(), "")) as chunks:
+    async with aclosing(replica.stream_aloud(PROMPT, Sampling(), "")) as chunks:
         await anext(chunks)
         assert replica.work() == Work(1, 8)
         assert replica.in_work == 1
@@ -128,6 +143,6 @@ async def test_it_tells_of_its_slots_and_whom_it_refused(
 
     monkeypatch.setattr(engine, "stream", full)
     with pytest.raises(CapacityError):
-        await anext(replica.stream(PROMPT, Sampling(), ""))
+        await anext(replica.stream_aloud(PROMPT, Sampling(), ""))
     assert [replica.work().refused for _ in range(2)] == [1, 0]
     assert replica.in_work == 0

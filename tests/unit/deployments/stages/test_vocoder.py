@@ -102,7 +102,7 @@ class LLM:
         self.clips: list[str] = []
         self.terms: list[tuple[Any, ...]] = []
 
-    async def stream(self, *asked: Any) -> AsyncGenerator[object]:
+    async def stream_aloud(self, *asked: Any) -> AsyncGenerator[object]:
         self.clips.append(asked[2])
         self.terms.append(asked[3:])
         for last in (False, True):
@@ -127,7 +127,7 @@ class Service:
 
     def speak(self, request: SpeechRequest = REQUEST, clip: str = "") -> AsyncGenerator[Any]:
         sent = stamped(replace(voice_prompt(), clip_digest=clip))
-        return without_signs(self.replica.speak(request, sent))
+        return without_signs(self.replica.speak_aloud(request, sent))
 
 
 @pytest.fixture
@@ -247,8 +247,20 @@ async def test_the_llm_hears_when_an_answer_is_due_and_the_decoder_for_whom(
             pass
     assert [terms[0] for terms in service.llm.terms[:2]] == [False, False]
     assert [terms[1] for terms in service.llm.terms[:2]] == [pytest.approx(2.0)] * 2
-    assert service.llm.terms[2:] == [(), ()]
+    assert service.llm.terms[2:] == [(False, None)] * 2
     assert all(isinstance(one, Listener) for one in service.decoder.listeners)
+
+
+@pytest.mark.usefixtures("virtual_time")
+@pytest.mark.parametrize("method", ["speak", "speak_aloud"])
+async def test_only_who_asks_for_signs_of_life_hears_them(service: Service, method: str) -> None:
+    """A router of before an update does not know what they are."""
+    service.llm.gate.clear()
+    asyncio.get_running_loop().call_later(3.5 * signs.EVERY_S, service.llm.gate.set)
+    stream = getattr(service.replica, method)(REQUEST, stamped(voice_prompt()))
+    heard = [one async for one in stream]
+    assert (signs.ALIVE in heard) is (method == "speak_aloud")
+    assert heard[-1].value.last
 
 
 @pytest.mark.usefixtures("virtual_time")
