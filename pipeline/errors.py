@@ -32,7 +32,7 @@ TimbreError
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Self
 
 MAX_FOUND = 80  # characters of a caller's own that a message repeats
 
@@ -64,10 +64,6 @@ class TimbreError(Exception):
 
 def _rebuild(cls: type[TimbreError], message: str, param: str | None) -> TimbreError:
     return cls(message, param=param)
-
-
-def _rebuild_by_name(cls: type[CapacityError], message: str, told: dict[str, Any]) -> CapacityError:
-    return cls(message, **told)
 
 
 class InputError(TimbreError):
@@ -212,11 +208,9 @@ class CapacityError(TimbreError):
         )
 
     def __reduce__(self) -> tuple[object, ...]:
-        """See the base; with the predictions."""
-        told = {
-            name: getattr(self, name) for name in ("param", "wait_s", "retry_after_s", "holds_s")
-        }
-        return _rebuild_by_name, (type(self), self.message, told)
+        """See the base; with the predictions, as a state that code before an update takes, too."""
+        told = {name: getattr(self, name) for name in ("wait_s", "retry_after_s", "holds_s")}
+        return *super().__reduce__(), told
 
 
 class OverShareError(CapacityError):

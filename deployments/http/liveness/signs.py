@@ -22,6 +22,7 @@ from deployments.liveness.signs import EVERY_S
 from pipeline.errors import StageUnavailableError
 
 SILENCE_S = 5.0
+UPDATE_S = 620.0  # a router that is replaced may go on: the shipped graceful_shutdown_timeout_s
 _HEARD = "timbre.signs"  # key of a scope, and of a reply's first message; no client's get there
 _ALIVE = "timbre.alive"  # type of the router's own messages to the proxy
 
@@ -29,20 +30,33 @@ _ALIVE = "timbre.alive"  # type of the router's own messages to the proxy
 class HearsSigns:
     """Pure ASGI middleware outside of Serve's proxy.
 
-    It minds silence once a router has shown that it gives signs: one of before an update does not.
+    It minds silence once a router has shown that it gives signs, and for UPDATE_S after a reply of
+    one that does not, of before an update or after its rollback, it minds none.
     What the proxy itself says of a router that died, or of none that there is, becomes a 503 in our
     shape, with Retry-After.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._minds = False
+        self._hears_signs = False
+        self._older_s = -math.inf  # when a router without signs replied last
+
+    @property
+    def _minds(self) -> bool:
+        return self._hears_signs and time.monotonic() - self._older_s >= UPDATE_S
+
+    def _learn(self, *, gives_signs: bool) -> None:
+        """A router has begun its reply."""
+        if gives_signs:
+            self._hears_signs = True
+        else:
+            self._older_s = time.monotonic()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        reply = _Reply(send, is_probe=scope["path"].startswith("/-/"))
+        reply = _Reply(send, self._learn, is_probe=scope["path"].startswith("/-/"))
         work = asyncio.ensure_future(self._app({**scope, _HEARD: True}, receive, reply.send))
         try:
             while not work.done() and not (self._minds and reply.silent_s >= SILENCE_S):
@@ -53,7 +67,6 @@ class HearsSigns:
             if reply.is_closed:
                 work.cancel()
                 await asyncio.wait([work])
-        self._minds = self._minds or reply.gives_signs
         if not reply.is_closed:
             work.result()
         if not reply.has_started:
@@ -65,11 +78,11 @@ class HearsSigns:
 class _Reply:
     """What a router says. is_closed: nothing of it goes to the client any more.
 
-    is_probe: the request is for the proxy itself.
+    learn: told whether the router gives signs. is_probe: the request is for the proxy itself.
     """
 
-    def __init__(self, send: Send, *, is_probe: bool) -> None:
-        self._send = send
+    def __init__(self, send: Send, learn: Callable[..., None], *, is_probe: bool) -> None:
+        self._send, self._learn = send, learn
         self._is_probe = is_probe
         self._heard_s = time.monotonic()
         self._is_sending = self._is_serves = False

@@ -12,7 +12,7 @@ from deployments.admission.costs import ServiceCosts
 from deployments.admission.gate import AdmissionGate, Permit, Places
 from deployments.admission.line import Demand
 from deployments.config.admission_settings import AdmissionSettings
-from pipeline.errors import CapacityError, OverShareError, TooLargeError
+from pipeline.errors import CapacityError, OverShareError, TextError, TooLargeError
 from pipeline.serving.terms import Service, Terms
 
 pytestmark = pytest.mark.unit
@@ -389,6 +389,8 @@ def test_a_refusal_says_the_same_in_another_process() -> None:
         "no", 2.5, 3.0, 0.25,
     )  # fmt: skip
     assert again.later(1.0).wait_s == 1.5
+    usual = TextError("no").__reduce__()[0]
+    assert error.__reduce__()[0] is usual, "code of before an update has no other"
 
 
 @pytest.mark.usefixtures("virtual_time")

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from deployments.http.liveness.signs import SILENCE_S, HearsSigns, TellsSigns
+from deployments.http.liveness.signs import SILENCE_S, UPDATE_S, HearsSigns, TellsSigns
 
 pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("virtual_time")]
 Script = Callable[[Send], Awaitable[None]]
@@ -51,20 +51,28 @@ async def refused(send: Send) -> None:
     await send(body(b"ours"))
 
 
+async def not_found(send: Send) -> None:
+    await send({"type": "http.response.start", "status": 404, "headers": []})
+    await send(body(b"no such path"))
+
+
 async def gone(send: Send) -> None:
     """Serve ends a request of whose reply it believes that it has begun."""
     del send
 
 
 class Cluster:
-    """A proxy, and what answers it. is_lost: from then on nothing that a router says arrives."""
+    """A proxy, and what answers it.
+
+    is_old: a router that knows no signs. is_lost: from then on nothing that a router says arrives.
+    """
 
     def __init__(self, *, is_old: bool = False) -> None:
         self.script: Script = ok
         self.is_lost = False
         self.cancelled = 0
         self.asked: list[Scope] = []
-        self._router = self._route if is_old else TellsSigns(self._route)
+        self.is_old = is_old
         self.proxy = HearsSigns(self._serve)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,7 +86,8 @@ class Cluster:
                 await send(message)
 
         try:
-            await self._router(dict(scope), receive, sent)
+            router = self._route if self.is_old else TellsSigns(self._route)
+            await router(dict(scope), receive, sent)
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
@@ -171,3 +180,40 @@ async def test_a_router_of_before_an_update_is_waited_for() -> None:
         cluster.script = script
         sent, _ = await cluster.get()
     assert sent[-1] == body(b"two")
+
+
+@pytest.mark.parametrize("is_lasting", [True, False], ids=["rolled back", "updating"])
+async def test_a_router_without_signs_is_waited_for_though_others_gave_some(
+    is_lasting: bool,
+) -> None:
+    cluster = Cluster()
+    await cluster.get()
+    for is_old in (True, is_lasting):
+        cluster.is_old = is_old
+        assert await cluster.get() == ([START, body(b"ok")], 0.0)
+    cluster.is_old, cluster.script = True, late
+    sent, _ = await cluster.get()
+    assert sent[-1] == body(b"two")
+
+
+async def test_a_while_after_the_last_of_them_silence_is_minded_again() -> None:
+    cluster = Cluster()
+    for is_old in (True, False):
+        cluster.is_old = is_old
+        await cluster.get()
+    await asyncio.sleep(UPDATE_S)
+    cluster.script, cluster.is_lost = dead, True
+    _, took_s = await cluster.get()
+    assert took_s == pytest.approx(SILENCE_S)
+
+
+async def test_what_serve_itself_replies_is_no_router_without_signs() -> None:
+    cluster = Cluster()
+    await cluster.get()
+    cluster.is_old = True  # as Serve's proxy: it marks nothing
+    await cluster.get("/-/healthz")
+    cluster.script = not_found
+    await cluster.get()
+    cluster.script, cluster.is_lost = dead, True
+    _, took_s = await cluster.get()
+    assert took_s == pytest.approx(SILENCE_S)
