@@ -42,7 +42,9 @@ def test_an_unknown_key_is_refused_and_the_valid_ones_are_listed(args, where, va
 
 def test_a_wrong_value_in_a_list_says_what_is_meant():
     with pytest.raises(ConfigError, match=r"pronunciations\.0\.language: .*texts of this language"):
-        load_settings({"text": {"pronunciations": [{"written": "a", "said": "b", "language": "x"}]}})
+        load_settings(
+            {"text": {"pronunciations": [{"written": "a", "said": "b", "language": "x"}]}}
+        )
 
 
 def test_the_environment_wins_over_yaml_and_keeps_the_rest(monkeypatch):
