@@ -39,7 +39,7 @@ from pipeline.contracts import (
     VoiceReference,
 )
 from pipeline.errors import InputError, StageError, TimbreError, UnknownEditError
-from pipeline.serving.terms import Terms
+from pipeline.serving.terms import USUAL
 from pipeline.synthesis import ResolvedVoice
 from pipeline.wording import TEXT_PARAM, TRANSCRIPT_PARAM
 
@@ -122,6 +122,7 @@ class Performance:
         self._found: Sequence[Source] = ()
         self._tracks: Sequence[Track] = ()
         self._models: dict[str, str | None] = {}
+        self._terms = USUAL
         self._is_begun = False
         self.account = Account()
         self.answered_by: list[str] = []  # of each step, in its first part
@@ -172,8 +173,9 @@ class Performance:
     ) -> AsyncGenerator[SpeechChunk]:
         """See Synthesizer. The last step; those before it are made first, and not heard.
 
-        request, voice: of the first step and part, which this knows, as all others.
+        request, voice: of the first step and part, which this knows, as all others; but the terms.
         """
+        self._terms = request.terms
         del request, voice
         last = len(self._steps) - 1
         for number, track in enumerate(self._tracks, 1):
@@ -297,7 +299,8 @@ class Performance:
         voice = replace(track.voice, transcript=line.transcript)
         asked = step.request(line.transcript, line.text)
         is_begun = index > 0 or track is not self._tracks[0]
-        request = replace(voice.completed(asked), source=source, terms=Terms(is_begun=is_begun))
+        terms = replace(self._terms, is_begun=is_begun)
+        request = replace(voice.completed(asked), source=source, terms=terms)
         now = self._models[step.variant]
         is_inherited = index < self._n_inherited
         if is_inherited and now is not None and now != step.models:

@@ -17,6 +17,7 @@ import pytest_asyncio
 from deployments.http.edit_shapes import EditReply, EditStepReply
 from pipeline.audio.decode import decode_clip
 from pipeline.contracts import Mode
+from pipeline.serving.terms import Service
 from pipeline.voice_list import load_voices
 from tests.audio_files import wav
 from tests.editing import EditingSpeaker
@@ -401,6 +402,14 @@ async def test_an_edit_grows_no_further_than_can_be_written_down(app: HttpApp) -
     assert error["param"] == "pronunciation"
     longer = await edit(app, **origin, **LAUGHS)
     assert longer.headers["x-edit-id"]
+
+
+@pytest.mark.parametrize("stream", [None, False])
+async def test_how_it_is_taken_goes_along_with_every_step(app: HttpApp, stream: bool | None):
+    await edit(app, voice="bruno", steps=CHAIN[:2], stream=stream)
+    terms = [one.terms for one in app.speaker.requests]  # type: ignore[attr-defined]
+    assert {one.service for one in terms} == {Service.STREAM if stream is None else Service.WHOLE}
+    assert [one.is_begun for one in terms] == [False, True]
 
 
 async def test_the_wish_for_the_cache_holds_for_every_new_step(app: HttpApp) -> None:
