@@ -95,7 +95,7 @@ class HttpApp:
             readings,
         )
         self.app: FastAPI = make_app(self.settings, self.routes, None)
-        BatchRoute(self.routes).add_to(self.app)
+        BatchRoute(self.routes, self.settings.limits).add_to(self.app)
         add_cache_routes(self.app, self.voices, self.speech, self.routes.budget, self._forget)
         self.edits = EditLibrary(self.settings, self.voices, self.speech)
         self.told: list[str] = []

@@ -39,6 +39,8 @@ def _node(tree: type[BaseModel], location: Sequence[int | str]) -> Any:
     for part in location:
         if get_origin(node) is dict:
             node = get_args(node)[1]
+        elif get_origin(node) is tuple:
+            node = get_args(node)[0]  # a list: every item is of one kind
         else:
             field = _fields(node).get(str(part))
             node = None if field is None else field.annotation

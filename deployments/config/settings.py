@@ -76,8 +76,8 @@ class Limits(Strict):
     max_long_text_chars: Positive = 100_000
     """Longest text to speak in one reply, in segments."""
     max_whole_text_chars: Positive = 20_000
-    """The same of a reply that is sent whole, which lies in the router's memory until then: 64 MB
-    of wav for the default."""
+    """The same of a reply that is sent whole, of turns and items of a batch together: it lies in
+    the router's memory until then, 64 MB of wav for the default."""
     max_transcript_chars: Positive = 1_000
     """Longest transcript of a reference clip."""
     encode_timeout_s: Seconds = 60.0

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from cache_store.keys import ClipKey
 from deployments.edits.documents import Edit
 from deployments.voices.documents import new_id
-from deployments.voices.shelf import Shelf
+from deployments.voices.shelf import MAX_JSON_BYTES, Shelf
 from pipeline.errors import MAX_FOUND, InputError, UnknownEditError
 
 ROOT = "edits/v1"
+MOST_BYTES = MAX_JSON_BYTES - 16 * 2**10  # of an edit before all is known of its clips and models
 _OWNER_DIGITS = 24  # of the clip's owner: an edit's id says where it lies
 _AGE_DIGITS = 32  # of when it was made, and chance
 _ID = re.compile(rf"edit_([0-9a-f]{{{_OWNER_DIGITS}}})([0-9a-f]{{12}})[0-9a-f]{{20}}")

@@ -7,6 +7,7 @@ tokens with the same seed is found, by any router, and the rest is made.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence, Set
@@ -19,8 +20,8 @@ from cache_store.erasures import Watch
 from cache_store.keys import ClipKey
 from deployments.config.settings import Reuse
 from deployments.edits.account import Account
-from deployments.edits.book import EditBook, new_edit_id
-from deployments.edits.documents import Edit, EditStep
+from deployments.edits.book import MOST_BYTES, EditBook, new_edit_id
+from deployments.edits.documents import Edit, EditSource, EditStep
 from deployments.edits.joints import faded_ends
 from deployments.edits.sources import Source, Sources
 from deployments.edits.tracks import Track, needs_words, tracks_of
@@ -38,7 +39,7 @@ from pipeline.contracts import (
     VoiceReference,
 )
 from pipeline.errors import InputError, StageError, TimbreError, UnknownEditError
-from pipeline.serving.terms import Terms
+from pipeline.serving.terms import USUAL
 from pipeline.synthesis import ResolvedVoice
 from pipeline.wording import TEXT_PARAM, TRANSCRIPT_PARAM
 
@@ -121,6 +122,7 @@ class Performance:
         self._found: Sequence[Source] = ()
         self._tracks: Sequence[Track] = ()
         self._models: dict[str, str | None] = {}
+        self._terms = USUAL
         self._is_begun = False
         self.account = Account()
         self.answered_by: list[str] = []  # of each step, in its first part
@@ -129,11 +131,15 @@ class Performance:
     async def resolve(self, reference: VoiceReference) -> ResolvedVoice:
         """See VoiceResolver; ignores the reference of an order that continues an edit.
 
-        Raises UnknownEditError as well.
+        Raises UnknownEditError as well, and InputError for what could not be written down.
         """
         order, namespace = self._order, self._namespace
-        if order.edit_id is not None:
-            await self._recall(order.edit_id)
+        recalled = None if order.edit_id is None else await self._recall(order.edit_id)
+        if self._is_for_the_book:
+            said = EditSource(clip_digest="", encoder="", transcript=order.transcript)
+            await asyncio.to_thread(self._check_size, recalled.sources if recalled else (said,))
+        if recalled is not None:
+            self._found = await self._sources_of(recalled)
         elif reference.upload is not None:
             self._found = await self._sources.of_upload(
                 namespace,
@@ -167,8 +173,9 @@ class Performance:
     ) -> AsyncGenerator[SpeechChunk]:
         """See Synthesizer. The last step; those before it are made first, and not heard.
 
-        request, voice: of the first step and part, which this knows, as all others.
+        request, voice: of the first step and part, which this knows, as all others; but the terms.
         """
+        self._terms = request.terms
         del request, voice
         last = len(self._steps) - 1
         for number, track in enumerate(self._tracks, 1):
@@ -205,7 +212,24 @@ class Performance:
         except UnknownEditError as error:
             raise error.about(self._order.edit_field) from error
 
-    async def _recall(self, edit_id: str) -> None:
+    @property
+    def _is_for_the_book(self) -> bool:
+        return self._book is not None and bool(self._order.steps) and self._order.reuse != "off"
+
+    def _check_size(self, sources: Sequence[EditSource]) -> None:
+        """How every text is read is written down with it. Blocks for many pronunciations."""
+        edit = Edit(created_unix_s=0, sources=tuple(sources), steps=self._steps)
+        n_bytes = len(json.dumps(edit.written()))
+        if n_bytes > MOST_BYTES:
+            is_read_so = any(step.reading is not None for step in self._steps)
+            raise InputError(
+                f"the steps and the pronunciations that their texts may need take {n_bytes} bytes, "
+                f"{MOST_BYTES} are allowed; with cache: off nothing is written down",
+                param="pronunciation" if is_read_so else "steps",
+            )
+
+    async def _recall(self, edit_id: str) -> Edit:
+        """The edit that is continued, or asked for."""
         edit = await self.written()
         upto = len(edit.steps) if self._order.upto is None else self._order.upto
         if not 1 <= upto <= len(edit.steps):
@@ -221,11 +245,14 @@ class Performance:
             )
         self._check_variants(edit.steps[:upto])
         self._n_inherited, self._voice = upto, edit.voice
+        self.edit_id = None if self._order.steps else edit_id
+        return edit
+
+    async def _sources_of(self, edit: Edit) -> Sequence[Source]:
         try:
-            self._found = await self._sources.recalled(self._namespace, edit)
+            return await self._sources.recalled(self._namespace, edit)
         except UnknownEditError as error:
             raise error.about(self._order.edit_field) from error
-        self.edit_id = None if self._order.steps else edit_id
 
     def _check_variants(self, steps: Sequence[EditStep]) -> None:
         gone = {step.variant for step in steps} - self._variants
@@ -272,7 +299,8 @@ class Performance:
         voice = replace(track.voice, transcript=line.transcript)
         asked = step.request(line.transcript, line.text)
         is_begun = index > 0 or track is not self._tracks[0]
-        request = replace(voice.completed(asked), source=source, terms=Terms(is_begun=is_begun))
+        terms = replace(self._terms, is_begun=is_begun)
+        request = replace(voice.completed(asked), source=source, terms=terms)
         now = self._models[step.variant]
         is_inherited = index < self._n_inherited
         if is_inherited and now is not None and now != step.models:
@@ -299,8 +327,7 @@ class Performance:
         if self._is_begun:
             return
         self._is_begun = True
-        is_wanted = self._order.steps and self._order.reuse != "off"
-        if self._book is None or not is_wanted or None in self._models.values():
+        if self._book is None or not self._is_for_the_book or None in self._models.values():
             return
         edit = Edit(
             created_unix_s=int(time.time()),

@@ -177,7 +177,7 @@ class Router(ScaledReplica):
             self._listener,
         )
         app = make_app(self._settings, routes, self._lifespan)
-        BatchRoute(routes).add_to(app)
+        BatchRoute(routes, self._settings.limits).add_to(app)
         add_cache_routes(app, self._voices, self._speech, routes.budget, self._removal.everywhere)
         EditRoutes(
             self._settings,

@@ -43,6 +43,7 @@ from pipeline.audio.encode import check_rate
 from pipeline.contracts import BASE_VARIANT, Mode
 from pipeline.edit_values import WORDLESS
 from pipeline.errors import InputError, TextError
+from pipeline.serving.terms import Service, Terms
 
 AUDIO = "audio"
 CLIPS = (*dict.fromkeys((AUDIO, *CLIP_PARTS)), "input_audio_base64")
@@ -256,15 +257,18 @@ def _reply(body: EditsBody, order: EditOrder, clip: Clip | None) -> ParsedReques
     check_rate(body.response_format, body.sample_rate, "sample_rate")
     first = order.steps[0]
     is_sse = body.stream_format == "sse"
+    is_whole = body.stream is False and not is_sse
+    request = first.request(order.transcript, first.text or "")
+    terms = Terms(Service.WHOLE if is_whole else Service.STREAM)
     return ParsedRequest(
         upload=None if clip is None else clip[0],
         clip_param=AUDIO if clip is None else clip[1],
         voice=body.voice,
-        request=replace(first.request(order.transcript, first.text or ""), speed=body.speed),
+        request=replace(request, speed=body.speed, terms=terms),
         response_format=body.response_format,
         is_sse=is_sse,
         sample_rate_hz=body.sample_rate,
-        is_whole=body.stream is False and not is_sse,
+        is_whole=is_whole,
         reuse=body.cache,
         reading=asked_reading(body),
     )

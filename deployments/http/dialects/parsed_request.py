@@ -208,8 +208,7 @@ def check_spoken_length(param: str, n_chars: int, limits: Limits, *, is_held: bo
 
     Raises TextError; InputError for a text that is only too long to be held.
     """
-    longest = max(limits.max_text_chars, limits.max_long_text_chars)
-    held = max(limits.max_text_chars, min(limits.max_whole_text_chars, longest))
+    longest, held = _longest_chars(limits), longest_held_chars(limits)
     if is_held and n_chars > held:
         raise InputError(
             f"{param} has {n_chars} characters, {held} are allowed in a reply that is sent whole "
@@ -217,6 +216,11 @@ def check_spoken_length(param: str, n_chars: int, limits: Limits, *, is_held: bo
             param=param,
         )
     _check_length(param, n_chars, longest)
+
+
+def longest_held_chars(limits: Limits) -> int:
+    """Most characters of a reply that is sent whole."""
+    return max(limits.max_text_chars, min(limits.max_whole_text_chars, _longest_chars(limits)))
 
 
 def value_among(allowed: Sequence[str], asked: str) -> str | None:
@@ -285,6 +289,10 @@ def _no_words(param: str) -> InputError:
         f"a reference clip needs its transcript: say what is spoken in it in {param}{also}",
         param=param,
     )
+
+
+def _longest_chars(limits: Limits) -> int:
+    return max(limits.max_text_chars, limits.max_long_text_chars)
 
 
 def _check_length(param: str, n_chars: int, limit: int) -> None:

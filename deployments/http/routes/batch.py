@@ -6,11 +6,13 @@ import asyncio
 import base64
 import secrets
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request
 from pydantic import BaseModel
 
+from deployments.config.settings import Limits
 from deployments.http.api_pages import answers, body_of, takes
 from deployments.http.bodies.budget import Hold
 from deployments.http.bodies.read import read_off_loop, receive_body
@@ -84,10 +86,11 @@ BATCH_DOC: dict[str, Any] = {
 
 
 class BatchRoute:
-    """The handler. routes: what answers one request."""
+    """The handler. routes: what answers one request. limits: of what one call may ask for."""
 
-    def __init__(self, routes: Routes) -> None:
+    def __init__(self, routes: Routes, limits: Limits) -> None:
         self._routes = routes
+        self._limits = limits
 
     def add_to(self, app: FastAPI) -> None:
         """The route of batches."""
@@ -96,12 +99,13 @@ class BatchRoute:
     async def _batch(self, request: Request) -> dict[str, Any]:
         """Up to 32 requests at once, answered together; one that fails fails alone.
 
-        The default format is vLLM-Omni's, wav. Long texts and thousands of items are for
-        `/v1/audio/jobs`.
+        The default format is vLLM-Omni's, wav. All texts together may be as long as that of a reply
+        that is sent whole; longer ones and thousands of items are for `/v1/audio/jobs`.
         """
         room = asyncio.Semaphore(AT_ONCE)
         with self._routes.budget.hold() as hold:
-            items = await read_off_loop(read_batch, await receive_body(request, hold))
+            read = partial(read_batch, limits=self._limits)
+            items = await read_off_loop(read, await receive_body(request, hold))
 
             async def one(index: int) -> dict[str, Any]:
                 async with room:

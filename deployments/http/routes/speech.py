@@ -229,8 +229,13 @@ class Routes:
         return SpeechReply(parsed, one, long, *rest, long.segments)
 
     def _on_terms(self, parsed: ParsedRequest, *, is_batch: bool) -> ParsedRequest:
-        """With how it is served and by when; whose it is, the library of speech knows."""
+        """With how it is served and by when; whose it is, the library of speech knows.
+
+        A request that goes on with what is heard says so, and when it is due.
+        """
         terms = self._terms(is_whole=parsed.is_whole, is_batch=is_batch)
+        if parsed.request.terms.is_begun:
+            terms = replace(parsed.request.terms, service=terms.service)
         turns = [replace(one, request=replace(one.request, terms=terms)) for one in parsed.turns]
         return replace(parsed, request=replace(parsed.request, terms=terms), turns=turns)
 

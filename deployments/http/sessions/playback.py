@@ -77,6 +77,11 @@ class Playback:
         """Seconds of audio that went to the client."""
         return sum(one.audio_s for one in self.sentences)
 
+    @property
+    def dry_s(self) -> float | None:
+        """When a player has nothing left of it, on the same clock; None before its first audio."""
+        return None if self.first_s is None else self.first_s + self.sent_s
+
     def heard(self, played_s: float, unspoken: str = "") -> Heard:
         """What a player had played after `played_s` seconds; within a sentence, by proportion.
 

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from deployments.http.dialects.parsed_request import ParsedRequest
@@ -14,6 +15,7 @@ from deployments.http.sessions.messages import Setup
 from deployments.http.sessions.playback import Playback, Spoken
 from deployments.http.sessions.wire import ClientGoneError, Piece, Wire
 from pipeline.errors import TimbreError
+from pipeline.serving.terms import Terms
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +70,13 @@ class Sentence:
             await self._done(error=False, cancelled=True)
 
     def _request(self) -> ParsedRequest:
-        return self._setup.request(self._spoken.text)
+        """Of an utterance that is heard already it is the rest, and not refused as others are."""
+        parsed = self._setup.request(self._spoken.text)
+        dry_s = self._playback.dry_s
+        if dry_s is None:
+            return parsed
+        terms = Terms(is_begun=True, due_s=max(dry_s, time.monotonic()))
+        return replace(parsed, request=replace(parsed.request, terms=terms))
 
     async def _stream(self, reply: SpeechReply) -> None:
         config, number, before_s = self._setup.config, 0, 0.0

@@ -27,12 +27,24 @@ def test_defaults_need_nothing():
         ({"llm": {"slotz": 4}}, "llm.slotz: unknown key", "slots"),
         ({"cache": {"uri": "x"}}, "cache.uri: unknown key", "url"),
         ({"llm_variants": {"awq": {"slotz": 1}}}, "llm_variants.awq.slotz: unknown key", "slots"),
+        (
+            {"text": {"pronunciations": [{"written": "a", "said": "b"}, {"as": "b"}]}},
+            r"text\.pronunciations\.1\.as: unknown key",
+            "case_sensitive, language, regex, said, written",
+        ),
     ],
 )
 def test_an_unknown_key_is_refused_and_the_valid_ones_are_listed(args, where, valid):
     with pytest.raises(ConfigError, match=where) as caught:
         load_settings(args)
     assert valid in caught.value.message
+
+
+def test_a_wrong_value_in_a_list_says_what_is_meant():
+    with pytest.raises(ConfigError, match=r"pronunciations\.0\.language: .*texts of this language"):
+        load_settings(
+            {"text": {"pronunciations": [{"written": "a", "said": "b", "language": "x"}]}}
+        )
 
 
 def test_the_environment_wins_over_yaml_and_keeps_the_rest(monkeypatch):

@@ -139,6 +139,16 @@ def test_an_entry_is_found_however_its_letters_are_put_together() -> None:
         assert pronounced(composed(f"In {written} now"), [entry]) == "In x now"
 
 
+def test_entries_are_composed_once_and_not_for_every_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a large dictionary it takes longer than all else that a router does with a request."""
+    entries = [word(f"caf\u00e9{number:04}", "x") for number in range(5_000)]
+    assert fitting("Caf\u00e94999", entries) == (entries[4999],)
+    seen: list[str] = []
+    monkeypatch.setattr(dictionary, "composed", lambda text: seen.append(text) or composed(text))
+    assert fitting("Caf\u00e94998", entries) == (entries[4998],)
+    assert seen == ["Caf\u00e94998"]
+
+
 def test_a_text_without_entries_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(text: str) -> str:
         raise AssertionError(f"looked at: {text}")

@@ -17,6 +17,7 @@ import pytest_asyncio
 from deployments.http.edit_shapes import EditReply, EditStepReply
 from pipeline.audio.decode import decode_clip
 from pipeline.contracts import Mode
+from pipeline.serving.terms import Service
 from pipeline.voice_list import load_voices
 from tests.audio_files import wav
 from tests.editing import EditingSpeaker
@@ -360,6 +361,55 @@ async def test_a_mistake_about_how_it_is_read_is_named(
 ) -> None:
     error = await refused(app, status, voice="bruno", steps=[SAYS], **fields)
     assert error["param"] == param
+
+
+LARGE = [{"written": f"w{n}", "said": "字" * 480, "regex": True} for n in range(44)]  # 128 kB
+TALE = "𠮷" * 3_900  # 48 kB as it is written down
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"voice": "bruno", "steps": [SAYS, LAUGHS], "pronunciation": LARGE}, "pronunciation"),
+        ({"voice": "bruno", **SAYS, "pronunciation": LARGE * 2}, "pronunciation"),
+        (
+            {
+                "audio": AUDIO,
+                "transcript": SAID,
+                "steps": [{**CLONE, "text": TALE}, *[{**LAUGH, "text": f"{TALE}[Laughter]"}] * 7],
+            },
+            "steps",
+        ),
+    ],
+)
+async def test_what_cannot_be_written_down_is_refused_before_anything_is_made(
+    app: HttpApp, fields: dict[str, Any], param: str
+) -> None:
+    error = await refused(app, **fields)
+    assert error["param"] == param
+    assert "bytes" in error["message"]
+
+
+async def test_what_is_not_written_down_may_be_any_size(app: HttpApp) -> None:
+    reply = await edit(app, voice="bruno", **SAYS, pronunciation=LARGE * 2, cache="off")
+    assert "x-edit-id" not in reply.headers
+
+
+async def test_an_edit_grows_no_further_than_can_be_written_down(app: HttpApp) -> None:
+    first = await edit(app, voice="bruno", **SAYS, pronunciation=LARGE)
+    origin = {"from": first.headers["x-edit-id"]}
+    error = await refused(app, **origin, **LAUGHS, pronunciation=LARGE)
+    assert error["param"] == "pronunciation"
+    longer = await edit(app, **origin, **LAUGHS)
+    assert longer.headers["x-edit-id"]
+
+
+@pytest.mark.parametrize("stream", [None, False])
+async def test_how_it_is_taken_goes_along_with_every_step(app: HttpApp, stream: bool | None):
+    await edit(app, voice="bruno", steps=CHAIN[:2], stream=stream)
+    terms = [one.terms for one in app.speaker.requests]  # type: ignore[attr-defined]
+    assert {one.service for one in terms} == {Service.STREAM if stream is None else Service.WHOLE}
+    assert [one.is_begun for one in terms] == [False, True]
 
 
 async def test_the_wish_for_the_cache_holds_for_every_new_step(app: HttpApp) -> None:

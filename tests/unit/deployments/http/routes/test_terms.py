@@ -13,6 +13,7 @@ from deployments.config.admission_settings import AdmissionSettings
 from pipeline.errors import CapacityError, OverShareError
 from pipeline.serving.terms import Service, Terms
 from tests.http_app import HttpApp, http_app, tenant
+from tests.talk import talk
 
 pytestmark = pytest.mark.unit
 
@@ -90,6 +91,22 @@ async def test_turns_of_a_dialogue_do_so_too(app: HttpApp) -> None:
     reply = await app.http.post("/v1/text-to-dialogue/stream", json={"inputs": lines})
     assert reply.status_code == httpx.codes.OK, reply.text
     assert [one.terms.is_begun for one in app.synthesizer.requests] == [False, True]
+
+
+@pytest.mark.parametrize("is_streamed", [True, False])
+async def test_sentences_of_an_utterance_do_so_too(app: HttpApp, is_streamed: bool) -> None:
+    first, second, other = (f"{one} thing that is said at some length." for one in "ABC")
+    async with talk(app.app) as one:
+        one.configure(stream_audio=is_streamed, split_granularity="sentence")
+        for said in (f"{first} {second}", other):
+            one.say("input.text", text=said)
+            one.say("input.done")
+            await one.until("session.done")
+    assert [request.text for request in app.synthesizer.requests] == [first, second, other]
+    terms = [request.terms for request in app.synthesizer.requests]
+    assert [one.is_begun for one in terms] == [False, True, False]
+    assert {one.service for one in terms} == {Service.STREAM if is_streamed else Service.WHOLE}
+    assert 0.0 < left_s(terms[1]) < 2.5, "when the first one was played"
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,24 @@ async def test_an_item_of_a_batch_is_refused_alone(app: HttpApp):
         assert "limits.max_whole_text_chars" in one["error"]
 
 
+@pytest.mark.parametrize(
+    "items",
+    [
+        [{"input": SENTENCE}] * 5,
+        [{"input": SENTENCE}, {"input": FITS}, {"input": LONG}],
+        [{"inputs": [{"text": TURN}] * 2}, {"input": SENTENCE}, {"input": SENTENCE}],
+        [{"input": "Of one voice.", "speed": 100}, {"input": FITS}, {"input": SENTENCE}],
+    ],
+)
+async def test_items_of_a_batch_are_held_together(app: HttpApp, items: list[dict[str, Any]]):
+    before = len(app.synthesizer.requests)
+    reply = await app.http.post("/v1/audio/speech/batch", json={"items": items})
+    assert (reply.status_code, error_of(reply)["param"]) == (400, "items"), reply.text
+    message = error_of(reply)["message"]
+    assert "200 are allowed together (limits.max_whole_text_chars)" in message
+    assert len(app.synthesizer.requests) == before
+
+
 @pytest.mark.parametrize(("is_streamed", "status"), [(True, 422), (False, 400)])
 async def test_turns_of_a_dialogue_are_no_way_around_it(
     app: HttpApp, is_streamed: bool, status: int
