@@ -4,6 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+RUNS := $(VENV)/.runs
 STAMP := $(VENV)/.installed
 LOCK := out/lock
 # Bytecode is kept whatever the environment says: each of a dozen processes would compile every test anew.
@@ -20,15 +21,20 @@ help: ## this list
 setup: $(STAMP) ## make .venv with the timbre command in it
 
 # torch comes first and by itself: its CPU build, so that nothing pulls gigabytes of CUDA packages.
-$(STAMP): pyproject.toml constraints.txt
+$(RUNS): pyproject.toml constraints.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "timbre needs Python 3.11 or newer: make $@ PYTHON=/path/to/python3"; exit 1; }
 	"$(PYTHON)" -m venv $(VENV)
 	@echo "installing (about two minutes on a fast line)"
 	$(BIN)/python -m pip install --constraint constraints.txt torch $(TORCH_INDEX)
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[cpu,embedded,dev]'
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[cpu,embedded]'
 	@touch $@
 
-demo: setup ## install, start the service, clone a voice twice, print what each took
+# What only tests and benchmarks need is not for the demo to wait for.
+$(STAMP): $(RUNS)
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(RUNS) ## install, start the service, clone a voice twice, print what each took
 	$(BIN)/timbre demo
 
 stop: ## stop the service that the demo left running
