@@ -8,7 +8,6 @@ import shutil
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -295,11 +294,10 @@ def _rolled_out(scene: Scene, config: dict) -> None:
     scene.cluster.deploy(config)
 
     def is_done() -> bool:
-        time.sleep(0.5)
         now = {pid for stage in STAGES for pid in scene.cluster.replicas(stage)}
         return not before & now and scene.cluster.is_whole()
 
-    wait_until(is_done, START_S)
+    wait_until(is_done, START_S, every_s=0.5)
 
 
 def disk_slow(scene: Scene) -> None:
