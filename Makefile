@@ -73,7 +73,7 @@ storm: setup ## three machines in network namespaces under load, and what can go
 rehearsal: setup ## the GPU kit on a CPU, in an environment like the GPU machine's
 	$(PYTEST) -m rehearsal tests/unit/load_tests/gpu
 
-test: setup ## every tier, but the exhaustive: unit, parity, the rehearsal, then serve and chaos
+test: setup ## every tier, but exhaustive and storm: unit, parity, the rehearsal, then serve and chaos
 	$(PYTEST) -n 3 --dist worksteal -m "not exhaustive" tests/unit tests/parity $(ALONE)
 	$(PYTEST) -m "serve or chaos" tests/serve tests/chaos --ignore $(ALONE)
 

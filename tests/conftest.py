@@ -20,8 +20,6 @@ import pytest
 from tests.cache_helpers import S3Server, make_bucket, ministack
 
 ROOT = Path(__file__).resolve().parents[1]
-# Two run at a time, so that no two services start at once: Ray gives a node 30 s to start.
-FOLDERS = ("chaos", "one", "fleet", "starts")
 # Fixtures of services that stand beside another one, or follow it.
 LATE = {"updatable", "later", "second"}
 # Tests talk to this machine alone: a proxy of the environment is nothing to them or their children.
@@ -51,38 +49,18 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Folders in their order, and in one: what kills the service's replicas, then a second one's.
+    """In a folder, what kills the replicas of its service comes late, what needs a second one last.
 
     That one takes cores from all that runs beside it. The rehearsal is first: others run beside it.
     """
 
-    def place(item: pytest.Item) -> tuple[bool, int, Path, bool, bool]:
-        folder = sharing_folder(item.nodeid)
-        rank = FOLDERS.index(folder) if folder in FOLDERS else len(FOLDERS)
-        ends = LATE & set(getattr(item, "fixturenames", ()))
+    def place(item: pytest.Item) -> tuple[bool, Path, bool, bool]:
+        is_late = bool(LATE & set(getattr(item, "fixturenames", ())))
         is_other = item.get_closest_marker("rehearsal") is None
         kills = item.get_closest_marker("chaos") is not None
-        return is_other, rank, item.path.parent, bool(ends), kills
+        return is_other, item.path.parent, is_late, kills
 
     items.sort(key=place)
-
-
-@pytest.hookimpl(optionalhook=True)  # pytest-xdist's
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """For `--dist loadscope`: one process runs the tests of a folder, which share a cluster."""
-    from xdist.scheduler import LoadScopeScheduling
-
-    class OfFolders(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            return sharing_folder(nodeid)
-
-    return OfFolders(config, log) if config.getvalue("dist") == "loadscope" else None
-
-
-def sharing_folder(nodeid: str) -> str:
-    """The folder whose tests share a cluster, of those that need one."""
-    _, tier, folder, *_ = *nodeid.split("/"), "", ""
-    return folder if tier == "serve" else tier
 
 
 @pytest.fixture(scope="session")

@@ -21,9 +21,11 @@ def eventually(
     return check()
 
 
-def wait_until(check: Callable[[], bool], give_up_s: float = GIVE_UP_S) -> None:
+def wait_until(
+    check: Callable[[], bool], give_up_s: float = GIVE_UP_S, every_s: float = 0.02
+) -> None:
     """Return when `check` holds; fails when it does not in time."""
-    assert eventually(check, give_up_s, 0.02), f"did not come true within {give_up_s:g} s"
+    assert eventually(check, give_up_s, every_s), f"did not come true within {give_up_s:g} s"
 
 
 async def until(check: Callable[[], bool], give_up_s: float = GIVE_UP_S) -> None:

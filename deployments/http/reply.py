@@ -151,7 +151,7 @@ class SpeechReply:
             raise
         except Exception as error:
             is_refusal = isinstance(error, InputError) or (
-                isinstance(error, CapacityError) and not self._has_begun
+                isinstance(error, CapacityError) and not (self._has_begun and self.audio_s)
             )
             self._account("refused" if is_refusal else "error", error)
             if not (self._has_begun and self._parsed.is_sse):

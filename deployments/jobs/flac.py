@@ -6,18 +6,15 @@ import io
 from collections.abc import Iterator
 
 import av
-import numpy as np
 
-from pipeline.audio.encode import make_encoder
+from pipeline.audio.encode import from_pcm16, make_encoder
 from pipeline.contracts import Float32Array, Int16Array
-
-_FULL_SCALE = np.float32(32_768)
 
 
 def to_flac(samples: Int16Array) -> bytes:
     """int16 (n,), n at least 1, as a file."""
     encoder = make_encoder("flac")
-    return encoder.encode(np.divide(samples, _FULL_SCALE, dtype=np.float32)) + encoder.finish()
+    return encoder.encode(from_pcm16(samples)) + encoder.finish()
 
 
 def from_flac(data: bytes) -> Iterator[Float32Array]:
@@ -25,4 +22,4 @@ def from_flac(data: bytes) -> Iterator[Float32Array]:
     with av.open(io.BytesIO(data), "r") as container:
         for frame in container.decode(audio=0):
             values = frame.to_ndarray().ravel()
-            yield values.astype(np.float32) / _FULL_SCALE
+            yield from_pcm16(values)

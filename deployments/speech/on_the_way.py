@@ -12,8 +12,7 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
-from deployments.speech.tape import FULL_SCALE
-from pipeline.audio.encode import to_pcm16
+from pipeline.audio.encode import PCM16_SCALE, to_pcm16
 from pipeline.contracts import SpeechChunk
 
 
@@ -25,7 +24,7 @@ class SentInSteps(np.ndarray):
     """
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return np.divide, (to_pcm16(np.asarray(self)), FULL_SCALE)
+        return np.divide, (to_pcm16(np.asarray(self)), PCM16_SCALE)
 
 
 def sent_in_steps(chunk: SpeechChunk) -> SpeechChunk:

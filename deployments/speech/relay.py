@@ -49,6 +49,8 @@ class Relay:
 
     async def _run(self) -> None:
         sent = 0
+        if not self._tape.n_samples:  # nobody can listen yet, and whoever asked waits
+            await self._tape.more(LOOK_S)
         while True:
             tape = self._tape
             samples = tape.samples_from(sent, SEND_SAMPLES)

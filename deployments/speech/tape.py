@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from pipeline.audio.encode import to_pcm16
+from pipeline.audio.encode import from_pcm16, to_pcm16
 from pipeline.contracts import (
     GOOD,
     NO_TIMES,
@@ -31,7 +31,6 @@ from pipeline.contracts import (
 MEMORY = "l1"  # what answered: this process's memory
 JOINED = "joined"  # what answered: speech that is being made for another request
 SAMPLE_BYTES = 2
-FULL_SCALE = np.float32(32_768)
 _FIRST_SLICE = OUTPUT_SAMPLE_RATE_HZ // 4  # of speech that is all there: soon encoded, soon heard
 _SLICE_GROWTH = 4
 _MOST_SLICE = OUTPUT_SAMPLE_RATE_HZ * 16  # made ready for a codec in a fraction of a millisecond
@@ -40,7 +39,7 @@ _SILENCE = np.empty(0, np.int16)
 
 def on_grid(samples: Float32Array) -> Float32Array:
     """float32 (n,) rounded to 16-bit steps, as a tape has it."""
-    return _to_float(to_pcm16(samples))
+    return from_pcm16(to_pcm16(samples))
 
 
 def sliced(samples: Int16Array, *, is_single: bool = False) -> Iterator[Int16Array]:
@@ -169,8 +168,4 @@ class Listener(Stream[SpeechChunk]):
         drawn = tape.drawn if is_last else None
         if is_last:
             await self.aclose()
-        return SpeechChunk(_to_float(piece), is_last, times, tape.quality, tape.usage, drawn)
-
-
-def _to_float(samples: Int16Array) -> Float32Array:
-    return np.divide(samples, FULL_SCALE, dtype=np.float32)
+        return SpeechChunk(from_pcm16(piece), is_last, times, tape.quality, tape.usage, drawn)

@@ -24,9 +24,9 @@ from pipeline.errors import MAX_FOUND, UnsupportedError
 
 MIN_OUTPUT_RATE_HZ = 8_000
 MAX_OUTPUT_RATE_HZ = 48_000
+PCM16_SCALE = np.float32(32_768)
 _UNKNOWN_BYTES = 0xFFFFFFFF  # a stream's length in a wav header
 _WAV_HEADER_BYTES = 44
-_PCM16_SCALE = 32_768
 _PCM16_BYTES = 2
 _OGG_PAGE_US = 60_000  # three Opus packets
 _OPUS_BIT_RATE = 64_000
@@ -243,8 +243,13 @@ def wav_header(sample_rate_hz: int, *, n_samples: int | None) -> bytes:
 
 def to_pcm16(samples: Float32Array) -> Int16Array:
     """float32 (n,) to little-endian int16 (n,), rounded and clipped; full scale is 32,768."""
-    scaled = np.rint(samples.astype(np.float32) * _PCM16_SCALE)
-    return np.clip(scaled, -_PCM16_SCALE, _PCM16_SCALE - 1).astype("<i2")
+    scaled = np.rint(samples.astype(np.float32) * PCM16_SCALE)
+    return np.clip(scaled, -PCM16_SCALE, PCM16_SCALE - 1).astype("<i2")
+
+
+def from_pcm16(samples: Int16Array) -> Float32Array:
+    """int16 (n,) to float32 (n,); `to_pcm16` has the same back."""
+    return np.divide(samples, PCM16_SCALE, dtype=np.float32)
 
 
 class _PcmEncoder:

@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import psutil
 
 from deployments.local.service import RunningService
 from pipeline.audio.decode import decode_clip
+from pipeline.contracts import ReferenceClip
 from pipeline.voice_list import VOICES_DIR, load_voices
 from tests.audio_files import wav
 from tests.waiting import wait_until
@@ -142,10 +144,15 @@ def listed_clip(name: str = "aria") -> tuple[bytes, str]:
 
 def clip_of_its_own() -> tuple[bytes, str]:
     """A clip that no other test sent, and its transcript: a listed one, a little quieter."""
-    clip, transcript = listed_clip("bruno")
-    known = decode_clip(clip)
-    level = 1 - next(_LEVELS) / 1000
+    known, transcript = _bruno()
+    level = 1 - next(_LEVELS) / 4000
     return wav(known.samples[np.newaxis] * level, known.sample_rate_hz), transcript
+
+
+@cache
+def _bruno() -> tuple[ReferenceClip, str]:
+    clip, transcript = listed_clip("bruno")
+    return decode_clip(clip), transcript
 
 
 def decoded(audio: bytes) -> tuple[np.ndarray, int]:

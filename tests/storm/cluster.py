@@ -57,6 +57,11 @@ class StormCluster:
         return [f"http://{one.address}:{HTTP_PORT}" for one in self.machines.values()]
 
     @property
+    def gcs(self) -> str:
+        """Where Ray is joined."""
+        return f"{self.head.address}:{GCS_PORT}"
+
+    @property
     def dashboard(self) -> str:
         return f"http://{self.head.address}:{DASHBOARD_PORT}"
 
@@ -79,7 +84,7 @@ class StormCluster:
             words += ["--head", f"--port={GCS_PORT}", f"--temp-dir={SESSION}"]
             words += ["--dashboard-host=0.0.0.0", f"--dashboard-port={DASHBOARD_PORT}"]
         else:
-            words += [f"--address={self.head.address}:{GCS_PORT}"]
+            words += [f"--address={self.gcs}"]
         machine.run(*words, timeout_s=START_S)
 
     def stop(self) -> None:

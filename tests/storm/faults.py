@@ -8,10 +8,10 @@ import shutil
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -23,6 +23,7 @@ from tests.storm.machine import CLOCK, SESSION, Machine, run
 from tests.storm.sick_device import sicken
 from tests.waiting import eventually, wait_until
 
+STAGES = ("Router", "Tokenizer", "LLM", "Vocoder", "Jobs")
 JUMP_S = 3600
 LOSS = 0.2
 GIVEN_UP_S = 5.0  # after it can be reached again, a machine knows whether it still belongs
@@ -30,7 +31,6 @@ GIVEN_UP_S = 5.0  # after it can be reached again, a machine knows whether it st
 LOSSY = f"4,32 0 0 4294963256,53 0 1 {int(LOSS * 2**32)},6 0 0 4294967295,6 0 0 2"
 STORE_HOG = """
 import sys, time, numpy, ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 ray.init(address=sys.argv[1], log_to_driver=False)
 held = [ray.put(numpy.ones(4 * 2**20, numpy.uint8)) for _ in range(int(sys.argv[2]))]
 print("full", flush=True)
@@ -63,7 +63,7 @@ class Scene:
     cluster: StormCluster
     bucket: Bucket | None = None
     disk: disk.Disk | None = None
-    kept: dict[str, object] = field(default_factory=dict)
+    kept: dict[str, Any] = field(default_factory=dict)
     doomed: int | None = None
     """A process that is no good any more: nothing is well while it is there."""
 
@@ -137,9 +137,7 @@ def unplugged(scene: Scene) -> None:
 
 
 def joined_again(scene: Scene) -> None:
-    machine = scene.kept.pop("off")
-    assert isinstance(machine, Machine)
-    scene.cluster.add(machine)
+    scene.cluster.add(scene.kept.pop("off"))
 
 
 def head_lost(scene: Scene) -> None:
@@ -156,7 +154,7 @@ def gcs_killed(scene: Scene) -> None:
 
 
 def gcs_restarted(scene: Scene) -> None:
-    words, environment = scene.kept.pop("gcs")  # type: ignore[misc]
+    words, environment = scene.kept.pop("gcs")
     scene.cluster.head.spawn(*words, environment=environment)
 
 
@@ -202,7 +200,6 @@ def cut_off(scene: Scene) -> None:
 def reached(scene: Scene) -> None:
     """A machine that was given up for dead ends its own Ray: what minds machines starts it anew."""
     machine = scene.kept.pop("cut")
-    assert isinstance(machine, Machine)
     run("ip", "link", "set", machine.link, "up")
     if eventually(lambda: not machine.processes("raylet/raylet"), GIVEN_UP_S, every_s=0.5):
         scene.cluster.replace_lost()
@@ -219,13 +216,13 @@ def lossy(scene: Scene) -> None:
 
 
 def lossless(scene: Scene) -> None:
-    run("tc", "qdisc", "del", "dev", str(scene.kept.pop("lossy")), "clsact")
+    run("tc", "qdisc", "del", "dev", scene.kept.pop("lossy"), "clsact")
 
 
 def store_full(scene: Scene) -> None:
     """Objects that somebody holds fill the victim's object store beyond its bytes."""
     machine = scene.victim
-    address = f"{scene.cluster.head.address}:6379"
+    address = scene.cluster.gcs
     words = (sys.executable, "-c", STORE_HOG, address, "40")  # 160 MB into 120
     machine.spawn(*words, environment={**machine.environment, "RAY_ADDRESS": address})
     scene.kept["hog"] = machine
@@ -234,9 +231,7 @@ def store_full(scene: Scene) -> None:
 
 
 def store_freed(scene: Scene) -> None:
-    machine = scene.kept.pop("hog")
-    assert isinstance(machine, Machine)
-    machine.kill("held = [ray.put(")
+    scene.kept.pop("hog").kill("held = [ray.put(")
 
 
 def clock_moved(seconds: int) -> Act:
@@ -268,7 +263,7 @@ def drained(scene: Scene) -> None:
     machine, head = scene.victim, scene.cluster.head
     scene.kept["off"] = machine
     words = ["-m", "ray.scripts.scripts", "drain-node"]
-    words += [f"--address={head.address}:6379", f"--node-id={scene.cluster.node_id(machine)}"]
+    words += [f"--address={scene.cluster.gcs}", f"--node-id={scene.cluster.node_id(machine)}"]
     words += ["--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=storm"]
     head.run(sys.executable, *words, "--deadline-remaining-seconds=60")
 
@@ -276,7 +271,6 @@ def drained(scene: Scene) -> None:
 def drained_off(scene: Scene) -> None:
     """Once nothing of the service is on it, it goes; an empty one comes."""
     machine = scene.kept["off"]
-    assert isinstance(machine, Machine)
     wait_until(lambda: not machine.processes("ray::ServeReplica"), 60.0)
     machine.pull_plug(silently=False)
     joined_again(scene)
@@ -292,24 +286,18 @@ def upgraded(scene: Scene) -> None:
 
 
 def rolled_back(scene: Scene) -> None:
-    config = scene.kept.pop("config")
-    assert isinstance(config, dict)
-    _rolled_out(scene, config)
+    _rolled_out(scene, scene.kept.pop("config"))
 
 
 def _rolled_out(scene: Scene, config: dict) -> None:
-    before = {pid for stage in ROLLED for pid in scene.cluster.replicas(stage)}
+    before = {pid for stage in STAGES for pid in scene.cluster.replicas(stage)}
     scene.cluster.deploy(config)
 
     def is_done() -> bool:
-        time.sleep(0.5)
-        now = {pid for stage in ROLLED for pid in scene.cluster.replicas(stage)}
+        now = {pid for stage in STAGES for pid in scene.cluster.replicas(stage)}
         return not before & now and scene.cluster.is_whole()
 
-    wait_until(is_done, START_S)
-
-
-ROLLED = ("Router", "Tokenizer", "LLM", "Vocoder", "Jobs")
+    wait_until(is_done, START_S, every_s=0.5)
 
 
 def disk_slow(scene: Scene) -> None:
@@ -327,10 +315,7 @@ def disk_well(scene: Scene) -> None:
     scene.disk.heal()
 
 
-STAGES = [
-    Fault(f"kill -9 of a replica: {stage}", killed(stage))
-    for stage in ("Router", "Tokenizer", "LLM", "Vocoder", "Jobs")
-]
+REPLICAS = [Fault(f"kill -9 of a replica: {stage}", killed(stage)) for stage in STAGES]
 CONTROL = [
     Fault("kill -9 of the indexes of both caches", killed_all("IndexActor")),
     Fault("kill -9 of a proxy", proxy_killed),

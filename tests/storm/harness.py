@@ -18,6 +18,7 @@ CALM_S = 5.0  # under load before the fault
 AFTER_S = 4.0  # under load after all is well
 WATCH_S = 60.0  # for it to be well again; the bar is half
 LOOK_S = 0.25
+UNTOLD = {"Router": 2, "Jobs": 1}  # replicas of which /readyz says nothing
 KEPT_S = 90.0  # for accepted jobs to be spoken
 
 
@@ -76,8 +77,10 @@ async def is_well(scene: Scene, load: Load) -> bool:
         return False
     if scene.doomed is not None and psutil.pid_exists(scene.doomed):
         return False
-    routers = await asyncio.to_thread(scene.cluster.replicas, "Router")
-    return len(routers) == 2 and await asyncio.to_thread(scene.cluster.has_proxies)
+    for stage, count in UNTOLD.items():
+        if len(await asyncio.to_thread(scene.cluster.replicas, stage)) != count:
+            return False
+    return await asyncio.to_thread(scene.cluster.has_proxies)
 
 
 async def _lost(load: Load) -> list[str]:

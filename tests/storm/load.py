@@ -15,15 +15,12 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 import httpx
 import numpy as np
 
-from pipeline.audio.decode import decode_clip
-from tests.audio_files import wav
-from tests.serve.service_client import listed_clip
+from tests.serve.service_client import clip_of_its_own
 
 PER_S = 1.2  # requests a second: some third of what two cores speak beside three machines
 MIX = {"hit": 0.55, "voice": 0.2, "clip": 0.1, "upload": 0.08, "job": 0.07}
@@ -201,13 +198,13 @@ class Load:
         await self._speak(body, signs)
 
     async def _clip(self, number: int, signs: list[float]) -> None:
-        clip, transcript = _own_clip(self._unique(number))
+        clip, transcript = clip_of_its_own()
         encoded = base64.b64encode(clip).decode()
         prompt = {"prompt_audio_base64": encoded, "prompt_text": transcript}
         await self._speak({"input": "Yes.", "seed": number, "step_audio": prompt}, signs)
 
     async def _upload(self, number: int, signs: list[float]) -> None:
-        clip, transcript = _own_clip(self._unique(number))
+        clip, transcript = clip_of_its_own()
         name = f"storm-{self._unique(number)}"
         form = {"name": name, "consent": "I agree that my voice is cloned.", "ref_text": transcript}
         files = {"audio_sample": ("v.wav", clip, "audio/wav")}
@@ -278,20 +275,6 @@ def _checked(reply: httpx.Response) -> httpx.Response:
 
 def _known(seed: int) -> dict[str, Any]:
     return {"input": WORDS[seed], "voice": "bruno", "seed": 90_000_000 + seed}
-
-
-def _own_clip(number: int) -> tuple[bytes, str]:
-    """A clip that nobody sent before, and its transcript."""
-    samples, rate_hz, transcript = _bruno()
-    level = 1 - (number % 9_973) / 20_000
-    return wav(samples[np.newaxis] * level, rate_hz), transcript
-
-
-@cache
-def _bruno() -> tuple[np.ndarray, int, str]:
-    clip, transcript = listed_clip("bruno")
-    known = decode_clip(clip)
-    return known.samples, known.sample_rate_hz, transcript
 
 
 def failures(calls: list[Call]) -> dict[str, int]:

@@ -45,7 +45,7 @@ def missing() -> str:
 
 
 def run(*words: str) -> str:
-    """A command's output. Raises CalledProcessError, which shows what it said."""
+    """A command's output. Raises RuntimeError with what it said."""
     done = subprocess.run(
         words, capture_output=True, text=True, check=False, timeout=COMMAND_TIMEOUT_S
     )

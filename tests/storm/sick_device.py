@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-import psutil
 import torch
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
@@ -27,8 +26,7 @@ MARK = "sick"
 
 def sicken(machine: Machine, pid: int) -> None:
     """From now on every model call of this process fails. pid: as this side knows it."""
-    status = psutil.Process(pid)
-    with open(f"/proc/{status.pid}/status") as lines:
+    with open(f"/proc/{pid}/status") as lines:
         (own,) = (line.split()[-1] for line in lines if line.startswith("NSpid:"))
     (machine.session / MARK).write_text(own)
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
-import subprocess
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from load_tests.bench.provenance import provenance
 from tests.conftest import ROOT
 
 RESULTS = ROOT / "load_tests" / "results" / "storm.json"
@@ -22,23 +19,9 @@ def keep(row: dict[str, Any], path: Path = RESULTS) -> None:
     document = json.loads(path.read_text()) if path.exists() else {"rows": []}
     key = (row["case"], row["setting"])
     others = [one for one in document["rows"] if (one["case"], one["setting"]) != key]
-    document["rows"] = sorted([*others, {**row, **_about()}], key=lambda one: one["setting"])
+    rows = [*others, {**row, **provenance("cpu")}]
+    document["rows"] = sorted(rows, key=lambda one: one["setting"])
     path.write_text(json.dumps(document, indent=1) + "\n")
-
-
-def _about() -> dict[str, Any]:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return {
-        "commit": commit.stdout.strip(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}",
-    }
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.storm, pytest.mark.timeout(900)]
 CALM = Fault("nothing", faults.nothing, lasts_s=5.0)
 IN_BUCKET = [
     CALM,
-    *faults.STAGES,
+    *faults.REPLICAS,
     *faults.CONTROL,
     *faults.STORE,
     *faults.INSIDE,

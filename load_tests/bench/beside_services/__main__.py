@@ -26,15 +26,14 @@ from pathlib import Path
 import httpx
 
 from load_tests.bench.beside_commit import ROOT, checked_out
-from load_tests.bench.known_voice.services import service
+from load_tests.bench.known_voice.listeners import listened
+from load_tests.bench.known_voice.services import REQUEST_TIMEOUT_S, service
 from load_tests.bench.provenance import provenance
 from load_tests.bench.report import Row, percentile, publish
-from pipeline.continuity import Continuity, PlaybackMeter
+from pipeline.continuity import Continuity
 
 CHILD = Path(__file__).with_name("cluster_rows.py")
 CHILD_TIMEOUT_S = 300
-REQUEST_TIMEOUT_S = 120
-PCM_BYTES_S = 48_000
 VOICE = "bruno"
 TEXTS = (
     "There was nothing to be seen from the window.",
@@ -48,32 +47,26 @@ WARM_UP, ALONE, LISTENERS, ROUNDS = 2, 8, 4, 3
 Found = Mapping[str, tuple[float, str]]
 
 
-async def listened(http: httpx.AsyncClient, number: int) -> Continuity:
-    """One listener of a text of its own, who plays what comes from its first piece on."""
+async def one_listener(http: httpx.AsyncClient, number: int) -> Continuity:
+    """One listener of a text of its own."""
     text = f"{TEXTS[number % len(TEXTS)]} That was number {number}."
-    body = {"input": text, "voice": VOICE, "response_format": "pcm", "seed": number}
-    meter = PlaybackMeter(time.monotonic())
-    async with http.stream("POST", "/v1/audio/speech", json=body) as reply:
-        reply.raise_for_status()
-        async for piece in reply.aiter_raw():
-            meter.sent(len(piece) / PCM_BYTES_S, time.monotonic())
-    return meter.continuity()
+    return await listened(http, VOICE, text, number)
 
 
 async def over_http(url: str) -> Found:
     """Listeners one after another, then several at once, all in one known voice."""
     async with httpx.AsyncClient(base_url=url, timeout=REQUEST_TIMEOUT_S, trust_env=False) as http:
         for number in range(WARM_UP):
-            await listened(http, number)
+            await one_listener(http, number)
         alone: list[Continuity] = []
         rtfs: list[float] = []
         for number in range(ALONE):
             begun_s = time.monotonic()
-            alone.append(await listened(http, 100 + number))
+            alone.append(await one_listener(http, 100 + number))
             rtfs.append((time.monotonic() - begun_s) / alone[-1].audio_s)
         together: list[Continuity] = []
         for turn in range(ROUNDS):
-            many = (listened(http, 1000 + LISTENERS * turn + i) for i in range(LISTENERS))
+            many = (one_listener(http, 1000 + LISTENERS * turn + i) for i in range(LISTENERS))
             together += await asyncio.gather(*many)
     return {
         "one listener: first audio, p50": (statistics.median(first_s(alone)), "s"),

@@ -27,9 +27,10 @@ import httpx
 import psutil
 
 from deployments.local.service import LocalService
+from load_tests.bench.known_voice.listeners import listened
 from load_tests.bench.provenance import provenance
 from load_tests.bench.report import Row, publish
-from pipeline.continuity import Continuity, PlaybackMeter
+from pipeline.continuity import Continuity
 from tests.serve.service_client import TIMEOUT_S, ServiceClient
 
 TEXT = (
@@ -37,7 +38,7 @@ TEXT = (
 )
 ALONE, LISTENERS, ROUNDS = 9, 8, 2
 LEAST_HELD = 5  # slots in work when the vocoder is killed
-PCM_BYTES_S = 48_000
+VOICE = "bruno"
 SIDES = ("old", "new")
 TIMBRE = (sys.executable, "-P", "-c", "from deployments.cli import app; app()")
 UNITS = {
@@ -91,27 +92,21 @@ def started(tree: Path) -> Iterator[ServiceClient]:
             timbre("down")
 
 
-async def listened(http: httpx.AsyncClient, seed: int, text: str = TEXT) -> Continuity:
-    """One listener, who plays what comes from its first piece on."""
-    body = {"input": text, "voice": "bruno", "response_format": "pcm", "seed": seed, "cache": "off"}
-    meter = PlaybackMeter(time.monotonic())
-    async with http.stream("POST", "/v1/audio/speech", json=body) as reply:
-        reply.raise_for_status()
-        async for piece in reply.aiter_raw():
-            meter.sent(len(piece) / PCM_BYTES_S, time.monotonic())
-    return meter.continuity()
+async def one_listener(http: httpx.AsyncClient, seed: int, text: str = TEXT) -> Continuity:
+    """One listener, for whom it is made anew."""
+    return await listened(http, VOICE, text, seed, cache="off")
 
 
 async def measured(client: ServiceClient) -> Run:
     """Listeners one by one, then at once, then a vocoder killed under them."""
     load = os.getloadavg()[0]
     async with httpx.AsyncClient(base_url=client.service.url, timeout=TIMEOUT_S) as http:
-        await listened(http, 0)
-        alone = [await listened(http, 1 + index) for index in range(ALONE)]
+        await one_listener(http, 0)
+        alone = [await one_listener(http, 1 + index) for index in range(ALONE)]
         together: list[Continuity] = []
         began_s, cpu_s = time.monotonic(), _cpu_s(client)
         for turn in range(1, ROUNDS + 1):
-            many = (listened(http, 100 * turn + index) for index in range(LISTENERS))
+            many = (one_listener(http, 100 * turn + index) for index in range(LISTENERS))
             together += await asyncio.gather(*many)
         took_s, cpu_s = time.monotonic() - began_s, _cpu_s(client) - cpu_s
         held_slots, freed_s = await _freed_after_death(client, http)
@@ -134,7 +129,7 @@ async def _freed_after_death(client: ServiceClient, http: httpx.AsyncClient) -> 
     → the LLM's slots in work then, and seconds until none is.
     """
     listeners = [
-        asyncio.create_task(listened(http, 900 + index, f"{TEXT} {TEXT}"))
+        asyncio.create_task(one_listener(http, 900 + index, f"{TEXT} {TEXT}"))
         for index in range(LISTENERS)
     ]
     while (held_slots := await _slots_active(client)) < LEAST_HELD:

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -39,9 +40,11 @@ ANSWER_S = 5.5  # of such a text, about
 PCM_BYTES_S = 48_000
 
 
-async def listened(http: httpx.AsyncClient, voice: str, text: str, seed: int | None) -> Continuity:
-    """One listener, who plays what comes from its first piece on."""
-    body = {"input": text, "voice": voice, "response_format": "pcm", "seed": seed}
+async def listened(
+    http: httpx.AsyncClient, voice: str, text: str, seed: int | None, **fields: Any
+) -> Continuity:
+    """One listener, who plays what comes from its first piece on. fields: others of the request."""
+    body = {"input": text, "voice": voice, "response_format": "pcm", "seed": seed, **fields}
     meter = PlaybackMeter(time.perf_counter())
     async with http.stream("POST", "/v1/audio/speech", json=body) as reply:
         reply.raise_for_status()

@@ -35,6 +35,7 @@ from load_tests.bench.router.spans import Span, way_of
 BAR_MS = 6.0  # p50 of a first byte without the stages, one stream, quiet
 WARM_UP, REAL_SHARE = 12, 5  # of real stages so many times fewer: each takes a second
 STREAMS, EACH = 8, 4
+STAGES = ("fake", "real")
 SETTLE_S = 1.0
 
 
@@ -101,16 +102,17 @@ def missed(found: Mapping[str, Any]) -> list[Span]:
 
 def compare(results: Mapping[str, Mapping[str, Any]]) -> None:
     """The services beside each other."""
-    print(f"\n{'without the stages, p50, ms':46}", *(f"{name:>24}" for name in results))
+    print(f"\n{'without the stages, p50, ms':64}", *(f"{name:>24}" for name in results))
     for i, kind in enumerate(KINDS):
         for total in ("first_total", "last_total"):
             values = [getattr(one["ways"][i], total) for one in results.values()]
             byte = values[0].what.partition(" ")[0]
             line = (f"{value.p50_ms:24.2f}" for value in values)
-            print(f"{kind[:36] + ', ' + byte:46}", *line)
+            print(f"{kind + ', ' + byte + ' byte':64}", *line)
     for kind in BARRED:
         sums = (sum(one["cpu_ms_per_audio_s"][kind].values()) for one in results.values())
-        print(f"{'CPU ms for a second of audio, ' + kind[11:24]:46}", *(f"{s:24.2f}" for s in sums))
+        cpu = f"{kind}: CPU ms for a second"
+        print(f"{cpu:64}", *(f"{spent_ms:24.2f}" for spent_ms in sums))
 
 
 def _variable(text: str) -> tuple[str, str]:
@@ -122,17 +124,17 @@ def _variable(text: str) -> tuple[str, str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m load_tests.bench.router")
-    parser.add_argument("--stages", default="fake,real", help="fake, real or both")
+    parser.add_argument("--stages", default=",".join(STAGES), help="fake, real or both")
     parser.add_argument("--ingress", default="proxy", help=f"some of {', '.join(INGRESSES)}")
     parser.add_argument("--requests", type=int, default=100, help="of each kind")
     parser.add_argument("--set", type=_variable, action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results here")
     options = parser.parse_args()
-    ingresses = options.ingress.split(",")
-    if unknown := set(ingresses) - set(INGRESSES):
-        parser.error(f"unknown ways in: {', '.join(sorted(unknown))}")
+    all_stages, ingresses = options.stages.split(","), options.ingress.split(",")
+    if unknown := {*all_stages, *ingresses} - {*STAGES, *INGRESSES}:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
     results: dict[str, Mapping[str, Any]] = {}
-    for stages, ingress in itertools.product(options.stages.split(","), ingresses):
+    for stages, ingress in itertools.product(all_stages, ingresses):
         with tempfile.TemporaryDirectory() as name:
             how = {"ingress": ingress, "variables": dict(options.set)}
             is_real = stages == "real"

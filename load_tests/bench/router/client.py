@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from load_tests.bench.known_voice.listeners import PCM_BYTES_S
 from load_tests.bench.router.spans import Asked
 
 TIMEOUT_S = 120.0
-PCM_BYTES_S = 48_000
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 _NUMBERS = itertools.count()
 

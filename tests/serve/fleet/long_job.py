@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,12 +34,7 @@ class LongJob:
 
     def wait_for(self, client: ServiceClient, done: int) -> None:
         """Until so many segments are done."""
-
-        def is_there() -> bool:
-            time.sleep(0.2)
-            return self.look(client)["progress"]["done"] >= done
-
-        wait_until(is_there, GIVE_UP_S)
+        wait_until(lambda: self.look(client)["progress"]["done"] >= done, GIVE_UP_S, every_s=0.2)
 
     def wait_for_its_end(self, client: ServiceClient) -> None:
         wait_until(lambda: self.look(client)["status"] == "completed", GIVE_UP_S)

@@ -44,7 +44,7 @@ def test_a_row_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
         ("kill -9", "S3"),
         ("kill -9", "disk"),
     ]
-    assert all(row["commit"] and row["machine"] for row in kept)
+    assert all(row["commit"] and row["device"] and row["command"] for row in kept)
 
 
 def test_the_page_shows_every_row(tmp_path: Path) -> None:

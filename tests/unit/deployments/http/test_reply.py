@@ -8,7 +8,7 @@ import json
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 import httpx
@@ -169,6 +169,26 @@ async def test_a_fault_before_the_first_byte_is_a_status(
     assert INSIDE not in reply.text
     assert service.metrics.outcomes == [outcome]
     assert not service.synthesizer.is_open
+
+
+@pytest.mark.parametrize("is_whole", [False, True], ids=["as made", "whole"])
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [(error, outcome) for error, _, outcome in BEFORE],
+    ids=[type(row[0]).__name__ for row in BEFORE],
+)
+async def test_a_fault_before_a_sessions_first_audio_counts_the_same(
+    error: Exception, outcome: str, is_whole: bool
+) -> None:
+    parsed = ParsedRequest(
+        None, "ref_audio", "aria", REQUEST, "pcm", is_sse=False, is_whole=is_whole
+    )
+    metrics = Metrics()
+    parts: Any = (FakeVoices(), Synthesizer(error), metrics, "id")
+    with pytest.raises(type(error)):
+        async with aclosing(SpeechReply(parsed, *parts).frames()) as frames:
+            await anext(frames)
+    assert metrics.outcomes == [outcome]
 
 
 async def test_a_fault_about_the_clip_names_its_field() -> None:

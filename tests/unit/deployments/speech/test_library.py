@@ -318,6 +318,26 @@ async def test_listeners_of_another_process_hear_it_from_its_start(made) -> None
     assert source_of(await other.hear()) == "l1"
 
 
+async def test_nothing_goes_to_the_index_ahead_of_the_speech(made, monkeypatch) -> None:
+    """Whoever asked waits for the stages alone: nobody else can listen yet."""
+    index, sent = make_index(), list[int]()
+    add = index.add
+
+    async def noted(digest: str, holder: str, start: int, data: Any, *rest: Any) -> Any:
+        sent.append(data.nbytes)
+        return await add(digest, holder, start, data, *rest)
+
+    monkeypatch.setattr(index, "add", noted)
+    maker = made(index)
+    maker.speaker.step = asyncio.Semaphore(0)
+    heard = asyncio.create_task(maker.hear())
+    await until(lambda: maker.speaker.open_streams == 1)
+    assert not sent
+    maker.let_out(3)
+    await heard
+    assert sent[0]
+
+
 async def test_a_maker_without_listeners_of_its_own_goes_on_for_others(made) -> None:
     index = make_index()
     maker, other = made(index), made(index)
