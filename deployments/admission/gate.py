@@ -170,7 +170,7 @@ class AdmissionGate:
         others = _interactive(self._running)
         if not others or asked.terms.is_begun or not self._settings.enabled:
             return True
-        return self._outlook.is_good(others, [replace(asked, begin_s=now_s)], now_s)
+        return self._outlook.is_good(others, [asked], now_s)
 
     def _most_running(self, asked: Asked) -> int:
         """Answers in work with this one: whole ones leave some places to those who listen."""

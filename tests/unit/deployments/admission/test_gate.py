@@ -222,21 +222,6 @@ async def test_one_who_would_begin_soon_waits_and_begins() -> None:
 
 
 @pytest.mark.usefixtures("virtual_time")
-async def test_who_waits_begins_when_it_is_good_then_and_not_because_it_will_be() -> None:
-    admission = gate(row_s=0.006)
-    for _ in range(2):
-        assert await entered(ask(admission))
-    waits = ask(admission)
-    turn = asyncio.create_task(waits.acquire())
-    await asyncio.sleep(0)
-    assert waits.asked.begin_s - time.monotonic() > 1.0
-    await asyncio.sleep(0.25)  # two looks later; nobody has heard anything yet
-    assert not turn.done()
-    turn.cancel()
-    await asyncio.wait([turn])
-
-
-@pytest.mark.usefixtures("virtual_time")
 async def test_alone_everybody_is_served_however_slow_the_machine_is() -> None:
     admission = gate(row_s=0.2)
     assert await entered(ask(admission))
