@@ -10,7 +10,9 @@ client gets 503 with Retry-After, or, after audio, a broken connection.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 
 from starlette.datastructures import Headers
@@ -24,6 +26,7 @@ from pipeline.errors import StageUnavailableError
 SILENCE_S = 5.0
 UPDATE_S = 620.0  # a router that is replaced may go on: the shipped graceful_shutdown_timeout_s
 _HEARD = "timbre.signs"  # key of a scope, and of a reply's first message; no client's get there
+_NO_STATUS = 999  # of a message that is no reply's first
 _ALIVE = "timbre.alive"  # type of the router's own messages to the proxy
 
 
@@ -86,7 +89,7 @@ class _Reply:
         self._is_probe = is_probe
         self._heard_s = time.monotonic()
         self._is_sending = self._is_serves = False
-        self.gives_signs = self.has_started = self.is_closed = False
+        self.has_started = self.is_closed = False
 
     @property
     def silent_s(self) -> float:
@@ -96,7 +99,10 @@ class _Reply:
     async def send(self, message: Message) -> None:
         self._heard_s = time.monotonic()
         is_routers = message.pop(_HEARD, False)
-        self.gives_signs = self.gives_signs or is_routers
+        if is_routers:
+            self._learn(gives_signs=True)
+        elif not self._is_probe and message.get("status", _NO_STATUS) < HTTPStatus.BAD_REQUEST:
+            self._learn(gives_signs=False)  # the proxy alone says only what went wrong
         is_unavailable = message.get("status") == HTTPStatus.SERVICE_UNAVAILABLE
         self._is_serves = self._is_serves or (
             is_unavailable and not is_routers and not self._is_probe

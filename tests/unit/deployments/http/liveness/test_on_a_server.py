@@ -24,7 +24,8 @@ async def falls_silent(scope: Scope, receive: Receive, send: Send) -> None:
         await TellsSigns(_well)(scope, receive, send)
         return
     if scope["path"] == "/audio":
-        await send({"type": "http.response.start", "status": 200, "headers": []})
+        marked = {signs._HEARD: True}  # it gave signs until then
+        await send({"type": "http.response.start", "status": 200, "headers": [], **marked})
         await send({"type": "http.response.body", "body": b"audio", "more_body": True})
     await asyncio.sleep(1e6)
 
