@@ -64,7 +64,7 @@ class KeySet:
         try:
             shown = await asyncio.to_thread(self._source.fetch_data)
             keys = jwt.PyJWKSet.from_dict(shown).keys
-        except (jwt.PyJWTError, AttributeError, TypeError, ValueError) as error:
+        except (jwt.PyJWTError, AttributeError, LookupError, TypeError, ValueError) as error:
             logger.warning("the identity provider does not show its keys: %s", error)
             return
         self._keys = {key.key_id: key for key in keys if key.key_id is not None}
