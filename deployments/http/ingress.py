@@ -139,7 +139,7 @@ class Router(ScaledReplica):
         }
         if stages.asr is not None and asr is not None:
             handles[stages.asr] = asr
-        self._removal = Removal(handles)
+        self._removal = Removal(handles, settings.cache.namespace)
         routers = RoutersToldOfVoices(self._removal)
         self._enrolment = Enrolment(settings, self._voices, routers)
         self._readiness = Readiness(handles, self._voices.cache_report)
