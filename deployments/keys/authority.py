@@ -65,7 +65,9 @@ class Authority:
 
     async def follow(self) -> None:
         """Notice what others changed, until cancelled."""
-        await asyncio.gather(self.book.follow(), self._follow_file())
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(self.book.follow())
+            loops.create_task(self._follow_file())
 
     async def _follow_file(self) -> None:
         while True:
