@@ -253,6 +253,9 @@ async def test_no_key_gets_into_a_log_or_a_reply(app, caplog):
 async def test_the_pages_describe_the_routes_of_keys_where_there_are_any(app):
     page = (await app.http.get("/openapi.json", headers=bearer(ADMIN_KEY))).json()
     assert "/v1/keys" in page["paths"]
+    assert page["security"] == [{"bearer": []}, {"xi-api-key": []}]
+    assert page["paths"]["/healthz"]["get"]["security"] == []
+    assert {"KeyBody", "RotateBody", "KeyReply"} <= page["components"]["schemas"].keys()
     async with http_app() as without:
         page = (await without.http.get("/openapi.json")).json()
         assert "/v1/keys" not in page["paths"]
