@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import statistics
 from collections import defaultdict
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import aiohttp
 import psutil
 
+from deployments.telemetry.processes import ProcessUse, use_of
 from load_tests.load.clients import Clock
 from load_tests.load.measures import Spent
 
@@ -148,20 +150,17 @@ def _medians(samples: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 def _held(
     processes: Callable[[], Iterable[psutil.Process]] = psutil.process_iter,
 ) -> dict[str, Held]:
-    found: dict[str, list[Held]] = defaultdict(list)
+    found: dict[str, list[ProcessUse]] = defaultdict(list)
     for process in processes():
-        try:
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             part = part_of(" ".join(process.cmdline()))
-            if part is not None:
-                found[part].append(
-                    Held(process.memory_info().rss, process.num_fds(), process.num_threads())
-                )
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
+            use = None if part is None else use_of(process.pid, part)
+            if use is not None:
+                found[use.name].append(use)
     return {
         part: Held(
             sum(one.rss_bytes for one in many),
-            sum(one.descriptors for one in many),
+            sum(one.files for one in many),
             sum(one.threads for one in many),
         )
         for part, many in found.items()
