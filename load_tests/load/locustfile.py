@@ -116,7 +116,7 @@ class Listener(User):
                         continue
                     said = json.loads(message)
                     if said["type"] == "error":
-                        return ear.told(str(said["error"]["code"]), self._now_s())
+                        return ear.told(said["error"], self._now_s())
                     if said["type"] == "session.done":
                         return ear.ended(self._now_s())
         except InvalidStatus as error:
