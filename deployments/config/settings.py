@@ -35,6 +35,7 @@ from deployments.config.stage_settings import (
     TokenizerSettings,
     VocoderSettings,
 )
+from deployments.config.tenants.quota_settings import QuotaSettings
 from deployments.config.text_settings import TextSettings
 from pipeline.audio.condition import Conditioning
 from pipeline.contracts import BASE_VARIANT
@@ -200,6 +201,7 @@ class Settings(BaseSettings):
     limits: Limits = Limits()
     http: HttpSettings = HttpSettings()
     admission: AdmissionSettings = AdmissionSettings()
+    quotas: QuotaSettings = QuotaSettings()
     sessions: SessionSettings = SessionSettings()
     cache: CacheSettings = CacheSettings()
     speech_cache: SpeechCacheSettings = SpeechCacheSettings()

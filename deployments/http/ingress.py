@@ -36,6 +36,7 @@ from deployments.http.errors import NO_RETRY, SERVER_FAULT, answer_error, error_
 from deployments.http.head import HeadAsGet
 from deployments.http.jobs.pages import BODIES as JOB_BODIES
 from deployments.http.liveness.signs import TellsSigns
+from deployments.http.quotas.middleware import Quotas
 from deployments.http.routes.batch import BODIES as BATCH_BODIES
 from deployments.http.routes.batch import BatchRoute
 from deployments.http.routes.cache import WarmBody, add_cache_routes
@@ -53,6 +54,8 @@ from deployments.jobs.library import JobLibrary
 from deployments.longform.listening import Listener
 from deployments.pronunciation.book import PronunciationBook
 from deployments.pronunciation.readings import Readings
+from deployments.quotas.cluster import open_gate
+from deployments.quotas.gate import QuotaGate
 from deployments.scaling.policy import Work
 from deployments.scaling.replica import ScaledReplica
 from deployments.speech.library import SpeechLibrary
@@ -70,6 +73,7 @@ from deployments.telemetry.cache import CacheMetrics
 from deployments.telemetry.logs import adopt_serve_logging
 from deployments.telemetry.metrics import SPEECH_CACHE, VOICE_CACHE
 from deployments.telemetry.outcomes import ClusterOutcomes
+from deployments.telemetry.quotas import QuotaGauge, QuotaRefusals
 from deployments.telemetry.requests import RequestMetrics
 from deployments.telemetry.transfers import Transfers
 from deployments.voices.enrolment import Enrolment
@@ -82,7 +86,9 @@ logger = logging.getLogger(__name__)
 EXPOSED_HEADERS = (
     "X-Request-Id", "Server-Timing", "X-Cache", "X-Quality", "X-Audio-Sample-Rate",
     "X-Audio-Channels", "X-Audio-Warning", "X-Ignored-Fields", "X-Edit-Id", "X-Edit-Steps",
-    "Retry-After", "X-Should-Retry", "*",
+    "Retry-After", "X-Should-Retry",
+    *(f"X-RateLimit-{what}-{of}" for what in ("Limit", "Remaining", "Reset")
+      for of in ("Requests", "Audio-Seconds")), "*",
 )  # fmt: skip
 
 
@@ -124,6 +130,8 @@ class Router(ScaledReplica):
         self._jobs = JobLibrary(settings, self._voices, self._readings, RunnersTold(jobs).tell)
         self._metrics = RequestMetrics()
         self._outcomes = ClusterOutcomes(settings.cache.l2_name)
+        self._quotas = open_gate(settings.quotas, settings.cache.l2_name, QuotaRefusals())
+        self._quota_gauge = QuotaGauge(self._quotas)
         stages = Stages.of(settings)
         handles = {
             stages.tokenizer: tokenizer,
@@ -176,7 +184,7 @@ class Router(ScaledReplica):
             self._readings,
             self._listener,
         )
-        app = make_app(self._settings, routes, self._lifespan)
+        app = make_app(self._settings, routes, self._lifespan, self._quotas)
         BatchRoute(routes, self._settings.limits).add_to(app)
         add_cache_routes(app, self._voices, self._speech, routes.budget, self._removal.everywhere)
         EditRoutes(
@@ -209,6 +217,7 @@ class Router(ScaledReplica):
             watched("purging deleted voices", self._enrolment.sweep),
             watched("forgetting deleted voices", self._enrolment.forget_again),
             watched("removing old edits", self._edits.sweep),
+            watched("keeping the quotas", self._quotas.run),
         )
         try:
             yield
@@ -219,8 +228,16 @@ class Router(ScaledReplica):
             await asyncio.gather(self._voices.close(), self._speech.close())
 
 
-def make_app(settings: Settings, routes: Routes, lifespan: Lifespan[FastAPI] | None) -> FastAPI:
-    """The application around `routes`: its edge, its pages, the shape of its errors."""
+def make_app(
+    settings: Settings,
+    routes: Routes,
+    lifespan: Lifespan[FastAPI] | None,
+    quotas: QuotaGate | None = None,
+) -> FastAPI:
+    """The application around `routes`: its edge, its pages, the shape of its errors.
+
+    quotas: None where nobody has any.
+    """
     app = FastAPI(
         title="timbre",
         description=DESCRIPTION,
@@ -233,6 +250,8 @@ def make_app(settings: Settings, routes: Routes, lifespan: Lifespan[FastAPI] | N
     )
     app.router.route_class = LazyRoute
     app.add_middleware(HeadAsGet)
+    if quotas is not None:  # innermost but one: who asks is known by then
+        app.add_middleware(Quotas, gate=quotas, default_namespace=settings.cache.namespace)
     limits = settings.limits
     app.add_middleware(
         Edge,

@@ -131,7 +131,7 @@ def _of_edge(path: str, method: str) -> Iterator[int]:
     if "{" in path:
         yield 404
     if method != "get":
-        yield 503
+        yield from (429, 503)
 
 
 def _headers_of(status: str) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from deployments.http.dialects.batch import SpeechBatch, read_batch, speech_body
 from deployments.http.errors import PublicError
 from deployments.http.pages.shapes import Tokens
 from deployments.http.routes.speech import Routes
+from deployments.quotas.spending import spending
 from deployments.telemetry.outcomes import Outcome, usage_report
 from pipeline.errors import TimbreError
 
@@ -125,6 +126,8 @@ class BatchRoute:
         request_id = f"{request.state.request_id}-{index}"
         told: list[Outcome] = []
         try:
+            if index:  # the first one's request is counted already
+                await spending().request()
             asked = {"response_format": "wav", **item, "stream": False}
             body = await asyncio.to_thread(speech_body, asked)
             parsed = await asyncio.to_thread(self._routes.parsed, body, None)
