@@ -45,9 +45,7 @@ class QuotaBook:
         if now_s - self._swept_s >= SWEEP_S:
             self._sweep(now_s)
         is_ahead = now_s - self._began_s >= SETTLE_S
-        answers = [
-            self._page(word).heard(router, word, now_s, is_ahead=is_ahead) for word in words
-        ]
+        answers = [self._page(word).heard(router, word, now_s, is_ahead=is_ahead) for word in words]
         return Told(self._incarnation, len(self._routers), answers)
 
     def _page(self, word: Word) -> _Page:

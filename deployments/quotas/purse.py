@@ -81,6 +81,8 @@ class Purse:
         self._total += amount
         if self._own is not None:
             self._own.spend(amount, now_s)
+        if amount < 0:
+            self._dry_until_s = float("-inf")
         self.has_news = True
 
     def put_back(self, amount: float) -> None:
@@ -88,6 +90,7 @@ class Purse:
         if amount > 0:
             self.taken = max(self.taken - amount, 0.0)
             self.spare += amount
+            self._dry_until_s = float("-inf")
             self.has_news = True
 
     def void(self) -> None:
