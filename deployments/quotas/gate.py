@@ -9,6 +9,7 @@ from deployments.config.tenants.quota_settings import Quota, QuotaSettings
 from deployments.quotas.ledger import Ledger
 from deployments.quotas.spending import Charge, Limited, Spending
 
+MOST_KNOWN = 10_000  # tenants and keys whose limits are at hand
 OwnQuota = Callable[[Caller], Quota | None]
 """The quota in a caller's key, from memory; None for a key that has none of its own."""
 
@@ -33,17 +34,19 @@ class QuotaGate:
     ) -> None:
         self._settings, self._ledger, self._refused = settings, ledger, refused
         self._own_quota = own_quota
+        self._known: dict[str, Limited] = {}
 
     def spending(self, caller: Caller) -> Spending:
         """What a caller may spend; made anew for each request, so that new quotas count at once."""
         limited: list[Limited] = []
         tenant = self._settings.of_tenant(caller.namespace)
         if tenant.is_set:
-            limited.append(Limited("tenant", f"tenant/{caller.namespace}", tenant))
+            limited.append(self._limited(tenant, "tenant", f"tenant/{caller.namespace}"))
         if caller.key_id:
             key = self._own_quota(caller) or self._settings.of_key(caller.key_id)
             if key.is_set:
-                limited.append(Limited("key", f"key/{caller.namespace}/{caller.key_id}", key))
+                owner = f"key/{caller.namespace}/{caller.key_id}"
+                limited.append(self._limited(key, "key", owner))
         return Spending(limited, self._ledger, self._refused)
 
     async def admit(self, caller: Caller, n_requests: int = 1) -> Charge:
@@ -54,6 +57,15 @@ class QuotaGate:
     def is_alone(self) -> bool:
         """Whether the cluster's book does not answer."""
         return self._ledger.is_alone
+
+    def _limited(self, quota: Quota, of: str, owner: str) -> Limited:
+        """Made once for each quota and owner."""
+        known = self._known.get(owner)
+        if known is None or known.quota is not quota:
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            known = self._known[owner] = Limited.by(quota, of, owner)
+        return known
 
     async def run(self) -> None:
         """What goes on in the background, until cancelled."""

@@ -43,7 +43,7 @@ class Grant:
         """Spend so much of every account that is spent from; what was not taken for it is owed."""
         now_s, self._spent = self._ledger.now(), self._spent + amount
         for index, (purse, left) in enumerate(self._taken):
-            if purse.account.measure.window_s is not None:
+            if purse.is_spent:
                 from_taken = min(amount, left)
                 purse.spend(amount, from_taken, now_s)
                 self._taken[index] = purse, left - from_taken
@@ -53,7 +53,7 @@ class Grant:
         if self._spent:
             spent, self._spent = self._spent, 0.0
             for purse, _ in self._taken:
-                if purse.account.measure.window_s is not None:
+                if purse.is_spent:
                     purse.spend(-spent, 0.0, self._ledger.now())
             self._ledger.tell_soon()
 

@@ -34,6 +34,8 @@ class Purse:
     def __init__(self, account: Account, limit: float) -> None:
         self.account, self.limit = account, limit
         window_s = account.measure.window_s
+        self.is_spent = window_s is not None
+        """Whether what is taken of it is used up; else it is held."""
         self._own = None if window_s is None else Window(window_s, limit)
         self.spare = self.taken = self.share = 0.0
         self._total = 0.0

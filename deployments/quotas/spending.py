@@ -16,6 +16,7 @@ from deployments.quotas.purse import ShortError
 from pipeline.errors import CapacityError, QuotaError, QuotaSpentError
 
 MOST_WAIT_S = 120.0  # that OpenAI's clients wait; a longer time is a no to them
+AT_ONCE = 1.0  # s of audio: smaller pieces are charged together
 LEAST_SPEECH_S = 0.6  # of any reply, before it is made
 ROUNDING = 1e-6  # of sums of fractions
 _SAID = {
@@ -28,11 +29,22 @@ _SAID = {
 
 @dataclass(frozen=True, slots=True)
 class Limited:
-    """Whom a quota limits: of is tenant or key, owner says which one, for all routers alike."""
+    """Whom a quota limits.
+
+    of: tenant or key. owner: which one, for all routers alike. limits: what is counted of it.
+    """
 
     of: str
     owner: str
     quota: Quota
+    limits: Sequence[tuple[Account, float]]
+
+    @classmethod
+    def by(cls, quota: Quota, of: str, owner: str) -> Self:
+        """By a quota."""
+        found = ((measure, _limit_of(quota, measure)) for measure in Measure)
+        limits = [(Account(owner, measure), limit) for measure, limit in found if limit is not None]
+        return cls(of, owner, quota, limits)
 
 
 class Charge:
@@ -40,11 +52,18 @@ class Charge:
 
     def __init__(self, grant: Grant | None = None) -> None:
         self._grant = grant
+        self._untold = 0.0
 
-    def sent(self, audio_s: float) -> None:
-        """So much audio goes to the caller."""
-        if self._grant is not None and audio_s > 0:
-            self._grant.spend(audio_s)
+    def sent(self, amount: float) -> None:
+        """So much goes to the caller: seconds of audio, or requests."""
+        self._untold += amount
+        if self._untold >= AT_ONCE:
+            self._spend()
+
+    def _spend(self) -> None:
+        untold, self._untold = self._untold, 0.0
+        if self._grant is not None and untold > 0:
+            self._grant.spend(untold)
 
     def refund(self) -> None:
         """Nobody had anything of it."""
@@ -61,7 +80,9 @@ class Charge:
         trace: TracebackType | None,
     ) -> None:
         if isinstance(error, Exception):  # not: whoever listened went away
+            self._untold = 0.0
             self.refund()
+        self._spend()
         if self._grant is not None:
             self._grant.close()
 
@@ -146,10 +167,10 @@ class Spending:
         """Of every account that limits one of the measures; a tenant's before a key's."""
         wants: list[Want] = []
         for one in self._limited:
-            for measure, amount in amounts.items():
-                limit = _limit_of(one.quota, measure)
-                if limit is not None:
-                    wants.append((Account(one.owner, measure), limit, amount))
+            for account, limit in one.limits:
+                amount = amounts.get(account.measure)
+                if amount is not None:
+                    wants.append((account, limit, amount))
         return wants
 
     async def _reserved(self, amounts: Mapping[Measure, float]) -> Charge:

@@ -32,7 +32,7 @@ class Quota(Strict):
     @property
     def is_set(self) -> bool:
         """Whether it limits anything."""
-        return any(value is not None for value in self.model_dump().values())
+        return any(value is not None for _, value in self)
 
 
 class QuotaSettings(Strict):
