@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 TELL_S = 1.0  # between words to the book, where nothing is wanted
 GATHER_S = 0.02  # what is not waited for is gathered for so long before it is told
+UNKNOWN = "how much of the quota is used cannot be found out"
 ROUTERS_UNTOLD = 2  # routers, while the book never said how many there are
 Want = tuple[Account, float, float]
 """An account, its limit, and an amount."""
@@ -115,12 +116,22 @@ class Ledger:
     async def reserve(self, wants: Sequence[Want]) -> Grant:
         """Take all of them, or none. Raises ShortError; StageUnavailableError after alone_s."""
         grant = Grant(self)
+        asked: list[tuple[Purse, Waiter]] = []
         try:
             for account, limit, amount in wants:
                 purse = self.purse(account, limit)
-                await self._take(purse, amount)
-                grant.add(purse, amount)
+                if self._take(purse, amount):
+                    grant.add(purse, amount)
+                else:
+                    asked.append((purse, self._ask(purse, amount)))
+            while asked:
+                purse, waiter = asked[0]
+                await waiter.turn
+                grant.add(purse, waiter.amount)
+                del asked[0]
         except BaseException:
+            for purse, waiter in asked:
+                _let_go(purse, waiter)
             grant.close()
             raise
         return grant
@@ -158,9 +169,10 @@ class Ledger:
                 self._is_away(purses, error)
                 for purse, waiters in zip(purses, asked, strict=True):
                     self._decide_alone(purse, waiters)
-            except BaseException:
+            except BaseException:  # a fault of ours, or the end of the service
                 for waiter in (one for waiters in asked for one in waiters):
-                    waiter.turn.cancel()
+                    if not waiter.turn.done():
+                        waiter.turn.set_exception(StageUnavailableError(UNKNOWN))
                 raise
             else:
                 self._heard(told, now_s)
@@ -183,34 +195,30 @@ class Ledger:
             self._is_urgent.clear()
             await self.tell()
 
-    async def _take(self, purse: Purse, amount: float) -> None:
+    def _take(self, purse: Purse, amount: float) -> bool:
+        """Take it from memory; False where the book is to be asked. Raises ShortError."""
         now_s = self.now()
         if self._heard_s is None or now_s - self._heard_s > LEASE_S:
             purse.void()
         if purse.take(amount, now_s):
             if purse.is_low and not self.is_alone:
                 self.tell_soon()
-            return
+            return True
         if self.is_alone:
             self._take_alone(purse, amount)
-            return
+            return True
         dry_s = purse.dry_s(now_s)
         if dry_s > 0:
             raise ShortError(purse, dry_s)
-        await self._asked(purse, amount)
+        return False
 
-    async def _asked(self, purse: Purse, amount: float) -> None:
-        """Wait for the book's answer."""
+    def _ask(self, purse: Purse, amount: float) -> Waiter:
+        """Ask the book, with all else that is asked at this moment."""
         waiter = Waiter(amount, asyncio.get_running_loop().create_future())
         purse.waiting.append(waiter)
         self._is_urgent.set()
         self.tell_soon()
-        try:
-            await waiter.turn
-        except asyncio.CancelledError:
-            if waiter.turn.done() and not waiter.turn.cancelled() and not waiter.turn.exception():
-                purse.put_back(amount)  # it was granted at the same moment
-            raise
+        return waiter
 
     def _heard(self, told: Told, asked_s: float) -> None:
         if self.is_alone:
@@ -243,9 +251,17 @@ class Ledger:
     def _take_alone(self, purse: Purse, amount: float) -> None:
         now_s = self.now()
         if self._away_since_s is not None and now_s - self._away_since_s > self._alone_s:
-            raise StageUnavailableError("how much of the quota is used cannot be found out")
+            raise StageUnavailableError(UNKNOWN)
         purse.take_alone(amount, self._n_routers, now_s)
 
 
 def _is_told(purse: Purse) -> bool:
     return purse.has_news or bool(purse.waiting) or purse.spare > 0 or purse.taken > 0
+
+
+def _let_go(purse: Purse, waiter: Waiter) -> None:
+    """Nobody waits for this answer any more; it may be there."""
+    if not waiter.turn.done():
+        waiter.turn.cancel()
+    elif not waiter.turn.cancelled() and waiter.turn.exception() is None:
+        purse.put_back(waiter.amount)

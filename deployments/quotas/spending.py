@@ -136,6 +136,12 @@ class Spending:
             self._ledger.charge(wants)
 
     @property
+    def streams(self) -> int | None:
+        """Replies that may be spoken at a time, by the least of the caller's quotas."""
+        limits = [quota.streams for _, quota in self.quotas if quota.streams is not None]
+        return min(limits, default=None)
+
+    @property
     def quotas(self) -> Sequence[tuple[str, Quota]]:
         """The caller's, and whose each is: tenant or key."""
         return [(one.of, one.quota) for one in self._limited]

@@ -103,7 +103,7 @@ class BatchRoute:
         The default format is vLLM-Omni's, wav. All texts together may be as long as that of a reply
         that is sent whole; longer ones and thousands of items are for `/v1/audio/jobs`.
         """
-        room = asyncio.Semaphore(AT_ONCE)
+        room = asyncio.Semaphore(min(AT_ONCE, spending().streams or AT_ONCE))
         with self._routes.budget.hold() as hold:
             read = partial(read_batch, limits=self._limits)
             items = await read_off_loop(read, await receive_body(request, hold))

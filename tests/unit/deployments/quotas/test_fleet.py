@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from deployments.quotas.accounts import Measure
+from deployments.quotas.accounts import Account, Measure
 from deployments.quotas.book import LEASE_S, SETTLE_S
+from deployments.quotas.purse import ShortError
 from pipeline.errors import StageUnavailableError
 from tests.quota_fleet import Fleet
 
@@ -94,6 +95,26 @@ async def test_a_busy_tenant_is_let_in_from_memory():
     for _ in range(100):  # 100 a second
         assert await fleet.ask(0, 6_000)
     assert fleet.book.calls - before <= 2
+
+
+async def test_all_that_a_request_needs_is_asked_at_once_and_none_taken_where_one_lacks():
+    fleet = await settled(1)
+    [router] = fleet.routers
+    wants = [
+        (Account(f"key/{number}", Measure.STREAMS), limit, 1.0)
+        for number, limit in enumerate((2.0, 1.0, 2.0))
+    ]
+    before = fleet.book.calls
+    grant = await router.reserve(wants)
+    assert fleet.book.calls - before == 1
+    with pytest.raises(ShortError, match="key/1"):
+        await router.reserve(wants)
+    grant.close()
+    await fleet.pass_s(1)
+    for account, limit, _ in wants:
+        assert router.purse(account, limit).taken == 0
+    assert await router.reserve([wants[0]])
+    assert await router.reserve([wants[0]])
 
 
 async def test_a_refused_tenant_does_not_ask_the_book_each_time():

@@ -257,6 +257,13 @@ async def test_every_item_of_a_batch_is_a_request():
         assert all("3 requests a minute" in error for error in failed)
 
 
+async def test_a_batch_speaks_no_more_at_a_time_than_its_caller_may():
+    async with limited(streams=1) as app:
+        items = [{"input": f"Hello {number}."} for number in range(4)]
+        reply = await app.http.post("/v1/audio/speech/batch", json={"items": items})
+        assert reply.json()["succeeded"] == 4
+
+
 async def test_every_utterance_of_a_session_is_a_request():
     async with limited(requests_per_minute=2) as app:
         async with talk(app.app) as session:
