@@ -25,6 +25,8 @@ TimbreError
 │   └── UnsupportedError    a value outside the allowed list (format, edit, field)
 ├── CapacityError           the service is full; retry later
 │   └── OverShareError      it is this caller who has more than its share of it
+│       └── QuotaError      it has used what it may use for now
+│           └── QuotaSpentError  and waiting a moment does not help
 ├── StageError              a stage failed while working; retrying may help
 │   ├── StageUnavailableError   a replica died or could not be reached
 │   └── StageTimeoutError       a stage did not answer in time
@@ -249,6 +251,16 @@ class OverShareError(CapacityError):
     """The service is full, and this caller has its share of it or more."""
 
     code = "rate_limit_exceeded"
+
+
+class QuotaError(OverShareError):
+    """This caller has used what it may use for now, whether the service is full or not."""
+
+
+class QuotaSpentError(QuotaError):
+    """Nor does it help to wait a moment: the day's is used, or the store's room."""
+
+    code = "insufficient_quota"
 
 
 class StageError(TimbreError):

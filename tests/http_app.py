@@ -26,6 +26,9 @@ from deployments.http.routes.voice_consents import ConsentRoutes
 from deployments.http.routes.websocket import SocketRoutes
 from deployments.jobs.library import JobLibrary
 from deployments.keys.authority import Authority
+from deployments.quotas.book import QuotaBook
+from deployments.quotas.gate import QuotaGate
+from deployments.quotas.ledger import Ledger
 from deployments.speech.library import SpeechLibrary
 from deployments.telemetry.outcomes import Outcome, OutcomeBook, Report
 from deployments.telemetry.requests import RequestMetrics
@@ -35,6 +38,7 @@ from deployments.voices.transcripts import Hearing
 from pipeline.contracts import ReferenceClip, SpeechRequest, VoicePrompt
 from pipeline.voice_list import VOICES_DIR, load_voices
 from tests.fakes import FakeNames, FakeSynthesizer, TellingSpeaker, voice_prompt
+from tests.quota_fleet import NearBook
 
 CLIP = load_voices(VOICES_DIR)["bruno"].path.read_bytes()
 SAID = load_voices(VOICES_DIR)["bruno"].transcript
@@ -96,7 +100,13 @@ class HttpApp:
             readings,
         )
         self.authority = Authority.of(self.settings, self.voices.shelf)
-        self.app: FastAPI = make_app(self.settings, self.routes, None, self.authority)
+        self.refused: list[tuple[str, str]] = []
+        self.quotas = QuotaGate(
+            self.settings.quotas,
+            Ledger(NearBook(QuotaBook()), "this router", 600.0, gather_s=0.0),
+            lambda measure, of: self.refused.append((measure, of)),
+        )
+        self.app: FastAPI = make_app(self.settings, self.routes, None, self.authority, self.quotas)
         BatchRoute(self.routes, self.settings.limits).add_to(self.app)
         add_cache_routes(self.app, self.voices, self.speech, self.routes.budget, self.forget)
         self.edits = EditLibrary(self.settings, self.voices, self.speech)

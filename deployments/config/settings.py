@@ -36,6 +36,7 @@ from deployments.config.stage_settings import (
     TokenizerSettings,
     VocoderSettings,
 )
+from deployments.config.tenants.quota_settings import QuotaSettings
 from deployments.config.text_settings import TextSettings
 from pipeline.audio.condition import Conditioning
 from pipeline.contracts import BASE_VARIANT
@@ -202,6 +203,7 @@ class Settings(BaseSettings):
     http: HttpSettings = HttpSettings()
     access: AccessSettings = AccessSettings()
     admission: AdmissionSettings = AdmissionSettings()
+    quotas: QuotaSettings = QuotaSettings()
     sessions: SessionSettings = SessionSettings()
     cache: CacheSettings = CacheSettings()
     speech_cache: SpeechCacheSettings = SpeechCacheSettings()

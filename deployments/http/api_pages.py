@@ -43,7 +43,8 @@ MEANINGS = {
     413: "The body or the clip is too large",
     415: "The clip cannot be decoded",
     422: "The clip or the text cannot be used",
-    429: "The service is full and this caller has its share of it; retry later",
+    429: "The service is full and this caller has its share of it, or its quota is used; retry "
+    "later",
     503: "The service is full, or a part of it does not answer; retry later",
     504: "A part of the service did not answer in time; retrying may help",
 }

@@ -20,6 +20,7 @@ from pipeline.errors import (
     ForbiddenError,
     InputError,
     OverShareError,
+    QuotaSpentError,
     SetupError,
     StageError,
     StageTimeoutError,
@@ -74,6 +75,7 @@ STATUS_OF: dict[type[TimbreError], int] = {
 # Whether the same request may succeed when it is sent again; read as the table above is.
 MAY_PASS: dict[type[TimbreError], bool] = {
     InputError: False,
+    QuotaSpentError: False,
     CapacityError: True,
     StageError: True,
     SetupError: False,  # until somebody mends the service
@@ -174,14 +176,16 @@ def _challenge(error: Exception) -> dict[str, str]:
 def error_body(message: str, status: int, *, code: str, param: str | None = None) -> dict[str, Any]:
     """`{"error": {"message", "type", "param", "code"}}` as OpenAI's clients read it."""
     kind = "invalid_request_error" if status < SERVER_FAULT else "server_error"
+    if code == QuotaSpentError.code:
+        kind = code
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 def retry_headers(status: int, error: Exception) -> dict[str, str]:
     """When to retry, where it may succeed soon; that it is useless, where it is."""
-    if not may_pass(error):
-        return NO_RETRY
-    if status not in {429, 503}:
-        return {}
+    told = {} if may_pass(error) else NO_RETRY
+    if status not in {429, 503} or not (may_pass(error) or isinstance(error, CapacityError)):
+        return told
     after_s = error.retry_after_s if isinstance(error, CapacityError) else None
-    return {"Retry-After": str(RETRY_AFTER_S if after_s is None else max(math.ceil(after_s), 1))}
+    wait_s = RETRY_AFTER_S if after_s is None else max(math.ceil(after_s), 1)
+    return {**told, "Retry-After": str(wait_s)}

@@ -40,6 +40,7 @@ from deployments.http.keys.pages import SHAPES as KEY_SHAPES
 from deployments.http.keys.pages import describe_keys
 from deployments.http.keys.routes import KeyRoutes
 from deployments.http.liveness.signs import TellsSigns
+from deployments.http.quotas.middleware import Quotas
 from deployments.http.routes.batch import BODIES as BATCH_BODIES
 from deployments.http.routes.batch import BatchRoute
 from deployments.http.routes.cache import WarmBody, add_cache_routes
@@ -58,6 +59,8 @@ from deployments.keys.authority import Authority, say_who_may
 from deployments.longform.listening import Listener
 from deployments.pronunciation.book import PronunciationBook
 from deployments.pronunciation.readings import Readings
+from deployments.quotas.cluster import open_gate
+from deployments.quotas.gate import QuotaGate
 from deployments.scaling.policy import Work
 from deployments.scaling.replica import ScaledReplica
 from deployments.speech.library import SpeechLibrary
@@ -75,6 +78,7 @@ from deployments.telemetry.cache import CacheMetrics
 from deployments.telemetry.logs import adopt_serve_logging
 from deployments.telemetry.metrics import SPEECH_CACHE, VOICE_CACHE
 from deployments.telemetry.outcomes import ClusterOutcomes
+from deployments.telemetry.quotas import QuotaGauge, QuotaRefusals
 from deployments.telemetry.requests import RequestMetrics
 from deployments.telemetry.transfers import Transfers
 from deployments.voices.enrolment import Enrolment
@@ -87,7 +91,9 @@ logger = logging.getLogger(__name__)
 EXPOSED_HEADERS = (
     "X-Request-Id", "Server-Timing", "X-Cache", "X-Quality", "X-Audio-Sample-Rate",
     "X-Audio-Channels", "X-Audio-Warning", "X-Ignored-Fields", "X-Edit-Id", "X-Edit-Steps",
-    "Retry-After", "X-Should-Retry", "*",
+    "Retry-After", "X-Should-Retry",
+    *(f"X-RateLimit-{what}-{of}" for what in ("Limit", "Remaining", "Reset")
+      for of in ("Requests", "Audio-Seconds")), "*",
 )  # fmt: skip
 
 
@@ -131,6 +137,8 @@ class Router(ScaledReplica):
         self._jobs = JobLibrary(settings, self._voices, self._readings, RunnersTold(jobs).tell)
         self._metrics = RequestMetrics()
         self._outcomes = ClusterOutcomes(settings.cache.l2_name)
+        self._quotas = open_gate(settings.quotas, settings.cache.l2_name, QuotaRefusals())
+        self._quota_gauge = QuotaGauge(self._quotas)
         stages = Stages.of(settings)
         handles = {
             stages.tokenizer: tokenizer,
@@ -183,7 +191,7 @@ class Router(ScaledReplica):
             self._readings,
             self._listener,
         )
-        app = make_app(self._settings, routes, self._lifespan, self._authority)
+        app = make_app(self._settings, routes, self._lifespan, self._authority, self._quotas)
         BatchRoute(routes, self._settings.limits).add_to(app)
         add_cache_routes(app, self._voices, self._speech, routes.budget, self._removal.everywhere)
         EditRoutes(
@@ -216,6 +224,7 @@ class Router(ScaledReplica):
             watched("purging deleted voices", self._enrolment.sweep),
             watched("forgetting deleted voices", self._enrolment.forget_again),
             watched("removing old edits", self._edits.sweep),
+            watched("keeping the quotas", self._quotas.run),
         ]
         if self._authority is not None:
             loops.append(watched("following the keys", self._authority.follow))
@@ -233,10 +242,11 @@ def make_app(
     routes: Routes,
     lifespan: Lifespan[FastAPI] | None,
     authority: Authority | None = None,
+    quotas: QuotaGate | None = None,
 ) -> FastAPI:
     """The application around `routes`: its edge, its pages, the shape of its errors.
 
-    authority: says whose keys count; None where keys are off.
+    authority: says whose keys count; None where keys are off. quotas: None where nobody has any.
     """
     app = FastAPI(
         title="timbre",
@@ -250,6 +260,8 @@ def make_app(
     )
     app.router.route_class = LazyRoute
     app.add_middleware(HeadAsGet)
+    if quotas is not None:  # within the guard: who asks is known by then
+        app.add_middleware(Quotas, gate=quotas, default_namespace=settings.cache.namespace)
     if authority is not None:
         app.add_middleware(Guard, callers=authority)
     elif settings.access.keys == "off":

@@ -35,6 +35,7 @@ from pipeline.errors import (
 logger = logging.getLogger(__name__)
 
 BEATS = 3  # renewals within a lease
+AFFORD_S = 10.0  # at most, between looks whether a quota has more
 AGAIN_S, LONGEST_AGAIN_S = 0.25, 15.0  # after a stage failed, or while the store is away
 
 Value = TypeVar("Value")
@@ -140,10 +141,31 @@ class JobRun:
     ) -> None:
         for number in todo:
             await self._is_there.wait()
-            await self._gate.enter(self._waits)
+            await self._enter()
             task = asyncio.create_task(self._make(plan, segments[number], number))
             self._in_work.add(task)
             task.add_done_callback(self._over)
+
+    async def _enter(self) -> None:
+        """Return with a place to speak, and when its tenant's quota lets more be spoken.
+
+        No place is held while that is waited for.
+        """
+        while True:
+            await self._gate.enter(self._waits)
+            try:
+                wait_s = await self._patient(self._wait_s)
+            except BaseException:
+                self._gate.leave()
+                raise
+            if not wait_s:
+                return
+            self._gate.leave()
+            self._waits(True)
+            await asyncio.sleep(min(wait_s, AFFORD_S))
+
+    async def _wait_s(self) -> float:
+        return await self._speaker.wait_s(self._name.namespace)
 
     def _over(self, task: asyncio.Task[None]) -> None:
         self._gate.leave()

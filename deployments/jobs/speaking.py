@@ -15,6 +15,7 @@ import numpy as np
 
 from cache_store.erasures import Erasures
 from cache_store.keys import ClipKey, raw_key
+from deployments.access.caller import Caller
 from deployments.config.job_settings import JobSettings
 from deployments.config.settings import Settings
 from deployments.config.stages import Stages
@@ -23,6 +24,7 @@ from deployments.edits.performance import EditOrder, Performance
 from deployments.edits.sources import Sources
 from deployments.jobs.documents import Cue, JobSegment, PartFacts
 from deployments.jobs.flac import to_flac
+from deployments.quotas.gate import QuotaGate
 from deployments.speech.library import SpeechLibrary
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.audio.encode import to_pcm16
@@ -72,7 +74,15 @@ class Part:
 class SegmentSpeaker:
     """Speaks segments of any job. Use it from one event loop."""
 
-    def __init__(self, settings: Settings, voices: VoiceLibrary, speech: SpeechLibrary) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        voices: VoiceLibrary,
+        speech: SpeechLibrary,
+        quotas: QuotaGate | None = None,
+    ) -> None:
+        """quotas: what is spoken is charged to them; None where nobody has any."""
+        self._quotas = quotas
         self._settings: JobSettings = settings.jobs
         self._sources = Sources(voices, settings.limits)
         self._registry = voices.registry
@@ -88,6 +98,12 @@ class SegmentSpeaker:
         """Raises UnknownVoiceError for one that was deleted, by what the store has now."""
         if not await self._registry.is_there(namespace, voice):
             raise UnknownVoiceError(DELETED, param="voice")
+
+    async def wait_s(self, namespace: str) -> float:
+        """Seconds until a tenant's quota lets more be spoken for it, 0 for now."""
+        if self._quotas is None:
+            return 0.0
+        return await self._quotas.spending(Caller(namespace)).audio_wait_s()
 
     async def make(
         self, namespace: str, segment: JobSegment, number: int, steps: Sequence[EditStep]
@@ -108,6 +124,8 @@ class SegmentSpeaker:
         stretch = self._stretch(spoken, segment)
         audio, part = await asyncio.to_thread(_finished, spoken, segment.speed, stretch)
         length_s = part.n_samples / OUTPUT_SAMPLE_RATE_HZ
+        if self._quotas is not None:
+            self._quotas.spending(Caller(namespace)).spoke(length_s)
         over_s = 0.0 if segment.cue is None else max(length_s - _room_s(segment.cue), 0.0)
         facts = part.model_copy(
             update={

@@ -19,6 +19,7 @@ from deployments.jobs.runner import JobRunner
 from deployments.jobs.speaking import SegmentSpeaker
 from deployments.jobs.store import JobStore
 from deployments.jobs.webhooks import Webhooks
+from deployments.quotas.cluster import open_gate
 from deployments.scaling.policy import Work
 from deployments.scaling.replica import ScaledReplica
 from deployments.speech.library import SpeechLibrary
@@ -30,6 +31,7 @@ from deployments.stages.clients import (
 )
 from deployments.stages.replies import stage_errors
 from deployments.telemetry.logs import adopt_serve_logging
+from deployments.telemetry.quotas import QuotaRefusals
 from deployments.telemetry.transfers import Transfers
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.contracts import SpeechChunk, SpeechRequest, Stream, VoicePrompt
@@ -67,7 +69,8 @@ class JobsReplica(ScaledReplica):
         synthesizer: Synthesizer = RemoteVocoder(vocoder, limits, transfers)
         synthesizer = Behind(synthesizer, steps_aside=settings.jobs.steps_aside)
         self._speech = SpeechLibrary(settings, synthesizer, RemoteNames(vocoder, llms))
-        self._speaker = SegmentSpeaker(settings, self._voices, self._speech)
+        self._quotas = open_gate(settings.quotas, settings.cache.l2_name, QuotaRefusals())
+        self._speaker = SegmentSpeaker(settings, self._voices, self._speech, self._quotas)
         self._runner: JobRunner | None = None
         self._webhooks: Webhooks | None = None
         if self._voices.shelf is not None:
@@ -84,6 +87,7 @@ class JobsReplica(ScaledReplica):
         loops = [
             watched("following the tokenizer", self._voices.follow_encoder),
             watched("following the models", self._speech.follow_models),
+            watched("keeping the quotas", self._quotas.run),
         ]
         if self._runner is not None:
             loops.append(watched("looking for jobs", self._runner.run))

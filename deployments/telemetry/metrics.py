@@ -178,6 +178,19 @@ QUEUE_AGE = GaugeRow(
     "timbre_admission_queue_age_s", "Seconds that the request waits which waits longest."
 )
 
+# Of who has used what he may, at a router.
+QUOTA_REFUSALS = CounterRow(
+    "timbre_quota_refusals",
+    "Refusals by quotas, by measure (requests, audio_minute, audio_day, streams, voices,"
+    " stored_bytes) and whose quota it is (tenant, key).",
+    ("measure", "of"),
+)
+QUOTA_ALONE = GaugeRow(
+    "timbre_quota_alone",
+    "1 while the cluster's book of quotas does not answer this router, which goes on with its"
+    " share.",
+)
+
 # Of one stage's replicas.
 ENCODES = CounterRow("timbre_encodes", "Reference clips encoded by this replica.")
 LLM_STREAMS = GaugeRow("timbre_llm_streams", "Token streams open on this replica.")

@@ -40,6 +40,13 @@ FORBIDDEN = {
         "deployments.stages",
         "deployments.telemetry",
     },
+    "deployments.quotas": {
+        "deployments.http",
+        "deployments.local",
+        "deployments.stages",
+        "deployments.telemetry",
+        "deployments.voices",
+    },
     "deployments.telemetry": {"deployments.http", "deployments.local", "deployments.stages"},
     "deployments.scaling": {
         "deployments.http",
@@ -67,6 +74,7 @@ ROOMS = {
         "deployments.config.preflight",
         "deployments.config.serve_config",
         "deployments.http.ingress",
+        "deployments.quotas.cluster",
         "deployments.scaling.peers",
         "deployments.stages",
         "deployments.telemetry",

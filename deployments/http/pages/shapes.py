@@ -22,7 +22,7 @@ class Problem(BaseModel):
     """
 
     message: str
-    type: Literal["invalid_request_error", "server_error"]
+    type: Literal["invalid_request_error", "server_error", "insufficient_quota"]
     param: str | None
     code: str
     predicted_wait_s: float = 0.0

@@ -20,6 +20,7 @@ from deployments.http.dialects.batch import SpeechBatch, read_batch, speech_body
 from deployments.http.errors import PublicError
 from deployments.http.pages.shapes import Tokens
 from deployments.http.routes.speech import Routes
+from deployments.quotas.spending import spending
 from deployments.telemetry.outcomes import Outcome, usage_report
 from pipeline.errors import TimbreError
 
@@ -102,7 +103,7 @@ class BatchRoute:
         The default format is vLLM-Omni's, wav. All texts together may be as long as that of a reply
         that is sent whole; longer ones and thousands of items are for `/v1/audio/jobs`.
         """
-        room = asyncio.Semaphore(AT_ONCE)
+        room = asyncio.Semaphore(min(AT_ONCE, spending().streams or AT_ONCE))
         with self._routes.budget.hold() as hold:
             read = partial(read_batch, limits=self._limits)
             items = await read_off_loop(read, await receive_body(request, hold))
@@ -125,6 +126,8 @@ class BatchRoute:
         request_id = f"{request.state.request_id}-{index}"
         told: list[Outcome] = []
         try:
+            if index:  # the first one's request is counted already
+                await spending().request()
             asked = {"response_format": "wav", **item, "stream": False}
             body = await asyncio.to_thread(speech_body, asked)
             parsed = await asyncio.to_thread(self._routes.parsed, body, None)

@@ -20,6 +20,7 @@ from deployments.http.sessions.messages import TRIAL_TEXT, Setup, read_config
 from deployments.http.sessions.session import Desk, Session
 from deployments.http.sessions.wire import Wire
 from deployments.http.tenant import namespace_of
+from deployments.quotas.spending import spending
 from deployments.telemetry.sessions import SessionMetrics
 from deployments.voices.resolver import VoiceLibrary
 
@@ -75,6 +76,8 @@ class SocketRoutes:
     async def _open_reply(
         self, namespace: str, parsed: ParsedRequest, request_id: str
     ) -> SpeechReply:
+        if not parsed.request.terms.is_begun:
+            await spending().request()  # an utterance is one, until some of it is heard
         hold = Hold(self._speech.budget)  # of nothing: the session itself holds its clip
         completed = await self._speech.completed(parsed, namespace)
         return self._speech.reply_to(completed, hold, namespace, request_id)

@@ -16,6 +16,7 @@ from pipeline.errors import (
     CapacityError,
     InputError,
     OverShareError,
+    QuotaSpentError,
     StageError,
     StageTimeoutError,
     StageUnavailableError,
@@ -53,6 +54,8 @@ STATUSES = {
     "UnsupportedError": 400,
     "CapacityError": 503,
     "OverShareError": 429,
+    "QuotaError": 429,
+    "QuotaSpentError": 429,
     "StageError": 500,
     "StageUnavailableError": 503,
     "StageTimeoutError": 504,
@@ -67,6 +70,7 @@ MAY_PASS = dict.fromkeys(STATUSES, False) | dict.fromkeys(
         "TimbreError",
         "CapacityError",
         "OverShareError",
+        "QuotaError",
         "StageError",
         "StageUnavailableError",
         "StageTimeoutError",
@@ -89,7 +93,8 @@ def test_every_error_has_its_status(kind: type[TimbreError]) -> None:
     assert reply.status_code == status_of(kind("x")) == STATUSES[kind.__name__]
     assert set(body) == {"message", "type", "param", "code"}
     is_callers = reply.status_code < 500
-    assert body["type"] == ("invalid_request_error" if is_callers else "server_error")
+    kinds = {True: "invalid_request_error", False: "server_error"}
+    assert body["type"] == ("insufficient_quota" if kind is QuotaSpentError else kinds[is_callers])
     is_useless = not MAY_PASS[kind.__name__]
     assert reply.headers.get("x-should-retry") == ("false" if is_useless else None)
     is_sent_again = reply.status_code >= 500 or reply.status_code == 429
