@@ -1,4 +1,4 @@
-"""Every target in turn, each in a process of its own: `python -m tests.fuzz.run [SECONDS] [NAME …]`.
+"""Every target in turn, each in its own process: `python -m tests.fuzz.run [SECONDS] [NAME …]`.
 
 What is found new goes to out/fuzz, never into the kept corpus: that stays small. An input that
 broke something is left there, and how to keep it as a test is said.
@@ -7,6 +7,7 @@ broke something is left there, and how to keep it as a test is said.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -19,7 +20,11 @@ OUT = Path("out/fuzz")
 ONE_INPUT_S = 10
 RESIDENT_MIB = 2_048
 _SPARE_S = 60  # to load libraries and to end
-_CALM = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
+_CALM = {
+    "OMP_NUM_THREADS": "1",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+}
 
 
 def main(seconds: str = "600", *names: str) -> int:
@@ -57,9 +62,11 @@ def _passes(name: str, seconds: int) -> bool:
         except subprocess.TimeoutExpired:
             code = "hung"
     text = log.read_text(encoding="utf-8", errors="replace")
-    runs = next((line.split()[-1] for line in text.splitlines() if "units_executed" in line), "?")
+    runs = next(iter(re.findall(r"(?:Done |executed_units: )(\d+)", text)), "?")
     took_s = time.monotonic() - started_s
-    sys.stdout.write(f"{name:12} {runs:>10} inputs {took_s:6.0f} s  {'ok' if code == 0 else code}\n")
+    sys.stdout.write(
+        f"{name:12} {runs:>10} inputs {took_s:6.0f} s  {'ok' if code == 0 else code}\n"
+    )
     sys.stdout.flush()
     if code != 0:
         sys.stdout.write(

@@ -44,7 +44,9 @@ def clip_bytes(value: str, param: str) -> bytes:
     try:
         return unquote_to_bytes(payload)
     except UnicodeEncodeError as error:
-        raise InputError(f"{param}: a data: URI holds half a surrogate pair", param=param) from error
+        raise InputError(
+            f"{param}: a data: URI holds half a surrogate pair", param=param
+        ) from error
 
 
 def _from_base64(text: str, param: str) -> bytes:

@@ -14,9 +14,7 @@ KEPT = [(name, path) for name in TARGETS for path in corpus.files(name)]
 MOST_BYTES = 200_000
 
 
-@pytest.mark.parametrize(
-    ("name", "path"), KEPT, ids=[f"{name}-{path.name}" for name, path in KEPT]
-)
+@pytest.mark.parametrize(("name", "path"), KEPT, ids=[f"{name}-{path.name}" for name, path in KEPT])
 def test_a_kept_input_is_read_or_refused(name: str, path: Path):
     TARGETS[name].run(path.read_bytes())
 
