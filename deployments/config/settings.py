@@ -188,6 +188,7 @@ class Settings(BaseSettings):
         extra="forbid",
         frozen=True,
         use_attribute_docstrings=True,
+        hide_input_in_errors=True,  # it may be a secret, and errors are logged
         env_prefix=environment.PREFIX,
         env_nested_delimiter=environment.DELIMITER,
         nested_model_default_partial_update=True,
