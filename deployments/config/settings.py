@@ -291,6 +291,8 @@ def load_settings(args: dict[str, Any]) -> Settings:
 
     Raises ConfigError that lists every mistake and the valid names.
     """
+    if not isinstance(args, dict) or not all(isinstance(name, str) for name in args):
+        raise ConfigError("args: names of settings and their values are expected")
     try:
         return Settings(**args)
     except ValidationError as error:
