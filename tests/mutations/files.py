@@ -18,7 +18,7 @@ GUARDS = (
         _DECODE,
         "if len(data) > limits.max_bytes:",
         "if False:",
-        (f"{_T_DECODE}::test_every_bound_is_allowed_and_one_beyond_is_not",),
+        (f"{_T_DECODE}::test_bytes_that_are_no_audio",),
     ),
     Guard(
         "a clip has a length, whatever its header says",
@@ -51,9 +51,12 @@ GUARDS = (
     Guard(
         "a file opens no other",
         _DECODE,
+        '        "protocol_whitelist": "none",\n'
+        '        "max_samples": str(_MAX_FRAME_VALUES),\n'
+        "    }\n"
         "    if upload.container is None:\n"
         '        options["format_whitelist"] = upload.candidates\n',
-        "",
+        '        "max_samples": str(_MAX_FRAME_VALUES),\n    }\n',
         (f"{_T_DECODE}::test_playlists_open_nothing",),
     ),
     Guard(
@@ -90,15 +93,6 @@ GUARDS = (
         "if n_packets > _MAX_PACKETS:",
         "if False:",
         (f"{_T_BOMBS}::test_a_caf_that_claims_packets_is_refused",),
-    ),
-    Guard(
-        "an executable, a picture, an archive is named and refused",
-        "pipeline/audio/sniff.py",
-        "    for magic, kind in _OTHER_KINDS:\n"
-        "        if data.startswith(magic):\n"
-        "            raise _refusal(kind)\n",
-        "",
-        (f"{_T_DECODE}::test_bytes_that_are_no_audio",),
     ),
     Guard(
         "tensors of a .pt run no code",

@@ -179,7 +179,7 @@ GUARDS = (
         "    if len(content) > most_bytes:\n"
         "        raise _too_large(str(kind), len(content), most_bytes)\n",
         "",
-        (f"{_T_SESSION}::test_text_has_limits_and_an_utterance_that_lost_some_takes_no_more",),
+        ("deployments/http/sessions/test_messages.py::test_a_message_has_a_size_by_its_kind",),
     ),
     Guard(
         "a session of mistakes ends",
