@@ -157,7 +157,7 @@ GUARDS = (
         _NAMES,
         "    if len(scripts) > 1:\n",
         "    if False:\n",
-        (f"{_T_NAMES}::test_a_built_in_voice_cannot_be_shadowed",),
+        (f"{_T_NAMES}::test_a_name_is_of_one_script",),
     ),
     Guard(
         "a voice's name is no id",

@@ -55,7 +55,6 @@ class _Reader:
         parser.StartElementHandler = self._begin
         parser.EndElementHandler = self._end
         parser.CharacterDataHandler = self._add
-        parser.StartDoctypeDeclHandler = _refuse_doctype
         try:
             parser.Parse(self._document, True)
         except expat.ExpatError as error:
@@ -137,7 +136,3 @@ def _entity(found: re.Match[str]) -> str:
 def _kept(text: str) -> str:
     """Characters that later steps would take for markup, escaped."""
     return html.escape(text, quote=False)
-
-
-def _refuse_doctype(name: str, *_rest: object) -> None:
-    raise UnsupportedError(f"SSML with a document type ({name[:MAX_FOUND]}) is not served")
