@@ -80,6 +80,20 @@ GUARDS = (
         (f"{_T_CODEC}::test_keyring_sources",),
     ),
     Guard(
+        "an address of a store carries no secret",
+        "cache_store/settings.py",
+        "        if _SECRET_IN_URL.match(url):\n",
+        "        if False:\n",
+        ("test_planted.py::test_an_address_carries_no_secret",),
+    ),
+    Guard(
+        "settings show no options of a store",
+        "cache_store/settings.py",
+        "Field(default_factory=dict[str, Any], repr=False)",
+        "Field(default_factory=dict[str, Any])",
+        ("test_planted.py::test_settings_say_nothing_of_a_buckets_secret",),
+    ),
+    Guard(
         "a namespace is a plain name",
         "cache_store/keys.py",
         "    if not _NAMESPACE.fullmatch(namespace):\n",
@@ -218,6 +232,20 @@ GUARDS = (
         'return f"{ROOT}/{namespace}/states/{voice}"',
         'return f"{ROOT}/all/states/{voice}"',
         (f"{_T_UPLOADED}::test_nothing_of_a_tenant_is_another_ones",),
+    ),
+    Guard(
+        "a tenant sees its own consents",
+        "deployments/voices/consents.py",
+        'return f"{ROOT}/{namespace}/consents/{consent_id}"',
+        'return f"{ROOT}/all/consents/{consent_id}"',
+        (f"{_T_UPLOADED}::TestConsents::test_a_deleted_one_leaves_no_words_and_no_sound",),
+    ),
+    Guard(
+        "a tenant sees its own jobs",
+        "deployments/jobs/store.py",
+        'return f"{ROOT}/{self.namespace}/{kind}/{self.id}"',
+        'return f"{ROOT}/all/{kind}/{self.id}"',
+        ("deployments/jobs/test_store.py::test_a_tenants_jobs_are_its_own",),
     ),
     Guard(
         "a tenant sees its own edits",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ast
+import re
 
 import pytest
 
 from tests.conftest import ROOT
 from tests.mutations.guard import Guard
+from tests.mutations.page import END, PAGE, renewed
 from tests.mutations.run import TESTS
 from tests.mutations.table import BY_NAME, GUARDS
+from tests.mutations.threats import THREATS
 from tests.named_tests import names_in
 
 pytestmark = pytest.mark.unit
@@ -32,3 +35,21 @@ def test_a_guards_tests_exist(guard: Guard):
 
 def test_guards_have_names_of_their_own():
     assert len(BY_NAME) == len(GUARDS)
+
+
+def test_every_guard_stands_against_something_and_nothing_else_does():
+    named = [name for threat in THREATS for name in threat.guards]
+    assert sorted(named) == sorted(BY_NAME)
+
+
+def test_the_page_shows_the_tables():
+    page = PAGE.read_text(encoding="utf-8")
+    assert page == renewed(page), "python -m tests.mutations.page renews it"
+
+
+def test_tests_that_the_page_names_besides_exist():
+    prose = PAGE.read_text(encoding="utf-8").partition(END)[2]
+    named = re.findall(r"`(tests/[\w/]+\.py)::([\w:]+)`", prose)
+    assert named
+    for path, name in named:
+        assert name in names_in(path), f"{path}::{name}"

@@ -164,3 +164,14 @@ async def test_a_jobs_id_is_never_a_path(store: JobStore, tmp_path: Path, asked:
     with pytest.raises(UnknownJobError):
         await store.delete("shared", asked)
     assert files(tmp_path) == []
+
+
+async def test_a_tenants_jobs_are_its_own(store: JobStore):
+    segments = segments_of("One.")
+    mine = await store.add("mine", plan_of(segments), segments)
+    assert await store.get("mine", mine.name.id) == mine
+    assert (await store.page("yours", 10)).jobs == []
+    for change in (store.get("yours", mine.name.id), store.delete("yours", mine.name.id)):
+        with pytest.raises(UnknownJobError):
+            await change
+    assert await store.get("mine", mine.name.id) == mine
