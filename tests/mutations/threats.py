@@ -288,7 +288,7 @@ THREATS = (
     ),
     Threat(
         Who.OPERATOR,
-        "Misspell a setting that was to keep somebody out, or the word that switches Ray's token on",
+        "Misspell a setting that was to keep somebody out, or the mode of Ray's token",
         (
             "a setting that is none stops the start",
             "a mode that Ray would take for off is refused",
