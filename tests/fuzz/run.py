@@ -19,7 +19,7 @@ from tests.fuzz.targets import TARGETS
 OUT = Path("out/fuzz")
 ONE_INPUT_S = 10
 RESIDENT_MIB = 2_048
-_SPARE_S = 60  # to load libraries and to end
+_SPARE_S = 300  # to load libraries and to end, on a machine that has other things to do
 _CALM = {
     "OMP_NUM_THREADS": "1",
     "PYTHONDONTWRITEBYTECODE": "1",
