@@ -6,6 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNS := $(VENV)/.runs
 STAMP := $(VENV)/.installed
+SUPPLY := $(VENV)/.supply
+# bash itself has a variable called SECONDS; only one that is given to make counts.
+SECONDS_EACH := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),600)
 LOCK := out/lock
 # Bytecode is kept whatever the environment says: each of a dozen processes would compile every test anew.
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest
@@ -13,7 +16,7 @@ SPREAD := -n 2 --dist worksteal
 # S3 that is slow, refuses or dies needs no cluster, and mostly waits: so it stands beside the unit tests.
 ALONE := tests/chaos/test_cache_s3.py
 
-.PHONY: help setup demo stop check format unit parity serve chaos storm rehearsal fast exhaustive test computing clusters lock
+.PHONY: help setup demo stop check format unit parity serve chaos storm rehearsal fast exhaustive test computing clusters fuzz mutations supply sbom audit lock
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -83,12 +86,32 @@ computing: setup
 clusters: setup
 	$(PYTEST) -m "serve or chaos" tests/serve tests/chaos --ignore $(ALONE)
 
+# What only these four need: nothing that a test imports.
+$(SUPPLY): $(STAMP)
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[supply]'
+	@touch $@
+
+supply: $(SUPPLY)
+
+fuzz: supply ## each reader of strangers' bytes for SECONDS=600, under limits; in no other target
+	nice -n 19 $(BIN)/python -m tests.fuzz.run $(SECONDS_EACH) $(TARGETS)
+
+mutations: setup ## takes each guard out in a copy of the tree: its tests must fail; some 15 minutes
+	nice -n 19 $(BIN)/python -m tests.mutations.run $(GUARDS)
+
+sbom: supply ## out/sbom.json: what this environment is made of, in CycloneDX
+	@mkdir -p out
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o out/sbom.json $(BIN)/python
+
+audit: supply ## what is known against the pinned versions; says so where no database can be asked
+	$(BIN)/python -m tests.supply.audit $(AUDIT)
+
 # What pip calls torch's CPU build (+cpu) is left out: other indexes offer the same version under its bare number.
 lock: ## write constraints.txt anew: the newest versions that pyproject.toml allows, in a clean environment
 	rm -rf $(LOCK)
 	"$(PYTHON)" -m venv $(LOCK)
 	$(LOCK)/bin/python -m pip install torch $(TORCH_INDEX)
-	$(LOCK)/bin/python -m pip install '.[cpu,embedded,dev]'
+	$(LOCK)/bin/python -m pip install '.[cpu,embedded,dev,supply]'
 	set -o pipefail; grep '^#' constraints.txt > $(LOCK)/constraints.txt && \
 	$(LOCK)/bin/python -m pip freeze --exclude timbre | sed 's/+.*//' | LC_ALL=C sort -f >> $(LOCK)/constraints.txt
 	mv $(LOCK)/constraints.txt constraints.txt

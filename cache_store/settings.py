@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -9,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from cache_store.keys import check_namespace
 
 MIB = 2**20
+_SECRET_IN_URL = re.compile(r"[a-z][a-z0-9+.:-]*://[^/@]*:[^/]*@", re.IGNORECASE)
 SPEECH_RECORD_BYTES = 32 * MIB  # largest finished answer unless settings say otherwise
 
 
@@ -20,12 +22,15 @@ def speech_url(url: str) -> str:
 class CacheSettings(BaseModel):
     """Where records live, and how long anything may wait for them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    # Errors are logged, and what they would quote may be a secret.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
+    )
 
     url: str = "~/.cache/timbre/voices"
     """Directory, or any fsspec URL such as `s3://bucket/prefix`; `none` keeps records in memory
     only."""
-    storage_options: dict[str, Any] = Field(default_factory=dict[str, Any])
+    storage_options: dict[str, Any] = Field(default_factory=dict[str, Any], repr=False)
     """Passed to the fsspec file system. Credentials belong in the environment, not here."""
     namespace: str = "shared"
     """Tenant of the requests that the server assigns to no other."""
@@ -85,6 +90,14 @@ class CacheSettings(BaseModel):
     """Attempts before an entry is dropped."""
     flush_deadline_s: float = Field(default=10.0, ge=0)
     """How long closing the cache may take to write entries that wait."""
+
+    @field_validator("url")
+    @classmethod
+    def _url_has_no_secret(cls, url: str) -> str:
+        """Logs and commands show it."""
+        if _SECRET_IN_URL.match(url):
+            raise ValueError("credentials belong in the environment, not into the url")
+        return url
 
     @field_validator("namespace")
     @classmethod

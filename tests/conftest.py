@@ -17,6 +17,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import hypothesis
 import pytest
 
+from tests import planted
 from tests.cache_helpers import S3Server, make_bucket, ministack
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,6 +62,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return is_other, item.path.parent, is_late, kills
 
     items.sort(key=place)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that prints or logs a planted secret fails, whatever else it shows."""
+    report = yield
+    planted.refuse_leaks(report)
+    return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _logs_without_secrets() -> Iterator[None]:
+    """When the last service is down: no log of the whole run holds a planted secret."""
+    yield
+    leaks = planted.leaks_of_the_run()
+    assert not leaks, "\n".join(leaks)
 
 
 @pytest.fixture(scope="session")

@@ -70,7 +70,11 @@ def read_serve_config(path: Path) -> ServeConfig:
 def read_settings(path: Path) -> Settings:
     """The `args` of a serve config alone, without Ray. Raises ConfigError that lists mistakes."""
     applications = _document(path).get("applications")
-    if not isinstance(applications, list) or len(applications) != 1:
+    if (
+        not isinstance(applications, list)
+        or len(applications) != 1
+        or not isinstance(applications[0], dict)
+    ):
         raise ConfigError(f"{path.name}: one application is expected")
     return load_settings(applications[0].get("args", {}))
 
@@ -82,7 +86,7 @@ def _document(path: Path) -> dict[str, Any]:
         raise ConfigError(f"cannot read the serve config {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a 13th month; ten thousand "["
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{path} does not hold a mapping")

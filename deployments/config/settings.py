@@ -190,6 +190,7 @@ class Settings(BaseSettings):
         extra="forbid",
         frozen=True,
         use_attribute_docstrings=True,
+        hide_input_in_errors=True,  # it may be a secret, and errors are logged
         env_prefix=environment.PREFIX,
         env_nested_delimiter=environment.DELIMITER,
         nested_model_default_partial_update=True,
@@ -300,6 +301,8 @@ def load_settings(args: dict[str, Any]) -> Settings:
 
     Raises ConfigError that lists every mistake and the valid names.
     """
+    if not isinstance(args, dict) or not all(isinstance(name, str) for name in args):
+        raise ConfigError("args: names of settings and their values are expected")
     try:
         return Settings(**args)
     except ValidationError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,7 @@ from pipeline.contracts import (
 
 SPEECH_SCHEMA_VERSION = 1
 _LAST_TOKEN = 5119
+_COUNT = re.compile(r"[0-9]{1,9}")
 _FACTS = ("verdict", "is_retried", "input_tokens", "output_tokens", "is_single")
 
 
@@ -49,6 +51,9 @@ def _check(record: Record) -> None:
         raise RecordError(f"the metadata lacks {', '.join(missing)}")
     if record.metadata["verdict"] not in {str(verdict) for verdict in Verdict}:
         raise RecordError(f"no verdict is called {record.metadata['verdict']!r}")
+    for name in ("input_tokens", "output_tokens"):
+        if not _COUNT.fullmatch(record.metadata[name]):
+            raise RecordError(f"{name} is {record.metadata[name][:20]!r}, not a count")
 
 
 SPEECH_SCHEMA = RecordSchema(

@@ -11,11 +11,13 @@ from pipeline.contracts import VOICE_PROMPT_SCHEMA, VoicePrompt
 LENGTH_SLACK = 0.25  # of code counts against the duration; trimming reduces them
 
 
-def _check_lengths(record: Record) -> None:
-    """Check that the streams of one clip cover the same time:
+def _check(record: Record) -> None:
+    """Check that the encoder is named, and that the streams of one clip cover the same time:
 
     2 vq02 to 3 vq06, mel at 50 Hz of the untrimmed clip.
     """
+    if "fingerprint" not in record.metadata:
+        raise RecordError("the metadata lacks fingerprint")
     arrays = record.arrays
     vq02_s, vq06_s = len(arrays["vq02"]) * 0.06, len(arrays["vq06"]) * 0.04
     mel_s, duration_s = len(arrays["prompt_mel"]) * 0.02, float(arrays["duration_s"][0])
@@ -36,7 +38,7 @@ VOICE_SCHEMA = RecordSchema(
         FieldSpec("speaker_embedding", "float32", (192,)),
         FieldSpec("duration_s", "float64", (1,), minimum=0.0),
     ),
-    check=_check_lengths,
+    check=_check,
 )
 
 

@@ -20,6 +20,7 @@ from deployments.local.service import LocalService
 from pipeline.errors import SetupError
 from tests.cache_helpers import S3Server, free_port
 from tests.conftest import ROOT
+from tests.planted import plant, watch
 from tests.serve.service_client import ServiceClient
 
 # What no test here is about: a busy machine may take its time.
@@ -41,8 +42,14 @@ LIMITS = {
 }
 START_TIMEOUT_S = 500.0
 NODE_TOO_SLOW = "The current node timed out during startup"  # Ray's 30 s, on a machine that is busy
-TOKEN = secrets.token_hex(32)
-ENVIRONMENT = {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
+TOKEN = plant("Ray's token", secrets.token_hex(32))
+ENVIRONMENT = {
+    "PYTHONPATH": str(ROOT),
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": TOKEN,
+    "TIMBRE_WEBHOOK_SECRET": plant("the webhooks' secret", secrets.token_hex(16)),
+    "AWS_SECRET_ACCESS_KEY": plant("a bucket's secret", secrets.token_hex(20)),
+}
 
 
 def write_config(directory: Path, **args: Any) -> Path:
@@ -76,6 +83,7 @@ def running(
     """
     progress: list[str] = [] if said is None else said
     local = LocalService(directory)
+    watch(directory)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(service, "START_TIMEOUT_S", START_TIMEOUT_S)
         environment = {**ENVIRONMENT, **variables}

@@ -130,8 +130,10 @@ def _opened(stem: Path, meta: dict) -> dict[str, NDArray]:
     """A shard's arrays; sounds are mapped from the disk."""
     if not all(Path(f"{stem}.{name}.npy").is_file() for name in _SOUNDS):
         _unpack(stem, meta)
-    arrays = {name: np.load(f"{stem}.{name}.npy", mmap_mode="r") for name in _SOUNDS}
-    with np.load(f"{stem}.npz") as stored:
+    arrays = {
+        name: np.load(f"{stem}.{name}.npy", mmap_mode="r", allow_pickle=False) for name in _SOUNDS
+    }
+    with np.load(f"{stem}.npz", allow_pickle=False) as stored:
         return arrays | {name: stored[name] for name in _ARRAYS}
 
 

@@ -25,7 +25,7 @@ def load_tokens(recipe: Recipe, *splits: str) -> Encoded:
     """Raises FileNotFoundError when the stage `tokens` has not run."""
     tokens = []
     for split in splits:
-        with np.load(recipe.directory("tokens") / f"{split}.npz") as stored:
+        with np.load(recipe.directory("tokens") / f"{split}.npz", allow_pickle=False) as stored:
             offsets, flat = stored["offsets"], stored["tokens"]
             tokens += [flat[a:b] for a, b in itertools.pairwise(offsets)]
     return Encoded(tokens)
@@ -33,4 +33,4 @@ def load_tokens(recipe: Recipe, *splits: str) -> Encoded:
 
 def load_embeddings(recipe: Recipe, split: str) -> NDArray[np.float32]:
     """float32 (n, 192). Raises FileNotFoundError when the stage `embeddings` has not run."""
-    return np.load(recipe.directory("embeddings") / f"{split}.npy")
+    return np.load(recipe.directory("embeddings") / f"{split}.npy", allow_pickle=False)

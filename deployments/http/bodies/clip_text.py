@@ -41,7 +41,12 @@ def clip_bytes(value: str, param: str) -> bytes:
         raise InputError(f"{param}: a data: URI needs a comma before its data", param=param)
     if head.replace(" ", "").lower().endswith(";base64"):
         return _from_base64(unquote(payload) if "%" in payload else payload, param)
-    return unquote_to_bytes(payload)
+    try:
+        return unquote_to_bytes(payload)
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{param}: a data: URI holds half a surrogate pair", param=param
+        ) from error
 
 
 def _from_base64(text: str, param: str) -> bytes:

@@ -73,7 +73,7 @@ def _legacy(charset: str) -> str:
     """The codec to decode with; UTF-8 unless the charset is an allowed one."""
     try:
         name = codecs.lookup(charset).name if charset else "utf-8"
-    except LookupError:
+    except (LookupError, ValueError):  # ValueError: a NUL in its name
         return "utf-8"
     return name if name in LEGACY_CHARSETS else "utf-8"
 

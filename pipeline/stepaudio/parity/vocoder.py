@@ -47,7 +47,7 @@ def check_vocoder(json_path: Path, device: str | torch.device = "cpu") -> list[C
         fill(module, sections["seed"])
     hift.fuse_weight_norm()
     flow, hift = flow.to(device).eval(), hift.to(device).eval()
-    with np.load(json_path.with_suffix(".npz")) as golden:
+    with np.load(json_path.with_suffix(".npz"), allow_pickle=False) as golden:
         checks += _check_flow(flow, golden, sections.get("n_timesteps", DEFAULT_STEPS))
         checks += _check_hift(hift, golden)
     return checks

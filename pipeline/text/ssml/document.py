@@ -11,6 +11,7 @@ from pipeline.text.pauses import STRENGTHS_MS, pause_of, without_pauses
 from pipeline.text.scripts import language_of
 from pipeline.text.ssml.said_as import said_as
 from pipeline.text.tags import closed
+from pipeline.text.unicode_forms import composed
 
 ELEMENTS = ("speak", "p", "s", "break", "sub", "say-as")
 _BEGINS = re.compile(
@@ -34,7 +35,7 @@ def without_ssml(text: str) -> str:
     found = _BEGINS.match(text)
     if found is None:
         return text
-    return _Reader(_escaped(text[found.end() :])).text()
+    return _Reader(_escaped(composed(text[found.end() :]))).text()
 
 
 class _Reader:
@@ -54,7 +55,6 @@ class _Reader:
         parser.StartElementHandler = self._begin
         parser.EndElementHandler = self._end
         parser.CharacterDataHandler = self._add
-        parser.StartDoctypeDeclHandler = _refuse_doctype
         try:
             parser.Parse(self._document, True)
         except expat.ExpatError as error:
@@ -136,7 +136,3 @@ def _entity(found: re.Match[str]) -> str:
 def _kept(text: str) -> str:
     """Characters that later steps would take for markup, escaped."""
     return html.escape(text, quote=False)
-
-
-def _refuse_doctype(name: str, *_rest: object) -> None:
-    raise UnsupportedError(f"SSML with a document type ({name[:MAX_FOUND]}) is not served")

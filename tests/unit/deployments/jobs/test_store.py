@@ -15,7 +15,7 @@ from deployments.jobs import store as stores
 from deployments.jobs.documents import JobPlan, JobSegment
 from deployments.jobs.store import MOST_PAGE_BYTES, JobName, JobStore, Standing, pages_of
 from deployments.voices.shelf import MAX_DOCUMENT_BYTES, Shelf
-from pipeline.errors import StageUnavailableError
+from pipeline.errors import StageUnavailableError, UnknownJobError
 
 pytestmark = pytest.mark.unit
 ASTRAL = "\U0001f600"  # twelve bytes of JSON
@@ -155,3 +155,23 @@ async def test_a_job_that_cannot_be_read_keeps_no_other(store: JobStore, tmp_pat
     assert await JobStore(shelf_in(tmp_path), 10).sweep(0.0) == 2
     left = {path.parent.name for path in files(states)}
     assert left == {jobs[0].name.id}
+
+
+@pytest.mark.parametrize("asked", ["../x", "a/b", "\0", "job_", "job_" + "../" * 9, "", "x" * 999])
+async def test_a_jobs_id_is_never_a_path(store: JobStore, tmp_path: Path, asked: str):
+    with pytest.raises(UnknownJobError):
+        await store.get("shared", asked)
+    with pytest.raises(UnknownJobError):
+        await store.delete("shared", asked)
+    assert files(tmp_path) == []
+
+
+async def test_a_tenants_jobs_are_its_own(store: JobStore):
+    segments = segments_of("One.")
+    mine = await store.add("mine", plan_of(segments), segments)
+    assert await store.get("mine", mine.name.id) == mine
+    assert (await store.page("yours", 10)).jobs == []
+    for change in (store.get("yours", mine.name.id), store.delete("yours", mine.name.id)):
+        with pytest.raises(UnknownJobError):
+            await change
+    assert await store.get("mine", mine.name.id) == mine

@@ -16,17 +16,19 @@ from deployments.jobs import webhooks
 from deployments.jobs.webhooks import SIGNATURE, Webhooks, check_webhook
 from pipeline.errors import UnsupportedError
 from tests.job_runners import Replica, Tally, add_job, job_done, replicas
+from tests.planted import plant
 from tests.waiting import until
 
 pytestmark = pytest.mark.unit
 URL = "http://127.0.0.1:9/hook"
 JOBS = {"webhook_hosts": ("127.0.0.1:9",)}
+KEY = plant("a webhook's secret", "s3cret of the test")
 SECRET = "TIMBRE_WEBHOOK_SECRET"  # noqa: S105 - the name of a variable
 
 
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(SECRET, "s3cret")
+    monkeypatch.setenv(SECRET, KEY)
     monkeypatch.setattr(webhooks, "LOOK_S", 0.01)
     monkeypatch.setattr(webhooks, "AGAIN_S", 0.02)
 
@@ -54,7 +56,7 @@ async def test_an_end_is_told_signed_and_again_until_it_is_heard(tmp_path: Path)
         assert str(request.url) == URL, "no redirect is followed"
         at, _, mac = request.headers[SIGNATURE].partition(",v1=")
         signed = at.removeprefix("t=").encode() + b"." + request.content
-        assert mac == hmac.new(b"s3cret", signed, hashlib.sha256).hexdigest()
+        assert mac == hmac.new(KEY.encode(), signed, hashlib.sha256).hexdigest()
         event = json.loads(request.content)
         assert event["type"] == "audio.job.completed"
         assert event["data"] == {

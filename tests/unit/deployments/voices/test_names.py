@@ -82,3 +82,9 @@ def test_spellings_of_one_name_are_equal(one: str, other: str):
 
 def test_other_names_are_other_names():
     assert len({name_key(name) for name in ("Maria", "Mar\u00eda", "Mario", "Maria 2")}) == 4
+
+
+@pytest.mark.parametrize("name", ["Zoя", "Иvan", "Zoë Σmith", "Ivan Иван"])
+def test_a_name_is_of_one_script(name: str):
+    with pytest.raises(InputError, match="mixes letters of several scripts"):
+        checked_name(name, ("aria",))

@@ -99,8 +99,10 @@ def test_what_is_not_served_is_refused_by_name(ssml: str, message: str) -> None:
 
 def test_a_document_type_is_refused_so_that_no_entity_grows() -> None:
     bomb = '<speak><!DOCTYPE x [<!ENTITY a "aaaa">]>&a;</speak>'
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="not well formed"):
         two_language_words(bomb)
+    before = '<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaa">]><speak>&a;</speak>'
+    assert not is_ssml(before)  # so no parser reads it
 
 
 @pytest.mark.parametrize(

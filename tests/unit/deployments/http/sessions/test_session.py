@@ -308,7 +308,8 @@ async def test_binary_messages_and_messages_out_of_turn_are_refused() -> None:
 
 
 async def test_too_many_mistakes_end_a_session() -> None:
-    async with http_app(sessions={"max_mistakes": 3}) as app, talk(app.app) as one:
+    sessions = {"max_mistakes": 3, "config_timeout_s": 600.0, "idle_timeout_s": 600.0}
+    async with http_app(sessions=sessions) as app, talk(app.app) as one:
         for _ in range(2):
             one.send("?")
         one.say("ping")

@@ -1,0 +1,1 @@
+"""Fuzzing of whatever reads bytes that a stranger wrote. `make fuzz`; see targets.py and run.py."""
