@@ -60,6 +60,10 @@ class Limits(Strict):
     max_inflight_body_bytes: Positive = 256 * 2**20
     """Bytes of request bodies that one router holds at a time, each from its first byte until its
     clip is resolved to a voice; a body beyond that gets 503."""
+    body_silence_s: Seconds = 10.0
+    """Longest silence of a client within a request's body; then it gets 408."""
+    slowest_body_bytes_s: Positive = 4096
+    """Fewest bytes a second of a body, on average, after its first half minute; the same."""
     min_clip_s: Seconds = 0.5
     """Shortest reference clip."""
     max_clip_s: Seconds = 30.0
