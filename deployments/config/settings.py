@@ -25,6 +25,7 @@ from deployments.config.asr_settings import AsrSettings
 from deployments.config.job_settings import JobSettings
 from deployments.config.long_text import LongTextSettings
 from deployments.config.mistakes import explain
+from deployments.config.outside.clip_settings import ClipSettings
 from deployments.config.scaling_settings import MemorySettings, ScalingSettings
 from deployments.config.section import Positive, Seconds, Strict
 from deployments.config.session_settings import SessionSettings
@@ -203,6 +204,7 @@ class Settings(BaseSettings):
     """The serve config that holds these args; linted and compared with the cluster at start."""
     limits: Limits = Limits()
     http: HttpSettings = HttpSettings()
+    clips: ClipSettings = ClipSettings()
     admission: AdmissionSettings = AdmissionSettings()
     sessions: SessionSettings = SessionSettings()
     cache: CacheSettings = CacheSettings()

@@ -31,10 +31,10 @@ class Edge:
     """Pure ASGI middleware.
 
     Adds no task and no buffer, so cancellation and streaming pass through unchanged.
-    max_body_bytes: of a request. pace: of its body, as slow as it may be. max_requests: concurrent requests; GET, HEAD and OPTIONS do not
-    count and always pass; None: unlimited. sockets: of WebSockets, which do not count among them.
-    has_proxy: Serve's proxy is in front, which gives every request an id and adds it to the reply
-    itself.
+    max_body_bytes: of a request. pace: of its body, as slow as it may be. max_requests: concurrent
+    requests; GET, HEAD and OPTIONS do not count and always pass; None: unlimited. sockets: of
+    WebSockets, which do not count among them. has_proxy: Serve's proxy is in front, which gives
+    every request an id and adds it to the reply itself.
     """
 
     def __init__(

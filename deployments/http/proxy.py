@@ -45,9 +45,9 @@ class LongReplies:
 def set_up_proxy() -> list[Middleware]:
     """Make the proxy parse HTTP with h11, wait for no slow head, and clean callers' request ids.
 
-    It then obeys no caller's headers, bounds the bodies that it holds, minds routers that say nothing, lets speech take its time, sends small bodies along,
-    tells routers how their WebSockets' clients keep up, and publishes what itself and the machine's
-    raylet take.
+    It then obeys no caller's headers, bounds the bodies that it holds, minds routers that say
+    nothing, lets speech take its time, sends small bodies along, tells routers how their
+    WebSockets' clients keep up, and publishes what itself and the machine's raylet take.
 
     h11 ignores an upgrade offer other than WebSocket's. uvicorn's default, httptools, stops after
     the headers of a request with one (h2c, which Java's client sends with every first request): the

@@ -15,10 +15,16 @@ from pipeline.errors import InputError, UnsupportedError
 
 SLICE_CHARS = 2**18  # about a millisecond of decoding
 _ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.-]*://|file:)", re.IGNORECASE)
+_WEB = re.compile(r"\s*https?://", re.IGNORECASE)
 _DATA_URI = "data:"
 _SPACES = b" \t\r\n\f\v"
 _FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _GROUP = 4  # base64 characters that hold three bytes
+
+
+def web_address(value: str) -> str | None:
+    """The address that stands in place of a clip, if one does."""
+    return value.strip() if _WEB.match(value) else None
 
 
 def clip_bytes(value: str, param: str) -> bytes:

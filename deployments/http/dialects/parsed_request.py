@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from deployments.config.settings import Limits, Reuse
-from deployments.http.bodies.clip_text import clip_bytes
+from deployments.http.bodies.clip_text import clip_bytes, web_address
 from deployments.http.bodies.read import Clip
 from deployments.jobs.dialogue import Turn
 from deployments.pronunciation.readings import NOTHING_ASKED, AskedReading
@@ -102,8 +102,9 @@ class Wish:
 class ParsedRequest:
     """A body made unambiguous.
 
-    upload: the reference clip's bytes, or None when `voice` names a listed one. clip_param: the
-    field that the clip came in, or would have. request: what is to be spoken, with the transcript
+    upload: the reference clip's bytes, or None when `voice` names a listed one. clip_url: where
+    they are yet to be fetched from; there are none so far. clip_param: the field that the clip came
+    in, or would have. request: what is to be spoken, with the transcript
     as far as the caller gave it. voice_param: the field that names the voice. transcript_param: the
     field that would have told the transcript. turns: of a dialogue, whose first one's the request
     is. The rest is as in Wish and Sound.
@@ -126,6 +127,7 @@ class ParsedRequest:
     reading: AskedReading = NOTHING_ASKED
     target_lufs: float | None = None
     turns: Sequence[Turn] = ()
+    clip_url: str | None = None
 
     @property
     def reference(self) -> VoiceReference:
@@ -200,6 +202,7 @@ def checked_request(
         reuse=wish.reuse,
         reading=wish.reading,
         target_lufs=wish.target_lufs,
+        clip_url=_url_of(wish, clip_param) if clip == b"" else None,
     )
 
 
@@ -261,10 +264,18 @@ def _clip_of(wish: Wish, transcript: str, upload: Clip | None) -> tuple[bytes | 
     if upload:
         return upload
     for name, clip in filled.items():
+        if _url_of(wish, name) is not None:
+            return b"", name
         return clip if isinstance(clip, bytes) else clip_bytes(clip, name), name
     if wish.clips and transcript:
         return b"", next(iter(wish.clips))
     return None, wish.clip_param
+
+
+def _url_of(wish: Wish, clip_param: str) -> str | None:
+    """What a field says, if that is where its clip is."""
+    clip = wish.clips.get(clip_param)
+    return web_address(clip) if isinstance(clip, str) else None
 
 
 def _check_clip(wish: Wish, clip: bytes | None, clip_param: str) -> None:

@@ -1,8 +1,8 @@
 """How long Serve's proxy waits for a request that is slow to come.
 
 uvicorn waits for ever, for a request's head as for its body: clients that send a byte now and then
-take all its file descriptors. Whoever reads a body bounds its pace (`deployments/http/bodies/pace`);
-here is what nobody reads.
+take all its file descriptors. Whoever reads a body bounds its pace
+(`deployments/http/bodies/pace.py`); here is what nobody reads.
 """
 
 from __future__ import annotations
