@@ -21,10 +21,8 @@ from pipeline.errors import (
     InputError,
     StageUnavailableError,
     TooLargeError,
-    UnsupportedError,
 )
 
-SETTING = "clips.hosts"
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 KINDS = ("audio/", "video/", "application/octet-stream", "binary/octet-stream", "application/ogg")
 _OK = 200
@@ -54,6 +52,11 @@ class ClipFetcher:
             tls = tls or httpx.create_ssl_context()
         self._tls = tls
 
+    @property
+    def is_on(self) -> bool:
+        """Whether any host is allowed."""
+        return bool(self._settings.hosts)
+
     async def fetch(self, url: str, param: str, cover: Callable[[int], None]) -> bytes:
         """The clip at `url`.
 
@@ -61,12 +64,6 @@ class ClipFetcher:
         Raises UnsupportedError for an address that is not allowed, InputError for one that gives no
         clip in time, TooLargeError, CapacityError.
         """
-        if not self._settings.hosts:
-            raise UnsupportedError(
-                f"{param}: addresses are not fetched by this service ({SETTING} is empty); send "
-                "the clip itself, as base64 or a data: URI",
-                param=param,
-            )
         self._hosts.check(url, param)
         if self._at_work >= self._settings.at_once:
             raise CapacityError(f"{self._at_work} clips are being fetched; retry in a moment")

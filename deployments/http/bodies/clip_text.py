@@ -1,4 +1,4 @@
-"""A clip as text: base64 in its usual variants, or a data: URI. Fetches no address.
+"""A clip as text: base64 in its usual variants, or a data: URI. Fetches no address itself.
 
 Decodes in slices, so that a thread with 25 MiB lets others run: a single call of `binascii` would
 hold the interpreter for a tenth of a second.
@@ -37,7 +37,8 @@ def clip_bytes(value: str, param: str) -> bytes:
     if _ADDRESS.match(text):
         raise UnsupportedError(
             f"{param}: addresses are not fetched; send the clip itself, as base64 or a data: URI "
-            "in step_audio.prompt_audio_base64, or as a file part to /v1/audio/speech/upload",
+            "in step_audio.prompt_audio_base64, or as a file part to /v1/audio/speech/upload "
+            "(requests for speech may name a host that the service lists in clips.hosts)",
             param=param,
         )
     if text[: len(_DATA_URI)].lower() != _DATA_URI:

@@ -140,12 +140,17 @@ class ParsedRequest:
 
 
 def checked_request(
-    wish: Wish, limits: Limits, upload: Clip | None = None, *, hears: bool = False
+    wish: Wish,
+    limits: Limits,
+    upload: Clip | None = None,
+    *,
+    hears: bool = False,
+    fetches: bool = False,
 ) -> ParsedRequest:
     """Check a wish against the limits, and itself.
 
     upload: a clip that came as a file, and the name of its part. hears: a clip may come without
-    its transcript, for a recogniser is deployed.
+    its transcript, for a recogniser is deployed. fetches: an address may stand for a clip.
     Raises InputError naming the field, what was found and what is allowed.
     """
     transcript = (wish.transcript or "").strip()
@@ -165,7 +170,7 @@ def checked_request(
         raise TextError("the text to speak is empty", param=wish.text_param)
     sound = wish.sound
     check_rate(sound.name, sound.sample_rate_hz, wish.rate_param)
-    clip, clip_param = _clip_of(wish, transcript, upload)
+    clip, clip_param = _clip_of(wish, transcript, upload, fetches=fetches)
     _check_clip(wish, clip, clip_param)
     transcript_param = wish.transcript_param
     if clip is not None:
@@ -253,8 +258,13 @@ def _edit_value(wish: Wish) -> str:
     )
 
 
-def _clip_of(wish: Wish, transcript: str, upload: Clip | None) -> tuple[bytes | None, str]:
-    """The clip and the field it came in. An empty one counts where its transcript was sent."""
+def _clip_of(
+    wish: Wish, transcript: str, upload: Clip | None, *, fetches: bool
+) -> tuple[bytes | None, str]:
+    """The clip and the field it came in. An empty one counts where its transcript was sent.
+
+    One that is yet to be fetched is empty so far.
+    """
     filled = {name: clip for name, clip in wish.clips.items() if clip and not clip.isspace()}
     found = [upload[1], *filled] if upload else list(filled)
     if len(found) > 1:
@@ -264,7 +274,7 @@ def _clip_of(wish: Wish, transcript: str, upload: Clip | None) -> tuple[bytes | 
     if upload:
         return upload
     for name, clip in filled.items():
-        if _url_of(wish, name) is not None:
+        if fetches and _url_of(wish, name) is not None:
             return b"", name
         return clip if isinstance(clip, bytes) else clip_bytes(clip, name), name
     if wish.clips and transcript:

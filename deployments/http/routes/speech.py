@@ -280,7 +280,8 @@ class Routes:
         inputs = body.inputs
         if inputs is not None:
             body = with_first_turn(body, inputs, has_clip=clip is not None)
-        parsed = parse_request(body, self._limits, clip, hears=self._voices.hears)
+        hears, fetches = self._voices.hears, self._clips.is_on
+        parsed = parse_request(body, self._limits, clip, hears=hears, fetches=fetches)
         variant = self._names.variant(parsed.request.variant)
         parsed = replace(parsed, request=replace(parsed.request, variant=variant))
         return parsed if inputs is None else in_turns(parsed, inputs, self._limits)

@@ -16,7 +16,7 @@ from deployments.http.dialects.omni import OmniFields, read_omni
 from deployments.http.dialects.openai import AudioFormat, OpenAIFields, read_openai
 from deployments.http.dialects.parsed_request import ParsedRequest, Wish, checked_request
 from deployments.http.dialects.reading_fields import ReadingFields, asked_reading
-from pipeline.errors import MAX_FOUND, InputError, TooLargeError, UnsupportedError
+from pipeline.errors import MAX_FOUND, InputError, TooLargeError
 from pipeline.splitting.committed import Granularity
 
 CONFIG = "session.config"
@@ -149,12 +149,6 @@ def read_config(
         text_param="text",
     )
     parsed = checked_request(replace(wish, text=TRIAL_TEXT), limits, hears=hears)
-    if parsed.clip_url is not None:
-        raise UnsupportedError(
-            f"{parsed.clip_param}: a session fetches no address; send the clip itself, as base64 "
-            "or a data: URI",
-            param=parsed.clip_param,
-        )
     if parsed.upload is not None:
         wish = replace(wish, clips={parsed.clip_param: parsed.upload})
     # The text of the clip, as base64, is not wanted any more.

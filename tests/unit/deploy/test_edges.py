@@ -186,7 +186,6 @@ async def test_old_protocols_and_plain_http_are_refused(edge: RunningEdge):
     old = ssl.create_default_context()
     old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
     with pytest.warns(DeprecationWarning, match="TLSVersion"):
-        old.minimum_version = ssl.TLSVersion.TLSv1
         old.maximum_version = ssl.TLSVersion.TLSv1_1
     with pytest.raises((ssl.SSLError, ConnectionError)):
         await open_raw(edge, old)

@@ -107,8 +107,10 @@ async def test_a_clip_is_fetched_with_nothing_of_ours(host: Host, monkeypatch: p
 
 
 async def test_it_is_off_by_default(host: Host):
-    with pytest.raises(UnsupportedError, match=r"clips\.hosts is empty") as caught:
-        await fetched(ClipFetcher(ClipSettings()), host.url())
+    one = ClipFetcher(ClipSettings())
+    assert not one.is_on
+    with pytest.raises(UnsupportedError, match="not allowed by this service") as caught:
+        await fetched(one, host.url())
     assert caught.value.param == PARAM
     assert not host.asked
 
@@ -365,7 +367,7 @@ async def test_speech_in_the_voice_of_a_clip_by_url(host: Host):
         for fields in (
             {"ref_audio": host.url(), "ref_text": SAID},
             {"references": [{"audio_path": host.url(), "text": SAID}]},
-            {"step_audio": {"prompt_audio_base64": host.url(), "prompt_text": SAID}},
+            {"step_audio": {"prompt_audio_url": host.url(), "prompt_text": SAID}},
         ):
             request = await app.spoken(**fields)
             assert request.transcript == SAID
