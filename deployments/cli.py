@@ -10,13 +10,15 @@ import typer
 from rich.console import Console
 
 from cache_store.cli import app as cache_app
+from deployments.keys.commands import app as keys_app
 from pipeline.cli import app, one_line_errors
-from pipeline.errors import UnknownVoiceError
+from pipeline.errors import ConfigError, UnknownVoiceError
 
 STATE_DIR = Path("out")
 CPU_CONFIG = Path("serve_config.cpu.yaml")
 console = Console()
 app.add_typer(cache_app, name="cache", help="Look after the reference cache.")
+app.add_typer(keys_app, name="keys", help="Make, list, rotate and revoke API keys.")
 
 
 def _say(line: str) -> None:
@@ -75,10 +77,14 @@ def say(
 @one_line_errors
 def lint(config: Path) -> None:
     """Check a serve config: unknown keys, missing blocks, shares that overcommit a device."""
+    from deployments.config.preflight import unguarded
     from deployments.config.serve_config import given_or_shipped, read_serve_config
 
     path = given_or_shipped(config)
-    for request in read_serve_config(path).resource_requests:
+    read = read_serve_config(path)
+    if problems := unguarded(read.document, read.settings):
+        raise ConfigError(f"{path.name}: " + "; ".join(problems))
+    for request in read.resource_requests:
         resources = ", ".join(f"{name} {amount:g}" for name, amount in request.resources.items())
         _say(f"{request.name}: {request.replicas} × {resources}")
     _say(f"{path} is good")

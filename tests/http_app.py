@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -25,6 +25,7 @@ from deployments.http.routes.uploaded_voices import VoiceRoutes
 from deployments.http.routes.voice_consents import ConsentRoutes
 from deployments.http.routes.websocket import SocketRoutes
 from deployments.jobs.library import JobLibrary
+from deployments.keys.authority import Authority
 from deployments.speech.library import SpeechLibrary
 from deployments.telemetry.outcomes import Outcome, OutcomeBook, Report
 from deployments.telemetry.requests import RequestMetrics
@@ -94,9 +95,10 @@ class HttpApp:
             self.outcomes,
             readings,
         )
-        self.app: FastAPI = make_app(self.settings, self.routes, None)
+        self.authority = Authority.of(self.settings, self.voices.shelf)
+        self.app: FastAPI = make_app(self.settings, self.routes, None, self.authority)
         BatchRoute(self.routes, self.settings.limits).add_to(self.app)
-        add_cache_routes(self.app, self.voices, self.speech, self.routes.budget, self._forget)
+        add_cache_routes(self.app, self.voices, self.speech, self.routes.budget, self.forget)
         self.edits = EditLibrary(self.settings, self.voices, self.speech)
         self.told: list[str] = []
         self.jobs = JobLibrary(self.settings, self.voices, readings, self._told)
@@ -125,9 +127,6 @@ class HttpApp:
     async def _told(self, job: str) -> None:
         self.told.append(job)
 
-    async def _forget(self, clip_digest: str) -> None:
-        self.forgotten.append(clip_digest)
-
     async def forget(self, clip_digest: str, namespace: str) -> None:
         """See deployments.voices.enrolment.Routers; this is the only one."""
         self.forgotten.append(clip_digest)
@@ -143,6 +142,11 @@ class HttpApp:
     async def speak(self, **fields: Any) -> httpx.Response:
         body = {"input": "Hello there.", "response_format": "wav", "seed": 7, **fields}
         return await self.http.post("/v1/audio/speech", json=body)
+
+    async def speak_as(self, headers: Mapping[str, str], **fields: Any) -> httpx.Response:
+        """`speak` with what a caller sends to be known by."""
+        body = {"input": "Hello there.", "response_format": "wav", "seed": 7, **fields}
+        return await self.http.post("/v1/audio/speech", json=body, headers=dict(headers))
 
     async def spoken(self, **fields: Any) -> SpeechRequest:
         """What a body asks of the speaker; it must be served."""

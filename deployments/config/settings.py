@@ -20,6 +20,7 @@ from pydantic_settings import (
 
 from cache_store.settings import SPEECH_RECORD_BYTES, CacheSettings, speech_url
 from deployments.config import environment
+from deployments.config.access.access_settings import AccessSettings
 from deployments.config.admission_settings import AdmissionSettings
 from deployments.config.asr_settings import AsrSettings
 from deployments.config.job_settings import JobSettings
@@ -205,6 +206,7 @@ class Settings(BaseSettings):
     limits: Limits = Limits()
     http: HttpSettings = HttpSettings()
     clips: ClipSettings = ClipSettings()
+    access: AccessSettings = AccessSettings()
     admission: AdmissionSettings = AdmissionSettings()
     sessions: SessionSettings = SessionSettings()
     cache: CacheSettings = CacheSettings()
@@ -244,6 +246,12 @@ class Settings(BaseSettings):
                 f"{BASE_VARIANT!r} is the LLM that `llm` describes; choose other names"
             )
         return variants
+
+    @model_validator(mode="after")
+    def _keys_are_kept_somewhere(self) -> Settings:
+        if self.access.keys == "on" and self.cache.url == "none":
+            raise ValueError("access.keys: on needs a store for the keys: cache.url is none")
+        return self
 
     @model_validator(mode="after")
     def _listeners_are_deployed(self) -> Settings:

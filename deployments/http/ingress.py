@@ -36,6 +36,9 @@ from deployments.http.edit_pages import BODIES as EDIT_BODIES
 from deployments.http.errors import NO_RETRY, SERVER_FAULT, answer_error, error_body
 from deployments.http.head import HeadAsGet
 from deployments.http.jobs.pages import BODIES as JOB_BODIES
+from deployments.http.keys.guard import Guard, ThisMachineOnly
+from deployments.http.keys.pages import SHAPES as KEY_SHAPES
+from deployments.http.keys.routes import KeyRoutes
 from deployments.http.liveness.signs import TellsSigns
 from deployments.http.routes.batch import BODIES as BATCH_BODIES
 from deployments.http.routes.batch import BatchRoute
@@ -51,6 +54,7 @@ from deployments.http.routes.voice_consents import ConsentRoutes
 from deployments.http.routes.websocket import SocketRoutes
 from deployments.http.voice_pages import BODIES as VOICE_BODIES
 from deployments.jobs.library import JobLibrary
+from deployments.keys.authority import Authority, say_who_may
 from deployments.longform.listening import Listener
 from deployments.pronunciation.book import PronunciationBook
 from deployments.pronunciation.readings import Readings
@@ -117,6 +121,8 @@ class Router(ScaledReplica):
         if hearing is not None and settings.long_text.listens:
             self._listener = Listener(hearing)
         self._voices = VoiceLibrary(settings, encoder, hearing)
+        self._authority = Authority.of(settings, self._voices.shelf)
+        say_who_may(settings.access)
         remote = RemoteVocoder(vocoder, settings.limits, transfers)
         synthesizer = RememberedRefusals(remote, RefusalCounts())
         self._speech = SpeechLibrary(settings, synthesizer, RemoteNames(vocoder, llms))
@@ -134,7 +140,7 @@ class Router(ScaledReplica):
         }
         if stages.asr is not None and asr is not None:
             handles[stages.asr] = asr
-        self._removal = Removal(handles)
+        self._removal = Removal(handles, settings.cache.namespace)
         routers = RoutersToldOfVoices(self._removal)
         self._enrolment = Enrolment(settings, self._voices, routers)
         self._readiness = Readiness(handles, self._voices.cache_report)
@@ -177,7 +183,7 @@ class Router(ScaledReplica):
             self._readings,
             self._listener,
         )
-        app = make_app(self._settings, routes, self._lifespan)
+        app = make_app(self._settings, routes, self._lifespan, self._authority)
         BatchRoute(routes, self._settings.limits).add_to(app)
         add_cache_routes(app, self._voices, self._speech, routes.budget, self._removal.everywhere)
         EditRoutes(
@@ -201,7 +207,7 @@ class Router(ScaledReplica):
         await asyncio.gather(self._voices.start(), self._speech.start())
         self._outcomes.start()
         voices, speech = CacheMetrics(VOICE_CACHE), CacheMetrics(SPEECH_CACHE)
-        loops = (
+        loops = [
             watched("cache metrics", partial(voices.sample, self._voices.cache_stats)),
             watched("speech cache metrics", partial(speech.sample, self._speech.stats)),
             watched("following the tokenizer", self._voices.follow_encoder),
@@ -210,7 +216,9 @@ class Router(ScaledReplica):
             watched("purging deleted voices", self._enrolment.sweep),
             watched("forgetting deleted voices", self._enrolment.forget_again),
             watched("removing old edits", self._edits.sweep),
-        )
+        ]
+        if self._authority is not None:
+            loops.append(watched("following the keys", self._authority.follow))
         try:
             yield
         finally:
@@ -220,8 +228,16 @@ class Router(ScaledReplica):
             await asyncio.gather(self._voices.close(), self._speech.close())
 
 
-def make_app(settings: Settings, routes: Routes, lifespan: Lifespan[FastAPI] | None) -> FastAPI:
-    """The application around `routes`: its edge, its pages, the shape of its errors."""
+def make_app(
+    settings: Settings,
+    routes: Routes,
+    lifespan: Lifespan[FastAPI] | None,
+    authority: Authority | None = None,
+) -> FastAPI:
+    """The application around `routes`: its edge, its pages, the shape of its errors.
+
+    authority: says whose keys count; None where keys are off.
+    """
     app = FastAPI(
         title="timbre",
         description=DESCRIPTION,
@@ -234,6 +250,10 @@ def make_app(settings: Settings, routes: Routes, lifespan: Lifespan[FastAPI] | N
     )
     app.router.route_class = LazyRoute
     app.add_middleware(HeadAsGet)
+    if authority is not None:
+        app.add_middleware(Guard, callers=authority)
+    elif settings.access.keys == "off":
+        app.add_middleware(ThisMachineOnly)
     limits = settings.limits
     app.add_middleware(
         Edge,
@@ -254,9 +274,11 @@ def make_app(settings: Settings, routes: Routes, lifespan: Lifespan[FastAPI] | N
     app.add_middleware(TellsSigns)
     patch_fastapi(app)  # Swagger UI from the package: the docs work without internet
     ours = (*VOICE_BODIES, *EDIT_BODIES, *JOB_BODIES, *BATCH_BODIES, *PRONUNCIATION_BODIES)
-    describe_bodies(app, (*ours, WarmBody))
+    describe_bodies(app, (*ours, WarmBody, *(() if authority is None else KEY_SHAPES)))
     add_error_handlers(app)
     routes.add_to(app)
+    if authority is not None:
+        KeyRoutes(authority, routes.budget).add_to(app)
     return app
 
 

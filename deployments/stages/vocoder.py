@@ -41,6 +41,7 @@ from pipeline.contracts import (
     VoicePrompt,
 )
 from pipeline.errors import ConfigError, TooLargeError
+from pipeline.serving.clip_names import clip_name
 from pipeline.stepaudio.fingerprints import vocoder_fingerprint
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
 from pipeline.stepaudio.tokens import GROUP_ROWS
@@ -76,6 +77,7 @@ class VocoderReplica(ScaledReplica):
             device_bytes=cap_bytes(stage),
             is_exact=stage.prompt == "exact",
         )
+        self._usual_tenant = settings.cache.namespace
         self._states = StateLibrary(settings.cache, self._decoder.state_fingerprint)
         memory = self._decoder.memory
         budget_bytes = stream_budget_bytes(stage, memory, settings.limits.max_clip_s)
@@ -123,10 +125,11 @@ class VocoderReplica(ScaledReplica):
                 n_behind = int(request.is_behind)
                 self._n_behind += n_behind
                 adapted = adapt_first_chunk(request, self._stage, self._decoder.active_streams)
-                clip, due_s = voice.clip_digest, permit.asked.llm_due_s
+                clip = clip_name(voice.clip_digest, request.terms.tenant, self._usual_tenant)
+                due_s = permit.asked.llm_due_s
                 lm = self._lms[request.variant]
                 lm = lm.of(clip, is_behind=request.is_behind, due_s=due_s)
-                shelf = self._states.shelf(voice)
+                shelf = self._states.shelf(voice, clip)
                 decoder = OwnedDecoder(self._decoder, clip, shelf, permit.listener)
                 synthesizer = SpeechChain(self._prompts, lm, decoder)
                 async with aclosing(synthesizer.speak(adapted, voice)) as speech:
@@ -185,7 +188,7 @@ class VocoderReplica(ScaledReplica):
         self._decoder.check_health()
 
     async def forget(self, clip_digest: str) -> None:
-        """Called on every replica when a clip is removed."""
+        """Called on every replica when a clip is removed; a tenant's by its name."""
         self._decoder.forget(clip_digest)
         await self._states.records.forget(clip_digest)
 

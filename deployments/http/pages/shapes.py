@@ -176,15 +176,6 @@ class Done(BaseModel):
     status: Literal["ok"]
 
 
-class Readiness(BaseModel):
-    """Whether every stage answers. stages: the gauges of their replicas. age_s: of this report."""
-
-    ready: bool
-    stages: dict[str, Any]
-    cache: dict[str, Any]
-    age_s: float
-
-
 class CacheCounts(BaseModel):
     """A cache's counters since the start, and its sizes now. requests: by kind, tier, result."""
 

@@ -105,7 +105,7 @@ class EngineWorker:
         try:
             self._call_started_s = started_s = time.monotonic()
             if slot.length == 0 < slot.prefix_tokens:
-                kept = self._prefixes.get(prompt[: slot.prefix_tokens])
+                kept = self._prefixes.get(prompt[: slot.prefix_tokens], slot.request.voice)
                 if kept is not None:
                     self._runner.restore(slot.index, kept)
                     slot.length = slot.prefix_tokens
