@@ -69,7 +69,7 @@ def listeners() -> Sequence[Listener]:
     found = {
         (one.laddr.ip, one.laddr.port, one.pid)
         for one in psutil.net_connections("tcp")
-        if one.status == psutil.CONN_LISTEN
+        if one.laddr and one.status == psutil.CONN_LISTEN
     }
     return tuple(_listener(*one) for one in sorted(found, key=lambda one: (one[1], one[0])))
 
