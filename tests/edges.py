@@ -185,7 +185,7 @@ def _nginx(
         "client_max_body_size 26214400": f"client_max_body_size {BODY_BYTES}",
         "client_header_timeout 10s": f"client_header_timeout {HEAD_S}s",
         "client_body_timeout 10s": f"client_body_timeout {HEAD_S}s",
-        "send_timeout 30s": f"send_timeout {IDLE_S}s",
+        "send_timeout 120s": f"send_timeout {IDLE_S}s",
         "limit_conn clients 256": f"limit_conn clients {CONNECTIONS}",
         "worker_processes auto": "worker_processes 1",
         "max_fails=2 fail_timeout=2s": "max_fails=0",

@@ -264,6 +264,34 @@ async def test_a_stream_is_not_cut_for_what_its_client_does_not_send():
     assert said.endswith(b"0\r\n\r\n")
 
 
+async def test_who_takes_nothing_of_a_reply_is_given_up(monkeypatch: pytest.MonkeyPatch):
+    """Who takes it slowly is not, and gets all of it."""
+    monkeypatch.setattr(patience, "TAKE_S", 0.4)
+    piece, n_pieces = b"x" * 100_000, 300
+    ended = asyncio.Event()
+
+    async def audio(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(n_pieces):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+        ended.set()
+
+    async with serving(audio) as port:
+        async with asyncio.timeout(GIVE_UP_S), connected(port) as (_, writer):
+            writer.transport.pause_reading()
+            writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await ended.wait()  # what is sent to nobody is thrown away
+        async with asyncio.timeout(GIVE_UP_S), connected(port) as (reader, writer):
+            writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            n_bytes = 0
+            while taken := await reader.read(500_000):
+                n_bytes += len(taken)
+                await asyncio.sleep(0.01)
+            assert n_bytes > n_pieces * len(piece)
+
+
 class Client:
     """Sends bodies piece by piece; keeps what it is told."""
 
