@@ -264,6 +264,7 @@ async def test_a_stream_is_not_cut_for_what_its_client_does_not_send():
     assert said.endswith(b"0\r\n\r\n")
 
 
+@pytest.mark.slow
 async def test_who_takes_nothing_of_a_reply_is_given_up(monkeypatch: pytest.MonkeyPatch):
     """Who takes it slowly is not, and gets all of it."""
     monkeypatch.setattr(patience, "TAKE_S", 0.4)
