@@ -18,7 +18,8 @@ TimbreError
 │   ├── UnknownEditError    no edit has this id, or what it was made of is gone
 │   ├── UnknownJobError     no job has this id
 │   ├── JobStateError       the job stands so that this cannot be done with it
-│   ├── UnauthenticatedError    no key, or one that does not count
+│   ├── UnauthenticatedError    a key that does not count
+│   │   └── NoKeyError      none came
 │   ├── ForbiddenError      the key is not for this
 │   ├── UnknownKeyError     no key has this id
 │   └── UnsupportedError    a value outside the allowed list (format, edit, field)
@@ -178,9 +179,15 @@ class JobStateError(InputError):
 
 
 class UnauthenticatedError(InputError):
-    """No API key came with the request, or one that does not count."""
+    """An API key is needed, and what came does not count."""
 
     code = "invalid_api_key"
+
+
+class NoKeyError(UnauthenticatedError):
+    """No API key came with the request."""
+
+    code = "missing_api_key"
 
 
 class ForbiddenError(InputError):

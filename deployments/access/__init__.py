@@ -1,1 +1,1 @@
-"""Whose request it is, and what it may do."""
+"""Whose a request is, and what its key allows."""

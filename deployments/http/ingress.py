@@ -38,6 +38,7 @@ from deployments.http.head import HeadAsGet
 from deployments.http.jobs.pages import BODIES as JOB_BODIES
 from deployments.http.keys.guard import Guard, ThisMachineOnly
 from deployments.http.keys.pages import SHAPES as KEY_SHAPES
+from deployments.http.keys.pages import describe_keys
 from deployments.http.keys.routes import KeyRoutes
 from deployments.http.liveness.signs import TellsSigns
 from deployments.http.routes.batch import BODIES as BATCH_BODIES
@@ -279,6 +280,7 @@ def make_app(
     routes.add_to(app)
     if authority is not None:
         KeyRoutes(authority, routes.budget).add_to(app)
+        describe_keys(app)
     return app
 
 

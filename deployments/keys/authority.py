@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import TYPE_CHECKING
 
 from deployments.access.caller import Caller, Scope
 from deployments.config.access.access_settings import AccessSettings
@@ -11,9 +12,11 @@ from deployments.config.settings import Settings
 from deployments.keys.admin_key import ADMIN_KEY_ID, AdminKey
 from deployments.keys.book import POLL_S, REFUSAL, KeyBook
 from deployments.keys.desk import KeyDesk
-from deployments.keys.tokens import Tokens
 from deployments.voices.shelf import Shelf
-from pipeline.errors import UnauthenticatedError
+from pipeline.errors import ConfigError, UnauthenticatedError
+
+if TYPE_CHECKING:
+    from deployments.keys.tokens import Tokens
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +46,8 @@ class Authority:
         if access.keys != "on" or shelf is None:
             return None
         desk = KeyDesk(shelf, access.max_keys)
-        tokens = None if access.oidc is None else Tokens(access.oidc, access.outage_s)
         book = KeyBook(desk, access.outage_s)
-        return cls(AdminKey(access), book, desk, tokens, settings.cache.namespace)
+        return cls(AdminKey(access), book, desk, _tokens(access), settings.cache.namespace)
 
     async def caller(self, credential: str) -> Caller:
         """Who holds it. Raises as KeyBook.caller and Tokens.caller do."""
@@ -63,12 +65,27 @@ class Authority:
 
     async def follow(self) -> None:
         """Notice what others changed, until cancelled."""
-        await asyncio.gather(self.book.follow(), self._follow_file())
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(self.book.follow())
+            loops.create_task(self._follow_file())
 
     async def _follow_file(self) -> None:
         while True:
             await asyncio.sleep(POLL_S)
             await asyncio.to_thread(self._admin.follow)
+
+
+def _tokens(access: AccessSettings) -> Tokens | None:
+    """Raises ConfigError without the package that verifies them."""
+    if access.oidc is None:
+        return None
+    try:
+        from deployments.keys.tokens import Tokens
+    except ImportError as error:
+        raise ConfigError(
+            f"access.oidc needs PyJWT with cryptography, pip install 'timbre[oidc]': {error}"
+        ) from error
+    return Tokens(access.oidc, access.outage_s)
 
 
 def say_who_may(access: AccessSettings) -> None:

@@ -109,6 +109,19 @@ SKIPPED = CounterRow("timbre_audio_skipped_requests", "Requests that ended witho
 ABORTED = CounterRow("timbre_speech_stream_aborted", "Streams that ended before their end.")
 COMPLETED = CounterRow("timbre_speech_stream_completed", "Streams that ended as they should.")
 
+# Of keys, at the router.
+TENANT_REQUESTS = CounterRow(
+    "timbre_tenant_requests",
+    "Requests let in, by tenant: the first 100 that a router sees by name, the rest as other.",
+    ("tenant",),
+)
+KEY_REFUSALS = CounterRow(
+    "timbre_key_refusals",
+    "Requests refused: without a key (missing), with one that does not count (invalid), that lacks "
+    "the scope (scope), or that could not be looked up (unknown).",
+    ("reason",),
+)
+
 # Of sessions over WebSockets, at the router.
 SESSIONS = GaugeRow("timbre_sessions", "Sessions open on this router.")
 SESSIONS_ENDED = CounterRow(

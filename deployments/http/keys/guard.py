@@ -7,7 +7,8 @@ the guard and another to the router.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 from starlette.datastructures import Headers
@@ -18,7 +19,8 @@ from deployments.access.caller import Caller
 from deployments.http.keys.credentials import MISSING, is_key, presented
 from deployments.http.keys.doors import ANY_KEY, SOCKET, Door, door_of
 from deployments.http.tenant import CALLER, NAMESPACE
-from pipeline.errors import ForbiddenError, UnauthenticatedError
+from deployments.telemetry.tenants import Reason, TenantCounts
+from pipeline.errors import ForbiddenError, NoKeyError, TimbreError, UnauthenticatedError
 
 NOBODY = Caller("")  # who asks for what is open, without a key
 _OURS = frozenset({"http", "websocket"})
@@ -41,6 +43,7 @@ class Guard:
     def __init__(self, app: ASGIApp, *, callers: Callers) -> None:
         self._app = app
         self._callers = callers
+        self._counts = TenantCounts()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in _OURS:
@@ -48,15 +51,31 @@ class Guard:
             return
         offered: Sequence[str] = scope.get("subprotocols") or ()
         door = _door_at(scope)
-        caller = await self._caller(door, Headers(scope=scope), offered)
+        with self._counted():
+            caller = await self._let_in(door, Headers(scope=scope), offered)
+        if not door.is_open:
+            self._counts.let_in(caller.namespace)
+        scope.setdefault("state", {}).update({CALLER: caller, NAMESPACE: caller.namespace})
+        await self._app(scope, receive, _choosing(send, offered))
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        try:
+            yield
+        except TimbreError as error:
+            self._counts.refused(_reason(error))
+            raise
+
+    async def _let_in(self, door: Door, headers: Headers, offered: Sequence[str]) -> Caller:
+        """Whose request it is. Raises what is to be answered to those who may not."""
+        caller = await self._caller(door, headers, offered)
         if not door.is_open and not door.lets_in(caller):
             needs = " or ".join(door.scopes)
             raise ForbiddenError(
                 f"this API key may not do that: it needs the scope {needs}",
                 scope=" ".join(door.scopes),
             )
-        scope.setdefault("state", {}).update({CALLER: caller, NAMESPACE: caller.namespace})
-        await self._app(scope, receive, _choosing(send, offered))
+        return caller
 
     async def _caller(self, door: Door, headers: Headers, offered: Sequence[str]) -> Caller:
         if door.is_open:
@@ -67,7 +86,7 @@ class Guard:
             return (key and self._callers.known(key)) or NOBODY
         key = presented(headers, offered)
         if key is None:
-            raise UnauthenticatedError(MISSING)
+            raise NoKeyError(MISSING)
         return await self._callers.caller(key)
 
 
@@ -83,6 +102,14 @@ class ThisMachineOnly:
                 "without API keys this service answers on its own machine alone; see access.keys"
             )
         await self._app(scope, receive, send)
+
+
+def _reason(error: TimbreError) -> Reason:
+    if isinstance(error, ForbiddenError):
+        return "scope"
+    if isinstance(error, UnauthenticatedError):
+        return "missing" if isinstance(error, NoKeyError) else "invalid"
+    return "unknown"
 
 
 def _is_loopback(server: Sequence[object] | None) -> bool:

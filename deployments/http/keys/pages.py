@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
 
+from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 
 from deployments.access.caller import Scope
 from deployments.http.api_pages import answers, body_of, refusal, takes
 from deployments.http.bodies.fields import Lenient
+from deployments.http.keys.doors import DOORS
 from deployments.keys.desk import KEEP_OLD_S
 
 _ID = "8f14e45fceea167a"
@@ -90,3 +94,22 @@ REVOKE_DOC = answers({**_KEY, "status": "revoked"}, KeyReply, refused=(404, 503)
 for _doc in (ROTATE_DOC, LOOK_DOC, REVOKE_DOC):
     _doc["responses"][404] = refusal("No key has this id")
 SHAPES: tuple[type[BaseModel], ...] = (KeyBody, RotateBody, KeyReply, KeyList)
+_WAYS: dict[str, Any] = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, or a token"},
+    "xi-api-key": {"type": "apiKey", "in": "header", "name": "xi-api-key"},
+}
+
+
+def describe_keys(app: FastAPI) -> None:
+    """Let the API's description say how keys are sent, and what needs none."""
+    app.openapi = partial(_described, app.openapi)
+
+
+def _described(page_of: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    page = page_of()
+    page["components"]["securitySchemes"] = _WAYS
+    page["security"] = [{way: []} for way in _WAYS]
+    for (method, path), door in DOORS.items():
+        if door.is_open:
+            page["paths"][path][method.lower()]["security"] = []
+    return page

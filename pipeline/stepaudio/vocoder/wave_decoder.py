@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pipeline.contracts import AudioChunk, Float32Array, TokenChunk, VoicePrompt
 from pipeline.errors import ConfigError, StageError
 from pipeline.serving.listener import Listener
+from pipeline.stepaudio.niceness import give_way
 from pipeline.stepaudio.recording import CudaRecorder, Recorder
 from pipeline.stepaudio.vocoder.decode_worker import DecodeWorker, Job, Timed
 from pipeline.stepaudio.vocoder.flow.flow import DEFAULT_SEED, DEFAULT_STEPS
@@ -128,7 +129,7 @@ class StepWaveDecoder:
         self._slabs = SlabPool(self.memory.slab, self._model.device, slab_bytes)
         self._active = 0  # changes on the event loop only
         self._worker = DecodeWorker[Float32Array](
-            _next_chunks, max_batch, partial(_set_threads, threads)
+            _next_chunks, max_batch, partial(_begin_thread, threads, self._model.device)
         )
         if is_recorded:
             self._worker.submit(Job(partial(_guarded, self._record_common))).result()
@@ -335,8 +336,9 @@ class StepWaveDecoder:
         return samples
 
 
-def _set_threads(threads: int | None) -> None:
+def _begin_thread(threads: int | None, device: torch.device) -> None:
     """Runs on the worker itself: OpenMP keeps its thread count per thread."""
+    give_way(device)
     if threads is not None:
         torch.set_num_threads(threads)
 

@@ -180,6 +180,18 @@ SILENT = {
 }  # fmt: skip
 
 
+async def test_what_is_kept_of_a_clip_is_its_tenants(service: Service) -> None:
+    """Clips that two tenants have are two; the tenant without a key has digests as they are."""
+    for tenant in ("", "shared", "acme", "other"):
+        request = replace(REQUEST, terms=Terms(tenant=tenant))
+        async for _ in service.speak(request, CLIP):
+            pass
+    names = {CLIP, f"acme:{CLIP}", f"other:{CLIP}"}
+    assert set(service.decoder.owners) == set(service.llm.clips) == names
+    keys = {(shelf.key.namespace, shelf.key.clip_digest) for shelf in service.decoder.shelves}
+    assert keys == {(tenant, CLIP) for tenant in ("shared", "acme", "other")}
+
+
 @pytest.mark.usefixtures("service")
 async def test_its_name_has_every_setting_that_changes_samples() -> None:
     other: dict[str, dict[str, object]] = {

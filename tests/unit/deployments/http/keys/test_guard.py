@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
@@ -116,11 +117,12 @@ async def test_without_its_scope_a_route_is_forbidden_and_says_which(app):
 
 async def test_with_its_scope_a_route_is_reached(app):
     """Nothing is forbidden; what is wrong then is the request's own fault."""
+    keys = {scope: await key_of(app, scope) for scope in Scope}
     for (method, path), door in DOORS.items():
         if method == SOCKET or path.startswith("/swagger/"):  # a package's, which warns of itself
             continue
         for scope in door.scopes or (Scope.UNMARKED,):
-            headers = bearer(await key_of(app, scope))
+            headers = bearer(keys[scope])
             async with app.http.stream(method, filled(path), headers=headers) as reply:
                 assert reply.status_code not in {401, 403, 500}, (method, path, scope)
 
@@ -231,9 +233,29 @@ async def test_keys_are_made_listed_rotated_and_revoked_over_http(app):
     assert (await app.http.get("/v1/keys/0000", headers=admin)).status_code == 404
 
 
+async def test_no_key_gets_into_a_log_or_a_reply(app, caplog):
+    caplog.set_level(logging.DEBUG)
+    key = await key_of(app, Scope.SPEAK)
+    assert app.authority is not None
+    rotated = (await app.authority.desk.rotate(key.split("_")[1])).secret
+    wrong = f"{key[:-4]}beef"
+    for one in (key, rotated, wrong, ADMIN_KEY):
+        for name, value in (("authorization", f"Bearer {one}"), ("xi-api-key", one)):
+            for path in ("/v1/models", "/v1/keys", "/nowhere", "/readyz"):
+                reply = await app.http.get(path, headers={name: value})
+                assert one not in reply.text + str(reply.headers)
+            await app.speak_as({name: value})
+    for one in (key, rotated, wrong, ADMIN_KEY):
+        assert one not in caplog.text
+        assert one.rpartition("_")[2] not in caplog.text
+
+
 async def test_the_pages_describe_the_routes_of_keys_where_there_are_any(app):
     page = (await app.http.get("/openapi.json", headers=bearer(ADMIN_KEY))).json()
     assert "/v1/keys" in page["paths"]
+    assert page["security"] == [{"bearer": []}, {"xi-api-key": []}]
+    assert page["paths"]["/healthz"]["get"]["security"] == []
+    assert {"KeyBody", "RotateBody", "KeyReply"} <= page["components"]["schemas"].keys()
     async with http_app() as without:
         page = (await without.http.get("/openapi.json")).json()
         assert "/v1/keys" not in page["paths"]
