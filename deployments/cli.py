@@ -92,6 +92,34 @@ def lint(config: Path) -> None:
 
 @app.command()
 @one_line_errors
+def doctor(
+    config: Config = CPU_CONFIG,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    gpu: Annotated[bool, typer.Option("--gpu", help="A GPU must be here.")] = False,
+) -> None:
+    """Look for what is wrong with this machine, a config, or who can reach what.
+
+    Exit code 1 when anything must be done.
+    """
+    import json
+    import os
+
+    from deployments.doctor.examine import examine
+    from deployments.doctor.findings import has_fault
+    from deployments.doctor.site import look
+
+    results = examine(look(config, os.environ, wants_gpu=gpu))
+    if as_json:
+        _say(json.dumps({"checks": [result.document for result in results]}, indent=2))
+    else:
+        for result in results:
+            console.print(result.line, soft_wrap=True, highlight=False, markup=False)
+    if has_fault(results):
+        raise typer.Exit(1)
+
+
+@app.command()
+@one_line_errors
 def up(config: Config = CPU_CONFIG, state_dir: StateDir = STATE_DIR) -> None:
     """Start the service in the background and wait until it is ready."""
     from deployments.config.serve_config import given_or_shipped

@@ -114,6 +114,12 @@ class TooLargeError(InputError):
     code = "too_large"
 
 
+class TooSlowError(InputError):
+    """The body did not come in time. The same request may succeed over a better connection."""
+
+    code = "request_timeout"
+
+
 class TextError(InputError):
     """The text is empty, too long, or has nothing to speak."""
 

@@ -26,6 +26,7 @@ from deployments.config.asr_settings import AsrSettings
 from deployments.config.job_settings import JobSettings
 from deployments.config.long_text import LongTextSettings
 from deployments.config.mistakes import explain
+from deployments.config.outside.clip_settings import ClipSettings
 from deployments.config.scaling_settings import MemorySettings, ScalingSettings
 from deployments.config.section import Positive, Seconds, Strict
 from deployments.config.session_settings import SessionSettings
@@ -62,6 +63,10 @@ class Limits(Strict):
     max_inflight_body_bytes: Positive = 256 * 2**20
     """Bytes of request bodies that one router holds at a time, each from its first byte until its
     clip is resolved to a voice; a body beyond that gets 503."""
+    body_silence_s: Seconds = 10.0
+    """Longest silence of a client within a request's body; then it gets 408."""
+    slowest_body_bytes_s: Positive = 4096
+    """Fewest bytes a second of a body, on average, after its first half minute; the same."""
     min_clip_s: Seconds = 0.5
     """Shortest reference clip."""
     max_clip_s: Seconds = 30.0
@@ -202,6 +207,7 @@ class Settings(BaseSettings):
     """The serve config that holds these args; linted and compared with the cluster at start."""
     limits: Limits = Limits()
     http: HttpSettings = HttpSettings()
+    clips: ClipSettings = ClipSettings()
     access: AccessSettings = AccessSettings()
     admission: AdmissionSettings = AdmissionSettings()
     quotas: QuotaSettings = QuotaSettings()

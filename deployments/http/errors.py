@@ -28,6 +28,7 @@ from pipeline.errors import (
     TextError,
     TimbreError,
     TooLargeError,
+    TooSlowError,
     UnauthenticatedError,
     UndecodableAudioError,
     UnknownConsentError,
@@ -50,6 +51,7 @@ NO_RETRY = {"X-Should-Retry": "false"}  # its client sends 408, 409, 429 and 5xx
 # The first entry that matches an error's class or one of its bases, most specific first, decides.
 STATUS_OF: dict[type[TimbreError], int] = {
     TooLargeError: 413,
+    TooSlowError: 408,
     UnknownVoiceError: 404,
     UnknownConsentError: 404,
     UnknownPronunciationError: 404,
@@ -74,6 +76,7 @@ STATUS_OF: dict[type[TimbreError], int] = {
 
 # Whether the same request may succeed when it is sent again; read as the table above is.
 MAY_PASS: dict[type[TimbreError], bool] = {
+    TooSlowError: True,
     InputError: False,
     QuotaSpentError: False,
     CapacityError: True,

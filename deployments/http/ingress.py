@@ -30,6 +30,7 @@ from deployments.config.stages import Stages
 from deployments.edits.library import EditLibrary
 from deployments.http.api_pages import DESCRIPTION, ERROR_DOC, describe_bodies
 from deployments.http.bodies.fields import explain_validation
+from deployments.http.bodies.pace import Pace
 from deployments.http.edge import Edge
 from deployments.http.edit_pages import BODIES as EDIT_BODIES
 from deployments.http.errors import NO_RETRY, SERVER_FAULT, answer_error, error_body
@@ -270,6 +271,7 @@ def make_app(
     app.add_middleware(
         Edge,
         max_body_bytes=limits.max_body_bytes,
+        pace=Pace(limits.body_silence_s, limits.slowest_body_bytes_s),
         max_requests=limits.max_requests,
         sockets=settings.sessions,
         has_proxy=True,

@@ -134,7 +134,8 @@ class BatchRoute:
             whole = replace(parsed, is_whole=True, is_sse=False)
             held = Hold(self._routes.budget)  # the body is held until all of it is answered
             namespace = self._routes.namespace(request)
-            completed = await self._routes.completed(whole, namespace)
+            fetched = await self._routes.fetched(whole, held)
+            completed = await self._routes.completed(fetched, namespace)
             reply = self._routes.reply_to(
                 completed, held, namespace, request_id, told.append, is_batch=True
             )

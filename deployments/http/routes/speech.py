@@ -46,6 +46,7 @@ from deployments.http.tenant import namespace_of
 from deployments.jobs.dialogue import Dialogue
 from deployments.longform.listening import Listener
 from deployments.longform.speech import LongSpeech
+from deployments.outbound.clips import ClipFetcher
 from deployments.pronunciation.readings import Readings
 from deployments.speech.library import SpeechLibrary
 from deployments.telemetry.outcomes import Outcome, Outcomes
@@ -90,6 +91,7 @@ class Routes:
         self._limits, self._admission = settings.limits, settings.admission
         self._long_text = settings.long_text
         self._names = ModelNames(settings)
+        self._clips = ClipFetcher(settings.clips)
         self._voices = voices
         self._speech_library = speech
         self._metrics = metrics
@@ -162,7 +164,10 @@ class Routes:
             namespace = self.namespace(request)
             reply = self.reply_to(
                 await self.completed(
-                    await read_off_loop(read, await receive_body(request, hold)), namespace
+                    await self.fetched(
+                        await read_off_loop(read, await receive_body(request, hold)), hold
+                    ),
+                    namespace,
                 ),
                 hold,
                 namespace,
@@ -173,6 +178,13 @@ class Routes:
     def namespace(self, request: Request) -> str:
         """Whose request it is."""
         return namespace_of(request, self._voices.namespace)
+
+    async def fetched(self, parsed: ParsedRequest, hold: Hold) -> ParsedRequest:
+        """A request with the clip that it gave the address of."""
+        if parsed.clip_url is None:
+            return parsed
+        clip = await self._clips.fetch(parsed.clip_url, parsed.clip_param, hold.cover)
+        return replace(parsed, upload=clip, clip_url=None)
 
     async def completed(self, parsed: ParsedRequest, namespace: str) -> ParsedRequest:
         """A request with how its text, or that of each turn, is read."""
@@ -268,7 +280,8 @@ class Routes:
         inputs = body.inputs
         if inputs is not None:
             body = with_first_turn(body, inputs, has_clip=clip is not None)
-        parsed = parse_request(body, self._limits, clip, hears=self._voices.hears)
+        hears, fetches = self._voices.hears, self._clips.is_on
+        parsed = parse_request(body, self._limits, clip, hears=hears, fetches=fetches)
         variant = self._names.variant(parsed.request.variant)
         parsed = replace(parsed, request=replace(parsed.request, variant=variant))
         return parsed if inputs is None else in_turns(parsed, inputs, self._limits)

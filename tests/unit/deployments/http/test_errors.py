@@ -37,6 +37,7 @@ STATUSES = {
     "ClipDurationError": 422,
     "SampleRateError": 422,
     "TooLargeError": 413,
+    "TooSlowError": 408,
     "TextError": 422,
     "UnknownVoiceError": 404,
     "UnknownConsentError": 404,
@@ -68,6 +69,7 @@ STATUSES = {
 MAY_PASS = dict.fromkeys(STATUSES, False) | dict.fromkeys(
     [
         "TimbreError",
+        "TooSlowError",
         "CapacityError",
         "OverShareError",
         "QuotaError",
@@ -97,7 +99,7 @@ def test_every_error_has_its_status(kind: type[TimbreError]) -> None:
     assert body["type"] == ("insufficient_quota" if kind is QuotaSpentError else kinds[is_callers])
     is_useless = not MAY_PASS[kind.__name__]
     assert reply.headers.get("x-should-retry") == ("false" if is_useless else None)
-    is_sent_again = reply.status_code >= 500 or reply.status_code == 429
+    is_sent_again = reply.status_code >= 500 or reply.status_code in {408, 429}
     assert is_useless or is_sent_again, "OpenAI's client would not send it again"
     assert reply.status_code != 409, "its client would"
     assert ("retry-after" in reply.headers) == (reply.status_code in {429, 503})
