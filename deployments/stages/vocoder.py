@@ -58,6 +58,7 @@ class VocoderReplica(ScaledReplica):
     """
 
     def __init__(self, settings: Settings, llms: Mapping[str, DeploymentHandle]) -> None:
+        from pipeline.marks.marker import VERSION, Marker
         from pipeline.prompting import CheckpointPrompts
         from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
 
@@ -65,6 +66,7 @@ class VocoderReplica(ScaledReplica):
         stage = settings.vocoder
         apply_device_limits(stage, allow_tf32=True)
         layout = CheckpointLayout.at(resolve_model(settings.model))
+        marker = Marker.load(stage.device) if settings.marks.enabled else None
         self._decoder = StepWaveDecoder(
             layout.vocoder,
             device=stage.device,
@@ -75,6 +77,7 @@ class VocoderReplica(ScaledReplica):
             prompt_memory_bytes=stage.prompt_memory_mib * 2**20,
             device_bytes=cap_bytes(stage),
             is_exact=stage.prompt == "exact",
+            marker=marker,
         )
         self._states = StateLibrary(settings.cache, self._decoder.state_fingerprint)
         memory = self._decoder.memory
@@ -86,8 +89,10 @@ class VocoderReplica(ScaledReplica):
         costs.begin()
         self._transfers = Transfers()
         self._prompts = CheckpointPrompts(layout.editx)
-        how = stage.model_dump(include=CHANGE_SAMPLES)
-        fingerprint = vocoder_fingerprint(layout, {**how, "together": stage.together})
+        how = {**stage.model_dump(include=CHANGE_SAMPLES), "together": stage.together}
+        if marker is not None:
+            how["mark"] = VERSION
+        fingerprint = vocoder_fingerprint(layout, how)
         self._name = VocoderName(fingerprint, self._prompts.front_end)
         self._lms = {
             variant: RemoteLM(llm, settings.limits, self._transfers)
@@ -127,7 +132,8 @@ class VocoderReplica(ScaledReplica):
                 lm = self._lms[request.variant]
                 lm = lm.of(clip, is_behind=request.is_behind, due_s=due_s)
                 shelf = self._states.shelf(voice)
-                decoder = OwnedDecoder(self._decoder, clip, shelf, permit.listener)
+                is_marked = request.terms.is_marked
+                decoder = OwnedDecoder(self._decoder, clip, shelf, permit.listener, is_marked)
                 synthesizer = SpeechChain(self._prompts, lm, decoder)
                 async with aclosing(synthesizer.speak(adapted, voice)) as speech:
                     async for chunk in speech:

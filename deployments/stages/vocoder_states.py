@@ -77,6 +77,7 @@ class OwnedDecoder:
     owner: str
     shelf: VoiceShelf | None
     listener: Listener | None = None
+    is_marked: bool = True
 
     def stream(
         self,
@@ -86,5 +87,11 @@ class OwnedDecoder:
     ) -> AsyncGenerator[AudioChunk]:
         """See contracts.WaveDecoder."""
         return self.decoder.stream(
-            tokens, voice, first_chunk_rows, self.owner, self.shelf, self.listener
+            tokens,
+            voice,
+            first_chunk_rows,
+            self.owner,
+            self.shelf,
+            self.listener,
+            is_marked=self.is_marked,
         )

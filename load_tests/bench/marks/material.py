@@ -1,0 +1,96 @@
+"""Speech of a checkpoint, of each answer the marked and the unmarked one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from load_tests.load.material.texts import text_of
+from pipeline.contracts import (
+    OUTPUT_SAMPLE_RATE_HZ,
+    AudioChunk,
+    Float32Array,
+    Sampling,
+    SpeechRequest,
+    TokenChunk,
+    VoicePrompt,
+    VoiceReference,
+)
+from pipeline.local import LocalPipeline
+from pipeline.marks.marker import Marker
+from pipeline.voice_list import load_voices
+
+TEXT_CHARS = (40, 110)
+
+
+@dataclass(slots=True)
+class Spoken:
+    """One answer. first_s: what the mark took of the first chunk, mark_s: of all."""
+
+    plain: list[Float32Array] = field(default_factory=list[Float32Array])
+    marked: list[Float32Array] = field(default_factory=list[Float32Array])
+    first_s: float = 0.0
+    mark_s: float = 0.0
+
+    @property
+    def unmarked(self) -> Float32Array:
+        return np.concatenate(self.plain)
+
+    @property
+    def audio(self) -> Float32Array:
+        """Marked."""
+        return np.concatenate(self.marked)
+
+    @property
+    def audio_s(self) -> float:
+        return sum(map(len, self.plain)) / OUTPUT_SAMPLE_RATE_HZ
+
+
+class _Both:
+    """A decoder whose chunks are kept as they are made, and marked as the vocoder marks them."""
+
+    def __init__(self, pipeline: LocalPipeline, marker: Marker) -> None:
+        self._decoder, self._marker = pipeline.decoder, marker
+        self.spoken = Spoken()
+
+    async def stream(
+        self,
+        tokens: AsyncIterator[TokenChunk],
+        voice: VoicePrompt,
+        first_chunk_rows: int | None = None,
+    ) -> AsyncGenerator[AudioChunk]:
+        """See contracts.WaveDecoder."""
+        mark, spoken = self._marker.begin(), self.spoken
+        async with aclosing(self._decoder.stream(tokens, voice, first_chunk_rows)) as chunks:
+            async for chunk in chunks:
+                began_s = time.perf_counter()
+                spoken.marked.append(mark.process(chunk.samples))
+                took_s = time.perf_counter() - began_s
+                spoken.first_s = spoken.first_s or took_s
+                spoken.mark_s += took_s
+                spoken.plain.append(chunk.samples)
+                yield chunk
+
+
+async def speak(pipeline: LocalPipeline, marker: Marker, count: int) -> list[Spoken]:
+    """So many answers: the listed voices in turn, a text and a seed for each."""
+    dice, made = np.random.default_rng(18), list[Spoken]()
+    voices = list(load_voices().values())
+    for number in range(count):
+        voice = voices[number % len(voices)]
+        both = _Both(pipeline, marker)
+        clip = await asyncio.to_thread(voice.path.read_bytes)
+        resolved = await pipeline.voices.resolve(VoiceReference(clip))
+        request = SpeechRequest(
+            text_of(TEXT_CHARS, dice), voice.transcript, sampling=Sampling(seed=number)
+        )
+        async with aclosing(pipeline.chain(both).speak(request, resolved.prompt)) as speech:
+            async for _ in speech:
+                pass
+        made.append(both.spoken)
+    return made
