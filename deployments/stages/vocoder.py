@@ -58,7 +58,7 @@ class VocoderReplica(ScaledReplica):
     """
 
     def __init__(self, settings: Settings, llms: Mapping[str, DeploymentHandle]) -> None:
-        from pipeline.marks.marker import VERSION, Marker
+        from pipeline.marks.marker import VERSION
         from pipeline.prompting import CheckpointPrompts
         from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
 
@@ -66,7 +66,6 @@ class VocoderReplica(ScaledReplica):
         stage = settings.vocoder
         apply_device_limits(stage, allow_tf32=True)
         layout = CheckpointLayout.at(resolve_model(settings.model))
-        marker = Marker.load(stage.device) if settings.marks.enabled else None
         self._decoder = StepWaveDecoder(
             layout.vocoder,
             device=stage.device,
@@ -77,7 +76,7 @@ class VocoderReplica(ScaledReplica):
             prompt_memory_bytes=stage.prompt_memory_mib * 2**20,
             device_bytes=cap_bytes(stage),
             is_exact=stage.prompt == "exact",
-            marker=marker,
+            marks=settings.marks.enabled,
         )
         self._states = StateLibrary(settings.cache, self._decoder.state_fingerprint)
         memory = self._decoder.memory
@@ -90,7 +89,7 @@ class VocoderReplica(ScaledReplica):
         self._transfers = Transfers()
         self._prompts = CheckpointPrompts(layout.editx)
         how = {**stage.model_dump(include=CHANGE_SAMPLES), "together": stage.together}
-        if marker is not None:
+        if settings.marks.enabled:
             how["mark"] = VERSION
         fingerprint = vocoder_fingerprint(layout, how)
         self._name = VocoderName(fingerprint, self._prompts.front_end)

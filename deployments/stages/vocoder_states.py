@@ -86,12 +86,6 @@ class OwnedDecoder:
         first_chunk_rows: int | None = None,
     ) -> AsyncGenerator[AudioChunk]:
         """See contracts.WaveDecoder."""
-        return self.decoder.stream(
-            tokens,
-            voice,
-            first_chunk_rows,
-            self.owner,
-            self.shelf,
-            self.listener,
-            is_marked=self.is_marked,
-        )
+        kept = (self.owner, self.shelf, self.listener)
+        unlike = {} if self.is_marked else {"is_marked": False}
+        return self.decoder.stream(tokens, voice, first_chunk_rows, *kept, **unlike)

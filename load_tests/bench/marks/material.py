@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from load_tests.load.material.texts import text_of
 from pipeline.contracts import (
     OUTPUT_SAMPLE_RATE_HZ,
     AudioChunk,
@@ -25,7 +24,19 @@ from pipeline.local import LocalPipeline
 from pipeline.marks.marker import Marker
 from pipeline.voice_list import load_voices
 
-TEXT_CHARS = (40, 110)
+TEXTS = (
+    "The first bus leaves before the bakery opens, and it comes back at noon.",
+    "Nobody had told them that the bridge was closed.",
+    "Your parcel will arrive between nine and eleven. Please stay at home until then.",
+    "If you would like to speak to somebody, press one.",
+    "There was a light in the kitchen, and the radio was on.",
+    "We have moved your appointment to Thursday afternoon.",
+    "It rained for a week, and then the garden was green.",
+    "Turn left behind the church, and you will see the sea.",
+    "A letter came, and after that nothing was as before.",
+    "In the evening the whole street smelled of bread.",
+    "The last question was the easiest of them all.",
+)
 
 
 @dataclass(slots=True)
@@ -79,7 +90,7 @@ class _Both:
 
 async def speak(pipeline: LocalPipeline, marker: Marker, count: int) -> list[Spoken]:
     """So many answers: the listed voices in turn, a text and a seed for each."""
-    dice, made = np.random.default_rng(18), list[Spoken]()
+    made = list[Spoken]()
     voices = list(load_voices().values())
     for number in range(count):
         voice = voices[number % len(voices)]
@@ -87,7 +98,7 @@ async def speak(pipeline: LocalPipeline, marker: Marker, count: int) -> list[Spo
         clip = await asyncio.to_thread(voice.path.read_bytes)
         resolved = await pipeline.voices.resolve(VoiceReference(clip))
         request = SpeechRequest(
-            text_of(TEXT_CHARS, dice), voice.transcript, sampling=Sampling(seed=number)
+            TEXTS[number % len(TEXTS)], voice.transcript, sampling=Sampling(seed=number)
         )
         async with aclosing(pipeline.chain(both).speak(request, resolved.prompt)) as speech:
             async for _ in speech:

@@ -67,9 +67,10 @@ class StepWaveDecoder:
     is_exact: run a voice's prompt with the answer behind it, and on a CPU in the plain form: the
     released code's arithmetic. Else the prompt is run on its own, so that its state can be kept.
     graphs: on CUDA, replay Euler steps and HiFT of streams from recorded graphs.
-    marker: marks what streams make; None leaves them as they are.
+    marks: what streams make is marked, see pipeline.marks.
     `memory` says what streams take of the device.
-    Raises CheckpointError for files that do not fit, ConfigError for impossible settings.
+    Raises CheckpointError for files that do not fit, ConfigError for impossible settings, or for
+    marks without their package.
     """
 
     def __init__(  # noqa: PLR0913 - settings, by keyword
@@ -87,7 +88,7 @@ class StepWaveDecoder:
         device_bytes: int | None = None,
         graphs: bool = True,
         is_exact: bool = False,
-        marker: Marker | None = None,
+        marks: bool = False,
     ) -> None:
         if not chunk_rows or min(chunk_rows) < 1 or steps < 1 or (threads or 1) < 1:
             raise ConfigError(
@@ -114,8 +115,8 @@ class StepWaveDecoder:
         )
         self._state_fingerprint = state_fingerprint(Path(vocoder_dir), makers)
         self._prompt_memory = PromptMemory(prompt_memory_bytes)
-        self._marker = marker
-        self._marker_bytes = 0 if marker is None else marker.weight_bytes
+        self._marker = Marker.load(str(device)) if marks else None
+        self._marker_bytes = 0 if self._marker is None else self._marker.weight_bytes
         self._chunk_rows = tuple(chunk_rows)
         self._recent_frames, self._max_batch = recent_frames, max_batch
         self._prompt_memory_bytes = prompt_memory_bytes

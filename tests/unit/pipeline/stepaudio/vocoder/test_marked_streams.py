@@ -23,9 +23,9 @@ def marker() -> Marker:
 
 
 @pytest.fixture(scope="module")
-def decoder(tmp_path_factory: pytest.TempPathFactory, marker: Marker) -> Iterator[StepWaveDecoder]:
+def decoder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StepWaveDecoder]:
     directory: Path = write_vocoder(tmp_path_factory.mktemp("vocoder"))
-    decoder = StepWaveDecoder(directory, threads=1, steps=2, marker=marker)
+    decoder = StepWaveDecoder(directory, threads=1, steps=2, marks=True)
     yield decoder
     decoder.close()
 
@@ -62,11 +62,9 @@ async def test_bytes_depend_neither_on_arrival_nor_on_who_is_beside(
 
 
 async def test_chunks_computed_together_are_marked_too(
-    tmp_path: Path, decoder: StepWaveDecoder, marker: Marker
+    tmp_path: Path, decoder: StepWaveDecoder
 ) -> None:
-    together = StepWaveDecoder(
-        write_vocoder(tmp_path), threads=1, steps=2, marker=marker, max_batch=4
-    )
+    together = StepWaveDecoder(write_vocoder(tmp_path), threads=1, steps=2, marks=True, max_batch=4)
     try:
         crowd = await asyncio.gather(*(chunks(together) for _ in range(3)))
     finally:
