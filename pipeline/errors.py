@@ -18,6 +18,9 @@ TimbreError
 │   ├── UnknownEditError    no edit has this id, or what it was made of is gone
 │   ├── UnknownJobError     no job has this id
 │   ├── JobStateError       the job stands so that this cannot be done with it
+│   ├── UnauthenticatedError    no key, or one that does not count
+│   ├── ForbiddenError      the key is not for this
+│   ├── UnknownKeyError     no key has this id
 │   └── UnsupportedError    a value outside the allowed list (format, edit, field)
 ├── CapacityError           the service is full; retry later
 │   └── OverShareError      it is this caller who has more than its share of it
@@ -166,6 +169,28 @@ class JobStateError(InputError):
     """The job stands so that this cannot be done with it, now or ever."""
 
     code = "job_state"
+
+
+class UnauthenticatedError(InputError):
+    """No API key came with the request, or one that does not count."""
+
+    code = "invalid_api_key"
+
+
+class ForbiddenError(InputError):
+    """Whoever asks may not do this. scope: what a key must have for it, if a key can."""
+
+    code = "insufficient_scope"
+
+    def __init__(self, message: str, *, param: str | None = None, scope: str = "") -> None:
+        super().__init__(message, param=param)
+        self.scope = scope
+
+
+class UnknownKeyError(InputError):
+    """No API key has this id."""
+
+    code = "key_not_found"
 
 
 class UnsupportedError(InputError):

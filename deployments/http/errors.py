@@ -17,6 +17,7 @@ from fastapi.responses import JSONResponse
 from pipeline.errors import (
     AudioError,
     CapacityError,
+    ForbiddenError,
     InputError,
     OverShareError,
     SetupError,
@@ -26,10 +27,12 @@ from pipeline.errors import (
     TextError,
     TimbreError,
     TooLargeError,
+    UnauthenticatedError,
     UndecodableAudioError,
     UnknownConsentError,
     UnknownEditError,
     UnknownJobError,
+    UnknownKeyError,
     UnknownModelError,
     UnknownPronunciationError,
     UnknownRequestError,
@@ -53,6 +56,9 @@ STATUS_OF: dict[type[TimbreError], int] = {
     UnknownRequestError: 404,
     UnknownEditError: 404,
     UnknownJobError: 404,
+    UnknownKeyError: 404,
+    UnauthenticatedError: 401,
+    ForbiddenError: 403,
     UndecodableAudioError: 415,
     AudioError: 422,
     TextError: 422,
@@ -151,7 +157,18 @@ def answer_error(error: Exception, request_id: str) -> JSONResponse:
         logger.warning("request %s refused: %s", request_id, error)
     elif public.status >= SERVER_FAULT:
         logger.error("request %s failed: %s", request_id, error, exc_info=error)
-    return JSONResponse(public.body(), public.status, retry_headers(public.status, error))
+    headers = {**retry_headers(public.status, error), **_challenge(error)}
+    return JSONResponse(public.body(), public.status, headers)
+
+
+def _challenge(error: Exception) -> dict[str, str]:
+    """What a key must be, of a refusal for want of one (RFC 6750)."""
+    if isinstance(error, UnauthenticatedError):
+        return {"WWW-Authenticate": 'Bearer realm="timbre"'}
+    if isinstance(error, ForbiddenError) and error.scope:
+        lacks = f'error="insufficient_scope", scope="{error.scope}"'
+        return {"WWW-Authenticate": f'Bearer realm="timbre", {lacks}'}
+    return {}
 
 
 def error_body(message: str, status: int, *, code: str, param: str | None = None) -> dict[str, Any]:

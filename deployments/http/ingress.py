@@ -82,6 +82,7 @@ logger = logging.getLogger(__name__)
 EXPOSED_HEADERS = (
     "X-Request-Id", "Server-Timing", "X-Cache", "X-Quality", "X-Audio-Sample-Rate",
     "X-Audio-Channels", "X-Audio-Warning", "X-Ignored-Fields", "X-Edit-Id", "X-Edit-Steps",
+    "X-Provenance",
     "Retry-After", "X-Should-Retry", "*",
 )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -14,6 +15,7 @@ from deployments.http.bodies.budget import Hold
 from deployments.http.dialects.parsed_request import ParsedRequest
 from deployments.http.errors import about_clip
 from deployments.http.model_names import ModelNames
+from deployments.http.provenance.opting_out import is_marked
 from deployments.http.reply import SpeechReply
 from deployments.http.routes.speech import HeldVoices, Routes
 from deployments.http.sessions.messages import TRIAL_TEXT, Setup, read_config
@@ -55,12 +57,13 @@ class SocketRoutes:
             return
         namespace = namespace_of(socket, self._voices.namespace)
         request_id: str = socket.state.request_id
+        is_marked(socket, namespace)  # whoever may not be without one is told so at once
         await socket.accept()
         with self._speech.budget.hold() as hold:
             desk = Desk(
                 set_up=self._set_up,
                 greet=partial(self._greet, namespace),
-                open_reply=partial(self._open_reply, namespace),
+                open_reply=partial(self._open_reply, socket, namespace),
                 hold=hold,
             )
             wire = Wire(socket, request_id)
@@ -73,9 +76,10 @@ class SocketRoutes:
             await voices.resolve(parsed.reference)
 
     async def _open_reply(
-        self, namespace: str, parsed: ParsedRequest, request_id: str
+        self, socket: WebSocket, namespace: str, parsed: ParsedRequest, request_id: str
     ) -> SpeechReply:
         hold = Hold(self._speech.budget)  # of nothing: the session itself holds its clip
+        parsed = replace(parsed, mark=is_marked(socket, namespace, parsed.mark, request_id))
         completed = await self._speech.completed(parsed, namespace)
         return self._speech.reply_to(completed, hold, namespace, request_id)
 
