@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from cache_store.cli import app as cache_app
+from deployments.marks.verifying import verify
 from pipeline.cli import app, one_line_errors
 from pipeline.errors import UnknownVoiceError
 
@@ -17,6 +18,7 @@ STATE_DIR = Path("out")
 CPU_CONFIG = Path("serve_config.cpu.yaml")
 console = Console()
 app.add_typer(cache_app, name="cache", help="Look after the reference cache.")
+app.command()(verify)
 
 
 def _say(line: str) -> None:

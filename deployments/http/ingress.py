@@ -36,6 +36,8 @@ from deployments.http.errors import NO_RETRY, SERVER_FAULT, answer_error, error_
 from deployments.http.head import HeadAsGet
 from deployments.http.jobs.pages import BODIES as JOB_BODIES
 from deployments.http.liveness.signs import TellsSigns
+from deployments.http.provenance.pages import BODIES as PROVENANCE_BODIES
+from deployments.http.provenance.routes import ProvenanceRoutes
 from deployments.http.routes.batch import BODIES as BATCH_BODIES
 from deployments.http.routes.batch import BatchRoute
 from deployments.http.routes.cache import WarmBody, add_cache_routes
@@ -57,6 +59,7 @@ from deployments.scaling.policy import Work
 from deployments.scaling.replica import ScaledReplica
 from deployments.speech.library import SpeechLibrary
 from deployments.stages.clients import (
+    RemoteMarks,
     RemoteNames,
     RemoteTokenizer,
     RemoteTranscriber,
@@ -122,6 +125,7 @@ class Router(ScaledReplica):
         self._speech = SpeechLibrary(settings, synthesizer, RemoteNames(vocoder, llms))
         self._readings = readings_of(settings, self._voices)
         self._edits = EditLibrary(settings, self._voices, self._speech)
+        self._marks = RemoteMarks(vocoder)
         self._jobs = JobLibrary(settings, self._voices, self._readings, RunnersTold(jobs).tell)
         self._metrics = RequestMetrics()
         self._outcomes = ClusterOutcomes(settings.cache.l2_name)
@@ -191,6 +195,7 @@ class Router(ScaledReplica):
         ).add_to(app)
         SocketRoutes(self._settings, self._voices, routes).add_to(app)
         JobRoutes(self._settings, self._jobs, self._voices.namespace, routes.budget).add_to(app)
+        ProvenanceRoutes(self._settings.marks, self._marks, routes.budget).add_to(app)
         for kept in (VoiceRoutes, ElevenLabsVoiceRoutes, ConsentRoutes):
             kept(self._settings, self._voices, self._enrolment, routes.budget).add_to(app)
         return app
@@ -253,7 +258,7 @@ def make_app(settings: Settings, routes: Routes, lifespan: Lifespan[FastAPI] | N
     app.add_middleware(TellsSigns)
     patch_fastapi(app)  # Swagger UI from the package: the docs work without internet
     ours = (*VOICE_BODIES, *EDIT_BODIES, *JOB_BODIES, *BATCH_BODIES, *PRONUNCIATION_BODIES)
-    describe_bodies(app, (*ours, WarmBody))
+    describe_bodies(app, (*ours, *PROVENANCE_BODIES, WarmBody))
     add_error_handlers(app)
     routes.add_to(app)
     return app

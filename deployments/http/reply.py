@@ -117,6 +117,11 @@ class SpeechReply:
         return self._playback.continuity().audio_s
 
     @property
+    def is_marked(self) -> bool:
+        """Its audio has a watermark."""
+        return self._marks.is_marked
+
+    @property
     def provenance(self) -> str:
         """What is told of it."""
         return self._marks.told

@@ -19,6 +19,7 @@ from deployments.config.settings import Settings
 from deployments.config.stage_settings import VocoderSettings
 from deployments.config.stages import Kind
 from deployments.liveness.signs import with_signs
+from deployments.marks.search import MarkSearch
 from deployments.scaling.policy import Work
 from deployments.scaling.replica import ScaledReplica
 from deployments.speech.on_the_way import sent_in_steps
@@ -35,12 +36,14 @@ from deployments.telemetry.transfers import Hop, Stamped, Transfers, stamped
 from pipeline.chain import SpeechChain
 from pipeline.contracts import (
     GROUP_S,
+    Int16Array,
     SpeechChunk,
     SpeechRequest,
     VocoderName,
     VoicePrompt,
 )
 from pipeline.errors import ConfigError, TooLargeError
+from pipeline.marks.finding import Finding
 from pipeline.stepaudio.fingerprints import vocoder_fingerprint
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
 from pipeline.stepaudio.tokens import GROUP_ROWS
@@ -97,6 +100,7 @@ class VocoderReplica(ScaledReplica):
             variant: RemoteLM(llm, settings.limits, self._transfers)
             for variant, llm in llms.items()
         }
+        self._marks = MarkSearch(settings.marks)
         self._load = StageLoad(Kind.VOCODER)
         places = Places(stage.max_streams, budget_bytes, stage.queue_size)
         self._admission = AdmissionGate(settings.admission, places, costs, RefusalCounts())
@@ -160,6 +164,10 @@ class VocoderReplica(ScaledReplica):
     async def name(self) -> VocoderName:
         """What it is, for keys of speech."""
         return self._name
+
+    async def find_mark(self, samples: Int16Array) -> Finding:
+        """See deployments.marks.search.MarkFinder."""
+        return await self._marks.find(samples)
 
     def _signed(self, chunk: SpeechChunk) -> SpeechChunk:
         drawn = chunk.drawn

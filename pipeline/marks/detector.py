@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -11,52 +10,11 @@ import torch
 
 from pipeline.audio.resample import StreamResampler
 from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, Float32Array
+from pipeline.marks.finding import Finding, Heard
 from pipeline.marks.network import Decoder, load_networks
 from pipeline.marks.spectrum import HALF_SAMPLES, WINDOW_SAMPLES, levels, spectrum
 
-THRESHOLD = 0.5
 WINDOW_S = 10.0  # heard at a time: a mark in a part of a long file is not drowned by the rest
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """A stretch of the audio."""
-
-    begin_s: float
-    end_s: float
-    score: float
-    """0 to 1: how surely it is marked."""
-
-    @property
-    def is_marked(self) -> bool:
-        return self.score >= THRESHOLD
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What was heard of a mark, stretch by stretch."""
-
-    stretches: tuple[Heard, ...]
-
-    @property
-    def score(self) -> float:
-        """Of the stretch that is marked the most surely."""
-        return max((one.score for one in self.stretches), default=0.0)
-
-    @property
-    def is_marked(self) -> bool:
-        """Some of it is."""
-        return self.score >= THRESHOLD
-
-    @property
-    def heard_s(self) -> float:
-        """How much was listened to."""
-        return sum(one.end_s - one.begin_s for one in self.stretches)
-
-    @property
-    def marked_s(self) -> float:
-        """How much of it is in stretches that are marked."""
-        return sum(one.end_s - one.begin_s for one in self.stretches if one.is_marked)
 
 
 class Detector:
@@ -88,3 +46,8 @@ class Detector:
         with torch.inference_mode():
             score = float(self._decoder(*levels(spectrum(padded)))[0])
         return Heard(*times, min(max(score, 0.0), 1.0))
+
+
+def alone() -> None:
+    """Called on the thread that will listen: it is to take one core, whatever others of it have."""
+    torch.set_num_threads(1)

@@ -22,6 +22,8 @@ from deployments.http.sessions.messages import TRIAL_TEXT, Setup, read_config
 from deployments.http.sessions.session import Desk, Session
 from deployments.http.sessions.wire import Wire
 from deployments.http.tenant import namespace_of
+from deployments.marks.marking import HEADER as PROVENANCE_HEADER
+from deployments.marks.marking import provenance
 from deployments.telemetry.sessions import SessionMetrics
 from deployments.voices.resolver import VoiceLibrary
 
@@ -57,8 +59,9 @@ class SocketRoutes:
             return
         namespace = namespace_of(socket, self._voices.namespace)
         request_id: str = socket.state.request_id
-        is_marked(socket, namespace)  # whoever may not be without one is told so at once
-        await socket.accept()
+        marked = self._settings.marks.enabled and is_marked(socket, namespace)
+        told = provenance(is_marked=marked)
+        await socket.accept(headers=[(PROVENANCE_HEADER.lower().encode(), told.encode())])
         with self._speech.budget.hold() as hold:
             desk = Desk(
                 set_up=self._set_up,

@@ -99,7 +99,8 @@ class Sentence:
         known: dict[str, Any] = {}
         if reply is not None:
             known = {"sample_rate": reply.sample_rate_hz, "channels": 1}
-            known["provenance"] = reply.provenance
+            if not reply.is_marked:  # the handshake says of all others that they are
+                known["provenance"] = reply.provenance
         ignored = self._setup.wish.ignored
         await self._wire.say(
             "audio.start",
