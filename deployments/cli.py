@@ -52,7 +52,10 @@ def say(
         bool, typer.Option("--stage-times", help="Say what took how long.")
     ] = False,
 ) -> None:
-    """Speak a text in the voice of a clip, in this process. The voice is kept for the next time."""
+    """Speak a text in the voice of a clip, in this process. The voice is kept for the next time.
+
+    It is marked as the service marks speech (`marks.enabled` of the config).
+    """
     from deployments.config.serve_config import given_or_shipped, read_settings
     from deployments.say import say_to_file
     from pipeline.contracts import Sampling, SpeechRequest
@@ -65,7 +68,7 @@ def say(
         text=text, transcript=voice_text, sampling=Sampling(seed=seed), speed=speed
     )
     with Console(stderr=True).status("loading the model") as status:
-        with LocalPipeline(model, device) as pipeline:
+        with LocalPipeline(model, device, marks=settings.marks.enabled) as pipeline:
             status.update("speaking")
             times = say_to_file(pipeline, settings, voice, request, output)
     _say(f"{output}: {times.audio_s / speed:.2f} s of audio")
