@@ -11,6 +11,7 @@ from rich.console import Console
 
 from cache_store.cli import app as cache_app
 from deployments.keys.commands import app as keys_app
+from deployments.marks.verifying import verify
 from pipeline.cli import app, one_line_errors
 from pipeline.errors import ConfigError, UnknownVoiceError
 
@@ -19,6 +20,7 @@ CPU_CONFIG = Path("serve_config.cpu.yaml")
 console = Console()
 app.add_typer(cache_app, name="cache", help="Look after the reference cache.")
 app.add_typer(keys_app, name="keys", help="Make, list, rotate and revoke API keys.")
+app.command()(verify)
 
 
 def _say(line: str) -> None:
@@ -52,7 +54,10 @@ def say(
         bool, typer.Option("--stage-times", help="Say what took how long.")
     ] = False,
 ) -> None:
-    """Speak a text in the voice of a clip, in this process. The voice is kept for the next time."""
+    """Speak a text in the voice of a clip, in this process. The voice is kept for the next time.
+
+    It is marked as the service marks speech (`marks.enabled` of the config).
+    """
     from deployments.config.serve_config import given_or_shipped, read_settings
     from deployments.say import say_to_file
     from pipeline.contracts import Sampling, SpeechRequest
@@ -65,7 +70,7 @@ def say(
         text=text, transcript=voice_text, sampling=Sampling(seed=seed), speed=speed
     )
     with Console(stderr=True).status("loading the model") as status:
-        with LocalPipeline(model, device) as pipeline:
+        with LocalPipeline(model, device, marks=settings.marks.enabled) as pipeline:
             status.update("speaking")
             times = say_to_file(pipeline, settings, voice, request, output)
     _say(f"{output}: {times.audio_s / speed:.2f} s of audio")

@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from deployments.config.settings import load_settings
 from deployments.edits.library import EditLibrary
 from deployments.http.ingress import make_app, readings_of
+from deployments.http.provenance.routes import ProvenanceRoutes
 from deployments.http.routes.batch import BatchRoute
 from deployments.http.routes.cache import add_cache_routes
 from deployments.http.routes.edits import EditRoutes
@@ -26,6 +27,7 @@ from deployments.http.routes.voice_consents import ConsentRoutes
 from deployments.http.routes.websocket import SocketRoutes
 from deployments.jobs.library import JobLibrary
 from deployments.keys.authority import Authority
+from deployments.marks.search import MarkSearch
 from deployments.quotas.book import QuotaBook
 from deployments.quotas.gate import QuotaGate
 from deployments.quotas.ledger import Ledger
@@ -125,6 +127,8 @@ class HttpApp:
             readings,
         ).add_to(self.app)
         SocketRoutes(self.settings, self.voices, self.routes).add_to(self.app)
+        marks = MarkSearch(self.settings.marks)
+        ProvenanceRoutes(self.settings.marks, marks, self.routes.budget).add_to(self.app)
         self.enrolment = Enrolment(self.settings, self.voices, self)
         for routes in (VoiceRoutes, ElevenLabsVoiceRoutes, ConsentRoutes):
             routes(self.settings, self.voices, self.enrolment, self.routes.budget).add_to(self.app)

@@ -25,6 +25,7 @@ from deployments.config.admission_settings import AdmissionSettings
 from deployments.config.asr_settings import AsrSettings
 from deployments.config.job_settings import JobSettings
 from deployments.config.long_text import LongTextSettings
+from deployments.config.marks.mark_settings import MarkSettings
 from deployments.config.mistakes import explain
 from deployments.config.outside.clip_settings import ClipSettings
 from deployments.config.scaling_settings import MemorySettings, ScalingSettings
@@ -220,6 +221,7 @@ class Settings(BaseSettings):
     llm_variants: dict[VariantName, LLMVariant] = {}
     """Further LLMs, each a deployment of its own; `llm` itself is the variant `base`."""
     vocoder: VocoderSettings = VocoderSettings()
+    marks: MarkSettings = MarkSettings()
     asr: AsrSettings = AsrSettings()
     voices: VoiceSettings = VoiceSettings()
     text: TextSettings = TextSettings()

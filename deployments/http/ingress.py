@@ -41,6 +41,8 @@ from deployments.http.keys.pages import SHAPES as KEY_SHAPES
 from deployments.http.keys.pages import describe_keys
 from deployments.http.keys.routes import KeyRoutes
 from deployments.http.liveness.signs import TellsSigns
+from deployments.http.provenance.pages import BODIES as PROVENANCE_BODIES
+from deployments.http.provenance.routes import ProvenanceRoutes
 from deployments.http.quotas.middleware import Quotas
 from deployments.http.routes.batch import BODIES as BATCH_BODIES
 from deployments.http.routes.batch import BatchRoute
@@ -66,6 +68,7 @@ from deployments.scaling.policy import Work
 from deployments.scaling.replica import ScaledReplica
 from deployments.speech.library import SpeechLibrary
 from deployments.stages.clients import (
+    RemoteMarks,
     RemoteNames,
     RemoteTokenizer,
     RemoteTranscriber,
@@ -92,7 +95,7 @@ logger = logging.getLogger(__name__)
 EXPOSED_HEADERS = (
     "X-Request-Id", "Server-Timing", "X-Cache", "X-Quality", "X-Audio-Sample-Rate",
     "X-Audio-Channels", "X-Audio-Warning", "X-Ignored-Fields", "X-Edit-Id", "X-Edit-Steps",
-    "Retry-After", "X-Should-Retry",
+    "X-Provenance", "Retry-After", "X-Should-Retry",
     *(f"X-RateLimit-{what}-{of}" for what in ("Limit", "Remaining", "Reset")
       for of in ("Requests", "Audio-Seconds")), "*",
 )  # fmt: skip
@@ -135,6 +138,7 @@ class Router(ScaledReplica):
         self._speech = SpeechLibrary(settings, synthesizer, RemoteNames(vocoder, llms))
         self._readings = readings_of(settings, self._voices)
         self._edits = EditLibrary(settings, self._voices, self._speech)
+        self._marks = RemoteMarks(vocoder)
         self._jobs = JobLibrary(settings, self._voices, self._readings, RunnersTold(jobs).tell)
         self._metrics = RequestMetrics()
         self._outcomes = ClusterOutcomes(settings.cache.l2_name)
@@ -206,6 +210,7 @@ class Router(ScaledReplica):
         ).add_to(app)
         SocketRoutes(self._settings, self._voices, routes).add_to(app)
         JobRoutes(self._settings, self._jobs, self._voices.namespace, routes.budget).add_to(app)
+        ProvenanceRoutes(self._settings.marks, self._marks, routes.budget).add_to(app)
         for kept in (VoiceRoutes, ElevenLabsVoiceRoutes, ConsentRoutes):
             kept(self._settings, self._voices, self._enrolment, routes.budget).add_to(app)
         return app
@@ -287,7 +292,8 @@ def make_app(
     app.add_middleware(TellsSigns)
     patch_fastapi(app)  # Swagger UI from the package: the docs work without internet
     ours = (*VOICE_BODIES, *EDIT_BODIES, *JOB_BODIES, *BATCH_BODIES, *PRONUNCIATION_BODIES)
-    describe_bodies(app, (*ours, WarmBody, *(() if authority is None else KEY_SHAPES)))
+    shapes = () if authority is None else KEY_SHAPES
+    describe_bodies(app, (*ours, *PROVENANCE_BODIES, WarmBody, *shapes))
     add_error_handlers(app)
     routes.add_to(app)
     if authority is not None:

@@ -27,6 +27,8 @@ from deployments.http.dialects.parsed_request import ParsedRequest
 from deployments.http.errors import PublicError, about_clip
 from deployments.http.reply_codec import ReplyCodec
 from deployments.longform.account import SegmentAccount
+from deployments.marks.marking import HEADER as PROVENANCE_HEADER
+from deployments.marks.marking import NO_MARKS, ReplyMarks
 from deployments.quotas.spending import Charge, spending
 from deployments.telemetry.outcomes import Outcome, usage_report
 from deployments.telemetry.requests import RequestMetrics
@@ -66,8 +68,13 @@ class SpeechReply:
         request_id: str,
         tell: Callable[[Outcome], None] | None = None,
         segments: SegmentAccount | None = None,
+        *,
+        marks: ReplyMarks = NO_MARKS,
     ) -> None:
-        """tell: hears how the request ended. segments: of a text that is spoken in segments."""
+        """tell: hears how the request ended. segments: of a text that is spoken in segments.
+
+        marks: what is told of its provenance, and how its file is signed.
+        """
         self._parsed = parsed
         self._voices = voices
         self._synthesizer = synthesizer
@@ -76,6 +83,7 @@ class SpeechReply:
         self._tell = tell
         self._segments = segments
         self._spending, self._charge = spending(), Charge()
+        self._marks = marks
         self._began_unix_s = time.time()
         self._timings = Timings()
         self._playback = PlaybackMeter(time.perf_counter())
@@ -100,12 +108,14 @@ class SpeechReply:
             await payload.aclose()
             raise
         if self._parsed.is_whole:
-            return self._whole(first)
+            sign = self._marks.sign
+            return self._whole(first if sign is None else await asyncio.to_thread(sign, first))
         media_type = SSE_MEDIA_TYPE if self._parsed.is_sse else self._codec.media_type
         return ClosingResponse(_Begun(first, payload), media_type, self._headers())
 
     def frames(self) -> Stream[bytes]:
-        """The reply for those who frame it themselves: as it is made, or whole in one."""
+        """The reply for those who frame it themselves: as it is made, or whole in one; unsigned."""
+        self._marks = self._marks.unsigned()
         if self._is_whole:
             return _InOne(self._payload(), self._codec.whole)
         self._has_begun = True  # whoever frames it logs no fault of it
@@ -115,6 +125,16 @@ class SpeechReply:
     def audio_s(self) -> float:
         """How long it sounds so far, seconds."""
         return self._playback.continuity().audio_s
+
+    @property
+    def is_marked(self) -> bool:
+        """Its audio has a watermark."""
+        return self._marks.is_marked
+
+    @property
+    def provenance(self) -> str:
+        """What is told of it."""
+        return self._marks.told
 
     @property
     def sample_rate_hz(self) -> int:
@@ -138,6 +158,7 @@ class SpeechReply:
             "X-Quality": str(self._timings.quality),
             "X-Audio-Sample-Rate": str(self._codec.sample_rate_hz),
             "X-Audio-Channels": "1",
+            PROVENANCE_HEADER: self._marks.told,
             "Cache-Control": "no-store",
             **self._parsed.echo,
             **audio_warning(self._timings.warnings),

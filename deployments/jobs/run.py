@@ -24,6 +24,7 @@ from deployments.jobs.results import Results
 from deployments.jobs.speaking import Part, SegmentSpeaker, failed_part
 from deployments.jobs.store import JobStore, Standing
 from deployments.jobs.traffic import Gate
+from deployments.marks.signing import Signer
 from pipeline.errors import (
     CapacityError,
     InputError,
@@ -55,7 +56,9 @@ class JobRun:
         leases: Leases,
         speaker: SegmentSpeaker,
         gate: Gate,
+        signer: Signer | None = None,
     ) -> None:
+        """signer: of the job's file."""
         self._lease = lease
         self._name = lease.name
         self._settings = settings
@@ -64,6 +67,7 @@ class JobRun:
         self._leases = leases
         self._speaker = speaker
         self._gate = gate
+        self._signer = signer
         self._found: dict[int, PartFacts] = {}
         self._state = JobState(status="queued", at_unix_s=0.0)
         self._doing: Literal["speaking", "waiting", "joining"] = "speaking"
@@ -196,7 +200,9 @@ class JobRun:
         failures = 0
         while True:
             try:
-                return await self._speaker.make(self._name.namespace, segment, number, steps)
+                return await self._speaker.make(
+                    self._name.namespace, segment, number, steps, is_marked=plan.is_marked
+                )
             except InputError as error:
                 return Part(failed_part(number, error.message, error.code, error.param), b"")
             except CapacityError:
@@ -239,7 +245,7 @@ class JobRun:
         results = seen.number + 1
         if any(facts.fault is None for facts in self._found.values()):
             segments = await self._store.segments(self._name, plan)
-            made = Results(self._store.shelf)
+            made = Results(self._store.shelf, self._signer)
             await made.build(self._name, results, plan, segments, self._found)
         if plan.webhook is not None:
             await self._store.hook(self._name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -41,6 +41,7 @@ from pipeline.contracts import (
     VoiceReference,
 )
 from pipeline.errors import StageError, UnknownVoiceError
+from pipeline.serving.terms import Terms
 
 FITS_S = 0.05  # that nobody notices
 HURRY_ABOVE = 1.12  # times too long: then it is spoken faster before it is played faster
@@ -106,19 +107,27 @@ class SegmentSpeaker:
         return await self._quotas.spending(Caller(namespace)).audio_wait_s()
 
     async def make(
-        self, namespace: str, segment: JobSegment, number: int, steps: Sequence[EditStep]
+        self,
+        namespace: str,
+        segment: JobSegment,
+        number: int,
+        steps: Sequence[EditStep],
+        *,
+        is_marked: bool = True,
     ) -> Part:
         """Raises InputError for what cannot be spoken, StageError when a stage fails.
 
-        steps: with the seed that is to be used. Facts are those of revision 0.
+        steps: with the seed that is to be used. is_marked: as in Terms. Facts are those of
+        revision 0.
         """
-        spoken = await self._spoken(namespace, segment, steps)
+        terms = Terms(is_marked=is_marked)
+        spoken = await self._spoken(namespace, segment, steps, terms)
         is_hurried = False
         if segment.cue is not None:
             is_late = spoken.length_s / segment.speed > HURRY_ABOVE * _room_s(segment.cue)
             if is_late and all(step.mode is not Mode.SPEED for step in steps):
                 hurry = steps[0].model_copy(update=_HURRIED)
-                faster = await self._spoken(namespace, segment, (*steps, hurry))
+                faster = await self._spoken(namespace, segment, (*steps, hurry), terms)
                 is_hurried = faster.length_s < spoken.length_s
                 spoken = faster if is_hurried else spoken
         stretch = self._stretch(spoken, segment)
@@ -139,7 +148,7 @@ class SegmentSpeaker:
         return Part(facts, audio)
 
     async def _spoken(
-        self, namespace: str, segment: JobSegment, steps: Sequence[EditStep]
+        self, namespace: str, segment: JobSegment, steps: Sequence[EditStep], terms: Terms
     ) -> Spoken:
         watch = self._erasures.begin()
         order = EditOrder(steps=tuple(steps))
@@ -147,7 +156,7 @@ class SegmentSpeaker:
             order, namespace, self._sources, self._speech, None, watch, self._variants
         )
         voice = await performance.resolve(VoiceReference(name=segment.voice))
-        first = steps[0].request("", steps[0].text or "")
+        first = replace(steps[0].request("", steps[0].text or ""), terms=terms)
         pieces, quality, usage = [_SILENCE], GOOD, NO_USAGE
         async with aclosing(performance.speak(first, voice.prompt)) as speech:
             async for chunk in speech:

@@ -19,6 +19,7 @@ from deployments.jobs.runner import JobRunner
 from deployments.jobs.speaking import SegmentSpeaker
 from deployments.jobs.store import JobStore
 from deployments.jobs.webhooks import Webhooks
+from deployments.marks.signing import Signer
 from deployments.quotas.cluster import open_gate
 from deployments.scaling.policy import Work
 from deployments.scaling.replica import ScaledReplica
@@ -76,7 +77,8 @@ class JobsReplica(ScaledReplica):
         if self._voices.shelf is not None:
             store = JobStore(self._voices.shelf, settings.jobs.max_kept)
             traffic = StageTraffic(settings, llms, vocoder)
-            self._runner = JobRunner(settings.jobs, store, self._speaker, traffic)
+            signer = Signer.of(settings.marks)
+            self._runner = JobRunner(settings.jobs, store, self._speaker, traffic, signer)
             self._webhooks = Webhooks(settings.jobs, store)
         self._concurrency = settings.jobs.concurrency
         self.begin_telling("jobs", StageScaling(), settings.memory)

@@ -80,6 +80,7 @@ class OwnedDecoder:
     owner: str
     shelf: VoiceShelf | None
     listener: Listener | None = None
+    is_marked: bool = True
 
     def stream(
         self,
@@ -88,6 +89,6 @@ class OwnedDecoder:
         first_chunk_rows: int | None = None,
     ) -> AsyncGenerator[AudioChunk]:
         """See contracts.WaveDecoder."""
-        return self.decoder.stream(
-            tokens, voice, first_chunk_rows, self.owner, self.shelf, self.listener
-        )
+        kept = (self.owner, self.shelf, self.listener)
+        unlike = {} if self.is_marked else {"is_marked": False}
+        return self.decoder.stream(tokens, voice, first_chunk_rows, *kept, **unlike)

@@ -60,6 +60,7 @@ FORBIDDEN = {
     "deployments.local": {"deployments.http", "deployments.stages", "deployments.app"},
     "pipeline.audio": {"pipeline.stepaudio", "pipeline.text"},
     "pipeline.text": {"pipeline.stepaudio", "pipeline.audio"},
+    "pipeline.marks": {"pipeline.stepaudio", "pipeline.text"},
     "pipeline.stepaudio.tokenizer": {"pipeline.stepaudio.llm", "pipeline.stepaudio.vocoder"},
     "pipeline.stepaudio.llm": {"pipeline.stepaudio.tokenizer", "pipeline.stepaudio.vocoder"},
     "pipeline.stepaudio.vocoder": {"pipeline.stepaudio.tokenizer", "pipeline.stepaudio.llm"},
@@ -80,7 +81,7 @@ ROOMS = {
         "deployments.telemetry",
         "cache_store.cluster",
     ),
-    "torch": ("pipeline.stepaudio", "deployments.stages"),
+    "torch": ("pipeline.stepaudio", "pipeline.marks", "deployments.stages"),
 }
 
 

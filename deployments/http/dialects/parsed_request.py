@@ -68,7 +68,7 @@ class Wish:
     first audio; None as configured. is_sse: as events. is_whole: not streamed. echo: headers of the
     reply that the caller asked for. ignored: fields that are taken and have no effect, told in a
     header. reuse: of finished speech; None leaves it to the service. reading: how the text is read.
-    The `_param`s: what refusals name.
+    mark: whether audio is marked; None leaves it to the service. The `_param`s: what refusals name.
     """
 
     text: str | None
@@ -91,6 +91,7 @@ class Wish:
     reuse: Reuse | None = None
     reading: AskedReading = NOTHING_ASKED
     target_lufs: float | None = None
+    mark: bool | None = None
     text_param: str = "input"
     voice_param: str = "voice"
     clip_param: str = "step_audio.prompt_audio_base64"
@@ -126,6 +127,7 @@ class ParsedRequest:
     reuse: Reuse | None = None
     reading: AskedReading = NOTHING_ASKED
     target_lufs: float | None = None
+    mark: bool | None = None
     turns: Sequence[Turn] = ()
     clip_url: str | None = None
 
@@ -208,6 +210,7 @@ def checked_request(
         reading=wish.reading,
         target_lufs=wish.target_lufs,
         clip_url=_url_of(wish, clip_param) if clip == b"" else None,
+        mark=wish.mark,
     )
 
 

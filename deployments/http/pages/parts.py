@@ -15,10 +15,11 @@ LONGEST_RETRY_AFTER_S = 120  # OpenAI's client takes more as a no
 OF_ALL = ("X-Request-Id", "X-Cache", "Server-Timing")
 OF_SPEECH = (
     "X-Quality", "X-Audio-Sample-Rate", "X-Audio-Channels", "X-Audio-Warning", "X-Ignored-Fields",
+    "X-Provenance",
 )  # fmt: skip
 _EXAMPLES = ("example", "examples")
 _ID_CHARS = {"type": "string", "maxLength": REQUEST_ID_CHARS}
-_DURATION = {"type": "string", "pattern": r"^(\d+h)?(\d+m)?(\d+(\.\d+)?s|\d+ms)$"}
+_DURATION: dict[str, Any] = {"type": "string", "pattern": r"^(\d+h)?(\d+m)?(\d+(\.\d+)?s|\d+ms)$"}
 _EDGE = {
     404: "An address that nothing has",
     413: "The body is too large",
@@ -58,6 +59,13 @@ HEADERS: dict[str, Any] = {
     ),
     "X-Ignored-Fields": _header(
         "Fields that were taken without effect", "instructions", type="string"
+    ),
+    "X-Provenance": _header(
+        "That the audio is synthetic, and how it is marked as such: its watermark, and c2pa where "
+        "the file is signed",
+        "synthetic, watermark=resemble-perth",
+        is_sure=True,
+        type="string",
     ),
     "Retry-After": _header(
         "Seconds",

@@ -19,7 +19,9 @@ from deployments.http.bodies.read import read_off_loop, receive_body
 from deployments.http.dialects.batch import SpeechBatch, read_batch, speech_body
 from deployments.http.errors import PublicError
 from deployments.http.pages.shapes import Tokens
-from deployments.http.routes.speech import Routes
+from deployments.http.routes.speech import Routes, allowed
+from deployments.marks.marking import HEADER as PROVENANCE_HEADER
+from deployments.marks.marking import provenance
 from deployments.quotas.spending import spending
 from deployments.telemetry.outcomes import Outcome, usage_report
 from pipeline.errors import TimbreError
@@ -34,6 +36,7 @@ class BatchResult(BaseModel):
     status: str
     audio_data: str | None = None
     media_type: str | None = None
+    provenance: str | None = None
     error: str | None = None
     usage: Tokens | None = None
 
@@ -60,6 +63,7 @@ BATCH_DOC: dict[str, Any] = {
                     "status": "success",
                     "audio_data": "UklGRg==",
                     "media_type": "audio/wav",
+                    "provenance": provenance(is_marked=True),
                     "usage": _USAGE,
                 },
                 {"index": 1, "status": "error", "error": "the text to speak is empty"},
@@ -135,7 +139,8 @@ class BatchRoute:
             held = Hold(self._routes.budget)  # the body is held until all of it is answered
             namespace = self._routes.namespace(request)
             fetched = await self._routes.fetched(whole, held)
-            completed = await self._routes.completed(fetched, namespace)
+            permitted = allowed(request, namespace, fetched)
+            completed = await self._routes.completed(permitted, namespace)
             reply = self._routes.reply_to(
                 completed, held, namespace, request_id, told.append, is_batch=True
             )
@@ -148,5 +153,6 @@ class BatchRoute:
             "status": "success",
             "audio_data": base64.b64encode(bytes(response.body)).decode(),
             "media_type": response.media_type,
+            "provenance": response.headers[PROVENANCE_HEADER],
             "usage": usage_report(told[-1].usage),
         }
