@@ -16,7 +16,7 @@ SPREAD := -n 2 --dist worksteal
 # S3 that is slow, refuses or dies needs no cluster, and mostly waits: so it stands beside the unit tests.
 ALONE := tests/chaos/test_cache_s3.py
 
-.PHONY: help setup demo stop check format unit parity serve chaos storm rehearsal fast exhaustive test computing clusters fuzz mutations supply sbom audit lock
+.PHONY: help setup demo stop check format unit parity serve chaos storm rehearsal fast exhaustive test fuzz mutations supply sbom audit lock
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -76,14 +76,8 @@ storm: setup ## three machines in network namespaces under load, and what can go
 rehearsal: setup ## the GPU kit on a CPU, in an environment like the GPU machine's
 	$(PYTEST) -m rehearsal tests/unit/load_tests/gpu
 
-test: setup ## every tier, but exhaustive and storm: unit, parity and the rehearsal beside serve and chaos
-	$(MAKE) --jobs 2 --keep-going --output-sync=target computing clusters
-
-# What waits for starts, kills and time-outs leaves cores to what only computes, which gives way to it.
-computing: setup
-	nice -n 10 env $(PYTEST) -n 3 --dist worksteal -m "not exhaustive" tests/unit tests/parity $(ALONE)
-
-clusters: setup
+test: setup ## every tier, but exhaustive and storm: unit, parity, the rehearsal, then serve and chaos
+	$(PYTEST) -n 3 --dist worksteal -m "not exhaustive" tests/unit tests/parity $(ALONE)
 	$(PYTEST) -m "serve or chaos" tests/serve tests/chaos --ignore $(ALONE)
 
 # What only these four need: nothing that a test imports.
