@@ -91,13 +91,14 @@ class Guard:
 
 
 class ThisMachineOnly:
-    """Pure ASGI middleware where keys are off: what came in by a network is refused."""
+    """Pure ASGI middleware where keys are off: refuses what came by a network, but for health."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] in _OURS and not _is_loopback(scope.get("server")):
+        is_here = scope["type"] not in _OURS or _is_loopback(scope.get("server"))
+        if not is_here and not _door_at(scope).is_open:
             raise ForbiddenError(
                 "without API keys this service answers on its own machine alone; see access.keys"
             )

@@ -296,6 +296,7 @@ async def test_without_keys_only_this_machine_is_answered():
             transport = httpx.ASGITransport(app.app, raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}") as one:
                 assert ((await one.get("/v1/models")).status_code, host) == (status, host)
+                assert (await one.get("/healthz")).status_code == 200
 
 
 async def test_off_on_purpose_answers_everybody():
