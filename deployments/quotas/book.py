@@ -17,7 +17,7 @@ from deployments.quotas.window import TINY, Window
 AHEAD = 0.08  # of a limit is leased to routers for nobody yet, at most, all of them together
 LEASE_S = 5.0  # a router that says nothing for so long has none of its leases any more
 USED_S = 10.0  # who asked within it gets leases ahead of need
-HELD_WAIT_S = 1.0  # for a stream to end: nobody knows
+HELD_WAIT_S = 1.0  # for what is held to be given back: nobody knows
 SETTLE_S = 2.5  # of a new book, in which routers tell what they spent: no leases ahead of need
 SWEEP_S = 60.0
 
@@ -134,9 +134,10 @@ class _Page:
     def _wait_s(self, lacking: float, free: float, now_s: float) -> float:
         if not lacking:
             return 0.0
-        if self._window is None:
-            return HELD_WAIT_S
         least = TINY if self._measure.is_owed else lacking
+        used = 0.0 if self._window is None else self._window.used(now_s)
+        if self._window is None or self._limit - used >= least:
+            return HELD_WAIT_S  # it lacks only what is held, and may be given back
         return self._window.wait_s(max(least - free, 0.0), now_s)
 
     def _reset_s(self, now_s: float) -> float:

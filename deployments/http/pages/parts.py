@@ -19,7 +19,7 @@ OF_SPEECH = (
 )  # fmt: skip
 _EXAMPLES = ("example", "examples")
 _ID_CHARS = {"type": "string", "maxLength": REQUEST_ID_CHARS}
-_INTEGER: dict[str, Any] = {"type": "integer"}
+_COUNT: dict[str, Any] = {"type": "integer"}
 _DURATION: dict[str, Any] = {"type": "string", "pattern": r"^(\d+h)?(\d+m)?(\d+(\.\d+)?s|\d+ms)$"}
 _EDGE = {
     404: "An address that nothing has",
@@ -86,8 +86,8 @@ HEADERS: dict[str, Any] = {
         )
         for of, unit in (("Requests", "Requests"), ("Audio-Seconds", "Seconds of audio"))
         for what, said, example, kind in (
-            ("Limit", f"{unit} in all", 60, _INTEGER),
-            ("Remaining", f"{unit} that are left", 59, _INTEGER),
+            ("Limit", f"{unit} in all", 60, _COUNT),
+            ("Remaining", f"{unit} that are left", 59, _COUNT),
             ("Reset", f"How long until all is left again: {unit.lower()}", "1m0s", _DURATION),
         )
     },

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from deployments.quotas.accounts import Account, Measure
-from deployments.quotas.book import LEASE_S, SETTLE_S
+from deployments.quotas.book import HELD_WAIT_S, LEASE_S, SETTLE_S
 from deployments.quotas.purse import ShortError
 from pipeline.errors import StageUnavailableError
-from tests.quota_fleet import Fleet
+from tests.quota_fleet import TENANT, Fleet
 
 pytestmark = pytest.mark.unit
 WITHIN = 0.1
@@ -170,6 +170,14 @@ async def test_audio_is_charged_as_it_is_sent_and_the_rest_given_back():
     last = await fleet.take(1, Measure.AUDIO_MINUTE, 60, 20.0)
     assert last is not None, "five seconds are left: what is begun with them is finished"
     assert await fleet.take(0, Measure.AUDIO_MINUTE, 60, 1.0) is None
+
+
+async def test_what_is_only_held_is_worth_asking_for_again_soon():
+    fleet = await settled(2)
+    assert await fleet.take(0, Measure.AUDIO_MINUTE, 60, 80.0) is not None
+    with pytest.raises(ShortError) as caught:
+        await fleet.routers[1].reserve([(Account(TENANT, Measure.AUDIO_MINUTE), 60, 5.0)])
+    assert caught.value.wait_s == HELD_WAIT_S
 
 
 async def test_who_went_over_pays_by_waiting():
