@@ -56,7 +56,7 @@ def costs(spoken: list[Spoken]) -> list[Row]:
 def sound(spoken: list[Spoken]) -> list[Row]:
     """PESQ of the marked to the unmarked, wide band."""
     import librosa
-    from pesq import pesq
+    from pesq import pesq  # pyright: ignore[reportMissingImports] of the training extra
 
     def slow(samples: Float32Array) -> Float32Array:
         return librosa.resample(samples, orig_sr=OUTPUT_SAMPLE_RATE_HZ, target_sr=PESQ_RATE_HZ)
