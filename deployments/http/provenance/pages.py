@@ -63,6 +63,7 @@ _EXAMPLE = {
 }
 _FORM = {
     "schema": {"type": "object", "required": ["file"], "properties": {"file": BINARY}},
+    "example": {"file": "RIFF…"},
 }
 CHECK_DOC: dict[str, Any] = {
     **answers(_EXAMPLE, ProvenanceCheck, refused=(400, 413, 415, 422, 503, 504)),

@@ -237,3 +237,23 @@ async def test_a_service_without_marks_says_so(monkeypatch: pytest.MonkeyPatch) 
     async with http_app(is_telling=True, marks={"enabled": False}) as app:
         _, _, provenance = await DOORS["speech"](app, {})
         assert provenance == UNMARKED
+
+
+async def test_jobs_without_a_mark_need_the_scope(keeping: HttpApp) -> None:
+    body = {"input": "Hello there.", "voice": "aria"}
+    transport = httpx.ASGITransport(Key(keeping.app, KeyScope.JOBS), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://timbre") as client:
+        refused = [
+            await client.post("/v1/audio/jobs", json={**body, "mark": False}),
+            await client.post("/v1/audio/jobs", json=body, headers=OFF),
+        ]
+    assert [reply.status_code for reply in refused] == [httpx.codes.FORBIDDEN] * 2
+    assert not keeping.told
+    for wish, headers, is_marked in (
+        ({}, {}, True),
+        ({"mark": False}, {}, False),
+        ({}, OFF, False),
+    ):
+        reply = await keeping.http.post("/v1/audio/jobs", json={**body, **wish}, headers=headers)
+        job = await keeping.jobs.get(keeping.voices.namespace, reply.json()["id"])
+        assert job.plan.is_marked == is_marked
