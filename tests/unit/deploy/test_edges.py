@@ -7,11 +7,13 @@ import json
 import ssl
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 import websockets
 
+from tests.cache_helpers import free_port
 from tests.edges import BODY_BYTES, CONNECTIONS, EDGES, HEAD_S, RunningEdge, running_edge
 from tests.waiting import wait_until
 
@@ -236,13 +238,8 @@ async def test_its_health_is_that_of_the_service(edge: RunningEdge, http: httpx.
 
 
 @pytest.mark.parametrize("name", list(EDGES))
-async def test_where_no_router_is_the_reply_says_to_come_again(
-    name: str, tmp_path, monkeypatch: pytest.MonkeyPatch
-):
-    from contextlib import nullcontext
-
-    monkeypatch.setattr("tests.edges.serving", lambda *_: nullcontext())
-    with running_edge(name, tmp_path) as edge:
+async def test_where_no_router_is_the_reply_says_to_come_again(name: str, tmp_path: Path):
+    with running_edge(name, tmp_path, service_port=free_port()) as edge:
         async with httpx.AsyncClient(verify=edge.tls, base_url=edge.url) as http:
             deadline_s = time.monotonic() + PATIENCE_S
             while (reply := await http.post("/x", content=b"x")).status_code != 503:
