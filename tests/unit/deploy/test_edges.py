@@ -7,6 +7,7 @@ import json
 import ssl
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -58,12 +59,13 @@ async def said_to(
 
     writer.write(first)
     dripping = asyncio.create_task(drip())
+    said = b""
     async with asyncio.timeout(PATIENCE_S):
-        try:
-            said = await reader.read()
-        except (ConnectionError, ssl.SSLError):
-            said = b""
+        with suppress(ConnectionError, ssl.SSLError):
+            while piece := await reader.read(65_536):
+                said += piece
     dripping.cancel()
+    await asyncio.gather(dripping, return_exceptions=True)
     writer.close()
     return said, time.monotonic() - began_s
 

@@ -1,4 +1,4 @@
-"""Between the service and a network: its ports, what its proxy obeys, an edge before it with TLS."""
+"""Between the service and a network: its ports, what its proxy obeys, an edge with TLS."""
 
 from __future__ import annotations
 
