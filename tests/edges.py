@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -132,17 +132,18 @@ class RunningEdge:
 
 
 @contextmanager
-def running_edge(name: str, home: Path) -> Iterator[RunningEdge]:
-    """Skips where there is none of this name."""
+def running_edge(name: str, home: Path, service_port: int | None = None) -> Iterator[RunningEdge]:
+    """Skips where there is none of this name. service_port: whom it stands before, not `Behind`."""
     if (program := EDGES[name]()) is None:
         pytest.skip(f"no {name} on this machine")
-    port, port_behind = free_port(), free_port()
+    port, port_behind = free_port(), service_port or free_port()
     pem = write_certificate(home, "localhost", "127.0.0.1")
     is_nginx = name == "nginx"
     start = _nginx if is_nginx else _haproxy
     behind = Behind()
     log = home / "edge.log"
-    with serving(behind, port_behind), log.open("wb") as output:
+    served = nullcontext() if service_port else serving(behind, port_behind)
+    with served, log.open("wb") as output:
         command, variables = start(str(program), home, port, port_behind, pem)
         process = subprocess.Popen(
             command, stdout=output, stderr=output, env={**os.environ, **variables}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -152,12 +152,19 @@ async def said_to(
     async with asyncio.timeout(GIVE_UP_S), connected(port) as (reader, writer):
         writer.write(first)
         drip = asyncio.create_task(dribble(writer, drops, every_s))
-        try:
-            said = await reader.read()
-        except ConnectionResetError:
-            said = b""
+        said = await all_of(reader)
         drip.cancel()
+        await asyncio.gather(drip, return_exceptions=True)
     return said, time.monotonic() - began_s
+
+
+async def all_of(reader: asyncio.StreamReader) -> bytes:
+    """What comes until the end, or until the connection is reset: there were bytes on their way."""
+    said = b""
+    with suppress(ConnectionError):
+        while piece := await reader.read(65_536):
+            said += piece
+    return said
 
 
 @pytest.fixture
