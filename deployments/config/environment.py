@@ -24,6 +24,7 @@ OF_COMMANDS = frozenset(
         "TIMBRE_CONFIG",  # timbre cache
         "TIMBRE_CACHE_URL",  # timbre cache
         "TIMBRE_API_KEY",  # timbre cache warm
+        "TIMBRE_WEBHOOK_SECRET",  # what jobs.webhook_secret_env names unless it is told otherwise
         "TIMBRE_SHARED",  # golden data of the tests
     }
 )

@@ -111,3 +111,9 @@ def test_no_command_refuses_what_another_documents(monkeypatch, caplog):
         monkeypatch.setenv(name, "x")
     load_settings({})
     assert not caplog.records
+
+
+def test_the_secret_of_webhooks_is_no_strangers_variable(monkeypatch, caplog):
+    monkeypatch.setenv(load_settings({}).jobs.webhook_secret_env, "x")
+    load_settings({})
+    assert not caplog.records
