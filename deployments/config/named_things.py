@@ -6,6 +6,8 @@ Loads nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
 
 import fsspec
 
@@ -33,6 +35,7 @@ def missing_here(settings: Settings) -> list[str]:
         *_missing_recogniser(settings),
         *_missing_libraries(settings),
         *_missing_keys(settings),
+        *_missing_marks(settings),
     ]
 
 
@@ -99,6 +102,18 @@ def _missing_libraries(settings: Settings) -> Iterator[str]:
     for where, model in _models(settings).items():
         if model == TINY and (sentence := missing(ESPEAK)) is not None:
             yield f"{where}: {sentence}"
+
+
+def _missing_marks(settings: Settings) -> Iterator[str]:
+    marks = settings.marks
+    if marks.enabled and find_spec("perth") is None:
+        yield "marks.enabled: the package resemble-perth is not installed; install it, or say false"
+    for name in ("c2pa_certificate", "c2pa_key"):
+        path: str | None = getattr(marks, name)
+        if path is not None and not Path(path).expanduser().is_file():
+            yield f"marks.{name}: there is no file {path}"
+    if marks.c2pa_certificate is not None and find_spec("c2pa") is None:
+        yield "marks.c2pa_certificate: the extra `c2pa` (package c2pa-python) is not installed"
 
 
 def _missing_keys(settings: Settings) -> Iterator[str]:

@@ -79,3 +79,14 @@ def test_a_config_that_is_none_is_one_sentence(tmp_path: Path) -> None:
     said = CliRunner().invoke(app, command)
     assert said.exit_code == 2
     assert said.stderr == "timbre: other.yaml: one application is expected\n"
+
+
+@pytest.mark.slow
+def test_what_is_said_is_marked_unless_the_config_says_otherwise(
+    first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = CliRunner().invoke(app, ["verify", str(tmp_path / "first.wav")])
+    assert said.exit_code == 0, said.output
+    monkeypatch.setenv("TIMBRE_MARKS__ENABLED", "false")
+    say(tmp_path / "unmarked.wav", first)
+    assert CliRunner().invoke(app, ["verify", str(tmp_path / "unmarked.wav")]).exit_code == 1

@@ -68,3 +68,14 @@ def test_what_is_not_on_this_machine_is_named(tmp_path, monkeypatch):
     assert "run `timbre checkpoint download step-audio-editx`" in base
     assert awq.startswith(f"llm_variants.awq.model: {tmp_path} is not a complete checkpoint")
     assert keys.startswith("cache.mac_keys: environment variable VOICE_KEYS")
+
+
+def test_what_marks_need_is_looked_for(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    files = {"c2pa_certificate": str(tmp_path / "chain.pem"), "c2pa_key": str(tmp_path / "key.pem")}
+    certificate, key = missing_here(load_settings({"marks": files}))
+    assert certificate.startswith("marks.c2pa_certificate: there is no file")
+    assert key.startswith("marks.c2pa_key: there is no file")
+    monkeypatch.setattr("deployments.config.named_things.find_spec", lambda _: None)
+    (package,) = missing_here(load_settings({}))
+    assert "resemble-perth" in package
+    assert missing_here(load_settings({"marks": {"enabled": False}})) == []
