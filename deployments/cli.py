@@ -10,13 +10,17 @@ import typer
 from rich.console import Console
 
 from cache_store.cli import app as cache_app
+from deployments.keys.commands import app as keys_app
+from deployments.marks.verifying import verify
 from pipeline.cli import app, one_line_errors
-from pipeline.errors import UnknownVoiceError
+from pipeline.errors import ConfigError, UnknownVoiceError
 
 STATE_DIR = Path("out")
 CPU_CONFIG = Path("serve_config.cpu.yaml")
 console = Console()
 app.add_typer(cache_app, name="cache", help="Look after the reference cache.")
+app.add_typer(keys_app, name="keys", help="Make, list, rotate and revoke API keys.")
+app.command()(verify)
 
 
 def _say(line: str) -> None:
@@ -50,7 +54,10 @@ def say(
         bool, typer.Option("--stage-times", help="Say what took how long.")
     ] = False,
 ) -> None:
-    """Speak a text in the voice of a clip, in this process. The voice is kept for the next time."""
+    """Speak a text in the voice of a clip, in this process. The voice is kept for the next time.
+
+    It is marked as the service marks speech (`marks.enabled` of the config).
+    """
     from deployments.config.serve_config import given_or_shipped, read_settings
     from deployments.say import say_to_file
     from pipeline.contracts import Sampling, SpeechRequest
@@ -63,7 +70,7 @@ def say(
         text=text, transcript=voice_text, sampling=Sampling(seed=seed), speed=speed
     )
     with Console(stderr=True).status("loading the model") as status:
-        with LocalPipeline(model, device) as pipeline:
+        with LocalPipeline(model, device, marks=settings.marks.enabled) as pipeline:
             status.update("speaking")
             times = say_to_file(pipeline, settings, voice, request, output)
     _say(f"{output}: {times.audio_s / speed:.2f} s of audio")
@@ -75,13 +82,45 @@ def say(
 @one_line_errors
 def lint(config: Path) -> None:
     """Check a serve config: unknown keys, missing blocks, shares that overcommit a device."""
+    from deployments.config.preflight import unguarded
     from deployments.config.serve_config import given_or_shipped, read_serve_config
 
     path = given_or_shipped(config)
-    for request in read_serve_config(path).resource_requests:
+    read = read_serve_config(path)
+    if problems := unguarded(read.document, read.settings):
+        raise ConfigError(f"{path.name}: " + "; ".join(problems))
+    for request in read.resource_requests:
         resources = ", ".join(f"{name} {amount:g}" for name, amount in request.resources.items())
         _say(f"{request.name}: {request.replicas} × {resources}")
     _say(f"{path} is good")
+
+
+@app.command()
+@one_line_errors
+def doctor(
+    config: Config = CPU_CONFIG,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    gpu: Annotated[bool, typer.Option("--gpu", help="A GPU must be here.")] = False,
+) -> None:
+    """Look for what is wrong with this machine, a config, or who can reach what.
+
+    Exit code 1 when anything must be done.
+    """
+    import json
+    import os
+
+    from deployments.doctor.examine import examine
+    from deployments.doctor.findings import has_fault
+    from deployments.doctor.site import look
+
+    results = examine(look(config, os.environ, wants_gpu=gpu))
+    if as_json:
+        _say(json.dumps({"checks": [result.document for result in results]}, indent=2))
+    else:
+        for result in results:
+            console.print(result.line, soft_wrap=True, highlight=False, markup=False)
+    if has_fault(results):
+        raise typer.Exit(1)
 
 
 @app.command()

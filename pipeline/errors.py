@@ -18,9 +18,15 @@ TimbreError
 │   ├── UnknownEditError    no edit has this id, or what it was made of is gone
 │   ├── UnknownJobError     no job has this id
 │   ├── JobStateError       the job stands so that this cannot be done with it
+│   ├── UnauthenticatedError    a key that does not count
+│   │   └── NoKeyError      none came
+│   ├── ForbiddenError      the key is not for this
+│   ├── UnknownKeyError     no key has this id
 │   └── UnsupportedError    a value outside the allowed list (format, edit, field)
 ├── CapacityError           the service is full; retry later
 │   └── OverShareError      it is this caller who has more than its share of it
+│       └── QuotaError      it has used what it may use for now
+│           └── QuotaSpentError  and waiting a moment does not help
 ├── StageError              a stage failed while working; retrying may help
 │   ├── StageUnavailableError   a replica died or could not be reached
 │   └── StageTimeoutError       a stage did not answer in time
@@ -108,6 +114,12 @@ class TooLargeError(InputError):
     code = "too_large"
 
 
+class TooSlowError(InputError):
+    """The body did not come in time. The same request may succeed over a better connection."""
+
+    code = "request_timeout"
+
+
 class TextError(InputError):
     """The text is empty, too long, or has nothing to speak."""
 
@@ -168,6 +180,34 @@ class JobStateError(InputError):
     code = "job_state"
 
 
+class UnauthenticatedError(InputError):
+    """An API key is needed, and what came does not count."""
+
+    code = "invalid_api_key"
+
+
+class NoKeyError(UnauthenticatedError):
+    """No API key came with the request."""
+
+    code = "missing_api_key"
+
+
+class ForbiddenError(InputError):
+    """Whoever asks may not do this. scope: what a key must have for it, if a key can."""
+
+    code = "insufficient_scope"
+
+    def __init__(self, message: str, *, param: str | None = None, scope: str = "") -> None:
+        super().__init__(message, param=param)
+        self.scope = scope
+
+
+class UnknownKeyError(InputError):
+    """No API key has this id."""
+
+    code = "key_not_found"
+
+
 class UnsupportedError(InputError):
     """A value that is not in the allowed list."""
 
@@ -217,6 +257,16 @@ class OverShareError(CapacityError):
     """The service is full, and this caller has its share of it or more."""
 
     code = "rate_limit_exceeded"
+
+
+class QuotaError(OverShareError):
+    """This caller has used what it may use for now, whether the service is full or not."""
+
+
+class QuotaSpentError(QuotaError):
+    """Nor does it help to wait a moment: the day's is used, or the store's room."""
+
+    code = "insufficient_quota"
 
 
 class StageError(TimbreError):

@@ -116,8 +116,11 @@ class LocalPipeline:
     voices: DirectVoices
     synthesizer: Synthesizer
 
-    def __init__(self, model: str, device: str = "cpu") -> None:
-        """Raises CheckpointError when the checkpoint cannot be used."""
+    def __init__(self, model: str, device: str = "cpu", *, marks: bool = False) -> None:
+        """marks: what it speaks is marked; see pipeline.marks.
+
+        Raises CheckpointError when the checkpoint cannot be used.
+        """
         from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
         from pipeline.stepaudio.llm.engine.loading import load_engine
         from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
@@ -130,6 +133,7 @@ class LocalPipeline:
             device=device,
             threads=THREADS,
             prompt_memory_bytes=VOICE_STATE_BYTES,
+            marks=marks,
         )
         self._prompts = CheckpointPrompts(layout.editx)
         self.voices = DirectVoices(self.encoder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from deployments.config.settings import load_settings
 from deployments.edits.library import EditLibrary
 from deployments.http.ingress import make_app, readings_of
+from deployments.http.provenance.routes import ProvenanceRoutes
 from deployments.http.routes.batch import BatchRoute
 from deployments.http.routes.cache import add_cache_routes
 from deployments.http.routes.edits import EditRoutes
@@ -25,6 +26,11 @@ from deployments.http.routes.uploaded_voices import VoiceRoutes
 from deployments.http.routes.voice_consents import ConsentRoutes
 from deployments.http.routes.websocket import SocketRoutes
 from deployments.jobs.library import JobLibrary
+from deployments.keys.authority import Authority
+from deployments.marks.search import MarkSearch
+from deployments.quotas.book import QuotaBook
+from deployments.quotas.gate import QuotaGate
+from deployments.quotas.ledger import Ledger
 from deployments.speech.library import SpeechLibrary
 from deployments.telemetry.outcomes import Outcome, OutcomeBook, Report
 from deployments.telemetry.requests import RequestMetrics
@@ -34,6 +40,7 @@ from deployments.voices.transcripts import Hearing
 from pipeline.contracts import ReferenceClip, SpeechRequest, VoicePrompt
 from pipeline.voice_list import VOICES_DIR, load_voices
 from tests.fakes import FakeNames, FakeSynthesizer, TellingSpeaker, voice_prompt
+from tests.quota_fleet import NearBook
 
 CLIP = load_voices(VOICES_DIR)["bruno"].path.read_bytes()
 SAID = load_voices(VOICES_DIR)["bruno"].transcript
@@ -94,9 +101,16 @@ class HttpApp:
             self.outcomes,
             readings,
         )
-        self.app: FastAPI = make_app(self.settings, self.routes, None)
+        self.authority = Authority.of(self.settings, self.voices.shelf)
+        self.refused: list[tuple[str, str]] = []
+        self.quotas = QuotaGate(
+            self.settings.quotas,
+            Ledger(NearBook(QuotaBook()), "this router", 600.0, gather_s=0.0),
+            lambda measure, of: self.refused.append((measure, of)),
+        )
+        self.app: FastAPI = make_app(self.settings, self.routes, None, self.authority, self.quotas)
         BatchRoute(self.routes, self.settings.limits).add_to(self.app)
-        add_cache_routes(self.app, self.voices, self.speech, self.routes.budget, self._forget)
+        add_cache_routes(self.app, self.voices, self.speech, self.routes.budget, self.forget)
         self.edits = EditLibrary(self.settings, self.voices, self.speech)
         self.told: list[str] = []
         self.jobs = JobLibrary(self.settings, self.voices, readings, self._told)
@@ -113,6 +127,8 @@ class HttpApp:
             readings,
         ).add_to(self.app)
         SocketRoutes(self.settings, self.voices, self.routes).add_to(self.app)
+        marks = MarkSearch(self.settings.marks)
+        ProvenanceRoutes(self.settings.marks, marks, self.routes.budget).add_to(self.app)
         self.enrolment = Enrolment(self.settings, self.voices, self)
         for routes in (VoiceRoutes, ElevenLabsVoiceRoutes, ConsentRoutes):
             routes(self.settings, self.voices, self.enrolment, self.routes.budget).add_to(self.app)
@@ -124,9 +140,6 @@ class HttpApp:
 
     async def _told(self, job: str) -> None:
         self.told.append(job)
-
-    async def _forget(self, clip_digest: str) -> None:
-        self.forgotten.append(clip_digest)
 
     async def forget(self, clip_digest: str, namespace: str) -> None:
         """See deployments.voices.enrolment.Routers; this is the only one."""
@@ -143,6 +156,11 @@ class HttpApp:
     async def speak(self, **fields: Any) -> httpx.Response:
         body = {"input": "Hello there.", "response_format": "wav", "seed": 7, **fields}
         return await self.http.post("/v1/audio/speech", json=body)
+
+    async def speak_as(self, headers: Mapping[str, str], **fields: Any) -> httpx.Response:
+        """`speak` with what a caller sends to be known by."""
+        body = {"input": "Hello there.", "response_format": "wav", "seed": 7, **fields}
+        return await self.http.post("/v1/audio/speech", json=body, headers=dict(headers))
 
     async def spoken(self, **fields: Any) -> SpeechRequest:
         """What a body asks of the speaker; it must be served."""

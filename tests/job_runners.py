@@ -19,6 +19,7 @@ from deployments.jobs.documents import JobPlan, JobSegment, JobState
 from deployments.jobs.runner import JobRunner
 from deployments.jobs.speaking import SegmentSpeaker
 from deployments.jobs.store import JobStore, Standing
+from deployments.quotas.gate import QuotaGate
 from deployments.speech.library import SpeechLibrary
 from deployments.speech.records import SPEECH_SCHEMA
 from deployments.voices.resolver import VoiceLibrary
@@ -110,7 +111,12 @@ class Replica:
     """What a Jobs replica is made of. index: that of its cluster."""
 
     def __init__(
-        self, directory: Path, tally: Tally, index: Index | None = None, **args: Any
+        self,
+        directory: Path,
+        tally: Tally,
+        index: Index | None = None,
+        quotas: QuotaGate | None = None,
+        **args: Any,
     ) -> None:
         jobs = {**JOBS, **args.pop("jobs", {})}
         self.settings = load_settings(
@@ -129,7 +135,7 @@ class Replica:
         self.voices.shelf._blobs = self.blobs
         self.store = JobStore(self.voices.shelf, self.settings.jobs.max_kept)
         self.road = FreeRoad()
-        segments = SegmentSpeaker(self.settings, self.voices, self.speech)
+        segments = SegmentSpeaker(self.settings, self.voices, self.speech, quotas)
         self.runner = JobRunner(self.settings.jobs, self.store, segments, self.road)
         self._task: asyncio.Task[None] | None = None
 

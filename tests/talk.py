@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,7 +19,14 @@ CONFIG = {"type": "session.config", "voice": "bruno", "response_format": "pcm"}
 class Talk:
     """One session. accepted: what the handshake was answered with."""
 
-    def __init__(self, app: ASGIApp, headers: dict[str, str], *, can_deny: bool = True) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        headers: dict[str, str],
+        *,
+        can_deny: bool = True,
+        subprotocols: Sequence[str] = (),
+    ) -> None:
         self._to_app: asyncio.Queue[Message] = asyncio.Queue()
         self._from_app: asyncio.Queue[Message] = asyncio.Queue()
         self.accepted: Message = {}
@@ -28,6 +35,7 @@ class Talk:
             "path": STREAM,
             "raw_path": STREAM.encode(),
             "query_string": b"",
+            "subprotocols": list(subprotocols),
             "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
             "extensions": {"websocket.http.response": {}} if can_deny else {},
         }

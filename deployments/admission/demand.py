@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 
 from deployments.admission.line import Demand
 from pipeline.contracts import GROUP_S, GROUP_TOKENS, Mode, SpeechRequest, VoicePrompt
+from pipeline.serving.terms import Terms
 from pipeline.splitting.weights import expected_s
 
 LEAST_S = 0.6  # of any answer
@@ -30,9 +31,12 @@ def demand_of(
 def arrived(request: SpeechRequest) -> SpeechRequest:
     """A request that came from another process now.
 
-    A router before an update says nothing of its terms: what it sent lacks the field.
+    A router before an update says nothing, or less, of its terms: what it sent lacks fields.
     """
-    if not hasattr(request, "terms"):
-        known = {one.name for one in fields(request)} - {"terms"}
+    known = {one.name for one in fields(request) if hasattr(request, one.name)}
+    if "terms" not in known:
         return SpeechRequest(**{name: getattr(request, name) for name in known})
-    return replace(request, terms=request.terms.arrived(time.monotonic()))
+    sent = request.terms
+    told = {one.name for one in fields(sent) if hasattr(sent, one.name)}
+    terms = Terms(**{name: getattr(sent, name) for name in told})
+    return replace(request, terms=terms.arrived(time.monotonic()))

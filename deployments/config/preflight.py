@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -33,6 +34,7 @@ def checked_settings(args: Mapping[str, Any]) -> Settings:
     problems = [f"args.{problem}" for problem in unknown_names(settings)]
     if settings.config_file is not None:
         config = read_serve_config(find_config_file(settings.config_file))
+        problems += unguarded(config.document, settings)
         nodes = live_nodes()
         check_cluster(config, nodes)
         for stuck in stuck_updates(config, nodes):
@@ -42,6 +44,25 @@ def checked_settings(args: Mapping[str, Any]) -> Settings:
     if problems:
         raise ConfigError("; ".join(problems))
     return settings
+
+
+def unguarded(document: Mapping[str, Any], settings: Settings) -> list[str]:
+    """Why the service may not listen where the config says, as sentences: anybody could use it."""
+    host = document.get("http_options", {}).get("host", "127.0.0.1")
+    if settings.access.keys != "off" or _is_loopback(str(host)):
+        return []
+    return [
+        f"http_options.host is {str(host)!r}, and whoever reaches this machine could use the "
+        "service: set args.access.keys to on (timbre keys create makes the first), listen on "
+        "127.0.0.1, or say off-on-purpose where something in front lets in whom it should"
+    ]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def check_cluster(config: ServeConfig, nodes: Sequence[Mapping[str, float]]) -> None:

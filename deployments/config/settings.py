@@ -20,11 +20,14 @@ from pydantic_settings import (
 
 from cache_store.settings import SPEECH_RECORD_BYTES, CacheSettings, speech_url
 from deployments.config import environment
+from deployments.config.access.access_settings import AccessSettings
 from deployments.config.admission_settings import AdmissionSettings
 from deployments.config.asr_settings import AsrSettings
 from deployments.config.job_settings import JobSettings
 from deployments.config.long_text import LongTextSettings
+from deployments.config.marks.mark_settings import MarkSettings
 from deployments.config.mistakes import explain
+from deployments.config.outside.clip_settings import ClipSettings
 from deployments.config.scaling_settings import MemorySettings, ScalingSettings
 from deployments.config.section import Positive, Seconds, Strict
 from deployments.config.session_settings import SessionSettings
@@ -35,6 +38,7 @@ from deployments.config.stage_settings import (
     TokenizerSettings,
     VocoderSettings,
 )
+from deployments.config.tenants.quota_settings import QuotaSettings
 from deployments.config.text_settings import TextSettings
 from pipeline.audio.condition import Conditioning
 from pipeline.contracts import BASE_VARIANT
@@ -60,6 +64,10 @@ class Limits(Strict):
     max_inflight_body_bytes: Positive = 256 * 2**20
     """Bytes of request bodies that one router holds at a time, each from its first byte until its
     clip is resolved to a voice; a body beyond that gets 503."""
+    body_silence_s: Seconds = 10.0
+    """Longest silence of a client within a request's body; then it gets 408."""
+    slowest_body_bytes_s: Positive = 4096
+    """Fewest bytes a second of a body, on average, after its first half minute; the same."""
     min_clip_s: Seconds = 0.5
     """Shortest reference clip."""
     max_clip_s: Seconds = 30.0
@@ -200,7 +208,10 @@ class Settings(BaseSettings):
     """The serve config that holds these args; linted and compared with the cluster at start."""
     limits: Limits = Limits()
     http: HttpSettings = HttpSettings()
+    clips: ClipSettings = ClipSettings()
+    access: AccessSettings = AccessSettings()
     admission: AdmissionSettings = AdmissionSettings()
+    quotas: QuotaSettings = QuotaSettings()
     sessions: SessionSettings = SessionSettings()
     cache: CacheSettings = CacheSettings()
     speech_cache: SpeechCacheSettings = SpeechCacheSettings()
@@ -210,6 +221,7 @@ class Settings(BaseSettings):
     llm_variants: dict[VariantName, LLMVariant] = {}
     """Further LLMs, each a deployment of its own; `llm` itself is the variant `base`."""
     vocoder: VocoderSettings = VocoderSettings()
+    marks: MarkSettings = MarkSettings()
     asr: AsrSettings = AsrSettings()
     voices: VoiceSettings = VoiceSettings()
     text: TextSettings = TextSettings()
@@ -239,6 +251,12 @@ class Settings(BaseSettings):
                 f"{BASE_VARIANT!r} is the LLM that `llm` describes; choose other names"
             )
         return variants
+
+    @model_validator(mode="after")
+    def _keys_are_kept_somewhere(self) -> Settings:
+        if self.access.keys == "on" and self.cache.url == "none":
+            raise ValueError("access.keys: on needs a store for the keys: cache.url is none")
+        return self
 
     @model_validator(mode="after")
     def _listeners_are_deployed(self) -> Settings:

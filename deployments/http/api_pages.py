@@ -21,7 +21,7 @@ from deployments.http.dialects.elevenlabs import ElevenLabsBody
 from deployments.http.dialects.fish import FishBody
 from deployments.http.dialects.speech import SpeechBody
 from deployments.http.edit_shapes import Tags
-from deployments.http.pages import pronunciation_shapes, shapes
+from deployments.http.pages import pronunciation_shapes, readiness_shapes, shapes
 from deployments.http.pages.parts import OF_SPEECH, complete, header_references
 from deployments.http.pages.shapes import (
     ErrorReply,
@@ -43,7 +43,8 @@ MEANINGS = {
     413: "The body or the clip is too large",
     415: "The clip cannot be decoded",
     422: "The clip or the text cannot be used",
-    429: "The service is full and this caller has its share of it; retry later",
+    429: "The service is full and this caller has its share of it, or its quota is used; retry "
+    "later",
     503: "The service is full, or a part of it does not answer; retry later",
     504: "A part of the service did not answer in time; retrying may help",
 }
@@ -204,7 +205,7 @@ TAGS_DOC = answers(
 )
 REPLIES: tuple[type[BaseModel], ...] = tuple(
     shape
-    for shape in {**vars(shapes), **vars(pronunciation_shapes)}.values()
+    for shape in {**vars(shapes), **vars(readiness_shapes), **vars(pronunciation_shapes)}.values()
     if isinstance(shape, type) and issubclass(shape, BaseModel) and shape is not BaseModel
 )
 

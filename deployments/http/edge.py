@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from http import HTTPStatus
 
@@ -10,12 +11,14 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.config.session_settings import SessionSettings
+from deployments.http.bodies.pace import Pace, PacedBody
+from deployments.http.bodies.rest import discard
 from deployments.http.body_along import with_body_along
 from deployments.http.errors import answer_error
 from deployments.http.request_id import REQUEST_ID_HEADER, request_id_of
 from deployments.http.sessions.flow import with_flow
 from deployments.stages.room import Room
-from pipeline.errors import CapacityError, InputError, TooLargeError
+from pipeline.errors import CapacityError, InputError, TooLargeError, TooSlowError
 
 DISCARD_BODIES = 4  # times the limit that are read and dropped: a client that sends reads no reply
 _METHODS_THAT_LOOK = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -28,10 +31,10 @@ class Edge:
     """Pure ASGI middleware.
 
     Adds no task and no buffer, so cancellation and streaming pass through unchanged.
-    max_body_bytes: of a request. max_requests: concurrent requests; GET, HEAD and OPTIONS do not
-    count and always pass; None: unlimited. sockets: of WebSockets, which do not count among them.
-    has_proxy: Serve's proxy is in front, which gives every request an id and adds it to the reply
-    itself.
+    max_body_bytes: of a request. pace: of its body, as slow as it may be. max_requests: concurrent
+    requests; GET, HEAD and OPTIONS do not count and always pass; None: unlimited. sockets: of
+    WebSockets, which do not count among them. has_proxy: Serve's proxy is in front, which gives
+    every request an id and adds it to the reply itself.
     """
 
     def __init__(
@@ -39,12 +42,14 @@ class Edge:
         app: ASGIApp,
         *,
         max_body_bytes: int,
+        pace: Pace | None = None,
         max_requests: int | None = None,
         sockets: SessionSettings | None = None,
         has_proxy: bool = False,
     ) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
+        self._pace = pace or Pace()
         self._room = None if max_requests is None else Room("router", max_requests)
         sockets = sockets or SessionSettings()
         self._socket_room = Room("router's part for WebSockets", sockets.max_sessions)
@@ -73,10 +78,17 @@ class Edge:
         try:
             await self._serve(scope, headers, receive, reply)
         except _BodyTooLargeError:
-            await _discard(receive, DISCARD_BODIES * self._max_body_bytes)
+            await discard(receive, DISCARD_BODIES * self._max_body_bytes)
             limit = f"the request body is over the limit of {self._max_body_bytes} bytes"
             refusal = answer_error(TooLargeError(limit, param="body"), request_id)
             refusal.headers["connection"] = "close"  # a longer body is not read to its end
+            await refusal(scope, receive, reply.send)
+        except _BodyTooSlowError:
+            if reply.has_started:
+                raise  # cuts the stream, as any other fault does
+            slow = TooSlowError("the request's body was too slow to come", param="body")
+            refusal = answer_error(slow, request_id)
+            refusal.headers["connection"] = "close"  # what comes of it yet is no request
             await refusal(scope, receive, reply.send)
         except ClientDisconnect:
             return  # nobody is left to read a reply
@@ -94,7 +106,7 @@ class Edge:
                 raise  # logged by the server, as what cuts a stream is
 
     async def _serve(self, scope: Scope, headers: Headers, receive: Receive, reply: _Reply) -> None:
-        body = _CountedBody(receive, self._max_body_bytes)
+        body = _Body(receive, self._max_body_bytes, self._pace, reply)
         declared = headers.get("content-length", "0")
         if declared.isdecimal() and int(declared) > self._max_body_bytes:
             raise _BodyTooLargeError
@@ -181,23 +193,38 @@ class _BodyTooLargeError(BaseException):
     """
 
 
-async def _discard(receive: Receive, most_bytes: int) -> None:
-    """Read and drop the rest of a body, up to `most_bytes`."""
-    has_more = True
-    while has_more and most_bytes > 0:
-        message = await receive()
-        most_bytes -= len(message.get("body", b""))
-        has_more = message.get("more_body", False)
+class _BodyTooSlowError(BaseException):
+    """The same for one that is too slow to come."""
 
 
-class _CountedBody:
-    def __init__(self, receive: Receive, limit_bytes: int) -> None:
+class _Body:
+    """A request's body on its way to the application, which must not wait for it for ever."""
+
+    def __init__(self, receive: Receive, limit_bytes: int, pace: Pace, reply: _Reply) -> None:
         self._receive = receive
         self._left_bytes = limit_bytes
+        self._paced = PacedBody(pace)
+        self._reply = reply
+        self._is_whole = False
 
     async def receive(self) -> Message:
-        message = await self._receive()
-        self._left_bytes -= len(message.get("body", b""))
+        message = await self._next()
+        n_bytes = len(message.get("body", b""))
+        self._paced.came(n_bytes)
+        self._is_whole = not message.get("more_body", False)
+        self._left_bytes -= n_bytes
         if self._left_bytes < 0:
             raise _BodyTooLargeError
         return message
+
+    async def _next(self) -> Message:
+        """Of a request that is being answered nothing is waited for but its end."""
+        if self._is_whole or self._reply.has_started:
+            return await self._receive()
+        try:
+            async with asyncio.timeout(self._paced.patience_s):
+                return await self._receive()
+        except TimeoutError:
+            if self._reply.has_started:
+                return await self._receive()
+            raise _BodyTooSlowError from None

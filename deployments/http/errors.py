@@ -17,8 +17,10 @@ from fastapi.responses import JSONResponse
 from pipeline.errors import (
     AudioError,
     CapacityError,
+    ForbiddenError,
     InputError,
     OverShareError,
+    QuotaSpentError,
     SetupError,
     StageError,
     StageTimeoutError,
@@ -26,10 +28,13 @@ from pipeline.errors import (
     TextError,
     TimbreError,
     TooLargeError,
+    TooSlowError,
+    UnauthenticatedError,
     UndecodableAudioError,
     UnknownConsentError,
     UnknownEditError,
     UnknownJobError,
+    UnknownKeyError,
     UnknownModelError,
     UnknownPronunciationError,
     UnknownRequestError,
@@ -46,6 +51,7 @@ NO_RETRY = {"X-Should-Retry": "false"}  # its client sends 408, 409, 429 and 5xx
 # The first entry that matches an error's class or one of its bases, most specific first, decides.
 STATUS_OF: dict[type[TimbreError], int] = {
     TooLargeError: 413,
+    TooSlowError: 408,
     UnknownVoiceError: 404,
     UnknownConsentError: 404,
     UnknownPronunciationError: 404,
@@ -53,6 +59,9 @@ STATUS_OF: dict[type[TimbreError], int] = {
     UnknownRequestError: 404,
     UnknownEditError: 404,
     UnknownJobError: 404,
+    UnknownKeyError: 404,
+    UnauthenticatedError: 401,
+    ForbiddenError: 403,
     UndecodableAudioError: 415,
     AudioError: 422,
     TextError: 422,
@@ -67,7 +76,9 @@ STATUS_OF: dict[type[TimbreError], int] = {
 
 # Whether the same request may succeed when it is sent again; read as the table above is.
 MAY_PASS: dict[type[TimbreError], bool] = {
+    TooSlowError: True,
     InputError: False,
+    QuotaSpentError: False,
     CapacityError: True,
     StageError: True,
     SetupError: False,  # until somebody mends the service
@@ -151,20 +162,33 @@ def answer_error(error: Exception, request_id: str) -> JSONResponse:
         logger.warning("request %s refused: %s", request_id, error)
     elif public.status >= SERVER_FAULT:
         logger.error("request %s failed: %s", request_id, error, exc_info=error)
-    return JSONResponse(public.body(), public.status, retry_headers(public.status, error))
+    headers = {**retry_headers(public.status, error), **_challenge(error)}
+    return JSONResponse(public.body(), public.status, headers)
+
+
+def _challenge(error: Exception) -> dict[str, str]:
+    """What a key must be, of a refusal for want of one (RFC 6750)."""
+    if isinstance(error, UnauthenticatedError):
+        return {"WWW-Authenticate": 'Bearer realm="timbre"'}
+    if isinstance(error, ForbiddenError) and error.scope:
+        lacks = f'error="insufficient_scope", scope="{error.scope}"'
+        return {"WWW-Authenticate": f'Bearer realm="timbre", {lacks}'}
+    return {}
 
 
 def error_body(message: str, status: int, *, code: str, param: str | None = None) -> dict[str, Any]:
     """`{"error": {"message", "type", "param", "code"}}` as OpenAI's clients read it."""
     kind = "invalid_request_error" if status < SERVER_FAULT else "server_error"
+    if code == QuotaSpentError.code:
+        kind = code
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 def retry_headers(status: int, error: Exception) -> dict[str, str]:
     """When to retry, where it may succeed soon; that it is useless, where it is."""
-    if not may_pass(error):
-        return NO_RETRY
-    if status not in {429, 503}:
-        return {}
+    told = {} if may_pass(error) else NO_RETRY
+    if status not in {429, 503} or not (may_pass(error) or isinstance(error, CapacityError)):
+        return told
     after_s = error.retry_after_s if isinstance(error, CapacityError) else None
-    return {"Retry-After": str(RETRY_AFTER_S if after_s is None else max(math.ceil(after_s), 1))}
+    wait_s = RETRY_AFTER_S if after_s is None else max(math.ceil(after_s), 1)
+    return {**told, "Retry-After": str(wait_s)}

@@ -30,12 +30,20 @@ from deployments.config.stages import Stages
 from deployments.edits.library import EditLibrary
 from deployments.http.api_pages import DESCRIPTION, ERROR_DOC, describe_bodies
 from deployments.http.bodies.fields import explain_validation
+from deployments.http.bodies.pace import Pace
 from deployments.http.edge import Edge
 from deployments.http.edit_pages import BODIES as EDIT_BODIES
 from deployments.http.errors import NO_RETRY, SERVER_FAULT, answer_error, error_body
 from deployments.http.head import HeadAsGet
 from deployments.http.jobs.pages import BODIES as JOB_BODIES
+from deployments.http.keys.guard import Guard, ThisMachineOnly
+from deployments.http.keys.pages import SHAPES as KEY_SHAPES
+from deployments.http.keys.pages import describe_keys
+from deployments.http.keys.routes import KeyRoutes
 from deployments.http.liveness.signs import TellsSigns
+from deployments.http.provenance.pages import BODIES as PROVENANCE_BODIES
+from deployments.http.provenance.routes import ProvenanceRoutes
+from deployments.http.quotas.middleware import Quotas
 from deployments.http.routes.batch import BODIES as BATCH_BODIES
 from deployments.http.routes.batch import BatchRoute
 from deployments.http.routes.cache import WarmBody, add_cache_routes
@@ -50,13 +58,17 @@ from deployments.http.routes.voice_consents import ConsentRoutes
 from deployments.http.routes.websocket import SocketRoutes
 from deployments.http.voice_pages import BODIES as VOICE_BODIES
 from deployments.jobs.library import JobLibrary
+from deployments.keys.authority import Authority, say_who_may
 from deployments.longform.listening import Listener
 from deployments.pronunciation.book import PronunciationBook
 from deployments.pronunciation.readings import Readings
+from deployments.quotas.cluster import open_gate
+from deployments.quotas.gate import QuotaGate
 from deployments.scaling.policy import Work
 from deployments.scaling.replica import ScaledReplica
 from deployments.speech.library import SpeechLibrary
 from deployments.stages.clients import (
+    RemoteMarks,
     RemoteNames,
     RemoteTokenizer,
     RemoteTranscriber,
@@ -70,6 +82,7 @@ from deployments.telemetry.cache import CacheMetrics
 from deployments.telemetry.logs import adopt_serve_logging
 from deployments.telemetry.metrics import SPEECH_CACHE, VOICE_CACHE
 from deployments.telemetry.outcomes import ClusterOutcomes
+from deployments.telemetry.quotas import QuotaGauge, QuotaRefusals
 from deployments.telemetry.requests import RequestMetrics
 from deployments.telemetry.transfers import Transfers
 from deployments.voices.enrolment import Enrolment
@@ -82,7 +95,9 @@ logger = logging.getLogger(__name__)
 EXPOSED_HEADERS = (
     "X-Request-Id", "Server-Timing", "X-Cache", "X-Quality", "X-Audio-Sample-Rate",
     "X-Audio-Channels", "X-Audio-Warning", "X-Ignored-Fields", "X-Edit-Id", "X-Edit-Steps",
-    "Retry-After", "X-Should-Retry", "*",
+    "X-Provenance", "Retry-After", "X-Should-Retry",
+    *(f"X-RateLimit-{what}-{of}" for what in ("Limit", "Remaining", "Reset")
+      for of in ("Requests", "Audio-Seconds")), "*",
 )  # fmt: skip
 
 
@@ -116,14 +131,19 @@ class Router(ScaledReplica):
         if hearing is not None and settings.long_text.listens:
             self._listener = Listener(hearing)
         self._voices = VoiceLibrary(settings, encoder, hearing)
+        self._authority = Authority.of(settings, self._voices.shelf)
+        say_who_may(settings.access)
         remote = RemoteVocoder(vocoder, settings.limits, transfers)
         synthesizer = RememberedRefusals(remote, RefusalCounts())
         self._speech = SpeechLibrary(settings, synthesizer, RemoteNames(vocoder, llms))
         self._readings = readings_of(settings, self._voices)
         self._edits = EditLibrary(settings, self._voices, self._speech)
+        self._marks = RemoteMarks(vocoder)
         self._jobs = JobLibrary(settings, self._voices, self._readings, RunnersTold(jobs).tell)
         self._metrics = RequestMetrics()
         self._outcomes = ClusterOutcomes(settings.cache.l2_name)
+        self._quotas = open_gate(settings.quotas, settings.cache.l2_name, QuotaRefusals())
+        self._quota_gauge = QuotaGauge(self._quotas)
         stages = Stages.of(settings)
         handles = {
             stages.tokenizer: tokenizer,
@@ -133,7 +153,7 @@ class Router(ScaledReplica):
         }
         if stages.asr is not None and asr is not None:
             handles[stages.asr] = asr
-        self._removal = Removal(handles)
+        self._removal = Removal(handles, settings.cache.namespace)
         routers = RoutersToldOfVoices(self._removal)
         self._enrolment = Enrolment(settings, self._voices, routers)
         self._readiness = Readiness(handles, self._voices.cache_report)
@@ -176,7 +196,7 @@ class Router(ScaledReplica):
             self._readings,
             self._listener,
         )
-        app = make_app(self._settings, routes, self._lifespan)
+        app = make_app(self._settings, routes, self._lifespan, self._authority, self._quotas)
         BatchRoute(routes, self._settings.limits).add_to(app)
         add_cache_routes(app, self._voices, self._speech, routes.budget, self._removal.everywhere)
         EditRoutes(
@@ -190,6 +210,7 @@ class Router(ScaledReplica):
         ).add_to(app)
         SocketRoutes(self._settings, self._voices, routes).add_to(app)
         JobRoutes(self._settings, self._jobs, self._voices.namespace, routes.budget).add_to(app)
+        ProvenanceRoutes(self._settings.marks, self._marks, routes.budget).add_to(app)
         for kept in (VoiceRoutes, ElevenLabsVoiceRoutes, ConsentRoutes):
             kept(self._settings, self._voices, self._enrolment, routes.budget).add_to(app)
         return app
@@ -200,7 +221,7 @@ class Router(ScaledReplica):
         await asyncio.gather(self._voices.start(), self._speech.start())
         self._outcomes.start()
         voices, speech = CacheMetrics(VOICE_CACHE), CacheMetrics(SPEECH_CACHE)
-        loops = (
+        loops = [
             watched("cache metrics", partial(voices.sample, self._voices.cache_stats)),
             watched("speech cache metrics", partial(speech.sample, self._speech.stats)),
             watched("following the tokenizer", self._voices.follow_encoder),
@@ -209,7 +230,10 @@ class Router(ScaledReplica):
             watched("purging deleted voices", self._enrolment.sweep),
             watched("forgetting deleted voices", self._enrolment.forget_again),
             watched("removing old edits", self._edits.sweep),
-        )
+            watched("keeping the quotas", self._quotas.run),
+        ]
+        if self._authority is not None:
+            loops.append(watched("following the keys", self._authority.follow))
         try:
             yield
         finally:
@@ -219,8 +243,17 @@ class Router(ScaledReplica):
             await asyncio.gather(self._voices.close(), self._speech.close())
 
 
-def make_app(settings: Settings, routes: Routes, lifespan: Lifespan[FastAPI] | None) -> FastAPI:
-    """The application around `routes`: its edge, its pages, the shape of its errors."""
+def make_app(
+    settings: Settings,
+    routes: Routes,
+    lifespan: Lifespan[FastAPI] | None,
+    authority: Authority | None = None,
+    quotas: QuotaGate | None = None,
+) -> FastAPI:
+    """The application around `routes`: its edge, its pages, the shape of its errors.
+
+    authority: says whose keys count; None where keys are off. quotas: None where nobody has any.
+    """
     app = FastAPI(
         title="timbre",
         description=DESCRIPTION,
@@ -233,10 +266,17 @@ def make_app(settings: Settings, routes: Routes, lifespan: Lifespan[FastAPI] | N
     )
     app.router.route_class = LazyRoute
     app.add_middleware(HeadAsGet)
+    if quotas is not None:  # within the guard: who asks is known by then
+        app.add_middleware(Quotas, gate=quotas, default_namespace=settings.cache.namespace)
+    if authority is not None:
+        app.add_middleware(Guard, callers=authority)
+    elif settings.access.keys == "off":
+        app.add_middleware(ThisMachineOnly)
     limits = settings.limits
     app.add_middleware(
         Edge,
         max_body_bytes=limits.max_body_bytes,
+        pace=Pace(limits.body_silence_s, limits.slowest_body_bytes_s),
         max_requests=limits.max_requests,
         sockets=settings.sessions,
         has_proxy=True,
@@ -252,9 +292,13 @@ def make_app(settings: Settings, routes: Routes, lifespan: Lifespan[FastAPI] | N
     app.add_middleware(TellsSigns)
     patch_fastapi(app)  # Swagger UI from the package: the docs work without internet
     ours = (*VOICE_BODIES, *EDIT_BODIES, *JOB_BODIES, *BATCH_BODIES, *PRONUNCIATION_BODIES)
-    describe_bodies(app, (*ours, WarmBody))
+    shapes = () if authority is None else KEY_SHAPES
+    describe_bodies(app, (*ours, *PROVENANCE_BODIES, WarmBody, *shapes))
     add_error_handlers(app)
     routes.add_to(app)
+    if authority is not None:
+        KeyRoutes(authority, routes.budget).add_to(app)
+        describe_keys(app)
     return app
 
 

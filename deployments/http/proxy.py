@@ -11,6 +11,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import HTTP_PROTOCOLS
 
 from deployments.http.body_along import BodyAlong
+from deployments.http.inlet.controls import WithoutControls
+from deployments.http.inlet.room import BodyRoom
 from deployments.http.liveness.signs import HearsSigns
 from deployments.http.request_id import CleanRequestId
 from deployments.http.sessions.flow import TIMEOUT_HEADER, SocketFlow
@@ -18,6 +20,7 @@ from deployments.telemetry.processes import watch_proxy
 
 # Of speech: 100,000 characters are heard for under two hours, slowed down or of Chinese for eight.
 LONGEST_REPLY_S = 28_800
+PATIENT_H11 = "deployments.http.inlet.patience:PatientProtocol"
 _SPEAKS = ("/v1/audio/speech", "/v1/tts", "/v1/text-to-")
 
 
@@ -40,17 +43,19 @@ class LongReplies:
 
 
 def set_up_proxy() -> list[Middleware]:
-    """Make the proxy parse HTTP with h11 and clean callers' request ids.
+    """Make the proxy parse HTTP with h11, wait for no slow head, and clean callers' request ids.
 
-    It then minds routers that say nothing, lets speech take its time, sends small bodies along,
-    tells routers how their WebSockets' clients keep up, and publishes what itself and the machine's
-    raylet take.
+    It then obeys no caller's headers, bounds the bodies that it holds, minds routers that say
+    nothing, lets speech take its time, sends small bodies along, tells routers how their
+    WebSockets' clients keep up, and publishes what itself and the machine's raylet take.
 
     h11 ignores an upgrade offer other than WebSocket's. uvicorn's default, httptools, stops after
     the headers of a request with one (h2c, which Java's client sends with every first request): the
     body is lost and the connection hangs.
     """
     watch_proxy()
-    HTTP_PROTOCOLS["auto"] = HTTP_PROTOCOLS["h11"]
-    ours = (CleanRequestId, HearsSigns, LongReplies, BodyAlong, SocketFlow)
+    HTTP_PROTOCOLS["auto"] = PATIENT_H11
+    ours = (
+        WithoutControls, CleanRequestId, BodyRoom, HearsSigns, LongReplies, BodyAlong, SocketFlow,
+    )  # fmt: skip
     return [Middleware(one) for one in ours]

@@ -27,11 +27,22 @@ from deployments.http.dialects.parsed_request import ParsedRequest
 from deployments.http.errors import PublicError, about_clip
 from deployments.http.reply_codec import ReplyCodec
 from deployments.longform.account import SegmentAccount
+from deployments.marks.marking import HEADER as PROVENANCE_HEADER
+from deployments.marks.marking import NO_MARKS, ReplyMarks
+from deployments.quotas.spending import Charge, spending
 from deployments.telemetry.outcomes import Outcome, usage_report
 from deployments.telemetry.requests import RequestMetrics
 from pipeline.continuity import PlaybackMeter
-from pipeline.contracts import NOT_REUSED, OUTPUT_SAMPLE_RATE_HZ, SpeechChunk, StageTimes, Stream
+from pipeline.contracts import (
+    NOT_REUSED,
+    OUTPUT_SAMPLE_RATE_HZ,
+    SpeechChunk,
+    SpeechRequest,
+    StageTimes,
+    Stream,
+)
 from pipeline.errors import CapacityError, InputError, StageError
+from pipeline.splitting.weights import S_PER_UNIT
 from pipeline.synthesis import Synthesizer, VoiceResolver, synthesize
 from pipeline.timing import Timings, server_timing, stage_line, stage_report
 
@@ -57,8 +68,13 @@ class SpeechReply:
         request_id: str,
         tell: Callable[[Outcome], None] | None = None,
         segments: SegmentAccount | None = None,
+        *,
+        marks: ReplyMarks = NO_MARKS,
     ) -> None:
-        """tell: hears how the request ended. segments: of a text that is spoken in segments."""
+        """tell: hears how the request ended. segments: of a text that is spoken in segments.
+
+        marks: what is told of its provenance, and how its file is signed.
+        """
         self._parsed = parsed
         self._voices = voices
         self._synthesizer = synthesizer
@@ -66,6 +82,8 @@ class SpeechReply:
         self._request_id = request_id
         self._tell = tell
         self._segments = segments
+        self._spending, self._charge = spending(), Charge()
+        self._marks = marks
         self._began_unix_s = time.time()
         self._timings = Timings()
         self._playback = PlaybackMeter(time.perf_counter())
@@ -90,12 +108,14 @@ class SpeechReply:
             await payload.aclose()
             raise
         if self._parsed.is_whole:
-            return self._whole(first)
+            sign = self._marks.sign
+            return self._whole(first if sign is None else await asyncio.to_thread(sign, first))
         media_type = SSE_MEDIA_TYPE if self._parsed.is_sse else self._codec.media_type
         return ClosingResponse(_Begun(first, payload), media_type, self._headers())
 
     def frames(self) -> Stream[bytes]:
-        """The reply for those who frame it themselves: as it is made, or whole in one."""
+        """The reply for those who frame it themselves: as it is made, or whole in one; unsigned."""
+        self._marks = self._marks.unsigned()
         if self._is_whole:
             return _InOne(self._payload(), self._codec.whole)
         self._has_begun = True  # whoever frames it logs no fault of it
@@ -105,6 +125,16 @@ class SpeechReply:
     def audio_s(self) -> float:
         """How long it sounds so far, seconds."""
         return self._playback.continuity().audio_s
+
+    @property
+    def is_marked(self) -> bool:
+        """Its audio has a watermark."""
+        return self._marks.is_marked
+
+    @property
+    def provenance(self) -> str:
+        """What is told of it."""
+        return self._marks.told
 
     @property
     def sample_rate_hz(self) -> int:
@@ -128,6 +158,7 @@ class SpeechReply:
             "X-Quality": str(self._timings.quality),
             "X-Audio-Sample-Rate": str(self._codec.sample_rate_hz),
             "X-Audio-Channels": "1",
+            PROVENANCE_HEADER: self._marks.told,
             "Cache-Control": "no-store",
             **self._parsed.echo,
             **audio_warning(self._timings.warnings),
@@ -140,7 +171,7 @@ class SpeechReply:
         Where a stream of events breaks off after its first one, a last one says so.
         """
         try:
-            with self._metrics.running() as heard:
+            with self._metrics.running() as heard, await self._charged() as self._charge:
                 async with aclosing(self._pieces()) as pieces:
                     async for piece in pieces:
                         heard()
@@ -180,13 +211,13 @@ class SpeechReply:
                         continue  # a header alone would be a first byte without audio
                     self._is_whole |= self._is_all(chunk)
                     piece = await self._codec.encode(chunk.samples)
-                    self._playback.sent(piece.audio_s, time.perf_counter())
+                    self._sent(piece.audio_s)
                     if piece.data:
                         yield piece.data
         if not self._timings.times().audio_s:
             raise StageError("the model produced no audio for this request; try another seed")
         rest = await self._codec.finish()
-        self._playback.sent(rest.audio_s, time.perf_counter())
+        self._sent(rest.audio_s)
         if rest.data:
             yield rest.data
         if self._parsed.is_sse:
@@ -195,6 +226,15 @@ class SpeechReply:
             used = usage_report(self._timings.usage)
             done = {"type": "speech.audio.done", "usage": used, "timbre": report}
             yield _event({**done, **self._told_of_segments()})
+
+    async def _charged(self) -> Charge:
+        """Room for it under its caller's quota."""
+        requests = [turn.request for turn in self._parsed.turns] or [self._parsed.request]
+        return await self._spending.speech(sum(_likely_s(one) for one in requests))
+
+    def _sent(self, audio_s: float) -> None:
+        self._playback.sent(audio_s, time.perf_counter())
+        self._charge.sent(audio_s)
 
     def _told_of_segments(self) -> dict[str, Any]:
         return {} if self._segments is None else {"segments": self._segments.report()}
@@ -299,6 +339,11 @@ class _Begun(Stream[bytes]):
 
     async def aclose(self) -> None:
         await self._rest.aclose()
+
+
+def _likely_s(request: SpeechRequest) -> float:
+    """How long it may sound, at a glance: a letter is a byte of UTF-8, a Chinese one three."""
+    return len(request.text.encode(errors="surrogatepass")) * S_PER_UNIT / request.speed
 
 
 def _audio_event(audio_format: str, audio: bytes) -> bytes:

@@ -60,6 +60,8 @@ class JobPlan(Written):
     top_p: float | None = None
     top_k: int | None = None
     variant: str = BASE_VARIANT
+    is_marked: bool = True
+    """Its audio is marked where the service marks audio."""
     webhook: str | None = None
     label: str | None = None
     """The caller's own name for it."""
@@ -191,6 +193,8 @@ class ResultNote(Written):
     n_slabs: int
     sha256: str
     """Of the whole file."""
+    signed: str = ""
+    """What the slabs of a signed file are told apart by: each signature is another one."""
 
 
 def segment_seed(seed: int, number: int, revision: int) -> int:

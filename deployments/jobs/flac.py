@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator
 
 import av
+import numpy as np
 
 from pipeline.audio.encode import from_pcm16, make_encoder
 from pipeline.contracts import Float32Array, Int16Array
@@ -21,5 +22,4 @@ def from_flac(data: bytes) -> Iterator[Float32Array]:
     """What `to_flac` made, frame by frame: float32 (n,)."""
     with av.open(io.BytesIO(data), "r") as container:
         for frame in container.decode(audio=0):
-            values = frame.to_ndarray().ravel()
-            yield from_pcm16(values)
+            yield from_pcm16(frame.to_ndarray().ravel().astype(np.int16, copy=False))

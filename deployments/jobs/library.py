@@ -26,7 +26,9 @@ from deployments.jobs.plan import JobOrder, Planner
 from deployments.jobs.results import Results
 from deployments.jobs.store import JobStore, Standing
 from deployments.pronunciation.readings import Readings
+from deployments.quotas.spending import spending
 from deployments.voices.resolver import VoiceLibrary
+from deployments.voices.stored import StoredRoom
 from pipeline.errors import InputError, JobStateError, UnsupportedError
 
 logger = logging.getLogger(__name__)
@@ -91,8 +93,12 @@ class JobLibrary:
         return self._store
 
     async def add(self, namespace: str, order: JobOrder) -> Job:
-        """Keep a job, to be run by whoever runs jobs. Raises InputError, CapacityError."""
+        """Keep a job, to be run by whoever runs jobs. Raises InputError, CapacityError.
+
+        Of a tenant that has all stored that its quota lets it, QuotaSpentError.
+        """
         store = self.store
+        await StoredRoom(store.shelf).check(namespace, spending())
         plan, segments = await self._planner.plan(namespace, order)
         standing = await store.add(namespace, plan, segments)
         await self._tell(standing.name.id)

@@ -63,6 +63,7 @@ class JobOrder:
     top_p: float | None = None
     top_k: int | None = None
     variant: str = BASE_VARIANT
+    is_marked: bool = True
     webhook: str | None = None
     label: str | None = None
     reading: AskedReading = NOTHING_ASKED
@@ -105,6 +106,7 @@ class Planner:
             top_p=order.top_p,
             top_k=order.top_k,
             variant=order.variant,
+            is_marked=order.is_marked,
             webhook=order.webhook,
             label=order.label,
             readings=await self._readings_of(namespace, order.reading, made),

@@ -9,8 +9,11 @@ import asyncio
 import hashlib
 import json
 import math
+import os
+import secrets
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,7 @@ from deployments.jobs.flac import from_flac
 from deployments.jobs.parts import Parts
 from deployments.jobs.store import JobName
 from deployments.jobs.subtitles import Subtitle, to_srt, to_vtt
+from deployments.marks.signing import Signer
 from deployments.voices.shelf import Shelf
 from pipeline.audio.condition import SAFE_PEAK, limit_peaks
 from pipeline.audio.encode import make_encoder, wav_header
@@ -50,10 +54,11 @@ class Placed:
 
 
 class Results:
-    """Of every job. Raises as Shelf does."""
+    """Of every job. Raises as Shelf does. signer: signs the one file, where its format can be."""
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: Shelf, signer: Signer | None = None) -> None:
         self._shelf = shelf
+        self._signer = signer
         self._parts = Parts(shelf)
 
     async def build(
@@ -64,9 +69,16 @@ class Results:
         segments: Sequence[JobSegment],
         parts: Mapping[int, PartFacts],
     ) -> None:
-        """Make them under a number; the same parts give the same bytes, whoever joins them."""
+        """Make them under a number; the same parts give the same bytes, whoever joins them.
+
+        But for a signature: of two who sign, the one whose note comes first is heard of.
+        """
         placed = list(_placed(plan, segments, parts))
-        note = await self._joined(name, number, plan, placed)
+        signer = self._signer
+        if signer is not None and signer.signs(plan.response_format):
+            note = await self._signed(name, number, plan, placed, signer)
+        else:
+            note = await self._joined(name, number, plan, placed)
         lines = [
             Subtitle(
                 one.begin / OUTPUT_SAMPLE_RATE_HZ, one.end / OUTPUT_SAMPLE_RATE_HZ, one.segment.text
@@ -100,7 +112,7 @@ class Results:
     async def audio(self, name: JobName, number: int, note: ResultNote) -> AsyncGenerator[bytes]:
         """The one file, slab by slab. Raises StageError when a slab is gone."""
         for slab in range(note.n_slabs):
-            path = _path(name, number, _slab(slab))
+            path = _path(name, number, _slab(slab, note.signed))
             data = await self._shelf.read_bytes(path, 2 * SLAB_BYTES)
             if data is None:
                 raise StageError("a part of the job's file is missing", detail=path)
@@ -111,34 +123,64 @@ class Results:
     ) -> ResultNote:
         is_wav = plan.response_format == "wav"
         file = _File(plan)
-        at = 0
         slab = 1 if is_wav else 0  # a wav file's head, which knows its length, comes first
-        for one in placed:
-            data = await self._parts.audio(name, one.facts)
-            await asyncio.to_thread(file.add, one.begin - at, data, one.gain)
-            at = one.end
+        async for _ in self._filled(name, file, placed):
             while full := file.take(SLAB_BYTES):
                 await self._put(name, number, slab, full)
                 slab += 1
-        await asyncio.to_thread(file.finish)
         while rest := file.take(1):
             await self._put(name, number, slab, rest)
             slab += 1
         sha = file.sha
         size_bytes = file.size_bytes
         if is_wav:
-            head = wav_header(file.sample_rate_hz, n_samples=size_bytes // _PCM_BYTES)
+            head = file.wav_head()
             await self._put(name, number, 0, head)
             sha, size_bytes = await self._sha_of(name, number, slab), size_bytes + len(head)
-        return ResultNote(
-            response_format=plan.response_format,
-            media_type="audio/wav" if is_wav else file.media_type,
-            sample_rate_hz=file.sample_rate_hz,
-            audio_s=at / OUTPUT_SAMPLE_RATE_HZ,
-            size_bytes=size_bytes,
-            n_slabs=slab,
-            sha256=sha,
-        )
+        return _note_of(plan, file, placed, size_bytes=size_bytes, n_slabs=slab, sha256=sha)
+
+    async def _signed(
+        self,
+        name: JobName,
+        number: int,
+        plan: JobPlan,
+        placed: Sequence[Placed],
+        signer: Signer,
+    ) -> ResultNote:
+        """The same, signed: the file lies on this machine's disk meanwhile."""
+        file, token, whole, slab = _File(plan), secrets.token_hex(8), hashlib.sha256(), 0
+        with TemporaryFile() as audio, TemporaryFile() as made:
+            if plan.response_format == "wav":
+                await asyncio.to_thread(audio.write, file.wav_head())
+            async for _ in self._filled(name, file, placed):
+                while full := file.take(1):
+                    await asyncio.to_thread(audio.write, full)
+            audio.seek(0)
+            if plan.response_format == "wav":
+                await asyncio.to_thread(audio.write, file.wav_head())
+                audio.seek(0)
+            await asyncio.to_thread(signer.sign_file, audio, made, plan.response_format)
+            size_bytes = made.seek(0, os.SEEK_END)
+            made.seek(0)
+            while data := await asyncio.to_thread(made.read, SLAB_BYTES):
+                whole.update(data)
+                await self._put(name, number, slab, data, token)
+                slab += 1
+        sizes = {"size_bytes": size_bytes, "n_slabs": slab, "sha256": whole.hexdigest()}
+        return _note_of(plan, file, placed, **sizes, signed=token)
+
+    async def _filled(
+        self, name: JobName, file: _File, placed: Sequence[Placed]
+    ) -> AsyncGenerator[None]:
+        """Put the parts into a file, one after another, and end it; yields after each."""
+        at = 0
+        for one in placed:
+            data = await self._parts.audio(name, one.facts)
+            await asyncio.to_thread(file.add, one.begin - at, data, one.gain)
+            at = one.end
+            yield
+        await asyncio.to_thread(file.finish)
+        yield
 
     async def _sha_of(self, name: JobName, number: int, n_slabs: int) -> str:
         whole = hashlib.sha256()
@@ -147,8 +189,10 @@ class Results:
             whole.update(data or b"")
         return whole.hexdigest()
 
-    async def _put(self, name: JobName, number: int, slab: int, data: bytes) -> None:
-        await self._shelf.publish_bytes(_path(name, number, _slab(slab)), data, len(data))
+    async def _put(
+        self, name: JobName, number: int, slab: int, data: bytes, signed: str = ""
+    ) -> None:
+        await self._shelf.publish_bytes(_path(name, number, _slab(slab, signed)), data, len(data))
 
 
 class _File:
@@ -176,6 +220,10 @@ class _File:
         samples = np.concatenate(list(from_flac(part)))
         joined = faded(samples, at_start=True, at_end=True) * np.float32(gain)
         self._put(joined if gain == 1 else limit_peaks(joined, SAFE_PEAK))
+
+    def wav_head(self) -> bytes:
+        """Of what there is so far."""
+        return wav_header(self.sample_rate_hz, n_samples=self.size_bytes // _PCM_BYTES)
 
     def finish(self) -> None:
         self._keep(self._encoder.finish())
@@ -297,8 +345,18 @@ def told_segment(
     }
 
 
-def _slab(number: int) -> str:
-    return f"audio-{number:06d}"
+def _note_of(plan: JobPlan, file: _File, placed: Sequence[Placed], **facts: Any) -> ResultNote:
+    return ResultNote(
+        response_format=plan.response_format,
+        media_type="audio/wav" if plan.response_format == "wav" else file.media_type,
+        sample_rate_hz=file.sample_rate_hz,
+        audio_s=placed[-1].end / OUTPUT_SAMPLE_RATE_HZ if placed else 0.0,
+        **facts,
+    )
+
+
+def _slab(number: int, signed: str = "") -> str:
+    return f"signed-{signed}-{number:06d}" if signed else f"audio-{number:06d}"
 
 
 def _path(name: JobName, number: int, file: str) -> str:

@@ -24,6 +24,7 @@ from deployments.jobs.results import Results
 from deployments.jobs.speaking import Part, SegmentSpeaker, failed_part
 from deployments.jobs.store import JobStore, Standing
 from deployments.jobs.traffic import Gate
+from deployments.marks.signing import Signer
 from pipeline.errors import (
     CapacityError,
     InputError,
@@ -35,6 +36,7 @@ from pipeline.errors import (
 logger = logging.getLogger(__name__)
 
 BEATS = 3  # renewals within a lease
+AFFORD_S = 10.0  # at most, between looks whether a quota has more
 AGAIN_S, LONGEST_AGAIN_S = 0.25, 15.0  # after a stage failed, or while the store is away
 
 Value = TypeVar("Value")
@@ -54,7 +56,9 @@ class JobRun:
         leases: Leases,
         speaker: SegmentSpeaker,
         gate: Gate,
+        signer: Signer | None = None,
     ) -> None:
+        """signer: of the job's file."""
         self._lease = lease
         self._name = lease.name
         self._settings = settings
@@ -63,6 +67,7 @@ class JobRun:
         self._leases = leases
         self._speaker = speaker
         self._gate = gate
+        self._signer = signer
         self._found: dict[int, PartFacts] = {}
         self._state = JobState(status="queued", at_unix_s=0.0)
         self._doing: Literal["speaking", "waiting", "joining"] = "speaking"
@@ -140,10 +145,31 @@ class JobRun:
     ) -> None:
         for number in todo:
             await self._is_there.wait()
-            await self._gate.enter(self._waits)
+            await self._enter()
             task = asyncio.create_task(self._make(plan, segments[number], number))
             self._in_work.add(task)
             task.add_done_callback(self._over)
+
+    async def _enter(self) -> None:
+        """Return with a place to speak, and when its tenant's quota lets more be spoken.
+
+        No place is held while that is waited for.
+        """
+        while True:
+            await self._gate.enter(self._waits)
+            try:
+                wait_s = await self._patient(self._wait_s)
+            except BaseException:
+                self._gate.leave()
+                raise
+            if not wait_s:
+                return
+            self._gate.leave()
+            self._waits(True)
+            await asyncio.sleep(min(wait_s, AFFORD_S))
+
+    async def _wait_s(self) -> float:
+        return await self._speaker.wait_s(self._name.namespace)
 
     def _over(self, task: asyncio.Task[None]) -> None:
         self._gate.leave()
@@ -174,7 +200,9 @@ class JobRun:
         failures = 0
         while True:
             try:
-                return await self._speaker.make(self._name.namespace, segment, number, steps)
+                return await self._speaker.make(
+                    self._name.namespace, segment, number, steps, is_marked=plan.is_marked
+                )
             except InputError as error:
                 return Part(failed_part(number, error.message, error.code, error.param), b"")
             except CapacityError:
@@ -217,7 +245,7 @@ class JobRun:
         results = seen.number + 1
         if any(facts.fault is None for facts in self._found.values()):
             segments = await self._store.segments(self._name, plan)
-            made = Results(self._store.shelf)
+            made = Results(self._store.shelf, self._signer)
             await made.build(self._name, results, plan, segments, self._found)
         if plan.webhook is not None:
             await self._store.hook(self._name)

@@ -14,6 +14,7 @@ from deployments.jobs.run import JobRun
 from deployments.jobs.speaking import SegmentSpeaker
 from deployments.jobs.store import JobName, JobStore
 from deployments.jobs.traffic import Gate, Traffic
+from deployments.marks.signing import Signer
 from pipeline.errors import StageUnavailableError, TimbreError
 
 logger = logging.getLogger(__name__)
@@ -32,8 +33,11 @@ class JobRunner:
         store: JobStore,
         speaker: SegmentSpeaker,
         traffic: Traffic,
+        signer: Signer | None = None,
     ) -> None:
+        """signer: of the jobs' files."""
         self._settings = settings
+        self._signer = signer
         self._store = store
         self._speaker = speaker
         self.name = f"runner_{secrets.token_hex(8)}"
@@ -135,7 +139,8 @@ class JobRunner:
         self._resting[name] = asyncio.get_running_loop().time() + REST_S
 
     def _begin(self, name: JobName, lease: Lease) -> None:
-        run = JobRun(lease, self._settings, self._store, self._leases, self._speaker, self._gate)
+        at_hand = (self._store, self._leases, self._speaker, self._gate, self._signer)
+        run = JobRun(lease, self._settings, *at_hand)
         self._runs[name] = run, spawn(f"job {name.id}", self._perform(name, run))
 
     async def _perform(self, name: JobName, run: JobRun) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from cache_store.erasures import Erasures
 from cache_store.keys import ClipKey, raw_key
+from deployments.access.caller import Caller
 from deployments.config.job_settings import JobSettings
 from deployments.config.settings import Settings
 from deployments.config.stages import Stages
@@ -23,6 +24,7 @@ from deployments.edits.performance import EditOrder, Performance
 from deployments.edits.sources import Sources
 from deployments.jobs.documents import Cue, JobSegment, PartFacts
 from deployments.jobs.flac import to_flac
+from deployments.quotas.gate import QuotaGate
 from deployments.speech.library import SpeechLibrary
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.audio.encode import to_pcm16
@@ -39,6 +41,7 @@ from pipeline.contracts import (
     VoiceReference,
 )
 from pipeline.errors import StageError, UnknownVoiceError
+from pipeline.serving.terms import Terms
 
 FITS_S = 0.05  # that nobody notices
 HURRY_ABOVE = 1.12  # times too long: then it is spoken faster before it is played faster
@@ -72,7 +75,15 @@ class Part:
 class SegmentSpeaker:
     """Speaks segments of any job. Use it from one event loop."""
 
-    def __init__(self, settings: Settings, voices: VoiceLibrary, speech: SpeechLibrary) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        voices: VoiceLibrary,
+        speech: SpeechLibrary,
+        quotas: QuotaGate | None = None,
+    ) -> None:
+        """quotas: what is spoken is charged to them; None where nobody has any."""
+        self._quotas = quotas
         self._settings: JobSettings = settings.jobs
         self._sources = Sources(voices, settings.limits)
         self._registry = voices.registry
@@ -89,25 +100,41 @@ class SegmentSpeaker:
         if not await self._registry.is_there(namespace, voice):
             raise UnknownVoiceError(DELETED, param="voice")
 
+    async def wait_s(self, namespace: str) -> float:
+        """Seconds until a tenant's quota lets more be spoken for it, 0 for now."""
+        if self._quotas is None:
+            return 0.0
+        return await self._quotas.spending(Caller(namespace)).audio_wait_s()
+
     async def make(
-        self, namespace: str, segment: JobSegment, number: int, steps: Sequence[EditStep]
+        self,
+        namespace: str,
+        segment: JobSegment,
+        number: int,
+        steps: Sequence[EditStep],
+        *,
+        is_marked: bool = True,
     ) -> Part:
         """Raises InputError for what cannot be spoken, StageError when a stage fails.
 
-        steps: with the seed that is to be used. Facts are those of revision 0.
+        steps: with the seed that is to be used. is_marked: as in Terms. Facts are those of
+        revision 0.
         """
-        spoken = await self._spoken(namespace, segment, steps)
+        terms = Terms(is_marked=is_marked)
+        spoken = await self._spoken(namespace, segment, steps, terms)
         is_hurried = False
         if segment.cue is not None:
             is_late = spoken.length_s / segment.speed > HURRY_ABOVE * _room_s(segment.cue)
             if is_late and all(step.mode is not Mode.SPEED for step in steps):
                 hurry = steps[0].model_copy(update=_HURRIED)
-                faster = await self._spoken(namespace, segment, (*steps, hurry))
+                faster = await self._spoken(namespace, segment, (*steps, hurry), terms)
                 is_hurried = faster.length_s < spoken.length_s
                 spoken = faster if is_hurried else spoken
         stretch = self._stretch(spoken, segment)
         audio, part = await asyncio.to_thread(_finished, spoken, segment.speed, stretch)
         length_s = part.n_samples / OUTPUT_SAMPLE_RATE_HZ
+        if self._quotas is not None:
+            self._quotas.spending(Caller(namespace)).spoke(length_s)
         over_s = 0.0 if segment.cue is None else max(length_s - _room_s(segment.cue), 0.0)
         facts = part.model_copy(
             update={
@@ -121,7 +148,7 @@ class SegmentSpeaker:
         return Part(facts, audio)
 
     async def _spoken(
-        self, namespace: str, segment: JobSegment, steps: Sequence[EditStep]
+        self, namespace: str, segment: JobSegment, steps: Sequence[EditStep], terms: Terms
     ) -> Spoken:
         watch = self._erasures.begin()
         order = EditOrder(steps=tuple(steps))
@@ -129,7 +156,7 @@ class SegmentSpeaker:
             order, namespace, self._sources, self._speech, None, watch, self._variants
         )
         voice = await performance.resolve(VoiceReference(name=segment.voice))
-        first = steps[0].request("", steps[0].text or "")
+        first = replace(steps[0].request("", steps[0].text or ""), terms=terms)
         pieces, quality, usage = [_SILENCE], GOOD, NO_USAGE
         async with aclosing(performance.speak(first, voice.prompt)) as speech:
             async for chunk in speech:

@@ -21,6 +21,7 @@ from cache_store.keys import ClipKey
 from deployments.jobs.documents import JobPlan, JobSegment, JobState, RunNote
 from deployments.voices.documents import Document, new_id
 from deployments.voices.journal import Journals, entry_path, last_numbers
+from deployments.voices.shelf import JOBS_ROOT as ROOT
 from deployments.voices.shelf import MAX_DOCUMENT_BYTES, Shelf
 from pipeline.errors import (
     MAX_FOUND,
@@ -32,7 +33,6 @@ from pipeline.errors import (
 
 logger = logging.getLogger(__name__)
 
-ROOT = "jobs/v1"
 MOST_PAGE_BYTES = MAX_DOCUMENT_BYTES - 4 * 2**10  # of segments, as JSON
 MOST_PLAN_BYTES = MOST_PAGE_BYTES - 16 * 2**10  # of a plan before it says where its pages begin
 WRITTEN_AFTER_S = 3_600.0  # a job takes less to write: a mark alone is nobody's after that

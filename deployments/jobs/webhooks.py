@@ -92,7 +92,7 @@ class Webhooks:
             await self._send(plan.webhook or "", told(standing, plan))
         except (UnknownJobError, UnsupportedError) as error:
             logger.warning("nobody is told of %s: %s", name.id, error)
-        except (StageError, httpx.HTTPError) as error:
+        except (StageError, httpx.HTTPError, TimeoutError) as error:
             if time.time() - standing.state.at_unix_s < GIVE_UP_S:
                 pause_s = min(AGAIN_S * 2 ** min(tries, 10), LONGEST_AGAIN_S)
                 self._tries[name] = tries + 1, time.monotonic() + pause_s
@@ -106,7 +106,11 @@ class Webhooks:
         await self._store.unhook(name)
 
     async def _send(self, url: str, event: dict[str, Any]) -> None:
-        """Raises UnsupportedError, StageError, httpx.HTTPError."""
+        """Raises UnsupportedError, StageError, httpx.HTTPError, TimeoutError."""
+        async with asyncio.timeout(self._settings.webhook_timeout_s):
+            await self._post(url, event)
+
+    async def _post(self, url: str, event: dict[str, Any]) -> None:
         target = await self._hosts.resolve(url, PARAM)
         body = json.dumps(event).encode()
         secret = os.environ.get(self._settings.webhook_secret_env, "")
@@ -114,6 +118,7 @@ class Webhooks:
             raise UnsupportedError("there is no secret to sign with", param=PARAM)
         headers = {
             "Host": target.host_header,
+            "User-Agent": "timbre",
             "Content-Type": "application/json",
             SIGNATURE: signature(secret, int(time.time()), body),
         }

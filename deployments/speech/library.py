@@ -44,6 +44,7 @@ class SpeechLibrary:
     def __init__(self, settings: Settings, synthesizer: Synthesizer, namer: Namer) -> None:
         self._synthesizer = synthesizer
         self._namespace = settings.cache.namespace
+        self._marks = settings.marks.enabled
         self._derives = settings.speech_cache.unseeded == "derive"
         self._models = ModelBook(namer)
         self._live: dict[str, Rendition] = {}
@@ -101,9 +102,10 @@ class SpeechLibrary:
         said = models and await self._models.worded(request, models)
         if models is None or said is None:
             return OnGrid(self._synthesizer.speak(request, voice.prompt))
+        key_of = partial(self._key, said, namespace, voice, models)
         if request.may_reseed and not keeps_any:
-            request = _seeded(request, _key(said, namespace, voice, models, seed=""))
-        key = _key(said, namespace, voice, models, seed=str(request.sampling.seed))
+            request = _seeded(request, key_of(seed=""))
+        key = key_of(seed=str(request.sampling.seed))
         if reuse == "refresh":
             listener = await self._refreshed(self._cache, key)
         else:
@@ -142,7 +144,7 @@ class SpeechLibrary:
             return None
         then = replace(models, fingerprint=made_by)
         seed = str(request.sampling.seed)
-        found = await self._cache.get(_key(said, namespace, voice, then, seed=seed))
+        found = await self._cache.get(self._key(said, namespace, voice, then, seed=seed))
         return None if found is None else _listener(found.record, found.tier)
 
     async def forget(self, clip_digest: str, namespace: str | None = None) -> None:
@@ -178,6 +180,18 @@ class SpeechLibrary:
             "index": await self._cache.cluster_stats(),
             "set_aside": dict.fromkeys(self._cache.unhealthy_tiers(), SET_ASIDE),
         }
+
+    def _key(
+        self,
+        said: SpeechRequest,
+        namespace: str,
+        voice: ResolvedVoice,
+        models: SpeechModels,
+        *,
+        seed: str,
+    ) -> SpeechKey:
+        is_marked = self._marks and said.terms.is_marked
+        return _key(said, namespace, voice, models, seed=seed, is_marked=is_marked)
 
     def _in_memory(self, cache: VoiceCache, key: SpeechKey) -> Listener | None:
         """The answer as this process has it in memory."""
@@ -302,7 +316,13 @@ def _listener(record: Record, tier: str) -> Listener:
 
 
 def _key(
-    said: SpeechRequest, namespace: str, voice: ResolvedVoice, models: SpeechModels, seed: str
+    said: SpeechRequest,
+    namespace: str,
+    voice: ResolvedVoice,
+    models: SpeechModels,
+    *,
+    seed: str,
+    is_marked: bool,
 ) -> SpeechKey:
     """All that an answer depends on; not its speed, format and rate, which come behind it."""
     drawn = {
@@ -322,6 +342,7 @@ def _key(
         transcript=said.transcript,
         drawn=tuple(drawn.items()),
         model_fingerprint=models.fingerprint,
+        is_marked=is_marked,
     )
 
 

@@ -23,6 +23,7 @@ from deployments.liveness.patience import Patience, heard
 from deployments.stages.replies import RepliesAloud, did_not_know, stage_errors
 from deployments.telemetry.transfers import Hop, Transfers, stamped
 from pipeline.contracts import (
+    Int16Array,
     Int32Array,
     ReferenceClip,
     Sampling,
@@ -34,10 +35,12 @@ from pipeline.contracts import (
     VoicePrompt,
 )
 from pipeline.errors import StageError, StageUnavailableError
+from pipeline.marks.finding import Finding
 
 ATTEMPTS = 3  # per request and stage, before the first audio only
 RETRY_DELAY_S = 0.25
 STATUS_TIMEOUT_S = 2.0
+FIND_TIMEOUT_S = 60.0
 NAME_TIMEOUT_S = 5.0  # what the stages that speak are, by content, is part of keys of speech
 
 
@@ -259,6 +262,18 @@ class RemoteNames:
         with stage_errors("LLM"):
             async with asyncio.timeout(NAME_TIMEOUT_S):
                 return await self._llms[variant].remote()
+
+
+class RemoteMarks:
+    """The vocoder deployment as a finder of marks."""
+
+    def __init__(self, vocoder: DeploymentHandle) -> None:
+        self._find = vocoder.options(method_name="find_mark")
+        self._retrying = _Retried("vocoder", FIND_TIMEOUT_S)
+
+    async def find(self, samples: Int16Array) -> Finding:
+        """See deployments.marks.search.MarkFinder; the same for the same samples."""
+        return await self._retrying(self._find, samples)
 
 
 class RemoteStatus:

@@ -17,6 +17,7 @@ from cache_store.opening import open_cache
 from cache_store.settings import CacheSettings
 from pipeline.errors import StageUnavailableError
 from pipeline.forgotten import Forgotten
+from pipeline.serving.clip_names import digest_of, tenant_of
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ QUEUED_RECORDS = 4  # of the largest size, on their way to the store
 
 
 class ClipRecords:
-    """Records of one schema by clip. Use it from one event loop.
+    """Records of one schema by clip, see pipeline.serving.clip_names. Use it from one event loop.
 
     name: of one such record, for messages. max_bytes: larger ones are not kept; 0 keeps none.
     found_total, missed_total: look-ups, of what the stage did not hold itself.
@@ -39,9 +40,10 @@ class ClipRecords:
         self._forgotten = Forgotten()
         self.found_total = self.missed_total = 0
 
-    def key(self, clip_digest: str, made_by: str) -> VoiceKey:
+    def key(self, clip_name: str, made_by: str) -> VoiceKey:
         """Of the record of a clip; made_by: fingerprint of all else that decides its bits."""
-        return VoiceKey(self._namespace, clip_digest, made_by)
+        clip = self._clip(clip_name)
+        return VoiceKey(clip.namespace, clip.clip_digest, made_by)
 
     async def find(self, key: VoiceKey) -> Record | None:
         """The record of the nearest tier below this process; a damaged one is a miss."""
@@ -59,7 +61,7 @@ class ClipRecords:
             return record
 
         cache = await self.cache()
-        if record.array_bytes > self.max_bytes or key.clip_digest in self._forgotten:
+        if record.array_bytes > self.max_bytes or key.owner in self._forgotten:
             return
         try:
             await cache.get_or_compute(key, made)
@@ -78,18 +80,22 @@ class ClipRecords:
         if self._starting is not None:
             await (await self.cache()).close()
 
-    async def forget(self, clip_digest: str) -> None:
+    async def forget(self, clip_name: str) -> None:
         """Remove the records of a clip, also those on their way to the store.
 
         Raises StageUnavailableError when a tier may have kept something.
         """
-        self._forgotten.add(clip_digest)
+        clip = self._clip(clip_name)
+        self._forgotten.add(clip.owner)
         try:
-            await (await self.cache()).forget(ClipKey(self._namespace, clip_digest))
+            await (await self.cache()).forget(clip)
         except StoreError as error:
             raise StageUnavailableError(
                 f"the clip's {self._name} could not be removed", detail=str(error)
             ) from error
+
+    def _clip(self, clip_name: str) -> ClipKey:
+        return ClipKey(tenant_of(clip_name) or self._namespace, digest_of(clip_name))
 
 
 def _below_a_stage(settings: CacheSettings, max_bytes: int) -> CacheSettings:

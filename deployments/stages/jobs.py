@@ -19,6 +19,8 @@ from deployments.jobs.runner import JobRunner
 from deployments.jobs.speaking import SegmentSpeaker
 from deployments.jobs.store import JobStore
 from deployments.jobs.webhooks import Webhooks
+from deployments.marks.signing import Signer
+from deployments.quotas.cluster import open_gate
 from deployments.scaling.policy import Work
 from deployments.scaling.replica import ScaledReplica
 from deployments.speech.library import SpeechLibrary
@@ -30,6 +32,7 @@ from deployments.stages.clients import (
 )
 from deployments.stages.replies import stage_errors
 from deployments.telemetry.logs import adopt_serve_logging
+from deployments.telemetry.quotas import QuotaRefusals
 from deployments.telemetry.transfers import Transfers
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.contracts import SpeechChunk, SpeechRequest, Stream, VoicePrompt
@@ -67,13 +70,15 @@ class JobsReplica(ScaledReplica):
         synthesizer: Synthesizer = RemoteVocoder(vocoder, limits, transfers)
         synthesizer = Behind(synthesizer, steps_aside=settings.jobs.steps_aside)
         self._speech = SpeechLibrary(settings, synthesizer, RemoteNames(vocoder, llms))
-        self._speaker = SegmentSpeaker(settings, self._voices, self._speech)
+        self._quotas = open_gate(settings.quotas, settings.cache.l2_name, QuotaRefusals())
+        self._speaker = SegmentSpeaker(settings, self._voices, self._speech, self._quotas)
         self._runner: JobRunner | None = None
         self._webhooks: Webhooks | None = None
         if self._voices.shelf is not None:
             store = JobStore(self._voices.shelf, settings.jobs.max_kept)
             traffic = StageTraffic(settings, llms, vocoder)
-            self._runner = JobRunner(settings.jobs, store, self._speaker, traffic)
+            signer = Signer.of(settings.marks)
+            self._runner = JobRunner(settings.jobs, store, self._speaker, traffic, signer)
             self._webhooks = Webhooks(settings.jobs, store)
         self._concurrency = settings.jobs.concurrency
         self.begin_telling("jobs", StageScaling(), settings.memory)
@@ -84,6 +89,7 @@ class JobsReplica(ScaledReplica):
         loops = [
             watched("following the tokenizer", self._voices.follow_encoder),
             watched("following the models", self._speech.follow_models),
+            watched("keeping the quotas", self._quotas.run),
         ]
         if self._runner is not None:
             loops.append(watched("looking for jobs", self._runner.run))

@@ -87,7 +87,8 @@ class LLMReplica(ScaledReplica):
     ) -> AsyncGenerator[Stamped[TokenChunk]]:
         """Token chunks, drawn to the end as fast as the batch goes.
 
-        clip_digest: of the voice whose prompt it is, by which `forget` finds what is kept of it.
+        clip_digest: of the voice whose prompt it is, with its tenant where that is not the usual
+        one; `forget` finds by it what is kept of it.
         is_behind: while others draw, it draws a token now and then. due_in_s: seconds until the
         answer is wanted: who is due first has the next slot, who says nothing has it behind them.
         A reader that leaves cancels it; one whose process was killed is not missed. See
@@ -124,7 +125,7 @@ class LLMReplica(ScaledReplica):
         return self._fingerprint
 
     async def forget(self, clip_digest: str) -> None:
-        """Called on every replica when a clip is removed."""
+        """Called on every replica when a clip is removed; a tenant's by its name."""
         self._engine.forget(clip_digest)
         await self._prefixes.records.forget(clip_digest)
 

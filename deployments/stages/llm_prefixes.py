@@ -31,6 +31,7 @@ class NewPrefix:
 
     key: VoiceKey
     ids: Int32Array
+    clip_name: str = ""
 
 
 class PrefixLibrary:
@@ -46,24 +47,24 @@ class PrefixLibrary:
         self._engine, self._made_by = engine, made_by
         self.records = ClipRecords(settings, PREFIX_SCHEMA, "prompt prefix", max_bytes)
 
-    async def bring(self, prompt_ids: Int32Array, clip_digest: str) -> NewPrefix | None:
+    async def bring(self, prompt_ids: Int32Array, clip_name: str) -> NewPrefix | None:
         """Look for the prefix of a prompt that the engine lacks and would hold, and give it to it.
 
         None when there is nothing to offer later.
         """
         ids = self._engine.prefix(prompt_ids)
         n_bytes = self._engine.prefix_bytes(ids)
-        if not clip_digest or not 0 < n_bytes <= self.records.max_bytes:
+        if not clip_name or not 0 < n_bytes <= self.records.max_bytes:
             return None
-        if not self._engine.wants_prefix(ids, clip_digest):
+        if not self._engine.wants_prefix(ids, clip_name):
             return None
         parts = {"made_by": self._made_by, "ids": blake3(ids.tobytes()).hexdigest()}
-        key = self.records.key(clip_digest, fingerprint("prefix", parts))
+        key = self.records.key(clip_name, fingerprint("prefix", parts))
         record = await self.records.find(key)
         if record is None:
-            return NewPrefix(key, ids)
+            return NewPrefix(key, ids, clip_name)
         bits = record.arrays["bits"]
-        await asyncio.to_thread(self._engine.give_prefix, ids, bits, clip_digest)
+        await asyncio.to_thread(self._engine.give_prefix, ids, bits, clip_name)
         return None
 
     def offer(self, made: NewPrefix) -> None:
@@ -72,6 +73,6 @@ class PrefixLibrary:
 
     async def _keep(self, made: NewPrefix) -> None:
         """In a thread, for a copy from a device is waited for, and speech is under way."""
-        bits = await asyncio.to_thread(self._engine.prefix_bits, made.ids)
+        bits = await asyncio.to_thread(self._engine.prefix_bits, made.ids, made.clip_name)
         if bits is not None:
             await self.records.keep(made.key, Record({"bits": bits}, {}))

@@ -12,6 +12,7 @@ from ray.serve.handle import DeploymentHandle
 from deployments.config.stages import Kind, Stage
 from deployments.stages.replies import stage_errors
 from pipeline.errors import StageUnavailableError, TimbreError
+from pipeline.serving.clip_names import clip_name
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +23,9 @@ CHANGE_TIMEOUT_S = 2.0  # a router that does not hear of a changed voice finds o
 class Removal:
     """Tells every router, and every replica that keeps voices, to forget a clip."""
 
-    def __init__(self, stages: Mapping[Stage, DeploymentHandle]) -> None:
+    def __init__(self, stages: Mapping[Stage, DeploymentHandle], usual: str | None = None) -> None:
+        """usual: the tenant without a key, by whose clips' digests alone stages know them."""
+        self._usual = usual
         self._stages = {s: handle for s, handle in stages.items() if s.keeps_voices}
 
     async def everywhere(self, clip_digest: str, namespace: str | None = None) -> None:
@@ -31,12 +34,12 @@ class Removal:
         namespace: the tenant whose clip it is, None for the one without a key. Raises
         StageUnavailableError when a process may still keep some; a retry is safe.
         """
-        whose = () if namespace is None else (namespace,)
-        told = [_told(Kind.ROUTER, _routers(), "forget", clip_digest, *whose)]
+        whose = (clip_digest,) if namespace is None else (clip_digest, namespace)
+        usual = namespace if self._usual is None else self._usual
+        name = clip_name(clip_digest, namespace, usual or "")
+        told = [_told(Kind.ROUTER, _routers(), "forget", *whose)]
         told += [
-            _told(
-                stage.key, handle, "forget", clip_digest, *(whose if _knows_tenants(stage) else ())
-            )
+            _told(stage.key, handle, "forget", *(whose if _knows_tenants(stage) else (name,)))
             for stage, handle in self._stages.items()
         ]
         answers = await asyncio.gather(*told)
@@ -63,7 +66,7 @@ class RoutersToldOfVoices:
 
 
 def _knows_tenants(stage: Stage) -> bool:
-    """Whether it keeps the clips of tenants apart; the others know clips by their digest alone."""
+    """Whether it is told a digest and a tenant; the others are told both in one name."""
     return stage.kind is Kind.JOBS
 
 

@@ -19,6 +19,7 @@ from deployments.config.settings import Settings
 from deployments.config.stage_settings import VocoderSettings
 from deployments.config.stages import Kind
 from deployments.liveness.signs import with_signs
+from deployments.marks.search import MarkSearch
 from deployments.scaling.policy import Work
 from deployments.scaling.replica import ScaledReplica
 from deployments.speech.on_the_way import sent_in_steps
@@ -35,12 +36,15 @@ from deployments.telemetry.transfers import Hop, Stamped, Transfers, stamped
 from pipeline.chain import SpeechChain
 from pipeline.contracts import (
     GROUP_S,
+    Int16Array,
     SpeechChunk,
     SpeechRequest,
     VocoderName,
     VoicePrompt,
 )
 from pipeline.errors import ConfigError, TooLargeError
+from pipeline.marks.finding import Finding
+from pipeline.serving.clip_names import clip_name
 from pipeline.stepaudio.fingerprints import vocoder_fingerprint
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
 from pipeline.stepaudio.tokens import GROUP_ROWS
@@ -58,6 +62,7 @@ class VocoderReplica(ScaledReplica):
     """
 
     def __init__(self, settings: Settings, llms: Mapping[str, DeploymentHandle]) -> None:
+        from pipeline.marks.marker import VERSION
         from pipeline.prompting import CheckpointPrompts
         from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
 
@@ -75,7 +80,9 @@ class VocoderReplica(ScaledReplica):
             prompt_memory_bytes=stage.prompt_memory_mib * 2**20,
             device_bytes=cap_bytes(stage),
             is_exact=stage.prompt == "exact",
+            marks=settings.marks.enabled,
         )
+        self._usual_tenant = settings.cache.namespace
         self._states = StateLibrary(settings.cache, self._decoder.state_fingerprint)
         memory = self._decoder.memory
         budget_bytes = stream_budget_bytes(stage, memory, settings.limits.max_clip_s)
@@ -86,13 +93,16 @@ class VocoderReplica(ScaledReplica):
         costs.begin()
         self._transfers = Transfers()
         self._prompts = CheckpointPrompts(layout.editx)
-        how = stage.model_dump(include=CHANGE_SAMPLES)
-        fingerprint = vocoder_fingerprint(layout, {**how, "together": stage.together})
+        how = {**stage.model_dump(include=CHANGE_SAMPLES), "together": stage.together}
+        if settings.marks.enabled:
+            how["mark"] = VERSION
+        fingerprint = vocoder_fingerprint(layout, how)
         self._name = VocoderName(fingerprint, self._prompts.front_end)
         self._lms = {
             variant: RemoteLM(llm, settings.limits, self._transfers)
             for variant, llm in llms.items()
         }
+        self._marks = MarkSearch(settings.marks)
         self._load = StageLoad(Kind.VOCODER)
         places = Places(stage.max_streams, budget_bytes, stage.queue_size)
         self._admission = AdmissionGate(settings.admission, places, costs, RefusalCounts())
@@ -123,11 +133,13 @@ class VocoderReplica(ScaledReplica):
                 n_behind = int(request.is_behind)
                 self._n_behind += n_behind
                 adapted = adapt_first_chunk(request, self._stage, self._decoder.active_streams)
-                clip, due_s = voice.clip_digest, permit.asked.llm_due_s
+                clip = clip_name(voice.clip_digest, request.terms.tenant, self._usual_tenant)
+                due_s = permit.asked.llm_due_s
                 lm = self._lms[request.variant]
                 lm = lm.of(clip, is_behind=request.is_behind, due_s=due_s)
-                shelf = self._states.shelf(voice)
-                decoder = OwnedDecoder(self._decoder, clip, shelf, permit.listener)
+                shelf = self._states.shelf(voice, clip)
+                is_marked = request.terms.is_marked
+                decoder = OwnedDecoder(self._decoder, clip, shelf, permit.listener, is_marked)
                 synthesizer = SpeechChain(self._prompts, lm, decoder)
                 async with aclosing(synthesizer.speak(adapted, voice)) as speech:
                     async for chunk in speech:
@@ -155,6 +167,10 @@ class VocoderReplica(ScaledReplica):
     async def name(self) -> VocoderName:
         """What it is, for keys of speech."""
         return self._name
+
+    async def find_mark(self, samples: Int16Array) -> Finding:
+        """See deployments.marks.search.MarkFinder."""
+        return await self._marks.find(samples)
 
     def _signed(self, chunk: SpeechChunk) -> SpeechChunk:
         drawn = chunk.drawn
@@ -185,7 +201,7 @@ class VocoderReplica(ScaledReplica):
         self._decoder.check_health()
 
     async def forget(self, clip_digest: str) -> None:
-        """Called on every replica when a clip is removed."""
+        """Called on every replica when a clip is removed; a tenant's by its name."""
         self._decoder.forget(clip_digest)
         await self._states.records.forget(clip_digest)
 

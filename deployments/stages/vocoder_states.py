@@ -39,12 +39,15 @@ class StateLibrary:
         max_bytes = settings.max_state_bytes
         self.records = ClipRecords(settings, STATE_SCHEMA, "vocoder state", max_bytes)
 
-    def shelf(self, voice: VoicePrompt) -> VoiceShelf | None:
-        """Where the state of a voice is; None for one that has no clip, or where none are kept."""
+    def shelf(self, voice: VoicePrompt, clip_name: str = "") -> VoiceShelf | None:
+        """Where the state of a voice is; None for one that has no clip, or where none are kept.
+
+        clip_name: of its clip, where a tenant has it.
+        """
         if not voice.clip_digest or not self.records.max_bytes:
             return None
         parts = {"decoder": self._decoder, "encoder": voice.fingerprint}
-        key = self.records.key(voice.clip_digest, fingerprint("vocoder", parts))
+        key = self.records.key(clip_name or voice.clip_digest, fingerprint("vocoder", parts))
         return VoiceShelf(self.records, key)
 
 
@@ -77,6 +80,7 @@ class OwnedDecoder:
     owner: str
     shelf: VoiceShelf | None
     listener: Listener | None = None
+    is_marked: bool = True
 
     def stream(
         self,
@@ -85,6 +89,6 @@ class OwnedDecoder:
         first_chunk_rows: int | None = None,
     ) -> AsyncGenerator[AudioChunk]:
         """See contracts.WaveDecoder."""
-        return self.decoder.stream(
-            tokens, voice, first_chunk_rows, self.owner, self.shelf, self.listener
-        )
+        kept = (self.owner, self.shelf, self.listener)
+        unlike = {} if self.is_marked else {"is_marked": False}
+        return self.decoder.stream(tokens, voice, first_chunk_rows, *kept, **unlike)

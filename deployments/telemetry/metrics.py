@@ -109,6 +109,19 @@ SKIPPED = CounterRow("timbre_audio_skipped_requests", "Requests that ended witho
 ABORTED = CounterRow("timbre_speech_stream_aborted", "Streams that ended before their end.")
 COMPLETED = CounterRow("timbre_speech_stream_completed", "Streams that ended as they should.")
 
+# Of keys, at the router.
+TENANT_REQUESTS = CounterRow(
+    "timbre_tenant_requests",
+    "Requests let in, by tenant: the first 100 that a router sees by name, the rest as other.",
+    ("tenant",),
+)
+KEY_REFUSALS = CounterRow(
+    "timbre_key_refusals",
+    "Requests refused: without a key (missing), with one that does not count (invalid), that lacks "
+    "the scope (scope), or that could not be looked up (unknown).",
+    ("reason",),
+)
+
 # Of sessions over WebSockets, at the router.
 SESSIONS = GaugeRow("timbre_sessions", "Sessions open on this router.")
 SESSIONS_ENDED = CounterRow(
@@ -163,6 +176,19 @@ RESERVED = GaugeRow(
 )
 QUEUE_AGE = GaugeRow(
     "timbre_admission_queue_age_s", "Seconds that the request waits which waits longest."
+)
+
+# Of who has used what he may, at a router.
+QUOTA_REFUSALS = CounterRow(
+    "timbre_quota_refusals",
+    "Refusals by quotas, by measure (requests, audio_minute, audio_day, streams, voices,"
+    " stored_bytes) and whose quota it is (tenant, key).",
+    ("measure", "of"),
+)
+QUOTA_ALONE = GaugeRow(
+    "timbre_quota_alone",
+    "1 while the cluster's book of quotas does not answer this router, which goes on with its"
+    " share.",
 )
 
 # Of one stage's replicas.

@@ -47,6 +47,11 @@ class ProcessUse:
         """All that lies in memory, shared or not."""
         return self.private_bytes + self.store_bytes + self.file_bytes
 
+    @property
+    def label(self) -> str:
+        """Tells it from others of its name."""
+        return f"{self.name} ({self.pid})"
+
 
 def use_of(pid: int, name: str | None = None) -> ProcessUse | None:
     """What a process takes now, its GPU aside; None when it is gone or another user's."""
@@ -117,20 +122,20 @@ def gpu_bytes_by_pid() -> dict[int, int]:
 
 
 def growth(samples: Sequence[Sequence[ProcessUse]]) -> dict[str, float]:
-    """How much each process grew, as a share of what it took at first; by name and pid.
+    """How much each process grew, as a share of what it took at first; by label.
 
     samples: of `service_processes`, at even intervals, once all is warm. Compared are the medians
     of private memory in the first and in the last quarter; a process that was not there from
     beginning to end is left out.
     """
-    series: dict[tuple[str, int], list[int]] = {}
+    series: dict[str, list[int]] = {}
     for sample in samples:
         for use in sample:
-            series.setdefault((use.name, use.pid), []).append(use.private_bytes)
+            series.setdefault(use.label, []).append(use.private_bytes)
     quarter = max(1, len(samples) // 4)
     return {
-        f"{name} ({pid})": statistics.median(taken[-quarter:]) / first - 1
-        for (name, pid), taken in series.items()
+        label: statistics.median(taken[-quarter:]) / first - 1
+        for label, taken in series.items()
         if len(taken) == len(samples) and (first := statistics.median(taken[:quarter]))
     }
 
@@ -184,7 +189,9 @@ def watch_proxy() -> ProcessGauges:
 
 def _title(process: psutil.Process) -> str:
     line = process.cmdline()
-    return line[0] if line and line[0].startswith("ray::") else process.name()
+    if not line or not line[0].startswith("ray::"):
+        return process.name()
+    return line[0].partition(".")[0]  # behind it: the method that is at work just now
 
 
 def _memory(process: psutil.Process) -> tuple[int, int, int]:

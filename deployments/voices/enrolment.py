@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from cache_store.flight import SingleFlight
 from deployments.config.settings import Settings
+from deployments.quotas.spending import Spending, spending
 from deployments.voices.consents import (
     Consents,
     StoredConsent,
@@ -28,6 +29,7 @@ from deployments.voices.registry import Upload
 from deployments.voices.resolver import VoiceLibrary
 from deployments.voices.shelf import ROOT
 from deployments.voices.states import is_voice_id
+from deployments.voices.stored import StoredRoom
 from deployments.voices.uploaded import PINNED, StoredVoice, UploadedVoices, unknown_voice
 from pipeline.audio.quality.report import assess_clip
 from pipeline.errors import (
@@ -93,6 +95,7 @@ class Enrolment:
         self._routers = routers
         self._unforgotten: set[tuple[str, str]] = set()
         self._changes = SingleFlight[StoredVoice]()
+        self._room = None if library.shelf is None else StoredRoom(library.shelf)
 
     @property
     def voices(self) -> UploadedVoices:
@@ -122,12 +125,15 @@ class Enrolment:
             raise InputError("audio_sample is required: a clip of the voice", param="audio_sample")
         consent = await self._consent(namespace, request, name)
         await voices.check_room(namespace, name)
+        await self.check_stored(namespace, len(request.clip), voices=1)
         version = await self._examined(namespace, request, request.clip)
-        return await self._whole(self._keep(namespace, name, consent, version, request.clip))
+        kept = self._keep(namespace, name, consent, version, request.clip, spending())
+        return await self._whole(kept)
 
     async def change(self, namespace: str, asked: str, request: VoiceRequest) -> StoredVoice:
         """Rename a voice, or keep another version of it, or both. See `add`."""
         self._refuse_fixed(asked, "changed")
+        await self.check_stored(namespace, len(request.clip or b""))
         return await self._whole(self._change(namespace, asked, request))
 
     async def delete(self, namespace: str, asked: str, *, is_purged: bool = False) -> StoredVoice:
@@ -143,7 +149,13 @@ class Enrolment:
         """Bring a deleted voice back, encoded as at its upload."""
         reserved = self._library.registry.reserved
         borne = None if name is None else checked_name(name, reserved)
+        await self.check_stored(namespace, voices=1)
         return await self._whole(self._restore(namespace, voice, borne))
+
+    async def check_stored(self, namespace: str, more_bytes: int = 0, *, voices: int = 0) -> None:
+        """Whether whoever asks may keep so much more. Raises QuotaSpentError."""
+        if self._room is not None:
+            await self._room.check(namespace, spending(), more_bytes, voices=voices)
 
     async def close(self) -> None:
         """Finish what is being kept."""
@@ -160,10 +172,18 @@ class Enrolment:
         consent: StoredConsent | Consent | None,
         version: VoiceVersion,
         clip: bytes,
+        caller: Spending,
     ) -> StoredVoice:
         async with self._consented(namespace, consent) as agreed:
             version = version.model_copy(update={"consent": agreed})
             made = await self.voices.add(namespace, name, version, clip)
+            if caller.is_limited and self._room is not None:
+                try:
+                    await self._room.check_kept(namespace, caller, made.id)
+                except TimbreError:
+                    await self.voices.delete(namespace, made.id)
+                    await self._forget(namespace, await self.voices.purge(namespace, made.id))
+                    raise
         if agreed is None:
             logger.warning("voice %s was uploaded without a consent", made.id)
         await self._routers.voice_changed(namespace, made.id)

@@ -23,6 +23,7 @@ from cache_store.threads import StoreThreads
 from pipeline.errors import StageError, StageUnavailableError
 
 ROOT = "voices/v1"
+JOBS_ROOT = "jobs/v1"  # what else lies there; see deployments.jobs.store
 MAX_DOCUMENT_BYTES = 256 * 2**10
 MAX_JSON_BYTES = MAX_DOCUMENT_BYTES - 100  # of one; the rest is for its seal, of 82 at most
 TRIES = 3  # of a request to the store; documents are written once, so that again does no harm
@@ -115,6 +116,12 @@ class Shelf:
         """Paths of all that lies below a directory, at any depth, in no order."""
         return await self._run(
             self._write_s, lambda: [blob.path for blob in self._blobs.list(directory)]
+        )
+
+    async def size_bytes(self, directory: str) -> int:
+        """Of all that lies below a directory."""
+        return await self._run(
+            self._write_s, lambda: sum(blob.size_bytes for blob in self._blobs.list(directory))
         )
 
     async def _run(self, deadline_s: float, call: Callable[[], T]) -> T:

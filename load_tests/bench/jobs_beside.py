@@ -47,18 +47,22 @@ def first_audios(client: httpx.Client, texts: Iterator[str], n: int) -> list[flo
     return taken_s
 
 
-def job_of(client: httpx.Client, n_segments: int) -> str:
-    """The address of a job whose first segment is done."""
+def posted(client: httpx.Client, n_segments: int) -> str:
+    """The address of a new job."""
     inputs = [{"text": text, "voice": "aria"} for text in itertools.islice(numbered(), n_segments)]
     made = client.post(JOBS, json={"inputs": inputs})
     made.raise_for_status()
-    job = f"{JOBS}/{made.json()['id']}"
+    return f"{JOBS}/{made.json()['id']}"
+
+
+def begun(client: httpx.Client, job: str) -> int:
+    """Its segments that are made, once there are some. Raises TimeoutError without any."""
     give_up_s = time.monotonic() + BEGIN_S
-    while not done(client, job):
+    while not (n_made := done(client, job)):
         if time.monotonic() > give_up_s:
-            raise SystemExit("the job does not begin")
+            raise TimeoutError("the job does not begin")
         time.sleep(0.2)
-    return job
+    return n_made
 
 
 def numbered() -> Iterator[str]:
@@ -77,8 +81,8 @@ def measured(client: httpx.Client, n_requests: int, n_segments: int) -> list[Row
     texts = itertools.cycle(TEXTS)
     first_audios(client, texts, 3)
     alone = first_audios(client, texts, n_requests)
-    job = job_of(client, n_segments)
-    before, begun_s = done(client, job), time.monotonic()
+    job = posted(client, n_segments)
+    before, begun_s = begun(client, job), time.monotonic()
     beside = first_audios(client, texts, n_requests)
     made, took_s = done(client, job) - before, time.monotonic() - begun_s
     client.post(f"{job}/cancel").raise_for_status()

@@ -36,7 +36,7 @@ from load_tests.load.place import local_only
 from load_tests.load.plan import Call, Plan, plan_of
 from load_tests.load.results import Document, calls_of, document
 from load_tests.load.run import closed_loop, open_loop, saturated_hz, warmed_up
-from load_tests.load.watch import Watch
+from load_tests.load.watch import Watch, root_of
 from load_tests.load.workload import (
     DIRECTORY,
     Closed,
@@ -93,7 +93,8 @@ async def measured(
     lasts_s = plan.lasts_s or GUESSED_CALL_S * len(plan.calls)
     meter = energy_meter(torch.device(options.device))
     async with Clients(options.url, clock := Clock(), workload.timeout_s) as clients:
-        async with Watch(options.url, clock, lasts_s, meter) as watch:
+        root_pid = root_of(options.url, options.state_dir)
+        async with Watch(options.url, clock, lasts_s, meter, root_pid) as watch:
             async with JobBeside(options.url, plan, clock) as job:
                 answers = await answers_to(plan, clients, clock, nonce)
     result = document(
@@ -105,7 +106,7 @@ async def measured(
         about,
         warm_ups={"calls": len(warm_ups), "failed": cold},
         job=job.told,
-        told=await whole_stages(options.url, answers),
+        told=await whole_stages(options.url, answers) if workload.brings_voices else [],
     )
     return result, answers
 
@@ -193,6 +194,10 @@ def options_of(words: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--clients", type=int, default=BUSY_CLIENTS, help="that saturate it")
     parser.add_argument("--seed", type=int, help="instead of the workload's own")
+    parser.add_argument(
+        "--state-dir", type=Path, default=Path("out"), metavar="DIRECTORY",
+        help="of the `timbre up` whose processes are watched",
+    )  # fmt: skip
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="of the service")
     parser.add_argument("--conditions", default="", metavar="WORDS", help="what ran beside, if any")
     parser.add_argument(

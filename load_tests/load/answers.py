@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from load_tests.load.asks import BYTES_S
 from load_tests.load.plan import Call
@@ -17,7 +17,7 @@ from pipeline.continuity import PlaybackMeter
 
 OK = 200
 REFUSALS = frozenset({429, 503})
-OVERLOADED = "overloaded"  # code of a refusal within a session
+SESSION_REFUSALS = {"overloaded": 503, "rate_limit_exceeded": 429}  # codes, as HTTP has them
 LONGEST_WAIT_S = 120.0  # OpenAI's client takes a longer Retry-After as a no
 NO_AUDIO = "no audio"
 SPEECH = "speech-"  # X-Cache of what was spoken before
@@ -120,12 +120,12 @@ class Ear:
         """It broke off."""
         return self._answer("failed", at_s, fault)
 
-    def told(self, code: str, at_s: float) -> Answer:
-        """A session told of an error by its code."""
-        if code == OVERLOADED:
-            self._status = 503
-            return self._answer("refused", at_s)
-        return self._answer("failed", at_s, f"session: {code}")
+    def told(self, error: Mapping[str, Any], at_s: float) -> Answer:
+        """A session told of an error, in OpenAI's shape."""
+        if error["code"] not in SESSION_REFUSALS:
+            return self._answer("failed", at_s, f"session: {error['code']}")
+        self._status = SESSION_REFUSALS[error["code"]]
+        return replace(self._answer("refused", at_s), retry_after_s=error.get("predicted_wait_s"))
 
     def left(self, at_s: float) -> Answer:
         """The caller hung up."""

@@ -147,7 +147,7 @@ class Clients:
                 continue
             said: dict[str, Any] = json.loads(message)
             if said["type"] == "error":
-                return ear.told(str(said["error"]["code"]), self._clock.now_s())
+                return ear.told(said["error"], self._clock.now_s())
             if said["type"] == "session.done":
                 return ear.ended(self._clock.now_s())
         return ear.failed("session closed", self._clock.now_s())

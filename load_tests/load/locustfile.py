@@ -116,7 +116,7 @@ class Listener(User):
                         continue
                     said = json.loads(message)
                     if said["type"] == "error":
-                        return ear.told(str(said["error"]["code"]), self._now_s())
+                        return ear.told(said["error"], self._now_s())
                     if said["type"] == "session.done":
                         return ear.ended(self._now_s())
         except InvalidStatus as error:
@@ -135,16 +135,17 @@ class Listener(User):
         self.environment.runner.quit()
 
     def _tell(self, answer: Answer) -> None:
-        """Two of locust's requests: the first audio and the whole answer."""
-        exception = None
-        if answer.outcome == "refused":
-            exception = RuntimeError(f"refused, {answer.status}")
-        elif answer.outcome == "failed":
-            exception = RuntimeError(answer.fault)
-        times = {"whole": answer.whole_s}
+        """Two of locust's requests: the first audio and the whole answer, which may fail.
+
+        Who hung up has heard no whole answer.
+        """
+        fault = f"refused, {answer.status}" if answer.outcome == "refused" else answer.fault
+        times: dict[str, tuple[float, Exception | None]] = {}
         if answer.first_audio_s is not None:
-            times["first audio"] = answer.first_audio_s
-        for name, taken_s in times.items():
+            times["first audio"] = answer.first_audio_s, None
+        if answer.outcome != "left":
+            times["whole"] = answer.whole_s, RuntimeError(fault) if fault else None
+        for name, (taken_s, exception) in times.items():
             self.environment.events.request.fire(
                 request_type=answer.dialect,
                 name=name,

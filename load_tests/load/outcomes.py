@@ -11,7 +11,7 @@ from load_tests.load.answers import OK, Answer
 
 MOST = 120  # answers that are asked about, after the run
 ANSWER_S = 10.0
-TIMES = ("tokenizer_s", "llm_s", "llm_work_s", "vocoder_s", "ttfa_s", "total_s", "audio_s")
+TIMES = ("tokenizer_s", "llm_s", "vocoder_s", "total_s", "audio_s")
 
 
 async def whole_stages(url: str, answers: Sequence[Answer]) -> list[dict[str, Any]]:

@@ -53,8 +53,9 @@ class Plan:
 
     @property
     def digest(self) -> str:
-        """Equal for plans with the same calls at the same moments: such runs can be compared."""
-        told = repr((self.workload.name, [asdict(call) for call in self.calls]))
+        """Equal for plans with the same calls, moments and aims: such runs can be compared."""
+        workload = self.workload.model_dump(exclude={"about"})
+        told = repr((workload, [asdict(call) for call in self.calls]))
         return blake2b(told.encode(), digest_size=8).hexdigest()
 
     @property

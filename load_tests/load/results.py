@@ -10,11 +10,11 @@ from typing import Any
 
 from load_tests.load.answers import Answer
 from load_tests.load.arrivals import Span
-from load_tests.load.measures import Spent, costs, is_good, spread, summary, uncounted
+from load_tests.load.measures import Spent, costs, summary, uncounted
 from load_tests.load.plan import Plan
-from load_tests.load.watch import Sample, growth
+from load_tests.load.watch import Sample, memory
 
-FORM = 1  # of the document; raised with it
+FORM = 2  # of the document; raised with it
 FACTS = ("device", "cpus", "commit", "command", "date")  # without which a number says nothing
 MOST_BINS = 48
 
@@ -41,7 +41,6 @@ def document(
     """
     objective = plan.workload.objective
     whole = {**summary(answers, lasts_s, objective), **costs(spent, answers, lasts_s)}
-    looks = [sample.as_dict() for sample in samples]
     return {
         "form": FORM,
         **about,
@@ -51,41 +50,33 @@ def document(
         "summary": whole,
         "is_met": (whole["good_share"] or 0.0) >= objective.share,
         "phases": [_phase(span, answers, plan) for span in plan.spans],
-        "over_time": over_time(answers, samples, lasts_s, plan),
-        "rss_growth": growth(looks),
-        "samples": looks,
+        "over_time": over_time(answers, samples, lasts_s),
+        "memory": memory(samples),
         **beside,
     }
 
 
 def over_time(
-    answers: Sequence[Answer], samples: Sequence[Sample], lasts_s: float, plan: Plan
+    answers: Sequence[Answer], samples: Sequence[Sample], lasts_s: float
 ) -> list[dict[str, Any]]:
-    """The run in equal parts, by the moments at which calls were to be sent."""
+    """Hits in equal parts of the run, by the moments at which calls were to be sent."""
     n_bins = max(1, min(MOST_BINS, len(answers) // 4))
     width_s = lasts_s / n_bins
     bins: list[list[Answer]] = [[] for _ in range(n_bins)]
     for answer in answers:
         bins[min(n_bins - 1, int(answer.at_s / width_s))].append(answer)
-    return [_bin((i + 1) * width_s, some, samples, plan) for i, some in enumerate(bins)]
+    return [_bin((i + 1) * width_s, some, samples) for i, some in enumerate(bins)]
 
 
-def _bin(
-    ends_s: float, answers: Sequence[Answer], samples: Sequence[Sample], plan: Plan
-) -> dict[str, Any]:
+def _bin(ends_s: float, answers: Sequence[Answer], samples: Sequence[Sample]) -> dict[str, Any]:
     told = [one for one in answers if one.voice_hit is not None]
-    first = spread([one.first_audio_s for one in answers if one.first_audio_s is not None])
     known = [one.saved_s for one in samples if one.at_s <= ends_s and one.saved_s is not None]
     begun = next((one.saved_s for one in samples if one.saved_s is not None), None)
     return {
         "ends_s": round(ends_s, 3),
         "calls": len(answers),
-        "good": sum(is_good(one, plan.workload.objective) for one in answers),
         "told": len(told),
         "voice_hits": sum(bool(one.voice_hit) for one in told),
-        "speech_hits": sum(one.is_speech_hit for one in told),
-        "first_audio_p50_s": first["p50"],
-        "first_audio_max_s": first["max"],
         "saved_s": known[-1] - begun if known and begun is not None else None,
     }
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import re
-import statistics
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
 
 import aiohttp
 import psutil
 
+from deployments.local.service import LocalService
+from deployments.telemetry.processes import MIB, ProcessUse, growth, service_processes
 from load_tests.load.clients import Clock
 from load_tests.load.measures import Spent
 
@@ -22,18 +23,7 @@ if TYPE_CHECKING:
 MOST_SAMPLES = 60  # of a run
 SHORTEST_S = 2.0  # between two
 ASKING_S = 5.0  # a cache that does not answer by then is left out of the sample
-PARTS = re.compile(r"ray::ServeReplica:[^:]+:(\w+)|ray::(\w+)|(gcs_server|raylet)\b")
-IDLE = "IDLE"  # workers that Ray keeps for whoever comes next
-NAMES = {"ProxyActor": "proxy", "ServeController": "controller", "gcs_server": "GCS"}
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What processes of one part hold, together."""
-
-    rss_bytes: int = 0
-    descriptors: int = 0
-    threads: int = 0
+FEWEST_SAMPLES = 8  # that say something of growth
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +33,24 @@ class Sample:
     at_s: float
     saved_s: float | None
     """Work that hits saved since the service began; None where it does not answer."""
-    held: Mapping[str, Held] = field(default_factory=dict[str, Held])
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    uses: Sequence[ProcessUse] = ()
+    """Of its processes; none where they are not known."""
 
 
 class Watch:
     """Samples on the side of a run, and what the machine spent. Use within `async with`."""
 
-    def __init__(self, url: str, clock: Clock, lasts_s: float, meter: Meter | None = None) -> None:
-        """lasts_s: about how long the run takes. meter: of energy, if there is one."""
+    def __init__(
+        self,
+        url: str,
+        clock: Clock,
+        lasts_s: float,
+        meter: Meter | None = None,
+        root_pid: int | None = None,
+    ) -> None:
+        """lasts_s: about how long the run takes. meter: of energy. root_pid: see `root_of`."""
         self._url, self._clock, self._meter = url.rstrip("/"), clock, meter
+        self._root_pid = root_pid
         self._every_s = max(SHORTEST_S, lasts_s / MOST_SAMPLES)
         self.samples: list[Sample] = []
         self.spent = Spent(None, None, None)
@@ -84,8 +80,9 @@ class Watch:
             await self._look()
 
     async def _look(self) -> None:
-        held = await asyncio.to_thread(_held)
-        self.samples.append(Sample(self._clock.now_s(), await self._saved_s(), held))
+        pid = self._root_pid
+        uses = [] if pid is None else await asyncio.to_thread(service_processes, pid)
+        self.samples.append(Sample(self._clock.now_s(), await self._saved_s(), uses))
         if self._meter is not None:
             self._meter()  # counters go round, and have to be read before they do so twice
 
@@ -114,58 +111,40 @@ def saved_during(samples: Sequence[Sample]) -> float | None:
     return counts[-1] - counts[0] if counts and counts == sorted(counts) else None
 
 
-def part_of(command: str) -> str | None:
-    """The part of the service that a process is; None of others."""
-    found = PARTS.search(command)
-    if found is None:
-        return None
-    name = next(one for one in found.groups() if one)
-    return None if name == IDLE else NAMES.get(name, name)
+def memory(samples: Sequence[Sample]) -> dict[str, Any]:
+    """What every process takes that was there at the end, and how it came to that.
 
-
-def growth(samples: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """How much more each part holds at the end than after the warm-up, as a share.
-
-    Medians of the last quarter over those of the second one: the first is the warm-up. Parts that
-    were not there all the time are left out; none below eight samples.
+    `growth`: since the warm-up, which is the first quarter of the run; None of a process that came
+    later, and of a run too short to say.
     """
-    quarter = len(samples) // 4
-    if quarter < 2:
-        return {}
-    second, last = samples[quarter : 2 * quarter], samples[-quarter:]
-    before, after = _medians(second), _medians(last)
-    return {part: after[part] / before[part] - 1 for part in before if part in after}
-
-
-def _medians(samples: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    parts = set.intersection(*(set(one["held"]) for one in samples))
+    if not samples:
+        return {"at_s": [], "processes": []}
+    warm = samples[len(samples) // 4 :]
+    grown = growth([one.uses for one in warm]) if len(samples) >= FEWEST_SAMPLES else {}
+    seen = [{use.label: use.private_bytes for use in one.uses} for one in samples]
     return {
-        part: statistics.median(one["held"][part]["rss_bytes"] for one in samples)
-        for part in sorted(parts)
+        "at_s": [round(one.at_s, 1) for one in samples],
+        "processes": [
+            {
+                **asdict(use),
+                "growth": grown.get(use.label),
+                "private_mib": [
+                    round(taken[use.label] / MIB, 1) if use.label in taken else None
+                    for taken in seen
+                ],
+            }
+            for use in samples[-1].uses
+        ],
     }
 
 
-def _held(
-    processes: Callable[[], Iterable[psutil.Process]] = psutil.process_iter,
-) -> dict[str, Held]:
-    found: dict[str, list[Held]] = defaultdict(list)
-    for process in processes():
-        try:
-            part = part_of(" ".join(process.cmdline()))
-            if part is not None:
-                found[part].append(
-                    Held(process.memory_info().rss, process.num_fds(), process.num_threads())
-                )
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-    return {
-        part: Held(
-            sum(one.rss_bytes for one in many),
-            sum(one.descriptors for one in many),
-            sum(one.threads for one in many),
-        )
-        for part, many in found.items()
-    }
+def root_of(url: str, state_dir: Path) -> int | None:
+    """The process below which the service runs that `timbre up` started from this directory.
+
+    None where it is not the one at the address.
+    """
+    service = LocalService(state_dir).running()
+    return None if service is None or service.port != urlsplit(url).port else service.pid
 
 
 def _busy_core_s() -> float:

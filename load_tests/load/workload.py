@@ -189,8 +189,9 @@ class Workload(Strict):
         return ("all",)
 
     @property
-    def is_closed(self) -> bool:
-        return isinstance(self.arrivals, Closed)
+    def brings_voices(self) -> bool:
+        """Whether calls bring clips, so that what the cache of voices spares shows."""
+        return self.voices.kind == "clips"
 
     def scaled(self, scale: float, duration_s: float | None) -> Workload:
         """`scale` of the work; an open loop of that duration. Rates stay as they are.

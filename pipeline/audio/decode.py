@@ -63,6 +63,8 @@ class ClipLimits:
     max_bytes: int = 25_000_000
     silence_peak: float = 0.001
     """A clip is silent when all samples lie within this of their mean (full scale is 1)."""
+    cuts_long: bool = False
+    """What is longer is read up to there, not refused."""
 
 
 def decode_clip(
@@ -182,12 +184,17 @@ class _MonoBuffer:
             self._tally.add(channels)
         mono = self._mean(channels)
         self.n_samples += len(mono)
-        if self.duration_s > self._limits.max_duration_s + self.padding_s:
+        if self.is_full and not self._limits.cuts_long:
             raise ClipDurationError(
                 f"the clip is longer than {self._limits.max_duration_s:g} s; "
                 f"{self._allowed_durations()}"
             )
         self._blocks.append(mono)
+
+    @property
+    def is_full(self) -> bool:
+        """There is as much as may be."""
+        return self.duration_s > self._limits.max_duration_s + self.padding_s
 
     def finish(self) -> Float32Array:
         """float32 (n,). Raises for a clip that is too short or silent."""
@@ -249,6 +256,8 @@ def _read(container: InputContainer, track: AudioStream, mono: _MonoBuffer) -> N
                     f"the file is damaged after {mono.duration_s:.2f} s of audio"
                 )
             mono.add(frame)
+            if mono.is_full:
+                return
 
 
 def _padding_s(track: AudioStream) -> float:

@@ -27,6 +27,8 @@ class Terms:
     process that holds it, between processes the seconds that are left. None: nobody said."""
     is_begun: bool = False
     """Its listener hears an earlier part of the same reply: it is not refused for want of speed."""
+    is_marked: bool = True
+    """Its audio is marked where the service marks audio; False for who may have it without."""
 
     def sent(self, now_s: float) -> Terms:
         """To be sent to another process now."""

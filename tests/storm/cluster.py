@@ -196,6 +196,7 @@ def service_config(cache: dict[str, Any]) -> dict[str, Any]:
     application["import_path"] = "tests.storm.sick_device:build_app"
     application["args"]["cache"] = cache
     application["args"]["voices"] = {"consent": "optional"}
+    application["args"]["access"] = {"keys": "off-on-purpose"}
     for deployment in application["deployments"]:
         count = 2 if deployment["name"] in TWO else 1
         deployment["autoscaling_config"] |= {"min_replicas": count, "max_replicas": count}

@@ -40,6 +40,13 @@ FORBIDDEN = {
         "deployments.stages",
         "deployments.telemetry",
     },
+    "deployments.quotas": {
+        "deployments.http",
+        "deployments.local",
+        "deployments.stages",
+        "deployments.telemetry",
+        "deployments.voices",
+    },
     "deployments.telemetry": {"deployments.http", "deployments.local", "deployments.stages"},
     "deployments.scaling": {
         "deployments.http",
@@ -53,6 +60,7 @@ FORBIDDEN = {
     "deployments.local": {"deployments.http", "deployments.stages", "deployments.app"},
     "pipeline.audio": {"pipeline.stepaudio", "pipeline.text"},
     "pipeline.text": {"pipeline.stepaudio", "pipeline.audio"},
+    "pipeline.marks": {"pipeline.stepaudio", "pipeline.text"},
     "pipeline.stepaudio.tokenizer": {"pipeline.stepaudio.llm", "pipeline.stepaudio.vocoder"},
     "pipeline.stepaudio.llm": {"pipeline.stepaudio.tokenizer", "pipeline.stepaudio.vocoder"},
     "pipeline.stepaudio.vocoder": {"pipeline.stepaudio.tokenizer", "pipeline.stepaudio.llm"},
@@ -67,12 +75,13 @@ ROOMS = {
         "deployments.config.preflight",
         "deployments.config.serve_config",
         "deployments.http.ingress",
+        "deployments.quotas.cluster",
         "deployments.scaling.peers",
         "deployments.stages",
         "deployments.telemetry",
         "cache_store.cluster",
     ),
-    "torch": ("pipeline.stepaudio", "deployments.stages"),
+    "torch": ("pipeline.stepaudio", "pipeline.marks", "deployments.stages"),
 }
 
 

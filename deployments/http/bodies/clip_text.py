@@ -1,4 +1,4 @@
-"""A clip as text: base64 in its usual variants, or a data: URI. Fetches no address.
+"""A clip as text: base64 in its usual variants, or a data: URI. Fetches no address itself.
 
 Decodes in slices, so that a thread with 25 MiB lets others run: a single call of `binascii` would
 hold the interpreter for a tenth of a second.
@@ -15,10 +15,16 @@ from pipeline.errors import InputError, UnsupportedError
 
 SLICE_CHARS = 2**18  # about a millisecond of decoding
 _ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.-]*://|file:)", re.IGNORECASE)
+_WEB = re.compile(r"\s*https?://", re.IGNORECASE)
 _DATA_URI = "data:"
 _SPACES = b" \t\r\n\f\v"
 _FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _GROUP = 4  # base64 characters that hold three bytes
+
+
+def web_address(value: str) -> str | None:
+    """The address that stands in place of a clip, if one does."""
+    return value.strip() if _WEB.match(value) else None
 
 
 def clip_bytes(value: str, param: str) -> bytes:
@@ -31,7 +37,8 @@ def clip_bytes(value: str, param: str) -> bytes:
     if _ADDRESS.match(text):
         raise UnsupportedError(
             f"{param}: addresses are not fetched; send the clip itself, as base64 or a data: URI "
-            "in step_audio.prompt_audio_base64, or as a file part to /v1/audio/speech/upload",
+            "in step_audio.prompt_audio_base64, or as a file part to /v1/audio/speech/upload "
+            "(requests for speech may name a host that the service lists in clips.hosts)",
             param=param,
         )
     if text[: len(_DATA_URI)].lower() != _DATA_URI:

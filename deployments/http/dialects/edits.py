@@ -112,6 +112,7 @@ class EditsBody(StepFields, ReadingFields):
     top_k: TopK = None
     max_new_tokens: MaxTokens | None = Field(None, description="Of every step")
     cache: Cached = None
+    mark: bool | None = Field(None, description="As of /v1/audio/speech")
 
 
 def _names(model: type[StepFields] | type[FromBody]) -> Sequence[str]:
@@ -271,4 +272,5 @@ def _reply(body: EditsBody, order: EditOrder, clip: Clip | None) -> ParsedReques
         is_whole=is_whole,
         reuse=body.cache,
         reading=asked_reading(body),
+        mark=body.mark,
     )

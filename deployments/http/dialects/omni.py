@@ -62,7 +62,8 @@ class OmniFields(Lenient):
         None, description="Base: the voice of a clip; CustomVoice: a listed voice"
     )
     ref_audio: Annotated[str, ONLY] | None = Field(
-        None, description="Reference clip, base64 or data: URI"
+        None,
+        description="Reference clip, base64 or data: URI; an address where clips.hosts allows it",
     )
     ref_text: str | None = Field(None, description="What is said in the reference clip")
     references: Annotated[list[Reference], Field(max_length=1), ITEMS] | None = None

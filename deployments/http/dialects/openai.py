@@ -38,6 +38,11 @@ class OpenAIFields(Lenient):
     speed: Speed = 1.0
     target_lufs: TargetLufs = None
     cache: Cached = None
+    mark: bool | None = Field(
+        None,
+        description="false: without the watermark, for keys that allow it; the header X-Mark: off "
+        "says the same of every route that speaks",
+    )
     stream_format: Annotated[Literal["audio", "sse"], NAME] | None = Field(
         None, description="audio (as usual): bytes as they are made; sse: OpenAI's events"
     )
@@ -54,4 +59,5 @@ def read_openai(body: OpenAIFields) -> Wish:
         target_lufs=body.target_lufs,
         is_sse=body.stream_format == "sse",
         ignored=("instructions",) if body.instructions else (),
+        mark=body.mark,
     )

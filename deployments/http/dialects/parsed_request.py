@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from deployments.config.settings import Limits, Reuse
-from deployments.http.bodies.clip_text import clip_bytes
+from deployments.http.bodies.clip_text import clip_bytes, web_address
 from deployments.http.bodies.read import Clip
 from deployments.jobs.dialogue import Turn
 from deployments.pronunciation.readings import NOTHING_ASKED, AskedReading
@@ -68,7 +68,7 @@ class Wish:
     first audio; None as configured. is_sse: as events. is_whole: not streamed. echo: headers of the
     reply that the caller asked for. ignored: fields that are taken and have no effect, told in a
     header. reuse: of finished speech; None leaves it to the service. reading: how the text is read.
-    The `_param`s: what refusals name.
+    mark: whether audio is marked; None leaves it to the service. The `_param`s: what refusals name.
     """
 
     text: str | None
@@ -91,6 +91,7 @@ class Wish:
     reuse: Reuse | None = None
     reading: AskedReading = NOTHING_ASKED
     target_lufs: float | None = None
+    mark: bool | None = None
     text_param: str = "input"
     voice_param: str = "voice"
     clip_param: str = "step_audio.prompt_audio_base64"
@@ -102,8 +103,9 @@ class Wish:
 class ParsedRequest:
     """A body made unambiguous.
 
-    upload: the reference clip's bytes, or None when `voice` names a listed one. clip_param: the
-    field that the clip came in, or would have. request: what is to be spoken, with the transcript
+    upload: the reference clip's bytes, or None when `voice` names a listed one. clip_url: where
+    they are yet to be fetched from; there are none so far. clip_param: the field that the clip came
+    in, or would have. request: what is to be spoken, with the transcript
     as far as the caller gave it. voice_param: the field that names the voice. transcript_param: the
     field that would have told the transcript. turns: of a dialogue, whose first one's the request
     is. The rest is as in Wish and Sound.
@@ -125,7 +127,9 @@ class ParsedRequest:
     reuse: Reuse | None = None
     reading: AskedReading = NOTHING_ASKED
     target_lufs: float | None = None
+    mark: bool | None = None
     turns: Sequence[Turn] = ()
+    clip_url: str | None = None
 
     @property
     def reference(self) -> VoiceReference:
@@ -138,12 +142,17 @@ class ParsedRequest:
 
 
 def checked_request(
-    wish: Wish, limits: Limits, upload: Clip | None = None, *, hears: bool = False
+    wish: Wish,
+    limits: Limits,
+    upload: Clip | None = None,
+    *,
+    hears: bool = False,
+    fetches: bool = False,
 ) -> ParsedRequest:
     """Check a wish against the limits, and itself.
 
     upload: a clip that came as a file, and the name of its part. hears: a clip may come without
-    its transcript, for a recogniser is deployed.
+    its transcript, for a recogniser is deployed. fetches: an address may stand for a clip.
     Raises InputError naming the field, what was found and what is allowed.
     """
     transcript = (wish.transcript or "").strip()
@@ -163,7 +172,7 @@ def checked_request(
         raise TextError("the text to speak is empty", param=wish.text_param)
     sound = wish.sound
     check_rate(sound.name, sound.sample_rate_hz, wish.rate_param)
-    clip, clip_param = _clip_of(wish, transcript, upload)
+    clip, clip_param = _clip_of(wish, transcript, upload, fetches=fetches)
     _check_clip(wish, clip, clip_param)
     transcript_param = wish.transcript_param
     if clip is not None:
@@ -200,6 +209,8 @@ def checked_request(
         reuse=wish.reuse,
         reading=wish.reading,
         target_lufs=wish.target_lufs,
+        clip_url=_url_of(wish, clip_param) if clip == b"" else None,
+        mark=wish.mark,
     )
 
 
@@ -250,8 +261,13 @@ def _edit_value(wish: Wish) -> str:
     )
 
 
-def _clip_of(wish: Wish, transcript: str, upload: Clip | None) -> tuple[bytes | None, str]:
-    """The clip and the field it came in. An empty one counts where its transcript was sent."""
+def _clip_of(
+    wish: Wish, transcript: str, upload: Clip | None, *, fetches: bool
+) -> tuple[bytes | None, str]:
+    """The clip and the field it came in. An empty one counts where its transcript was sent.
+
+    One that is yet to be fetched is empty so far.
+    """
     filled = {name: clip for name, clip in wish.clips.items() if clip and not clip.isspace()}
     found = [upload[1], *filled] if upload else list(filled)
     if len(found) > 1:
@@ -261,10 +277,18 @@ def _clip_of(wish: Wish, transcript: str, upload: Clip | None) -> tuple[bytes | 
     if upload:
         return upload
     for name, clip in filled.items():
+        if fetches and _url_of(wish, name) is not None:
+            return b"", name
         return clip if isinstance(clip, bytes) else clip_bytes(clip, name), name
     if wish.clips and transcript:
         return b"", next(iter(wish.clips))
     return None, wish.clip_param
+
+
+def _url_of(wish: Wish, clip_param: str) -> str | None:
+    """What a field says, if that is where its clip is."""
+    clip = wish.clips.get(clip_param)
+    return web_address(clip) if isinstance(clip, str) else None
 
 
 def _check_clip(wish: Wish, clip: bytes | None, clip_param: str) -> None:

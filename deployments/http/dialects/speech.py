@@ -65,14 +65,20 @@ def read_speech(raw: RawBody) -> tuple[SpeechBody, Clip | None]:
 
 
 def parse_request(
-    body: SpeechBody, limits: Limits, upload: Clip | None = None, *, hears: bool = False
+    body: SpeechBody,
+    limits: Limits,
+    upload: Clip | None = None,
+    *,
+    hears: bool = False,
+    fetches: bool = False,
 ) -> ParsedRequest:
     """Check a body against the limits.
 
-    upload: a clip that came as a file, and the name of its part. hears: see checked_request.
+    upload: a clip that came as a file, and the name of its part. hears, fetches: see
+    checked_request.
     Raises InputError naming the field, what was found and what is allowed.
     """
-    return checked_request(read_wish(body), limits, upload, hears=hears)
+    return checked_request(read_wish(body), limits, upload, hears=hears, fetches=fetches)
 
 
 def read_wish(body: SpeechBody) -> Wish:

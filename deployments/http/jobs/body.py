@@ -146,6 +146,7 @@ class JobBody(ReadingFields):
     label: Annotated[str, Field(max_length=200)] | None = Field(
         None, description="The caller's own name for the job"
     )
+    mark: bool | None = Field(None, description="As of /v1/audio/speech")
 
 
 class AgainBody(Lenient):
@@ -189,6 +190,7 @@ def read_job(raw: RawBody, defaults: Defaults, settings: Settings, names: ModelN
         variant=names.variant(body.model_variant, "model_variant"),
         webhook=body.webhook,
         label=body.label,
+        is_marked=body.mark is not False,
         reading=asked_reading(body),
     )
 

@@ -15,12 +15,16 @@ LONGEST_RETRY_AFTER_S = 120  # OpenAI's client takes more as a no
 OF_ALL = ("X-Request-Id", "X-Cache", "Server-Timing")
 OF_SPEECH = (
     "X-Quality", "X-Audio-Sample-Rate", "X-Audio-Channels", "X-Audio-Warning", "X-Ignored-Fields",
+    "X-Provenance",
 )  # fmt: skip
 _EXAMPLES = ("example", "examples")
 _ID_CHARS = {"type": "string", "maxLength": REQUEST_ID_CHARS}
+_COUNT: dict[str, Any] = {"type": "integer"}
+_DURATION: dict[str, Any] = {"type": "string", "pattern": r"^(\d+h)?(\d+m)?(\d+(\.\d+)?s|\d+ms)$"}
 _EDGE = {
     404: "An address that nothing has",
     413: "The body is too large",
+    429: "A quota is used, or as full as it may be; retry later",
     500: "Something failed inside: the log has it under the request id",
     503: "The service is full; retry later",
 }
@@ -57,6 +61,13 @@ HEADERS: dict[str, Any] = {
     "X-Ignored-Fields": _header(
         "Fields that were taken without effect", "instructions", type="string"
     ),
+    "X-Provenance": _header(
+        "That the audio is synthetic, and how it is marked as such: its watermark, and c2pa where "
+        "the file is signed",
+        "synthetic, watermark=resemble-perth",
+        is_sure=True,
+        type="string",
+    ),
     "Retry-After": _header(
         "Seconds",
         RETRY_AFTER_S,
@@ -69,7 +80,19 @@ HEADERS: dict[str, Any] = {
         "false",
         enum=["false"],
     ),
+    **{
+        f"X-RateLimit-{what}-{of}": _header(
+            f"{said} of the caller's quota, if any", example, **kind
+        )
+        for of, unit in (("Requests", "Requests"), ("Audio-Seconds", "Seconds of audio"))
+        for what, said, example, kind in (
+            ("Limit", f"{unit} in all", 60, _COUNT),
+            ("Remaining", f"{unit} that are left", 59, _COUNT),
+            ("Reset", f"How long until all is left again: {unit.lower()}", "1m0s", _DURATION),
+        )
+    },
 }
+RATE_LIMITS = tuple(name for name in HEADERS if name.startswith("X-RateLimit-"))
 
 
 def header_references(*names: str) -> dict[str, Any]:
@@ -131,10 +154,12 @@ def _of_edge(path: str, method: str) -> Iterator[int]:
     if "{" in path:
         yield 404
     if method != "get":
-        yield 503
+        yield from (429, 503)
 
 
 def _headers_of(status: str) -> tuple[str, ...]:
-    if status in {"429", "503"}:
+    if status == "429":
+        return (*OF_ALL, "Retry-After", *RATE_LIMITS)
+    if status == "503":
         return (*OF_ALL, "Retry-After")
-    return OF_ALL if status == "200" else (*OF_ALL, "X-Should-Retry")
+    return (*OF_ALL, *RATE_LIMITS) if status == "200" else (*OF_ALL, "X-Should-Retry")

@@ -22,7 +22,7 @@ class Problem(BaseModel):
     """
 
     message: str
-    type: Literal["invalid_request_error", "server_error"]
+    type: Literal["invalid_request_error", "server_error", "insufficient_quota"]
     param: str | None
     code: str
     predicted_wait_s: float = 0.0
@@ -174,15 +174,6 @@ class Done(BaseModel):
     """It lives, or it is done."""
 
     status: Literal["ok"]
-
-
-class Readiness(BaseModel):
-    """Whether every stage answers. stages: the gauges of their replicas. age_s: of this report."""
-
-    ready: bool
-    stages: dict[str, Any]
-    cache: dict[str, Any]
-    age_s: float
 
 
 class CacheCounts(BaseModel):

@@ -19,7 +19,10 @@ from deployments.http.bodies.read import read_off_loop, receive_body
 from deployments.http.dialects.batch import SpeechBatch, read_batch, speech_body
 from deployments.http.errors import PublicError
 from deployments.http.pages.shapes import Tokens
-from deployments.http.routes.speech import Routes
+from deployments.http.routes.speech import Routes, allowed
+from deployments.marks.marking import HEADER as PROVENANCE_HEADER
+from deployments.marks.marking import provenance
+from deployments.quotas.spending import spending
 from deployments.telemetry.outcomes import Outcome, usage_report
 from pipeline.errors import TimbreError
 
@@ -33,6 +36,7 @@ class BatchResult(BaseModel):
     status: str
     audio_data: str | None = None
     media_type: str | None = None
+    provenance: str | None = None
     error: str | None = None
     usage: Tokens | None = None
 
@@ -59,6 +63,7 @@ BATCH_DOC: dict[str, Any] = {
                     "status": "success",
                     "audio_data": "UklGRg==",
                     "media_type": "audio/wav",
+                    "provenance": provenance(is_marked=True),
                     "usage": _USAGE,
                 },
                 {"index": 1, "status": "error", "error": "the text to speak is empty"},
@@ -102,7 +107,7 @@ class BatchRoute:
         The default format is vLLM-Omni's, wav. All texts together may be as long as that of a reply
         that is sent whole; longer ones and thousands of items are for `/v1/audio/jobs`.
         """
-        room = asyncio.Semaphore(AT_ONCE)
+        room = asyncio.Semaphore(min(AT_ONCE, spending().streams or AT_ONCE))
         with self._routes.budget.hold() as hold:
             read = partial(read_batch, limits=self._limits)
             items = await read_off_loop(read, await receive_body(request, hold))
@@ -125,13 +130,17 @@ class BatchRoute:
         request_id = f"{request.state.request_id}-{index}"
         told: list[Outcome] = []
         try:
+            if index:  # the first one's request is counted already
+                await spending().request()
             asked = {"response_format": "wav", **item, "stream": False}
             body = await asyncio.to_thread(speech_body, asked)
             parsed = await asyncio.to_thread(self._routes.parsed, body, None)
             whole = replace(parsed, is_whole=True, is_sse=False)
             held = Hold(self._routes.budget)  # the body is held until all of it is answered
             namespace = self._routes.namespace(request)
-            completed = await self._routes.completed(whole, namespace)
+            fetched = await self._routes.fetched(whole, held)
+            permitted = allowed(request, namespace, fetched)
+            completed = await self._routes.completed(permitted, namespace)
             reply = self._routes.reply_to(
                 completed, held, namespace, request_id, told.append, is_batch=True
             )
@@ -144,5 +153,6 @@ class BatchRoute:
             "status": "success",
             "audio_data": base64.b64encode(bytes(response.body)).decode(),
             "media_type": response.media_type,
+            "provenance": response.headers[PROVENANCE_HEADER],
             "usage": usage_report(told[-1].usage),
         }

@@ -25,6 +25,7 @@ from deployments.http.bodies.json_text import read_json
 from deployments.http.bodies.read import RawBody, is_json, only_clip, read_off_loop, receive_body
 from deployments.http.errors import about_clip
 from deployments.http.pages.shapes import CacheState, Forgotten, Warmed
+from deployments.http.tenant import namespace_of
 from deployments.speech.library import SpeechLibrary
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.errors import InputError
@@ -63,12 +64,12 @@ def add_cache_routes(
     voices: VoiceLibrary,
     speech: SpeechLibrary,
     budget: BodyBudget,
-    forget_everywhere: Callable[[str], Awaitable[None]],
+    forget_everywhere: Callable[[str, str], Awaitable[None]],
 ) -> None:
     """GET and DELETE /v1/cache, POST /v1/cache/warm.
 
-    budget: of the request bodies. forget_everywhere: removes a clip from every router's memory and
-    the tiers below.
+    budget: of the request bodies. forget_everywhere: removes a namespace's clip from every router's
+    memory and the tiers below.
     """
 
     @app.get("/v1/cache", **_STATE_DOC)
@@ -89,10 +90,13 @@ def add_cache_routes(
         with budget.hold() as hold:
             parsed = await read_off_loop(_parse_warm, await receive_body(request, hold))
             with about_clip(parsed.param):
-                return await voices.warm(parsed.upload, is_durable=parsed.is_durable)
+                namespace = namespace_of(request, voices.namespace)
+                return await voices.warm(
+                    parsed.upload, is_durable=parsed.is_durable, namespace=namespace
+                )
 
     @app.delete("/v1/cache/{clip}", **_FORGET_DOC)
-    async def forget(clip: ClipDigest) -> dict[str, Any]:
+    async def forget(request: Request, clip: ClipDigest) -> dict[str, Any]:
         """Remove a clip's record and all speech in its voice from every tier.
 
         By the `clip` that warming it answered with.
@@ -100,7 +104,7 @@ def add_cache_routes(
         clip_digest = clip.strip().lower()
         if len(clip_digest) != CLIP_DIGITS or set(clip_digest) - set("0123456789abcdef"):
             raise InputError(f"clip must be {CLIP_DIGITS} hex digits", param="clip")
-        await forget_everywhere(clip_digest)
+        await forget_everywhere(clip_digest, namespace_of(request, voices.namespace))
         return {"clip": clip_digest, "deleted": True}
 
 

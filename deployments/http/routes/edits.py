@@ -29,8 +29,9 @@ from deployments.http.edit_pages import (
 )
 from deployments.http.model_names import ModelNames
 from deployments.http.reply import SpeechReply
-from deployments.http.routes.speech import HeldVoices
+from deployments.http.routes.speech import HeldVoices, allowed
 from deployments.http.tenant import namespace_of
+from deployments.marks.marking import Marking
 from deployments.pronunciation.readings import Readings
 from deployments.telemetry.outcomes import Outcomes, usage_report
 from deployments.telemetry.requests import RequestMetrics
@@ -60,6 +61,7 @@ class EditRoutes:
         self._readings = readings
         self._limits = settings.limits
         self._names = ModelNames(settings)
+        self._marking = Marking(settings.marks)
         self._edits = edits
         self._namespace = namespace
         self._metrics = metrics
@@ -195,13 +197,19 @@ class EditRoutes:
         """The chain and its reply. No frame that waits holds the body beside them."""
         namespace = self._tenant(request)
         performance = self._edits.perform(parsed.order, namespace)
+        asked = _on_terms(allowed(request, namespace, parsed.reply))
         reply = SpeechReply(
-            parsed.reply,
+            asked,
             HeldVoices(performance, hold, namespace),
             performance,
             self._metrics,
             request.state.request_id,
             partial(self._outcomes.tell, namespace),
+            marks=self._marking.of_reply(
+                asked.response_format,
+                is_marked=asked.mark is not False,
+                is_whole=asked.is_whole and not asked.is_sse,
+            ),
         )
         return performance, reply
 
@@ -211,6 +219,12 @@ class EditRoutes:
 
     def _tenant(self, request: Request) -> str:
         return namespace_of(request, self._namespace)
+
+
+def _on_terms(asked: ParsedRequest) -> ParsedRequest:
+    """With whether its audio is marked."""
+    terms = replace(asked.request.terms, is_marked=asked.mark is not False)
+    return replace(asked, request=replace(asked.request, terms=terms))
 
 
 async def _answered(performance: Performance, reply: SpeechReply) -> Response:

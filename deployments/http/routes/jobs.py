@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -19,12 +20,15 @@ from deployments.http.jobs import pages
 from deployments.http.jobs.body import Defaults, read_again, read_job
 from deployments.http.jobs.reports import is_over, told_job, told_made
 from deployments.http.model_names import ModelNames
+from deployments.http.provenance.opting_out import is_marked
 from deployments.http.reply import SSE_MEDIA_TYPE, ClosingResponse
 from deployments.http.tenant import namespace_of
 from deployments.jobs.flac import from_flac
 from deployments.jobs.library import Job, JobLibrary
 from deployments.jobs.plan import JobOrder
 from deployments.jobs.results import MANIFEST, SRT, VTT
+from deployments.marks.marking import HEADER as PROVENANCE_HEADER
+from deployments.marks.marking import provenance
 from pipeline.audio.encode import make_encoder, whole_wav
 from pipeline.errors import StageUnavailableError, UnknownJobError
 
@@ -88,6 +92,8 @@ class JobRoutes:
         read = partial(self._read, defaults=Defaults(voice, response_format))
         with self._budget.hold() as hold:
             order = await read_off_loop(read, await receive_body(request, hold))
+        asked = None if order.is_marked else False
+        order = replace(order, is_marked=is_marked(request, self._tenant(request), asked))
         return self._told(await self._jobs.add(self._tenant(request), order))
 
     async def _list(
@@ -163,7 +169,7 @@ class JobRoutes:
         job = await self._found(request, job_id)
         flac = await self._jobs.part(job, segment)
         data, media_type = await asyncio.to_thread(_encoded, flac, job)
-        return Response(data, media_type=media_type)
+        return Response(data, headers=self._provenance(job), media_type=media_type)
 
     async def _regenerate(self, request: Request, job_id: JobId, segment: Number) -> dict[str, Any]:
         """Make one segment anew, with `seed` or with another one than before.
@@ -181,6 +187,7 @@ class JobRoutes:
         number, note = await self._jobs.result_note(job)
         slabs = self._jobs.results.audio(job.standing.name, number, note)
         told = {"Content-Length": str(note.size_bytes), "ETag": f'"{note.sha256}"'}
+        told |= self._provenance(job, is_signed=bool(note.signed))
         return ClosingResponse(slabs, note.media_type, told)
 
     async def _subtitles(
@@ -204,6 +211,10 @@ class JobRoutes:
         job = await self._found(request, job_id)
         number, _ = await self._jobs.result_note(job)
         return await self._jobs.results.file(job.standing.name, number, file)
+
+    def _provenance(self, job: Job, *, is_signed: bool = False) -> dict[str, str]:
+        is_on = self._settings.marks.enabled and job.plan.is_marked
+        return {PROVENANCE_HEADER: provenance(is_marked=is_on, is_signed=is_signed)}
 
     async def _followed(self, namespace: str, job: Job) -> AsyncGenerator[bytes]:
         told: dict[str, Any] = {}

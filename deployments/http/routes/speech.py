@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Query, Request
 from fastapi.responses import Response
+from starlette.requests import HTTPConnection
 
 from deployments.config.settings import Settings
 from deployments.http.api_pages import (
@@ -37,6 +38,7 @@ from deployments.http.dialects.fish import read_fish
 from deployments.http.dialects.parsed_request import ParsedRequest
 from deployments.http.dialects.speech import SpeechBody, parse_request, read_speech, read_wish
 from deployments.http.model_names import ModelNames
+from deployments.http.provenance.opting_out import is_marked
 from deployments.http.reply import SpeechReply
 from deployments.http.routes.health import Report, add_health_routes
 from deployments.http.routes.models import add_model_routes
@@ -46,6 +48,8 @@ from deployments.http.tenant import namespace_of
 from deployments.jobs.dialogue import Dialogue
 from deployments.longform.listening import Listener
 from deployments.longform.speech import LongSpeech
+from deployments.marks.marking import Marking
+from deployments.outbound.clips import ClipFetcher
 from deployments.pronunciation.readings import Readings
 from deployments.speech.library import SpeechLibrary
 from deployments.telemetry.outcomes import Outcome, Outcomes
@@ -90,6 +94,8 @@ class Routes:
         self._limits, self._admission = settings.limits, settings.admission
         self._long_text = settings.long_text
         self._names = ModelNames(settings)
+        self._clips = ClipFetcher(settings.clips)
+        self._marking = Marking(settings.marks)
         self._voices = voices
         self._speech_library = speech
         self._metrics = metrics
@@ -162,7 +168,14 @@ class Routes:
             namespace = self.namespace(request)
             reply = self.reply_to(
                 await self.completed(
-                    await read_off_loop(read, await receive_body(request, hold)), namespace
+                    allowed(
+                        request,
+                        namespace,
+                        await self.fetched(
+                            await read_off_loop(read, await receive_body(request, hold)), hold
+                        ),
+                    ),
+                    namespace,
                 ),
                 hold,
                 namespace,
@@ -173,6 +186,13 @@ class Routes:
     def namespace(self, request: Request) -> str:
         """Whose request it is."""
         return namespace_of(request, self._voices.namespace)
+
+    async def fetched(self, parsed: ParsedRequest, hold: Hold) -> ParsedRequest:
+        """A request with the clip that it gave the address of."""
+        if parsed.clip_url is None:
+            return parsed
+        clip = await self._clips.fetch(parsed.clip_url, parsed.clip_param, hold.cover)
+        return replace(parsed, upload=clip, clip_url=None)
 
     async def completed(self, parsed: ParsedRequest, namespace: str) -> ParsedRequest:
         """A request with how its text, or that of each turn, is read."""
@@ -213,12 +233,17 @@ class Routes:
                 heard(outcome)
 
         rest = (self._metrics, request_id, tell)
+        marks = self._marking.of_reply(
+            parsed.response_format,
+            is_marked=parsed.mark is not False,
+            is_whole=parsed.is_whole and not parsed.is_sse,
+        )
         if parsed.turns:
             dialogue = Dialogue(parsed.turns, reusing)
-            return SpeechReply(parsed, dialogue, dialogue, *rest)
+            return SpeechReply(parsed, dialogue, dialogue, *rest, marks=marks)
         one = reusing()
         if not self._is_in_segments(parsed):
-            return SpeechReply(parsed, one, one, *rest)
+            return SpeechReply(parsed, one, one, *rest, marks=marks)
         long = LongSpeech(
             one,
             self._long_text,
@@ -226,7 +251,7 @@ class Routes:
             is_paced=not parsed.is_whole,
             listener=self._listener,
         )
-        return SpeechReply(parsed, one, long, *rest, long.segments)
+        return SpeechReply(parsed, one, long, *rest, long.segments, marks=marks)
 
     def _on_terms(self, parsed: ParsedRequest, *, is_batch: bool) -> ParsedRequest:
         """With how it is served and by when; whose it is, the library of speech knows.
@@ -236,6 +261,7 @@ class Routes:
         terms = self._terms(is_whole=parsed.is_whole, is_batch=is_batch)
         if parsed.request.terms.is_begun:
             terms = replace(parsed.request.terms, service=terms.service)
+        terms = replace(terms, is_marked=parsed.mark is not False)
         turns = [replace(one, request=replace(one.request, terms=terms)) for one in parsed.turns]
         return replace(parsed, request=replace(parsed.request, terms=terms), turns=turns)
 
@@ -268,7 +294,8 @@ class Routes:
         inputs = body.inputs
         if inputs is not None:
             body = with_first_turn(body, inputs, has_clip=clip is not None)
-        parsed = parse_request(body, self._limits, clip, hears=self._voices.hears)
+        hears, fetches = self._voices.hears, self._clips.is_on
+        parsed = parse_request(body, self._limits, clip, hears=hears, fetches=fetches)
         variant = self._names.variant(parsed.request.variant)
         parsed = replace(parsed, request=replace(parsed.request, variant=variant))
         return parsed if inputs is None else in_turns(parsed, inputs, self._limits)
@@ -303,6 +330,11 @@ class Routes:
     async def _tags(self) -> dict[str, Any]:
         """What edits can be asked for: values and intensities by type, tags, languages."""
         return possible_edits()
+
+
+def allowed(connection: HTTPConnection, namespace: str, parsed: ParsedRequest) -> ParsedRequest:
+    """The request with whether it is marked, by its body and its head. Raises ForbiddenError."""
+    return replace(parsed, mark=is_marked(connection, namespace, parsed.mark))
 
 
 class HeldVoices:

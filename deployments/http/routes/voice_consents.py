@@ -72,7 +72,9 @@ class ConsentRoutes(EnrolledRoutes):
         with self._budget.hold() as hold:
             raw = await receive_body(request, hold)
             consent, recording = await asyncio.to_thread(self._consent, raw)
-            stored = await consents.add(self._namespace(request), consent, recording)
+            namespace = self._namespace(request)
+            await self._enrolment.check_stored(namespace, len(recording or b""))
+            stored = await consents.add(namespace, consent, recording)
         return openai_consent(stored)
 
     async def _look(self, request: Request, consent_id: ConsentId) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -14,12 +15,16 @@ from deployments.http.bodies.budget import Hold
 from deployments.http.dialects.parsed_request import ParsedRequest
 from deployments.http.errors import about_clip
 from deployments.http.model_names import ModelNames
+from deployments.http.provenance.opting_out import is_marked
 from deployments.http.reply import SpeechReply
 from deployments.http.routes.speech import HeldVoices, Routes
 from deployments.http.sessions.messages import TRIAL_TEXT, Setup, read_config
 from deployments.http.sessions.session import Desk, Session
 from deployments.http.sessions.wire import Wire
 from deployments.http.tenant import namespace_of
+from deployments.marks.marking import HEADER as PROVENANCE_HEADER
+from deployments.marks.marking import provenance
+from deployments.quotas.spending import spending
 from deployments.telemetry.sessions import SessionMetrics
 from deployments.voices.resolver import VoiceLibrary
 
@@ -55,12 +60,14 @@ class SocketRoutes:
             return
         namespace = namespace_of(socket, self._voices.namespace)
         request_id: str = socket.state.request_id
-        await socket.accept()
+        marked = self._settings.marks.enabled and is_marked(socket, namespace)
+        told = provenance(is_marked=marked)
+        await socket.accept(headers=[(PROVENANCE_HEADER.lower().encode(), told.encode())])
         with self._speech.budget.hold() as hold:
             desk = Desk(
                 set_up=self._set_up,
                 greet=partial(self._greet, namespace),
-                open_reply=partial(self._open_reply, namespace),
+                open_reply=partial(self._open_reply, socket, namespace),
                 hold=hold,
             )
             wire = Wire(socket, request_id)
@@ -73,9 +80,12 @@ class SocketRoutes:
             await voices.resolve(parsed.reference)
 
     async def _open_reply(
-        self, namespace: str, parsed: ParsedRequest, request_id: str
+        self, socket: WebSocket, namespace: str, parsed: ParsedRequest, request_id: str
     ) -> SpeechReply:
+        if not parsed.request.terms.is_begun:
+            await spending().request()  # an utterance is one, until some of it is heard
         hold = Hold(self._speech.budget)  # of nothing: the session itself holds its clip
+        parsed = replace(parsed, mark=is_marked(socket, namespace, parsed.mark, request_id))
         completed = await self._speech.completed(parsed, namespace)
         return self._speech.reply_to(completed, hold, namespace, request_id)
 

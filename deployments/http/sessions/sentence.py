@@ -84,7 +84,7 @@ class Sentence:
         async with aclosing(reply.frames()) as frames:
             async for data in frames:
                 if not self._is_started:
-                    await self._start(reply.sample_rate_hz)
+                    await self._start(reply)
                 self._spoken.audio_s = end_s = reply.audio_s
                 self._n_bytes += len(data)
                 piece = Piece(data, number, before_s, end_s, reply.sample_rate_hz)
@@ -95,8 +95,12 @@ class Sentence:
                 number, before_s = number + 1, end_s
         self._spoken.audio_s = reply.audio_s
 
-    async def _start(self, sample_rate_hz: int | None) -> None:
-        known = {} if sample_rate_hz is None else {"sample_rate": sample_rate_hz, "channels": 1}
+    async def _start(self, reply: SpeechReply | None) -> None:
+        known: dict[str, Any] = {}
+        if reply is not None:
+            known = {"sample_rate": reply.sample_rate_hz, "channels": 1}
+            if not reply.is_marked:  # the handshake says of all others that they are
+                known["provenance"] = reply.provenance
         ignored = self._setup.wish.ignored
         await self._wire.say(
             "audio.start",

@@ -21,9 +21,9 @@ from load_tests.load.results import RefusedResultError, load_results
 
 def report(paths: Sequence[Path], out: Path) -> None:
     """Write `out`, and its plots into the directory of its name. Raises RefusedResultError."""
-    from load_tests.load.report.plots import draw_all  # a second's worth of imports
-
     results = load_results(paths)
+    from load_tests.load.report.plots import draw_all  # seconds' worth of imports
+
     plots = draw_all(results, out.with_suffix(""))
     out.write_text(page(results, plots, out), encoding="utf-8")
 

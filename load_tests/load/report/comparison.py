@@ -9,7 +9,7 @@ from load_tests.gpu.report.markdown import figure, paragraph, table
 from load_tests.load.measures import METRICS, Metric
 from load_tests.load.results import RefusedResultError
 
-SAME = 0.1  # a change by less is within what two runs of one commit differ by
+SAME = 0.1  # a smaller change is told as none; two runs of one commit may differ by more
 HARDWARE = ("device", "cpus")
 
 Result = Mapping[str, Any]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from deployments.telemetry.processes import MIB
 from load_tests.gpu.report.markdown import code, figure, paragraph, table, without_paths
 from load_tests.load.measures import METRICS
 from load_tests.load.report.prices import price_of, usd_per_spoken_h
@@ -264,22 +265,26 @@ def _costs(results: Sequence[Result]) -> list[str]:
 def _memory(results: Sequence[Result]) -> list[str]:
     lines: list[str] = []
     for result in _of(results, "soak"):
-        growth = result["rss_growth"]
-        last = result["samples"][-1]["held"]
         rows = [
             [
-                part,
-                figure(held["rss_bytes"] / 2**20),
-                f"{100 * growth[part]:+.1f} %" if part in growth else "too short a run to say",
-                str(held["descriptors"]),
-                str(held["threads"]),
+                short_name(one["name"]),
+                figure(one["private_bytes"] / MIB),
+                "not said" if one["growth"] is None else f"{100 * one['growth']:+.1f} %",
+                *(figure(one[part] / MIB) for part in ("store_bytes", "file_bytes", "gpu_bytes")),
+                str(one["files"]),
+                str(one["threads"]),
             ]
-            for part, held in sorted(last.items())
+            for one in result["memory"]["processes"]
         ]
-        header = ["part", "MiB at the end", "since the warm-up", "descriptors", "threads"]
+        header = [
+            "process", "own memory, MiB", "since the warm-up", "object store", "mapped files",
+            "GPU", "descriptors", "threads",
+        ]  # fmt: skip
         about = (
-            f"Over {figure(result['summary']['lasts_s'])} s. Since the warm-up: the median of the "
-            "last quarter of the run over that of the second. Descriptors and threads at the end."
+            f"At the end of {figure(result['summary']['lasts_s'])} s, every process of the "
+            "service. Since the warm-up, the first quarter of the run: the median of the last "
+            "quarter of the rest over that of its first; not said of what came later, and of "
+            "short runs. Pages of the object store are counted with all who touched them."
         )
         lines += ["## Memory", "", *table(header, rows), *paragraph(about)]
     return lines
@@ -316,6 +321,11 @@ def _commands(results: Sequence[Result]) -> list[str]:
 
 def _of(results: Sequence[Result], name: str) -> list[Result]:
     return [one for one in results if one["workload"]["name"] == name]
+
+
+def short_name(title: str) -> str:
+    """Of a process: the part of the service that it is."""
+    return title.rpartition(":")[2]
 
 
 def _percent(share: float | None) -> str:

@@ -10,13 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from load_tests.load.measures import STAGES
+from load_tests.load.report.page import short_name
 from load_tests.load.report.prices import usd_per_spoken_h
 
 Result = Mapping[str, Any]
 
 DPI = 80
 SIZE = (8.0, 4.2)
-GIBIBYTE = 2**30
+MOST_PROCESSES = 10  # the largest
 COLOURS = {"tokenizer": "tab:green", "llm": "tab:blue", "vocoder": "tab:orange", "rest": "0.7"}
 
 
@@ -56,14 +57,13 @@ def _latency(axes: Axes, results: Sequence[Result]) -> None:
 
 def _hits(axes: Axes, results: Sequence[Result]) -> None:
     saved = axes.twinx()
-    for result, colour in zip(results, ("tab:blue", "tab:orange", "tab:green"), strict=False):
+    for result in results:
         name = result["workload"]["name"]
         told = [one for one in result["over_time"] if one["told"]]
-        axes.plot(
+        (line,) = axes.plot(
             [one["ends_s"] for one in told],
             [100 * one["voice_hits"] / one["told"] for one in told],
             "o-",
-            color=colour,
             markersize=3,
             label=f"{name}: voices known",
         )
@@ -72,7 +72,7 @@ def _hits(axes: Axes, results: Sequence[Result]) -> None:
             [one["ends_s"] for one in counted],
             [one["saved_s"] for one in counted],
             ":",
-            color=colour,
+            color=line.get_color(),
         )
     axes.set(xlabel="seconds of the run", ylabel="% of calls", ylim=(0, 105))
     saved.set_ylabel("seconds saved since the beginning (dotted)")
@@ -123,22 +123,21 @@ def _energy(axes: Axes, results: Sequence[Result]) -> None:
 
 def _memory(axes: Axes, results: Sequence[Result]) -> None:
     (result, *_) = results
-    samples = result["samples"]
-    parts = sorted({part for sample in samples for part in sample["held"]})
-    for part in parts:
-        seen = [sample for sample in samples if part in sample["held"]]
-        axes.plot(
-            [sample["at_s"] for sample in seen],
-            [sample["held"][part]["rss_bytes"] / GIBIBYTE for sample in seen],
-            label=part,
-        )
-    axes.set(xlabel="seconds of the run", ylabel="resident memory, GiB")
+    told = result["memory"]
+    largest = sorted(told["processes"], key=lambda one: -one["private_bytes"])[:MOST_PROCESSES]
+    for one in largest:
+        axes.plot(told["at_s"], one["private_mib"], label=short_name(one["name"]))
+    axes.set(xlabel="seconds of the run", ylabel="own memory, MiB")
     axes.set_ylim(bottom=0)
     axes.legend(fontsize=7, ncols=2)
 
 
 def _named(*names: str) -> Callable[[Result], bool]:
     return lambda result: result["workload"]["name"] in names
+
+
+def _tells_memory(result: Result) -> bool:
+    return result["workload"]["name"] == "soak" and bool(result["memory"]["processes"])
 
 
 def _tells_hits(result: Result) -> bool:
@@ -166,5 +165,5 @@ _PLOTS: dict[
         _energy,
         lambda r: r["summary"]["joules_per_audio_s"] is not None,
     ),
-    "memory": ("Memory of the service's parts", _memory, _named("soak")),
+    "memory": ("Memory of the largest processes", _memory, _tells_memory),
 }

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pipeline.contracts import VoicePrompt
 from pipeline.forgotten import Forgotten
+from pipeline.serving.clip_names import tenant_of
 
 Value = TypeVar("Value")
 
@@ -88,7 +89,7 @@ class PromptMemory:
 
 @dataclass(frozen=True, slots=True)
 class OwnedMemory:
-    """A PromptMemory for the values of one owner."""
+    """A PromptMemory for the values of one owner; tenants meet none of another's."""
 
     memory: PromptMemory
     owner: str
@@ -98,11 +99,15 @@ class OwnedMemory:
         return self.memory.may_keep(size_bytes)
 
     def __contains__(self, key: Hashable) -> bool:
-        return key in self.memory
+        return self._of_tenant(key) in self.memory
 
     def get_or_make(self, key: Hashable, make: Callable[[], Value]) -> Value:
         """See PromptMemory."""
-        return self.memory.get_or_make(key, make, self.owner)
+        return self.memory.get_or_make(self._of_tenant(key), make, self.owner)
+
+    def _of_tenant(self, key: Hashable) -> Hashable:
+        tenant = tenant_of(self.owner)
+        return (tenant, key) if tenant else key
 
 
 def voice_key(voice: VoicePrompt) -> bytes:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, Float32Array, VoicePrompt
+from pipeline.marks.marker import StreamMark
 from pipeline.serving.listener import Listener
 from pipeline.stepaudio.vocoder.decode_worker import Job
 from pipeline.stepaudio.vocoder.flow.batch import StreamChunk, inference_chunks
@@ -49,11 +50,16 @@ class Utterance:
         memory: OwnedMemory,
         slabs: SlabPool,
         listener: Listener | None = None,
+        mark: StreamMark | None = None,
     ) -> None:
-        """listener: says when more is wanted; None for one who plays what comes."""
+        """listener: says when more is wanted; None for one who plays what comes.
+
+        mark: what its audio is marked with, if it is.
+        """
         self.stopped = threading.Event()
         self._listener = listener or Listener(time.monotonic())
         self._model = model
+        self._mark = mark
         self._memory = memory
         self._slabs = slabs
         self._slab: Tensor | None = None
@@ -266,7 +272,11 @@ class Utterance:
             self._model.hift, mel, self._state_before(mel), self._model.seed, last=last
         )
         self._go_on(cache, state)
-        return to_audio(samples)
+        return self._marked(to_audio(samples))
+
+    def _marked(self, samples: Float32Array) -> Float32Array:
+        """As it leaves. On the worker, at once: it is final, and a queue would make it wait."""
+        return samples if self._mark is None else self._mark.process(samples)
 
     def _state_before(self, mel: Tensor) -> HiftState:
         return self._hift_state or HiftState.start(mel)
@@ -290,4 +300,5 @@ def _replayed(
     heard = records(mels, states)
     for utterance, (_, cache), (_, state) in zip(utterances, results, heard, strict=True):
         utterance._go_on(cache, state)
-    return [to_audio(samples) for samples, _ in heard]
+    pairs = zip(utterances, heard, strict=True)
+    return [utterance._marked(to_audio(samples)) for utterance, (samples, _) in pairs]

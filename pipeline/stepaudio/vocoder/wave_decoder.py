@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 
 from pipeline.contracts import AudioChunk, Float32Array, TokenChunk, VoicePrompt
 from pipeline.errors import ConfigError, StageError
+from pipeline.marks.marker import Marker
 from pipeline.serving.listener import Listener
+from pipeline.stepaudio.niceness import give_way
 from pipeline.stepaudio.recording import CudaRecorder, Recorder
 from pipeline.stepaudio.vocoder.decode_worker import DecodeWorker, Job, Timed
 from pipeline.stepaudio.vocoder.flow.flow import DEFAULT_SEED, DEFAULT_STEPS
@@ -66,8 +68,10 @@ class StepWaveDecoder:
     is_exact: run a voice's prompt with the answer behind it, and on a CPU in the plain form: the
     released code's arithmetic. Else the prompt is run on its own, so that its state can be kept.
     graphs: on CUDA, replay Euler steps and HiFT of streams from recorded graphs.
+    marks: what streams make is marked, see pipeline.marks.
     `memory` says what streams take of the device.
-    Raises CheckpointError for files that do not fit, ConfigError for impossible settings.
+    Raises CheckpointError for files that do not fit, ConfigError for impossible settings, or for
+    marks without their package.
     """
 
     def __init__(  # noqa: PLR0913 - settings, by keyword
@@ -85,6 +89,7 @@ class StepWaveDecoder:
         device_bytes: int | None = None,
         graphs: bool = True,
         is_exact: bool = False,
+        marks: bool = False,
     ) -> None:
         if not chunk_rows or min(chunk_rows) < 1 or steps < 1 or (threads or 1) < 1:
             raise ConfigError(
@@ -111,6 +116,8 @@ class StepWaveDecoder:
         )
         self._state_fingerprint = state_fingerprint(Path(vocoder_dir), makers)
         self._prompt_memory = PromptMemory(prompt_memory_bytes)
+        self._marker = Marker.load(str(device)) if marks else None
+        self._marker_bytes = 0 if self._marker is None else self._marker.weight_bytes
         self._chunk_rows = tuple(chunk_rows)
         self._recent_frames, self._max_batch = recent_frames, max_batch
         self._prompt_memory_bytes = prompt_memory_bytes
@@ -128,7 +135,7 @@ class StepWaveDecoder:
         self._slabs = SlabPool(self.memory.slab, self._model.device, slab_bytes)
         self._active = 0  # changes on the event loop only
         self._worker = DecodeWorker[Float32Array](
-            _next_chunks, max_batch, partial(_set_threads, threads)
+            _next_chunks, max_batch, partial(_begin_thread, threads, self._model.device)
         )
         if is_recorded:
             self._worker.submit(Job(partial(_guarded, self._record_common))).result()
@@ -156,7 +163,7 @@ class StepWaveDecoder:
             self._recent_frames,
             self._chunk_rows,
             max_batch=self._max_batch,
-            kept_bytes=self._model.weight_bytes + self._prompt_memory_bytes,
+            kept_bytes=self._model.weight_bytes + self._prompt_memory_bytes + self._marker_bytes,
             room=room,
         )
 
@@ -251,11 +258,14 @@ class StepWaveDecoder:
         owner: str = "",
         shelf: StateShelf | None = None,
         listener: Listener | None = None,
+        *,
+        is_marked: bool = True,
     ) -> AsyncGenerator[AudioChunk]:
         """Audio as soon as its tokens are there; see `contracts.WaveDecoder`.
 
         owner: for `forget`. shelf: where the voice's state is looked for before it is made.
-        listener: says when more is wanted, and hears what is handed out.
+        listener: says when more is wanted, and hears what is handed out. is_marked: as the decoder
+        marks streams; False leaves this one as it is made.
         A chunk is cut when its rows and the lookahead after it are there, whether or not more
         follow: borders depend on token counts and `first_chunk_rows` alone. Errors of `tokens` pass
         through. Ends with `tokens` closed and no state left.
@@ -265,7 +275,7 @@ class StepWaveDecoder:
         utterance: Utterance | None = None
         early: asyncio.Task[None] | None = None
         try:
-            utterance = self._begun(voice, first_chunk_rows, owner, listener)
+            utterance = self._begun(voice, first_chunk_rows, owner, listener, is_marked)
             early = asyncio.create_task(self._begin(utterance, shelf))
             async for chunk in tokens:
                 with self._worker.health.watching():
@@ -298,11 +308,13 @@ class StepWaveDecoder:
         first_chunk_rows: int | None,
         owner: str,
         listener: Listener | None,
+        is_marked: bool,
     ) -> Utterance:
         schedule = chunk_schedule(self._chunk_rows, first_chunk_rows)
         shared = (self.memory, OwnedMemory(self._prompt_memory, owner), self._slabs)
+        mark = self._marker.begin() if self._marker is not None and is_marked else None
         with self._worker.health.watching():
-            return Utterance(self._model, voice, schedule, *shared, listener)
+            return Utterance(self._model, voice, schedule, *shared, listener, mark)
 
     async def _begin(self, utterance: Utterance, shelf: StateShelf | None) -> None:
         """What needs no token, while the language model reads its prompt."""
@@ -335,8 +347,9 @@ class StepWaveDecoder:
         return samples
 
 
-def _set_threads(threads: int | None) -> None:
+def _begin_thread(threads: int | None, device: torch.device) -> None:
     """Runs on the worker itself: OpenMP keeps its thread count per thread."""
+    give_way(device)
     if threads is not None:
         torch.set_num_threads(threads)
 

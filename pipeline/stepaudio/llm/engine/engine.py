@@ -193,12 +193,12 @@ class Engine:
         """Whether it does not hold this one, and would."""
         return self._prefixes.wants(ids, self.prefix_bytes(ids), voice)
 
-    def prefix_bits(self, ids: Int32Array) -> NDArray[np.uint8] | None:
+    def prefix_bits(self, ids: Int32Array, voice: str = "") -> NDArray[np.uint8] | None:
         """Keys and values of a prefix, if it is held: uint8 (prefix_bytes,).
 
-        Safe from any thread.
+        voice: as with `stream`. Safe from any thread.
         """
-        held = self._prefixes.held(ids)
+        held = self._prefixes.held(ids, voice)
         return None if held is None else held.flatten().view(torch.uint8).cpu().numpy()
 
     def give_prefix(self, ids: Int32Array, bits: NDArray[np.uint8], voice: str) -> None:

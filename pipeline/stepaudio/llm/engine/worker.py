@@ -23,6 +23,7 @@ from pipeline.stepaudio.llm.engine.scheduler import Scheduler, Work
 from pipeline.stepaudio.llm.engine.slot import Slot, whole_groups
 from pipeline.stepaudio.llm.runner import Step1Runner
 from pipeline.stepaudio.llm.sampling import AudioVocabulary, DrawRow, Sampler
+from pipeline.stepaudio.niceness import give_way
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ class EngineWorker:
 
     def _work(self) -> None:
         reason = "the language model was shut down"
+        give_way(self._runner.device)
         try:
             while (work := self._scheduler.next_work()) is not None:
                 self._join(work)
@@ -105,7 +107,7 @@ class EngineWorker:
         try:
             self._call_started_s = started_s = time.monotonic()
             if slot.length == 0 < slot.prefix_tokens:
-                kept = self._prefixes.get(prompt[: slot.prefix_tokens])
+                kept = self._prefixes.get(prompt[: slot.prefix_tokens], slot.request.voice)
                 if kept is not None:
                     self._runner.restore(slot.index, kept)
                     slot.length = slot.prefix_tokens

@@ -55,3 +55,13 @@ async def test_a_router_before_an_update_says_nothing_of_terms() -> None:
     there = arrived(old)
     assert there == SpeechRequest("a", "b")
     assert there.terms is USUAL
+
+
+async def test_terms_of_a_router_before_an_update_are_completed() -> None:
+    """It knew of no marks: what it asks for is marked."""
+    told = Terms(Service.WHOLE, "acme", is_begun=True)
+    old = object.__new__(Terms)
+    for one in fields(Terms):
+        if one.name != "is_marked":
+            object.__setattr__(old, one.name, getattr(told, one.name))
+    assert arrived(SpeechRequest("a", "b", terms=old)).terms == told

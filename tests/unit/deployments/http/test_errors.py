@@ -16,6 +16,7 @@ from pipeline.errors import (
     CapacityError,
     InputError,
     OverShareError,
+    QuotaSpentError,
     StageError,
     StageTimeoutError,
     StageUnavailableError,
@@ -36,6 +37,7 @@ STATUSES = {
     "ClipDurationError": 422,
     "SampleRateError": 422,
     "TooLargeError": 413,
+    "TooSlowError": 408,
     "TextError": 422,
     "UnknownVoiceError": 404,
     "UnknownConsentError": 404,
@@ -45,10 +47,16 @@ STATUSES = {
     "UnknownRequestError": 404,
     "UnknownEditError": 404,
     "UnknownJobError": 404,
+    "UnknownKeyError": 404,
+    "UnauthenticatedError": 401,
+    "NoKeyError": 401,
+    "ForbiddenError": 403,
     "JobStateError": 400,
     "UnsupportedError": 400,
     "CapacityError": 503,
     "OverShareError": 429,
+    "QuotaError": 429,
+    "QuotaSpentError": 429,
     "StageError": 500,
     "StageUnavailableError": 503,
     "StageTimeoutError": 504,
@@ -61,8 +69,10 @@ STATUSES = {
 MAY_PASS = dict.fromkeys(STATUSES, False) | dict.fromkeys(
     [
         "TimbreError",
+        "TooSlowError",
         "CapacityError",
         "OverShareError",
+        "QuotaError",
         "StageError",
         "StageUnavailableError",
         "StageTimeoutError",
@@ -85,10 +95,11 @@ def test_every_error_has_its_status(kind: type[TimbreError]) -> None:
     assert reply.status_code == status_of(kind("x")) == STATUSES[kind.__name__]
     assert set(body) == {"message", "type", "param", "code"}
     is_callers = reply.status_code < 500
-    assert body["type"] == ("invalid_request_error" if is_callers else "server_error")
+    kinds = {True: "invalid_request_error", False: "server_error"}
+    assert body["type"] == ("insufficient_quota" if kind is QuotaSpentError else kinds[is_callers])
     is_useless = not MAY_PASS[kind.__name__]
     assert reply.headers.get("x-should-retry") == ("false" if is_useless else None)
-    is_sent_again = reply.status_code >= 500 or reply.status_code == 429
+    is_sent_again = reply.status_code >= 500 or reply.status_code in {408, 429}
     assert is_useless or is_sent_again, "OpenAI's client would not send it again"
     assert reply.status_code != 409, "its client would"
     assert ("retry-after" in reply.headers) == (reply.status_code in {429, 503})

@@ -90,3 +90,42 @@ async def test_a_name_without_an_address(names: dict[str, list[str]]):
     names.clear()
     with pytest.raises(StageUnavailableError, match="no address"):
         await AllowedHosts(["gone.example"]).resolve("https://gone.example/", "webhook")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b::a00:1", "2002:a9fe:a9fe::",
+        "::127.0.0.1", "::ffff:169.254.169.254", "::ffff:0:7f00:1", "2606:4700::5efe:a00:1",
+        "2606:4700::200:5efe:7f00:1", "2001:db8::1", "fec0::1", "100.100.100.200", "192.0.0.192",
+        "168.63.129.16", "::ffff:168.63.129.16", "198.18.0.1", "240.0.0.1", "0.1.2.3", "192.0.2.1",
+        "fe80::1%eth0",
+    ],
+)  # fmt: skip
+async def test_private_addresses_in_other_clothes(names: dict[str, list[str]], address: str):
+    names["hooks.example"] = [address]
+    with pytest.raises(UnsupportedError, match="not a public one"):
+        await AllowedHosts(["hooks.example"]).resolve("https://hooks.example/", "webhook")
+
+
+@pytest.mark.parametrize("address", ["64:ff9b::5db8:d822", "2606:4700::1111", "::ffff:1.1.1.1"])
+async def test_public_addresses_in_other_clothes(names: dict[str, list[str]], address: str):
+    names["hooks.example"] = [address]
+    hosts = AllowedHosts(["hooks.example"])
+    assert (await hosts.resolve("https://hooks.example/", "webhook")).port == 443
+
+
+def test_an_entry_may_name_its_scheme():
+    hosts = AllowedHosts(["https://a.example", "http://b.example:8080/", "c.example"])
+    for good in (
+        "https://a.example/x",
+        "http://b.example:8080/",
+        "http://c.example",
+        "https://c.example",
+    ):
+        hosts.check(good, "webhook")
+    for bad in ("http://a.example/x", "https://b.example:8080/"):
+        with pytest.raises(UnsupportedError, match="is not allowed by http"):
+            hosts.check(bad, "webhook")
+    with pytest.raises(UnsupportedError):
+        AllowedHosts(["c.example"], schemes=("https",)).check("http://c.example/", "webhook")

@@ -173,6 +173,25 @@ async def test_a_removed_clip_leaves_no_prefix_and_brings_none_back(
     assert records(tmp_path) == []
 
 
+async def test_a_tenant_finds_no_prefix_of_another_and_removes_its_own_alone(
+    model: Step1ForCausalLM, tmp_path: Path
+) -> None:
+    first = Process(model, tmp_path)
+    names = [CLIP, f"acme:{CLIP}", f"other:{CLIP}"]
+    for name in names:
+        await first.say(prompt(VOICE_A, 1), name)
+    assert first.computed == len(names)
+    await until(lambda: len(records(tmp_path)) == len(names))
+    await first.library.records.forget(names[1])
+    assert len(records(tmp_path)) == len(names) - 1
+    await first.end()
+    second = Process(model, tmp_path)
+    for name in names:
+        await second.say(prompt(VOICE_A, 1), name)
+    assert second.computed == 1
+    await second.end()
+
+
 async def test_the_record_is_the_clips(model: Step1ForCausalLM, tmp_path: Path) -> None:
     process = Process(model, tmp_path)
     new = await process.library.bring(prompt(VOICE_A, 1), CLIP)

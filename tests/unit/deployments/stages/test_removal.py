@@ -71,6 +71,15 @@ async def test_of_a_tenants_clip_those_are_told_whose_who_know_tenants(routers):
     assert told == {key: [("forget", CLIP)] for key in ("llm", "llm-int4", "vocoder")}
 
 
+async def test_stages_know_a_tenants_clip_by_a_name_of_its_own(routers):
+    told: dict[str, list[tuple[str, ...]]] = {}
+    for tenant in ("acme", "shared"):
+        handles = {stage: Handle() for stage in STAGES if stage.keeps_voices}
+        await Removal(handles, "shared").everywhere(CLIP, tenant)
+        told[tenant] = [h.told[0] for stage, h in handles.items() if stage.key == "vocoder"]
+    assert told == {"acme": [("forget", f"acme:{CLIP}")], "shared": [("forget", CLIP)]}
+
+
 @pytest.mark.parametrize(
     "error",
     [

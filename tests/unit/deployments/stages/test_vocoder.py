@@ -180,6 +180,18 @@ SILENT = {
 }  # fmt: skip
 
 
+async def test_what_is_kept_of_a_clip_is_its_tenants(service: Service) -> None:
+    """Clips that two tenants have are two; the tenant without a key has digests as they are."""
+    for tenant in ("", "shared", "acme", "other"):
+        request = replace(REQUEST, terms=Terms(tenant=tenant))
+        async for _ in service.speak(request, CLIP):
+            pass
+    names = {CLIP, f"acme:{CLIP}", f"other:{CLIP}"}
+    assert set(service.decoder.owners) == set(service.llm.clips) == names
+    keys = {(shelf.key.namespace, shelf.key.clip_digest) for shelf in service.decoder.shelves}
+    assert keys == {(tenant, CLIP) for tenant in ("shared", "acme", "other")}
+
+
 @pytest.mark.usefixtures("service")
 async def test_its_name_has_every_setting_that_changes_samples() -> None:
     other: dict[str, dict[str, object]] = {
@@ -325,3 +337,46 @@ async def test_it_tells_of_streams_their_queue_and_their_bytes(service: Service)
     for speech in held:
         await speech.aclose()
     assert [replica.work().busy for _ in range(2)] == [2, 0]
+
+
+async def test_streams_are_marked_unless_their_terms_say_otherwise(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[bool] = []
+
+    def stream(*asked: Any, is_marked: bool = True) -> AsyncGenerator[AudioChunk]:
+        told.append(is_marked)
+        return Decoder.stream(service.decoder, *asked)
+
+    monkeypatch.setattr(service.decoder, "stream", stream)
+    for is_marked in (True, False):
+        request = replace(REQUEST, text="One.", terms=Terms(is_marked=is_marked))
+        async for _ in service.speak(request):
+            pass
+    assert told == [True, False]
+
+
+@pytest.mark.usefixtures("service")
+async def test_marks_are_part_of_its_name_and_of_its_decoder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[dict[str, Any]] = []
+
+    def decoder(*asked: Any, **how: Any) -> Decoder:
+        made.append(how)
+        return Decoder(*asked, **how)
+
+    monkeypatch.setattr(wave_decoder, "StepWaveDecoder", decoder)
+    monkeypatch.setenv("TIMBRE_MARKS__ENABLED", "true")
+    marked = (await Service().replica.name()).fingerprint
+    monkeypatch.setenv("TIMBRE_MARKS__ENABLED", "false")
+    unmarked = (await Service().replica.name()).fingerprint
+    assert [how["marks"] for how in made] == [True, False]
+    assert marked != unmarked
+
+
+async def test_it_listens_for_marks(service: Service) -> None:
+    silence = np.zeros(24_000, np.int16)
+    found = await service.replica.find_mark(silence)
+    assert not found.is_marked
+    assert found.heard_s == 1.0

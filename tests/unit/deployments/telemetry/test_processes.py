@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -66,6 +67,18 @@ def test_the_processes_of_a_service_are_all_below_it(monkeypatch: pytest.MonkeyP
             child.kill()
     assert uses[child.pid].name == "sleep"
     assert uses[os.getpid()].gpu_bytes == 5 * MIB
+
+
+def test_a_worker_keeps_its_name_whatever_it_is_at() -> None:
+    title = "ray::ServeReplica:timbre:LLM.handle_request_streaming"
+    with subprocess.Popen([title, "60"], executable=shutil.which("sleep")) as worker:
+        try:
+            use = use_of(worker.pid)
+        finally:
+            worker.kill()
+    assert use is not None
+    assert use.name == "ray::ServeReplica:timbre:LLM"
+    assert use.label == f"ray::ServeReplica:timbre:LLM ({worker.pid})"
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from deployments.telemetry.processes import MIB, ProcessUse
 from load_tests.load.answers import Answer, Ear
 from load_tests.load.measures import Spent
 from load_tests.load.plan import plan_of
 from load_tests.load.results import Document, document
-from load_tests.load.watch import Held, Sample
+from load_tests.load.watch import Sample
 from load_tests.load.workload import Workload, workloads
 from tests.unit.load_tests.load.servers import call
 
@@ -59,6 +60,11 @@ def failed(number: int = 0, at_s: float = 0.0, fault: str = "cut off") -> Answer
     return Ear(call(number), at_s, at_s).failed(fault, at_s + 1.0)
 
 
+def use(private_bytes: int, pid: int = 7, name: str = "ray::ServeReplica:timbre:LLM") -> ProcessUse:
+    """What a process takes."""
+    return ProcessUse(pid, name, private_bytes, 3 * MIB, 2 * MIB, 0, 40, 20)
+
+
 def result(
     name: str = "hot_voice", answers: Sequence[Answer] | None = None, **about: Any
 ) -> Document:
@@ -70,7 +76,9 @@ def result(
         times = [lasts_s * i / 20 for i in range(20)]
         answers = [ok(i, at_s, headers=MISS if i == 0 else HIT) for i, at_s in enumerate(times)]
     samples = [
-        Sample(lasts_s * i / 12, 0.5 * i, {"LLM": Held(2**29 + 2**20 * i, 40, 20)})
+        Sample(
+            lasts_s * i / 12, 0.5 * i, [use((512 + i) * MIB), *([use(5 * MIB, 8)] if i > 6 else [])]
+        )
         for i in range(12)
     ]
     told = [
@@ -79,9 +87,7 @@ def result(
             "cache": one.cache,
             "tokenizer_s": one.stages_s["tokenizer"],
             "llm_s": 0.2,
-            "llm_work_s": 0.3,
             "vocoder_s": 0.1,
-            "ttfa_s": one.first_audio_s,
             "total_s": one.whole_s,
             "audio_s": one.audio_s,
         }

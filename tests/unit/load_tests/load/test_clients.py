@@ -14,7 +14,7 @@ from load_tests.load.asks import ask_of
 from load_tests.load.clients import Clients, Clock
 from load_tests.load.measures import summary
 from load_tests.load.plan import Call
-from load_tests.load.run import closed_loop, open_loop
+from load_tests.load.run import closed_loop, open_loop, saturated_hz
 from load_tests.load.workload import Objective
 from tests.unit.load_tests.load.servers import (
     SECOND,
@@ -153,6 +153,21 @@ async def test_who_was_refused_rests_in_a_closed_loop() -> None:
             first, second = await closed_loop([call(0), call(1)], 1, clients, clock, 0)
     assert (first.outcome, second.outcome) == ("refused", "ok")
     assert second.at_s >= first.ended_s + 0.2
+
+
+async def test_saturation_is_measured_while_every_client_is_busy() -> None:
+    """Two clients, four calls, the last of which is long: one of them waits alone."""
+    lasts_s = iter([0.1, 0.1, 0.1, 0.8])
+
+    async def reply(request: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(next(lasts_s))
+        return await audio(request, SECOND)
+
+    async with served(reply) as url:
+        async with Clients(url, clock := Clock(), LONG_S) as clients:
+            calls = [call(number) for number in range(4)]
+            rate_hz = await saturated_hz(calls, 2, clients, clock, 0)
+    assert rate_hz > 10, "two in a tenth of a second, not four in nine tenths"
 
 
 def under_stall(stall_s: float, rate_hz: int, *, is_open: bool) -> list[Answer]:

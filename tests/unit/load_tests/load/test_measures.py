@@ -88,11 +88,12 @@ def test_who_hung_up_counts_for_what_he_heard_alone() -> None:
 
 
 def test_a_session_that_is_refused_is_refused() -> None:
-    ear = Ear(call(0), 0.0, 0.0)
-    ear.replied(200, {})
-    told = summary([ear.told("overloaded", 0.1)], 1.0, EASY)
-    assert told["refusals"]["by_status"] == {"503": 1}
-    fault = Ear(call(1), 0.0, 0.0).told("stage_failed", 0.1)
+    full = Ear(call(0), 0.0, 0.0).told({"code": "overloaded", "predicted_wait_s": 2.5}, 0.1)
+    greedy = Ear(call(1), 0.0, 0.0).told({"code": "rate_limit_exceeded"}, 0.1)
+    told = summary([full, greedy], 1.0, EASY)
+    assert told["refusals"]["by_status"] == {"503": 1, "429": 1}
+    assert told["refusals"]["usable_share"] == 0.5, "one says when to come again"
+    fault = Ear(call(2), 0.0, 0.0).told({"code": "stage_failed"}, 0.1)
     assert (fault.outcome, fault.fault) == ("failed", "session: stage_failed")
 
 

@@ -63,13 +63,24 @@ def test_the_named_loads_are_there() -> None:
     }  # fmt: skip
     assert named <= set(workloads())
     assert list(workloads()) == NAMES
-    closed = {name for name, one in workloads().items() if one.is_closed}
+    closed = {name for name, one in workloads().items() if one.arrivals.kind == "closed"}
     assert closed == {"segments", "switching"}, "every other loop is open"
 
 
 def test_the_same_seed_draws_the_same_calls_and_another_one_others() -> None:
     assert drawn().digest == drawn().digest
     assert drawn(seed=2).digest != drawn().digest
+
+
+def test_runs_with_other_aims_are_other_plans() -> None:
+    """What is good of one is not good of the other, though the calls are the same."""
+    assert drawn(objective={"first_audio_s": 2.0}).digest != drawn().digest
+    assert drawn(about="The same in other words.").digest == drawn().digest
+    one, two = (
+        plan_of(workload(arrivals={"kind": "closed", "clients": n, "calls": 4})) for n in (1, 2)
+    )
+    assert one.calls == two.calls
+    assert one.digest != two.digest
 
 
 def test_a_change_of_one_thing_leaves_the_others_alone() -> None:

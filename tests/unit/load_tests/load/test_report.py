@@ -92,6 +92,12 @@ def test_a_page_names_no_machine_path() -> None:
     assert "--json soak.json" in text
 
 
+def test_the_soak_tells_what_every_process_takes() -> None:
+    text = page([result("soak")], [], Path("page.md"))
+    assert "| LLM | 523 | +1.4 % | 3 | 2 | 0 | 40 | 20 |" in text
+    assert "| LLM | 5 | not said | 3 | 2 | 0 | 40 | 20 |" in text, "came later"
+
+
 def test_scenarios_compare_with_having_known_no_voice() -> None:
     told = result(answers=[ok(0, headers=MISS, first_s=0.7), *(ok(i, i) for i in range(1, 5))])
     found = scenario_of(told["told"])

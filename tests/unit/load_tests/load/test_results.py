@@ -56,7 +56,7 @@ def test_calls_between_phases_are_refused() -> None:
         checked(told, "some.json")
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"form": 1}', '{"form": 0}'])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"form": 2}', '{"form": 0}'])
 def test_what_is_no_result_is_refused_by_its_name(tmp_path: Path, content: str) -> None:
     path = tmp_path / "odd.json"
     path.write_text(content)

@@ -2,50 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from dataclasses import replace
+from pathlib import Path
 
+import psutil
 import pytest
 from aiohttp import web
 
+from deployments.local.service import STATE, RunningService
+from deployments.telemetry.processes import MIB
 from load_tests.load.clients import Clock
 from load_tests.load.place import local_only
-from load_tests.load.watch import Sample, Watch, growth, part_of, saved_during, saved_of
+from load_tests.load.watch import Sample, Watch, memory, root_of, saved_during, saved_of
 from pipeline.errors import ConfigError
+from tests.unit.load_tests.load.answered import use
 from tests.unit.load_tests.load.servers import served
 
 pytestmark = pytest.mark.unit
 
 
-@pytest.mark.parametrize(
-    ("command", "part"),
-    [
-        ("ray::ServeReplica:timbre:LLM", "LLM"),
-        ("ray::ServeReplica:timbre:Vocoder.handle_request_streaming", "Vocoder"),
-        ("ray::ProxyActor", "proxy"),
-        ("ray::ServeController.listen_for_change", "controller"),
-        ("/usr/lib/ray/core/src/ray/gcs/gcs_server --log_dir=x", "GCS"),
-        ("/usr/lib/ray/core/src/ray/raylet/raylet --raylet_socket_name=x", "raylet"),
-        ("ray::IDLE", None),
-        ("python -m load_tests.load soak", None),
-    ],
-)
-def test_a_process_is_known_by_its_title(command: str, part: str | None) -> None:
-    assert part_of(command) == part
-
-
-def samples(values: list[int], part: str = "LLM") -> list[dict[str, Any]]:
-    return [{"held": {part: {"rss_bytes": value}}} for value in values]
+def samples(*mib: float) -> list[Sample]:
+    return [Sample(float(i), None, [use(int(one * MIB))]) for i, one in enumerate(mib)]
 
 
 def test_growth_is_that_after_the_warm_up() -> None:
-    assert growth(samples([1, 50, 100, 100, 100, 100, 103, 103])) == pytest.approx({"LLM": 0.03})
-    assert growth(samples([100] * 7)) == {}, "too few to say"
+    (llm,) = memory(samples(1, 50, 100, 100, 100, 100, 103, 103))["processes"]
+    assert llm["growth"] == pytest.approx(0.03)
+    assert llm["private_mib"] == [1, 50, 100, 100, 100, 100, 103, 103]
+    assert (llm["files"], llm["threads"], llm["store_bytes"]) == (40, 20, 3 * MIB)
+    (brief,) = memory(samples(*[100] * 7))["processes"]
+    assert brief["growth"] is None, "too few to say"
+    assert memory([]) == {"at_s": [], "processes": []}
 
 
-def test_a_part_that_was_not_there_all_the_time_is_left_out() -> None:
-    looks = samples([100] * 8)
-    looks[-1]["held"] = {"LLM": {"rss_bytes": 100}, "Jobs": {"rss_bytes": 5}}
-    assert growth(looks) == {"LLM": 0.0}
+def test_a_process_that_came_later_is_told_of_without_its_growth() -> None:
+    looks = samples(*[100] * 8)
+    looks[-1] = replace(looks[-1], uses=[*looks[-1].uses, use(5 * MIB, 8)])
+    old, new = memory(looks)["processes"]
+    assert (old["growth"], new["growth"]) == (0.0, None)
+    assert new["private_mib"] == [None] * 7 + [5]
+
+
+def test_the_processes_are_those_of_the_service_at_the_address(tmp_path: Path) -> None:
+    url = "http://127.0.0.1:8123"
+    assert root_of(url, tmp_path) is None
+    pid = os.getpid()
+    begun_s = psutil.Process().create_time()
+    service = RunningService(pid, begun_s, "127.0.0.1", 8123, "serve.log")
+    (tmp_path / "service.json").write_bytes(STATE.dump_json(service))
+    assert root_of(url, tmp_path) == pid
+    assert root_of("http://127.0.0.1:8000", tmp_path) is None, "another one"
 
 
 def test_what_was_saved_is_the_services_count() -> None:
@@ -66,10 +73,11 @@ async def test_a_run_is_watched_from_its_beginning_to_its_end() -> None:
         return web.json_response({"saved_s": next(saved), "speech": {}})
 
     async with served(reply) as url:
-        async with Watch(url, Clock(), 1.0, lambda: float(next(joules))) as watch:
+        async with Watch(url, Clock(), 1.0, lambda: float(next(joules)), os.getpid()) as watch:
             pass
     assert [sample.saved_s for sample in watch.samples] == [0, 1]
     assert watch.spent.saved_s == 1
+    assert os.getpid() in {one.pid for one in watch.samples[-1].uses}
     assert watch.spent.joules is not None
     assert watch.spent.joules > 0
     assert watch.spent.core_s is not None

@@ -85,6 +85,20 @@ def test_what_is_forgotten_goes_and_what_was_being_made_does_not_come_back() -> 
     assert memory.hits == 1
 
 
+def test_tenants_share_no_state_of_a_voice_that_both_have() -> None:
+    memory = PromptMemory(1_000)
+    clip = "ab" * 32
+    usual, acme, other = (OwnedMemory(memory, f"{one}{clip}") for one in ("", "acme:", "other:"))
+    acme.get_or_make("state", lambda: torch.zeros(10))
+    assert "state" in acme
+    assert "state" not in other
+    assert "state" not in usual
+    assert bool(other.get_or_make("state", lambda: torch.ones(10)).all())
+    memory.forget(f"acme:{clip}")
+    assert "state" not in acme
+    assert "state" in other
+
+
 def test_names_are_let_go_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = 100.0
     monkeypatch.setattr("pipeline.forgotten.time.monotonic", lambda: now_s)

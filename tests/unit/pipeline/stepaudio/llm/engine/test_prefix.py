@@ -172,6 +172,23 @@ def test_lru_order_and_refusal_of_what_is_too_large() -> None:
     assert (cache.hits_total, cache.misses_total) == (2, 2)
 
 
+def test_tenants_share_no_prefix_of_a_clip_that_both_have() -> None:
+    """That the second one's is there already would tell it that the first has the clip."""
+    cache, ids, clip = PrefixCache(100), np.array([1], np.int32), "ab" * 32
+    cache.put(ids, torch.zeros(40, dtype=torch.uint8), f"acme:{clip}")
+    assert cache.get(ids, f"acme:{clip}") is not None
+    for other in (clip, f"other:{clip}", ""):
+        assert cache.get(ids, other) is None
+        assert cache.held(ids, other) is None
+        assert cache.wants(ids, 40, other)
+    cache.put(ids, torch.ones(40, dtype=torch.uint8), f"other:{clip}")
+    cache.forget(f"acme:{clip}")
+    assert cache.get(ids, f"acme:{clip}") is None
+    kept = cache.get(ids, f"other:{clip}")
+    assert kept is not None
+    assert bool(kept.all())
+
+
 @pytest.mark.parametrize(
     ("ids", "length"), [([5, 3, 7, 3, 8], 2), ([5, 6], 0), ([5, 3], 0), ([3, 3, 3], 1)]
 )

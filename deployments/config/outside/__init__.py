@@ -1,0 +1,1 @@
+"""Sections about what the service itself asks of others."""

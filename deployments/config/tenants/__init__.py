@@ -1,0 +1,1 @@
+"""Sections of the settings about tenants and their keys."""

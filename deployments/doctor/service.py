@@ -1,0 +1,90 @@
+"""Checks of what would be started: its config, checkpoint, port, packages and store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+
+import httpx
+
+from deployments.config.named_things import missing_here, unknown_names
+from deployments.doctor.findings import Finding, fault, good, unknown, warning
+from deployments.doctor.site import Site
+from deployments.own_packages import stranger_on
+
+STORE_ASK_S = 5.0
+SKEW_FAULT_S, SKEW_WARNING_S = 600.0, 30.0  # S3 refuses what is signed 15 minutes off
+_NO_CONFIG = unknown("the config holds a mistake")
+
+
+def config(site: Site) -> Finding:
+    """Whether the service would start with it."""
+    if site.config is None:
+        return fault(site.mistake, f"timbre lint {site.path}")
+    if problems := unknown_names(site.config.settings):
+        return fault("; ".join(problems), f"mend {site.path}")
+    return good(f"{site.path} is good")
+
+
+def checkpoint(site: Site) -> Finding:
+    """Whether everything that the config names is on this machine."""
+    if site.settings is None:
+        return _NO_CONFIG
+    if problems := list(missing_here(site.settings)):
+        return fault("; ".join(problems), f"timbre checkpoint download {site.settings.model}")
+    return good(f"{site.settings.model} is here")
+
+
+def packages(site: Site) -> Finding:
+    """Whether the service would import its own code."""
+    if (stranger := stranger_on([str(site.where)])) is not None:
+        return fault(stranger, "start elsewhere")
+    return good("its own come first")
+
+
+def port(site: Site) -> Finding:
+    """Whether the service's port is free, or its own."""
+    if site.config is None:
+        return _NO_CONFIG
+    if site.ports is None:
+        return unknown("this user may not see who listens here")
+    taken = [one for one in site.ports if one.port == site.port]
+    strangers = [one for one in taken if not one.is_rays]
+    if strangers:
+        return fault(
+            f"port {site.port} is taken: {', '.join(sorted({one.shown for one in strangers}))}",
+            "another http_options.port, or stop that program",
+        )
+    whose = "the service's own" if taken else "free"
+    return good(f"port {site.port} is {whose}")
+
+
+def clock(site: Site) -> Finding:
+    """This machine's against the store's, which refuses what is signed at another time."""
+    if site.settings is None:
+        return _NO_CONFIG
+    cache = site.settings.cache
+    if not cache.url.startswith(("s3://", "s3a://")):
+        return unknown("the cache is in no bucket")
+    endpoint = _endpoint(cache.storage_options, site.environment)
+    reply = httpx.head(endpoint, timeout=STORE_ASK_S, follow_redirects=False)
+    asked_unix_s = time.time()
+    if "date" not in reply.headers:
+        return unknown(f"{endpoint} tells no time")
+    off_s = asked_unix_s - parsedate_to_datetime(reply.headers["date"]).timestamp()
+    said = f"this clock and that of {endpoint} are {abs(off_s):.0f} s apart"
+    if abs(off_s) > SKEW_FAULT_S:
+        return fault(f"{said}: the bucket refuses every request", "NTP (chrony, timesyncd)")
+    if abs(off_s) > SKEW_WARNING_S:
+        return warning(said, "NTP (chrony, timesyncd)")
+    return good(said)
+
+
+def _endpoint(options: Mapping[str, object], environment: Mapping[str, str]) -> str:
+    client = options.get("client_kwargs")
+    told = options.get("endpoint_url") or (
+        client.get("endpoint_url") if isinstance(client, dict) else None
+    )
+    named = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
+    return str(told or named or "https://s3.amazonaws.com")

@@ -1,0 +1,1 @@
+"""API keys: made, kept, looked up; and the tokens of an identity provider."""

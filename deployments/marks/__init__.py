@@ -1,0 +1,1 @@
+"""What the service does so that its audio is known as synthetic: beside the watermark itself."""

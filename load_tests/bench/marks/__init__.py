@@ -1,0 +1,1 @@
+"""Bench of marks: what they cost, what they survive, and what one hears of them."""

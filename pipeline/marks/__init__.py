@@ -1,0 +1,1 @@
+"""Marks of synthetic speech: a watermark that nobody hears and a detector finds."""

@@ -1,0 +1,71 @@
+"""Between the service and a network: its ports, what its proxy obeys, an edge with TLS."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from deployments.doctor.listeners import is_loopback
+from tests.edges import running_edge
+from tests.serve.service_client import ServiceClient, body
+
+pytestmark = pytest.mark.serve
+NUMBERS = ("autoscaler", "dashboard/dashboard.py", "ray::DashboardAgent")  # for Prometheus
+
+
+@pytest.mark.parametrize("underscored", [False, True])
+def test_the_proxy_takes_no_orders_from_callers(client: ServiceClient, underscored: bool):
+    """By the first, as Serve has it, a request would end after a millisecond."""
+    orders = {
+        "x-request-timeout-seconds": "0.001",
+        "x-request-disconnect-disabled": "?1",
+        "serve-multiplexed-model-id": "mine",
+        "x-session-id": "mine",
+    }
+    if underscored:
+        orders = {name.replace("-", "_"): value for name, value in orders.items()}
+    reply = client.http.get("/readyz", headers=orders)
+    assert reply.status_code == httpx.codes.OK
+    assert client.http.post("/v1/audio/speech", json=body(), headers=orders).is_success
+
+
+def ports_of(service_pid: int) -> Iterator[tuple[str, str]]:
+    """Addresses on which processes of a service listen, with their command lines."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, ProcessLookupError):
+            if os.getsid(process.pid) == service_pid:
+                for one in process.net_connections("tcp"):
+                    if one.laddr and one.status == psutil.CONN_LISTEN:
+                        yield one.laddr.ip, " ".join(process.cmdline())
+
+
+def test_a_local_service_listens_on_loopback(client: ServiceClient):
+    """All that takes orders; numbers for Prometheus may be read."""
+    found = list(ports_of(client.service.pid))
+    assert len(found) > 10
+    others = {command for host, command in found if not is_loopback(host)}
+    assert not [one for one in others if not any(mark in one for mark in NUMBERS)]
+
+
+@pytest.mark.parametrize("name", ["haproxy of Ray", "nginx"])
+def test_speech_through_an_edge_with_tls(client: ServiceClient, tmp_path: Path, name: str):
+    expected = client.speak(response_format="pcm").content
+    with running_edge(name, tmp_path, client.service.port) as edge:
+        with httpx.Client(base_url=edge.url, verify=edge.tls, timeout=120) as http:
+            while http.get("/edge/healthz").status_code != httpx.codes.OK:
+                time.sleep(0.1)
+            asked = body(response_format="pcm")
+            with http.stream("POST", "/v1/audio/speech", json=asked) as reply:
+                assert reply.status_code == httpx.codes.OK
+                assert b"".join(reply.iter_bytes()) == expected
+            assert reply.headers["x-request-id"]
+            assert http.get("/-/routes").status_code == httpx.codes.NOT_FOUND
+        with pytest.raises(httpx.ConnectError), httpx.Client(verify=True) as strangers:
+            strangers.get(f"{edge.url}/healthz")
