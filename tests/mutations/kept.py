@@ -276,7 +276,7 @@ GUARDS = (
     Guard(
         "a tenant's speech is its own",
         "deployments/http/tenant.py",
-        'return getattr(request.state, "namespace", default)',
+        "return getattr(request.state, NAMESPACE, default)",
         "return default",
         (
             f"{_T_VOICES}::test_one_tenants_voices_and_consents_are_not_anothers",
