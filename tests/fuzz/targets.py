@@ -14,6 +14,7 @@ from typing import cast
 
 import numpy as np
 import yaml
+from starlette.datastructures import Headers
 
 from cache_store.codec import HEADER_BYTES, RecordCodec, describe
 from cache_store.errors import EntryError
@@ -34,11 +35,13 @@ from deployments.http.dialects.pronunciations import DictionaryBody
 from deployments.http.dialects.speech import parse_request, read_speech
 from deployments.http.dialects.voices import ConsentBody, VoiceBody
 from deployments.http.jobs.body import Defaults, read_job
+from deployments.http.keys.credentials import presented
 from deployments.http.model_names import ModelNames
 from deployments.http.request_id import request_id_of
 from deployments.http.sessions.messages import SessionConfig, read_config, read_message
 from deployments.jobs.subtitles import read_subtitles
 from deployments.jobs.tables import read_table
+from deployments.keys.secrets import id_of, is_id
 from deployments.outbound.addresses import AllowedHosts
 from deployments.speech.records import SPEECH_SCHEMA, to_answer
 from deployments.voices.names import checked_name
@@ -47,7 +50,7 @@ from pipeline.audio.caf_guard import refuse_caf_bomb
 from pipeline.audio.decode import ClipLimits
 from pipeline.audio.mp4_guard import refuse_mp4_bomb
 from pipeline.audio.reference import read_reference
-from pipeline.errors import ConfigError, InputError
+from pipeline.errors import ConfigError, InputError, UnauthenticatedError
 from pipeline.text.dictionary import checked, fitting, pronounced
 from pipeline.text.front_end import plain_words
 from pipeline.text.options import Pronunciation, Reading
@@ -220,6 +223,17 @@ def names_and_headers(data: bytes) -> None:
     Label.of(data.decode("latin-1"))
 
 
+def credentials(data: bytes) -> None:
+    """A key as clients send it: two headers and a subprotocol, a line each."""
+    bearer, _, rest = data.partition(b"\n")
+    own, _, offered = rest.partition(b"\n")
+    headers = Headers(raw=[(b"authorization", bearer), (b"xi-api-key", own)])
+    with suppress(UnauthenticatedError):
+        key = presented(headers, offered.decode("latin-1").split(","))
+        if key is not None and (key_id := id_of(key)) is not None:
+            assert is_id(key_id)
+
+
 def _raw_body(data: bytes) -> RawBody:
     head, _, content = data.partition(b"\n")
     return RawBody(content, Label.of(head.decode("latin-1")))
@@ -241,6 +255,7 @@ TARGETS = {
     "frames": Target(frames),
     "ssml": Target(ssml, 2_048),
     "expressions": Target(expressions, 2_048),
+    "credentials": Target(credentials, 1_024),
     "tables": Target(tables),
     "names": Target(names_and_headers, 1_024),
 }

@@ -23,8 +23,8 @@ GUARDS = (
     Guard(
         "a clip has a length, whatever its header says",
         _DECODE,
-        "if self.duration_s > self._limits.max_duration_s + self.padding_s:",
-        "if False:",
+        "return self.duration_s > self._limits.max_duration_s + self.padding_s",
+        "return False",
         (f"{_T_DECODE}::test_every_bound_is_allowed_and_one_beyond_is_not",),
     ),
     Guard(

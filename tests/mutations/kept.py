@@ -276,7 +276,7 @@ GUARDS = (
     Guard(
         "a tenant's speech is its own",
         "deployments/http/tenant.py",
-        'return getattr(request.state, "namespace", default)',
+        "return getattr(request.state, NAMESPACE, default)",
         "return default",
         (
             f"{_T_VOICES}::test_one_tenants_voices_and_consents_are_not_anothers",
@@ -286,11 +286,12 @@ GUARDS = (
     ),
     Guard(
         "a removed clip stays removed while it is made",
-        "cache_store/aliases.py",
-        "        if not watch.allows(key.owner):\n            return\n",
-        "",
+        "cache_store/cache.py",
+        "if entry.data is not None and watch.allows(key.owner):",
+        "if entry.data is not None:",
         (
-            "deployments/voices/test_resolver.py::test_a_clip_removed_while_it_is_decoded_is_not_kept",
+            "deployments/voices/test_resolver.py::"
+            "test_a_clip_removed_while_it_is_encoded_is_spoken_and_not_kept",
         ),
     ),
     Guard(

@@ -37,16 +37,17 @@ GUARDS = (
     Guard(
         "a name that means a private address is refused",
         _ADDRESSES,
-        "if not (_is_public(address) or self._names(str(address), parts.port, parts.scheme)):",
-        "if False:",
+        "if _is_metadata(address) or not (is_public(address) or is_allowed):",
+        "if _is_metadata(address):",
         (f"{_T_ADDRESSES}::test_a_name_that_means_a_private_address",),
     ),
     Guard(
         "a private address within an IPv6 one is seen",
         _ADDRESSES,
-        "        if inner is not None:\n            return _is_public(inner)\n",
-        "        if inner is not None:\n            return True\n",
-        (f"{_T_ADDRESSES}::test_a_name_that_means_a_private_address",),
+        "        if (inner := _carried(address)) is not None:\n"
+        "            return is_public(inner)\n",
+        "",
+        (f"{_T_ADDRESSES}::test_private_addresses_in_other_clothes",),
     ),
     Guard(
         "what was checked is what is connected to",

@@ -28,7 +28,7 @@ GUARDS = (
     ),
     Guard(
         "the rest of a refused body is read up to a bound",
-        _EDGE,
+        "deployments/http/bodies/rest.py",
         "while has_more and most_bytes > 0:",
         "while has_more:",
         (f"{_T_EDGE}::test_a_client_may_finish_sending_what_is_refused",),

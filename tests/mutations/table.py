@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from tests.mutations import files, kept, network, requests
+from tests.mutations import access, edges, files, kept, marks, network, quotas, requests
 
-GUARDS = (*requests.GUARDS, *files.GUARDS, *kept.GUARDS, *network.GUARDS)
+GUARDS = (
+    *requests.GUARDS,
+    *access.GUARDS,
+    *quotas.GUARDS,
+    *marks.GUARDS,
+    *files.GUARDS,
+    *kept.GUARDS,
+    *network.GUARDS,
+    *edges.GUARDS,
+)
 BY_NAME = {guard.name: guard for guard in GUARDS}

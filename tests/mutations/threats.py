@@ -34,6 +34,82 @@ class Threat:
 THREATS = (
     Threat(
         Who.CLIENT,
+        "Use the service without a key, or with one that is for less",
+        (
+            "every address but health needs a key",
+            "a key opens what its scopes say",
+            "a route that nobody listed is an operator's",
+            "without keys a service answers its own machine",
+            "two keys that differ are none",
+        ),
+    ),
+    Threat(
+        Who.CLIENT,
+        "Guess keys, or drown the look-up of them; go on with one that was revoked or is old",
+        (
+            "a key that is over opens nothing",
+            "an outage is bounded",
+            "unknown keys wait in a short line",
+            "a key's id is an id and no path",
+        ),
+    ),
+    Threat(
+        Who.CLIENT,
+        "Bring a token of another issuer, for another audience, or with scopes that tokens may not "
+        "give",
+        (
+            "a token is of the issuer",
+            "a token is for this service",
+            "a token gives what the settings let it",
+        ),
+    ),
+    Threat(
+        Who.CLIENT,
+        "Take places by being slow: with a head, with a body, by not reading; tell the proxy not "
+        "to give up",
+        (
+            "no caller's header gives the proxy orders",
+            "a head that does not come is given up",
+            "who takes nothing of a reply is given up",
+            "a body comes at a pace",
+            "bodies on their way fit the proxy",
+        ),
+    ),
+    Threat(
+        Who.TENANT,
+        "Use more than was agreed: requests, audio, by many keys, by many routers, while the book "
+        "of quotas is away",
+        (
+            "requests over a quota are refused",
+            "audio is charged as it is sent",
+            "a key's quota counts beside its tenant's",
+            "without the cluster's book a router gives its share",
+            "what is over a quota is owed",
+            "there are so many keys",
+        ),
+    ),
+    Threat(
+        Who.STORE,
+        "Read keys out of the store",
+        ("a key is known by a digest",),
+    ),
+    Threat(
+        Who.ADDRESS,
+        "Have a clip fetched that is none, has no end, or takes for ever; from where a machine's "
+        "credentials are; with ours",
+        (
+            "a clip is fetched with nothing of ours",
+            "every redirect is checked",
+            "there are so many redirects",
+            "a clip that is fetched is audio",
+            "a clip that is fetched has a size",
+            "a host that is slow is given up",
+            "so many clips are fetched at a time",
+            "a metadata service is never asked",
+        ),
+    ),
+    Threat(
+        Who.CLIENT,
         "Fill the memory with bodies: one that is too large, with its length or without; many at "
         "a time; one that is compressed",
         (
@@ -169,6 +245,19 @@ THREATS = (
             "a voice looks like no voice of the service",
             "a voice's name mixes no scripts",
             "a voice's name is no id",
+        ),
+    ),
+    Threat(
+        Who.VOICE,
+        "Pass synthetic speech off as a recording",
+        (
+            "every chunk of speech is marked",
+            "chunks that are made together are marked",
+            "speech without a mark needs a scope of its own",
+            "an operator's key leaves no speech unmarked",
+            "whoever has speech without a mark is logged",
+            "speech with a mark and without are kept apart",
+            "the mark's networks are the published ones",
         ),
     ),
     Threat(
