@@ -95,6 +95,7 @@ DOORS: Mapping[tuple[str, str], Door] = {
     ("GET", "/v1/audio/jobs/{job_id}/audio"): JOBS,
     ("GET", "/v1/audio/jobs/{job_id}/subtitles"): JOBS,
     ("GET", "/v1/audio/jobs/{job_id}/manifest"): JOBS,
+    ("POST", "/v1/content_provenance_checks"): ANY_KEY,
     ("GET", "/v1/cache"): ADMIN,  # counts of all tenants together
     ("POST", "/v1/cache/warm"): CACHE,
     ("DELETE", "/v1/cache/{clip}"): CACHE,

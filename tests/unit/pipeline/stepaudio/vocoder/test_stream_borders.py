@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -159,25 +160,19 @@ def golden(directory: Path, sections: dict[str, Any]) -> tuple[Path, Draw, int]:
     return write_vocoder(directory, sections["seed"], golden_yaml(sections)), draw, 1
 
 
-@pytest.fixture(scope="module", params=["embedded", "golden"])
-def streams(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[list[Heard]]:
-    if request.param == "golden":
-        shared: Path = request.getfixturevalue("shared_dir")
-        sections = json.loads((shared / "golden" / "vocoder_public.json").read_text())
-        vocoder, draw, steps = golden(tmp_path_factory.mktemp("golden"), sections)
-    else:
-        vocoder, draw, steps = embedded()
+@contextmanager
+def decoders_of(vocoder: Path, steps: int) -> Iterator[list[StepWaveDecoder]]:
     decoders = [
         StepWaveDecoder(vocoder, threads=1, steps=steps, chunk_rows=rows) for rows in SCHEDULES
     ]
-    yield listen(decoders, draw)
-    for decoder in decoders:
-        decoder.close()
+    try:
+        yield decoders
+    finally:
+        for decoder in decoders:
+            decoder.close()
 
 
-def test_totals_are_exact(streams: list[Heard]) -> None:
+def check_totals_are_exact(streams: list[Heard]) -> None:
     for one in streams:
         assert len(one.audio) == len(one.whole) == len(one.offline)
         assert len(one.audio) % GROUP_SAMPLES == 0
@@ -186,7 +181,7 @@ def test_totals_are_exact(streams: list[Heard]) -> None:
     assert sum(bool(one.borders) for one in streams) > 0.9 * N_STREAMS
 
 
-def test_no_step_at_a_border_is_beyond_the_signals_own(streams: list[Heard]) -> None:
+def check_no_step_at_a_border_is_beyond_the_signals_own(streams: list[Heard]) -> None:
     for one in streams:
         if one.borders:
             steps = np.abs(np.diff(one.audio))
@@ -194,7 +189,7 @@ def test_no_step_at_a_border_is_beyond_the_signals_own(streams: list[Heard]) -> 
             assert at_borders.max() <= np.delete(steps, [b - 1 for b in one.borders]).max()
 
 
-def test_borders_hold_no_more_energy_than_the_whole_has_there(streams: list[Heard]) -> None:
+def check_borders_hold_no_more_energy_than_the_whole_has_there(streams: list[Heard]) -> None:
     """Energy of steps, where clicks show: near all borders, streamed against whole and offline."""
 
     def energy(audio: np.ndarray, borders: list[int]) -> float:
@@ -210,7 +205,7 @@ def test_borders_hold_no_more_energy_than_the_whole_has_there(streams: list[Hear
     assert share("audio") == pytest.approx(share("offline"), rel=0.15)
 
 
-def test_the_mel_jumps_no_further_at_borders_than_offline(streams: list[Heard]) -> None:
+def check_the_mel_jumps_no_further_at_borders_than_offline(streams: list[Heard]) -> None:
     def jump(mel: torch.Tensor, borders: list[int]) -> float:
         steps = mel[0].diff(dim=1).abs().mean(dim=0)
         return float(sum(steps[border - 1] for border in borders))
@@ -223,7 +218,7 @@ def test_the_mel_jumps_no_further_at_borders_than_offline(streams: list[Heard]) 
     assert streamed / n_borders <= 1.1 * own  # 0.99 with the same
 
 
-def test_the_end_is_the_speech_and_not_noise(streams: list[Heard]) -> None:
+def check_the_end_is_the_speech_and_not_noise(streams: list[Heard]) -> None:
     def level(audio: np.ndarray) -> float:
         return float(np.sqrt(np.mean(audio[-LAST:] ** 2)))
 
@@ -233,3 +228,29 @@ def test_the_end_is_the_speech_and_not_noise(streams: list[Heard]) -> None:
     distances = [(one.mel - one.offline_mel).abs().mean(dim=(0, 1)) for one in streams]
     at_the_end = torch.cat([distance[-LAST_FRAMES:] for distance in distances])
     assert at_the_end.mean() <= 1.5 * torch.cat(distances).mean()
+
+
+CHECKS = (
+    check_totals_are_exact,
+    check_no_step_at_a_border_is_beyond_the_signals_own,
+    check_borders_hold_no_more_energy_than_the_whole_has_there,
+    check_the_mel_jumps_no_further_at_borders_than_offline,
+    check_the_end_is_the_speech_and_not_noise,
+)
+
+
+@pytest.mark.parametrize("weights", ["embedded", "golden"])
+def test_nothing_is_heard_at_borders_nor_at_the_end(
+    weights: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """One test, so that the streams, a minute of work, are made once wherever tests are run."""
+    if weights == "golden":
+        shared: Path = request.getfixturevalue("shared_dir")
+        sections = json.loads((shared / "golden" / "vocoder_public.json").read_text())
+        vocoder, draw, steps = golden(tmp_path, sections)
+    else:
+        vocoder, draw, steps = embedded()
+    with decoders_of(vocoder, steps) as decoders:
+        streams = listen(decoders, draw)
+    for check in CHECKS:
+        check(streams)
