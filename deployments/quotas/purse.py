@@ -40,6 +40,7 @@ class Purse:
         self.spare = self.taken = self.share = 0.0
         self._total = 0.0
         self._told: tuple[float, Answer] | None = None
+        self._last: tuple[float, float, float] | None = None  # when, free then, own total then
         self._dry_until_s = self._used_s = float("-inf")
         self.waiting: list[Waiter] = []
         self.has_news = True
@@ -63,9 +64,17 @@ class Purse:
         return True
 
     def take_alone(self, amount: float, n_routers: int, now_s: float) -> None:
-        """Take from this router's share of the limit, while the book is away. Raises ShortError."""
+        """Take from this router's share of the limit, while the book is away. Raises ShortError.
+
+        Nor is more taken than its share of what the book last said was free, and of what has come
+        free since: others may have spent what this router did not.
+        """
         share = max(self.limit / n_routers, 1.0)
         used = self.taken + self._spent(now_s)
+        if self._last is not None and self._own is not None:
+            told_s, free, total = self._last
+            left = free / n_routers + share * (now_s - told_s) / self._own.window_s
+            used = max(used, share - left + self._total + self.taken - total)
         fits = used < share if self.account.measure.is_owed else used + amount <= share + TINY
         if not fits:
             wait_s = 1.0 if self._own is None else self._own.wait_s(used + TINY - share, now_s)
@@ -132,6 +141,7 @@ class Purse:
         self.spare += answer.granted
         self.share = answer.share
         self._told = now_s, answer
+        self._last = now_s, max(answer.free, 0.0) + self.spare, self._total + self.taken
         for one in waiters:
             if one.turn.done():
                 continue

@@ -233,6 +233,19 @@ async def test_without_the_book_each_router_has_its_share_for_a_while():
         await fleet.ask(0, 40)
 
 
+async def test_alone_no_router_spends_what_another_one_has_spent():
+    fleet = await settled(2)
+    assert all([await fleet.ask(0, 40) for _ in range(33)])
+    assert all([await fleet.ask(1, 40) for _ in range(2)])
+    await fleet.pass_s(1)
+    fleet.book.is_away = True
+    await fleet.pass_s(1)
+    more = sum([await fleet.ask(number % 2, 40) for number in range(100)])
+    assert 35 + more <= 1.1 * 40
+    await fleet.pass_s(62)
+    assert sum([await fleet.ask(number % 2, 40) for number in range(100)]) == 40
+
+
 async def test_what_was_spent_meanwhile_counts_when_the_book_is_back():
     fleet = await settled(2)
     await fleet.pass_s(2)
