@@ -25,7 +25,6 @@ SERVE_COMMAND = (sys.executable, "-m", "ray.serve.scripts")
 START_TOLERANCE_S = 5.0  # start times derive from the boot time, and the clock may be adjusted
 GONE_TIMEOUT_S = 10.0
 POLL_S = 0.05
-LOOPBACK_ONLY = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0: this machine is 127.0.0.1, all ports there
 RESOURCES = "RAY_OVERRIDE_RESOURCES"  # JSON; replaces Ray's own count of the machine's resources
 
 
@@ -154,7 +153,6 @@ def _variables(environment: Mapping[str, str], n_cpus: int) -> dict[str, str]:
     variables = {
         "RAY_worker_niceness": "0",  # Ray's 15 lets any other program starve the stages
         "RAY_prestart_worker_first_driver": "0",  # none of them has the stages' environment
-        LOOPBACK_ONLY: "0",
         RESOURCES: json.dumps({"CPU": n_cpus}),
         **os.environ,
         "RAY_USAGE_STATS_ENABLED": "0",

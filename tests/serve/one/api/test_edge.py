@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
@@ -14,10 +15,10 @@ import pytest
 
 from deployments.doctor.listeners import is_loopback
 from tests.edges import running_edge
+from tests.serve.ray_cluster import dashboard
 from tests.serve.service_client import ServiceClient, body
 
 pytestmark = pytest.mark.serve
-NUMBERS = ("autoscaler", "dashboard/dashboard.py", "ray::DashboardAgent")  # for Prometheus
 
 
 @pytest.mark.parametrize("underscored", [False, True])
@@ -36,22 +37,22 @@ def test_the_proxy_takes_no_orders_from_callers(client: ServiceClient, underscor
     assert client.http.post("/v1/audio/speech", json=body(), headers=orders).is_success
 
 
-def ports_of(service_pid: int) -> Iterator[tuple[str, str]]:
-    """Addresses on which processes of a service listen, with their command lines."""
+def hosts_of(service_pid: int, port: int) -> Iterator[str]:
+    """Addresses on which processes of a service listen at this port."""
     for process in psutil.process_iter():
         with suppress(psutil.Error, ProcessLookupError):
             if os.getsid(process.pid) == service_pid:
                 for one in process.net_connections("tcp"):
-                    if one.laddr and one.status == psutil.CONN_LISTEN:
-                        yield one.laddr.ip, " ".join(process.cmdline())
+                    is_it = one.laddr and one.laddr.port == port
+                    if is_it and one.status == psutil.CONN_LISTEN:
+                        yield one.laddr.ip
 
 
-def test_a_local_service_listens_on_loopback(client: ServiceClient):
-    """All that takes orders; numbers for Prometheus may be read."""
-    found = list(ports_of(client.service.pid))
-    assert len(found) > 10
-    others = {command for host, command in found if not is_loopback(host)}
-    assert not [one for one in others if not any(mark in one for mark in NUMBERS)]
+def test_a_local_service_and_its_dashboard_listen_on_loopback(client: ServiceClient):
+    for port in (client.service.port, urlsplit(dashboard(client)).port):
+        hosts = list(hosts_of(client.service.pid, port or 0))
+        assert hosts
+        assert all(map(is_loopback, hosts)), port
 
 
 @pytest.mark.parametrize("name", ["haproxy of Ray", "nginx"])
