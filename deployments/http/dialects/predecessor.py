@@ -38,12 +38,8 @@ class StepAudio(Lenient):
         None, description="The reference clip, any common container, base64 or data: URI"
     )
     input_audio_base64: str | None = Field(None, description="Another name for the clip, for edits")
-    prompt_audio_url: str | None = Field(
-        None, description="data: URI; an address of clips.hosts"
-    )
-    input_audio_url: str | None = Field(
-        None, description="data: URI; an address of clips.hosts"
-    )
+    prompt_audio_url: str | None = Field(None, description="data: URI; an address of clips.hosts")
+    input_audio_url: str | None = Field(None, description="data: URI; an address of clips.hosts")
     audio_text: str | None = Field(None, description="Another name for prompt_text, for edits")
     edit_info: str = Field(
         "", description='The value of an edit, for example "happy"; /v1/tags lists them'
