@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNS := $(VENV)/.runs
 STAMP := $(VENV)/.installed
-SUPPLY := $(VENV)/.supply
+FUZZ := $(VENV)/.fuzz
 # bash itself has a variable called SECONDS; only one that is given to make counts.
 SECONDS_EACH := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),600)
 LOCK := out/lock
@@ -16,7 +16,7 @@ SPREAD := -n 2 --dist worksteal
 # S3 that is slow, refuses or dies needs no cluster, and mostly waits: so it stands beside the unit tests.
 ALONE := tests/chaos/test_cache_s3.py
 
-.PHONY: help setup demo stop check format unit parity serve chaos storm rehearsal fast exhaustive test fuzz mutations supply sbom audit lock
+.PHONY: help setup demo stop check format unit parity serve chaos storm rehearsal fast exhaustive test fuzz mutations sbom audit lock
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -80,24 +80,21 @@ test: setup ## every tier, but exhaustive and storm: unit, parity, the rehearsal
 	$(PYTEST) -n 3 --dist worksteal -m "not exhaustive" tests/unit tests/parity $(ALONE)
 	$(PYTEST) -m "serve or chaos" tests/serve tests/chaos --ignore $(ALONE)
 
-# What only these four need: nothing that a test imports.
-$(SUPPLY): $(STAMP)
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[supply]'
+$(FUZZ): $(STAMP)
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[fuzz]'
 	@touch $@
 
-supply: $(SUPPLY)
-
-fuzz: supply ## each reader of strangers' bytes for SECONDS=600, under limits; in no other target
+fuzz: $(FUZZ) ## each reader of strangers' bytes for SECONDS=600, under limits; in no other target
 	nice -n 19 $(BIN)/python -m tests.fuzz.run $(SECONDS_EACH) $(TARGETS)
 
 mutations: setup ## takes each guard out in a copy of the tree: its tests must fail; some 15 minutes
 	nice -n 19 $(BIN)/python -m tests.mutations.run $(GUARDS)
 
-sbom: supply ## out/sbom.json: what this environment is made of, in CycloneDX
+sbom: setup ## out/sbom.json: what this environment is made of, in CycloneDX
 	@mkdir -p out
 	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o out/sbom.json $(BIN)/python
 
-audit: supply ## what is known against the pinned versions; says so where no database can be asked
+audit: setup ## what is known against the pinned versions; says so where no database can be asked
 	$(BIN)/python -m tests.supply.audit $(AUDIT)
 
 # What pip calls torch's CPU build (+cpu) is left out: other indexes offer the same version under its bare number.
@@ -105,7 +102,7 @@ lock: ## write constraints.txt anew: the newest versions that pyproject.toml all
 	rm -rf $(LOCK)
 	"$(PYTHON)" -m venv $(LOCK)
 	$(LOCK)/bin/python -m pip install torch $(TORCH_INDEX)
-	$(LOCK)/bin/python -m pip install '.[cpu,embedded,dev,supply]'
+	$(LOCK)/bin/python -m pip install '.[cpu,embedded,dev,fuzz]'
 	set -o pipefail; grep '^#' constraints.txt > $(LOCK)/constraints.txt && \
 	$(LOCK)/bin/python -m pip freeze --exclude timbre | sed 's/+.*//' | LC_ALL=C sort -f >> $(LOCK)/constraints.txt
 	mv $(LOCK)/constraints.txt constraints.txt
