@@ -91,7 +91,7 @@ def job(path: str) -> Callable[[ServiceClient], tuple[bytes, str]]:
         assert made.status_code == httpx.codes.OK, made.text
         address = f"/v1/audio/jobs/{made.json()['id']}"
         give_up_s = time.monotonic() + TIMEOUT_S
-        while client.http.get(address).json()["status"] != "done":
+        while client.http.get(address).json()["status"] != "completed":
             assert time.monotonic() < give_up_s
             time.sleep(0.5)
         reply = client.http.get(address + path)
