@@ -307,7 +307,11 @@ class _Timeline:
 
 
 def _packets(container: InputContainer, track: AudioStream) -> Iterator[av.Packet]:
-    try:
-        yield from container.demux(track)
-    except FFmpegError:  # a truncated file: the samples before are used
+    while True:
+        try:
+            yield from container.demux(track)
+        except FFmpegError:  # a truncated file: the samples before are used
+            return
+        except IndexError:  # a packet of a stream that the file begins only now, which PyAV has not
+            continue
         return
