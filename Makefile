@@ -67,8 +67,9 @@ chaos: setup ## the fourth: what kills processes, on clusters of their own
 fast: setup ## the tiers that need no cluster, whole: unit with the slow, parity
 	$(PYTEST) $(SPREAD) -m "(unit or parity) and not exhaustive" tests/unit tests/parity
 
-exhaustive: setup ## what repeats other tests over many more inputs; minutes, in no other target
+exhaustive: setup ## what repeats other tests over many more inputs, or on the real service; minutes, in no other target
 	$(PYTEST) $(SPREAD) -m exhaustive tests/unit
+	$(PYTEST) -m exhaustive tests/serve
 
 storm: setup ## three machines in network namespaces under load, and what can go wrong; as root, half an hour
 	$(PYTEST) -m storm tests/storm; status=$$?; $(BIN)/python -m tests.storm.table && exit $$status
@@ -78,7 +79,7 @@ rehearsal: setup ## the GPU kit on a CPU, in an environment like the GPU machine
 
 test: setup ## every tier, but exhaustive and storm: unit, parity, the rehearsal, then serve and chaos
 	$(PYTEST) -n 3 --dist worksteal -m "not exhaustive" tests/unit tests/parity $(ALONE)
-	$(PYTEST) -m "serve or chaos" tests/serve tests/chaos --ignore $(ALONE)
+	$(PYTEST) -m "(serve or chaos) and not exhaustive" tests/serve tests/chaos --ignore $(ALONE)
 
 $(FUZZ): $(STAMP)
 	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[fuzz]'

@@ -14,7 +14,10 @@ from tests.hostile_files import hostile_cases
 from tests.serve.service_client import ServiceClient, body, listed_clip
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.serve
+pytestmark = [
+    pytest.mark.serve,
+    pytest.mark.exhaustive,
+]  # of tests/unit/pipeline/audio/test_hostile.py
 
 N_UPLOADS = 200
 N_DAMAGED = 50

@@ -93,6 +93,7 @@ def test_an_edit_of_the_config_scales_a_stage_and_restarts_nothing(scalable: Upd
     )
 
 
+@pytest.mark.exhaustive
 def test_the_bottleneck_grows_by_itself_and_shrinks_again(scalable: Updatable):
     client = scalable.client
     scalable.scale("Vocoder", max_replicas=2, look_back_period_s=5, **QUICK)
@@ -116,6 +117,7 @@ def test_the_bottleneck_grows_by_itself_and_shrinks_again(scalable: Updatable):
     assert old
 
 
+@pytest.mark.exhaustive
 def test_a_tokenizer_sleeps_and_the_first_who_needs_it_is_served(scalable: Updatable):
     client = scalable.client
     known = client.speak()
@@ -150,6 +152,7 @@ def long_clip() -> tuple[bytes, str]:
     return wav(np.tile(known.samples, times)[np.newaxis], known.sample_rate_hz), transcript
 
 
+@pytest.mark.exhaustive
 def test_a_replica_that_outgrows_its_memory_is_replaced_and_nobody_fails(scalable: Updatable):
     client = scalable.client
     scaling = {"min_replicas": 1, "max_replicas": 2, **QUICK}

@@ -155,7 +155,8 @@ async def test_replies_in_the_life_of_a_voice_have_their_shapes(tmp_path: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("calls", [800, pytest.param(3_000, marks=pytest.mark.exhaustive)])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("calls", [800, 3_000])
 def test_so_do_thousands_at_the_borders_of_every_schema(served: ServedApp, calls: int):
     """Some eight thousand, and by chance half of `calls`, each of which costs as much as five."""
     found = conform(served.page, calls, seed=2, app=served)
