@@ -43,8 +43,10 @@ class Authority:
     def of(cls, settings: Settings, shelf: Shelf | None) -> Authority | None:
         """As the settings say; None where no keys are needed. Raises ConfigError."""
         access = settings.access
-        if access.keys != "on" or shelf is None:
+        if access.keys != "on":
             return None
+        if shelf is None:  # without one nobody could be let in, and nobody kept out
+            raise ConfigError("access.keys: on needs a store for the keys")
         desk = KeyDesk(shelf, access.max_keys)
         book = KeyBook(desk, access.outage_s)
         return cls(AdminKey(access), book, desk, _tokens(access), settings.cache.namespace)

@@ -10,20 +10,19 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import ray
 from ray.exceptions import ActorDiedError, RayError
 
 from cache_store.background import spawn
 from deployments.config.tenants.quota_settings import QuotaSettings
+from deployments.detached import detached_actor
 from deployments.quotas.accounts import BookAwayError, Told, Word
 from deployments.quotas.book import QuotaBook
 from deployments.quotas.gate import OwnQuota, QuotaGate, no_own_quota
 from deployments.quotas.ledger import Ledger
 
 RAY_NAMESPACE = "timbre-quotas"
-INTERFACE = (
-    1  # of the actor's methods and their words: raised with them, since it outlives releases
-)
+# Of the actor's methods and their words: raised with them, since it outlives releases.
+INTERFACE = 1
 DEADLINE_S = 0.25
 
 
@@ -55,7 +54,7 @@ class ClusterBook:
         """The actor. Making it may take longer than a call may: it goes on by itself."""
         task = self._connecting
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            work = asyncio.to_thread(_get_actor, self._name)
+            work = asyncio.to_thread(detached_actor, QuotaBook, self._name, RAY_NAMESPACE)
             task = self._connecting = spawn("making the book of quotas", work)
         return await asyncio.shield(task)
 
@@ -69,17 +68,3 @@ def open_gate(
     """The gate of one process; see ClusterBook and QuotaGate."""
     ledger = Ledger(ClusterBook(name), uuid.uuid4().hex, settings.alone_s)
     return QuotaGate(settings, ledger, refused, own_quota)
-
-
-def _get_actor(name: str) -> Any:
-    """The actor, made if need be. Blocks. Raises RayError or ValueError."""
-    options: dict[str, Any] = {
-        "name": name,
-        "namespace": RAY_NAMESPACE,
-        "lifetime": "detached",
-        "get_if_exists": True,
-        "num_cpus": 0,
-        "max_restarts": -1,
-        "max_task_retries": 0,
-    }
-    return ray.remote(QuotaBook).options(**options).remote()

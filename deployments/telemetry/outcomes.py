@@ -14,10 +14,10 @@ from collections.abc import Coroutine
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-import ray
 from ray.exceptions import ActorDiedError, RayError
 
 from cache_store.background import spawn
+from deployments.detached import detached_actor
 from pipeline.contracts import Quality, StageTimes, Usage
 from pipeline.errors import StageUnavailableError
 from pipeline.timing import stage_report
@@ -176,19 +176,7 @@ class ClusterOutcomes:
     async def _connect(self) -> Any:
         async with self._connecting:
             if self._actor is None:
-                self._actor = await asyncio.to_thread(_get_actor, self._name)
+                self._actor = await asyncio.to_thread(
+                    detached_actor, OutcomeBook, self._name, RAY_NAMESPACE
+                )
             return self._actor
-
-
-def _get_actor(name: str) -> Any:
-    """The actor, made if need be. Blocks. Raises RayError or ValueError."""
-    options: dict[str, Any] = {
-        "name": name,
-        "namespace": RAY_NAMESPACE,
-        "lifetime": "detached",
-        "get_if_exists": True,
-        "num_cpus": 0,
-        "max_restarts": -1,
-        "max_task_retries": 0,
-    }
-    return ray.remote(OutcomeBook).options(**options).remote()

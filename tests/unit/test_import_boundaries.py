@@ -74,6 +74,7 @@ ROOMS = {
         "deployments.app",
         "deployments.config.preflight",
         "deployments.config.serve_config",
+        "deployments.detached",
         "deployments.http.ingress",
         "deployments.quotas.cluster",
         "deployments.scaling.peers",

@@ -11,9 +11,7 @@ import os
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-SESSION_HEADER_VARIABLE = (
-    "RAY_SERVE_SESSION_ID_HEADER_KEY"  # Serve's own, which renames one of them
-)
+SESSION_HEADER_VARIABLE = "RAY_SERVE_SESSION_ID_HEADER_KEY"  # Serve's own, renames one of them
 OBEYED = (
     "x-request-timeout-seconds",
     "x-request-disconnect-disabled",

@@ -12,14 +12,18 @@ import pytest
 from cache_store.errors import StoreError
 from cache_store.settings import CacheSettings
 from deployments.access.caller import Caller, Scope
+from deployments.config.access.access_settings import AccessSettings
+from deployments.config.settings import Settings
 from deployments.keys import book as book_module
 from deployments.keys import desk as desk_module
+from deployments.keys.authority import Authority
 from deployments.keys.book import KeyBook
 from deployments.keys.desk import KeyDesk, KeyOrder
 from deployments.keys.secrets import digest_of, id_of, is_key, new_id, new_key
 from deployments.voices.shelf import Shelf
 from pipeline.errors import (
     CapacityError,
+    ConfigError,
     InputError,
     StageUnavailableError,
     UnauthenticatedError,
@@ -326,3 +330,10 @@ async def test_changes_at_the_same_time_are_all_made(desk, book):
     for key in (made.secret, *keys):
         with pytest.raises(UnauthenticatedError):
             await book.caller(key)
+
+
+def test_keys_without_a_store_let_nobody_start() -> None:
+    """Settings refuse it before; whoever gets around them is not served without keys."""
+    settings = Settings.model_construct(access=AccessSettings(keys="on"))
+    with pytest.raises(ConfigError, match="needs a store"):
+        Authority.of(settings, None)

@@ -42,7 +42,7 @@ def _sent(value: Any) -> Any:
 @pytest.fixture
 def actor(monkeypatch: pytest.MonkeyPatch) -> Actor:
     made = Actor()
-    monkeypatch.setattr(cluster, "_get_actor", lambda _name: made)
+    monkeypatch.setattr(cluster, "detached_actor", lambda *_: made)
     monkeypatch.setattr(cluster, "DEADLINE_S", 10.0)
     return made
 
@@ -80,12 +80,12 @@ async def test_a_book_that_takes_long_to_make_is_made_once(
     made: list[str] = []
     go = threading.Event()
 
-    def slow(name: str) -> Actor:
+    def slow(_of: type, name: str, _namespace: str) -> Actor:
         made.append(name)
         go.wait(5)
         return actor
 
-    monkeypatch.setattr(cluster, "_get_actor", slow)
+    monkeypatch.setattr(cluster, "detached_actor", slow)
     book = ClusterBook("voices")
     with monkeypatch.context() as in_haste:
         in_haste.setattr(cluster, "DEADLINE_S", 0.05)

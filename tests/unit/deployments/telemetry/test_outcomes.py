@@ -93,7 +93,7 @@ class Actor:
 @pytest.fixture
 def actor(monkeypatch: pytest.MonkeyPatch) -> Actor:
     made = Actor()
-    monkeypatch.setattr(outcomes, "_get_actor", lambda _name: made)
+    monkeypatch.setattr(outcomes, "detached_actor", lambda *_: made)
     monkeypatch.setattr(outcomes, "LATE_S", 0.01)
     return made
 
