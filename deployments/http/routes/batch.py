@@ -138,9 +138,9 @@ class BatchRoute:
             whole = replace(parsed, is_whole=True, is_sse=False)
             held = Hold(self._routes.budget)  # the body is held until all of it is answered
             namespace = self._routes.namespace(request)
-            fetched = await self._routes.fetched(whole, held)
-            permitted = allowed(request, namespace, fetched)
-            completed = await self._routes.completed(permitted, namespace)
+            permitted = allowed(request, namespace, whole)
+            fetched = await self._routes.fetched(permitted, held)
+            completed = await self._routes.completed(fetched, namespace)
             reply = self._routes.reply_to(
                 completed, held, namespace, request_id, told.append, is_batch=True
             )

@@ -168,12 +168,13 @@ class Routes:
             namespace = self.namespace(request)
             reply = self.reply_to(
                 await self.completed(
-                    allowed(
-                        request,
-                        namespace,
-                        await self.fetched(
-                            await read_off_loop(read, await receive_body(request, hold)), hold
+                    await self.fetched(
+                        allowed(
+                            request,
+                            namespace,
+                            await read_off_loop(read, await receive_body(request, hold)),
                         ),
+                        hold,
                     ),
                     namespace,
                 ),
