@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
-import uvicorn
 import yaml
 from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
@@ -25,10 +23,10 @@ from deployments.http.proxy import LONGEST_REPLY_S, LongReplies, set_up_proxy
 from deployments.http.request_id import CleanRequestId
 from deployments.http.sessions.flow import TIMEOUT_HEADER, SocketFlow
 from pipeline.audio.speed import MIN_SPEED
-from tests.cache_helpers import free_port
 from tests.conftest import ROOT
 from tests.http_app import http_app
-from tests.waiting import GIVE_UP_S, until
+from tests.uvicorn_server import uvicorn_serving
+from tests.waiting import GIVE_UP_S
 
 pytestmark = pytest.mark.unit
 OFFERS = {
@@ -52,20 +50,9 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-@asynccontextmanager
-async def serving() -> AsyncIterator[int]:
-    """A server made as Ray's proxy makes its own. Yields its port."""
-    port = free_port()
-    config = uvicorn.Config(lambda: echo, factory=True, port=port, lifespan="off", log_config=None)
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    task = asyncio.create_task(server._serve())
-    await until(lambda: server.started)
-    try:
-        yield port
-    finally:
-        server.should_exit = True
-        await task
+def serving() -> AbstractAsyncContextManager[int]:
+    """A server made as Ray's proxy makes its own: its port."""
+    return uvicorn_serving(echo)
 
 
 @pytest.mark.parametrize("offer", OFFERS.values(), ids=OFFERS)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any
 
 import pytest
-import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.config import HTTP_PROTOCOLS
 
@@ -22,7 +21,7 @@ from deployments.http.inlet.patience import PatientProtocol
 from deployments.http.inlet.room import BodyRoom
 from deployments.http.proxy import LONGEST_REPLY_S, set_up_proxy
 from deployments.http.sessions.flow import TIMEOUT_HEADER
-from tests.cache_helpers import free_port
+from tests.uvicorn_server import uvicorn_serving
 from tests.waiting import GIVE_UP_S, until
 
 pytestmark = pytest.mark.unit
@@ -103,28 +102,9 @@ async def early(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-@asynccontextmanager
-async def serving(app: ASGIApp) -> AsyncIterator[int]:
-    """A server made as Ray's proxy makes its own. Yields its port."""
-    port = free_port()
-    config = uvicorn.Config(
-        lambda: app,
-        factory=True,
-        port=port,
-        lifespan="off",
-        log_config=None,
-        http=PatientProtocol,
-        timeout_keep_alive=90,
-    )
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    task = asyncio.create_task(server._serve())
-    await until(lambda: server.started)
-    try:
-        yield port
-    finally:
-        server.should_exit = True
-        await task
+def serving(app: ASGIApp) -> AbstractAsyncContextManager[int]:
+    """A server made as Ray's proxy makes its own: its port."""
+    return uvicorn_serving(app, http=PatientProtocol, timeout_keep_alive=90)
 
 
 @asynccontextmanager

@@ -7,13 +7,11 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from deployments.http.liveness import signs
 from deployments.http.liveness.signs import HearsSigns, TellsSigns
-from tests.cache_helpers import free_port
-from tests.waiting import until
+from tests.uvicorn_server import uvicorn_serving
 
 pytestmark = pytest.mark.unit
 
@@ -39,16 +37,12 @@ async def _well(scope: Scope, receive: Receive, send: Send) -> None:
 @pytest.fixture
 async def client(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[httpx.AsyncClient]:
     monkeypatch.setattr(signs, "SILENCE_S", 0.2)
-    port = free_port()
-    config = uvicorn.Config(HearsSigns(falls_silent), port=port, lifespan="off", log_config=None)
-    server = uvicorn.Server(config)
-    serving = asyncio.create_task(server._serve())
-    await until(lambda: server.started)
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as one:
+    async with (
+        uvicorn_serving(HearsSigns(falls_silent)) as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as one,
+    ):
         assert (await one.get("/well")).content == b"well"
         yield one
-    server.should_exit = True
-    await serving
 
 
 async def test_before_audio_it_is_a_503_to_be_retried(client: httpx.AsyncClient) -> None:
