@@ -17,7 +17,7 @@ from deployments.config.tenants.quota_settings import QuotaSettings
 from deployments.detached import detached_actor
 from deployments.quotas.accounts import BookAwayError, Told, Word
 from deployments.quotas.book import QuotaBook
-from deployments.quotas.gate import OwnQuota, QuotaGate, no_own_quota
+from deployments.quotas.gate import QuotaGate
 from deployments.quotas.ledger import Ledger
 
 RAY_NAMESPACE = "timbre-quotas"
@@ -63,8 +63,7 @@ def open_gate(
     settings: QuotaSettings,
     name: str,
     refused: Callable[[str, str], None],
-    own_quota: OwnQuota = no_own_quota,
 ) -> QuotaGate:
     """The gate of one process; see ClusterBook and QuotaGate."""
     ledger = Ledger(ClusterBook(name), uuid.uuid4().hex, settings.alone_s)
-    return QuotaGate(settings, ledger, refused, own_quota)
+    return QuotaGate(settings, ledger, refused)

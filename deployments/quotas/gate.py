@@ -1,4 +1,4 @@
-"""Who may spend what: from the settings' and the keys' quotas to what a request may spend."""
+"""Who may spend what: from the settings' quotas to what a request may spend."""
 
 from __future__ import annotations
 
@@ -7,16 +7,9 @@ from collections.abc import Callable
 from deployments.access.caller import Caller
 from deployments.config.tenants.quota_settings import Quota, QuotaSettings
 from deployments.quotas.ledger import Ledger
-from deployments.quotas.spending import Charge, Limited, Spending
+from deployments.quotas.spending import Limited, Spending
 
 MOST_KNOWN = 10_000  # tenants and keys whose limits are at hand
-OwnQuota = Callable[[Caller], Quota | None]
-"""The quota in a caller's key, from memory; None for a key that has none of its own."""
-
-
-def no_own_quota(caller: Caller) -> Quota | None:
-    """Of services whose keys have none."""
-    del caller
 
 
 class QuotaGate:
@@ -30,10 +23,8 @@ class QuotaGate:
         settings: QuotaSettings,
         ledger: Ledger,
         refused: Callable[[str, str], None],
-        own_quota: OwnQuota = no_own_quota,
     ) -> None:
         self._settings, self._ledger, self._refused = settings, ledger, refused
-        self._own_quota = own_quota
         self._known: dict[str, Limited] = {}
 
     def spending(self, caller: Caller) -> Spending:
@@ -43,15 +34,11 @@ class QuotaGate:
         if tenant.is_set:
             limited.append(self._limited(tenant, "tenant", f"tenant/{caller.namespace}"))
         if caller.key_id:
-            key = self._own_quota(caller) or self._settings.of_key(caller.key_id)
+            key = self._settings.of_key(caller.key_id)
             if key.is_set:
                 owner = f"key/{caller.namespace}/{caller.key_id}"
                 limited.append(self._limited(key, "key", owner))
         return Spending(limited, self._ledger, self._refused)
-
-    async def admit(self, caller: Caller, n_requests: int = 1) -> Charge:
-        """Count requests of a caller. Raises QuotaError, StageUnavailableError."""
-        return await self.spending(caller).request(n_requests)
 
     @property
     def is_alone(self) -> bool:

@@ -43,7 +43,7 @@ class QuotaSettings(Strict):
     tenants: dict[str, Quota] = Field(default_factory=dict[str, Quota])
     """Of tenants by namespace, instead of `tenant`."""
     key: Quota = Quota()
-    """Of each key that has no quota of its own."""
+    """Of each key that `keys` does not name."""
     keys: dict[str, Quota] = Field(default_factory=dict[str, Quota])
     """Of keys by their public id, instead of `key`."""
     alone_s: Seconds = 600.0

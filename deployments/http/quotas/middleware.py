@@ -5,10 +5,11 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from starlette.datastructures import MutableHeaders
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deployments.access.caller import Caller
 from deployments.http.errors import SERVER_FAULT, answer_error
+from deployments.http.tenant import caller_of
 from deployments.quotas.gate import QuotaGate
 from deployments.quotas.spending import CURRENT, Charge, Spending
 from pipeline.errors import QuotaError, StageUnavailableError
@@ -27,13 +28,14 @@ class Quotas:
 
     def __init__(self, app: ASGIApp, *, gate: QuotaGate, default_namespace: str) -> None:
         self._app, self._gate = app, gate
-        self._default = Caller(default_namespace)
+        self._namespace = default_namespace
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in {"http", "websocket"} or not scope["path"].startswith(API):
             await self._app(scope, receive, send)
             return
-        spending = self._gate.spending(self._caller(scope))
+        caller = caller_of(HTTPConnection(scope), self._namespace)
+        spending = self._gate.spending(caller)
         if not spending.is_limited:
             await self._app(scope, receive, send)
             return
@@ -62,14 +64,6 @@ class Quotas:
         except Exception:
             reply.charge.refund()
             raise
-
-    def _caller(self, scope: Scope) -> Caller:
-        state = scope.get("state", {})
-        caller = state.get("caller")
-        if caller is not None:
-            return caller
-        namespace = state.get("namespace")
-        return self._default if namespace is None else Caller(namespace)
 
 
 class _Told:

@@ -16,8 +16,6 @@ import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deployments.access.caller import Caller
-from deployments.config.tenants.quota_settings import Quota
-from deployments.quotas.gate import QuotaGate
 from pipeline.errors import StageUnavailableError
 from tests.fakes import SAMPLES_PER_GROUP
 from tests.http_app import HttpApp, error_of, http_app, running
@@ -227,25 +225,6 @@ async def test_a_request_needs_room_under_its_tenants_quota_and_its_keys():
         elsewhere = key(app, "other", "one")
         assert await spoken(elsewhere) == 200, "another tenant's key of the same name"
         assert [await spoken(app.http) for _ in range(3)] == [200] * 3, "no key, no quota"
-
-
-async def test_a_key_may_carry_its_own_quota():
-    async with http_app() as app:
-        own = {"k": Quota(requests_per_minute=1)}
-        gate = app.quotas
-        owning = QuotaGate(
-            app.settings.quotas,
-            gate._ledger,
-            lambda *_: None,
-            lambda caller: own.get(caller.key_id),
-        )
-        with await owning.admit(Caller("a", "k")):
-            pass
-        with pytest.raises(Exception, match="1 requests a minute"):
-            await owning.admit(Caller("a", "k"))
-        await owning.admit(Caller("a", "other"))
-        own["k"] = Quota()
-        await owning.admit(Caller("a", "k"))
 
 
 async def test_every_item_of_a_batch_is_a_request():
