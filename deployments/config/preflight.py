@@ -10,6 +10,7 @@ from typing import Any
 
 from deployments.config.named_things import missing_here, unknown_names
 from deployments.config.serve_config import (
+    SERVE_HOST,
     ResourceRequest,
     ServeConfig,
     find_config_file,
@@ -48,7 +49,7 @@ def checked_settings(args: Mapping[str, Any]) -> Settings:
 
 def unguarded(document: Mapping[str, Any], settings: Settings) -> list[str]:
     """Why the service may not listen where the config says, as sentences: anybody could use it."""
-    host = document.get("http_options", {}).get("host", "127.0.0.1")
+    host = document.get("http_options", {}).get("host", SERVE_HOST)
     if settings.access.keys != "off" or _is_loopback(str(host)):
         return []
     return [

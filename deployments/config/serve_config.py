@@ -24,6 +24,8 @@ from deployments.config.stages import Stages
 from pipeline.errors import ConfigError
 
 MAX_PORT = 65_535
+# What Serve takes where http_options says nothing: every interface (ray.serve.schema).
+SERVE_HOST, SERVE_PORT = "0.0.0.0", 8000  # noqa: S104 - looked at, not bound
 CONTROL_CALLS = 4  # room in max_ongoing_requests for what must get through when a stage is full
 
 

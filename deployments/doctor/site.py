@@ -9,12 +9,16 @@ from typing import Any
 
 import psutil
 
-from deployments.config.serve_config import ServeConfig, given_or_shipped, read_serve_config
+from deployments.config.serve_config import (
+    SERVE_HOST,
+    SERVE_PORT,
+    ServeConfig,
+    given_or_shipped,
+    read_serve_config,
+)
 from deployments.config.settings import Settings
 from deployments.doctor.listeners import Listener, listeners
 from pipeline.errors import ConfigError
-
-DEFAULT_HOST, DEFAULT_PORT = "0.0.0.0", 8000  # noqa: S104 - what Serve takes for a missing one
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +50,11 @@ class Site:
     @property
     def host(self) -> str:
         """Where the service listens, by its config."""
-        return str(self.http_options.get("host", DEFAULT_HOST))
+        return str(self.http_options.get("host", SERVE_HOST))
 
     @property
     def port(self) -> int:
-        return int(self.http_options.get("port", DEFAULT_PORT))
+        return int(self.http_options.get("port", SERVE_PORT))
 
 
 def look(path: Path, environment: Mapping[str, str], *, wants_gpu: bool = False) -> Site:

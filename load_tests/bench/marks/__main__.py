@@ -1,6 +1,6 @@
 """What marks cost, what they survive, and what one hears of them, of a checkpoint's own speech.
 
-`python -m load_tests.bench.marks --clips 200 --output FILE`. PESQ needs `pesq` and librosa (the
+`python -m load_tests.bench.marks --clips 200 --json FILE`. PESQ needs `pesq` and librosa (the
 extras training and dev); without it that row is left out.
 """
 
@@ -74,7 +74,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, default=200)
     parser.add_argument("--model", default="tiny")
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     with LocalPipeline(asked.model) as pipeline:
@@ -84,7 +84,7 @@ def main() -> int:
         rows += sound(spoken)
     audio_s = sum(one.audio_s for one in spoken)
     about = {**provenance("cpu"), "clips": asked.clips, "audio_s": round(audio_s, 1)}
-    return publish(rows, about, asked.output)
+    return publish(rows, about, asked.json)
 
 
 if __name__ == "__main__":

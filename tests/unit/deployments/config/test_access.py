@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 import yaml
+from ray.serve.schema import HTTPOptionsSchema
 
 from deployments.config import preflight
 from deployments.config.preflight import checked_settings, unguarded
+from deployments.config.serve_config import SERVE_HOST, SERVE_PORT
 from deployments.config.settings import load_settings
 from pipeline.errors import ConfigError
 from tests.conftest import ROOT
@@ -38,17 +40,22 @@ def problems(config: dict[str, Any]) -> list[str]:
     return unguarded(config, load_settings(config["applications"][0]["args"]))
 
 
-@pytest.mark.parametrize("host", [None, "127.0.0.1", "127.3.2.1", "::1", "localhost"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.3.2.1", "::1", "localhost"])
 def test_on_loopback_no_keys_are_needed(host):
     assert problems(document(host)) == []
 
 
-@pytest.mark.parametrize("host", [EVERYWHERE, "::", "", "10.0.0.7", "a.name", "203.0.113.7"])
+@pytest.mark.parametrize("host", [None, EVERYWHERE, "::", "", "10.0.0.7", "a.name", "203.0.113.7"])
 def test_elsewhere_keys_or_the_word_are(host):
     (problem,) = problems(document(host))
     assert "off-on-purpose" in problem
     assert problems(document(host, keys="on")) == []
     assert problems(document(host, keys="off-on-purpose")) == []
+
+
+def test_where_no_host_is_named_it_is_the_one_that_serve_takes() -> None:
+    options = HTTPOptionsSchema()
+    assert (options.host, options.port) == (SERVE_HOST, SERVE_PORT)
 
 
 def test_start_up_refuses_it(tmp_path, monkeypatch):
