@@ -35,7 +35,7 @@ def main() -> int:
     words = argparse.ArgumentParser(prog="python -m tests.image")
     words.add_argument("--directory", type=Path, help="where the chroots go; a temporary one")
     words.add_argument("--torch-index", default="", help="of the build argument TORCH_INDEX")
-    words.add_argument("--show", type=Path, action="append", default=[], help="paths that builds see")
+    words.add_argument("--show", type=Path, action="append", default=[], help="seen by builds, too")
     words.add_argument("--keep", action="store_true", help="leave the chroots")
     given = words.parse_args()
     if reason := missing():
@@ -43,7 +43,8 @@ def main() -> int:
         return 0
     if os.environ.get("TIMBRE_IMAGE_APART") != "1":
         again = apart([sys.executable, "-m", "tests.image", *sys.argv[1:]])
-        return subprocess.run(again, env={**os.environ, "TIMBRE_IMAGE_APART": "1"}).returncode
+        environment = {**os.environ, "TIMBRE_IMAGE_APART": "1"}
+        return subprocess.run(again, env=environment, check=False).returncode
     directory = given.directory or Path(tempfile.mkdtemp(prefix="timbre-image-"))
     directory.mkdir(parents=True, exist_ok=True)
     arguments = {"TORCH_INDEX": given.torch_index}

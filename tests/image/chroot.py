@@ -108,6 +108,7 @@ class Builder:
             _debootstrap(stage.base, root)
             image = Image(root)
         else:
+            shutil.rmtree(root, ignore_errors=True)  # of a build that failed
             _run("cp", "--archive", "--reflink=auto", str(before.root), str(root))
             image = Image(
                 root, dict(before.environment), before.directory, before.user,
@@ -152,9 +153,7 @@ class Builder:
         target = image.inside(where)
         is_folder = where.endswith("/") or len(what) > 1
         for one in what:
-            path = (
-                self._built[source].root / one.lstrip("/") if source else self._context / one
-            )
+            path = self._built[source].root / one.lstrip("/") if source else self._context / one
             to = target / path.name if is_folder and path.is_file() else target
             to.parent.mkdir(parents=True, exist_ok=True)
             if path.is_dir():

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-KNOWN = frozenset(
-    "FROM ARG ENV RUN COPY WORKDIR USER EXPOSE HEALTHCHECK CMD STOPSIGNAL".split(),
+KNOWN = (
+    *("FROM", "ARG", "ENV", "RUN", "COPY", "WORKDIR", "USER", "EXPOSE", "HEALTHCHECK", "CMD"),
+    "STOPSIGNAL",
 )
 VARIABLE = re.compile(r"\$\{(\w+)\}|\$(\w+)")
 
