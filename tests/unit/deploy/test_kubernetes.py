@@ -75,7 +75,7 @@ def dropped(node: object, schema: Mapping[str, Any], path: str = "") -> Iterator
         for key, value in node.items():
             if known is not None and key in known:
                 yield from dropped(value, known[key], f"{path}.{key}")
-            elif other is None and known is not None and path.split(".")[-1] != "metadata":
+            elif other is None and known is not None and not path.endswith(".metadata"):
                 yield f"{path}.{key}"
 
 
