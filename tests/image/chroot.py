@@ -36,11 +36,14 @@ AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")  # here, of whoever ans
 SEEN_AS = "/run/authorities.crt"  # there: its own file is the package's
 
 
-def apart(words: Sequence[str]) -> list[str]:
-    """The command of `words` where its mounts are its own, and its processes end with it."""
+def apart(words: Sequence[str], *, network: bool) -> list[str]:
+    """The command of `words` where its mounts are its own, and its processes end with it.
+
+    network: else it has a network of its own, with nobody in it.
+    """
     return [
         "unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child=SIGKILL",
-        "--mount-proc", *words,
+        "--mount-proc", *([] if network else ["--net"]), *words,
     ]  # fmt: skip
 
 
@@ -143,8 +146,7 @@ class Builder:
             self._copy(step, text, image)
         elif step.word == "RUN":
             with mounted(image.root, self._shown):
-                environment = {**_of_builds(), **arguments, **image.environment}
-                _in_chroot(image, ["sh", "-c", text], environment)
+                run_in(image, ["sh", "-c", text], {**arguments, **image.environment})
 
     def _copy(self, step: Step, text: str, image: Image) -> None:
         source = copied_from(step)
@@ -217,11 +219,12 @@ def command_in(image: Image, words: Sequence[str]) -> list[str]:
     return ["chroot", str(image.root), *drop, "env", "--ignore-environment", *bare, *inside]
 
 
-def _in_chroot(image: Image, words: Sequence[str], environment: Mapping[str, str]) -> None:
+def run_in(image: Image, words: Sequence[str], environment: Mapping[str, str]) -> None:
+    """A command in the image, as root and as builds run. Raises CalledProcessError."""
     inside = ["sh", "-c", f'cd {image.directory} && exec "$@"', "sh", *words]
     subprocess.run(
         ["chroot", str(image.root), *inside],
-        env=dict(environment),
+        env={**_of_builds(), **environment},
         check=True,
         timeout=STEP_TIMEOUT_S,
     )

@@ -360,6 +360,9 @@ def test_cluster_yaml_is_a_valid_launcher_file():
     types = cluster["available_node_types"]
     assert {"head", "cpu_pool", "l40s_pool"} == set(types)
     assert types["l40s_pool"]["resources"]["GPU"] == 1
+    assert types["l40s_pool"]["node_config"]["InstanceType"].startswith("g6e.")
+    assert all("ImageId" in kind["node_config"] for kind in types.values())
+    assert any("boto3" in command for command in cluster["head_setup_commands"])
     assert sum(kind.get("min_workers", 0) for kind in types.values()) <= cluster["max_workers"]
 
 
