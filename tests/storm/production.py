@@ -82,9 +82,10 @@ class Production:
         }
         return {str(one.parents[1]) for one in exe}
 
-    def replicas(self) -> dict[str, int]:
+    def has(self, replicas: Mapping[str, int]) -> bool:
+        """Whether so many of each stage are there, or more: they scale by their work."""
         stages = self.cluster.application()["deployments"]
-        return {name: len(one["replicas"]) for name, one in stages.items()}
+        return all(len(stages[name]["replicas"]) >= n for name, n in replicas.items())
 
 
 @contextlib.contextmanager
@@ -119,22 +120,24 @@ def production(directory: Path) -> Iterator[Production]:
         yield Production(cluster, directory, release, next_release)
 
 
-async def under_load(one: Production, act: list[RunbookStep], seed: int, per_s: float) -> Any:
+async def under_load(
+    one: Production, act: list[RunbookStep], seed: int, per_s: float
+) -> dict[str, Any]:
     """Run steps while requests come; what it took and what became of them."""
     headers = {"Authorization": f"Bearer {one.key}"}
     load = Load(lambda: one.cluster.urls, seed, headers, per_s)
     try:
         await load.warm_up()
         async with load.going():
-            took_s = [round(await asyncio.to_thread(one.do, step), 1) for step in act]
+            took_s = sum([await asyncio.to_thread(one.do, step) for step in act])
             await asyncio.sleep(5.0)
     finally:
         await load.close()
     return {
-        "steps, s": took_s,
+        "took_s": took_s,
         "requests": len(load.calls),
         "failed": failures(load.calls),
-        "longest stall, s": round(max(call.stall_s for call in load.calls), 1),
+        "longest_stall_s": max(call.stall_s for call in load.calls),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -14,7 +15,7 @@ import yaml
 
 from tests.conftest import ROOT
 from tests.runbooks import EXECUTED, OPERATIONS, executed, pages, steps
-from tests.storm import faults
+from tests.storm import faults, timings
 
 pytestmark = pytest.mark.unit
 INCIDENTS = OPERATIONS / "incidents"
@@ -112,3 +113,10 @@ def test_alerts_of_runbooks_are_on_one_page_each() -> None:
         for heading in re.findall(r"^## (\w+)$", page.read_text(encoding="utf-8"), re.M)
     ]
     assert len(every) == len(set(every)) > 10
+
+
+def test_the_table_of_upgrades_is_what_was_measured() -> None:
+    if not timings.RESULTS.exists():
+        pytest.skip("the runbooks were not followed yet: tests/storm/test_production.py")
+    table = timings.markdown(json.loads(timings.RESULTS.read_text()))
+    assert f"{timings.BEGIN}\n\n{table}\n\n{timings.END}" in timings.PAGE.read_text()
