@@ -115,6 +115,7 @@ def test_it_comes_up_speaks_to_who_has_a_key_and_is_deployed_twice(production: P
     assert production.running() == before, "the same config restarted replicas"
 
 
+@pytest.mark.exhaustive  # tests/serve/one/life/test_scaling.py has it of the embedded default
 def test_an_edit_of_the_config_scales_one_stage_and_restarts_nothing(production: Production):
     before = production.running()
     document = yaml.safe_load(production.config.read_text())
