@@ -20,7 +20,7 @@ from pipeline.stepaudio.vocoder.flow.flow import (
     StreamPast,
     no_check,
 )
-from pipeline.stepaudio.vocoder.flow.packed_dit import N_PAST
+from pipeline.stepaudio.vocoder.flow.dit import N_PAST
 from pipeline.stepaudio.vocoder.slab import SlabSteps, roomy
 from pipeline.stepaudio.vocoder.voice_state import VoiceState
 

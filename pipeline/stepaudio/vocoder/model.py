@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,17 +20,20 @@ from pipeline.stepaudio import tokens as audio_tokens
 from pipeline.stepaudio.config import MEL_PER_ROW, MEL_RATE_HZ, OUTPUT_SAMPLE_RATE_HZ, VocoderConfig
 from pipeline.stepaudio.recording import Recorder
 from pipeline.stepaudio.vocoder.direct_steps import DirectSteps
+from pipeline.stepaudio.vocoder.encoder_records import EncoderRecords
 from pipeline.stepaudio.vocoder.flow.batch import WholeUtterance, inference_batch
 from pipeline.stepaudio.vocoder.flow.flow import Flow, FlowCache, no_check, stretch_mel
 from pipeline.stepaudio.vocoder.hift.generator import Hift
 from pipeline.stepaudio.vocoder.hift.quick_source import QuickSource
 from pipeline.stepaudio.vocoder.hift.quick_upsampler import QuickUpsampler
 from pipeline.stepaudio.vocoder.hift_records import HiftRecords
-from pipeline.stepaudio.vocoder.memory_plan import RecordRoom, SlabShape
-from pipeline.stepaudio.vocoder.slab import empty_caches, gathered
-from pipeline.stepaudio.vocoder.step_records import StepRecords
+from pipeline.stepaudio.vocoder.memory_plan import HALF_BYTES, EncoderRoom, RecordRoom, SlabShape
+from pipeline.stepaudio.vocoder.slab import empty_caches, gathered, slab_type
 from pipeline.stepaudio.vocoder.voice_state import StateShape, VoiceState
 from pipeline.stepaudio.weights import load_strict, read_torch
+
+if TYPE_CHECKING:
+    from pipeline.stepaudio.vocoder.step_records import StepRecords
 
 SILENCE = np.zeros(0, np.float32)
 
@@ -66,6 +70,7 @@ class VocoderModel:
         self.config, self.flow, self.hift = config, flow, hift
         self.device, self.seed, self.is_exact = device, seed, is_exact
         self.records: StepRecords | None = None
+        self.encoder_records: EncoderRecords | None = None
         self.hift_records: HiftRecords | None = None
         with torch.inference_mode():
             self.schedule = flow.schedule(steps)
@@ -101,13 +106,32 @@ class VocoderModel:
 
     @torch.inference_mode()
     def record_steps(self, record: Recorder, room: RecordRoom) -> None:
-        """From now on the flow's steps are replayed from records, made at their first use."""
+        """From now on the flow's steps are replayed from records, made at their first use.
+
+        Slabs are of float16 then. Raises ImportError without Triton.
+        """
+        from pipeline.stepaudio.vocoder.step_records import StepRecords
+
+        self._slab_shape = replace(self._slab_shape, value_bytes=HALF_BYTES)
+        self.state_shape = replace(self.state_shape, slab=self._slab_shape)
         self.records = StepRecords(self.flow.decoder, self.schedule, self._slab_shape, room, record)
         self.flow.decoder.recorded = self.records
 
     @torch.inference_mode()
+    def record_encoder(self, record: Recorder, room: EncoderRoom) -> None:
+        """From now on the encoder's chunks are replayed from records, made at their first use."""
+        self.encoder_records = EncoderRecords(self.flow, self.config.encoder, room, record)
+        self.flow.recorded = self.encoder_records
+
+    @torch.inference_mode()
     def record_hift(self, record: Recorder, chunk_frames: Collection[int], max_batch: int) -> None:
-        """From now on HiFT's chunks of these lengths are replayed; see `HiftRecords`."""
+        """From now on HiFT's chunks of these lengths are replayed; see `HiftRecords`.
+
+        Raises ImportError without Triton.
+        """
+        from pipeline.stepaudio.vocoder.kernels.snake import quicken
+
+        quicken(self.hift)
         self.hift_records = HiftRecords(self.hift, self.seed, chunk_frames, max_batch, record)
 
     @property
@@ -149,7 +173,8 @@ class VocoderModel:
 
     def new_slab(self, n_frames: int) -> Tensor:
         """Of no pool, for exactly so many frames; content undefined."""
-        return torch.empty(self._slab_shape.sizes(n_frames), device=self.device)
+        shape = self._slab_shape
+        return torch.empty(shape.sizes(n_frames), dtype=slab_type(shape), device=self.device)
 
     def prompt_cache(
         self, prompt_tensors: PromptTensors, slab: Tensor, on_step: Callable[[], None] = no_check

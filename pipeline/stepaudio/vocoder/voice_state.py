@@ -22,7 +22,7 @@ from pipeline.stepaudio.config import EncoderConfig
 from pipeline.stepaudio.fingerprints import content_fingerprint
 from pipeline.stepaudio.vocoder.flow.conformer import LOOKAHEAD_KERNEL, ConformerCache
 from pipeline.stepaudio.vocoder.flow.flow import FlowCache
-from pipeline.stepaudio.vocoder.flow.packed_dit import N_PAST
+from pipeline.stepaudio.vocoder.flow.dit import N_PAST
 from pipeline.stepaudio.vocoder.memory_plan import GUIDANCE_ROWS, SlabShape
 from pipeline.stepaudio.vocoder.slab import SlabSteps
 
