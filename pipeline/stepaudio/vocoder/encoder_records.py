@@ -157,11 +157,7 @@ class _Work:
             after.upsample,
             torch.stack([t[:, :, size.past :] for pair in after.row_blocks for t in pair]),
             torch.stack(
-                [
-                    t[:, :, self._stride * size.past :]
-                    for pair in after.frame_blocks
-                    for t in pair
-                ]
+                [t[:, :, self._stride * size.past :] for pair in after.frame_blocks for t in pair]
             ),
         )
         return mu

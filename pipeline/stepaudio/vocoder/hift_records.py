@@ -80,7 +80,7 @@ class HiftRecords:
         self._recorded: OrderedDict[HiftSize, tuple[_Work, Replay]] = OrderedDict()
 
     def takes(self, mel: Tensor, *, last: bool) -> bool:
-        """Whether chunks like this mel [1, M, T] are replayed. An utterance's end has any length."""
+        """Whether chunks like this mel [1, M, T] are replayed; an utterance's end is, if short."""
         return mel.shape[2] <= CHUNK_FRAMES if last else mel.shape[2] in self._frames
 
     def record_common(self, frames: Sequence[int], max_streams: int) -> None:

@@ -52,9 +52,7 @@ class SlabShape:
     value_bytes: int = FLOAT_BYTES
 
     @classmethod
-    def of(
-        cls, config: EstimatorConfig, steps: int, value_bytes: int = FLOAT_BYTES
-    ) -> SlabShape:
+    def of(cls, config: EstimatorConfig, steps: int, value_bytes: int = FLOAT_BYTES) -> SlabShape:
         """Of an estimator that is run for `steps` Euler steps."""
         heads = (config.num_heads, config.head_dim, config.hidden_size)
         return cls(steps, config.depth, *heads, value_bytes)

@@ -23,6 +23,7 @@ from pipeline.stepaudio.vocoder.direct_steps import DirectSteps
 from pipeline.stepaudio.vocoder.encoder_records import EncoderRecords
 from pipeline.stepaudio.vocoder.flow.batch import WholeUtterance, inference_batch
 from pipeline.stepaudio.vocoder.flow.flow import Flow, FlowCache, no_check, stretch_mel
+from pipeline.stepaudio.vocoder.hift.fourier import FixedFourier
 from pipeline.stepaudio.vocoder.hift.generator import Hift
 from pipeline.stepaudio.vocoder.hift.quick_source import QuickSource
 from pipeline.stepaudio.vocoder.hift.quick_upsampler import QuickUpsampler
@@ -125,14 +126,17 @@ class VocoderModel:
 
     @torch.inference_mode()
     def record_hift(self, record: Recorder, chunk_frames: Collection[int], max_batch: int) -> None:
-        """From now on HiFT's chunks of these lengths are replayed; see `HiftRecords`.
-
-        Raises ImportError without Triton.
-        """
-        from pipeline.stepaudio.vocoder.kernels.snake import quicken
-
-        quicken(self.hift)
+        """From now on HiFT's chunks of these lengths are replayed; see `HiftRecords`."""
         self.hift_records = HiftRecords(self.hift, self.seed, chunk_frames, max_batch, record)
+
+    @torch.inference_mode()
+    def fuse_hift(self) -> None:
+        """From now on HiFT's blocks run in few kernels. Raises ImportError without Triton."""
+        from pipeline.stepaudio.vocoder.kernels.snake import FusedBlock
+
+        hift = self.hift
+        fourier = FixedFourier(hift.n_fft, hift.hop, hift.window)
+        hift.quick = QuickUpsampler(hift, FusedBlock, fourier)
 
     @property
     def weight_bytes(self) -> int:
@@ -206,16 +210,15 @@ class VocoderModel:
     ) -> list[Float32Array]:
         """The flow takes all utterances at once, HiFT one by one.
 
-        HiFT looks both ways in time: padding would be heard. On a CPU, where a batch gains nothing,
-        the flow takes one by one too, after the voice's state; `states` has it or makes it.
+        HiFT looks both ways in time: padding would be heard. Where a batch gains nothing, on a CPU
+        or with recorded steps, the flow takes one by one too, after the voice's state; `states` has
+        it or makes it.
         """
         inputs = [(self.rows(ids), self.prompt_tensors(voice)) for ids, voice in utterances]
-        if self.direct is not None:
+        if self.direct is not None or self.records is not None:
             voices = [voice for _, voice in utterances]
             return [
-                self._after_prompt(
-                    self.direct, rows, prompt_tensors, partial(states, voice, prompt_tensors)
-                )
+                self._spoken(rows, prompt_tensors, partial(states, voice, prompt_tensors))
                 for (rows, prompt_tensors), voice in zip(inputs, voices, strict=True)
             ]
         spoken = [
@@ -226,23 +229,26 @@ class VocoderModel:
         mels = iter(inference_batch(self.flow, spoken, self.schedule) if spoken else ())
         return [self._wave(next(mels)) if rows.shape[1] else SILENCE for rows, _ in inputs]
 
-    def _after_prompt(
-        self,
-        direct: DirectSteps,
-        rows: Tensor,
-        prompt_tensors: PromptTensors,
-        state: Callable[[], VoiceState],
+    def _spoken(
+        self, rows: Tensor, prompt_tensors: PromptTensors, state: Callable[[], VoiceState]
     ) -> Float32Array:
-        """One whole utterance on a CPU."""
+        """One whole utterance."""
         if not rows.shape[1]:
             return SILENCE
         if not prompt_tensors.rows.shape[1]:  # nothing stands before it
             arguments = (prompt_tensors.rows, prompt_tensors.mel, prompt_tensors.embedding)
             return self._wave(self.flow.inference(rows, *arguments, self.schedule))
-        kept = state()
-        mu, _ = self.flow.mu(rows, None, kept.encoder)
-        condition = self.flow.condition(mu, prompt_tensors.embedding, mu[:, :0])
-        return self._wave(direct.whole(condition, kept))
+        return self._wave(self._after_prompt(state(), rows, prompt_tensors.embedding))
+
+    def _after_prompt(self, state: VoiceState, rows: Tensor, embedding: Tensor) -> Tensor:
+        """The mel of a whole utterance."""
+        if self.direct is not None:
+            mu, _ = self.flow.mu(rows, None, state.encoder)
+            return self.direct.whole(self.flow.condition(mu, embedding, mu[:, :0]), state)
+        slab = self.new_slab(state.n_frames + rows.shape[1] * self.flow.frames_per_row)
+        cache = state.placed(slab)
+        mel, _ = self.flow.inference_chunk(rows, None, embedding, cache, self.schedule, 0)
+        return mel
 
     def _wave(self, mel: Tensor) -> Float32Array:
         return to_audio(self.hift(mel, self.hift.m_source.noise(self.seed, 0, mel.shape[2])))

@@ -115,8 +115,8 @@ class SlabBlock(BlockCache):
         n = keys.shape[2]
         if n > self.key_room.shape[2]:  # it outgrew its room
             return BlockCache(keys, values, conv_in, conv_out)
-        rooms = (self.key_room, self.value_room)
-        return SlabBlock(*(room[:, :, :n] for room in rooms), conv_in, conv_out, *rooms)
+        k, v = self.key_room, self.value_room
+        return SlabBlock(k[:, :, :n], v[:, :, :n], conv_in, conv_out, k, v)
 
 
 def _extended(room: Tensor, cached: Tensor, new: Tensor, retention: Retention | None) -> Tensor:
@@ -158,7 +158,6 @@ class SlabSteps(Sequence[tuple[BlockCache, ...]]):
             SlabBlock(k[:, :, :n], v[:, :, :n], conv_in.mT, conv_out.mT, k, v)
             for (k, v), (conv_in, conv_out) in zip(self.slab[step], self.conv[step], strict=True)
         )
-
 
     def as_ring(self, n_first: int) -> RingSteps:
         """The same frames: the first ones, and the others as the beginning of a ring."""

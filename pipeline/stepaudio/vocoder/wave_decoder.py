@@ -143,16 +143,17 @@ class StepWaveDecoder:
             self._worker.submit(Job(partial(_guarded, self._record_common))).result()
 
     def record_steps(self, record: Recorder) -> None:
-        """From now on encoder, Euler steps and HiFT are replayed from records. No stream may be open.
+        """From now on encoder, Euler steps and HiFT are replayed from records.
 
-        Look-back must be bounded: a past that grows without end has no slab to be read from. Raises
-        ImportError without Triton.
+        No stream may be open. Look-back must be bounded: a past that grows without end has no slab
+        to be read from. Raises ImportError without Triton.
         """
         room = self._record_room()
         self._model.record_steps(record, room)
         n_ahead = self._model.flow.lookahead_rows
         encoder_room = EncoderRoom.of(self._chunk_rows, n_ahead, self._max_batch)
         self._model.record_encoder(record, encoder_room)
+        self._model.fuse_hift()
         frames = {n for chunks in self._common_chunks() for n in chunks}
         self._model.record_hift(record, frames, self._max_batch)
         self.memory = self._planned(room)

@@ -1,8 +1,9 @@
 # pyright: basic
 """The estimator's Euler step as a CPU likes it: workspace and views made once a chunk, few passes.
 
-Computes what `dit` and the solver in `flow` do, guidance and step included, within rounding. What a step costs beyond its arithmetic does not
-shrink with the chunk, so streams pay it more often than whole utterances.
+Computes what `dit` and the solver in `flow` do, guidance and step included, within rounding. What a
+step costs beyond its arithmetic does not shrink with the chunk, so streams pay it more often than
+whole utterances.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ Stateless: streaming passes what continues (F0, phase, noise) in and gets it bac
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -81,11 +80,8 @@ class ResBlock(nn.Module):
         self.convs2 = nn.ModuleList(conv(1) for _ in dilations)
         self.activations1 = nn.ModuleList(Snake(channels) for _ in dilations)
         self.activations2 = nn.ModuleList(Snake(channels) for _ in dilations)
-        self.quick: Callable[[Tensor], Tensor] | None = None  # instead of `forward`
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.quick is not None:
-            return self.quick(x)
         layers = zip(self.activations1, self.convs1, self.activations2, self.convs2, strict=True)
         for snake1, conv1, snake2, conv2 in layers:
             x = x + conv2(snake2(conv1(snake1(x))))

@@ -7,7 +7,8 @@ Neither is copied or put in order, see `places`.
 
 from __future__ import annotations
 
-import torch
+import math
+
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -19,7 +20,10 @@ _SLAB, _CAPACITY, _N_FIRST, _RING_START, _RING_SEEN, _RING_NEXT, _N_NEW, _N_PLAC
 )  # see Place
 _NOTHING = tl.constexpr(-1.0e30)
 _HEAD_NORM_EPS = 1e-5  # torch's own default, as the released attention has it
-_TILE = 64  # queries, at most, and keys that are multiplied at once
+_LOG2_E = math.log2(math.e)
+_QUERIES, _KEYS = 64, 64  # that are multiplied at once, at most
+_STAGES = 3  # tiles of keys that are on their way
+_LEAST = 16  # of a product
 _WARPS = 4
 
 
@@ -74,7 +78,7 @@ def _place_heads(
 def _attend(
     qkv, out, anchor, numbers, n_frames, n_streams, scale, block,
     N_BLOCKS: tl.constexpr, HEADS: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr,
-    QUERIES: tl.constexpr, KEYS: tl.constexpr,
+    QUERIES: tl.constexpr, KEYS: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """One head of one sequence, some queries: softmax over all slots seen, tile by tile."""
     at = tl.arange(0, BLOCK)
@@ -89,10 +93,10 @@ def _attend(
     )  # fmt: skip
 
     place = numbers + 1 + (sequence % n_streams) * _N_PLACE
-    capacity = tl.load(place + _CAPACITY)
-    n_first = tl.load(place + _N_FIRST)
-    start = tl.load(place + _RING_START)
-    seen = tl.load(place + _RING_SEEN)
+    capacity = tl.load(place + _CAPACITY).to(tl.int32)
+    n_first = tl.load(place + _N_FIRST).to(tl.int32)
+    start = tl.load(place + _RING_START).to(tl.int32)
+    seen = tl.load(place + _RING_SEEN).to(tl.int32)
     ring = capacity - n_first
     n_slots = n_first + tl.minimum(start + seen, ring)
     n_slots = tl.where(seen > 0, n_slots, 0)  # of no stream
@@ -106,18 +110,19 @@ def _attend(
     mass = tl.zeros((QUERIES,), tl.float32)
     total = tl.zeros((QUERIES, BLOCK), tl.float32)
     slots = tl.arange(0, KEYS)
-    for first in range(0, n_slots, KEYS):
+    for first in tl.range(0, n_slots, KEYS, num_stages=STAGES):
         slot = first + slots
-        behind = (slot - n_first - start + ring) % ring
-        is_seen = (slot < n_slots) & ((slot < n_first) | (behind < seen))
+        behind = slot - n_first - start
+        behind = tl.where(behind < 0, behind + ring, behind)
+        is_seen = (slot < n_first) | ((behind < seen) & (slot < n_slots))
         tile = slot[:, None] * WIDTH + at[None, :]
         is_there = is_seen[:, None] & is_column[None, :]
         k = tl.load(keys + tile, mask=is_there, other=0.0)
         score = tl.dot(q, tl.trans(k)) * scale
         score = tl.where(is_seen[None, :], score, -float("inf"))
         higher = tl.maximum(top, tl.max(score, 1))
-        weight = tl.exp(score - higher[:, None])
-        fade = tl.exp(top - higher)
+        weight = tl.exp2(score - higher[:, None])
+        fade = tl.exp2(top - higher)
         mass = mass * fade + tl.sum(weight, 1)
         v = tl.load(values + tile, mask=is_there, other=0.0)
         total = total * fade[:, None] + tl.dot(weight.to(tl.float16), v)
@@ -159,9 +164,10 @@ class SlabAttention:
             ROWS=pairs, num_warps=_WARPS, **sizes,
         )  # fmt: skip
         out = qkv.new_empty((n_sequences, n_frames, self._heads * self._width))
-        queries = min(_TILE, max(16, triton.next_power_of_2(n_frames)))
+        queries = min(_QUERIES, max(_LEAST, triton.next_power_of_2(n_frames)))
         _attend[(triton.cdiv(n_frames, queries), n_sequences * self._heads)](
             qkv, out, self._anchor, self._numbers, n_frames, n_sequences // 2,
-            self._width**-0.5, block, QUERIES=queries, KEYS=_TILE, num_warps=_WARPS, **sizes,
+            self._width**-0.5 * _LOG2_E, block, QUERIES=queries, KEYS=_KEYS, STAGES=_STAGES,
+            num_warps=_WARPS, **sizes,
         )  # fmt: skip
         return out

@@ -47,7 +47,8 @@ def _write_windows(
     is_column = at[None, :] < WIDTH
     row_start = rows.to(tl.int64)[:, None] * (3 * WIDTH) + at[None, :]
     whole = is_row[:, None] & is_column
-    for later in tl.static_range(3):  # frame t is seen by t, t + 1, t + 2, oldest first there
+    for later in tl.static_range(3):  # pyright: ignore[reportGeneralTypeIssues]
+        # frame t is seen by t, t + 1, t + 2, and stands last, in the middle, first there
         seen = whole & (frame + later < n_frames)[:, None]
         tl.store(windows + row_start + later * 3 * WIDTH + (2 - later) * WIDTH, y, mask=seen)
 
@@ -63,7 +64,7 @@ def _write_windows(
     tl.store(windows + row_start + 3 * WIDTH, newer, mask=has_second)
 
     target = anchor + tl.load(place + _CONV_TO, mask=is_row, other=0)[:, None] + inner
-    for i in tl.static_range(2):
+    for i in tl.static_range(2):  # pyright: ignore[reportGeneralTypeIssues]
         is_last = whole & ((frame == n_new - 2 + i) & (n_new > 0))[:, None]
         tl.store(target + i * WIDTH, y.to(tl.float32), mask=is_last)
 
@@ -131,7 +132,12 @@ class Rows:
         self._n_frames, self._n_blocks = n_frames, n_blocks
 
     def enter(
-        self, hidden: Tensor, moved: Tensor | None, modulation: Tensor, gate_row: int, shift_row: int
+        self,
+        hidden: Tensor,
+        moved: Tensor | None,
+        modulation: Tensor,
+        gate_row: int,
+        shift_row: int,
     ) -> Tensor:
         """`hidden` goes on by the gated `moved`, in place → its norm, modulated, in float16.
 
