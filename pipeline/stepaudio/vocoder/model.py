@@ -132,7 +132,7 @@ class VocoderModel:
     @torch.inference_mode()
     def fuse_hift(self) -> None:
         """From now on HiFT's blocks run in few kernels. Raises ImportError without Triton."""
-        from pipeline.stepaudio.vocoder.kernels.snake import FusedBlock
+        from pipeline.stepaudio.vocoder.hift.fused_block import FusedBlock
 
         hift = self.hift
         fourier = FixedFourier(hift.n_fft, hift.hop, hift.window)

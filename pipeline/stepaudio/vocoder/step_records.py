@@ -19,7 +19,7 @@ from pipeline.stepaudio.recording import Recorder, Replay, StaticInputs
 from pipeline.stepaudio.vocoder.flow.dit import N_PAST
 from pipeline.stepaudio.vocoder.flow.flow import FlowMatching, Schedule, StepCaches, StreamPast
 from pipeline.stepaudio.vocoder.flow.half_dit import HALF, HalfEstimator, StepTensors
-from pipeline.stepaudio.vocoder.kernels.places import N_PLACE, NOBODY, Place
+from pipeline.stepaudio.vocoder.flow.kernels.places import N_PLACE, NOBODY, Place
 from pipeline.stepaudio.vocoder.memory_plan import (
     GUIDANCE_ROWS,
     RECORDS,

@@ -24,8 +24,8 @@ from pipeline.stepaudio.vocoder.flow.dit import (
     Modulation,
     with_ones,
 )
-from pipeline.stepaudio.vocoder.kernels.attention import SlabAttention
-from pipeline.stepaudio.vocoder.kernels.rows import Rows
+from pipeline.stepaudio.vocoder.flow.kernels.attention import SlabAttention
+from pipeline.stepaudio.vocoder.flow.kernels.rows import Rows
 
 HALF = torch.float16
 ATTENTION, FEED_FORWARD, CONVOLUTION = 0, 3, 6  # of a block's modulation: shift, scale, gate each

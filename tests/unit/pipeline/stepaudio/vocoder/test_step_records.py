@@ -366,8 +366,16 @@ async def spoken(decoder: StepWaveDecoder, job: tuple[np.ndarray, VoicePrompt]) 
     return join([chunk.samples async for chunk in decoder.stream(token_stream(job[0], 3), job[1])])
 
 
-def decoder_of(directory: Path, *, is_recorded: bool = True, **settings: int) -> StepWaveDecoder:
-    decoder = StepWaveDecoder(directory, threads=1, steps=STEPS, **settings)
+def decoder_of(
+    directory: Path, *, is_recorded: bool = True, max_batch: int = 1, prompt_memory_bytes: int = 0
+) -> StepWaveDecoder:
+    decoder = StepWaveDecoder(
+        directory,
+        threads=1,
+        steps=STEPS,
+        max_batch=max_batch,
+        prompt_memory_bytes=prompt_memory_bytes,
+    )
     if is_recorded:
         decoder.record_steps(run_again)
     return decoder

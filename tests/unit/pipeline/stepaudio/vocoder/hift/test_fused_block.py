@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from pipeline.stepaudio.vocoder.hift.fourier import FixedFourier
+from pipeline.stepaudio.vocoder.hift.fused_block import FusedBlock
 from pipeline.stepaudio.vocoder.hift.generator import ResBlock
 from pipeline.stepaudio.vocoder.hift.quick_upsampler import QuickUpsampler
-from pipeline.stepaudio.vocoder.kernels.snake import FusedBlock
 from tests.vocoder_files import small_modules, write_vocoder
 
 pytestmark = [

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from pipeline.stepaudio.vocoder.kernels.rows import rows_of_program
+from pipeline.stepaudio.vocoder.flow.kernels.rows import rows_of_program
 
 _SLAB, _CAPACITY, _N_FIRST, _RING_START, _RING_SEEN, _RING_NEXT, _N_NEW, _N_PLACE = (
     tl.constexpr(n) for n in (0, 3, 4, 5, 6, 7, 8, 9)
