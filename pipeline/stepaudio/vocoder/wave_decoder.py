@@ -23,9 +23,9 @@ from pipeline.contracts import AudioChunk, Float32Array, TokenChunk, VoicePrompt
 from pipeline.errors import ConfigError, StageError
 from pipeline.marks.marker import Marker
 from pipeline.serving.listener import Listener
-from pipeline.stepaudio.llm.kernels.available import has_kernels
 from pipeline.stepaudio.niceness import give_way
 from pipeline.stepaudio.recording import CudaRecorder, Recorder
+from pipeline.stepaudio.triton_kernels import has_kernels
 from pipeline.stepaudio.vocoder.decode_worker import DecodeWorker, Job, Timed
 from pipeline.stepaudio.vocoder.flow.flow import DEFAULT_SEED, DEFAULT_STEPS
 from pipeline.stepaudio.vocoder.memory_plan import EncoderRoom, RecordRoom, VocoderMemory
