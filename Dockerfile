@@ -35,7 +35,7 @@ RUN /opt/timbre/bin/pip install --quiet --no-cache-dir --constraint constraints.
 
 FROM sources AS with-gpu
 RUN /opt/timbre/bin/pip install --quiet --no-cache-dir --constraint constraints.txt torch \
- && /opt/timbre/bin/pip install --quiet --no-cache-dir --constraint constraints.txt "$(ls /dist/timbre-*.whl)[gpu,oidc]" \
+ && /opt/timbre/bin/pip install --quiet --no-cache-dir --constraint constraints.txt "$(ls /dist/timbre-*.whl)[gpu,embedded,oidc]" \
  && /opt/timbre/bin/pip uninstall --quiet --yes wheel pip
 
 # What both have when they run.
