@@ -30,7 +30,7 @@ ARG TORCH_INDEX=""
 RUN /opt/timbre/bin/pip install --quiet --no-cache-dir --constraint constraints.txt ${TORCH_INDEX} torch \
  && /opt/timbre/bin/pip install --quiet --no-cache-dir --constraint constraints.txt "$(ls /dist/timbre-*.whl)[cpu,embedded,oidc]" \
  && /opt/timbre/bin/pip uninstall --quiet --yes wheel pip \
- && cd /opt/timbre/lib/python3*/site-packages && rm -rf torch/include torch/bin pyarrow/include \
+ && cd /opt/timbre/lib/python3*/site-packages && rm -rf torch/include pyarrow/include \
       pyarrow/tests scipy/*/tests sklearn/*/tests pandas/tests numba/tests sympy/*/tests
 
 FROM sources AS with-gpu
