@@ -15,6 +15,10 @@ from typing import Any
 _BLOCK = r"```(?:bash|python|javascript)\n(?:(?!```).*\n)*```\n"
 _BLOCKS = re.compile(rf"^{_BLOCK}(?:\n{_BLOCK})+", re.MULTILINE)
 _TITLES = {"bash": "curl", "python": "Python", "javascript": "JavaScript"}
+_PLAYER = (
+    r"<figure><figcaption>\2</figcaption>"
+    r'<audio controls preload="none" src="\1"></audio></figure>'
+)
 _AUDIO = re.compile(r'<a href="([^":]+\.(?:mp3|opus|flac|wav))">(.*?)</a>')
 
 
@@ -73,5 +77,4 @@ def _tabs(blocks: str) -> str:
 
 def on_page_content(html: str, **_: Any) -> str:
     """A link to audio becomes a player."""
-    player = r'<figure class="audio"><figcaption>\2</figcaption><audio controls preload="none" src="\1"></audio></figure>'
-    return _AUDIO.sub(player, html)
+    return _AUDIO.sub(_PLAYER, html)
