@@ -30,8 +30,8 @@ SPOKEN: Mapping[str, dict[str, Any]] = {
     "heard_once.mp3": {"input": "You heard me once.", "voice": "bruno"},
     "dialogue.mp3": {
         "inputs": [
-            {"text": "Is anybody there?", "voice": "aria"},
-            {"text": "Only me.", "voice": "bruno"},
+            {"text": "Good evening. Is the library still open?", "voice": "aria"},
+            {"text": "Yes, it is open until eight.", "voice": "bruno"},
         ]
     },
     "slow.mp3": {"input": FORGOT, "voice": "bruno", "speed": 0.75},
@@ -41,13 +41,6 @@ CHAIN: Mapping[str, dict[str, Any]] = {
     "edit_1_clone.mp3": {"type": "clone", "text": FORGOT},
     "edit_2_happy.mp3": {"type": "emotion", "value": "happy"},
     "edit_3_denoise.mp3": {"type": "denoise"},
-}
-OTHERS: Mapping[str, dict[str, Any]] = {  # each goes on from the chain's first step
-    "edit_whisper.mp3": {"type": "style", "value": "whisper"},
-    "edit_laughter.mp3": {
-        "type": "paralinguistic",
-        "text": "So you forgot. [Laughter] Never mind.",
-    },
 }
 
 
@@ -64,9 +57,6 @@ def main(url: str) -> None:
         edit = chain.raise_for_status().headers["X-Edit-Id"]
         for number, name in enumerate(CHAIN, 1):
             _keep(name, service.get(f"{EDITS}/{edit}/steps/{number}/audio"))
-        for name, step in OTHERS.items():
-            start = {"from": {"edit": edit, "step": 1}, "seed": SEED}
-            _keep(name, service.post(EDITS, json={**start, **step}))
 
 
 def _write_clip(voice: str) -> None:

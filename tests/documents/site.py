@@ -49,13 +49,18 @@ def entries(nav: list[Any]) -> Iterator[str]:
 
 def _filled(entry: Any, left: list[str]) -> Iterator[Any]:
     if isinstance(entry, str):
-        yield from [page for page in left if fnmatch(page, entry)] if "*" in entry else [entry]
+        yield from [page for page in left if _fits(page, entry)] if "*" in entry else [entry]
         return
     [(title, below)] = entry.items()
     if isinstance(below, str):
         yield entry
     elif inside := [filled for one in below for filled in _filled(one, left)]:
         yield {title: inside}
+
+
+def _fits(page: str, pattern: str) -> bool:
+    """A folder's pages, without those of folders within."""
+    return page.count("/") == pattern.count("/") and fnmatch(page, pattern)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
