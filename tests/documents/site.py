@@ -25,7 +25,8 @@ _AUDIO = re.compile(r'<a href="([^":]+\.(?:mp3|opus|flac|wav))">(.*?)</a>')
 def on_config(config: Any) -> Any:
     """`decisions/*.md` in the navigation becomes the pages there that it does not name itself."""
     root = Path(config["docs_dir"])
-    pages = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.md"))
+    found = [path.relative_to(root).as_posix() for path in root.rglob("*.md")]
+    pages = sorted(found, key=lambda page: (Path(page).name != "index.md", page))
     config["nav"] = expanded(config["nav"], pages)
     return config
 
