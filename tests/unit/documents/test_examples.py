@@ -19,7 +19,7 @@ from tests.documents.examples import PAGES, Page
 from tests.http_app import ServedApp
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.slow]
 NEEDS_STAGES = {"docs/jobs.md", "docs/marks.md", "README.md"}  # on the service in any case
 
 
