@@ -5,15 +5,13 @@ The same service and seeds make the same clips again.
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Mapping
 from typing import Any
 
-import av
 import httpx
-import numpy as np
 
+from pipeline.audio.decode import decode_clip
 from pipeline.audio.encode import encode_file
 from pipeline.voice_list import load_voices
 from tests.documents.pages import ROOT
@@ -61,15 +59,8 @@ def main(url: str) -> None:
 
 def _write_clip(voice: str) -> None:
     """A built-in clip, as browsers play it."""
-    clip = load_voices()[voice].path.read_bytes()
-    with av.open(io.BytesIO(clip)) as container:
-        resampler = av.AudioResampler("flt", "mono", 24_000)
-        pieces = [
-            resampled.to_ndarray()[0]
-            for frame in container.decode(audio=0)
-            for resampled in resampler.resample(frame)
-        ]
-    encode_file(np.concatenate(pieces), FOLDER / f"{voice}.mp3")
+    clip = decode_clip(load_voices()[voice].path.read_bytes())
+    encode_file(clip.samples, FOLDER / f"{voice}.mp3", sample_rate_hz=clip.sample_rate_hz)
 
 
 def _keep(name: str, reply: httpx.Response) -> None:
