@@ -23,6 +23,7 @@ from deployments.config.settings import Settings, load_settings
 from deployments.doctor import exposure
 from deployments.doctor.findings import Level
 from tests.conftest import ROOT
+from tests.documents import examples
 from tests.documents.audio import CHAIN, FOLDER, SPOKEN
 from tests.documents.pages import PAGES, renewed
 from tests.documents.site import entries, expanded, on_page_content, on_page_markdown
@@ -34,6 +35,11 @@ pytestmark = pytest.mark.unit
 WRITTEN = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", *WRITTEN)
 LANGUAGES = {"", "bash", "python", "javascript", "json", "yaml"}
+RUN_ELSEWHERE = {
+    "docs/edge.md": "tests/unit/deploy/test_documents.py",
+    "docs/keys.md": "here",
+    "docs/websocket.md": "tests/serve/one/api/test_websocket.py",
+}
 RUNBOOKS = "docs/operations/"  # tests of their own run what they show
 SHOWN = [
     (name, block) for name in DOCUMENTS if not name.startswith(RUNBOOKS) for block in blocks(name)
@@ -69,6 +75,11 @@ def links(name: str) -> Iterator[str]:
 def test_only_known_languages_are_shown():
     """Each has a test that runs it, or reads it; a drawing has none."""
     assert {block.language for _, block in SHOWN} <= LANGUAGES
+
+
+def test_every_program_that_is_shown_is_run_by_a_test():
+    pages = {name for name, block in SHOWN if block.language in {"bash", "python", "javascript"}}
+    assert pages <= {*examples.PAGES, *RUN_ELSEWHERE}
 
 
 @pytest.mark.parametrize(("name", "block"), of_language("yaml"))
