@@ -98,6 +98,12 @@ async def test_json_that_is_shown_is_json_and_a_body_is_taken(name: str, block: 
                 await service.spoken(**shown)
 
 
+async def test_the_error_that_is_shown_is_what_a_client_gets():
+    [shown] = [block.text for block in blocks("docs/api/index.md") if block.language == "json"]
+    async with http_app() as service:
+        assert (await service.speak(voice="nobody")).json() == json.loads(shown)
+
+
 def test_settings_that_are_named_exist():
     unknown = [
         f"{name}: {'.'.join(path)}"
