@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import struct
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from pipeline.errors import UnsupportedError
 STDIO = Path("-")
 FORMATS = ("mp3", "opus", "aac", "flac", "wav", "pcm", "pcmu", "pcma")
 HEADLESS = frozenset({"pcm", "pcmu", "pcma"})
+LONGEST_S = 86_400.0  # that is played behind its fetching
 _HEADER_BYTES, _RATE_AT = 44, 24  # of our wav
 _OF_SUFFIX = {".ogg": "opus", ".ulaw": "pcmu", ".alaw": "pcma"}
 
@@ -45,12 +45,11 @@ class Outlet:
         """What is poured goes everywhere. A file is there when all of it is, or not at all."""
         with ExitStack() as stack:
             poured = Poured()
+            if self.player is not None:  # ends behind the file, which stays if it fails
+                hears = playing if self.is_heard_at_once else _played_behind
+                poured.writers.append(stack.enter_context(hears(self.player)))
             if self.file is not None:
                 poured.writers.append(stack.enter_context(_writing(self.file)))
-            if self.player is not None and self.is_heard_at_once:
-                poured.writers.append(stack.enter_context(playing(self.player)))
-            elif self.player is not None:
-                poured.writers.append(stack.enter_context(_played_behind(self.player)))
             yield poured
 
 
@@ -146,7 +145,7 @@ def _played_behind(player: Player) -> Iterator[Writer]:
     kept = bytearray()
     yield kept.extend
     limits = ClipLimits(
-        min_duration_s=0.0, max_duration_s=math.inf, max_bytes=len(kept), silence_peak=-1.0
+        min_duration_s=0.0, max_duration_s=LONGEST_S, max_bytes=len(kept), silence_peak=-1.0
     )
     clip = decode_clip(bytes(kept), limits)
     pcm = to_pcm16(clip.samples)

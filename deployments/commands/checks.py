@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @one_line_errors
-def lint(config: Path, as_json: AsJson = False) -> None:
+def lint(config: Config, as_json: AsJson = False) -> None:
     """Check a serve config: unknown keys, missing blocks, shares that overcommit a device."""
     from deployments.config.preflight import unguarded
     from deployments.config.serve_config import given_or_shipped, read_serve_config

@@ -175,7 +175,7 @@ def logs(
 def demo(
     config: Config = CPU_CONFIG,
     state_dir: StateDir = STATE_DIR,
-    voice: str = "aria",
+    voice: Annotated[str, typer.Option(help="A built-in voice, whose clip is cloned.")] = "aria",
     as_json: AsJson = False,
 ) -> None:
     """Start the service with an empty cache, clone a voice twice, and show what each take cost."""
