@@ -16,6 +16,7 @@ from deployments.commands.options import (
     connected,
     say,
     tell,
+    voice_option,
     watching,
 )
 from pipeline.cli import AsJson, Exit, one_line_errors
@@ -132,7 +133,7 @@ def _said(file: Path, results: list[dict[str, Any]]) -> str:
 def bench(
     calls: Annotated[int, typer.Option(min=1, max=10_000, help="In all.")] = 12,
     clients: Annotated[int, typer.Option(min=1, max=256, help="At a time.")] = 2,
-    voice: Annotated[str, typer.Option("--voice", "-v", help="Who speaks.")] = "aria",
+    voice: Annotated[str, voice_option("Who speaks.")] = "aria",
     url: Url = None,
     api_key: ApiKey = None,
     as_json: AsJson = False,

@@ -9,7 +9,16 @@ from typing import Annotated, Any
 
 import typer
 
-from deployments.commands.options import ApiKey, Format, Output, Play, Url, connected, tell
+from deployments.commands.options import (
+    ApiKey,
+    Format,
+    Output,
+    Play,
+    Url,
+    connected,
+    tell,
+    voice_option,
+)
 from pipeline.cli import AsJson, one_line_errors
 from pipeline.errors import InputError, UnsupportedError
 
@@ -30,9 +39,7 @@ def edit(
     audio: Annotated[
         Path | None, typer.Option("--audio", "-a", help="What is edited: a file; - is stdin.")
     ] = None,
-    voice: Annotated[
-        str | None, typer.Option("--voice", "-v", help="Or: a voice's name, whose clip it is.")
-    ] = None,
+    voice: Annotated[str | None, voice_option("Or: a voice's name, whose clip it is.")] = None,
     origin: Annotated[
         str | None, typer.Option("--from", help="Or: an earlier edit, edit_… or edit_…@STEP.")
     ] = None,

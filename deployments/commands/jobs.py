@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deployments.commands.options import ApiKey, Url, at, connected, say, tell
+from deployments.commands.options import ApiKey, Url, at, connected, say, tell, voice_option
 from pipeline.cli import AsJson, Exit, one_line_errors
 from pipeline.errors import InputError
 
@@ -34,7 +34,7 @@ def submit(
         Path,
         typer.Argument(help="Text, SRT, VTT, CSV, or a JSON body; - is standard input."),
     ],
-    voice: Annotated[str | None, typer.Option("--voice", "-v", help="Who speaks.")] = None,
+    voice: Annotated[str | None, voice_option("Who speaks.")] = None,
     audio_format: Annotated[str | None, typer.Option("--format", help="Of the audio.")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same audio.")] = None,
     label: Annotated[str | None, typer.Option(help="Your own name for it.")] = None,

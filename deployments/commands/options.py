@@ -41,9 +41,34 @@ Output = Annotated[
     typer.Option("--output", "-o", help="A file, by whose suffix the format goes; - is stdout."),
 ]
 Play = Annotated[bool, typer.Option("--play", help="Play it with this machine's player.")]
+
+
+def _formats(incomplete: str) -> list[str]:
+    from deployments.client.outlets import FORMATS
+
+    return [name for name in FORMATS if name.startswith(incomplete)]
+
+
+def _voices(incomplete: str) -> list[str]:
+    """The built-in ones: a shell asks no service."""
+    from pipeline.voice_list import load_voices
+
+    return [name for name in load_voices() if name.startswith(incomplete)]
+
+
 Format = Annotated[
-    str | None, typer.Option("--format", help="mp3, opus, aac, flac, wav, pcm, pcmu or pcma.")
+    str | None,
+    typer.Option(
+        "--format",
+        autocompletion=_formats,
+        help="mp3, opus, aac, flac, wav, pcm, pcmu or pcma.",
+    ),
 ]
+
+
+def voice_option(about: str) -> Any:
+    """`--voice`, which shells complete."""
+    return typer.Option("--voice", "-v", autocompletion=_voices, help=about)
 
 
 def connected(url: str | None, api_key: str | None) -> Service:

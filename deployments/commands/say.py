@@ -20,6 +20,7 @@ from deployments.commands.options import (
     connected,
     say,
     tell,
+    voice_option,
     watching,
 )
 from pipeline.cli import AsJson, one_line_errors
@@ -56,9 +57,7 @@ class Here:
 @one_line_errors
 def speech(
     text: Annotated[str, typer.Argument(help="What to speak; - reads standard input.")],
-    voice: Annotated[
-        str | None, typer.Option("--voice", "-v", help="A voice's name, or the file of a clip.")
-    ] = None,
+    voice: Annotated[str | None, voice_option("A voice's name, or the file of a clip.")] = None,
     voice_text: Annotated[str | None, typer.Option(help="What is said in the clip.")] = None,
     output: Output = None,
     play: Play = False,

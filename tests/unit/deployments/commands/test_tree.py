@@ -127,6 +127,8 @@ def test_a_shell_completes_commands_and_options():
     assert below.stdout.split() == ["submit"], below.stderr
     options = python(code, COMP_WORDS="timbre say --vo", **asked)
     assert options.stdout.split() == ["--voice", "--voice-text"], options.stderr
+    voices = python(code, COMP_WORDS="timbre say --voice b", **(asked | {"COMP_CWORD": "3"}))
+    assert voices.stdout.split() == ["bruno"], voices.stderr
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.95, 1.0])
