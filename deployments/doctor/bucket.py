@@ -30,8 +30,9 @@ def bucket(site: Site) -> Finding:
         store = open_store(cache)
     except (CacheError, ValueError) as error:
         return fault(f"{cache.url} cannot be opened: {error}", "mend cache in the config")
-    bad = store and next((one for one in examine(store, keyring) if not one.is_good), None)
-    if not bad:
+    tried = () if store is None else examine(store, keyring)
+    bad = next((one for one in tried if not one.is_good), None)
+    if bad is None:
         return good(f"{cache.url} takes all that a replica does")
     if bad.step == SEALING:
         return warning(
