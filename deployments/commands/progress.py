@@ -12,16 +12,15 @@ from deployments.commands.options import watching
 @contextmanager
 def incoming(what: str, total_bytes: int | None = None) -> Iterator[Callable[[int], None]]:
     """Called with the bytes so far. total_bytes: None where nobody knows."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn
+    from rich.progress import BarColumn, DownloadColumn, FileSizeColumn, Progress, SpinnerColumn
+    from rich.progress import TextColumn as Text
     from rich.progress import TimeElapsedColumn as Elapsed
 
-    columns: list[Any] = [SpinnerColumn(), TextColumn("{task.description}")]
-    if total_bytes is not None:
-        columns.append(BarColumn())
+    columns: list[Any] = [SpinnerColumn(), Text("{task.description}")]
+    columns += [FileSizeColumn()] if total_bytes is None else [BarColumn(), DownloadColumn()]
     console = watching()
     bar = Progress(
         *columns,
-        DownloadColumn(),
         Elapsed(),
         console=console,
         transient=True,
