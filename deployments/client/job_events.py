@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from deployments.client.service import Service
-from pipeline.errors import StageError
+from pipeline.errors import CapacityError, StageError
 
 OVER = frozenset({"completed", "failed", "cancelled"})
 MOST_FAILURES = 20  # connections in a row that brought nothing
@@ -20,8 +20,8 @@ Job = dict[str, Any]
 def followed(service: Service, job_id: str) -> Iterator[Job]:
     """The job whenever it is further; the last one is over.
 
-    Connections that end or break off are made again. Raises InputError for a job that is not there,
-    and StageError when the service stays away.
+    Connections that end, break off or find the service full are made again. Raises InputError for a
+    job that is not there, and StageError or CapacityError when the service stays so.
     """
     n_failures = 0
     while True:
@@ -31,7 +31,7 @@ def followed(service: Service, job_id: str) -> Iterator[Job]:
                 yield job
                 if job["status"] in OVER:
                     return
-        except StageError:
+        except (StageError, CapacityError):
             if n_failures >= MOST_FAILURES:
                 raise
         n_failures += 1

@@ -84,8 +84,9 @@ def job(status: str) -> str:
 def test_a_job_is_followed_past_what_breaks_off(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(job_events, "PAUSE_S", 0.0)
     away = errors.StageUnavailableError("away")
+    full = errors.CapacityError("full")
     service: Any = BrokenLines(
-        ["event: x", job("queued"), ": alive"], away, [], [job("running"), job("completed")]
+        ["event: x", job("queued"), ": alive"], away, full, [], [job("running"), job("completed")]
     )
     assert [one["status"] for one in followed(service, "job_1")] == [
         "queued", "running", "completed",
