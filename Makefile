@@ -54,6 +54,7 @@ format: setup ## let ruff rewrite what it can
 
 docs: setup ## out/docs: the documents as pages, generated parts renewed, a dead link is an error; no network
 	$(BIN)/python -m tests.documents
+	$(BIN)/python -m tests.command_page
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 unit: setup ## the first tier of tests, but the slow: no cluster, no golden data, on both cores

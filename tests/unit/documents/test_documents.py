@@ -36,6 +36,7 @@ WRITTEN = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").r
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", *WRITTEN)
 LANGUAGES = {"", "bash", "python", "javascript", "json", "yaml"}
 RUN_ELSEWHERE = {
+    "docs/cli.md": "tests/serve/one/api/test_commands.py",
     "docs/edge.md": "tests/unit/deploy/test_documents.py",
     "docs/keys.md": "here",
     "docs/websocket.md": "tests/serve/one/api/test_websocket.py",
