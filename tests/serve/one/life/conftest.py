@@ -1,4 +1,4 @@
-"""Services that are updated: by the wheel's own command in an empty directory; one that scales."""
+"""Services that are updated: by the wheel's own command in an empty directory; one that leaks."""
 
 from __future__ import annotations
 
