@@ -160,7 +160,7 @@ class Step1Model(nn.Module):
     def __init__(self, config: Step1Config) -> None:
         super().__init__()
         rows = torch.empty(config.vocab_size, config.hidden_size)
-        if not rows.is_meta:  # where there is nothing to draw, and torch imports its compiler for it
+        if not rows.is_meta:  # nothing to draw there, for which torch imports its compiler
             nn.init.normal_(rows)
         self.embed_tokens = nn.Embedding.from_pretrained(rows, freeze=False)
         self.layers = nn.ModuleList(Step1Layer(config) for _ in range(config.num_hidden_layers))
