@@ -134,7 +134,7 @@ def best_s(work: Any, repeats: int) -> float:
 
 
 def streams_rows(section: Section, decoder: StepWaveDecoder, n: int) -> Iterator[Row]:
-    """n streams of known voices: as fast as they go, then of new ones, tokens as an LLM sends them."""
+    """n streams of known voices as fast as they go, then of new ones with tokens as they come."""
     sizes = section.sizes
     name = f"{n} streams"
     audio_s = n * sizes.groups * GROUP_S
