@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from cache_store.cli import app as cache_app
+from deployments.capacity.command import plan
 from deployments.keys.commands import app as keys_app
 from deployments.marks.verifying import verify
 from pipeline.cli import app, one_line_errors
@@ -21,6 +22,7 @@ console = Console()
 app.add_typer(cache_app, name="cache", help="Look after the reference cache.")
 app.add_typer(keys_app, name="keys", help="Make, list, rotate and revoke API keys.")
 app.command()(verify)
+app.command()(plan)
 
 
 def _say(line: str) -> None:

@@ -63,9 +63,7 @@ class AdmissionGate:
         self._clock = clock or LoopClock()
         self._outlook = Outlook(costs, settings.headroom)
         self._shares = Shares(settings.tenant_weights)
-        self._refusals = Refusals(
-            settings.max_retry_after_s, self._shares, refused, self._clock
-        )
+        self._refusals = Refusals(settings.max_retry_after_s, self._shares, refused, self._clock)
         self._running: list[Asked] = []
         self._waiting: list[Asked] = []
         self._used_bytes = 0

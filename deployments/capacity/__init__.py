@@ -1,4 +1,4 @@
-"""How many cards a load takes: a simulation of the service, and what it says of numbers asked for.
+"""How many cards a load takes: a simulation of the service, and what follows from it.
 
-The simulation runs on SimPy (extra `plan`); its times are of `profiles/`, which come from benchmarks.
+It runs on SimPy (extra `plan`); its times are of `profiles/`, which come from benchmarks.
 """

@@ -1,4 +1,4 @@
-"""The service in simulated time: routers in front, and cards that each hold a replica of each stage.
+"""The service in simulated time: routers in front, and cards with replicas of the stages.
 
 A request's way is that of `pipeline.synthesis`: kept speech, the voice, admission, LLM and vocoder.
 """
@@ -6,7 +6,7 @@ A request's way is that of `pipeline.synthesis`: kept speech, the voice, admissi
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -119,6 +119,10 @@ class _Way:
         )
 
 
+def _nobody(answer: Answered) -> None:
+    del answer
+
+
 class Cell:
     """A part of the service that is like all others, or all of it."""
 
@@ -147,6 +151,9 @@ class Cell:
         self._encoding: dict[int, Event] = {}
         self._live: dict[str, _Live] = {}
         self.answers: list[Answered] = []
+        self.enough = Event(env)
+        """Ends the run; for `heard`, who is told of each answer."""
+        self.heard: Callable[[Answered], None] = _nobody
 
     def run_open(self, asks: Sequence[Ask], until_s: float | None = None) -> list[Answered]:
         """Requests come when they come. until_s: what is not answered by then is cut."""
@@ -169,7 +176,7 @@ class Cell:
 
     def _run(self, processes: Sequence[Event], until_s: float | None) -> list[Answered]:
         if processes:
-            over = AllOf(self.env, processes)
+            over = AllOf(self.env, processes) | self.enough
             self.env.run(over if until_s is None else over | self.env.timeout(until_s))
         return self.answers
 
@@ -184,10 +191,13 @@ class Cell:
         try:
             yield from self._answer(way, router)
         except CapacityError as error:
-            after_s = error.retry_after_s
-            self.answers.append(way.answered("refused", self.env.now, retry_after_s=after_s))
+            self._ended(way.answered("refused", self.env.now, retry_after_s=error.retry_after_s))
             return
-        self.answers.append(way.answered("ok", self.env.now))
+        self._ended(way.answered("ok", self.env.now))
+
+    def _ended(self, answer: Answered) -> None:
+        self.answers.append(answer)
+        self.heard(answer)
 
     def _answer(self, way: _Way, router: int) -> Steps:
         ask, front = way.ask, self.profile.front

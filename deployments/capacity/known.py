@@ -1,4 +1,4 @@
-"""What is known of voices and of speech: at rates that are given, or as the cache's own tiers keep it."""
+"""What is known of voices and of speech: at given rates, or as the cache's own tiers keep it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many cards a load takes: the most that some small cells carry, and as many of them as it needs.
+"""How many cards a load takes: the most that some small cells carry, and as many of them.
 
 A cell carries what it promises when its first audio is in time and nearly nobody runs dry or is
 refused. Cells are taken to be alike: each has its own part of the requests.
@@ -22,7 +22,7 @@ from pipeline.contracts import GROUP_S
 from pipeline.errors import ConfigError
 
 FIRST_SHARE = 0.95  # of the answers whose first audio is in time
-MOST_BAD = 0.01  # of the requests that are refused, and of the answers that run dry
+MOST_BAD = 0.02  # of the requests that are refused, and of the answers that run dry
 SHARED = Layout()  # one card for all stages
 CELLS = (
     SHARED,
@@ -31,11 +31,15 @@ CELLS = (
     Layout(vocoders=4, llms=2, is_apart=True),
 )
 SCHEDULES = ((18, 15, 21, 30, 48, 64), (24, 15, 21, 30, 48), (30, 24, 30, 48))
-WARM_S, LASTS_S = 20.0, 140.0
+WARM_S = 20.0  # at the beginning, which do not count
+REQUESTS = 150  # of a simulation, about
 STEPS = 16  # of the rates that are tried, up to what a vocoder does that is never idle
 ENCODING = 0.5  # of a tokenizer, at most
 HOURS_MONTH = 730
-QUIET_RPS, QUIET_S = 0.02, 500.0  # of a card with nobody else: a request every fifty seconds
+QUIET_RPS = 0.02  # of a card with nobody else: a request every fifty seconds
+
+
+USUAL = Use()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ class Question:
     voice_hits: float
     speech_hits: float
     first_audio_s: float
-    use: Use = Use()
+    use: Use = USUAL
     pattern: Pattern = "steady"
     overlap: float = 1.0
     """Of processes on one card: 1, they take turns; 2, two run as if each were alone."""
@@ -85,15 +89,20 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A cell under a rate. first_s: p50 and p95."""
+    """A cell under a rate. first_s: p50 and p95. late: after the target.
+
+    Of one that is not good only a part may have been seen.
+    """
 
     first_s: tuple[float, float]
+    late: float
     refused: float
     ran_dry: float
     busy: Mapping[str, float]
 
-    def is_good(self, first_audio_s: float) -> bool:
-        in_time = self.first_s[1] <= first_audio_s
+    @property
+    def is_good(self) -> bool:
+        in_time = self.late <= 1 - FIRST_SHARE
         return in_time and self.refused <= MOST_BAD and self.ran_dry <= MOST_BAD
 
 
@@ -109,8 +118,7 @@ def plan(profile: Profile, question: Question) -> Plan:
     cells = cells_for(made_rps, carried)
     largest = max(cells, key=lambda one: one.devices)
     cards = _cards(cells)
-    load_share = min(made_rps / sum(carried[one] * n for one, n in cells.items()), 1.0)
-    seen = _simulated(profile, _of_cell(question), largest, carried[largest] * load_share)
+    seen = _simulated(profile, _of_cell(question), largest, min(carried[largest], made_rps))
     replicas = {
         "llm": sum(one.llms * n for one, n in cells.items()),
         "vocoder": (vocoders := sum(one.vocoders * n for one, n in cells.items())),
@@ -182,19 +190,19 @@ def _load(question: Question, replicas: int) -> Load:
 def _carried(profile: Profile, question: Question) -> tuple[Profile, Carried]:
     """The profile with the schedule under which a pair of cards carries most; what cells carry."""
     profile = replace(profile, device_capacity=profile.device_capacity * question.overlap)
-    asked, limit_s = _of_cell(question), question.first_audio_s
-    pair = CELLS[1]
+    asked, pair = _of_cell(question), CELLS[1]
     profiles = [_scheduled(profile, rows) for rows in SCHEDULES]
-    rates = [most_of(one, asked, pair, limit_s) for one in profiles]
+    rates = [most_of(one, asked, pair) for one in profiles]
     best = max(range(len(profiles)), key=lambda i: rates[i])
     if rates[best] <= 0:
-        firsts_s = [_simulated(one, asked, pair, QUIET_RPS).first_s[1] for one in profiles]
+        alone = replace(asked, first_audio_s=math.inf)
+        firsts_s = [_simulated(one, alone, pair, QUIET_RPS).first_s[1] for one in profiles]
         raise ConfigError(
-            f"first audio within {limit_s:g} s is out of reach of {profile.name}, however many there "
-            f"are: with nobody else it takes {min(firsts_s):.2f} s"
+            f"first audio within {asked.first_audio_s:g} s is out of reach of {profile.name}, "
+            f"however many there are: with nobody else it takes {min(firsts_s):.2f} s"
         )
     chosen = profiles[best]
-    return chosen, {cell: most_of(chosen, asked, cell, limit_s) for cell in CELLS}
+    return chosen, {cell: most_of(chosen, asked, cell) for cell in CELLS}
 
 
 def _scheduled(profile: Profile, rows: tuple[int, ...]) -> Profile:
@@ -203,24 +211,22 @@ def _scheduled(profile: Profile, rows: tuple[int, ...]) -> Profile:
 
 
 def _of_cell(question: Question) -> Question:
-    """What cards see of it: equal for all rates and targets, so that it is simulated once.
+    """What cards see of it: equal for all rates, so that it is simulated once.
 
     A day's busiest hour is steady, and is what the cards must carry.
     """
     pattern: Pattern = "steady" if question.pattern == "day" else question.pattern
     use = replace(question.use, kept_share=0.0)
-    return replace(
-        question, rps=1.0, speech_hits=0.0, first_audio_s=1.0, use=use, pattern=pattern, overlap=1.0
-    )
+    return replace(question, rps=1.0, speech_hits=0.0, use=use, pattern=pattern, overlap=1.0)
 
 
-def most_of(profile: Profile, question: Question, cell: Layout, first_audio_s: float) -> float:
+def most_of(profile: Profile, question: Question, cell: Layout) -> float:
     """The largest of the rates that are tried that is good, found by halving."""
     step_hz = full_rate(profile, question) * cell.vocoders / STEPS
     low, high = 0, STEPS + 1
     while high - low > 1:
         middle = (low + high) // 2
-        if _simulated(profile, question, cell, middle * step_hz).is_good(first_audio_s):
+        if _simulated(profile, question, cell, middle * step_hz).is_good:
             low = middle
         else:
             high = middle
@@ -238,30 +244,51 @@ def full_rate(profile: Profile, question: Question) -> float:
 
 @cache
 def _simulated(profile: Profile, question: Question, cell: Layout, made_rps: float) -> Seen:
-    """The cell under a rate, all of whose speech is made."""
-    lasts_s = QUIET_S if made_rps <= QUIET_RPS else LASTS_S
+    """The cell under a rate, all of whose speech is made; no longer than it is good."""
+    lasts_s = WARM_S + REQUESTS / made_rps
     dice = np.random.default_rng(1)
     moments = moments_of(question.pattern, made_rps, lasts_s, dice)
     asks = asks_of(question.use, moments, dice)
     layout = replace(cell, tokenizers=_tokenizers(profile, question, made_rps, cell.vocoders))
     knowledge = GivenRates(question.voice_hits, 0.0, seed=2)
     simulated = Cell(profile.apart() if cell.is_apart else profile, layout, knowledge, seed=3)
-    answers = simulated.run_open(asks, lasts_s)
-    return _told(answers, simulated.busy_share(simulated.env.now))
+    verdict = _Verdict(simulated, question.first_audio_s, len(moments))
+    simulated.heard = verdict.heard
+    simulated.run_open(asks, lasts_s)
+    return verdict.seen(simulated.busy_share(simulated.env.now))
 
 
-def _told(answers: Sequence[Answered], busy: Mapping[str, float]) -> Seen:
-    counted = [one for one in answers if one.at_s >= WARM_S] or list(answers)
-    served = [one for one in counted if one.outcome == "ok"]
-    firsts = [one.first_audio_s for one in served if one.first_audio_s is not None]
-    n_refused = sum(one.outcome == "refused" for one in counted)
-    n_dry = sum(one.underruns > 0 for one in served)
-    return Seen(
-        (quantile(firsts, 0.5), quantile(firsts, FIRST_SHARE)),
-        n_refused / max(len(counted), 1),
-        n_dry / max(len(served), 1),
-        busy,
-    )
+class _Verdict:
+    """Counts answers, and ends the simulation when it cannot be good any more."""
+
+    def __init__(self, cell: Cell, first_audio_s: float, n_asked: int) -> None:
+        self._cell, self._limit_s = cell, first_audio_s
+        self._n_asked = n_asked
+        self._n = self._refused = self._dry = self._late = 0
+        self._firsts_s: list[float] = []
+
+    def heard(self, answer: Answered) -> None:
+        if answer.at_s < WARM_S:
+            return
+        self._n += 1
+        self._refused += answer.outcome == "refused"
+        self._dry += answer.underruns > 0
+        if answer.first_audio_s is not None:
+            self._firsts_s.append(answer.first_audio_s)
+            self._late += answer.first_audio_s > self._limit_s
+        worst = max(self._refused, self._dry) / MOST_BAD, self._late / (1 - FIRST_SHARE)
+        if max(worst) > self._n_asked and not self._cell.enough.triggered:
+            self._cell.enough.succeed()
+
+    def seen(self, busy: Mapping[str, float]) -> Seen:
+        n, n_served = max(self._n, 1), max(len(self._firsts_s), 1)
+        return Seen(
+            (quantile(self._firsts_s, 0.5), quantile(self._firsts_s, FIRST_SHARE)),
+            self._late / n_served,
+            self._refused / n,
+            self._dry / n_served,
+            busy,
+        )
 
 
 def _tokenizers(profile: Profile, question: Question, made_rps: float, vocoders: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass
 
 from simpy import Environment, Event
@@ -30,7 +30,7 @@ class Processor:
         self._jobs: list[_Job] = []
         self._last_s = env.now
         self._turn = 0
-        self.busy_s = Counter[str]()
+        self.busy_s = defaultdict[str, float](float)
         """Seconds of the device by who used them."""
 
     def work(self, seconds: float, who: str, weight: float = 1.0) -> Event:

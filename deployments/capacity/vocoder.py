@@ -1,4 +1,4 @@
-"""A replica of the vocoder in simulated time: the service's own admission, chunks by who wants them.
+"""A replica of the vocoder in simulated time: the service's own admission, then chunk by chunk.
 
 The gate, its forecast and its learned costs are those of `deployments.admission`, on this clock.
 """

@@ -1,1 +1,1 @@
-"""The simulator of `deployments.capacity`: its profiles, its page, and how near it comes to real runs."""
+"""`deployments.capacity`: its profiles, its page, and how near it comes to real runs."""

@@ -1,4 +1,4 @@
-"""Writes deployments/capacity/profiles from the benchmarks' results, or says whether they are theirs.
+"""Writes deployments/capacity/profiles from results, or says whether they are theirs.
 
     python -m load_tests.simulate.profiles [--check]
 
@@ -36,11 +36,11 @@ PROFILES = ROOT / "deployments/capacity/profiles"
 MS = 1e-3
 ANSWER_ROWS = FULL.groups * GROUP_ROWS
 FEW, MORE = 1, 4  # streams of the vocoder that were measured
-# Of an L40S of 44 GiB for one replica: 0.27 GB of keys and values for each slot beside 8 GB, and as many
-# streams as were measured together; 0.8 GB for each stream of a 6 s prompt (serve_config.yaml).
+# Of an L40S of 44 GiB for one replica: 0.27 GB of keys and values for each slot beside 8 GB, as
+# many as were measured together; 0.8 GB for each stream of a 6 s prompt (serve_config.yaml).
 SLOTS_APART, STREAMS_APART = 64, 40
 CLIP_S = 6.0  # of the rows of vq02
-# With the default schedule an answer alone runs dry at its first seam on an L40S (docs/capacity.md).
+# With the default schedule an answer alone runs dry on an L40S (docs/capacity.md).
 GPU_CHUNK_ROWS = (24, 15, 21, 30, 48)
 PREFIX_MB = "a prefix's keys and values"
 
@@ -114,7 +114,8 @@ class GpuCosts:
         call_s, row_s, prompt_s = vocoder_costs(results.values("vocoder"))
         here, there = outlook.source_rates, outlook.target_rates
         if not is_measured:
-            assert here is not None and there is not None
+            assert here is not None
+            assert there is not None
             call_s *= here.bandwidth / there.bandwidth
             row_s, prompt_s = (one * here.tf32 / there.tf32 for one in (row_s, prompt_s))
         return {
@@ -148,7 +149,9 @@ def vocoder_costs(rows: Mapping[str, float]) -> tuple[float, float, float]:
     Streams that go together share their calls: what four take longer than one is prompts and rows.
     """
     audio_s = spoken_s(ANSWER_ROWS)
-    few_s, more_s = (n * audio_s / rows[f"{n} streams: audio seconds a second"] for n in (FEW, MORE))
+    few_s, more_s = (
+        n * audio_s / rows[f"{n} streams: audio seconds a second"] for n in (FEW, MORE)
+    )
     first_s = rows["first piece, all tokens there"] * MS
     n_calls = calls_of(ANSWER_ROWS, CHUNK_ROWS)
     stream_s = (more_s - few_s) / (MORE - FEW)
@@ -195,7 +198,11 @@ def limits() -> list[Document]:
     spent = read("router.json")["services"][PROXY]["cpu_ms_per_audio_s"]
     found = [
         limit(what, per, spent[kind][process] * MS, None if what != "index" else 64, "router.json")
-        for what, process in (("router", "Router"), ("proxy", "ProxyActor"), ("index", "IndexActor"))
+        for what, process in (
+            ("router", "Router"),
+            ("proxy", "ProxyActor"),
+            ("index", "IndexActor"),
+        )
         for per, kind in (("audio_s", MADE), ("kept_audio_s", KEPT))
     ]
     call_s = rows_of("flow_ray_cpu.json")["call of one replica: its CPU"] * MS
@@ -222,7 +229,9 @@ def gpu_profile(*, is_target: bool) -> Document:
     target = Results.load(RESULTS / hardware.target.name.lower())
     outlook = Outlook(Results.load(RESULTS), target, hardware, Service.load())
     card = hardware.target if is_target else outlook.source
-    assert card is not None and card.price_usd_h is not None and card.price_source is not None
+    assert card is not None
+    assert card.price_usd_h is not None
+    assert card.price_source is not None
     application = yaml.safe_load((ROOT / "serve_config.yaml").read_text(encoding="utf-8"))
     args, costs = application["applications"][0]["args"], GpuCosts(outlook, is_target)
     how = f"measured on a {card.name}, random weights"
@@ -246,7 +255,7 @@ def gpu_profile(*, is_target: bool) -> Document:
 
 
 def cpu_profile() -> Document:
-    """Of two cores, as the benchmarks of the embedded model have it; `fit` scales it to a machine."""
+    """Of two cores, by benchmarks of the embedded model; `fit` scales it to a machine."""
     schedules, llm = read("known_voice_schedules.json"), rows_of("llm_tiny_cpu.json")
     costs, prefixes = schedules["costs"], rows_of("known_voice_prefix.json")
     clip_s = rows_of("tokenizer_cpu.json")["tiny on cpu, 6 s clip: miss"] * MS
@@ -266,7 +275,8 @@ def cpu_profile() -> Document:
         "llm": {
             "step_s": [[n, costs["step_s"] + n * costs["stream_s"]] for n in (1, 8)],
             "prefill_s": llm["first token, cached prefix of 600"] * MS,
-            "prefill_new_s": prefixes[CPU_PREFILL] * MS + llm["first token, cached prefix of 600"] * MS,
+            "prefill_new_s": prefixes[CPU_PREFILL] * MS
+            + llm["first token, cached prefix of 600"] * MS,
             "slots": args["llm"]["slots"],
             "slots_apart": args["llm"]["slots"],
             "queue_size": args["llm"]["queue_size"],
@@ -342,7 +352,9 @@ def main() -> int:
         if not path.exists() or path.read_text(encoding="utf-8") != texts[name]
     ]
     for name in stale:
-        print(f"{name}.json is not what the results give; run python -m load_tests.simulate.profiles")
+        print(
+            f"{name}.json is not what the results give; run python -m load_tests.simulate.profiles"
+        )
     return int(bool(stale))
 
 
