@@ -47,7 +47,7 @@ class Answered:
     underruns: int = 0
     stall_s: float = 0.0
     voice_tier: str = ""
-    """l1, l2, l3, or miss; empty where speech was found, or nothing."""
+    """l1, l2, l3, or miss."""
     is_speech_hit: bool = False
     retry_after_s: float | None = None
 
@@ -201,6 +201,7 @@ class Cell:
 
     def _answer(self, way: _Way, router: int) -> Steps:
         ask, front = way.ask, self.profile.front
+        yield from self._voice(way, router)
         if ask.phrase is not None:
             tier = self._knowledge.find("speech", ask.phrase, router)
             live = self._live.get(ask.phrase)
@@ -209,7 +210,6 @@ class Cell:
                 yield from self._found(way, live if tier is None else None)
                 return
         yield self.front.work(front.before_s, "front")
-        yield from self._voice(way, router)
         yield from self._spoken(way, router)
 
     def _found(self, way: _Way, live: _Live | None) -> Steps:

@@ -18,6 +18,7 @@ from deployments.capacity.cell import Answered, Cell, Layout, quantile
 from deployments.capacity.known import GivenRates
 from deployments.capacity.limits import Around, Load, around
 from deployments.capacity.profile import Profile
+from deployments.config.admission_settings import AdmissionSettings
 from pipeline.contracts import GROUP_S
 from pipeline.errors import ConfigError
 
@@ -118,7 +119,7 @@ def plan(profile: Profile, question: Question) -> Plan:
     cells = cells_for(made_rps, carried)
     largest = max(cells, key=lambda one: one.devices)
     cards = _cards(cells)
-    seen = _simulated(profile, _of_cell(question), largest, min(carried[largest], made_rps))
+    under = seen(profile, _of_cell(question), largest, min(carried[largest], made_rps))
     replicas = {
         "llm": sum(one.llms * n for one, n in cells.items()),
         "vocoder": (vocoders := sum(one.vocoders * n for one, n in cells.items())),
@@ -134,10 +135,10 @@ def plan(profile: Profile, question: Question) -> Plan:
         cards_of=_by_stage(cells),
         replicas=replicas,
         chunk_rows=profile.vocoder.chunk_rows,
-        first_audio_s={"p50": seen.first_s[0], "p95": seen.first_s[1]},
-        busy=seen.busy,
-        refused=seen.refused,
-        ran_dry=seen.ran_dry,
+        first_audio_s={"p50": under.first_s[0], "p95": under.first_s[1]},
+        busy=under.busy,
+        refused=under.refused,
+        ran_dry=under.ran_dry,
         most_rps=sum(carried[one] * n for one, n in cells.items()) / (1 - question.speech_hits),
         usd_h=usd_h,
         usd_spoken_h=usd_h / (question.rps * question.use.audio_s),
@@ -196,7 +197,7 @@ def _carried(profile: Profile, question: Question) -> tuple[Profile, Carried]:
     best = max(range(len(profiles)), key=lambda i: rates[i])
     if rates[best] <= 0:
         alone = replace(asked, first_audio_s=math.inf)
-        firsts_s = [_simulated(one, alone, pair, QUIET_RPS).first_s[1] for one in profiles]
+        firsts_s = [seen(one, alone, pair, QUIET_RPS).first_s[1] for one in profiles]
         raise ConfigError(
             f"first audio within {asked.first_audio_s:g} s is out of reach of {profile.name}, "
             f"however many there are: with nobody else it takes {min(firsts_s):.2f} s"
@@ -226,7 +227,7 @@ def most_of(profile: Profile, question: Question, cell: Layout) -> float:
     low, high = 0, STEPS + 1
     while high - low > 1:
         middle = (low + high) // 2
-        if _simulated(profile, question, cell, middle * step_hz).is_good:
+        if seen(profile, question, cell, middle * step_hz).is_good:
             low = middle
         else:
             high = middle
@@ -243,23 +244,37 @@ def full_rate(profile: Profile, question: Question) -> float:
 
 
 @cache
-def _simulated(profile: Profile, question: Question, cell: Layout, made_rps: float) -> Seen:
-    """The cell under a rate, all of whose speech is made; no longer than it is good."""
+def seen(
+    profile: Profile,
+    question: Question,
+    cell: Layout,
+    made_rps: float,
+    *,
+    admits: bool = True,
+) -> Seen:
+    """The cell under a rate, all of whose speech is made; no longer than it is good.
+
+    admits: whether who could not be served in time is refused.
+    """
     lasts_s = WARM_S + REQUESTS / made_rps
     dice = np.random.default_rng(1)
     moments = moments_of(question.pattern, made_rps, lasts_s, dice)
     asks = asks_of(question.use, moments, dice)
     layout = replace(cell, tokenizers=_tokenizers(profile, question, made_rps, cell.vocoders))
+    profile = profile.apart() if cell.is_apart else profile
     knowledge = GivenRates(question.voice_hits, 0.0, seed=2)
-    simulated = Cell(profile.apart() if cell.is_apart else profile, layout, knowledge, seed=3)
+    simulated = Cell(profile, layout, knowledge, AdmissionSettings(enabled=admits), seed=3)
     verdict = _Verdict(simulated, question.first_audio_s, len(moments))
-    simulated.heard = verdict.heard
+    if math.isfinite(question.first_audio_s):
+        simulated.heard = verdict.ended_early
+    else:
+        simulated.heard = verdict.heard
     simulated.run_open(asks, lasts_s)
     return verdict.seen(simulated.busy_share(simulated.env.now))
 
 
 class _Verdict:
-    """Counts answers, and ends the simulation when it cannot be good any more."""
+    """Counts answers."""
 
     def __init__(self, cell: Cell, first_audio_s: float, n_asked: int) -> None:
         self._cell, self._limit_s = cell, first_audio_s
@@ -276,6 +291,10 @@ class _Verdict:
         if answer.first_audio_s is not None:
             self._firsts_s.append(answer.first_audio_s)
             self._late += answer.first_audio_s > self._limit_s
+
+    def ended_early(self, answer: Answered) -> None:
+        """Ends what cannot be good any more."""
+        self.heard(answer)
         worst = max(self._refused, self._dry) / MOST_BAD, self._late / (1 - FIRST_SHARE)
         if max(worst) > self._n_asked and not self._cell.enough.triggered:
             self._cell.enough.succeed()

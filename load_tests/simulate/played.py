@@ -102,7 +102,6 @@ def played(profile: Profile, plan: Plan, lengths: Lengths) -> list[Answer]:
 
 
 def _answer(one: Answered, begun_s: float) -> Answer:
-    voice = one.voice_tier or "none"
     return Answer(
         number=one.ask.number,
         dialect="openai",
@@ -117,8 +116,13 @@ def _answer(one: Answered, begun_s: float) -> Answer:
         audio_s=one.audio_s,
         underruns=one.underruns,
         stall_s=one.stall_s,
-        cache=f"speech-l1, {voice}" if one.is_speech_hit else voice if one.voice_tier else "",
+        cache=f"speech-l1, {one.voice_tier}" if one.is_speech_hit else _told_tier(one),
     )
+
+
+def _told_tier(one: Answered) -> str:
+    """A refusal does not say."""
+    return one.voice_tier if one.outcome == "ok" else ""
 
 
 def told(answers: Sequence[Answer], plan: Plan) -> dict[str, Any]:

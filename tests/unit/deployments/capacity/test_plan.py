@@ -57,7 +57,13 @@ def test_a_target_out_of_reach_is_refused_with_what_can_be_had(quick: Profile):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"rps": 0.0}, {"rps": -1.0}, {"first_audio_s": 0.0}, {"voice_hits": 1.1}, {"speech_hits": 1.0}],
+    [
+        {"rps": 0.0},
+        {"rps": -1.0},
+        {"first_audio_s": 0.0},
+        {"voice_hits": 1.1},
+        {"speech_hits": 1.0},
+    ],
 )
 def test_questions_without_an_answer_are_refused(quick: Profile, wrong: dict[str, float]):
     with pytest.raises(ConfigError):

@@ -44,9 +44,7 @@ def test_many_jobs_stay_as_long_as_erlang_says(servers: int, load: float):
     """Shared or in turn, an M/M/c queue holds as many on average."""
     work_s, rate_hz = 0.5, servers * load / 0.5
     waits_s = erlang_c(servers, servers * load) * work_s / (servers * (1 - load))
-    assert mean_stay_s(servers, rate_hz, work_s, 10_000) == pytest.approx(
-        work_s + waits_s, rel=0.1
-    )
+    assert mean_stay_s(servers, rate_hz, work_s, 10_000) == pytest.approx(work_s + waits_s, rel=0.1)
 
 
 def test_a_job_has_its_part_by_weight_and_never_more_than_alone():
