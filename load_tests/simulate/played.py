@@ -29,29 +29,47 @@ ROUTER_CACHES = Budgets(256 * MIB, 512 * MIB, 20_000 * MIB), Budgets(256 * MIB, 
 LEAST_S = 0.6
 REFUSED = 503
 GUESS_SEED = 5
+FEWEST = 4  # answers of a voice that say how slow it is
 
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """How long a text sounds: seconds a letter and beside them; how far answers are off it."""
+    """How long a text sounds: seconds a letter and beside them, times how slow its voice is.
+
+    spread: how far answers are off it, of their logarithm.
+    """
 
     letter_s: float
     beside_s: float
     spread: float
+    voices: tuple[float, ...] = ()
+    """Of each listed voice; 1 for all where empty."""
 
     @classmethod
     def fitted(cls, calls: Sequence[Call], answers: Sequence[Answer]) -> Lengths:
         """By least squares, of answers that are whole."""
-        text_of = {call.number: call.text for call in calls}
-        pairs = [(len(text_of[one.number]), one.audio_s) for one in answers if one.outcome == "ok"]
-        letters, audio_s = np.array(pairs, dtype=np.float64).T
+        call_of = {call.number: call for call in calls}
+        heard = [(call_of[one.number], one.audio_s) for one in answers if one.outcome == "ok"]
+        letters = np.array([len(call.text) for call, _ in heard], dtype=np.float64)
+        audio_s = np.array([seconds for _, seconds in heard])
         letter_s, beside_s = np.polyfit(letters, audio_s, 1)
         off = np.log(audio_s / np.maximum(letters * letter_s + beside_s, LEAST_S))
-        return cls(float(letter_s), float(beside_s), float(off.std()))
+        voices = np.array([voice_of(call) % len(load_voices()) for call, _ in heard])
+        slow = [float(off[voices == one].mean()) if (voices == one).sum() >= FEWEST else 0.0
+                for one in range(len(load_voices()))]  # fmt: skip
+        spread = float((off - np.array(slow)[voices]).std())
+        return cls(float(letter_s), float(beside_s), spread, tuple(map(math.exp, slow)))
 
-    def of(self, text: str) -> float:
+    def of(self, call: Call) -> float:
         """Seconds, about."""
-        return max(len(text) * self.letter_s + self.beside_s, LEAST_S)
+        slow = self.voices[voice_of(call) % len(self.voices)] if self.voices else 1.0
+        return max((len(call.text) * self.letter_s + self.beside_s) * slow, LEAST_S)
+
+
+def voice_of(call: Call) -> int:
+    """A listed voice's place; those of sent clips come behind, and sound like one of the listed."""
+    names = list(load_voices())
+    return names.index(call.voice) if call.clip is None else len(names) * 1_000 + call.clip
 
 
 @cache
@@ -70,17 +88,16 @@ def asks(calls: Sequence[Call], lengths: Lengths) -> list[Ask]:
 
 
 def _ask(call: Call, lengths: Lengths) -> Ask:
-    guess_s = lengths.of(call.text)
+    guess_s = lengths.of(call)
     dice = np.random.default_rng((GUESS_SEED, call.number if call.seed is None else call.seed))
     audio_s = max(guess_s * math.exp(dice.normal(0.0, lengths.spread)), LEAST_S)
-    names = list(load_voices())
-    voice = names.index(call.voice) if call.clip is None else len(names) + call.clip
+    voice = voice_of(call)
     return Ask(
         at_s=call.at_s,
         audio_s=audio_s,
         guess_s=guess_s,
         voice=voice,
-        clip_s=clip_seconds()[voice % len(names)],
+        clip_s=clip_seconds()[voice % len(clip_seconds())],
         phrase=None if call.seed is None else f"{voice} {call.seed} {call.text}",
         number=call.number,
     )

@@ -232,6 +232,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
 
 
 PAIR = ("measured", "simulated")
+NEXT = "python -m load_tests.simulate.profiles; python -m load_tests.simulate.page --simulate"
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -253,6 +254,7 @@ def main(words: Sequence[str] | None = None) -> int:
     result["conditions"] = options.conditions
     options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print("\n".join(lines(result)))
+    print(f"now: {NEXT}")
     return int(not result["is_met"])
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from deployments.capacity.profile import load_profile
 from load_tests.load.answers import Answer
@@ -17,6 +18,8 @@ from load_tests.simulate.fit import Run, Scales, fitted
 from load_tests.simulate.played import Lengths, played, told
 from load_tests.simulate.plots import PLOTS
 from load_tests.simulate.validate import BAR, FIT, UNSEEN, State, compared, mix_plan
+from pipeline.errors import ConfigError
+from tests.unit.load_tests.load.servers import SECOND, audio, served
 
 pytestmark = pytest.mark.unit
 LENGTHS = Lengths(0.06, 0.5, 0.1)
@@ -64,7 +67,7 @@ def test_a_planted_machine_is_found(monkeypatch: pytest.MonkeyPatch):
         name: Run(plan := mix_plan(name, 1.0), told(played(machine, plan, LENGTHS), plan))
         for name in ("fit_alone",)
     }
-    monkeypatch.setattr(fit, "MOST_TRIES", 30)
+    monkeypatch.setattr(fit, "MOST_TRIES", 20)
     scales, left = fitted(cpu, LENGTHS, runs)
     assert left < 0.05
     measured = told(played(machine, unseen, LENGTHS), unseen)
@@ -72,6 +75,30 @@ def test_a_planted_machine_is_found(monkeypatch: pytest.MonkeyPatch):
     after = told(played(scales.of(cpu), unseen, LENGTHS), unseen)
     assert all(row.is_near for row in compared("x", measured, after)), scales
     assert not all(row.is_near for row in compared("x", measured, before))
+
+
+async def test_a_load_is_run_after_its_warm_up_and_counted():
+    plan = mix_plan("fit_again", 1.0)
+    short, asked = replace(plan, calls=plan.calls[:4]), list[str]()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        asked.append((await request.json())["input"])
+        return await audio(request, SECOND, SECOND)
+
+    async with served(handler) as url:
+        heard = await validate.run(short, url, nonce=1)
+    assert len(asked) == len(plan.warm_ups) + 4
+    assert asked[-4:] == [call.text for call in short.calls]
+    assert told(heard.answers, short)["audio_s"] == pytest.approx(8.0)
+
+
+async def test_a_service_that_is_not_well_is_not_measured():
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=500)
+
+    async with served(handler) as url:
+        with pytest.raises(ConfigError, match="calls of the warm-up failed"):
+            await validate.run(mix_plan("fit_again", 1.0), url, nonce=1)
 
 
 def test_numbers_are_judged_by_their_share_and_hits_by_their_difference():
