@@ -35,7 +35,17 @@ TARGET_S, TARGETS_S = 1.5, (1.0, 1.2, 1.5, 2.0)
 HITS = ((0.7, 0.0), (0.9, 0.5))  # of voices and of speech
 SPEECH_HITS = (0.0, 0.25, 0.5, 0.75, 0.9)
 PATTERNS: tuple[Pattern, ...] = ("steady", "bursts", "day")
-LOADS = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4)  # calls a second of a cell of two vocoders and an LLM
+LOADS = (
+    0.2,
+    0.4,
+    0.6,
+    0.8,
+    1.0,
+    1.2,
+    1.4,
+    1.7,
+    2.0,
+)  # calls a second of a cell of two vocoders and an LLM
 SIZES_MIB = (16, 64, 256, 1024, 4096)
 ASKED, VOICES = 60_000, 20_000
 MIB = 2**20
