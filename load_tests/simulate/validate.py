@@ -30,7 +30,7 @@ from load_tests.load.clients import Clients, Clock
 from load_tests.load.place import local_only
 from load_tests.load.plan import Plan, plan_of
 from load_tests.load.results import calls_of
-from load_tests.load.run import closed_loop, open_loop, warmed_up
+from load_tests.load.run import closed_loop, open_loop
 from load_tests.load.workload import Closed, load_workload
 from load_tests.simulate.fit import FIRST, PACE, WHOLE, Run, Scales, fitted, value
 from load_tests.simulate.played import Lengths, played, told
@@ -43,6 +43,7 @@ BAR = 0.15
 SHARES = (("voice_hit_share",), ("speech_hit_share",))
 JUDGED = (FIRST, WHOLE, PACE, ("ok",), *SHARES)
 SHOWN = (("first_audio_s", "p95"), ("whole_s", "p95"), ("refused",), ("dry_share",))
+WARM_UPS = 5  # tries of what was refused
 FORM = 1
 CONTROLLER = "ray::ServeController"
 
@@ -58,15 +59,15 @@ class Heard:
     replicas: int
 
 
-def mix_plan(name: str, saturation_hz: float) -> Plan:
-    return plan_of(load_workload(MIXES / f"{name}.yaml"), saturation_hz)
+def mix_plan(name: str, saturation_hz: float, scale: float = 1.0) -> Plan:
+    """scale: of its calls, or of its duration."""
+    return plan_of(load_workload(MIXES / f"{name}.yaml").scaled(scale, None), saturation_hz)
 
 
 async def run(plan: Plan, url: str, nonce: int) -> Heard:
     """Send the plan's calls, its warm-up first."""
     async with Clients(url, clock := Clock(), plan.workload.timeout_s) as clients:
-        if failed := await warmed_up(plan.warm_ups, clients, clock, nonce):
-            raise ConfigError(f"{failed} calls of the warm-up failed: is {url} well?")
+        await known(plan, clients, clock, nonce)
     before, begun_s = spent(), time.perf_counter()
     async with Clients(url, clock := Clock(), plan.workload.timeout_s) as clients:
         arrivals = plan.workload.arrivals
@@ -78,6 +79,21 @@ async def run(plan: Plan, url: str, nonce: int) -> Heard:
     after = spent()
     cores = {name: (after[name] - before[name]) / lasts_s for name in after}
     return Heard(plan, answers, cores, replicas())
+
+
+async def known(plan: Plan, clients: Clients, clock: Clock, nonce: int) -> None:
+    """Make the plan's voices and phrases known, however busy the service finds itself at first.
+
+    Raises ConfigError for a service that does not answer.
+    """
+    left = [replace(call, number=number) for number, call in enumerate(plan.warm_ups)]
+    for _ in range(WARM_UPS):
+        answers = await closed_loop(left, 1, clients, clock, nonce)
+        done = {one.number for one in answers if one.outcome == "ok"}
+        left = [call for call in left if call.number not in done]
+        if not left:
+            return
+    raise ConfigError(f"{len(left)} calls of the warm-up failed: is the service well?")
 
 
 def spent() -> Counter[str]:
@@ -164,14 +180,14 @@ def compared(
     return found
 
 
-def validated(url: str, state: State) -> dict[str, Any]:
+def validated(url: str, state: State, scale: float = 1.0) -> dict[str, Any]:
     """Run what was not yet, fit, and compare."""
     begun_s = time.perf_counter()
-    fits = {name: state.of(mix_plan(name, 1.0), url) for name in FIT}
+    fits = {name: state.of(mix_plan(name, 1.0, scale), url) for name in FIT}
     runs = {name: Run(one.plan, told(one.answers, one.plan)) for name, one in fits.items()}
     crowd = runs["fit_crowd"].measured
     saturation_hz = round(crowd["ok"] / crowd["lasts_s"], 3)
-    unseen = {name: state.of(mix_plan(name, saturation_hz), url) for name in UNSEEN}
+    unseen = {name: state.of(mix_plan(name, saturation_hz, scale), url) for name in UNSEEN}
     ran_s, profile = time.perf_counter() - begun_s, load_profile("cpu")
     calls = [call for one in fits.values() for call in one.plan.calls]
     lengths = lengths_of(list(fits.values()))
@@ -188,6 +204,7 @@ def validated(url: str, state: State) -> dict[str, Any]:
     return {
         "form": FORM,
         **provenance("cpu"),
+        "scale": scale,
         "ran_s": ran_s,
         "fitted_s": time.perf_counter() - begun_s - ran_s,
         "calls": len(calls) + sum(len(one.answers) for one in unseen.values()),
@@ -242,12 +259,14 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, default=Path("load_tests/results/simulate.json"))
     parser.add_argument("--state", type=Path, default=Path("out/simulate"))
     parser.add_argument("--fresh", action="store_true", help="run every load again")
+    parser.add_argument("--scale", type=float, default=1.0, help="below 1 for a trial")
     parser.add_argument("--conditions", default="", metavar="WORDS", help="what ran beside, if any")
     options = parser.parse_args(words)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
         local_only(options.url)
-        result = validated(options.url, State(options.state, is_fresh=options.fresh))
+        state = State(options.state, is_fresh=options.fresh)
+        result = validated(options.url, state, options.scale)
     except TimbreError as error:
         print(error, file=sys.stderr)
         return 2

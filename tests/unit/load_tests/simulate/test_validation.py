@@ -83,18 +83,22 @@ async def test_a_load_is_run_after_its_warm_up_and_counted():
 
     async def handler(request: web.Request) -> web.StreamResponse:
         asked.append((await request.json())["input"])
+        if len(asked) == 2:
+            return web.Response(status=503, headers={"Retry-After": "0.01"})
         return await audio(request, SECOND, SECOND)
 
     async with served(handler) as url:
         heard = await validate.run(short, url, nonce=1)
-    assert len(asked) == len(plan.warm_ups) + 4
+    assert len(asked) == len(plan.warm_ups) + 1 + 4
     assert asked[-4:] == [call.text for call in short.calls]
     assert told(heard.answers, short)["audio_s"] == pytest.approx(8.0)
 
 
-async def test_a_service_that_is_not_well_is_not_measured():
+async def test_a_service_that_is_not_well_is_not_measured(monkeypatch: pytest.MonkeyPatch):
     async def handler(request: web.Request) -> web.StreamResponse:
         return web.Response(status=500)
+
+    monkeypatch.setattr(validate, "WARM_UPS", 2)
 
     async with served(handler) as url:
         with pytest.raises(ConfigError, match="calls of the warm-up failed"):
