@@ -24,9 +24,10 @@ from deployments.capacity.known import (
     popularity,
 )
 from deployments.capacity.plan import CELLS, SCHEDULES, Question, Seen
-from deployments.capacity.profile import Profile, load_profile
+from deployments.capacity.profile import Profile, load_profile, profile_of
 from deployments.capacity.told import document
 from load_tests.simulate.chain import chain_beside
+from load_tests.simulate.profiles import gpu_profile
 from pipeline.errors import ConfigError
 from pipeline.stepaudio.vocoder.schedule import CHUNK_ROWS
 
@@ -54,8 +55,9 @@ QUIET_ROWS = 10  # vocoder.quiet_first_rows, by default
 
 def everything() -> dict[str, Any]:
     """All of it; minutes."""
-    l40s = load_profile("l40s")
+    l40s, measured = load_profile("l40s"), profile_of(gpu_profile(is_target=False))
     return {
+        "card": measured.name,
         "table": [_planned(l40s, rps, *hits) for hits in HITS for rps in RATES],
         "targets": [
             _planned(l40s, 100.0, *hits, first_audio_s=target)
@@ -74,7 +76,7 @@ def everything() -> dict[str, Any]:
         "chain": [
             asdict(one) | {"overlap": overlap, "off": one.off}
             for overlap in (1.0, 2.0)
-            for one in chain_beside(replace(load_profile("h100"), device_capacity=overlap))
+            for one in chain_beside(replace(measured, device_capacity=overlap))
         ],
     }
 

@@ -3,7 +3,7 @@
     python -m load_tests.simulate.profiles [--check]
 
 `l40s`: measured on one where results/l40s has it, else projected as docs/gpu.md does. `h100`: as it
-was measured. `cpu`: the embedded model on two cores.
+was measured last. `cpu`: the embedded model on two cores.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import yaml
 
 from deployments.admission.costs import FIXED_ROWS
 from deployments.capacity.profile import profile_of
+from deployments.config.stage_settings import CUDA_BATCH
 from load_tests.gpu.report.floors import Vq02Shape, Vq06Shape, spoken_s, vq02_work, vq06_work
 from load_tests.gpu.report.lines import Line, Service
 from load_tests.gpu.report.outlook import Outlook
@@ -35,13 +36,15 @@ RESULTS = ROOT / "load_tests/results"
 PROFILES = ROOT / "deployments/capacity/profiles"
 MS = 1e-3
 ANSWER_ROWS = FULL.groups * GROUP_ROWS
-FEW, MORE = 1, 4  # streams of the vocoder that were measured
+FEW = 1  # streams of the vocoder; more of them: as many as a call makes together, if measured
+MORE = (16, 8, 4)
 # Of an L40S of 44 GiB for one replica: 0.27 GB of keys and values for each slot beside 8 GB, as
-# many as were measured together; 0.8 GB for each stream of a 6 s prompt (serve_config.yaml).
-SLOTS_APART, STREAMS_APART = 64, 40
+# many as were measured together; 0.43 GB for each stream of a 6 s prompt (serve_config.yaml).
+SLOTS_APART, STREAMS_APART = 64, 64
 CLIP_S = 6.0  # of the rows of vq02
 # With the default schedule an answer alone runs dry on an L40S (docs/capacity.md).
 GPU_CHUNK_ROWS = (24, 15, 21, 30, 48)
+VQ02 = "vq02 on cuda, 1 of 6 s: in one pass"
 PREFIX_MB = "a prefix's keys and values"
 
 Document = dict[str, Any]
@@ -124,7 +127,7 @@ class GpuCosts:
             "prompt_s": prompt_s,
             "chunk_rows": list(GPU_CHUNK_ROWS),
             "quiet_first_rows": GPU_CHUNK_ROWS[0],
-            "together": 8,
+            "together": CUDA_BATCH,
             "max_streams": config["max_streams"],
             "max_streams_apart": STREAMS_APART,
             "queue_size": config["queue_size"],
@@ -134,7 +137,8 @@ class GpuCosts:
     def tokenizer(self) -> Document:
         """vq02 as measured, vq06 at its floor; what is left runs on the CPU beside them."""
         outlook, work = self.outlook, [vq02_work(Vq02Shape(), [CLIP_S])]
-        vq02_ms = outlook.measured.values("tokenizer")["vq02 on cuda, 1 of 6 s: in one pass"]
+        rows = outlook.measured.values("tokenizer")
+        vq02_ms = rows.get("vq02 on cuda, 1 of 6 s: in all") or rows[VQ02]
         rates = outlook.source_rates
         if self.is_target and outlook.source_rates and (rates := outlook.target_rates):
             vq02_ms *= slowdown(work, outlook.source_rates, rates)
@@ -146,15 +150,16 @@ class GpuCosts:
 def vocoder_costs(rows: Mapping[str, float]) -> tuple[float, float, float]:
     """Of a call, a row and a prompt, from three rows: streams alone and together, a first piece.
 
-    Streams that go together share their calls: what four take longer than one is prompts and rows.
+    Streams that go together share their calls: what many take longer than one is prompts and rows.
     """
     audio_s = spoken_s(ANSWER_ROWS)
+    more = next(n for n in MORE if f"{n} streams: audio seconds a second" in rows)
     few_s, more_s = (
-        n * audio_s / rows[f"{n} streams: audio seconds a second"] for n in (FEW, MORE)
+        n * audio_s / rows[f"{n} streams: audio seconds a second"] for n in (FEW, more)
     )
     first_s = rows["first piece, all tokens there"] * MS
     n_calls = calls_of(ANSWER_ROWS, CHUNK_ROWS)
-    stream_s = (more_s - few_s) / (MORE - FEW)
+    stream_s = (more_s - few_s) / (more - FEW)
     call_s = max(few_s - stream_s, 0.0) / n_calls
     n_rows, n_first = ANSWER_ROWS + FIXED_ROWS * n_calls, CHUNK_ROWS[0] + FIXED_ROWS
     row_s = (stream_s - (first_s - call_s)) / (n_rows - n_first)
@@ -223,15 +228,16 @@ GPU_FILES = ("gpu_device.json", "gpu_llm.json", "gpu_vocoder.json", "gpu_tokeniz
 FRONT_FILES = ("router.json", "cache.json", "flow_ray_cpu.json")
 
 
-def gpu_profile(*, is_target: bool) -> Document:
-    """Of the card that is projected to, or of the one that was measured."""
+def gpu_profile(directory: str = "", *, is_target: bool) -> Document:
+    """Of the card that is projected to, or of the one that was measured.
+
+    directory: of the results below load_tests/results. A card without a price costs nothing.
+    """
     hardware = Hardware.load()
     target = Results.load(RESULTS / hardware.target.name.lower())
-    outlook = Outlook(Results.load(RESULTS), target, hardware, Service.load())
+    outlook = Outlook(Results.load(RESULTS / directory), target, hardware, Service.load())
     card = hardware.target if is_target else outlook.source
     assert card is not None
-    assert card.price_usd_h is not None
-    assert card.price_source is not None
     application = yaml.safe_load((ROOT / "serve_config.yaml").read_text(encoding="utf-8"))
     args, costs = application["applications"][0]["args"], GpuCosts(outlook, is_target)
     how = f"measured on a {card.name}, random weights"
@@ -248,9 +254,12 @@ def gpu_profile(*, is_target: bool) -> Document:
         "tokenizer": costs.tokenizer(),
         "front": front_costs(),
         "limits": limits(),
-        "price_usd_h": card.price_usd_h,
-        "price_of": card.price_source["title"],
-        "sources": [said(name) for name in (*GPU_FILES, *FRONT_FILES)],
+        "price_usd_h": card.price_usd_h or 0.0,
+        "price_of": "none is assumed" if card.price_source is None else card.price_source["title"],
+        "sources": [
+            *(said(f"{directory}/{name}".lstrip("/")) for name in GPU_FILES),
+            *(said(name) for name in FRONT_FILES),
+        ],
     }
 
 
@@ -316,7 +325,7 @@ def generated() -> dict[str, str]:
     """Every profile's file, as the results give it."""
     documents = {
         "l40s": gpu_profile(is_target=True),
-        "h100": gpu_profile(is_target=False),
+        "h100": gpu_profile("h100_last", is_target=False),
         "cpu": cpu_profile(),
     }
     return {name: written(document) for name, document in documents.items()}

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from deployments.capacity import command, plan
+from deployments.capacity import plan
 from deployments.capacity.arrivals import Use, moments_of
 from deployments.capacity.cell import Layout
 from deployments.capacity.limits import Load, around
 from deployments.capacity.plan import Question, cells_for
 from deployments.capacity.profile import Profile, load_profile, profile_of
 from deployments.cli import app
+from deployments.commands import plan as command
 from pipeline.errors import ConfigError
 
 pytestmark = pytest.mark.unit

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from importlib.util import find_spec
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from pipeline.cli import one_line_errors
+from deployments.commands.options import tell, watching
+from pipeline.cli import AsJson, one_line_errors
 from pipeline.errors import ConfigError
 
 
@@ -40,7 +39,7 @@ def plan(
     overlap: Annotated[
         float, typer.Option(help="Of processes on one card: 1 they take turns, 2 they do not.")
     ] = 1.0,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say how many cards a load takes, what else it needs, and what that costs, by simulation."""
     if find_spec("simpy") is None:
@@ -54,10 +53,7 @@ def plan(
     profile = load_profile(card)
     use = Use(audio_s=audio_s, clip_s=clip_s, kept_share=kept)
     question = Question(rps, hit_rate, speech_hit_rate, ttfa, use, when.value, overlap)
-    with Console(stderr=True).status("simulating"):
+    with watching().status("simulating"):
         answer = planned(profile, question)
-    if as_json:
-        typer.echo(json.dumps(document(profile, question, answer), indent=2))
-        return
-    for line in lines(profile, question, answer):
-        typer.echo(line)
+    told = document(profile, question, answer)
+    tell(told, as_json, "\n".join(lines(profile, question, answer)))
