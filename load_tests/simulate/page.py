@@ -243,14 +243,14 @@ def _found(answers: Answers) -> Iterator[str]:
     busy = refusing["busy"]["vocoder"] * CELLS[2].devices / CELLS[2].vocoders
     yield from paragraph(
         "**The admission takes an L40S's LLM to be slower than it is.** It learns a token's time "
-        "from the beginnings of answers, prompts that joined meanwhile included, and adds the usual "
-        "distance; where a token takes half as long as it plays, that is more than it plays. At "
-        f"{refusing['rps']:g} requests a second to two vocoders and an LLM it refuses "
+        "from the beginnings of answers, prompts that joined meanwhile included, and adds the "
+        "usual distance; where a token takes half as long as it plays, that is more than it plays. "
+        f"At {refusing['rps']:g} requests a second to two vocoders and an LLM it refuses "
         f"{100 * refusing['refused']:.0f} %, while the vocoders are {100 * busy:.0f} % busy; with "
         f"admission off the same cards carry {smooth['rps']:g}, with a first audio of "
-        f"{smooth['first_s'][1]:.2f} s (p95), and {100 * smooth['ran_dry']:.0f} % run dry. With the "
-        "pace of its steps alone, a pair at 0.8 requests a second refused 3 % and not 27 %. The "
-        "tables have today's admission."
+        f"{smooth['first_s'][1]:.2f} s (p95), and {100 * smooth['ran_dry']:.0f} % run dry. "
+        "With the pace of its steps alone, a pair at 0.8 requests a second refused 3 % and not "
+        "27 %. The tables have today's admission."
     )
 
 
