@@ -73,12 +73,16 @@ def everything() -> dict[str, Any]:
         "loads": _loads(l40s),
         "schedules": _schedules(l40s),
         "caches": _caches(),
-        "chain": [
-            asdict(one) | {"overlap": overlap, "off": one.off}
-            for overlap in (1.0, 2.0)
-            for one in chain_beside(replace(measured, device_capacity=overlap))
-        ],
+        "chain": _chain(measured),
     }
+
+
+def _chain(measured: Profile) -> list[dict[str, Any]]:
+    return [
+        asdict(one) | {"overlap": overlap, "off": one.off}
+        for overlap in (1.0, 2.0)
+        for one in chain_beside(replace(measured, device_capacity=overlap))
+    ]
 
 
 def _planned(

@@ -17,10 +17,11 @@ from deployments.capacity.cell import Cell, Layout, quantile
 from deployments.capacity.known import GivenRates
 from deployments.capacity.profile import FrontCosts, Profile
 from deployments.config.admission_settings import AdmissionSettings
-from load_tests.gpu.sections.chain import ARRIVING_S, LISTENED_S, PAUSE_S
+from load_tests.gpu.sections.chain import ARRIVING_S, FEW, LISTENED_S, PAUSE_S, QUIET_ROWS
 from load_tests.gpu.sizes import FULL
 from load_tests.simulate.profiles import read
 from pipeline.contracts import GROUP_S
+from pipeline.stepaudio.vocoder.schedule import CHUNK_ROWS
 
 NO_FRONT = FrontCosts(0.0, 0.0, 0.0, 0.0, 0.0)
 EVERYBODY = AdmissionSettings(enabled=False)
@@ -56,7 +57,13 @@ def chain_beside(profile: Profile) -> list[Beside]:
 
 def chain_of(profile: Profile, n: int) -> tuple[float, float]:
     """n streams that ask again a little after they heard all: median first audio, pace."""
-    vocoder = replace(profile.vocoder, max_streams=n, queue_size=n)
+    vocoder = replace(
+        profile.vocoder,
+        max_streams=n,
+        queue_size=n,
+        chunk_rows=CHUNK_ROWS,
+        quiet_first_rows=QUIET_ROWS if n <= FEW else CHUNK_ROWS[0],
+    )
     llm = replace(profile.llm, slots=n, queue_size=n)
     profile = replace(profile, llm=llm, vocoder=vocoder, front=NO_FRONT)
     cell = Cell(profile, Layout(), GivenRates(1.0, 0.0), EVERYBODY)
