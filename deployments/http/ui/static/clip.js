@@ -13,7 +13,7 @@ const LONGEST_S = 30;
 const KEPT = "clip";
 const FULL_SCALE = 32767;
 
-const state = { file: null, sound: null, samples: null, report: null, start: 0, stop: 0 };
+const state = { file: null, sound: null, samples: null, report: null, isRefused: false, start: 0, stop: 0 };
 let root = null;
 let recorder = null;
 const part = (name) => root.querySelector(`#clip-${name}`);
@@ -34,7 +34,7 @@ export function makeClip() {
   new ResizeObserver(draw).observe(part("wave"));
   keepDraft(part("words"));
   showClipWords();
-  return restore();
+  restore();
 }
 
 /** Show it in this part of the page. */
@@ -69,11 +69,11 @@ export function clipWords() {
 
 async function restore() {
   const file = await keptFile(KEPT);
-  if (file && !state.file) await take(file, { isNew: false });
+  if (file && !state.file) take(file, { isNew: false });
 }
 
 async function take(file, { isNew = true } = {}) {
-  Object.assign(state, { file, sound: null, samples: null, report: null });
+  Object.assign(state, { file, sound: null, samples: null, report: null, isRefused: false });
   clearErrors(root);
   part("shown").hidden = true;
   part("remove").hidden = !file;
@@ -97,7 +97,7 @@ async function decode(file) {
     for (const end of ["start", "stop"]) part(end).max = state.sound.duration.toFixed(2);
     span(0, state.sound.duration);
   } catch {
-    if (state.file === file) showReport(t("clip.undrawn")); // the service reads more than browsers do
+    if (state.file === file && !state.isRefused) showReport(t("clip.undrawn")); // the service reads more than browsers do
   }
 }
 
@@ -112,6 +112,9 @@ async function judge(file) {
     showReport();
   } catch (error) {
     if (state.file !== file) return;
+    if (!("param" in error)) throw error;
+    state.isRefused = true;
+    showReport();
     if (error.status === 401) document.dispatchEvent(new CustomEvent("timbre:key", { detail: error }));
     else showError(root, { ...error, message: error.message, param: "file" });
   }

@@ -13,6 +13,7 @@ import { has, t } from "./words.js";
 const EDITS = "v1/audio/edits";
 const state = { edit: null, chosen: 0, steps: [], types: [], tags: [] };
 const sounds = new Map(); // of steps that were heard: "edit/step" → Sound
+let players = new Map(); // of the rows shown: step → player
 const compared = { letter: "A" };
 
 /** Wire it up. */
@@ -126,6 +127,7 @@ function showSteps() {
   byId("edit-redo").disabled = chosen >= steps.length;
   const what = chosen ? describe(steps[chosen - 1]) : "";
   byId("edit-origin").textContent = chosen ? t("edit.origin", { step: chosen, what }) : t("edit.origin.none");
+  players = new Map();
   byId("edit-steps").replaceChildren(...steps.map(rowOf));
   byId("compare").hidden = steps.length < 2;
   for (const [id, usual] of [["ab-a", steps.length - 1], ["ab-b", steps.length]]) {
@@ -147,6 +149,7 @@ function rowOf(step) {
       error.hidden = false;
     },
   });
+  players.set(step.step, player);
   const mark = isChosen ? make("strong", { className: "badge", textContent: t("edit.chosen") }) : button(t("edit.back"), () => go(step.step), name);
   const row = make("li", { className: "take" }, make("div", { className: "row spread" }, make("span", { className: "said", textContent: name }), mark), player.element, error);
   if (isChosen) row.setAttribute("aria-current", "step");
@@ -155,13 +158,11 @@ function rowOf(step) {
 
 /** The sound of a step, which the service keeps. */
 async function fetched(edit, step) {
-  const key = `${edit}/${step}`;
-  if (sounds.has(key)) return sounds.get(key);
   const reply = await send(`${EDITS}/${encodeURIComponent(edit)}/steps/${step}/audio?response_format=pcm`);
   const sound = new Sound(Number(reply.headers.get("x-audio-sample-rate")));
   await readPcm(reply, (samples) => sound.append(samples));
   sound.finish();
-  sounds.set(key, sound);
+  sounds.set(`${edit}/${step}`, sound);
   return sound;
 }
 
@@ -170,7 +171,7 @@ async function compare(letter) {
   const other = letter === "A" ? "B" : "A";
   const [now, before] = [letter, other].map((one) => Number(byId(`ab-${one.toLowerCase()}`).value));
   const was = sounds.get(`${state.edit}/${before}`);
-  const sound = await fetched(state.edit, now);
+  const sound = await players.get(now).have();
   if (letter === compared.letter && sound.isPlaying) {
     sound.pause();
     return;

@@ -89,11 +89,15 @@ async function use(value) {
 
 makeSettings();
 makeKey();
-const clipThere = makeClip();
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the address says where one is
+  byId("main").focus();
+});
+makeClip();
 makeSpeak();
 makeEdits();
 makeJobs();
 showTab();
 window.addEventListener("hashchange", showTab);
-await Promise.all([makeVoices(), learnEdits(), clipThere]);
+await Promise.all([makeVoices(), learnEdits()]);
 root.dataset.ready = "";
