@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Error, Page
+from playwright.sync_api import Browser, ConsoleMessage, Error, Page, expect
 
 from pipeline.voice_list import VOICES_DIR
 from tests.browsers import browser as opened_browser
@@ -21,6 +21,7 @@ URL = "TIMBRE_BROWSER_URL"
 PICTURES = ROOT / "out" / "browser"
 DESKTOP = {"width": 1280, "height": 900}
 TIMEOUT_MS = 60_000  # of one step, on two busy cores
+expect.set_options(timeout=TIMEOUT_MS)
 
 
 @pytest.fixture(scope="session")

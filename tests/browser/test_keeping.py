@@ -88,7 +88,7 @@ def test_an_own_voice_is_kept_over_a_reload(page: Page):
 def test_a_job_to_its_end(page: Page):
     tab(page, "Jobs")
     page.get_by_role("textbox", name="What to say").fill(STORY * 6)
-    page.get_by_role("textbox", name="Your own name for it").fill("The keeper")
+    page.get_by_role("textbox", name="Name (optional)").fill("The keeper")
     page.locator("#job-form button.main").click()
     page.wait_for_url(re.compile(r"#jobs\?job=job_"))
     status = page.locator("#job-status")

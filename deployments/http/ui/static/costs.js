@@ -5,11 +5,12 @@ import { byId, make } from "./dom.js";
 import { t } from "./words.js";
 
 const KEPT = "timbre.requests";
+const LAST = "timbre.last";
 const MOST = 200;
 const ROLLING = 10; // requests that a point of the chart looks back on
 const LOOK_MS = 5000;
 const SVG = "http://www.w3.org/2000/svg";
-let last = null;
+let last = JSON.parse(sessionStorage.getItem(LAST) ?? "null");
 let service = null; // counts of the whole service; null where they are not told
 let watching = 0;
 
@@ -19,9 +20,9 @@ export async function account(reply) {
   try {
     const outcome = await ask(`v1/audio/speech/${encodeURIComponent(id)}`);
     last = outcome.timbre;
+    sessionStorage.setItem(LAST, JSON.stringify(last));
   } catch {
-    last = null; // nobody keeps outcomes, or the key is not for them: what the head told is all
-    return null;
+    return null; // nobody keeps outcomes, or the key is not for them: what the head told is all
   }
   const { tier, speech, ttfa_s: ttfa, tokenizer_s: voice } = last;
   const isHit = isKept(speech) || (tier !== "miss" && tier !== "none");
@@ -100,7 +101,7 @@ function showLast() {
   const misses = requests().filter((one) => !one.isHit);
   const isHit = last.tier !== "miss" && last.tier !== "none" && !kept;
   const hit = isHit && misses.length
-    ? make("p", { textContent: t("stage.hit", { hit: (last.tokenizer_s * 1000).toFixed(0), miss: (mean(misses, "voice") * 1000).toFixed(0) }) })
+    ? make("p", { textContent: t("stage.hit", { hit: (last.tokenizer_s * 1000).toFixed(1), miss: (mean(misses, "voice") * 1000).toFixed(0) }) })
     : null;
   byId("last-bar").replaceChildren(bar, legend, ...(hit ? [hit] : []));
 }

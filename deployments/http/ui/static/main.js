@@ -13,24 +13,25 @@ import { LANGUAGES, speakIn } from "./words.js";
 
 const TABS = ["speak", "edit", "voices", "jobs", "cache"];
 const root = document.documentElement;
+const part = (name) => byId(`part-${name}`);
 
 function showTab() {
   const { tab } = here();
   const shown = TABS.includes(tab) ? tab : "speak";
   if (shown !== tab) history.replaceState(null, "", places()[shown] ?? `#${shown}`);
-  for (const name of TABS) byId(name).hidden = name !== shown;
+  for (const name of TABS) part(name).hidden = name !== shown;
   for (const link of document.querySelectorAll("nav a")) {
     if (link.dataset.tab === shown) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
     link.href = places()[link.dataset.tab] ?? `#${link.dataset.tab}`;
   }
-  showClipIn(byId(shown));
+  showClipIn(part(shown));
   watchService(shown === "cache");
   showSpeak();
   showEdits();
   showVoices();
   showJobs();
-  if (shown === "cache") showCosts();
+  showCosts();
 }
 
 function showLanguage(language) {
@@ -38,7 +39,6 @@ function showLanguage(language) {
   root.lang = language;
   showWords();
   showClipWords();
-  showCosts();
   showTab();
 }
 
@@ -59,7 +59,7 @@ function makeSettings() {
   theme.addEventListener("change", () => {
     localStorage.setItem("timbre.theme", theme.value);
     root.dataset.theme = theme.value;
-    showClipIn(byId(here().tab));
+    showClipIn(part(here().tab));
   });
 }
 

@@ -73,10 +73,11 @@ async function speak(signal) {
   await hear(await send(request.form ? "v1/audio/speech/upload" : "v1/audio/speech", request), byId("speak-takes"), text);
 }
 
-/** What a field holds, as a number where it is one: what is wrong with it, the service says. */
+/** What a field holds, as a number where JSON can hold it: what is wrong with it, the service says. */
 function number(field) {
   const value = field.value.trim();
-  return value !== "" && Number.isFinite(Number(value)) ? Number(value) : value;
+  const read = Number(value);
+  return value !== "" && Number.isFinite(read) && Math.abs(read) <= Number.MAX_SAFE_INTEGER ? read : value;
 }
 
 /** Play a reply as it comes, in a new row of `takes`; then say what it cost. */
