@@ -62,4 +62,6 @@ def test_a_key_is_asked_for_and_kept_in_the_tab_alone(open_page: Open, guarded: 
     expect(page.locator("#speak-voice option").first).to_be_attached()
     with page.context.expect_page() as opened:
         page.evaluate("window.open(location.pathname, '_blank', 'noopener')")
-    expect(opened.value.get_by_label("API key", exact=True)).to_have_attribute("aria-invalid", "true")
+    expect(opened.value.get_by_label("API key", exact=True)).to_have_attribute(
+        "aria-invalid", "true"
+    )
