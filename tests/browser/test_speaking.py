@@ -34,6 +34,10 @@ def test_a_clone_plays_while_it_is_made(page: Page):
     row = page.locator("#speak-takes .take[data-cache]").first
     row.wait_for()
     assert data(row, "sounds-from") < data(row, "whole-at")
+    expect(player).to_have_attribute("data-state", "ready")
+    heard_s = (page.evaluate("performance.now()") - data(row, "sounds-from")) / 1000
+    audio_s = float(player.locator(".seek").get_attribute("max") or 0)
+    assert heard_s > audio_s - 0.1, "its beginning was left out"
     expect(page.locator("#last-bar .bar")).to_have_attribute("aria-label", BAR)
     picture(page, "speak")
 
@@ -119,6 +123,11 @@ def test_every_mistake_is_told_beside_its_field(page: Page):
     page.get_by_label("The voice of a clip").check()
     page.locator("#speak-form button.main").click()
     expect(page.locator(".clip .error")).to_have_text("Choose or record a clip first.")
+    give_clip(page, words="")
+    page.locator("#speak-form button.main").click()
+    words = page.get_by_label("What is said in the clip")
+    expect(words).to_have_attribute("aria-invalid", "true")
+    expect(words).to_be_focused()
 
 
 def test_speech_is_stopped(page: Page):

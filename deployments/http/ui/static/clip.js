@@ -73,6 +73,7 @@ async function restore() {
 }
 
 async function take(file, { isNew = true } = {}) {
+  state.sound?.pause();
   Object.assign(state, { file, sound: null, samples: null, report: null, isRefused: false });
   clearErrors(root);
   part("shown").hidden = true;

@@ -87,6 +87,10 @@ async function heard(reply, name) {
   sound.play(0);
   try {
     await readPcm(reply, (samples) => sound.append(samples));
+  } catch (error) {
+    sound.pause();
+    showSteps();
+    throw error;
   } finally {
     sound.finish();
   }

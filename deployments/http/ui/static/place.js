@@ -31,8 +31,15 @@ export function keepDraft(field) {
   if (kept !== null && (field.tagName !== "SELECT" || [...field.options].some((o) => o.value === kept))) {
     field.value = kept;
   }
-  field.addEventListener("input", () => sessionStorage.setItem(key, field.value));
-  field.addEventListener("change", () => sessionStorage.setItem(key, field.value));
+  const keep = () => {
+    try {
+      sessionStorage.setItem(key, field.value);
+    } catch {
+      sessionStorage.removeItem(key); // a book: more than a tab may keep
+    }
+  };
+  field.addEventListener("input", keep);
+  field.addEventListener("change", keep);
 }
 
 /** Keep a file over a reload; null removes it. Never fails: without a store it is lost then. */

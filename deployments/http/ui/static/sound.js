@@ -2,6 +2,7 @@
 
 const PEAK_SAMPLES = 240; // 10 ms at 24 kHz: one column of a waveform
 const LEAD_S = 0.06; // between asking the device and the first sample
+const LEAST_S = 0.01; // the same of a piece that comes while others sound
 const FULL_SCALE = 32768;
 const RATE_HZ = 24000;
 
@@ -52,7 +53,12 @@ export class Sound extends EventTarget {
     this.#pieces.push(piece);
     this.#samples += samples.length;
     this.#drawn(piece);
-    if (this.isPlaying) this.#schedule(piece);
+    if (this.isPlaying) {
+      // What came late is waited for, and nothing of it left out.
+      const late = device.currentTime + LEAST_S - this.#zero - piece.start / this.rate;
+      this.#zero += Math.max(0, late);
+      this.#schedule(piece);
+    }
     this.#changed();
   }
 
@@ -97,11 +103,7 @@ export class Sound extends EventTarget {
   #schedule(piece) {
     const startS = piece.start / this.rate;
     const now = device.currentTime;
-    let from = Math.max(0, now + LEAD_S - this.#zero - startS);
-    if (piece.start && from > 0 && piece === this.#pieces.at(-1) && !this.#sources.size) {
-      this.#zero += from; // it ran dry: wait for what came late instead of leaving it out
-      from = 0;
-    }
+    const from = Math.max(0, now - this.#zero - startS);
     if (from * this.rate >= piece.samples.length) return;
     const buffer = device.createBuffer(1, piece.samples.length, this.rate);
     buffer.copyToChannel(Float32Array.from(piece.samples, (value) => value / FULL_SCALE), 0);
