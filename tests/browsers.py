@@ -15,6 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+NO_DRIVER = "no playwright: make browser installs it"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 PACKAGES = ("chromium", "fonts-noto-cjk")
 INSTALL_TIMEOUT_S = 600
@@ -35,10 +36,10 @@ def chromium(*, may_install: bool) -> Path:
 @contextmanager
 def browser(microphone: Path | None = None, *, may_install: bool = False) -> Iterator[Browser]:
     """A headless browser. microphone: the wav file that it hears, without end."""
-    driver = pytest.importorskip(
-        "playwright.sync_api", reason="no playwright: make browser installs it"
-    )
-    options = ["--no-sandbox", "--use-fake-ui-for-media-stream"]
+    driver = pytest.importorskip("playwright.sync_api", reason=NO_DRIVER)
+    options = ["--use-fake-ui-for-media-stream"]
+    if os.geteuid() == 0:
+        options.append("--no-sandbox")  # as root it has none
     if microphone is not None:
         options += [
             "--use-fake-device-for-media-stream",

@@ -10,6 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.browsers import NO_DRIVER
+
+pytest.importorskip("playwright", reason=NO_DRIVER)
 from playwright.sync_api import Browser, ConsoleMessage, Error, Page, expect
 
 from pipeline.voice_list import VOICES_DIR

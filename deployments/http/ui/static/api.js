@@ -98,5 +98,10 @@ async function refusal(reply) {
   }
   const retryS = Number(reply.headers.get("retry-after")) || null;
   const message = told.message ?? `${reply.status} ${reply.statusText}`;
-  return new ApiError(message, { status: reply.status, code: told.code ?? "", param: told.param, retryS });
+  return new ApiError(message, {
+    status: reply.status,
+    code: told.code ?? "",
+    param: told.param,
+    retryS,
+  });
 }

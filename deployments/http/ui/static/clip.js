@@ -13,7 +13,15 @@ const LONGEST_S = 30;
 const KEPT = "clip";
 const FULL_SCALE = 32767;
 
-const state = { file: null, sound: null, samples: null, report: null, isRefused: false, start: 0, stop: 0 };
+const state = {
+  file: null,
+  sound: null,
+  samples: null,
+  report: null,
+  isRefused: false,
+  start: 0,
+  stop: 0,
+};
 let root = null;
 let recorder = null;
 const part = (name) => root.querySelector(`#clip-${name}`);
@@ -22,14 +30,21 @@ const part = (name) => root.querySelector(`#clip-${name}`);
 export function makeClip() {
   root = byId("clip-template").content.firstElementChild.cloneNode(true);
   document.querySelector("[data-clip-slot]").append(root);
-  part("file").addEventListener("change", () => part("file").files[0] && take(part("file").files[0]));
+  part("file").addEventListener(
+    "change",
+    () => part("file").files[0] && take(part("file").files[0]),
+  );
   part("record").addEventListener("click", () => (recorder ? recorder.stop() : record()));
   part("remove").addEventListener("click", () => take(null));
   part("play").addEventListener("click", playSpan);
   part("whole").addEventListener("click", () => span(0, state.sound.duration));
-  part("suggested").addEventListener("click", () => span(state.report.suggested_trim.start_s, state.report.suggested_trim.stop_s));
+  part("suggested").addEventListener("click", () =>
+    span(state.report.suggested_trim.start_s, state.report.suggested_trim.stop_s),
+  );
   for (const end of ["start", "stop"]) {
-    part(end).addEventListener("input", () => span(Number(part("start").value), Number(part("stop").value), end));
+    part(end).addEventListener("input", () =>
+      span(Number(part("start").value), Number(part("stop").value), end),
+    );
   }
   new ResizeObserver(draw).observe(part("wave"));
   keepDraft(part("words"));
@@ -54,11 +69,18 @@ export function showClipWords() {
 
 /** The clip as it is to be sent; raises what to show beside its field where there is none. */
 export function clipFile() {
-  if (!state.file) throw { param: "prompt_audio_file", code: "", message: t("clip.needed"), status: 0 };
+  if (!state.file)
+    throw { param: "prompt_audio_file", code: "", message: t("clip.needed"), status: 0 };
   const isWhole = !state.samples || (state.start === 0 && state.stop >= state.sound.duration);
   if (isWhole) return state.file;
-  const cut = state.samples.slice(Math.round(state.start * RATE_HZ), Math.round(state.stop * RATE_HZ));
-  const blob = wavOf([Int16Array.from(cut, (value) => Math.max(-1, Math.min(1, value)) * FULL_SCALE)], RATE_HZ);
+  const cut = state.samples.slice(
+    Math.round(state.start * RATE_HZ),
+    Math.round(state.stop * RATE_HZ),
+  );
+  const blob = wavOf(
+    [Int16Array.from(cut, (value) => Math.max(-1, Math.min(1, value)) * FULL_SCALE)],
+    RATE_HZ,
+  );
   return new File([blob], "clip.wav", { type: "audio/wav" });
 }
 
@@ -90,7 +112,9 @@ async function take(file, { isNew = true } = {}) {
 
 async function decode(file) {
   try {
-    const heard = await new OfflineAudioContext(1, 1, RATE_HZ).decodeAudioData(await file.arrayBuffer());
+    const heard = await new OfflineAudioContext(1, 1, RATE_HZ).decodeAudioData(
+      await file.arrayBuffer(),
+    );
     if (state.file !== file) return;
     state.samples = heard.getChannelData(0);
     state.sound = soundOf(state.samples, RATE_HZ);
@@ -116,7 +140,8 @@ async function judge(file) {
     if (!("param" in error)) throw error;
     state.isRefused = true;
     showReport();
-    if (error.status === 401) document.dispatchEvent(new CustomEvent("timbre:key", { detail: error }));
+    if (error.status === 401)
+      document.dispatchEvent(new CustomEvent("timbre:key", { detail: error }));
     else showError(root, { ...error, message: error.message, param: "file" });
   }
 }
@@ -133,7 +158,10 @@ function span(start, stop, moved = "stop") {
   part("stop").value = stop;
   const told = { from: start.toFixed(1), to: state.stop.toFixed(1), all: all.toFixed(1) };
   part("span").textContent = t("clip.span", told);
-  part("wave").setAttribute("aria-label", t("clip.wave", { name: state.file.name, seconds: all.toFixed(1) }));
+  part("wave").setAttribute(
+    "aria-label",
+    t("clip.wave", { name: state.file.name, seconds: all.toFixed(1) }),
+  );
   draw();
 }
 
@@ -163,7 +191,11 @@ function showReport(note = "") {
   const cut = report?.suggested_trim;
   part("suggested").hidden = !cut;
   if (!report) return;
-  if (cut) part("suggested").textContent = t("clip.suggested", { from: cut.start_s.toFixed(1), to: cut.stop_s.toFixed(1) });
+  if (cut)
+    part("suggested").textContent = t("clip.suggested", {
+      from: cut.start_s.toFixed(1),
+      to: cut.stop_s.toFixed(1),
+    });
   place.append(reportOf(report));
 }
 
@@ -178,7 +210,14 @@ export function reportOf(report) {
   ];
   const list = make("dl", { className: "facts" });
   for (const [name, value] of facts) {
-    list.append(make("div", {}, make("dt", { textContent: t(`report.${name}`) }), make("dd", { textContent: value })));
+    list.append(
+      make(
+        "div",
+        {},
+        make("dt", { textContent: t(`report.${name}`) }),
+        make("dd", { textContent: value }),
+      ),
+    );
   }
   const found = report.findings.map((one) => {
     const own = sentence({ message: one.message });
@@ -188,7 +227,13 @@ export function reportOf(report) {
   const verdict = found.length
     ? make("ul", { className: "findings" }, ...found)
     : make("p", { className: "good", textContent: t("report.good") });
-  return make("div", { className: "report" }, make("h4", { textContent: t("report.title") }), list, verdict);
+  return make(
+    "div",
+    { className: "report" },
+    make("h4", { textContent: t("report.title") }),
+    list,
+    verdict,
+  );
 }
 
 async function record() {

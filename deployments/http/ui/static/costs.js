@@ -78,7 +78,10 @@ function showLast() {
     ["voice", last.tokenizer_s, t("stage.voice", { tier: t(`tier.${last.tier}`) })],
     ...(kept
       ? []
-      : [["llm", last.llm_s, t("stage.llm")], ["vocoder", last.vocoder_s, t("stage.vocoder")]]),
+      : [
+          ["llm", last.llm_s, t("stage.llm")],
+          ["vocoder", last.vocoder_s, t("stage.vocoder")],
+        ]),
   ];
   const known = stages.reduce((sum, [, seconds]) => sum + seconds, 0);
   const rest = Math.max(0, last.total_s - known);
@@ -92,7 +95,9 @@ function showLast() {
     const piece = make("span", { className: `stage-${stage}` });
     piece.style.flexGrow = seconds / total;
     bar.append(piece);
-    legend.append(make("li", { className: `stage-${stage}`, textContent: `${name} ${seconds.toFixed(2)} s` }));
+    legend.append(
+      make("li", { className: `stage-${stage}`, textContent: `${name} ${seconds.toFixed(2)} s` }),
+    );
   }
   legend.append(
     make("li", { textContent: `${t("stage.first")} ${last.ttfa_s.toFixed(2)} s` }),
@@ -100,9 +105,15 @@ function showLast() {
   );
   const misses = requests().filter((one) => !one.isHit);
   const isHit = last.tier !== "miss" && last.tier !== "none" && !kept;
-  const hit = isHit && misses.length
-    ? make("p", { textContent: t("stage.hit", { hit: (last.tokenizer_s * 1000).toFixed(1), miss: (mean(misses, "voice") * 1000).toFixed(0) }) })
-    : null;
+  const hit =
+    isHit && misses.length
+      ? make("p", {
+          textContent: t("stage.hit", {
+            hit: (last.tokenizer_s * 1000).toFixed(1),
+            miss: (mean(misses, "voice") * 1000).toFixed(0),
+          }),
+        })
+      : null;
   byId("last-bar").replaceChildren(bar, legend, ...(hit ? [hit] : []));
 }
 
@@ -118,7 +129,8 @@ function showRate() {
     said.push(t("cache.none"));
   }
   const counted = service && lookUps(service);
-  if (counted?.n) said.push(t("cache.said.service", { n: counted.n, percent: percent(counted.hits, counted.n) }));
+  if (counted?.n)
+    said.push(t("cache.said.service", { n: counted.n, percent: percent(counted.hits, counted.n) }));
   if (!service) said.push(t("cache.hidden"));
   place.replaceChildren(...said.map((words) => make("span", { textContent: `${words} ` })));
 }
@@ -137,7 +149,12 @@ function showSaved() {
   } else {
     said.push(t("cache.saved.none"));
   }
-  if (service) said.push(t("cache.saved.service", { all: (service.saved_s + (service.speech.saved_s ?? 0)).toFixed(1) }));
+  if (service)
+    said.push(
+      t("cache.saved.service", {
+        all: (service.saved_s + (service.speech.saved_s ?? 0)).toFixed(1),
+      }),
+    );
   byId("saved-said").replaceChildren(...said.map((words) => make("p", { textContent: words })));
 }
 
@@ -156,15 +173,24 @@ function chart(made) {
   const x = (index) => (points.length > 1 ? (index / (points.length - 1)) * 312 + 4 : 160);
   const y = (share) => 96 - share * 84;
   const drawn = svg("svg", { viewBox: "0 0 320 104", role: "img", class: "chart" });
-  drawn.setAttribute("aria-label", t("cache.chart", { n: made.length, percent: Math.round(points.at(-1) * 100) }));
+  drawn.setAttribute(
+    "aria-label",
+    t("cache.chart", { n: made.length, percent: Math.round(points.at(-1) * 100) }),
+  );
   for (const share of [0, 0.5, 1]) {
     drawn.append(svg("line", { x1: 0, x2: 320, y1: y(share), y2: y(share), class: "grid" }));
     const label = svg("text", { x: 2, y: y(share) - 2 });
     label.textContent = `${share * 100} %`;
     drawn.append(label);
   }
-  drawn.append(svg("polyline", { points: points.map((share, i) => `${x(i)},${y(share)}`).join(" ") }));
-  made.forEach((one, i) => drawn.append(svg("circle", { cx: x(i), cy: y(points[i]), r: 3, class: one.isHit ? "hit" : "miss" })));
+  drawn.append(
+    svg("polyline", { points: points.map((share, i) => `${x(i)},${y(share)}`).join(" ") }),
+  );
+  made.forEach((one, i) =>
+    drawn.append(
+      svg("circle", { cx: x(i), cy: y(points[i]), r: 3, class: one.isHit ? "hit" : "miss" }),
+    ),
+  );
   return drawn;
 }
 

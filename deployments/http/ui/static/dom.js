@@ -27,7 +27,8 @@ export function button(words, act, about = "") {
 /** Show the words that elements below `root` ask for, in the language of now. */
 export function showWords(root = document) {
   for (const one of root.querySelectorAll(`[${STAYS}]`)) one.textContent = t(one.dataset.t);
-  for (const one of root.querySelectorAll(`[${STAYS}-label]`)) one.setAttribute("aria-label", t(one.dataset.tLabel));
+  for (const one of root.querySelectorAll(`[${STAYS}-label]`))
+    one.setAttribute("aria-label", t(one.dataset.tLabel));
 }
 
 /** Say something to who listens to a screen reader. */
@@ -57,7 +58,8 @@ export function showError(form, error) {
   if (!input) return;
   input.setAttribute("aria-invalid", "true");
   input.setAttribute("aria-describedby", place.id);
-  for (let box = input.closest("details"); box; box = box.parentElement.closest("details")) box.open = true;
+  for (let box = input.closest("details"); box; box = box.parentElement.closest("details"))
+    box.open = true;
   input.focus();
 }
 
@@ -72,10 +74,16 @@ export function clearErrors(form) {
 
 function fieldOf(form, param) {
   if (!param) return null;
-  const fields = [...form.querySelectorAll("[data-param]")].filter((field) => field.getClientRects().length);
+  const fields = [...form.querySelectorAll("[data-param]")].filter(
+    (field) => field.getClientRects().length,
+  );
   const named = (field, name) => field.dataset.param.split(" ").includes(name);
   const last = param.split(".").pop();
-  return fields.find((field) => named(field, param)) ?? fields.find((field) => named(field, last)) ?? null;
+  return (
+    fields.find((field) => named(field, param)) ??
+    fields.find((field) => named(field, last)) ??
+    null
+  );
 }
 
 let numbered = 0;
@@ -106,7 +114,8 @@ export function onSubmit(form, act) {
       await act(running.signal);
     } catch (error) {
       if (error.name === "AbortError") tell(t("stopped"));
-      else if (error.status === 401) document.dispatchEvent(new CustomEvent("timbre:key", { detail: error }));
+      else if (error.status === 401)
+        document.dispatchEvent(new CustomEvent("timbre:key", { detail: error }));
       else if ("param" in error) showError(form, error);
       else throw error;
     } finally {

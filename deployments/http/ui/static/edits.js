@@ -19,7 +19,8 @@ const compared = { letter: "A" };
 /** Wire it up. */
 export function makeEdits() {
   const form = byId("edit-form");
-  for (const choice of form.elements.origin) choice.addEventListener("change", () => showParts(form, form.elements.origin.value));
+  for (const choice of form.elements.origin)
+    choice.addEventListener("change", () => showParts(form, form.elements.origin.value));
   byId("edit-type").addEventListener("change", showFields);
   byId("edit-undo").addEventListener("click", () => go(state.chosen - 1));
   byId("edit-redo").addEventListener("click", () => go(state.chosen + 1));
@@ -68,7 +69,10 @@ async function apply(signal) {
   }
   tell(t("speak.making"));
   const reply = await send(EDITS, request);
-  const sound = await heard(reply, describe({ type, value: body.value ?? "", intensity: body.intensity ?? 1 }));
+  const sound = await heard(
+    reply,
+    describe({ type, value: body.value ?? "", intensity: body.intensity ?? 1 }),
+  );
   await account(reply);
   const edit = reply.headers.get("x-edit-id");
   await load(edit);
@@ -104,7 +108,8 @@ async function load(edit, step) {
     const found = await ask(`${EDITS}/${encodeURIComponent(edit)}`);
     state.steps = found.steps;
   } catch (error) {
-    if (error.status === 401) document.dispatchEvent(new CustomEvent("timbre:key", { detail: error }));
+    if (error.status === 401)
+      document.dispatchEvent(new CustomEvent("timbre:key", { detail: error }));
     if (error.status === 404) stay("edit", {});
     form.querySelector(".form-error").textContent = sentence(error);
     form.querySelector(".form-error").hidden = false;
@@ -130,12 +135,19 @@ function showSteps() {
   byId("edit-undo").disabled = chosen <= 1;
   byId("edit-redo").disabled = chosen >= steps.length;
   const what = chosen ? describe(steps[chosen - 1]) : "";
-  byId("edit-origin").textContent = chosen ? t("edit.origin", { step: chosen, what }) : t("edit.origin.none");
+  byId("edit-origin").textContent = chosen
+    ? t("edit.origin", { step: chosen, what })
+    : t("edit.origin.none");
   players = new Map();
   byId("edit-steps").replaceChildren(...steps.map(rowOf));
   byId("compare").hidden = steps.length < 2;
-  for (const [id, usual] of [["ab-a", steps.length - 1], ["ab-b", steps.length]]) {
-    const options = steps.map((one) => make("option", { value: String(one.step), textContent: `${one.step}: ${describe(one)}` }));
+  for (const [id, usual] of [
+    ["ab-a", steps.length - 1],
+    ["ab-b", steps.length],
+  ]) {
+    const options = steps.map((one) =>
+      make("option", { value: String(one.step), textContent: `${one.step}: ${describe(one)}` }),
+    );
     byId(id).replaceChildren(...options);
     byId(id).value = String(usual);
   }
@@ -154,15 +166,30 @@ function rowOf(step) {
     },
   });
   players.set(step.step, player);
-  const mark = isChosen ? make("strong", { className: "badge", textContent: t("edit.chosen") }) : button(t("edit.back"), () => go(step.step), name);
-  const row = make("li", { className: "take" }, make("div", { className: "row spread" }, make("span", { className: "said", textContent: name }), mark), player.element, error);
+  const mark = isChosen
+    ? make("strong", { className: "badge", textContent: t("edit.chosen") })
+    : button(t("edit.back"), () => go(step.step), name);
+  const row = make(
+    "li",
+    { className: "take" },
+    make(
+      "div",
+      { className: "row spread" },
+      make("span", { className: "said", textContent: name }),
+      mark,
+    ),
+    player.element,
+    error,
+  );
   if (isChosen) row.setAttribute("aria-current", "step");
   return row;
 }
 
 /** The sound of a step, which the service keeps. */
 async function fetched(edit, step) {
-  const reply = await send(`${EDITS}/${encodeURIComponent(edit)}/steps/${step}/audio?response_format=pcm`);
+  const reply = await send(
+    `${EDITS}/${encodeURIComponent(edit)}/steps/${step}/audio?response_format=pcm`,
+  );
   const sound = new Sound(Number(reply.headers.get("x-audio-sample-rate")));
   await readPcm(reply, (samples) => sound.append(samples));
   sound.finish();
@@ -193,7 +220,11 @@ async function listEarlier() {
   const rows = page.data.map((edit) => {
     const what = edit.steps.map(describe).join(" → ");
     const when = new Date(edit.created_at * 1000).toLocaleString();
-    return make("li", {}, button(`${when}: ${what}`, () => load(edit.id)));
+    return make(
+      "li",
+      {},
+      button(`${when}: ${what}`, () => load(edit.id)),
+    );
   });
   if (page.error) rows.push(make("li", { className: "error", textContent: sentence(page.error) }));
   box.querySelector("ul").replaceChildren(...rows);
@@ -206,7 +237,9 @@ function describe({ type, value, intensity }) {
 
 function showTypes() {
   const chosen = byId("edit-type").value;
-  const options = state.types.map(({ type }) => make("option", { value: type, textContent: has(`type.${type}`) ? t(`type.${type}`) : type }));
+  const options = state.types.map(({ type }) =>
+    make("option", { value: type, textContent: has(`type.${type}`) ? t(`type.${type}`) : type }),
+  );
   byId("edit-type").replaceChildren(...options);
   byId("edit-type").value = chosen || "emotion";
   byId("edit-tags").replaceChildren(...state.tags.map((tag) => button(tag, () => putIn(tag))));
@@ -217,7 +250,9 @@ function showTypes() {
 function showFields() {
   const allowed = state.types.find((one) => one.type === byId("edit-type").value);
   const values = allowed?.values ?? [];
-  byId("edit-value").replaceChildren(...values.map((value) => make("option", { value, textContent: value })));
+  byId("edit-value").replaceChildren(
+    ...values.map((value) => make("option", { value, textContent: value })),
+  );
   byId("edit-value").closest(".field").hidden = !values.length;
   byId("edit-intensity").max = allowed?.intensity.max ?? 1;
   byId("edit-intensity").closest(".field").hidden = (allowed?.intensity.max ?? 1) < 2;

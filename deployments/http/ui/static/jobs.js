@@ -34,13 +34,18 @@ async function readFile() {
   byId("job-text").value = await file.text();
   byId("job-kind").value = KINDS[file.name.split(".").pop().toLowerCase()] ?? "input";
   if (!byId("job-label").value) byId("job-label").value = file.name;
-  for (const id of ["job-text", "job-kind", "job-label"]) byId(id).dispatchEvent(new Event("change"));
+  for (const id of ["job-text", "job-kind", "job-label"])
+    byId(id).dispatchEvent(new Event("change"));
 }
 
 async function start(signal) {
   const text = byId("job-text").value;
   if (!text.trim()) throw { param: "input", code: "", message: t("error.empty"), status: 0 };
-  const json = { [byId("job-kind").value]: text, voice: byId("job-voice").value, response_format: byId("job-format").value };
+  const json = {
+    [byId("job-kind").value]: text,
+    voice: byId("job-voice").value,
+    response_format: byId("job-format").value,
+  };
   if (byId("job-label").value.trim()) json.label = byId("job-label").value.trim();
   const job = await ask(JOBS, { method: "POST", json, signal });
   open(job.id);
@@ -49,11 +54,16 @@ async function start(signal) {
 
 async function listJobs() {
   const page = await ask(`${JOBS}?limit=20`).catch((error) => ({ data: [], error }));
-  if (page.error?.status === 401) document.dispatchEvent(new CustomEvent("timbre:key", { detail: page.error }));
+  if (page.error?.status === 401)
+    document.dispatchEvent(new CustomEvent("timbre:key", { detail: page.error }));
   const rows = page.data.map((job) => {
     const when = new Date(job.created_at * 1000).toLocaleString();
     const words = [job.label ?? when, t(`status.${job.status}`)].join(" · ");
-    return make("li", {}, button(words, () => open(job.id)));
+    return make(
+      "li",
+      {},
+      button(words, () => open(job.id)),
+    );
   });
   if (page.error) rows.push(make("li", { className: "error", textContent: sentence(page.error) }));
   byId("job-list").replaceChildren(...rows);
@@ -91,7 +101,8 @@ function open(id) {
 
   function fail(found) {
     if (!("param" in found)) throw found;
-    if (found.status === 401) document.dispatchEvent(new CustomEvent("timbre:key", { detail: found }));
+    if (found.status === 401)
+      document.dispatchEvent(new CustomEvent("timbre:key", { detail: found }));
     if (found.status === 404) stay("jobs", {});
     error.textContent = sentence(found);
     error.hidden = false;
@@ -132,13 +143,22 @@ function headOf(job, act) {
   const at = `${JOBS}/${encodeURIComponent(job.id)}`;
   const { done, segments, share, eta_s: left } = job.progress;
   const words = [t(`status.${job.status}`), t("job.progress", { done, all: segments })];
-  if (left !== null && !OVER.includes(job.status)) words.push(t("job.left", { seconds: Math.ceil(left) }));
+  if (left !== null && !OVER.includes(job.status))
+    words.push(t("job.left", { seconds: Math.ceil(left) }));
   const name = job.label ?? job.id;
   const bar = make("progress", { max: 1, value: share });
   bar.setAttribute("aria-label", t("job.progress", { done, all: segments }));
-  const can = { pause: ["queued", "running"], resume: ["paused"], cancel: ["queued", "running", "paused"] };
+  const can = {
+    pause: ["queued", "running"],
+    resume: ["paused"],
+    cancel: ["queued", "running", "paused"],
+  };
   const controls = Object.keys(can)
-    .filter((word) => can[word].includes(job.status) || (word === "resume" && OVER.includes(job.status) && job.progress.failed))
+    .filter(
+      (word) =>
+        can[word].includes(job.status) ||
+        (word === "resume" && OVER.includes(job.status) && job.progress.failed),
+    )
     .map((word) => button(t(`job.${word}`), () => act(`${at}/${word}`), name));
   controls.push(button(t("job.delete"), () => act(at, "DELETE"), name));
   return [

@@ -9,7 +9,7 @@ import { makeJobs, showJobs } from "./jobs.js";
 import { here, places } from "./place.js";
 import { makeSpeak, showSpeak } from "./speak.js";
 import { listVoices, makeVoices, showVoices } from "./voices.js";
-import { LANGUAGES, speakIn } from "./words.js";
+import { LANGUAGES, speakIn, t } from "./words.js";
 
 const TABS = ["speak", "edit", "voices", "jobs", "cache"];
 const root = document.documentElement;
@@ -82,6 +82,7 @@ async function use(value) {
   key.set(value);
   byId("key").value = value;
   byId("key-box").open = false;
+  tell(t(value ? "key.used" : "key.forgotten"));
   await listVoices();
   await learnEdits();
   showTab();

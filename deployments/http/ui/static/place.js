@@ -28,7 +28,10 @@ export function places() {
 export function keepDraft(field) {
   const key = `timbre.draft.${field.id}`;
   const kept = sessionStorage.getItem(key);
-  if (kept !== null && (field.tagName !== "SELECT" || [...field.options].some((o) => o.value === kept))) {
+  if (
+    kept !== null &&
+    (field.tagName !== "SELECT" || [...field.options].some((o) => o.value === kept))
+  ) {
     field.value = kept;
   }
   const keep = () => {

@@ -7,7 +7,9 @@ import { t } from "./words.js";
 /** source: a Sound, or a function that fetches one when it is first asked for. name: what it is. */
 export function playerOf(source, name, { onError } = {}) {
   const root = byId("player-template").content.firstElementChild.cloneNode(true);
-  const [play, seek, time, keep, canvas] = [".play", ".seek", ".time", ".save", "canvas"].map((one) => root.querySelector(one));
+  const [play, seek, time, keep, canvas] = [".play", ".seek", ".time", ".save", "canvas"].map(
+    (one) => root.querySelector(one),
+  );
   let sound = null;
   let fetching = null;
   let frame = 0;
@@ -18,7 +20,15 @@ export function playerOf(source, name, { onError } = {}) {
     play.setAttribute("aria-label", t(isPlaying ? "pause.of" : "play.of", { name }));
     seek.setAttribute("aria-label", t("position", { name }));
     keep.setAttribute("aria-label", t("save.of", { name }));
-    root.dataset.state = fetching ? "fetching" : !sound ? "empty" : !sound.isWhole ? "making" : isPlaying ? "playing" : "ready";
+    root.dataset.state = fetching
+      ? "fetching"
+      : !sound
+        ? "empty"
+        : !sound.isWhole
+          ? "making"
+          : isPlaying
+            ? "playing"
+            : "ready";
     if (!sound) return;
     const { duration, position } = sound;
     keep.disabled = !sound.isWhole;
@@ -62,8 +72,14 @@ export function playerOf(source, name, { onError } = {}) {
     }
   };
 
-  play.addEventListener("click", guarded((one) => (one.isPlaying ? one.pause() : one.play())));
-  keep.addEventListener("click", guarded((one) => save(one.wav(), `${name.replace(/\W+/g, "-").slice(0, 40)}.wav`)));
+  play.addEventListener(
+    "click",
+    guarded((one) => (one.isPlaying ? one.pause() : one.play())),
+  );
+  keep.addEventListener(
+    "click",
+    guarded((one) => save(one.wav(), `${name.replace(/\W+/g, "-").slice(0, 40)}.wav`)),
+  );
   seek.addEventListener("input", () => sound?.seek(Number(seek.value)));
   root.setAttribute("aria-label", name);
   new ResizeObserver(show).observe(canvas);

@@ -47,10 +47,18 @@ export function makeSegments(jobId, { onChange }) {
   function rowOf(one) {
     const name = t("segment", { n: one.segment + 1 });
     const verdict = one.verdict && one.verdict !== "ok" ? one.verdict : t(`status.${one.status}`);
-    const facts = [verdict, one.voice, one.audio_s && `${one.audio_s.toFixed(1)} s`, one.revision && t("job.take", { n: one.revision + 1 })];
-    const row = make("li", { className: "take" },
+    const facts = [
+      verdict,
+      one.voice,
+      one.audio_s && `${one.audio_s.toFixed(1)} s`,
+      one.revision && t("job.take", { n: one.revision + 1 }),
+    ];
+    const row = make(
+      "li",
+      { className: "take" },
       make("p", { className: "said", textContent: one.text }),
-      make("p", { className: "hint", textContent: facts.filter(Boolean).join(" · ") }));
+      make("p", { className: "hint", textContent: facts.filter(Boolean).join(" · ") }),
+    );
     if (one.error) row.append(make("p", { className: "error", textContent: sentence(one.error) }));
     const sound = make("span", { className: "row" });
     if (one.status === "done") sound.append(button(t("play"), () => hear(one, sound), name));

@@ -97,7 +97,10 @@ export class Sound extends EventTarget {
 
   /** All of it as a file. */
   wav() {
-    return wavOf(this.#pieces.map((piece) => piece.samples), this.rate);
+    return wavOf(
+      this.#pieces.map((piece) => piece.samples),
+      this.rate,
+    );
   }
 
   #schedule(piece) {
@@ -106,7 +109,10 @@ export class Sound extends EventTarget {
     const from = Math.max(0, now - this.#zero - startS);
     if (from * this.rate >= piece.samples.length) return;
     const buffer = device.createBuffer(1, piece.samples.length, this.rate);
-    buffer.copyToChannel(Float32Array.from(piece.samples, (value) => value / FULL_SCALE), 0);
+    buffer.copyToChannel(
+      Float32Array.from(piece.samples, (value) => value / FULL_SCALE),
+      0,
+    );
     const source = device.createBufferSource();
     source.buffer = buffer;
     source.connect(device.destination);
@@ -152,7 +158,9 @@ export class Sound extends EventTarget {
 /** A whole sound of float samples, -1 … 1. */
 export function soundOf(floats, rate) {
   const sound = new Sound(rate);
-  sound.append(Int16Array.from(floats, (value) => Math.max(-1, Math.min(1, value)) * (FULL_SCALE - 1)));
+  sound.append(
+    Int16Array.from(floats, (value) => Math.max(-1, Math.min(1, value)) * (FULL_SCALE - 1)),
+  );
   sound.finish();
   return sound;
 }
@@ -161,7 +169,8 @@ export function soundOf(floats, rate) {
 export function wavOf(pieces, rate) {
   const bytes = pieces.reduce((sum, piece) => sum + piece.byteLength, 0);
   const head = new DataView(new ArrayBuffer(44));
-  const text = (at, word) => [...word].forEach((letter, i) => head.setUint8(at + i, letter.charCodeAt(0)));
+  const text = (at, word) =>
+    [...word].forEach((letter, i) => head.setUint8(at + i, letter.charCodeAt(0)));
   text(0, "RIFF");
   head.setUint32(4, 36 + bytes, true);
   text(8, "WAVEfmt ");

@@ -37,7 +37,8 @@ export function showSpeak() {
 
 /** Show only those parts of a form that belong to what is chosen. */
 export function showParts(form, chosen) {
-  for (const part of form.querySelectorAll("[data-part]")) part.hidden = part.dataset.part !== chosen;
+  for (const part of form.querySelectorAll("[data-part]"))
+    part.hidden = part.dataset.part !== chosen;
 }
 
 /** Choose a voice, whether the list is there yet or not. */
@@ -65,19 +66,28 @@ async function speak(signal) {
   const request = { method: "POST", signal };
   if (byId("speak-form").elements.whose.value === "clip") {
     const clip = clipFile();
-    request.form = formOf({ ...body, step_audio: { prompt_text: clipWords() } }, { prompt_audio_file: clip });
+    request.form = formOf(
+      { ...body, step_audio: { prompt_text: clipWords() } },
+      { prompt_audio_file: clip },
+    );
   } else {
     request.json = { ...body, voice: byId("speak-voice").value };
   }
   tell(t("speak.making"));
-  await hear(await send(request.form ? "v1/audio/speech/upload" : "v1/audio/speech", request), byId("speak-takes"), text);
+  await hear(
+    await send(request.form ? "v1/audio/speech/upload" : "v1/audio/speech", request),
+    byId("speak-takes"),
+    text,
+  );
 }
 
 /** What a field holds, as a number where JSON can hold it: what is wrong with it, the service says. */
 function number(field) {
   const value = field.value.trim();
   const read = Number(value);
-  return value !== "" && Number.isFinite(read) && Math.abs(read) <= Number.MAX_SAFE_INTEGER ? read : value;
+  return value !== "" && Number.isFinite(read) && Math.abs(read) <= Number.MAX_SAFE_INTEGER
+    ? read
+    : value;
 }
 
 /** Play a reply as it comes, in a new row of `takes`; then say what it cost. */
@@ -87,7 +97,13 @@ async function hear(reply, takes, text) {
   const facts = make("p", { className: "hint facts-line" });
   const warning = reply.headers.get("x-audio-warning");
   const player = playerOf(sound, name);
-  const row = make("div", { className: "take" }, make("p", { className: "said", textContent: name }), player.element, facts);
+  const row = make(
+    "div",
+    { className: "take" },
+    make("p", { className: "said", textContent: name }),
+    player.element,
+    facts,
+  );
   row.setAttribute("role", "listitem");
   takes.prepend(row);
   while (takes.children.length > MOST_TAKES) takes.lastElementChild.remove();
@@ -103,7 +119,9 @@ async function hear(reply, takes, text) {
   }
   tell(t("speak.done", { seconds: sound.duration.toFixed(1) }));
   const times = await account(reply);
-  const said = times ? t("speak.facts", { ttfa: times.ttfa_s.toFixed(2), voice: tierName(times) }) : reply.headers.get("x-cache");
+  const said = times
+    ? t("speak.facts", { ttfa: times.ttfa_s.toFixed(2), voice: tierName(times) })
+    : reply.headers.get("x-cache");
   facts.append(make("span", { textContent: [said, warning].filter(Boolean).join(" · ") }));
   row.dataset.cache = reply.headers.get("x-cache");
 }

@@ -25,7 +25,8 @@ export async function listVoices() {
     voices = (await ask("v1/voices")).data;
     byId("voices-error").hidden = true;
   } catch (error) {
-    if (error.status === 401) document.dispatchEvent(new CustomEvent("timbre:key", { detail: error }));
+    if (error.status === 401)
+      document.dispatchEvent(new CustomEvent("timbre:key", { detail: error }));
     byId("voices-error").textContent = sentence(error);
     byId("voices-error").hidden = false;
   }
@@ -54,11 +55,16 @@ function drafted(select) {
 }
 
 function groups() {
-  const kinds = [["cloned", "voices.own"], ["premade", "voices.built_in"]];
+  const kinds = [
+    ["cloned", "voices.own"],
+    ["premade", "voices.built_in"],
+  ];
   return kinds
     .map(([kind, words]) => {
       const found = voices.filter((voice) => voice.category === kind);
-      const options = found.map((voice) => make("option", { value: voice.id, textContent: voice.name }));
+      const options = found.map((voice) =>
+        make("option", { value: voice.id, textContent: voice.name }),
+      );
       return found.length ? make("optgroup", { label: t(words) }, ...options) : null;
     })
     .filter(Boolean);
@@ -66,16 +72,30 @@ function groups() {
 
 function rowOf(voice) {
   const isOwn = voice.category === "cloned";
-  const kind = [voice.language, t(isOwn ? "voices.own" : "voices.built_in")].filter(Boolean).join(" · ");
-  const speak = make("a", { href: `#speak?voice=${encodeURIComponent(voice.id)}`, textContent: t("voices.speak") });
+  const kind = [voice.language, t(isOwn ? "voices.own" : "voices.built_in")]
+    .filter(Boolean)
+    .join(" · ");
+  const speak = make("a", {
+    href: `#speak?voice=${encodeURIComponent(voice.id)}`,
+    textContent: t("voices.speak"),
+  });
   speak.setAttribute("aria-label", t("of", { what: t("voices.speak"), name: voice.name }));
   return make(
     "li",
     { className: "row spread" },
-    make("span", {}, make("strong", { textContent: voice.name }), make("span", { className: "hint", textContent: ` ${kind}` })),
-    make("span", { className: "row" }, speak,
+    make(
+      "span",
+      {},
+      make("strong", { textContent: voice.name }),
+      make("span", { className: "hint", textContent: ` ${kind}` }),
+    ),
+    make(
+      "span",
+      { className: "row" },
+      speak,
       isOwn ? button(t("voices.look"), () => look(voice.id), voice.name) : null,
-      isOwn ? button(t("voices.delete"), () => remove(voice), voice.name) : null),
+      isOwn ? button(t("voices.delete"), () => remove(voice), voice.name) : null,
+    ),
   );
 }
 
@@ -84,8 +104,17 @@ async function look(id, { isAsked = true } = {}) {
   try {
     const voice = await ask(`${VOICES}/${encodeURIComponent(id)}`);
     stay("voices", { voice: id });
-    const said = make("p", {}, make("span", { className: "hint", textContent: `${t("voices.said")}: ` }), voice.ref_text ?? "—");
-    place.replaceChildren(make("h4", { textContent: voice.name }), said, ...(voice.quality ? [reportOf(voice.quality)] : []));
+    const said = make(
+      "p",
+      {},
+      make("span", { className: "hint", textContent: `${t("voices.said")}: ` }),
+      voice.ref_text ?? "—",
+    );
+    place.replaceChildren(
+      make("h4", { textContent: voice.name }),
+      said,
+      ...(voice.quality ? [reportOf(voice.quality)] : []),
+    );
   } catch (error) {
     place.replaceChildren(make("p", { className: "error", textContent: sentence(error) }));
     if (error.status === 404 && !isAsked) stay("voices", {});
@@ -133,7 +162,8 @@ async function keep(signal) {
   const who = byId("keep-who").value.trim();
   const clip = clipFile();
   if (!name) throw { param: "name", code: "", message: t("keep.name.needed"), status: 0 };
-  if (!byId("keep-agreed").checked || !who) throw { param: "consent", code: "", message: t("consent.needed"), status: 0 };
+  if (!byId("keep-agreed").checked || !who)
+    throw { param: "consent", code: "", message: t("consent.needed"), status: 0 };
   const language = byId("keep-language").value.trim();
   const consent = { name: who, who, language, text: byId("keep-words").value };
   const fields = { name, language, ref_text: clipWords(), consent: JSON.stringify(consent) };
