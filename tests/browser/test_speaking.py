@@ -54,6 +54,7 @@ def test_the_second_time_is_a_hit_and_the_page_says_what_it_saved(page: Page, tm
     expect(page.locator("#rate-said")).to_contain_text("1 of the 2 last requests")
     expect(page.locator("#saved-said")).to_contain_text("each hit saved")
     expect(page.locator(".chart circle.hit")).to_have_count(1)
+    expect(page.locator(".chart .service")).to_have_attribute("points", re.compile(r"\d,\d"))
     expect(page.locator("#saved-said")).to_contain_text("of encoding since its start")
     picture(page, "cache")
 

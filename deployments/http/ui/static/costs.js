@@ -4,8 +4,9 @@ import { ask } from "./api.js";
 import { byId, make } from "./dom.js";
 import { t } from "./words.js";
 
-const KEPT = "timbre.requests";
+const REQUESTS = "timbre.requests";
 const LAST = "timbre.last";
+const LOOKS = "timbre.looks"; // at the service's counts
 const MOST = 200;
 const ROLLING = 10; // requests that a point of the chart looks back on
 const LOOK_MS = 5000;
@@ -26,7 +27,7 @@ export async function account(reply) {
   }
   const { tier, speech, ttfa_s: ttfa, tokenizer_s: voice } = last;
   const isHit = isKept(speech) || (tier !== "miss" && tier !== "none");
-  note({ at: Date.now(), isHit, ttfa, voice, isSpeech: isKept(speech) });
+  note(REQUESTS, { at: Date.now(), isHit, ttfa, voice, isSpeech: isKept(speech) });
   showCosts();
   return last;
 }
@@ -52,6 +53,8 @@ export function watchService(isShown) {
   const look = async () => {
     try {
       service = await ask("v1/cache");
+      const { hits, n } = lookUps(service);
+      if (n) note(LOOKS, { at: Date.now(), share: hits / n });
     } catch (error) {
       service = null;
       if ([401, 403].includes(error.status)) clearInterval(watching);
@@ -63,12 +66,13 @@ export function watchService(isShown) {
   watching = setInterval(look, LOOK_MS);
 }
 
-function requests() {
-  return JSON.parse(sessionStorage.getItem(KEPT) ?? "[]");
+/** The last rows that were noted under a name. */
+function noted(name) {
+  return JSON.parse(sessionStorage.getItem(name) ?? "[]");
 }
 
-function note(request) {
-  sessionStorage.setItem(KEPT, JSON.stringify([...requests(), request].slice(-MOST)));
+function note(name, row) {
+  sessionStorage.setItem(name, JSON.stringify([...noted(name), row].slice(-MOST)));
 }
 
 function showLast() {
@@ -103,7 +107,7 @@ function showLast() {
     make("li", { textContent: `${t("stage.first")} ${last.ttfa_s.toFixed(2)} s` }),
     make("li", { textContent: `${t("stage.audio")} ${last.audio_s.toFixed(1)} s` }),
   );
-  const misses = requests().filter((one) => !one.isHit);
+  const misses = noted(REQUESTS).filter((one) => !one.isHit);
   const isHit = last.tier !== "miss" && last.tier !== "none" && !kept;
   const hit =
     isHit && misses.length
@@ -118,16 +122,18 @@ function showLast() {
 }
 
 function showRate() {
-  const made = requests();
+  const made = noted(REQUESTS);
   const place = byId("rate-said");
   const said = [];
   if (made.length) {
     const hits = made.filter((one) => one.isHit).length;
     said.push(t("cache.said", { hits, n: made.length, percent: percent(hits, made.length) }));
-    byId("rate-chart").replaceChildren(chart(made));
   } else {
     said.push(t("cache.none"));
   }
+  const looks = noted(LOOKS);
+  if (made.length || looks.length)
+    byId("rate-chart").replaceChildren(chart(made, looks), namesOfLines());
   const counted = service && lookUps(service);
   if (counted?.n)
     said.push(t("cache.said.service", { n: counted.n, percent: percent(counted.hits, counted.n) }));
@@ -136,7 +142,7 @@ function showRate() {
 }
 
 function showSaved() {
-  const made = requests();
+  const made = noted(REQUESTS);
   const hits = made.filter((one) => one.isHit);
   const misses = made.filter((one) => !one.isHit);
   const said = [];
@@ -165,33 +171,44 @@ function lookUps(counts) {
   return { hits, n: hits + counts.computes };
 }
 
-function chart(made) {
-  const points = made.map((_, index) => {
+/** Shares over time: of this page's requests, each looking back, and of the service's look-ups. */
+function chart(made, looks) {
+  const ours = made.map((one, index) => {
     const behind = made.slice(Math.max(0, index + 1 - ROLLING), index + 1);
-    return behind.filter((one) => one.isHit).length / behind.length;
+    return { ...one, share: behind.filter((other) => other.isHit).length / behind.length };
   });
-  const x = (index) => (points.length > 1 ? (index / (points.length - 1)) * 312 + 4 : 160);
-  const y = (share) => 96 - share * 84;
+  const times = [...ours, ...looks].map((one) => one.at);
+  const [from, to] = [Math.min(...times), Math.max(...times)];
+  const x = ({ at }) => (to > from ? 4 + (312 * (at - from)) / (to - from) : 160);
+  const y = ({ share }) => 96 - share * 84;
+  const line = (rows, name) =>
+    svg("polyline", { points: rows.map((one) => `${x(one)},${y(one)}`).join(" "), class: name });
   const drawn = svg("svg", { viewBox: "0 0 320 104", role: "img", class: "chart" });
-  drawn.setAttribute(
-    "aria-label",
-    t("cache.chart", { n: made.length, percent: Math.round(points.at(-1) * 100) }),
-  );
+  const percentNow = Math.round((ours.at(-1) ?? looks.at(-1)).share * 100);
+  drawn.setAttribute("aria-label", t("cache.chart", { n: made.length, percent: percentNow }));
   for (const share of [0, 0.5, 1]) {
-    drawn.append(svg("line", { x1: 0, x2: 320, y1: y(share), y2: y(share), class: "grid" }));
-    const label = svg("text", { x: 2, y: y(share) - 2 });
+    drawn.append(
+      svg("line", { x1: 0, x2: 320, y1: y({ share }), y2: y({ share }), class: "grid" }),
+    );
+    const label = svg("text", { x: 2, y: y({ share }) - 2 });
     label.textContent = `${share * 100} %`;
     drawn.append(label);
   }
-  drawn.append(
-    svg("polyline", { points: points.map((share, i) => `${x(i)},${y(share)}`).join(" ") }),
-  );
-  made.forEach((one, i) =>
+  drawn.append(line(looks, "service"), line(ours, "page"));
+  for (const one of ours) {
     drawn.append(
-      svg("circle", { cx: x(i), cy: y(points[i]), r: 3, class: one.isHit ? "hit" : "miss" }),
-    ),
-  );
+      svg("circle", { cx: x(one), cy: y(one), r: 3, class: one.isHit ? "hit" : "miss" }),
+    );
+  }
   return drawn;
+}
+
+function namesOfLines() {
+  const names = ["page", "service"];
+  const items = names.map((name) =>
+    make("li", { className: `line-${name}`, textContent: t(`cache.${name}`) }),
+  );
+  return make("ul", { className: "legend" }, ...items);
 }
 
 function svg(tag, attributes) {

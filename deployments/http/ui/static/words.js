@@ -229,6 +229,8 @@ const WORDS = {
   "cache.title": ["The cache at work", "缓存的作用"],
   "cache.rate": ["Hit rate over time", "命中率变化"],
   "cache.saved": ["What hits saved", "命中节省的时间"],
+  "cache.page": ["This page, of ten requests each", "本页面（每十个请求）"],
+  "cache.service": ["The service, since its start", "整个服务（启动以来）"],
   "cache.chart": [
     "Hit rate of the last {n} requests, now {percent} %",
     "最近 {n} 个请求的命中率，现为 {percent}%",
