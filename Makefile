@@ -8,6 +8,7 @@ RUNS := $(VENV)/.runs
 STAMP := $(VENV)/.installed
 FUZZ := $(VENV)/.fuzz
 BROWSER := $(VENV)/.browser
+SBOM := out/sbom
 # bash itself has a variable called SECONDS; only one that is given to make counts.
 SECONDS_EACH := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),600)
 LOCK := out/lock
@@ -99,9 +100,15 @@ fuzz: $(FUZZ) ## each reader of strangers' bytes for SECONDS=600, under limits; 
 mutations: setup ## takes each guard out in a copy of the tree: its tests must fail; some 15 minutes
 	nice -n 19 $(BIN)/python -m tests.mutations.run $(GUARDS)
 
-sbom: setup ## out/sbom.json: what this environment is made of, in CycloneDX
-	@mkdir -p out
-	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o out/sbom.json $(BIN)/python
+# In an environment of its own: beside what CycloneDX needs, jsonschema compiles a grammar whenever it is imported,
+# and every process of Ray imports it: more than a second each.
+$(SBOM)/.installed: pyproject.toml constraints.txt
+	"$(PYTHON)" -m venv $(SBOM)
+	$(SBOM)/bin/python -m pip install --constraint constraints.txt cyclonedx-bom
+	@touch $@
+
+sbom: setup $(SBOM)/.installed ## out/sbom.json: what this environment is made of, in CycloneDX
+	$(SBOM)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o out/sbom.json $(BIN)/python
 
 audit: setup ## what is known against the pinned versions; says so where no database can be asked
 	$(BIN)/python -m tests.supply.audit $(AUDIT)
@@ -111,7 +118,7 @@ lock: ## write constraints.txt anew: the newest versions that pyproject.toml all
 	rm -rf $(LOCK)
 	"$(PYTHON)" -m venv $(LOCK)
 	$(LOCK)/bin/python -m pip install torch $(TORCH_INDEX)
-	$(LOCK)/bin/python -m pip install '.[cpu,embedded,dev,browser,fuzz]'
+	$(LOCK)/bin/python -m pip install '.[cpu,embedded,dev,browser,fuzz,sbom]'
 	set -o pipefail; grep '^#' constraints.txt > $(LOCK)/constraints.txt && \
 	$(LOCK)/bin/python -m pip freeze --exclude timbre | sed 's/+.*//' | LC_ALL=C sort -f >> $(LOCK)/constraints.txt
 	mv $(LOCK)/constraints.txt constraints.txt

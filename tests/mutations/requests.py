@@ -11,6 +11,7 @@ _T_EDGE = "deployments/http/test_edge.py"
 _T_MEMORY = "deployments/http/bodies/test_memory.py"
 _T_PAGE = "deployments/http/ui/test_page.py"
 _T_SESSION = "deployments/http/sessions/test_session.py"
+_T_MISTAKES = "deployments/http/sessions/test_mistakes.py"
 
 GUARDS = (
     Guard(
@@ -187,7 +188,7 @@ GUARDS = (
         _SESSION,
         "return MISTAKES if self._n_mistakes >= self._limits.max_mistakes else None",
         "return None",
-        (f"{_T_SESSION}::test_too_many_mistakes_end_a_session",),
+        (f"{_T_MISTAKES}::test_too_many_mistakes_end_a_session",),
     ),
     Guard(
         "a session nobody uses ends",
@@ -201,7 +202,7 @@ GUARDS = (
         _SESSION,
         "if n_chars > self._limits.max_waiting_chars:",
         "if False:",
-        (f"{_T_SESSION}::test_text_has_limits_and_an_utterance_that_lost_some_takes_no_more",),
+        (f"{_T_MISTAKES}::test_text_has_limits_and_an_utterance_that_lost_some_takes_no_more",),
     ),
     Guard(
         "SSML declares no entities",

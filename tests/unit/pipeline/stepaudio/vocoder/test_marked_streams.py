@@ -50,6 +50,7 @@ async def test_each_chunk_leaves_marked(decoder: StepWaveDecoder, marker: Marker
     assert np.abs(join(marked) - join(plain)).max() > 1e-4
 
 
+@pytest.mark.slow
 async def test_bytes_depend_neither_on_arrival_nor_on_who_is_beside(
     decoder: StepWaveDecoder,
 ) -> None:
@@ -61,6 +62,7 @@ async def test_bytes_depend_neither_on_arrival_nor_on_who_is_beside(
     assert not np.array_equal(join(crowd[1]), alone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_recorded", [False, True], ids=["made", "replayed"])
 async def test_chunks_computed_together_are_marked_too(
     tmp_path: Path, marker: Marker, is_recorded: bool
