@@ -84,6 +84,7 @@ from deployments.telemetry.metrics import SPEECH_CACHE, VOICE_CACHE
 from deployments.telemetry.outcomes import ClusterOutcomes
 from deployments.telemetry.quotas import QuotaGauge, QuotaRefusals
 from deployments.telemetry.requests import RequestMetrics
+from deployments.telemetry.tracing.tracer import NOT_TRACING, Tracer
 from deployments.telemetry.transfers import Transfers
 from deployments.voices.enrolment import Enrolment
 from deployments.voices.resolver import VoiceLibrary
@@ -123,6 +124,7 @@ class Router(ScaledReplica):
         """asr: the recogniser, where it is deployed."""
         adopt_serve_logging()
         self._settings = settings
+        self._tracer = Tracer.of(settings.telemetry, "router")
         transfers = Transfers()
         sleeps = settings.scaling.tokenizer.sleeps
         encoder = RemoteTokenizer(tokenizer, settings.limits, transfers, sleeps=sleeps)
@@ -196,7 +198,9 @@ class Router(ScaledReplica):
             self._readings,
             self._listener,
         )
-        app = make_app(self._settings, routes, self._lifespan, self._authority, self._quotas)
+        app = make_app(
+            self._settings, routes, self._lifespan, self._authority, self._quotas, self._tracer
+        )
         BatchRoute(routes, self._settings.limits).add_to(app)
         add_cache_routes(app, self._voices, self._speech, routes.budget, self._removal.everywhere)
         EditRoutes(
@@ -208,7 +212,7 @@ class Router(ScaledReplica):
             routes.budget,
             self._readings,
         ).add_to(app)
-        SocketRoutes(self._settings, self._voices, routes).add_to(app)
+        SocketRoutes(self._settings, self._voices, routes, self._tracer).add_to(app)
         JobRoutes(self._settings, self._jobs, self._voices.namespace, routes.budget).add_to(app)
         ProvenanceRoutes(self._settings.marks, self._marks, routes.budget).add_to(app)
         for kept in (VoiceRoutes, ElevenLabsVoiceRoutes, ConsentRoutes):
@@ -249,6 +253,7 @@ def make_app(
     lifespan: Lifespan[FastAPI] | None,
     authority: Authority | None = None,
     quotas: QuotaGate | None = None,
+    tracer: Tracer = NOT_TRACING,
 ) -> FastAPI:
     """The application around `routes`: its edge, its pages, the shape of its errors.
 
@@ -280,6 +285,7 @@ def make_app(
         max_requests=limits.max_requests,
         sockets=settings.sessions,
         has_proxy=True,
+        tracer=tracer,
     )
     if settings.http.cors_origins:  # outermost: a refusal by the edge is for the page's eyes too
         app.add_middleware(

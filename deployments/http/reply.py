@@ -45,6 +45,7 @@ from pipeline.errors import CapacityError, InputError, StageError
 from pipeline.splitting.weights import S_PER_UNIT
 from pipeline.synthesis import Synthesizer, VoiceResolver, synthesize
 from pipeline.timing import Timings, server_timing, stage_line, stage_report
+from pipeline.tracing import here
 
 logger = logging.getLogger(__name__)
 
@@ -210,13 +211,15 @@ class SpeechReply:
                     if not len(chunk.samples):
                         continue  # a header alone would be a first byte without audio
                     self._is_whole |= self._is_all(chunk)
-                    piece = await self._codec.encode(chunk.samples)
+                    with here().span("codec"):
+                        piece = await self._codec.encode(chunk.samples)
                     self._sent(piece.audio_s)
                     if piece.data:
                         yield piece.data
         if not self._timings.times().audio_s:
             raise StageError("the model produced no audio for this request; try another seed")
-        rest = await self._codec.finish()
+        with here().span("codec", last=True):
+            rest = await self._codec.finish()
         self._sent(rest.audio_s)
         if rest.data:
             yield rest.data

@@ -24,6 +24,7 @@ from deployments.speech.tape import JOINED, SAMPLE_BYTES, Tape, sliced
 from pipeline.audio.encode import to_pcm16
 from pipeline.contracts import Drawn, SpeechChunk, Stream, Verdict
 from pipeline.errors import StageError
+from pipeline.tracing import here, inside
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ class Rendition:
         self._relay: Relay | None = None
         self._making: asyncio.Task[Drawn | None] | None = None
         self._is_given_up = False
+        self._trace = here()
         self._task = spawn("speech for several", self._run())
 
     @property
@@ -83,9 +85,13 @@ class Rendition:
         await asyncio.wait([self._task])
 
     async def _run(self) -> None:
-        """In an empty context: Ray cancels what it finds in that of a caller who went away."""
+        """In an empty context: Ray cancels what it finds in that of a caller who went away.
+
+        It is part of the trace of whoever asked first.
+        """
         try:
-            self._finish(await self._found_or_made())
+            with inside(self._trace):
+                self._finish(await self._found_or_made())
         except (_NotKeptError, _DesertedError):
             if not self.tape.is_whole:
                 self.tape.fail(StageError("nobody listened any more"))

@@ -34,6 +34,7 @@ from pipeline.errors import (
     TimbreError,
 )
 from pipeline.synthesis import ResolvedVoice, VoiceResolver
+from pipeline.tracing import here, inside
 
 logger = logging.getLogger(__name__)
 
@@ -285,9 +286,13 @@ class VoiceLibrary:
             alias = Alias(read.clip.digest, read.clip.duration_s, read.warnings)
             self._cache.publish_alias(alias_key, alias, watch)
 
+        trace = here()  # what computes for others, too, runs in no request's context
+
         async def encode() -> Record:
-            reference = read or await self._read(await clip.read(), alias_key)
-            prompt = await self._encoder.encode(reference.clip)
+            with inside(trace):
+                reference = read or await self._read(await clip.read(), alias_key)
+                with here().span("encode"):
+                    prompt = await self._encoder.encode(reference.clip)
             if prompt.fingerprint != encoder_fingerprint:
                 raise EncoderChangedError
             return to_record(prompt)
@@ -298,9 +303,10 @@ class VoiceLibrary:
 
     async def _read(self, upload: bytes, alias_key: AliasKey) -> Reference:
         try:
-            return await asyncio.to_thread(
-                read_reference, upload, self.clip_limits, self.conditioning
-            )
+            with here().span("decode", bytes=len(upload)):
+                return await asyncio.to_thread(
+                    read_reference, upload, self.clip_limits, self.conditioning
+                )
         except AudioError as error:
             self._cache.remember_failure(alias_key, error)
             raise

@@ -29,6 +29,7 @@ from pipeline.stepaudio.vocoder.model import SILENCE, VocoderModel, to_audio
 from pipeline.stepaudio.vocoder.prompt_memory import OwnedMemory, state_key, voice_key
 from pipeline.stepaudio.vocoder.slab import SlabPool, copied_into, detached, empty_caches, gathered
 from pipeline.stepaudio.vocoder.voice_state import StateArrays, VoiceState, rounded
+from pipeline.tracing import UNTRACED, now_ns
 
 
 class _StoppedError(Exception):
@@ -57,6 +58,7 @@ class Utterance:
         mark: what its audio is marked with, if it is.
         """
         self.stopped = threading.Event()
+        self.trace = UNTRACED
         self._listener = listener or Listener(time.monotonic())
         self._model = model
         self._mark = mark
@@ -159,8 +161,9 @@ class Utterance:
         A voice without whole token groups has nothing to run.
         """
         if self._prompt.rows.shape[1]:
-            exact = self._model.is_exact
+            exact, began_ns = self._model.is_exact, now_ns()
             self._flow_cache = self._answered_cache() if exact else self._own_cache()
+            self.trace.noted("voice state", began_ns)
         self._is_prepared = True
         return SILENCE
 
@@ -236,9 +239,12 @@ class Utterance:
             if all(u.stopped.is_set() for u in utterances):
                 raise _StoppedError
 
+        began_ns = now_ns()
         results = inference_chunks(
             first._model.flow, chunks, first._model.schedule, first._recent_frames, on_step
         )
+        for utterance in utterances:
+            utterance.trace.noted("flow", began_ns, together=len(utterances))
         records = first._model.hift_records
         if records is not None and records.takes(results[0][0], last=False):
             return _replayed(records, utterances, results)
@@ -250,7 +256,7 @@ class Utterance:
         return StreamChunk(*self._cut(), self._prompt.embedding, self._flow_cache)
 
     def _decode(self, rows: Tensor, ahead: Tensor | None) -> Float32Array:
-        model = self._model
+        model, began_ns = self._model, now_ns()
         mel, cache = model.flow.inference_chunk(
             rows,
             ahead,
@@ -260,6 +266,7 @@ class Utterance:
             self._recent_frames,
             self._on_step,
         )
+        self.trace.noted("flow", began_ns, rows=rows.shape[1])
         self._on_step()
         return self._emit(mel, cache, last=ahead is None)
 
@@ -268,15 +275,23 @@ class Utterance:
         records = self._model.hift_records
         if records is not None and records.takes(mel, last=last):
             return _replayed(records, [self], [(mel, cache)])[0]
+        began_ns = now_ns()
         samples, state = decode_chunk(
             self._model.hift, mel, self._state_before(mel), self._model.seed, last=last
         )
         self._go_on(cache, state)
-        return self._marked(to_audio(samples))
+        audio = to_audio(samples)
+        self.trace.noted("hift", began_ns)
+        return self._marked(audio)
 
     def _marked(self, samples: Float32Array) -> Float32Array:
         """As it leaves. On the worker, at once: it is final, and a queue would make it wait."""
-        return samples if self._mark is None else self._mark.process(samples)
+        if self._mark is None:
+            return samples
+        began_ns = now_ns()
+        marked = self._mark.process(samples)
+        self.trace.noted("mark", began_ns)
+        return marked
 
     def _state_before(self, mel: Tensor) -> HiftState:
         return self._hift_state or HiftState.start(mel)
@@ -297,8 +312,12 @@ def _replayed(
     """`Utterance._emit` of several streams in one replay."""
     mels = [mel for mel, _ in results]
     states = [u._state_before(mel) for u, mel in zip(utterances, mels, strict=True)]
+    began_ns = now_ns()
     heard = records(mels, states)
     for utterance, (_, cache), (_, state) in zip(utterances, results, heard, strict=True):
         utterance._go_on(cache, state)
     pairs = zip(utterances, heard, strict=True)
-    return [utterance._marked(to_audio(samples)) for utterance, (samples, _) in pairs]
+    sounds = [(utterance, to_audio(samples)) for utterance, (samples, _) in pairs]
+    for utterance in utterances:
+        utterance.trace.noted("hift", began_ns, together=len(utterances))
+    return [utterance._marked(samples) for utterance, samples in sounds]

@@ -43,6 +43,7 @@ from pipeline.stepaudio.vocoder.voice_state import (
     VoiceState,
     state_fingerprint,
 )
+from pipeline.tracing import UNTRACED, Trace
 
 RECENT_FRAMES = 96  # the estimator sees the prompt and the last 1.92 s before a chunk
 RECORDED_ON = "cuda"  # where to launch a kernel takes longer than it runs
@@ -260,12 +261,14 @@ class StepWaveDecoder:
         listener: Listener | None = None,
         *,
         is_marked: bool = True,
+        trace: Trace = UNTRACED,
     ) -> AsyncGenerator[AudioChunk]:
         """Audio as soon as its tokens are there; see `contracts.WaveDecoder`.
 
         owner: for `forget`. shelf: where the voice's state is looked for before it is made.
         listener: says when more is wanted, and hears what is handed out. is_marked: as the decoder
-        marks streams; False leaves this one as it is made.
+        marks streams; False leaves this one as it is made. trace: what the spans of flow, HiFT and
+        mark lie below; on a GPU, the flow's end where its last kernel is launched.
         A chunk is cut when its rows and the lookahead after it are there, whether or not more
         follow: borders depend on token counts and `first_chunk_rows` alone. Errors of `tokens` pass
         through. Ends with `tokens` closed and no state left.
@@ -276,6 +279,7 @@ class StepWaveDecoder:
         early: asyncio.Task[None] | None = None
         try:
             utterance = self._begun(voice, first_chunk_rows, owner, listener, is_marked)
+            utterance.trace = trace
             early = asyncio.create_task(self._begin(utterance, shelf))
             async for chunk in tokens:
                 with self._worker.health.watching():
