@@ -40,8 +40,8 @@ from pipeline.contracts import (
 )
 from pipeline.errors import CapacityError, StageError
 from pipeline.guardrail import TokenGuard
+from pipeline.serving.tracing import UNTRACED, Trace
 from pipeline.stepaudio.tokens import deinterleave
-from pipeline.tracing import UNTRACED, Trace
 
 _OTHER_SEED = 0x9E3779B97F4A7C15  # any fixed pattern: the second answer follows from the first seed
 _TRIES, _TRY_AGAIN_S = 60, 0.5  # tries of a later passage while the LLM is full

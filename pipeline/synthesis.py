@@ -17,8 +17,8 @@ from pipeline.contracts import (
 )
 from pipeline.edit_values import SAME_WORDS
 from pipeline.errors import InputError
+from pipeline.serving.tracing import here, now_ns
 from pipeline.timing import Timings
-from pipeline.tracing import here, now_ns
 
 NO_TRANSCRIPT = (
     "this voice was uploaded without its transcript: say what is spoken in its clip, in ref_text "

@@ -20,7 +20,7 @@ from deployments.http.sessions.flow import with_flow
 from deployments.stages.room import Room
 from deployments.telemetry.tracing.tracer import NOT_TRACING, Tracer
 from pipeline.errors import CapacityError, InputError, TooLargeError, TooSlowError
-from pipeline.tracing import UNTRACED, Trace, inside
+from pipeline.serving.tracing import UNTRACED, Trace, inside
 
 DISCARD_BODIES = 4  # times the limit that are read and dropped: a client that sends reads no reply
 _METHODS_THAT_LOOK = frozenset({"GET", "HEAD", "OPTIONS"})

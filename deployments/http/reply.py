@@ -42,10 +42,10 @@ from pipeline.contracts import (
     Stream,
 )
 from pipeline.errors import CapacityError, InputError, StageError
+from pipeline.serving.tracing import here
 from pipeline.splitting.weights import S_PER_UNIT
 from pipeline.synthesis import Synthesizer, VoiceResolver, synthesize
 from pipeline.timing import Timings, server_timing, stage_line, stage_report
-from pipeline.tracing import here
 
 logger = logging.getLogger(__name__)
 

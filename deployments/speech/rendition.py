@@ -24,7 +24,7 @@ from deployments.speech.tape import JOINED, SAMPLE_BYTES, Tape, sliced
 from pipeline.audio.encode import to_pcm16
 from pipeline.contracts import Drawn, SpeechChunk, Stream, Verdict
 from pipeline.errors import StageError
-from pipeline.tracing import here, inside
+from pipeline.serving.tracing import here, inside
 
 logger = logging.getLogger(__name__)
 

@@ -36,7 +36,7 @@ from pipeline.contracts import (
 )
 from pipeline.errors import StageError, StageUnavailableError
 from pipeline.marks.finding import Finding
-from pipeline.tracing import UNTRACED, Trace, here
+from pipeline.serving.tracing import UNTRACED, Trace, here
 
 ATTEMPTS = 3  # per request and stage, before the first audio only
 RETRY_DELAY_S = 0.25

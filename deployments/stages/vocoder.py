@@ -47,12 +47,12 @@ from pipeline.contracts import (
 from pipeline.errors import ConfigError, TooLargeError
 from pipeline.marks.finding import Finding
 from pipeline.serving.clip_names import clip_name
+from pipeline.serving.tracing import UNTRACED
 from pipeline.stepaudio.fingerprints import vocoder_fingerprint
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
 from pipeline.stepaudio.tokens import GROUP_ROWS
 from pipeline.stepaudio.vocoder.memory_plan import VocoderMemory
 from pipeline.stepaudio.vocoder.schedule import chunk_schedule
-from pipeline.tracing import UNTRACED
 
 QUIET_SHARE = 0.25  # of max_streams
 CHANGE_SAMPLES = {"device", "chunk_rows", "steps", "prompt"}  # settings, beside `together`

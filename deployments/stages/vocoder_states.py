@@ -13,7 +13,7 @@ from cache_store.settings import CacheSettings
 from deployments.stages.clip_records import ClipRecords
 from pipeline.contracts import AudioChunk, TokenChunk, VoicePrompt
 from pipeline.serving.listener import Listener
-from pipeline.tracing import UNTRACED, Trace
+from pipeline.serving.tracing import UNTRACED, Trace
 
 if TYPE_CHECKING:
     from pipeline.stepaudio.vocoder.voice_state import StateArrays

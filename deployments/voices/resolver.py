@@ -33,8 +33,8 @@ from pipeline.errors import (
     StageUnavailableError,
     TimbreError,
 )
+from pipeline.serving.tracing import here, inside
 from pipeline.synthesis import ResolvedVoice, VoiceResolver
-from pipeline.tracing import here, inside
 
 logger = logging.getLogger(__name__)
 

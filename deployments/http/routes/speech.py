@@ -58,8 +58,8 @@ from deployments.voices.resolver import VoiceLibrary
 from pipeline.contracts import VoiceReference
 from pipeline.errors import MAX_FOUND, InputError, UnknownRequestError
 from pipeline.serving.terms import Service, Terms
+from pipeline.serving.tracing import here
 from pipeline.synthesis import ResolvedVoice, VoiceResolver
-from pipeline.tracing import here
 
 VoiceId = Annotated[str, Path(description="A voice's name or id", examples=["bruno"])]
 RequestId = Annotated[str, Path(description="Its X-Request-Id", examples=["caller-4711"])]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.contracts import TokenChunk
-from pipeline.tracing import UNTRACED, Trace, now_ns
+from pipeline.serving.tracing import UNTRACED, Trace, now_ns
 
 NS = 10**9
 

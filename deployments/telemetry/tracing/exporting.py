@@ -13,7 +13,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.status import Status, StatusCode
 
-from pipeline.tracing import Span
+from pipeline.serving.tracing import Span
 
 MOST_WAITING = 8_192  # spans; further ones are dropped: a collector that is away costs no memory
 SEND_EVERY_MS = 1_000

@@ -8,7 +8,16 @@ from contextlib import contextmanager
 
 from deployments.config.telemetry.telemetry_settings import TelemetrySettings
 from pipeline.errors import SetupError
-from pipeline.tracing import UNTRACED, Attribute, Parent, Sink, Trace, inside, new_id, now_ns
+from pipeline.serving.tracing import (
+    UNTRACED,
+    Attribute,
+    Parent,
+    Sink,
+    Trace,
+    inside,
+    new_id,
+    now_ns,
+)
 
 PARENT_HEADER = "traceparent"
 

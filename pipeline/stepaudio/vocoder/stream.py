@@ -19,6 +19,7 @@ from torch import Tensor
 from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, Float32Array, VoicePrompt
 from pipeline.marks.marker import StreamMark
 from pipeline.serving.listener import Listener
+from pipeline.serving.tracing import UNTRACED, now_ns
 from pipeline.stepaudio.vocoder.decode_worker import Job
 from pipeline.stepaudio.vocoder.flow.batch import StreamChunk, inference_chunks
 from pipeline.stepaudio.vocoder.flow.flow import FlowCache, StepCaches
@@ -29,7 +30,6 @@ from pipeline.stepaudio.vocoder.model import SILENCE, VocoderModel, to_audio
 from pipeline.stepaudio.vocoder.prompt_memory import OwnedMemory, state_key, voice_key
 from pipeline.stepaudio.vocoder.slab import SlabPool, copied_into, detached, empty_caches, gathered
 from pipeline.stepaudio.vocoder.voice_state import StateArrays, VoiceState, rounded
-from pipeline.tracing import UNTRACED, now_ns
 
 
 class _StoppedError(Exception):

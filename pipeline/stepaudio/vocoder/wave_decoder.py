@@ -23,6 +23,7 @@ from pipeline.contracts import AudioChunk, Float32Array, TokenChunk, VoicePrompt
 from pipeline.errors import ConfigError, StageError
 from pipeline.marks.marker import Marker
 from pipeline.serving.listener import Listener
+from pipeline.serving.tracing import UNTRACED, Trace
 from pipeline.stepaudio.niceness import give_way
 from pipeline.stepaudio.recording import CudaRecorder, Recorder
 from pipeline.stepaudio.vocoder.decode_worker import DecodeWorker, Job, Timed
@@ -43,7 +44,6 @@ from pipeline.stepaudio.vocoder.voice_state import (
     VoiceState,
     state_fingerprint,
 )
-from pipeline.tracing import UNTRACED, Trace
 
 RECENT_FRAMES = 96  # the estimator sees the prompt and the last 1.92 s before a chunk
 RECORDED_ON = "cuda"  # where to launch a kernel takes longer than it runs

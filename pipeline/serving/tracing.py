@@ -135,7 +135,7 @@ class Trace:
         if self.sink is None:
             yield self
             return
-        below = self.began(name, **attributes)
+        below = self.began(name, 0, **attributes)
         try:
             with inside(below):
                 yield below
