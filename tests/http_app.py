@@ -25,12 +25,14 @@ from deployments.http.routes.speech import Routes
 from deployments.http.routes.uploaded_voices import VoiceRoutes
 from deployments.http.routes.voice_consents import ConsentRoutes
 from deployments.http.routes.websocket import SocketRoutes
+from deployments.http.savings.routes import SavingsRoutes
 from deployments.jobs.library import JobLibrary
 from deployments.keys.authority import Authority
 from deployments.marks.search import MarkSearch
 from deployments.quotas.book import QuotaBook
 from deployments.quotas.gate import QuotaGate
 from deployments.quotas.ledger import Ledger
+from deployments.savings.keeper import SavingsKeeper
 from deployments.speech.library import SpeechLibrary
 from deployments.telemetry.outcomes import Outcome, OutcomeBook, Report
 from deployments.telemetry.requests import RequestMetrics
@@ -126,6 +128,11 @@ class HttpApp:
             self.routes.budget,
             readings,
         ).add_to(self.app)
+        shelf, counts = self.voices.shelf, {"voices": self.voices.take_savings}
+        keeper = SavingsKeeper(
+            self.settings.telemetry, shelf, counts | {"speech": self.speech.take_savings}
+        )
+        SavingsRoutes(keeper, self.voices).add_to(self.app)
         SocketRoutes(self.settings, self.voices, self.routes).add_to(self.app)
         marks = MarkSearch(self.settings.marks)
         ProvenanceRoutes(self.settings.marks, marks, self.routes.budget).add_to(self.app)
@@ -136,7 +143,7 @@ class HttpApp:
         self.http = httpx.AsyncClient(transport=transport, base_url="http://timbre")
 
     async def _report(self) -> dict[str, Any]:
-        return {"ready": True, "stages": {}, "cache": {}, "age_s": 0.0}
+        return {"ready": True, "reasons": [], "stages": {}, "cache": {}, "age_s": 0.0}
 
     async def _told(self, job: str) -> None:
         self.told.append(job)

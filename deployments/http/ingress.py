@@ -56,6 +56,7 @@ from deployments.http.routes.speech import Routes
 from deployments.http.routes.uploaded_voices import VoiceRoutes
 from deployments.http.routes.voice_consents import ConsentRoutes
 from deployments.http.routes.websocket import SocketRoutes
+from deployments.http.savings.routes import SavingsRoutes
 from deployments.http.voice_pages import BODIES as VOICE_BODIES
 from deployments.jobs.library import JobLibrary
 from deployments.keys.authority import Authority, say_who_may
@@ -64,6 +65,7 @@ from deployments.pronunciation.book import PronunciationBook
 from deployments.pronunciation.readings import Readings
 from deployments.quotas.cluster import open_gate
 from deployments.quotas.gate import QuotaGate
+from deployments.savings.keeper import SavingsKeeper
 from deployments.scaling.policy import Work
 from deployments.scaling.replica import ScaledReplica
 from deployments.speech.library import SpeechLibrary
@@ -142,7 +144,12 @@ class Router(ScaledReplica):
         self._edits = EditLibrary(settings, self._voices, self._speech)
         self._marks = RemoteMarks(vocoder)
         self._jobs = JobLibrary(settings, self._voices, self._readings, RunnersTold(jobs).tell)
-        self._metrics = RequestMetrics()
+        self._metrics = RequestMetrics(settings.telemetry.slow_s)
+        self._savings = SavingsKeeper(
+            settings.telemetry,
+            self._voices.shelf,
+            {"voices": self._voices.take_savings, "speech": self._speech.take_savings},
+        )
         self._outcomes = ClusterOutcomes(settings.cache.l2_name)
         self._quotas = open_gate(settings.quotas, settings.cache.l2_name, QuotaRefusals())
         self._quota_gauge = QuotaGauge(self._quotas)
@@ -212,6 +219,7 @@ class Router(ScaledReplica):
             routes.budget,
             self._readings,
         ).add_to(app)
+        SavingsRoutes(self._savings, self._voices).add_to(app)
         SocketRoutes(self._settings, self._voices, routes, self._tracer).add_to(app)
         JobRoutes(self._settings, self._jobs, self._voices.namespace, routes.budget).add_to(app)
         ProvenanceRoutes(self._settings.marks, self._marks, routes.budget).add_to(app)
@@ -235,6 +243,7 @@ class Router(ScaledReplica):
             watched("forgetting deleted voices", self._enrolment.forget_again),
             watched("removing old edits", self._edits.sweep),
             watched("keeping the quotas", self._quotas.run),
+            watched("keeping the account of what is saved", self._savings.run),
         ]
         if self._authority is not None:
             loops.append(watched("following the keys", self._authority.follow))
@@ -243,6 +252,7 @@ class Router(ScaledReplica):
         finally:
             for loop in loops:
                 loop.cancel()
+            await self._savings.flush()
             await self._enrolment.close()
             await asyncio.gather(self._voices.close(), self._speech.close())
 

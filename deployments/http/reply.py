@@ -45,7 +45,7 @@ from pipeline.errors import CapacityError, InputError, StageError
 from pipeline.serving.tracing import here
 from pipeline.splitting.weights import S_PER_UNIT
 from pipeline.synthesis import Synthesizer, VoiceResolver, synthesize
-from pipeline.timing import Timings, server_timing, stage_line, stage_report
+from pipeline.timing import Timings, account_line, server_timing, stage_line, stage_report
 
 logger = logging.getLogger(__name__)
 
@@ -233,7 +233,8 @@ class SpeechReply:
     async def _charged(self) -> Charge:
         """Room for it under its caller's quota."""
         requests = [turn.request for turn in self._parsed.turns] or [self._parsed.request]
-        return await self._spending.speech(sum(_likely_s(one) for one in requests))
+        with here().span("quota"):
+            return await self._spending.speech(sum(_likely_s(one) for one in requests))
 
     def _sent(self, audio_s: float) -> None:
         self._playback.sent(audio_s, time.perf_counter())
@@ -259,6 +260,8 @@ class SpeechReply:
         if self._tell is not None:
             self._tell(self._outcome(outcome, error))
         is_error = outcome == "error"
+        if self._metrics.is_slow(times):
+            logger.warning("slow speech %s %s %s", self._request_id, outcome, account_line(times))
         logger.log(
             logging.ERROR if is_error else logging.INFO,
             "speech %s %s %s",

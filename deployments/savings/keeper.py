@@ -74,6 +74,11 @@ class SavingsKeeper:
             return Account(self._settings.most_accounts)
         return await self._book.read(days)
 
+    @property
+    def price(self) -> float:
+        """What money is reckoned with."""
+        return self._settings.gpu_hour_price
+
     def money(self, seconds: float) -> float:
         """What seconds of the stages cost, by `telemetry.gpu_hour_price`."""
         return seconds / HOUR_S * self._settings.gpu_hour_price

@@ -85,13 +85,9 @@ class Rendition:
         await asyncio.wait([self._task])
 
     async def _run(self) -> None:
-        """In an empty context: Ray cancels what it finds in that of a caller who went away.
-
-        It is part of the trace of whoever asked first.
-        """
+        """In an empty context: Ray cancels what it finds in that of a caller who went away."""
         try:
-            with inside(self._trace):
-                self._finish(await self._found_or_made())
+            self._finish(await self._found_or_made())
         except (_NotKeptError, _DesertedError):
             if not self.tape.is_whole:
                 self.tape.fail(StageError("nobody listened any more"))
@@ -181,18 +177,20 @@ class Rendition:
         return to_record(self._kept(drawn))
 
     async def _make(self) -> Drawn | None:
+        """In the trace of whoever asked first."""
         tape, said = self.tape, 0
         drawn: Drawn | None = None
-        async with aclosing(self._speak()) as speech:
-            async for chunk in speech:
-                samples = to_pcm16(chunk.samples)
-                tape.times, tape.quality, tape.usage = chunk.times, chunk.quality, chunk.usage
-                tape.is_single = chunk.last and not said
-                tape.add(samples[max(tape.n_samples - said, 0) :])
-                said += len(samples)
-                if chunk.last:
-                    tape.drawn = drawn = chunk.drawn
-                    tape.end()  # at once: a single piece is told to be the last one
+        with inside(self._trace):
+            async with aclosing(self._speak()) as speech:
+                async for chunk in speech:
+                    samples = to_pcm16(chunk.samples)
+                    tape.times, tape.quality, tape.usage = chunk.times, chunk.quality, chunk.usage
+                    tape.is_single = chunk.last and not said
+                    tape.add(samples[max(tape.n_samples - said, 0) :])
+                    said += len(samples)
+                    if chunk.last:
+                        tape.drawn = drawn = chunk.drawn
+                        tape.end()  # at once: a single piece is told to be the last one
         return drawn
 
     def _kept(self, drawn: Drawn | None) -> Answer:

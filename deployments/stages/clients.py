@@ -21,7 +21,7 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 from deployments.config.settings import Limits
 from deployments.liveness.patience import Patience, heard
 from deployments.stages.replies import RepliesAloud, did_not_know, stage_errors
-from deployments.telemetry.transfers import Hop, Transfers, stamped
+from deployments.telemetry.transfers import Hop, Stamped, Transfers, stamped
 from pipeline.contracts import (
     Int16Array,
     Int32Array,
@@ -42,6 +42,7 @@ ATTEMPTS = 3  # per request and stage, before the first audio only
 RETRY_DELAY_S = 0.25
 STATUS_TIMEOUT_S = 2.0
 FIND_TIMEOUT_S = 60.0
+NS = 10**9
 NAME_TIMEOUT_S = 5.0  # what the stages that speak are, by content, is part of keys of speech
 
 
@@ -128,13 +129,15 @@ class RemoteTokenizer:
 
     async def encode(self, clip: ReferenceClip) -> VoicePrompt:
         """Encoding is idempotent, so a lost replica is retried on another."""
-        told = (here().parent,) if here() else ()  # of before traces, a replica takes no more
+        trace = here()
+        told = (trace.sent(),) if trace else ()  # a replica of before traces takes no more
         try:
             sent = await self._encoding(self._encode_aloud, clip, *told)
         except StageError as error:
             if not did_not_know(error):
                 raise
             sent = await self._retrying(self._encode, clip)
+        came_back(trace, sent.sent_s)
         return self._transfers.received(Hop.TOKENIZER_ROUTER, sent)
 
 
@@ -197,7 +200,7 @@ class RemoteLM:
             stream = self._stream.options(session_id=self._clip_digest)
             return stream.remote(*asked, True) if self._is_behind else stream.remote(*asked)
 
-        told = (self._trace.parent,) if self._trace else ()
+        told = (self._trace.sent(),) if self._trace else ()
         return RepliesAloud[TokenChunk](
             "LLM",
             partial(self._stream_aloud.remote, *asked, self._is_behind, left_s, *told),
@@ -243,19 +246,28 @@ class RemoteVocoder:
     def _once(
         self, request: SpeechRequest, voice: VoicePrompt, trace: Trace
     ) -> Stream[SpeechChunk]:
-        terms = replace(request.terms.sent(time.monotonic()), trace=trace.parent)
+        terms = replace(request.terms.sent(time.monotonic()), trace=trace.sent())
         sent = replace(request, terms=terms)
 
         def ask(speak: DeploymentHandle) -> object:
             return speak.options(session_id=voice.clip_digest).remote(sent, stamped(voice))
 
+        def received(chunk: Stamped[SpeechChunk]) -> SpeechChunk:
+            came_back(trace, chunk.sent_s)
+            return self._transfers.received(Hop.VOCODER_ROUTER, chunk)
+
         return RepliesAloud[SpeechChunk](
             "vocoder",
             partial(ask, self._speak_aloud),
             partial(ask, self._speak),
-            partial(self._transfers.received, Hop.VOCODER_ROUTER),
+            received,
             self._patience,
         )
+
+
+def came_back(trace: Trace, sent_s: float) -> None:
+    """Note the way of an answer, sent then by the wall clock."""
+    trace.noted("way", round(sent_s * NS), answer=True)
 
 
 class RemoteNames:

@@ -96,7 +96,7 @@ class LLMReplica(ScaledReplica):
         one; `forget` finds by it what is kept of it.
         is_behind: while others draw, it draws a token now and then. due_in_s: seconds until the
         answer is wanted: who is due first has the next slot, who says nothing has it behind them.
-        trace: the traceparent of the call's span.
+        trace: see pipeline.serving.tracing.Sent.
         A reader that leaves cancels it; one whose process was killed is not missed. See
         docs/decisions/0001-answers-are-drawn-to-their-end.md.
         """

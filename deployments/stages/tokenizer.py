@@ -62,7 +62,7 @@ class TokenizerReplica(ScaledReplica):
         """Raises AudioError for a clip that cannot be encoded, CapacityError in a full replica.
 
         At most `max_clips` are in the replica: the rest of `max_ongoing_requests` is for control
-        calls. trace: the traceparent of the call's span.
+        calls. trace: see pipeline.serving.tracing.Sent.
         """
         spans = self._tracer.followed(trace)
         with self._room.taken():

@@ -119,7 +119,7 @@ def unit_of(row: Metric) -> str:
 
 
 def series_of(row: Metric) -> str:
-    """The name under which Prometheus has it; of a histogram without `_bucket`, `_sum`, `_count`."""
+    """The name that Prometheus has it by; of a histogram without `_bucket`, `_sum`, `_count`."""
     is_bare = isinstance(row, CounterRow) and not row.name.endswith("_total")
     return f"{PREFIX}{row.name}{'_total' if is_bare else ''}"
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 from cache_store.aliases import Alias
-from cache_store.cache import CacheResult, VoiceCache
+from cache_store.cache import COMPUTED, CacheResult, VoiceCache
 from cache_store.codec import Record
 from cache_store.erasures import Watch
 from cache_store.errors import StoreError
@@ -34,7 +34,7 @@ from pipeline.errors import (
     StageUnavailableError,
     TimbreError,
 )
-from pipeline.serving.tracing import here, inside
+from pipeline.serving.tracing import here, inside, now_ns
 from pipeline.synthesis import ResolvedVoice, VoiceResolver
 
 logger = logging.getLogger(__name__)
@@ -293,17 +293,19 @@ class VoiceLibrary:
         *,
         is_durable: bool,
     ) -> tuple[Alias, CacheResult]:
+        trace, looked_ns = here(), now_ns()
         alias_key = AliasKey(namespace, clip.digest, self._decode_fingerprint)
         alias = await self._cache.find_alias(alias_key)
+        trace.noted("look up", looked_ns, of="alias")
         read: Reference | None = None
         if alias is None:
             read = await self._read(await clip.read(), alias_key)
             alias = Alias(read.clip.digest, read.clip.duration_s, read.warnings)
             self._cache.publish_alias(alias_key, alias, watch)
 
-        trace = here()  # what computes for others, too, runs in no request's context
-
         async def encode() -> Record:
+            """For others, too, and so in no request's context."""
+            trace.noted("look up", looked_ns)
             with inside(trace):
                 reference = read or await self._read(await clip.read(), alias_key)
                 with here().span("encode"):
@@ -312,8 +314,10 @@ class VoiceLibrary:
                 raise EncoderChangedError
             return to_record(prompt)
 
-        key = VoiceKey(namespace, alias.clip_digest, encoder_fingerprint)
+        key, looked_ns = VoiceKey(namespace, alias.clip_digest, encoder_fingerprint), now_ns()
         result = await self._cache.get_or_compute(key, encode, durable=is_durable, watch=watch)
+        if result.tier != COMPUTED:
+            trace.noted("look up", looked_ns, tier=result.tier)
         return alias, result
 
     async def _read(self, upload: bytes, alias_key: AliasKey) -> Reference:

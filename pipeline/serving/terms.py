@@ -30,7 +30,7 @@ class Terms:
     is_marked: bool = True
     """Its audio is marked where the service marks audio; False for who may have it without."""
     trace: str = ""
-    """The traceparent of the span that its stages' spans lie below; empty where none are made."""
+    """What its stages' spans lie below, see pipeline.serving.tracing.Sent; empty where none are."""
 
     def sent(self, now_s: float) -> Terms:
         """To be sent to another process now."""

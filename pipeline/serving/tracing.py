@@ -63,6 +63,23 @@ class Parent:
 
 
 @dataclass(frozen=True, slots=True)
+class Sent:
+    """What a process of ours sends another: a traceparent, and when it was sent."""
+
+    parent: Parent
+    at_ns: int
+
+    @classmethod
+    def read(cls, text: str | None) -> Sent | None:
+        """None for what is none, or is not sampled."""
+        parent, _, at_ns = (text or "").partition(";")
+        told = Parent.read(parent)
+        if told is None or not told.is_sampled or not at_ns.isdecimal():
+            return None
+        return cls(told, int(at_ns))
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
     """A span that has begun, whose children are noted as they end. Safe from any thread.
 
@@ -80,10 +97,12 @@ class Trace:
     def __bool__(self) -> bool:
         return self.sink is not None
 
-    @property
-    def parent(self) -> str:
-        """The traceparent of what lies below this span; empty where nothing is sampled."""
-        return f"00-{self.hex_id}-{self.span_id:016x}-01" if self else ""
+    def sent(self) -> str:
+        """To another process of ours, which lies below this span from now on; see `Sent`.
+
+        Empty where nothing is sampled.
+        """
+        return f"00-{self.hex_id}-{self.span_id:016x}-01;{now_ns()}" if self else ""
 
     @property
     def hex_id(self) -> str:

@@ -195,6 +195,10 @@ class Routes:
 
     async def completed(self, parsed: ParsedRequest, namespace: str) -> ParsedRequest:
         """A request with how its text, or that of each turn, is read."""
+        with here().span("text"):
+            return await self._completed(parsed, namespace)
+
+    async def _completed(self, parsed: ParsedRequest, namespace: str) -> ParsedRequest:
         is_clip = parsed.upload is not None
         read = partial(self._readings.completed, asked=parsed.reading, namespace=namespace)
         completed = await read(parsed.request, voice=parsed.voice, is_clip=is_clip)

@@ -12,6 +12,7 @@ from pipeline.serving.tracing import (
     UNTRACED,
     Attribute,
     Parent,
+    Sent,
     Sink,
     Trace,
     inside,
@@ -63,12 +64,14 @@ class Tracer:
             raise
         trace.ended()
 
-    def followed(self, parent: str | None) -> Trace:
-        """The span of another process of ours, by its traceparent."""
-        told = Parent.read(parent) if self._sink is not None else None
-        if told is None or not told.is_sampled:
+    def followed(self, text: str | None) -> Trace:
+        """The span of another process of ours, by what it sent; the way here is noted below it."""
+        sent = Sent.read(text) if self._sink is not None else None
+        if sent is None:
             return UNTRACED
-        return Trace(self._sink, told.trace_id, told.span_id)
+        trace = Trace(self._sink, sent.parent.trace_id, sent.parent.span_id)
+        trace.noted("way", sent.at_ns)
+        return trace
 
 
 NOT_TRACING = Tracer(TelemetrySettings(), None)
