@@ -36,6 +36,7 @@ from deployments.savings.keeper import SavingsKeeper
 from deployments.speech.library import SpeechLibrary
 from deployments.telemetry.outcomes import Outcome, OutcomeBook, Report
 from deployments.telemetry.requests import RequestMetrics
+from deployments.telemetry.tracing.tracer import NOT_TRACING, Tracer
 from deployments.voices.enrolment import Enrolment
 from deployments.voices.resolver import VoiceLibrary
 from deployments.voices.transcripts import Hearing
@@ -78,7 +79,12 @@ class HttpApp:
     """A client, and what the service behind it was asked to speak."""
 
     def __init__(
-        self, *, is_telling: bool = False, hearing: Hearing | None = None, **args: Any
+        self,
+        *,
+        is_telling: bool = False,
+        hearing: Hearing | None = None,
+        tracer: Tracer = NOT_TRACING,
+        **args: Any,
     ) -> None:
         """is_telling: the speaker says what it drew, so that answers are kept.
 
@@ -98,7 +104,7 @@ class HttpApp:
             self.settings,
             self.voices,
             self.speech,
-            RequestMetrics(),
+            RequestMetrics(self.settings.telemetry.slow_s),
             self._report,
             self.outcomes,
             readings,
@@ -110,7 +116,9 @@ class HttpApp:
             Ledger(NearBook(QuotaBook()), "this router", 600.0, gather_s=0.0),
             lambda measure, of: self.refused.append((measure, of)),
         )
-        self.app: FastAPI = make_app(self.settings, self.routes, None, self.authority, self.quotas)
+        self.app: FastAPI = make_app(
+            self.settings, self.routes, None, self.authority, self.quotas, tracer
+        )
         BatchRoute(self.routes, self.settings.limits).add_to(self.app)
         add_cache_routes(self.app, self.voices, self.speech, self.routes.budget, self.forget)
         self.edits = EditLibrary(self.settings, self.voices, self.speech)
@@ -133,7 +141,7 @@ class HttpApp:
             self.settings.telemetry, shelf, counts | {"speech": self.speech.take_savings}
         )
         SavingsRoutes(keeper, self.voices).add_to(self.app)
-        SocketRoutes(self.settings, self.voices, self.routes).add_to(self.app)
+        SocketRoutes(self.settings, self.voices, self.routes, tracer).add_to(self.app)
         marks = MarkSearch(self.settings.marks)
         ProvenanceRoutes(self.settings.marks, marks, self.routes.budget).add_to(self.app)
         self.enrolment = Enrolment(self.settings, self.voices, self)

@@ -88,12 +88,17 @@ LABELS: Mapping[str, str] = {
 }
 
 OF_RAY: Mapping[str, tuple[str, str]] = {
-    "ray_serve_deployment_replica_healthy": ("1 or 0", "Whether a replica passes its checks."),
-    "ray_node_mem_used": ("bytes", "Memory in use on a machine."),
-    "ray_node_mem_total": ("bytes", "Memory of a machine."),
-    "ray_node_cpu_utilization": ("percent", "Of a machine's cores."),
-    "ray_serve_num_ongoing_http_requests": ("requests", "Requests in a proxy."),
     "up": ("1 or 0", "Whether Prometheus could scrape a machine's page."),
+    "ray_serve_deployment_status": (
+        "a code",
+        "Of a deployment: 0 unknown, 1 failed to deploy, 2 unhealthy, 3 to 5 changing, 6 healthy.",
+    ),
+    "ray_serve_replica_processing_queries": ("requests", "At work in a replica; one series each."),
+    "ray_serve_autoscaling_desired_replicas": ("replicas", "What the policy asks for."),
+    "ray_serve_autoscaling_target_replicas": ("replicas", "The same within its bounds."),
+    "ray_serve_event_loop_scheduling_latency_ms": ("ms", "How late event loops are; a histogram."),
+    "ray_object_store_used_memory": ("bytes", "Of a machine's object store."),
+    "ray_object_store_available_memory": ("bytes", "Of a machine's object store."),
 }
 """Metrics of Ray's and Prometheus' own that dashboards and alerts use: unit, meaning."""
 

@@ -52,6 +52,8 @@ class Load:
         with connect(address, additional_headers=self._speaker, proxy=None) as session:
             session.send(json.dumps({"type": "session.config", "voice": "bruno"}))
             session.send(json.dumps({"type": "input.text", "text": "One two three."}))
+            session.send(json.dumps({"type": "input.cancel"}))
+            session.send(json.dumps({"type": "input.text", "text": "One two three."}))
             session.send(json.dumps({"type": "input.done"}))
             for message in session:
                 if isinstance(message, str) and json.loads(message)["type"] == "session.done":

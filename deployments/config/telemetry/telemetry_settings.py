@@ -24,8 +24,8 @@ class TelemetrySettings(Strict):
     """A reply whose first audio came later, or whose last byte came so much later than it plays,
     is written to the log with the account of its stages."""
     gpu_hour_price: Annotated[float, Field(ge=0)] = 0.0
-    """What an hour of one GPU of the stages costs, in any currency: `timbre_saved_money` and the
-    account of the caches count with it."""
+    """What an hour of one GPU of the stages costs, in any currency: the account of what the caches
+    save reckons with it."""
     most_accounts: Annotated[int, Field(ge=1, le=100_000)] = 2_000
     """Pairs of tenant and voice that are told apart in the account of the caches; what more there
     are is counted together. One takes some 100 bytes, in the store, once for each router."""

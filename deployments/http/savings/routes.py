@@ -9,7 +9,7 @@ from fastapi import FastAPI, Query
 
 from cache_store.stats import Saved
 from deployments.http.api_pages import answers
-from deployments.http.savings.shapes import SavingsReport
+from deployments.http.pages.savings_shapes import SavingsReport
 from deployments.savings.account import CACHES, OWNER_DIGITS, Account
 from deployments.savings.keeper import SavingsKeeper
 from deployments.voices.resolver import VoiceLibrary
