@@ -56,7 +56,8 @@ class Load:
             session.send(json.dumps({"type": "input.text", "text": "One two three."}))
             session.send(json.dumps({"type": "input.done"}))
             for message in session:
-                if isinstance(message, str) and json.loads(message)["type"] == "session.done":
+                told = json.loads(message) if isinstance(message, str) else {}
+                if told.get("type") == "session.done" and not told.get("cancelled"):
                     return
 
     def _strangers(self) -> None:
