@@ -32,6 +32,7 @@ from load_tests.bench.provenance import provenance
 from load_tests.bench.report import Row, publish
 from load_tests.bench.router.services import cpu_s
 from tests.otlp import Collector, collecting
+from tests.waiting import wait_until
 
 AT_ONCE = 2
 SENT_S = 1.5  # spans are sent every second
@@ -75,8 +76,10 @@ class Bench:
         wall_s = time.perf_counter() - began_s
         time.sleep(SENT_S)
         cpu = sum(cpu_s(self._service).values()) - before_s
+        wanted = n_requests if is_traced else 0
+        wait_until(lambda: len(self._collector.traces()) - traces_before >= wanted)
         seen = len(self._collector.traces()) - traces_before
-        assert seen == (n_requests if is_traced else 0), f"{seen} traces of {n_requests} requests"
+        assert seen == wanted, f"{seen} traces of {n_requests} requests"
         return Block(cpu / n_requests, wall_s / n_requests)
 
     def _speak(self, fields: dict[str, Any], *, is_traced: bool) -> None:
@@ -111,7 +114,7 @@ def _with_traces(
 
 def main() -> int:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description="What traces cost.")
     parser.add_argument("--pairs", type=int, default=6)
     parser.add_argument("--requests", type=int, default=8)
     parser.add_argument("--json", type=Path)
