@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 
-from cache_store.stats import Savings
+from cache_store.stats import Saved, Savings
 from deployments.config.telemetry.telemetry_settings import TelemetrySettings
 from deployments.savings.account import CACHES, Account
 from deployments.savings.book import SavingsBook
@@ -39,6 +39,7 @@ class SavingsKeeper:
     ) -> None:
         self._settings, self._caches = settings, caches
         self._metrics = SavingsMetrics(settings.gpu_hour_price)
+        self._kept = {cache: Saved() for cache in CACHES}  # of all routers, as of the last look
         self._book: SavingsBook | None = None
         if shelf is not None:
             self._book = SavingsBook(shelf, settings.most_accounts, settings.account_days)
@@ -60,6 +61,8 @@ class SavingsKeeper:
             savings = self._caches[cache]()
             account.take(cache, savings)
             self._metrics.counted(cache, savings)
+            self._kept[cache].add(account.total(cache))
+        self._metrics.kept(self._kept)
         if self._book is None:
             return
         try:
@@ -84,10 +87,12 @@ class SavingsKeeper:
         return seconds / HOUR_S * self._settings.gpu_hour_price
 
     async def _look(self, book: SavingsBook) -> None:
+        await self.flush()
         try:
             await book.sweep()
             account = await book.read(self._settings.account_days)
         except TimbreError as error:
             logger.warning("what was saved could not be looked up: %s", error.message)
             return
-        self._metrics.kept({cache: account.total(cache) for cache in CACHES})
+        self._kept = {cache: account.total(cache) for cache in CACHES}
+        self._metrics.kept(self._kept)

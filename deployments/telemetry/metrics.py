@@ -138,8 +138,8 @@ SAVED_SECONDS = CounterRow(
 )
 KEPT_SECONDS = GaugeRow(
     "timbre_kept_savings_s",
-    "What was saved on all days that accounts are kept of, by all routers, restarts included; "
-    "looked up every ten minutes.",
+    "What was saved on all days that accounts are kept of, by all routers, restarts included; what "
+    "others save is looked up every ten minutes.",
     ("cache",),
 )
 KEPT_MONEY = GaugeRow(

@@ -35,7 +35,7 @@ class SavingsMetrics:
                 self._seconds.inc(saved.seconds, tags={"cache": cache, "tenant": tenant})
 
     def kept(self, totals: Mapping[str, Saved]) -> None:
-        """What all routers saved on all days that are kept, by cache."""
+        """What all routers saved on all days that are kept, by cache; and this one since."""
         self._kept = totals
         self.publish()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import date
 from pathlib import Path
@@ -20,6 +21,8 @@ from deployments.voices.shelf import Shelf
 from pipeline.errors import StageUnavailableError
 from tests.http_app import HttpApp, running, tenant
 from tests.serve.service_client import listed_clip
+from tests.unit.deployments.telemetry.conftest import Seen
+from tests.waiting import until
 
 pytestmark = pytest.mark.unit
 
@@ -149,6 +152,25 @@ async def test_what_the_store_does_not_take_is_written_the_next_time(
     saved = await keeper.saved(1)
     assert {cache: saved.total(cache).hits for cache in CACHES} == {"voices": 1, "speech": 0}
     assert keeper.money(3_600) == 7.2
+
+
+async def test_gauges_show_what_was_kept_before_and_what_came_since(
+    shelf: Shelf, seen: Seen
+) -> None:
+    await SavingsBook(shelf, 100, 30).add(account(3))  # another router, or this one before
+    counted: list[Savings] = [{("museum", OWNER): Saved(2, 1.0, 0)}]
+    settings = TelemetrySettings(account_every_s=0.01, gpu_hour_price=3_600)
+    keeper = SavingsKeeper(
+        settings, shelf, {"voices": lambda: counted.pop() if counted else {}, "speech": dict}
+    )
+    running = asyncio.create_task(keeper.run())
+    wanted = (2.5, "voices")
+    await until(lambda: wanted in seen["timbre_kept_savings_s"])
+    counted.append({("museum", OWNER): Saved(1, 0.5, 0)})
+    await until(lambda: (3.0, "voices") in seen["timbre_kept_savings_s"])
+    running.cancel()
+    assert (3.0, "voices") in seen["timbre_kept_savings_money"]
+    assert (1.0, "voices", "museum") in seen["timbre_saved_seconds"]
 
 
 async def test_it_is_told_by_tenant_and_voice(tmp_path: Path) -> None:
