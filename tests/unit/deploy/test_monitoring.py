@@ -98,7 +98,7 @@ def test_promtool(words: tuple[str, ...]):
         cwd=MONITORING,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -108,6 +108,6 @@ def test_promtool(words: tuple[str, ...]):
 def test_promtool_reads_the_configuration():
     command = ["promtool", "check", "config", "--syntax-only", "prometheus.yaml"]
     done = subprocess.run(
-        command, cwd=MONITORING, capture_output=True, text=True, timeout=60, check=False
+        command, cwd=MONITORING, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
