@@ -16,7 +16,7 @@ from tests.serve.service_client import ServiceClient, body, clip_of_its_own, clo
 AT_ONCE = 3
 BURST = 10  # more than the vocoder takes, its queue included
 LONG = "One two three four five six. " * 6
-SECONDS = 100.0
+SECONDS = 75.0
 
 
 class Load:
