@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from deployments.config.section import Positive, Seconds, Strict
 
-CUDA_BATCH = 8  # chunks of streams together on a GPU, where small ones leave it idle
+CUDA_BATCH = 16  # chunks of streams together on a GPU, where small ones leave it idle
 
 Device = Literal["cpu", "cuda"]
 Quantization = Literal["none", "int8", "int4"]
@@ -103,14 +103,14 @@ class VocoderSettings(StageResources):
     """Euler steps of the flow."""
     max_streams: Positive = 16
     """Utterances that one replica decodes at a time. On cuda a stream also waits until its caches
-    fit beside the others in gpu_memory_gib: at the released sizes 1.3 MB for every frame of the
+    fit beside the others in gpu_memory_gib: at the released sizes 0.65 MB for every frame of the
     prompt (50 a second) and some 200 more. A cap that cannot hold one stream in the voice of a clip
     of limits.max_clip_s stops start-up."""
     queue_size: Annotated[int, Field(ge=0)] = 16
     """Streams that may wait, up to llm.queue_timeout_s; further ones get 503."""
     max_batch: Positive | None = None
     """Chunks of different streams computed together. Above 1 the last bits of a reply depend on
-    what runs beside it. Left out: 8 on cuda, 1 on a CPU."""
+    what runs beside it. Left out: 16 on cuda, 1 on a CPU."""
     prompt: Literal["alone", "exact"] = "alone"
     """How a voice's prompt is run. alone: without the answer behind it, so that its state is made
     once, beside the language model's prefill, and kept; replies are the same bytes whether it was.

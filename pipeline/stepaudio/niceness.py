@@ -1,4 +1,4 @@
-"""The priority of threads that compute on a CPU, beside event loops that have little to do."""
+"""Which threads go first: event loops before those that compute on a CPU; those that feed a GPU."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import torch
 
 BEHIND = 5  # of niceness: a third of the time of a thread that does not give way
 MOST = 19
+SWITCH_S = (
+    0.0005  # for so long a thread that feeds a GPU waits for Python beside others; it is 5 ms
+)
 
 
 def give_way(device: torch.device) -> None:
@@ -17,8 +20,11 @@ def give_way(device: torch.device) -> None:
 
     What they do for a request takes microseconds, and all who listen or wait to be told no wait for
     it; a chunk of speech takes tenths of a second. Threads that this one starts have the same. On a
-    GPU the thread itself is what the device waits for, so it keeps its priority.
+    GPU the thread itself is what the device waits for: it keeps its priority, and whoever runs
+    Python in this process hands it on soon.
     """
+    if device.type == "cuda":
+        sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_S))
     if device.type != "cpu" or not sys.platform.startswith("linux"):  # elsewhere of all the process
         return
     thread = threading.get_native_id()

@@ -45,8 +45,9 @@ TITLES = {
 FLOORS = """
 The best that a card could do if it reached its data sheet, from the models' shapes alone: weights
 are read once a pass, cached keys and values once, and the products are counted; activations,
-launches, sampling and frames that streaming runs again are free. LLM in bfloat16, vocoder in TF32,
-tokenizer in full float32. In brackets: what binds.
+launches, sampling and frames that streaming runs again are free. LLM in bfloat16, the vocoder's
+estimator in float16 and all else of it in TF32, the tokenizer in full float32. In brackets: what
+binds.
 """
 PROJECTED = """
 Projected, not measured: every row of {card} by the ratio of the two cards' floors, which is the

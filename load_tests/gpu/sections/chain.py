@@ -31,7 +31,7 @@ from pipeline.stepaudio.tokens import GROUP_TOKENS
 from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
 from tests.vocoder_files import make_voice
 
-MAX_BATCH = 8
+MAX_BATCH = 16
 FEW, QUIET_ROWS = 2, 10  # up to FEW streams the first chunk is small, as in the service
 LISTENED_S = 5.0  # how long streams go on asking
 PAUSE_S = 0.2  # the mean between two answers of a stream

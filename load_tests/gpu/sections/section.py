@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 import time
 import traceback
 from collections.abc import Callable, Iterable
@@ -47,8 +48,8 @@ class Section:
         """Note where and of what commit this is."""
         self.origin = provenance(self.device)
         command = str(self.origin["command"]).replace(str(self.path.parent), "OUT")
-        self.origin["command"] = command.replace(
-            "python -m load_tests.gpu.__main__", "load_tests/gpu/run"
+        self.origin["command"] = re.sub(
+            r"python -m load_tests\.gpu(\.__main__)?(?= )", "load_tests/gpu/run", command
         )
         if self.commit:
             self.origin.update(commit=self.commit, dirty=False)

@@ -22,11 +22,14 @@ from load_tests.gpu.sections.profile import kernel_table
 from load_tests.gpu.sections.section import Section
 from pipeline.continuity import Continuity, PlaybackMeter
 from pipeline.contracts import GROUP_S, OUTPUT_SAMPLE_RATE_HZ
+from pipeline.marks.marker import Marker
+from pipeline.marks.network import Encoder
 from pipeline.stepaudio.vocoder.model import VocoderModel
 from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
 from tests.vocoder_files import make_ids, make_voice, write_vocoder
 
-MAX_BATCH = 8  # streams whose chunks are computed together
+MAX_BATCH = 16  # streams whose chunks are computed together, as the service has it
+KEPT_BYTES = 2**33  # voices' states: 0.2 GB of each
 LIVE_TOKENS_PER_S = 200.0
 STEPS_TIMED = 5
 
@@ -39,14 +42,13 @@ def measure(section: Section) -> None:
         vocoder = write_vocoder_files(section, Path(name))
         section.part("one stream", lambda: one_stream_rows(section, vocoder), 6)
         section.part("agreement", lambda: agreement_rows(section, vocoder), 12)
-        for n in section.sizes.streams:
-            section.part(
-                f"{n} streams", lambda n=n: streams_rows(section, vocoder, n, MAX_BATCH), 8
-            )
+        settings = {"max_batch": MAX_BATCH, "prompt_memory_bytes": KEPT_BYTES}
+        with decoder_of(section, vocoder, **settings) as decoder:
+            for n in section.sizes.streams:
+                section.part(f"{n} streams", lambda n=n: streams_rows(section, decoder, n), 4)
+        section.part("marks", lambda: marks_rows(section, vocoder), 10)
         section.part("profile", lambda: profile_chunk(section, vocoder), 8)
         section.part("steps", lambda: steps_rows(section, vocoder), 10)
-        n = min(MAX_BATCH, section.sizes.streams[-1])
-        section.part(f"{n} one by one", lambda: streams_rows(section, vocoder, n, 1), 20)
 
 
 def write_vocoder_files(section: Section, directory: Path) -> Path:
@@ -131,36 +133,55 @@ def best_s(work: Any, repeats: int) -> float:
     return min(took_s[1:])
 
 
-def streams_rows(section: Section, vocoder: Path, n: int, max_batch: int) -> Iterator[Row]:
-    """n streams of different voices: as fast as they go, then with tokens as an LLM sends them."""
+def streams_rows(section: Section, decoder: StepWaveDecoder, n: int) -> Iterator[Row]:
+    """n streams of known voices as fast as they go, then of new ones with tokens as they come."""
     sizes = section.sizes
-    name = f"{n} streams" if max_batch > 1 else f"{n} streams, one by one"
+    name = f"{n} streams"
     audio_s = n * sizes.groups * GROUP_S
-    with decoder_of(section, vocoder, max_batch=max_batch) as decoder:
 
-        async def listened(seed: int, tokens_per_s: float) -> Continuity:
-            ids, voice = make_ids(sizes.groups, seed), make_voice(sizes.prompt_groups, seed)
-            meter = PlaybackMeter(time.perf_counter())
-            async for chunk in decoder.stream(paced(ids, tokens_per_s), voice):
-                meter.sent(len(chunk.samples) / OUTPUT_SAMPLE_RATE_HZ, time.perf_counter())
-            return meter.continuity()
+    async def listened(seed: int, tokens_per_s: float) -> Continuity:
+        ids, voice = make_ids(sizes.groups, seed), make_voice(sizes.prompt_groups, seed)
+        meter = PlaybackMeter(time.perf_counter())
+        async for chunk in decoder.stream(paced(ids, tokens_per_s), voice):
+            meter.sent(len(chunk.samples) / OUTPUT_SAMPLE_RATE_HZ, time.perf_counter())
+        return meter.continuity()
 
-        def everyone(tokens_per_s: float, seed: int = 0) -> list[Continuity]:
-            async def together() -> list[Continuity]:
-                return await asyncio.gather(*(listened(seed + i, tokens_per_s) for i in range(n)))
+    def everyone(tokens_per_s: float, seed: int = 0) -> list[Continuity]:
+        async def together() -> list[Continuity]:
+            return await asyncio.gather(*(listened(seed + i, tokens_per_s) for i in range(n)))
 
-            return asyncio.run(together())
+        return asyncio.run(together())
 
-        everyone(1e6)
-        started_s = time.perf_counter()
-        everyone(1e6)
-        took_s = time.perf_counter() - started_s
-        yield Row(f"{name}: audio seconds a second", audio_s / took_s, "", better="higher")
-        live = everyone(LIVE_TOKENS_PER_S, 100)
+    everyone(1e6)
+    started_s = time.perf_counter()
+    everyone(1e6)
+    took_s = time.perf_counter() - started_s
+    yield Row(f"{name}: audio seconds a second", audio_s / took_s, "", better="higher")
+    live = everyone(LIVE_TOKENS_PER_S, 100)
     firsts = [one.ttfa_s or 0.0 for one in live]
     yield Row(f"{name} live: first audio, p50", percentile(firsts, 0.5), "s")
     yield Row(f"{name} live: first audio, worst", max(firsts), "s")
     yield Row(f"{name} live: underruns", sum(one.underruns for one in live), "")
+
+
+def marks_rows(section: Section, vocoder: Path) -> Iterator[Row]:
+    """What a stream's watermark costs, its network's weights random as all others."""
+    ids, voice = make_ids(section.sizes.groups), make_voice(section.sizes.prompt_groups)
+    heard: list[np.ndarray] = []
+    took_s: list[float] = []
+    with decoder_of(section, vocoder) as decoder:
+        decoder._marker = Marker(Encoder(), torch.device(section.device))
+
+        async def drain(is_marked: bool) -> np.ndarray:
+            pieces = decoder.stream(all_at_once(ids), voice, is_marked=is_marked)
+            return np.concatenate([piece.samples async for piece in pieces])
+
+        for is_marked in (False, True):
+            heard.append(asyncio.run(drain(is_marked)))
+            took_s.append(best_s(lambda m=is_marked: asyncio.run(drain(m)), 2))
+    yield Row("streaming RTF, marked", took_s[1] / (section.sizes.groups * GROUP_S), "")
+    yield Row("streaming, marked over not", took_s[1] / took_s[0], "x")
+    yield Row("samples that a mark changes", float(np.mean(heard[1] != heard[0]) * 100), "%")
 
 
 def profile_chunk(section: Section, vocoder: Path) -> Iterator[Row]:

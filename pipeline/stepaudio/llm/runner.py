@@ -20,7 +20,6 @@ from pipeline.contracts import Int32Array
 from pipeline.errors import CheckpointError
 from pipeline.stepaudio.llm.attention import AlibiAttention
 from pipeline.stepaudio.llm.exactness import exact_batch, exact_chunks, keys_may_be_cut
-from pipeline.stepaudio.llm.kernels.available import has_kernels
 from pipeline.stepaudio.llm.kv_cache import (
     KEY_BLOCK_TOKENS,
     KEY_STEP_TOKENS,
@@ -41,6 +40,7 @@ from pipeline.stepaudio.llm.sampling import AudioVocabulary
 from pipeline.stepaudio.llm.step1 import Step1ForCausalLM, Step1Layer
 from pipeline.stepaudio.llm.step_graphs import StepGraphs
 from pipeline.stepaudio.recording import CudaRecorder, Recorder
+from pipeline.stepaudio.triton_kernels import has_kernels
 
 if TYPE_CHECKING:  # it needs Triton
     from pipeline.stepaudio.llm.fused_step import FusedStep

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from pipeline.contracts import Int32Array, Sampling, Warping
 from pipeline.errors import UnsupportedError
-from pipeline.stepaudio.llm.kernels.available import has_kernels
 from pipeline.stepaudio.tokens import AUDIO_TOKENS, GROUP_TOKENS, VQ02_CODES, is_vq02_position
+from pipeline.stepaudio.triton_kernels import has_kernels
 
 _SEED_MASK = 2**64 - 1
 _UNIFORMS_PER_BLOCK = 64

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pipeline.stepaudio.vocoder.flow.cpu_dit import CpuEstimator, StepRows
+from pipeline.stepaudio.vocoder.flow.dit import N_PAST
 from pipeline.stepaudio.vocoder.flow.flow import (
     FlowMatching,
     Schedule,
@@ -20,7 +21,6 @@ from pipeline.stepaudio.vocoder.flow.flow import (
     StreamPast,
     no_check,
 )
-from pipeline.stepaudio.vocoder.flow.packed_dit import N_PAST
 from pipeline.stepaudio.vocoder.slab import SlabSteps, roomy
 from pipeline.stepaudio.vocoder.voice_state import VoiceState
 

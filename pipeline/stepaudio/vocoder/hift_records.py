@@ -37,7 +37,8 @@ ALIGNED = 64  # floats: kernels read several at once
 class HiftSize:
     """Sizes of one recorded chunk of `rows` streams, all but `tail` (samples) in frames.
 
-    carried, done, tail: of the state's mel, F0 and tail. has_phase: False at the beginning.
+    carried, done, tail: of the state's mel, F0 and tail. has_phase: False at the beginning. last:
+    nothing is held back.
     """
 
     rows: int
@@ -46,16 +47,17 @@ class HiftSize:
     tail: int
     has_phase: bool
     new: int
+    last: bool = False
 
     @classmethod
-    def of(cls, state: HiftState, n_new: int, rows: int = 1) -> HiftSize:
+    def of(cls, state: HiftState, n_new: int, rows: int = 1, *, last: bool = False) -> HiftSize:
         """Of `rows` streams that stand where this one stands."""
         carried, done, tail = state.mel.shape[2], state.f0.shape[1], state.tail.shape[1]
-        return cls(rows, carried, done, tail, state.cycles is not None, n_new)
+        return cls(rows, carried, done, tail, state.cycles is not None, n_new, last)
 
 
 class HiftRecords:
-    """Replays `decode_chunk` for chunks of a service's usual lengths.
+    """Replays `decode_chunk` for chunks of a service's usual lengths, and for utterances' ends.
 
     chunk_frames: these lengths; longer ones compute so much that launches hardly count.
     max_batch: streams that come at once, at most.
@@ -73,12 +75,13 @@ class HiftRecords:
         self._frames = frozenset(n for n in chunk_frames if n <= CHUNK_FRAMES)
         self._rows = joined_rows(max_batch)
         self._fourier = FixedFourier(hift.n_fft, hift.hop, hift.window)
-        self._static = _Static(hift, self._rows, max(self._frames, default=0))
+        longest = max(self._rows * max(self._frames, default=0), CHUNK_FRAMES)  # or one end
+        self._static = _Static(hift, self._rows, -(-longest // self._rows))
         self._recorded: OrderedDict[HiftSize, tuple[_Work, Replay]] = OrderedDict()
 
     def takes(self, mel: Tensor, *, last: bool) -> bool:
-        """Whether chunks like this mel [1, M, T] are replayed; an utterance's end never is."""
-        return not last and mel.shape[2] in self._frames
+        """Whether chunks like this mel [1, M, T] are replayed; an utterance's end is, if short."""
+        return mel.shape[2] <= CHUNK_FRAMES if last else mel.shape[2] in self._frames
 
     def record_common(self, frames: Sequence[int], max_streams: int) -> None:
         """Record what streams meet whose chunks have so many frames: 1, 2, 4... of them at once."""
@@ -94,7 +97,7 @@ class HiftRecords:
             rows *= 2
 
     def __call__(
-        self, mels: Sequence[Tensor], states: Sequence[HiftState]
+        self, mels: Sequence[Tensor], states: Sequence[HiftState], *, last: bool = False
     ) -> list[tuple[Tensor, HiftState]]:
         """`decode_chunk` of several streams at equal numbers of new frames, see `takes`.
 
@@ -107,15 +110,16 @@ class HiftRecords:
         for alike in places.values():
             for start in range(0, len(alike), self._rows):
                 group = alike[start : start + self._rows]
-                done = self._run([mels[i] for i in group], [states[i] for i in group])
+                parts = [mels[i] for i in group], [states[i] for i in group]
+                done = self._run(*parts, last=last)
                 results.update(zip(group, done, strict=True))
         return [results[i] for i in range(len(mels))]
 
     def _run(
-        self, mels: Sequence[Tensor], states: Sequence[HiftState]
+        self, mels: Sequence[Tensor], states: Sequence[HiftState], *, last: bool
     ) -> list[tuple[Tensor, HiftState]]:
         n = len(mels)
-        work, replay = self._at(HiftSize.of(states[0], mels[0].shape[2], joined_rows(n)))
+        work, replay = self._at(HiftSize.of(states[0], mels[0].shape[2], joined_rows(n), last=last))
         pairs = zip(mels, states, strict=True)
         noises = [chunk_noise(self._hift, mel, state, self._seed) for mel, state in pairs]
         work.put(mels, states, noises)
@@ -143,7 +147,7 @@ class _Work:
     """A chunk of one size on static tensors. after: the state behind it, once it has run."""
 
     def __init__(self, hift: Hift, fourier: FixedFourier, static: _Static, size: HiftSize) -> None:
-        self._hift, self._fourier = hift, fourier
+        self._hift, self._fourier, self._last = hift, fourier, size.last
         self._mel, self._noise, self._state = static.at(size)
         self.after = self._state
 
@@ -161,7 +165,7 @@ class _Work:
 
     def __call__(self) -> Tensor:
         samples, self.after = advance(
-            self._hift, self._mel, self._state, self._noise, last=False, fourier=self._fourier
+            self._hift, self._mel, self._state, self._noise, last=self._last, fourier=self._fourier
         )
         return samples
 

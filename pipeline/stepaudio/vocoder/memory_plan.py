@@ -12,7 +12,7 @@ from pipeline.stepaudio.config import (
 )
 from pipeline.stepaudio.vocoder.schedule import chunk_schedule
 
-FLOAT_BYTES = 4
+FLOAT_BYTES, HALF_BYTES = 4, 2
 GUIDANCE_ROWS = 2
 KEYS_AND_VALUES = 2
 CONV_PAST_FRAMES = 2  # that the estimator's convolutions look at before a frame
@@ -20,43 +20,56 @@ SLAB_FRAMES = 32  # capacities are multiples of it, so that streams can use each
 UTTERANCE_ROWS = 60 * ROW_RATE_HZ  # the encoder's cache grows; a stream is counted as a minute
 WORKSPACE_BYTES = 2**30  # activations of the widest step, HiFT's, and what the allocator wastes
 JOINED_PROMPT_ROWS = 10 * ROW_RATE_HZ  # batches are planned for streams with such prompts
-LONGEST_PROMPT_ROWS = 30 * ROW_RATE_HZ  # chunks after such a prompt are still recorded
 RECORDED_PROMPT_FRAMES = 768  # at least: longer passes compute so much that launches hardly count
 CHUNK_FRAMES, CHUNK_UNIT = 128, 16  # up to so many new frames, sizes are multiples of the unit
 PROMPT_UNIT = 64  # beyond: a prompt of six seconds is padded by a twentieth
-KEYS_UNIT, JOINED_KEYS_UNIT = 128, 256  # a hidden key costs little, a record of its own more
 RECORDS = 64  # what a service meets often; a new one costs about one step that is not recorded
-RECORD_BYTES = 2**22  # of the device, for a recorded step of some 400 launches
-HIFT_RECORDS = 32  # sizes of HiFT's chunks, see `hift_records`
-HIFT_RECORD_BYTES = 2**23  # of the device, for some 600 launches
+RECORD_BYTES = 2**21  # of the device, for a recorded step of some 200 launches
+ENCODER_RECORDS = 48  # sizes of the encoder's chunks, see `encoder_records`
+ENCODER_RECORD_BYTES = 2**22  # of the device, for some 350 launches
+LEAST_PAST_ROWS, MOST_PAST_ROWS = 128, 2048  # before a recorded chunk: 5 to 80 s
+JOINED_PAST_ROWS = 1024  # before those of a full batch
+END_UNIT_ROWS = 16  # rows of an utterance's end are multiples of it, the rest is hidden
+STEP_ROW_BYTES = 64  # of a step's tensors at once, for each of a frame's hidden numbers
+HIFT_RECORDS = 96  # sizes of HiFT's chunks and of utterances' ends, see `hift_records`
+HIFT_RECORD_BYTES = 2**22  # of the device, for some 300 launches
 HIFT_FRAME_BYTES = 2**19  # activations, noise and phase of a frame in the widest record
 HIFT_PAST_FRAMES = 16  # that HiFT runs again before a chunk, see `hift_stream`
 
 
 @dataclass(frozen=True, slots=True)
 class SlabShape:
-    """Sizes of the estimator's keys and values in one stream."""
+    """Sizes of the estimator's keys and values in one stream.
+
+    value_bytes: of one number; two where steps are recorded.
+    """
 
     steps: int
     blocks: int
     heads: int
     head_width: int
     width: int
+    value_bytes: int = FLOAT_BYTES
 
     @classmethod
-    def of(cls, config: EstimatorConfig, steps: int) -> SlabShape:
+    def of(cls, config: EstimatorConfig, steps: int, value_bytes: int = FLOAT_BYTES) -> SlabShape:
         """Of an estimator that is run for `steps` Euler steps."""
-        return cls(steps, config.depth, config.num_heads, config.head_dim, config.hidden_size)
+        heads = (config.num_heads, config.head_dim, config.hidden_size)
+        return cls(steps, config.depth, *heads, value_bytes)
+
+    @property
+    def _frame_values(self) -> int:
+        per_block = KEYS_AND_VALUES * GUIDANCE_ROWS * self.heads * self.head_width
+        return self.steps * self.blocks * per_block
 
     @property
     def frame_bytes(self) -> int:
         """Bytes of one cached mel frame."""
-        per_block = KEYS_AND_VALUES * GUIDANCE_ROWS * self.heads * self.head_width * FLOAT_BYTES
-        return self.steps * self.blocks * per_block
+        return self._frame_values * self.value_bytes
 
     def kept_bytes(self, n_frames: int) -> int:
-        """Bytes of so many frames as a `VoiceState` holds them, half as wide."""
-        return n_frames * self.frame_bytes // 2
+        """Bytes of so many frames as a `VoiceState` holds them."""
+        return n_frames * self._frame_values * HALF_BYTES
 
     def sizes(self, capacity: int) -> tuple[int, ...]:
         """Of a slab: [steps, blocks, 2, 2, H, capacity, C]."""
@@ -74,63 +87,72 @@ class SlabShape:
 
 @dataclass(frozen=True, slots=True)
 class RecordedSize:
-    """Sizes of one recorded Euler step: `streams` in all, each with `keys` frames to look at.
+    """Sizes of one recorded Euler step: `streams` in all, `frames` of each, both in buckets.
 
-    The last `frames` of them are new. All are buckets: what is left over is hidden.
+    How much each one sees of its past is no size: it stands among the numbers that are sent.
     """
 
     streams: int
-    keys: int
     frames: int
 
     @classmethod
-    def of(cls, streams: int, past_frames: int, frames: int) -> RecordedSize:
-        """The smallest that holds so many streams, so many frames before, and so many new ones."""
-        half = 1 << (max(streams - 1, 1).bit_length() - 1)
-        rows = next(n for n in (1, half, half * 3 // 2, half * 2) if n >= streams)
-        new = _whole(frames, CHUNK_UNIT if frames <= CHUNK_FRAMES else PROMPT_UNIT)
-        keys = _whole(past_frames + new, KEYS_UNIT if rows == 1 else JOINED_KEYS_UNIT)
-        return cls(rows, keys, new)
+    def of(cls, streams: int, frames: int) -> RecordedSize:
+        """The smallest that holds so many streams with so many new frames."""
+        rows = joined_streams(streams)
+        return cls(rows, _whole(frames, CHUNK_UNIT if frames <= CHUNK_FRAMES else PROMPT_UNIT))
 
 
 @dataclass(frozen=True, slots=True)
 class RecordRoom:
-    """What the static tensors of recorded steps hold: streams times frames, at most.
+    """What the static tensors of recorded steps hold, at most.
 
-    keys: of keys and values. new: of what is computed in a step, with what convolutions look at.
+    streams: at once. new: streams times frames of one step.
     """
 
-    keys: int
+    streams: int
     new: int
 
     @classmethod
-    def of(
-        cls, frames_per_row: int, recent_frames: int, chunk_rows: tuple[int, ...], max_batch: int
-    ) -> RecordRoom:
+    def of(cls, frames_per_row: int, chunk_rows: tuple[int, ...], max_batch: int) -> RecordRoom:
         """Room for full batches and for one stream with a prompt of the longest kind."""
-        chunk = max(chunk_rows) * frames_per_row
-        joined = JOINED_PROMPT_ROWS * frames_per_row + recent_frames
-        longest = LONGEST_PROMPT_ROWS * frames_per_row + recent_frames
-        sizes = (
-            RecordedSize.of(max_batch, joined, chunk),
-            RecordedSize.of(1, longest, chunk),
-            RecordedSize.of(1, 0, RECORDED_PROMPT_FRAMES),
-        )
-        return cls(
-            max(size.streams * size.keys for size in sizes),
-            max(size.streams * (size.frames + CONV_PAST_FRAMES) for size in sizes),
-        )
+        joined = RecordedSize.of(max_batch, max(chunk_rows) * frames_per_row)
+        alone = RecordedSize.of(1, RECORDED_PROMPT_FRAMES)
+        return cls(joined.streams, max(joined.streams * joined.frames, alone.frames))
 
     def holds(self, size: RecordedSize) -> bool:
         """Whether a step of this size fits."""
-        new = size.streams * (size.frames + CONV_PAST_FRAMES)
-        return size.streams * size.keys <= self.keys and new <= self.new
+        return size.streams <= self.streams and size.streams * size.frames <= self.new
 
     def size_bytes(self, slab: SlabShape) -> int:
-        """Bytes of the static tensors and of all records."""
-        per_new = GUIDANCE_ROWS * slab.width * FLOAT_BYTES * (2 * slab.blocks + 2)
-        per_key = slab.frame_bytes // slab.steps + GUIDANCE_ROWS * FLOAT_BYTES
-        return self.keys * per_key + self.new * per_new + RECORDS * RECORD_BYTES
+        """Bytes of the static tensors, of what a step computes in them, and of all records."""
+        return self.new * GUIDANCE_ROWS * slab.width * STEP_ROW_BYTES + RECORDS * RECORD_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderRoom:
+    """What the static tensors of the recorded encoder hold, at most.
+
+    streams: at once. rows: of a chunk and ahead of it. past: streams times rows before.
+    """
+
+    streams: int
+    rows: int
+    past: int
+
+    @classmethod
+    def of(cls, chunk_rows: tuple[int, ...], lookahead_rows: int, max_batch: int) -> EncoderRoom:
+        """Room for full batches some way into their utterances, and for one stream long after."""
+        streams = joined_streams(max_batch)
+        rows = _whole(max(chunk_rows) + lookahead_rows, END_UNIT_ROWS) + END_UNIT_ROWS
+        return cls(streams, rows, max(streams * JOINED_PAST_ROWS, MOST_PAST_ROWS))
+
+    def holds(self, streams: int, past: int, rows: int) -> bool:
+        """Whether a chunk of `rows`, those ahead included, fits."""
+        return streams <= self.streams and streams * past <= self.past and rows <= self.rows
+
+    def size_bytes(self, config: EncoderConfig) -> int:
+        """Bytes of the static tensors and all records."""
+        return self.past * _encoder_row_bytes(config) + ENCODER_RECORDS * ENCODER_RECORD_BYTES
 
 
 def _whole(n: int, unit: int) -> int:
@@ -169,14 +191,16 @@ class VocoderMemory:
         """kept_bytes: weights and kept prompts. room: of recorded steps, None without them.
 
         A batch joins its streams' caches for one Euler step at a time; streams with the prompts of
-        ten seconds are assumed. With recorded steps that happens in their room, and HiFT's chunks
-        are recorded too.
+        ten seconds are assumed. Recorded steps join nothing and keep half as wide numbers; HiFT's
+        chunks are recorded too.
         """
-        slab = SlabShape.of(config.estimator, steps)
+        slab = SlabShape.of(config.estimator, steps, FLOAT_BYTES if room is None else HALF_BYTES)
         rows = JOINED_PROMPT_ROWS + max(chunk_rows) + (recent_frames or 0)
         batch_bytes = max_batch * rows * config.encoder.up_stride * slab.frame_bytes // steps
         if room is not None:
-            batch_bytes = room.size_bytes(slab) + _hift_record_bytes(config, chunk_rows, max_batch)
+            encoder = EncoderRoom.of(chunk_rows, config.encoder.pre_lookahead_len, max_batch)
+            batch_bytes = room.size_bytes(slab) + encoder.size_bytes(config.encoder)
+            batch_bytes += _hift_record_bytes(config, chunk_rows, max_batch)
         return cls(
             slab=slab,
             lookahead_rows=config.encoder.pre_lookahead_len,
@@ -203,6 +227,12 @@ class VocoderMemory:
         schedule = chunk_schedule(self.chunk_rows, first_rows)
         encoder_bytes = (prompt_rows + UTTERANCE_ROWS) * self.encoder_row_bytes
         return self.slab.slab_bytes(self.slab_frames(prompt_rows, schedule)) + encoder_bytes
+
+
+def joined_streams(n_streams: int) -> int:
+    """Streams of the record that takes so many at once: 1, 2, 3, 4, 6, 8, 12 …"""
+    half = 1 << (max(n_streams - 1, 1).bit_length() - 1)
+    return next(n for n in (1, half, half * 3 // 2, half * 2) if n >= n_streams)
 
 
 def joined_rows(n_streams: int) -> int:

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,17 +20,21 @@ from pipeline.stepaudio import tokens as audio_tokens
 from pipeline.stepaudio.config import MEL_PER_ROW, MEL_RATE_HZ, OUTPUT_SAMPLE_RATE_HZ, VocoderConfig
 from pipeline.stepaudio.recording import Recorder
 from pipeline.stepaudio.vocoder.direct_steps import DirectSteps
+from pipeline.stepaudio.vocoder.encoder_records import EncoderRecords
 from pipeline.stepaudio.vocoder.flow.batch import WholeUtterance, inference_batch
 from pipeline.stepaudio.vocoder.flow.flow import Flow, FlowCache, no_check, stretch_mel
+from pipeline.stepaudio.vocoder.hift.fourier import FixedFourier
 from pipeline.stepaudio.vocoder.hift.generator import Hift
 from pipeline.stepaudio.vocoder.hift.quick_source import QuickSource
 from pipeline.stepaudio.vocoder.hift.quick_upsampler import QuickUpsampler
 from pipeline.stepaudio.vocoder.hift_records import HiftRecords
-from pipeline.stepaudio.vocoder.memory_plan import RecordRoom, SlabShape
-from pipeline.stepaudio.vocoder.slab import empty_caches, gathered
-from pipeline.stepaudio.vocoder.step_records import StepRecords
+from pipeline.stepaudio.vocoder.memory_plan import HALF_BYTES, EncoderRoom, RecordRoom, SlabShape
+from pipeline.stepaudio.vocoder.slab import empty_caches, gathered, slab_type
 from pipeline.stepaudio.vocoder.voice_state import StateShape, VoiceState
 from pipeline.stepaudio.weights import load_strict, read_torch
+
+if TYPE_CHECKING:
+    from pipeline.stepaudio.vocoder.step_records import StepRecords
 
 SILENCE = np.zeros(0, np.float32)
 
@@ -66,6 +71,7 @@ class VocoderModel:
         self.config, self.flow, self.hift = config, flow, hift
         self.device, self.seed, self.is_exact = device, seed, is_exact
         self.records: StepRecords | None = None
+        self.encoder_records: EncoderRecords | None = None
         self.hift_records: HiftRecords | None = None
         with torch.inference_mode():
             self.schedule = flow.schedule(steps)
@@ -101,14 +107,36 @@ class VocoderModel:
 
     @torch.inference_mode()
     def record_steps(self, record: Recorder, room: RecordRoom) -> None:
-        """From now on the flow's steps are replayed from records, made at their first use."""
+        """From now on the flow's steps are replayed from records, made at their first use.
+
+        Slabs are of float16 then. Raises ImportError without Triton.
+        """
+        from pipeline.stepaudio.vocoder.step_records import StepRecords
+
+        self._slab_shape = replace(self._slab_shape, value_bytes=HALF_BYTES)
+        self.state_shape = replace(self.state_shape, slab=self._slab_shape)
         self.records = StepRecords(self.flow.decoder, self.schedule, self._slab_shape, room, record)
         self.flow.decoder.recorded = self.records
+
+    @torch.inference_mode()
+    def record_encoder(self, record: Recorder, room: EncoderRoom) -> None:
+        """From now on the encoder's chunks are replayed from records, made at their first use."""
+        self.encoder_records = EncoderRecords(self.flow, self.config.encoder, room, record)
+        self.flow.recorded = self.encoder_records
 
     @torch.inference_mode()
     def record_hift(self, record: Recorder, chunk_frames: Collection[int], max_batch: int) -> None:
         """From now on HiFT's chunks of these lengths are replayed; see `HiftRecords`."""
         self.hift_records = HiftRecords(self.hift, self.seed, chunk_frames, max_batch, record)
+
+    @torch.inference_mode()
+    def fuse_hift(self) -> None:
+        """From now on HiFT's blocks run in few kernels. Raises ImportError without Triton."""
+        from pipeline.stepaudio.vocoder.hift.fused_block import FusedBlock
+
+        hift = self.hift
+        fourier = FixedFourier(hift.n_fft, hift.hop, hift.window)
+        hift.quick = QuickUpsampler(hift, FusedBlock, fourier)
 
     @property
     def weight_bytes(self) -> int:
@@ -149,7 +177,8 @@ class VocoderModel:
 
     def new_slab(self, n_frames: int) -> Tensor:
         """Of no pool, for exactly so many frames; content undefined."""
-        return torch.empty(self._slab_shape.sizes(n_frames), device=self.device)
+        shape = self._slab_shape
+        return torch.empty(shape.sizes(n_frames), dtype=slab_type(shape), device=self.device)
 
     def prompt_cache(
         self, prompt_tensors: PromptTensors, slab: Tensor, on_step: Callable[[], None] = no_check
@@ -181,16 +210,15 @@ class VocoderModel:
     ) -> list[Float32Array]:
         """The flow takes all utterances at once, HiFT one by one.
 
-        HiFT looks both ways in time: padding would be heard. On a CPU, where a batch gains nothing,
-        the flow takes one by one too, after the voice's state; `states` has it or makes it.
+        HiFT looks both ways in time: padding would be heard. Where a batch gains nothing, on a CPU
+        or with recorded steps, the flow takes one by one too, after the voice's state; `states` has
+        it or makes it.
         """
         inputs = [(self.rows(ids), self.prompt_tensors(voice)) for ids, voice in utterances]
-        if self.direct is not None:
+        if self.direct is not None or self.records is not None:
             voices = [voice for _, voice in utterances]
             return [
-                self._after_prompt(
-                    self.direct, rows, prompt_tensors, partial(states, voice, prompt_tensors)
-                )
+                self._spoken(rows, prompt_tensors, partial(states, voice, prompt_tensors))
                 for (rows, prompt_tensors), voice in zip(inputs, voices, strict=True)
             ]
         spoken = [
@@ -201,23 +229,26 @@ class VocoderModel:
         mels = iter(inference_batch(self.flow, spoken, self.schedule) if spoken else ())
         return [self._wave(next(mels)) if rows.shape[1] else SILENCE for rows, _ in inputs]
 
-    def _after_prompt(
-        self,
-        direct: DirectSteps,
-        rows: Tensor,
-        prompt_tensors: PromptTensors,
-        state: Callable[[], VoiceState],
+    def _spoken(
+        self, rows: Tensor, prompt_tensors: PromptTensors, state: Callable[[], VoiceState]
     ) -> Float32Array:
-        """One whole utterance on a CPU."""
+        """One whole utterance."""
         if not rows.shape[1]:
             return SILENCE
         if not prompt_tensors.rows.shape[1]:  # nothing stands before it
             arguments = (prompt_tensors.rows, prompt_tensors.mel, prompt_tensors.embedding)
             return self._wave(self.flow.inference(rows, *arguments, self.schedule))
-        kept = state()
-        mu, _ = self.flow.mu(rows, None, kept.encoder)
-        condition = self.flow.condition(mu, prompt_tensors.embedding, mu[:, :0])
-        return self._wave(direct.whole(condition, kept))
+        return self._wave(self._after_prompt(state(), rows, prompt_tensors.embedding))
+
+    def _after_prompt(self, state: VoiceState, rows: Tensor, embedding: Tensor) -> Tensor:
+        """The mel of a whole utterance."""
+        if self.direct is not None:
+            mu, _ = self.flow.mu(rows, None, state.encoder)
+            return self.direct.whole(self.flow.condition(mu, embedding, mu[:, :0]), state)
+        slab = self.new_slab(state.n_frames + rows.shape[1] * self.flow.frames_per_row)
+        cache = state.placed(slab)
+        mel, _ = self.flow.inference_chunk(rows, None, embedding, cache, self.schedule, 0)
+        return mel
 
     def _wave(self, mel: Tensor) -> Float32Array:
         return to_audio(self.hift(mel, self.hift.m_source.noise(self.seed, 0, mel.shape[2])))

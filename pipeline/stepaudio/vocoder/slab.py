@@ -19,6 +19,11 @@ from pipeline.stepaudio.vocoder.flow.flow import FlowCache, StepCaches
 from pipeline.stepaudio.vocoder.memory_plan import GUIDANCE_ROWS, SlabShape
 
 
+def slab_type(shape: SlabShape) -> torch.dtype:
+    """Of the keys and values in slabs of this shape."""
+    return {2: torch.float16, 4: torch.float32}[shape.value_bytes]
+
+
 class SlabPool:
     """Slabs in use, and free ones kept for the next stream. For any thread.
 
@@ -27,7 +32,7 @@ class SlabPool:
 
     def __init__(self, shape: SlabShape, device: torch.device, max_bytes: int) -> None:
         self.shape = shape
-        self._device = device
+        self._device, self._dtype = device, slab_type(shape)
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._free: list[Tensor] = []
@@ -47,7 +52,7 @@ class SlabPool:
     def take(self, n_frames: int) -> Tensor:
         """A slab for at least `n_frames`, its content undefined.
 
-        float32 [steps, blocks, 2, 2, H, capacity, C]: keys and values, guided and unguided row.
+        [steps, blocks, 2, 2, H, capacity, C]: keys and values, guided and unguided row.
         """
         capacity = self.shape.capacity_frames(n_frames)
         with self._lock:
@@ -71,11 +76,11 @@ class SlabPool:
     def _made(self, capacity: int) -> Tensor:
         sizes = self.shape.sizes(capacity)
         try:
-            return torch.empty(sizes, device=self._device)
+            return torch.empty(sizes, dtype=self._dtype, device=self._device)
         except RuntimeError:  # out of memory: free ones of other sizes may be in the way
             with self._lock:
                 self._free.clear()
-            return torch.empty(sizes, device=self._device)
+            return torch.empty(sizes, dtype=self._dtype, device=self._device)
 
     def _make_room(self, size_bytes: int) -> None:
         while self._free and self._held_bytes() + size_bytes > self._max_bytes:
@@ -107,15 +112,17 @@ class SlabBlock(BlockCache):
     def followed_by(
         self, keys: Tensor, values: Tensor, conv_in: Tensor, conv_out: Tensor
     ) -> BlockCache:
-        if keys.data_ptr() != self.key_room.data_ptr():  # it outgrew its room
+        n = keys.shape[2]
+        if n > self.key_room.shape[2]:  # it outgrew its room
             return BlockCache(keys, values, conv_in, conv_out)
-        return SlabBlock(keys, values, conv_in, conv_out, self.key_room, self.value_room)
+        k, v = self.key_room, self.value_room
+        return SlabBlock(k[:, :, :n], v[:, :, :n], conv_in, conv_out, k, v)
 
 
 def _extended(room: Tensor, cached: Tensor, new: Tensor, retention: Retention | None) -> Tensor:
     """`cached`, the start of `room`, trimmed and followed by `new`, in place.
 
-    A copy where the room is too small.
+    A copy where the room is too small, or of another type than `new`.
     """
     n_kept = cached.shape[2]
     if retention is not None:
@@ -125,9 +132,9 @@ def _extended(room: Tensor, cached: Tensor, new: Tensor, retention: Retention | 
             room[:, :, n_kept - recent.shape[2] : n_kept] = recent.clone()  # the two may overlap
     end = n_kept + new.shape[2]
     if end > room.shape[2]:
-        return torch.cat((room[:, :, :n_kept], new), dim=2)
+        return torch.cat((room[:, :, :n_kept].to(new.dtype), new), dim=2)
     room[:, :, n_kept:end] = new
-    return room[:, :, :end]
+    return room[:, :, :end].to(new.dtype)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,6 +159,38 @@ class SlabSteps(Sequence[tuple[BlockCache, ...]]):
             for (k, v), (conv_in, conv_out) in zip(self.slab[step], self.conv[step], strict=True)
         )
 
+    def as_ring(self, n_first: int) -> RingSteps:
+        """The same frames: the first ones, and the others as the beginning of a ring."""
+        return RingSteps(self.slab, self.conv, n_first, self.n_frames - n_first)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RingSteps(Sequence[tuple[BlockCache, ...]]):
+    """The past of all Euler steps in one slab that is written round and round.
+
+    slab, conv: as of SlabSteps. n_first: frames at the slab's start that stay. n_after: frames that
+    ever followed; the i-th lies in slot i of the rest, modulo its size.
+    """
+
+    slab: Tensor
+    conv: Tensor
+    n_first: int
+    n_after: int
+
+    def __len__(self) -> int:
+        return len(self.slab)
+
+    def __getitem__(self, step: int) -> tuple[BlockCache, ...]:  # pyright: ignore[reportIncompatibleMethodOverride] the solver takes no slices
+        """Copies in order, for whoever knows no ring."""
+        ring = self.slab.shape[5] - self.n_first
+        after = torch.arange(max(self.n_after - ring, 0), self.n_after) % ring + self.n_first
+        order = torch.cat((torch.arange(self.n_first), after)).to(self.slab.device)
+        frames = self.slab[step].index_select(4, order)
+        return tuple(
+            BlockCache(k, v, conv_in.mT, conv_out.mT)
+            for (k, v), (conv_in, conv_out) in zip(frames, self.conv[step], strict=True)
+        )
+
 
 def roomy(steps: SlabSteps, n_frames: int) -> SlabSteps:
     """`steps`, in a slab of their own where theirs does not hold `n_frames`."""
@@ -167,7 +206,8 @@ def roomy(steps: SlabSteps, n_frames: int) -> SlabSteps:
 def empty_caches(slab: Tensor, width: int) -> SlabSteps:
     """Caches of no frames yet in `slab`; width: of the estimator's hidden states."""
     sizes = (*slab.shape[:2], 2, GUIDANCE_ROWS, CONV_KERNEL - 1, width)
-    return SlabSteps(slab, slab.new_zeros(sizes), 0)  # zeros as before an utterance's start
+    conv = slab.new_zeros(sizes, dtype=torch.float32)  # zeros as before an utterance's start
+    return SlabSteps(slab, conv, 0)
 
 
 def gathered(slab: Tensor | None, cache: FlowCache) -> FlowCache:

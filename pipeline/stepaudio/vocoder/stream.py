@@ -127,18 +127,22 @@ class Utterance:
             return None
         return StateArrays.of(self._state)
 
-    def next_work(self) -> Job[Float32Array] | None:
-        """What can be computed with the rows that wait, or None when more are needed.
+    @property
+    def has_work(self) -> bool:
+        """Whether the rows that wait are enough for `next_work`."""
+        n_rows = 0 if self._wants_prompt else self._chunk_rows[0]
+        return self.n_waiting_rows >= n_rows + self._model.flow.lookahead_rows
 
-        `early_work` was given to the worker before.
-        """
-        n_waiting, n_ahead = self._waiting.shape[1], self._model.flow.lookahead_rows
-        if self._model.is_exact and not self._is_prepared and n_waiting >= n_ahead:
+    @property
+    def _wants_prompt(self) -> bool:
+        return self._model.is_exact and not self._is_prepared
+
+    def next_work(self) -> Job[Float32Array]:
+        """What can be computed with the rows that wait, once `early_work` is done."""
+        if self._wants_prompt:
             return Job(self._prepare)
-        if n_waiting >= self._chunk_rows[0] + n_ahead:
-            kind = None if self._flow_cache is None else self._chunk_rows[0]
-            return Job(self._next_chunk, kind, self, rows=self._chunk_rows[0])
-        return None
+        kind = None if self._flow_cache is None else self._chunk_rows[0]
+        return Job(self._next_chunk, kind, self, rows=self._chunk_rows[0])
 
     def finish(self) -> Float32Array:
         """Everything that is left; empty when no token ever came."""
@@ -274,7 +278,7 @@ class Utterance:
         """The chunk's mel as sound; keeps what the next chunk needs."""
         records = self._model.hift_records
         if records is not None and records.takes(mel, last=last):
-            return _replayed(records, [self], [(mel, cache)])[0]
+            return _replayed(records, [self], [(mel, cache)], last=last)[0]
         began_ns = now_ns()
         samples, state = decode_chunk(
             self._model.hift, mel, self._state_before(mel), self._model.seed, last=last
@@ -308,12 +312,14 @@ def _replayed(
     records: HiftRecords,
     utterances: Sequence[Utterance],
     results: Sequence[tuple[Tensor, FlowCache]],
+    *,
+    last: bool = False,
 ) -> list[Float32Array]:
     """`Utterance._emit` of several streams in one replay."""
     mels = [mel for mel, _ in results]
     states = [u._state_before(mel) for u, mel in zip(utterances, mels, strict=True)]
     began_ns = now_ns()
-    heard = records(mels, states)
+    heard = records(mels, states, last=last)
     for utterance, (_, cache), (_, state) in zip(utterances, results, heard, strict=True):
         utterance._go_on(cache, state)
     pairs = zip(utterances, heard, strict=True)

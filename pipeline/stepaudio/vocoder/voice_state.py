@@ -21,8 +21,8 @@ from torch import Tensor
 from pipeline.stepaudio.config import EncoderConfig
 from pipeline.stepaudio.fingerprints import content_fingerprint
 from pipeline.stepaudio.vocoder.flow.conformer import LOOKAHEAD_KERNEL, ConformerCache
-from pipeline.stepaudio.vocoder.flow.flow import FlowCache
-from pipeline.stepaudio.vocoder.flow.packed_dit import N_PAST
+from pipeline.stepaudio.vocoder.flow.dit import N_PAST
+from pipeline.stepaudio.vocoder.flow.flow import FlowCache, by_block
 from pipeline.stepaudio.vocoder.memory_plan import GUIDANCE_ROWS, SlabShape
 from pipeline.stepaudio.vocoder.slab import SlabSteps
 
@@ -50,7 +50,9 @@ class VoiceState:
         assert isinstance(steps, SlabSteps)
         keys = steps.slab[..., : steps.n_frames, :].to(KEPT_TYPE, copy=True)
         keys = keys.contiguous()
-        return cls(cache.encoder, keys, steps.conv.clone())
+        encoder = by_block(cache.encoder)
+        assert encoder is not None
+        return cls(encoder, keys, steps.conv.clone())
 
     @property
     def n_frames(self) -> int:

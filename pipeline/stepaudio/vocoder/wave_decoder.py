@@ -26,9 +26,10 @@ from pipeline.serving.listener import Listener
 from pipeline.serving.tracing import UNTRACED, Trace
 from pipeline.stepaudio.niceness import give_way
 from pipeline.stepaudio.recording import CudaRecorder, Recorder
+from pipeline.stepaudio.triton_kernels import has_kernels
 from pipeline.stepaudio.vocoder.decode_worker import DecodeWorker, Job, Timed
 from pipeline.stepaudio.vocoder.flow.flow import DEFAULT_SEED, DEFAULT_STEPS
-from pipeline.stepaudio.vocoder.memory_plan import RecordRoom, VocoderMemory
+from pipeline.stepaudio.vocoder.memory_plan import EncoderRoom, RecordRoom, VocoderMemory
 from pipeline.stepaudio.vocoder.model import SILENCE, PromptTensors, VocoderModel
 from pipeline.stepaudio.vocoder.prompt_memory import (
     OwnedMemory,
@@ -123,17 +124,18 @@ class StepWaveDecoder:
         self._recent_frames, self._max_batch = recent_frames, max_batch
         self._prompt_memory_bytes = prompt_memory_bytes
         is_recorded = (
-            graphs and self._model.device.type == RECORDED_ON and recent_frames is not None
+            graphs
+            and self._model.device.type == RECORDED_ON
+            and recent_frames is not None
+            and has_kernels(self._model.device)
         )
         self.memory = self._planned(self._record_room() if is_recorded else None)
         if device_bytes is not None and device_bytes <= self.memory.shared_bytes:
             is_recorded = False  # no stream will fit: whoever reads `memory` can say so
+        self._device_bytes = device_bytes
+        self._slabs = self._new_slabs()
         if is_recorded:
             self.record_steps(CudaRecorder())
-        slab_bytes = SLAB_BYTES
-        if device_bytes is not None:
-            slab_bytes = int(SLAB_SHARE * (device_bytes - self.memory.shared_bytes))
-        self._slabs = SlabPool(self.memory.slab, self._model.device, slab_bytes)
         self._active = 0  # changes on the event loop only
         self._worker = DecodeWorker[Float32Array](
             _next_chunks, max_batch, partial(_begin_thread, threads, self._model.device)
@@ -142,20 +144,31 @@ class StepWaveDecoder:
             self._worker.submit(Job(partial(_guarded, self._record_common))).result()
 
     def record_steps(self, record: Recorder) -> None:
-        """From now on Euler steps and HiFT are replayed from records. No stream may be open.
+        """From now on encoder, Euler steps and HiFT are replayed from records.
 
-        Look-back must be bounded: a past that grows without end has no slab to be read from.
+        No stream may be open. Look-back must be bounded: a past that grows without end has no slab
+        to be read from. Raises ImportError without Triton.
         """
         room = self._record_room()
         self._model.record_steps(record, room)
+        n_ahead = self._model.flow.lookahead_rows
+        encoder_room = EncoderRoom.of(self._chunk_rows, n_ahead, self._max_batch)
+        self._model.record_encoder(record, encoder_room)
+        self._model.fuse_hift()
         frames = {n for chunks in self._common_chunks() for n in chunks}
         self._model.record_hift(record, frames, self._max_batch)
         self.memory = self._planned(room)
+        self._slabs = self._new_slabs()
+
+    def _new_slabs(self) -> SlabPool:
+        free_bytes = SLAB_BYTES
+        if self._device_bytes is not None:
+            free_bytes = int(SLAB_SHARE * (self._device_bytes - self.memory.shared_bytes))
+        return SlabPool(self.memory.slab, self._model.device, free_bytes)
 
     def _record_room(self) -> RecordRoom:
-        assert self._recent_frames is not None
         per_row = self._model.config.encoder.up_stride
-        return RecordRoom.of(per_row, self._recent_frames, self._chunk_rows, self._max_batch)
+        return RecordRoom.of(per_row, self._chunk_rows, self._max_batch)
 
     def _planned(self, room: RecordRoom | None) -> VocoderMemory:
         return VocoderMemory.of(
@@ -171,9 +184,10 @@ class StepWaveDecoder:
     def _record_common(self) -> Float32Array:
         assert self._model.records is not None
         assert self._model.hift_records is not None
-        assert self._recent_frames is not None
         usual, quick = self._common_chunks()
-        self._model.records.record_common(sorted(set(usual)), self._recent_frames)
+        self._model.records.record_common(sorted(set(usual)), self._max_batch)
+        assert self._model.encoder_records is not None
+        self._model.encoder_records.record_common(sorted(set(self._chunk_rows)), self._max_batch)
         self._model.hift_records.record_common(usual, self._max_batch)
         self._model.hift_records.record_common(quick, 1)
         return SILENCE
@@ -284,9 +298,9 @@ class StepWaveDecoder:
             async for chunk in tokens:
                 with self._worker.health.watching():
                     utterance.add(chunk.ids)
-                while (work := utterance.next_work()) is not None:
-                    await early
-                    samples = await self._run(work, utterance)
+                while utterance.has_work:
+                    await early  # with it a first chunk may run together with others'
+                    samples = await self._run(utterance.next_work(), utterance)
                     if len(samples):
                         yield AudioChunk(samples, last=False)
                 if chunk.last:

@@ -18,11 +18,13 @@ from torch import Tensor
 from pipeline.stepaudio.vocoder.flow.conformer import ConformerCache, KeyValue
 from pipeline.stepaudio.vocoder.flow.dit import BlockCache, Retention
 from pipeline.stepaudio.vocoder.flow.flow import (
+    Encoded,
     Flow,
     FlowCache,
     Schedule,
     StepCaches,
     StreamPast,
+    by_block,
     no_check,
 )
 
@@ -89,31 +91,37 @@ def inference_chunks(
     one step at a time and split again at once, so each stream's stays where it was.
     """
     caches = [chunk.cache for chunk in chunks]
-    n_rows = chunks[0].rows.shape[1]
-    encoder, cached_rows = _join_encoder([cache.encoder for cache in caches])
-    widest = max(cached_rows)
-    row_mask = _visible(
-        [(widest - n, widest + n_rows) for n in cached_rows], widest + n_rows, chunks[0].rows.device
-    )
-    mu, new_encoder = flow.mu(
-        torch.cat([chunk.rows for chunk in chunks]),
-        torch.cat([chunk.ahead for chunk in chunks]),
-        encoder,
-        row_mask,
-    )
+    mu, encoders = _encoded(flow, chunks)
     condition = flow.condition(mu, torch.cat([chunk.embedding for chunk in chunks]), mu[:, :0])
     mel, estimators = _solved(flow, condition, schedule, caches, recent_frames, on_step)
     return [
         (
             mel[i : i + 1],
             FlowCache(
-                _one_encoder(new_encoder, i, widest - cached_rows[i], flow.frames_per_row),
+                encoders[i],
                 estimators[i],
                 cache.n_frames + mu.shape[1],
                 cache.prompt_frames,
             ),
         )
         for i, cache in enumerate(caches)
+    ]
+
+
+def _encoded(flow: Flow, chunks: Sequence[StreamChunk]) -> tuple[Tensor, Sequence[Encoded]]:
+    """`Flow.encoded` of several streams: mu [B, frames, M] and every stream's next past."""
+    rows = torch.cat([chunk.rows for chunk in chunks])
+    ahead = torch.cat([chunk.ahead for chunk in chunks])
+    caches = [chunk.cache.encoder for chunk in chunks]
+    if flow.recorded is not None and (replayed := flow.recorded(rows, ahead, caches)) is not None:
+        return replayed
+    known = [by_block(cache) for cache in caches]
+    joined, cached_rows = _join_encoder([cache for cache in known if cache is not None])
+    n_rows, widest = rows.shape[1], max(cached_rows)
+    spans = [(widest - n, widest + n_rows) for n in cached_rows]
+    mu, after = flow.mu(rows, ahead, joined, _visible(spans, widest + n_rows, rows.device))
+    return mu, [
+        _one_encoder(after, i, widest - n, flow.frames_per_row) for i, n in enumerate(cached_rows)
     ]
 
 
@@ -193,7 +201,8 @@ class _JoinedSteps(Sequence[tuple[BlockCache, ...]]):
         """[2, H, T, C] each → [2B, H, longest, C], padded in front."""
         n_streams, longest = len(cached), max(self.n_kept)
         _, n_heads, _, width = cached[0].shape
-        joined = cached[0].new_zeros(2 * n_streams, n_heads, longest, width)
+        sizes = (2 * n_streams, n_heads, longest, width)
+        joined = cached[0].new_zeros(sizes, dtype=torch.float32)  # a slab's may be half as wide
         for i, (one, retention) in enumerate(zip(cached, self._retentions, strict=True)):
             end = longest
             for part in reversed(_kept(one, retention)):

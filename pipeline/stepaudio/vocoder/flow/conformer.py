@@ -36,6 +36,44 @@ class ConformerCache:
     """Keys and values of every block so far, at 25 and 50 Hz."""
 
 
+@dataclass(frozen=True, slots=True)
+class StackedCache:
+    """A ConformerCache of one stream whose blocks lie in one tensor: it moves in few launches.
+
+    lookahead, upsample: as there. rows, frames: [2 * blocks, 1, H, T, D / H], a block's keys, then
+    its values.
+    """
+
+    lookahead: Tensor
+    upsample: Tensor
+    rows: Tensor
+    frames: Tensor
+
+    @classmethod
+    def of(cls, cache: ConformerCache | StackedCache) -> StackedCache:
+        """The same state, copied where it is not stacked yet."""
+        if isinstance(cache, StackedCache):
+            return cache
+        rows, frames = (
+            torch.stack([tensor for pair in blocks for tensor in pair])
+            for blocks in (cache.row_blocks, cache.frame_blocks)
+        )
+        return cls(cache.lookahead, cache.upsample, rows, frames)
+
+    @property
+    def n_rows(self) -> int:
+        """Rows that it holds."""
+        return self.rows.shape[3]
+
+    def by_block(self) -> ConformerCache:
+        """The same state, as the encoder takes it; views."""
+        rows, frames = (
+            tuple(zip(stacked.unbind(0)[::2], stacked.unbind(0)[1::2], strict=True))
+            for stacked in (self.rows, self.frames)
+        )
+        return ConformerCache(self.lookahead, self.upsample, rows, frames)
+
+
 def relative_positions(n_query: int, n_key: int, like: Tensor, width: int) -> Tensor:
     """Sinusoids of query minus key positions, [n_key + n_query - 1, width].
 

@@ -1,8 +1,9 @@
 # pyright: basic
 """The estimator's Euler step as a CPU likes it: workspace and views made once a chunk, few passes.
 
-Computes what `packed_dit` does, within rounding. What a step costs beyond its arithmetic does not
-shrink with the chunk, so streams pay it more often than whole utterances.
+Computes what `dit` and the solver in `flow` do, guidance and step included, within rounding. What a
+step costs beyond its arithmetic does not shrink with the chunk, so streams pay it more often than
+whole utterances.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from torch import Tensor, nn
 from pipeline.stepaudio.onednn import has_onednn
 from pipeline.stepaudio.vocoder.flow.dit import (
     CONV_KERNEL,
+    N_PAST,
     NORM_EPS,
     Attention,
     Block,
     Estimator,
     Modulation,
+    with_ones,
 )
-from pipeline.stepaudio.vocoder.flow.packed_dit import N_PAST, with_ones
 
 CONVOLUTIONS = 2  # of a block
 LARGEST_SCORE = 60.0  # below it exponentials need no largest score taken off: no sum overflows

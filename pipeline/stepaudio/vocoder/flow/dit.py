@@ -20,9 +20,11 @@ TIME_FEATURES = 256  # sinusoidal features of the time step
 TIME_SCALE = 1000.0
 MAX_PERIOD = 10_000.0
 CONV_KERNEL = 3
+N_PAST = CONV_KERNEL - 1  # inputs that a convolution needs of the frames before
 NORM_EPS = 1e-6
 BLOCK_MODULATIONS = 9  # shift, scale, gate of attention, feed-forward and convolution
 FINAL_MODULATIONS = 2
+_SCALE_ROWS = (1, 4, 7)  # of a block's modulation: attention's, feed-forward's, convolution's
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,14 @@ class Modulation:
     """[depth, 9, D]."""
     final: Tensor
     """[2, D]."""
+
+
+def with_ones(modulation: Modulation) -> tuple[Tensor, Tensor]:
+    """Copies of the blocks' rows [depth, 9, D] and the final two; scales have the one added."""
+    blocks, final = modulation.blocks.clone(), modulation.final.clone()
+    blocks[:, _SCALE_ROWS] += 1
+    final[1] += 1
+    return blocks, final
 
 
 class TimestepEmbedder(nn.Module):
@@ -164,17 +174,16 @@ class CausalConvBlock(nn.Module):
 
     def forward(self, x: Tensor, cache: BlockCache | None) -> tuple[Tensor, Tensor, Tensor]:
         """x: [B, T, D] → [B, T, D] and the last inputs of both convolutions."""
-        n_past = CONV_KERNEL - 1
         x = _with_past(x.transpose(1, 2), None if cache is None else cache.conv_in)
-        conv_in = x[..., -n_past:].clone()  # a view would keep the whole chunk alive
+        conv_in = x[..., -N_PAST:].clone()  # a view would keep the whole chunk alive
         x = F.mish(self.block["3"](self.block["1"](x).transpose(1, 2)))
         x = _with_past(x.transpose(1, 2), None if cache is None else cache.conv_out)
-        conv_out = x[..., -n_past:].clone()
+        conv_out = x[..., -N_PAST:].clone()
         return self.block["6"](x).transpose(1, 2), conv_in, conv_out
 
 
 def _with_past(x: Tensor, past: Tensor | None) -> Tensor:
-    return F.pad(x, (CONV_KERNEL - 1, 0)) if past is None else torch.cat((past, x), dim=2)
+    return F.pad(x, (N_PAST, 0)) if past is None else torch.cat((past, x), dim=2)
 
 
 class Block(nn.Module):

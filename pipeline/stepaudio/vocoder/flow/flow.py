@@ -15,7 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.stepaudio.config import MEL_RATE_HZ, EstimatorConfig, VocoderConfig
-from pipeline.stepaudio.vocoder.flow.conformer import ConformerCache, ConformerEncoder
+from pipeline.stepaudio.vocoder.flow.conformer import (
+    ConformerCache,
+    ConformerEncoder,
+    StackedCache,
+)
 from pipeline.stepaudio.vocoder.flow.dit import BlockCache, Estimator, Modulation, Retention
 
 NOISE_FRAMES = 600 * MEL_RATE_HZ  # the fixed noise repeats after ten minutes
@@ -23,6 +27,7 @@ DEFAULT_STEPS = 10
 DEFAULT_SEED = 0
 
 StepCaches = Sequence[tuple[BlockCache, ...]]  # [step][block]
+Encoded = ConformerCache | StackedCache  # the encoder's past of one stream
 
 
 def no_check() -> None:
@@ -49,7 +54,7 @@ class FlowCache:
     many of them are the prompt's.
     """
 
-    encoder: ConformerCache
+    encoder: Encoded
     estimator: StepCaches
     n_frames: int
     prompt_frames: int
@@ -79,6 +84,16 @@ class RecordedSolver(Protocol):
         on_step: Callable[[], None],
     ) -> tuple[Tensor, list[StepCaches]] | None:
         """See `FlowMatching.replayed`. noise: [B, M, T]."""
+        ...
+
+
+class RecordedEncoder(Protocol):
+    """The encoder on static tensors, see `encoder_records`."""
+
+    def __call__(
+        self, rows: Tensor, ahead: Tensor | None, caches: Sequence[Encoded]
+    ) -> tuple[Tensor, list[Encoded]] | None:
+        """See `Flow.encoded`; None where nothing is recorded for such chunks."""
         ...
 
 
@@ -198,6 +213,7 @@ class Flow(nn.Module):
         self.encoder = ConformerEncoder(config.encoder)
         self.encoder_proj = nn.Linear(config.encoder.output_size, flow.output_size)
         self.decoder = FlowMatching(config.estimator, config.inference_cfg_rate, seed)
+        self.recorded: RecordedEncoder | None = None
 
     def schedule(self, n_steps: int = DEFAULT_STEPS) -> Schedule:
         """Euler schedule for `inference`, `setup_cache` and `inference_chunk`."""
@@ -217,6 +233,19 @@ class Flow(nn.Module):
         embedded_ahead = None if ahead is None else self.input_embedding(ahead)
         hidden, new_cache = self.encoder(self.input_embedding(rows), embedded_ahead, cache, visible)
         return self.encoder_proj(hidden), new_cache
+
+    def encoded(
+        self, rows: Tensor, ahead: Tensor | None, cache: Encoded | None
+    ) -> tuple[Tensor, Encoded]:
+        """`mu` of one stream's chunk, replayed where it is recorded.
+
+        The result is good until the next call.
+        """
+        if self.recorded is not None and cache is not None:
+            replayed = self.recorded(rows, ahead, [cache])
+            if replayed is not None:
+                return replayed[0], replayed[1][0]
+        return self.mu(rows, ahead, by_block(cache))
 
     def inference(
         self,
@@ -283,7 +312,7 @@ class Flow(nn.Module):
         before the chunk, None for all of them.
         Returns the mel [B, M, T * frames_per_row] and the cache for the next chunk.
         """
-        mu, encoder = self.mu(rows, ahead, cache and cache.encoder)
+        mu, encoder = self.encoded(rows, ahead, cache and cache.encoder)
         condition = self.condition(mu, embedding, mu[:, :0])
         done, prompt = (cache.n_frames, cache.prompt_frames) if cache else (0, 0)
         retention = None if recent_frames is None else Retention(prompt, recent_frames)
@@ -317,6 +346,11 @@ class Flow(nn.Module):
         speaker = speaker[:, None].expand(-1, n_frames, -1)
         mel = F.pad(prompt_mel, (0, 0, 0, n_frames - prompt_mel.shape[1]))
         return torch.cat((mu, speaker, mel), dim=2).transpose(1, 2)
+
+
+def by_block(cache: Encoded | None) -> ConformerCache | None:
+    """The encoder's past as it takes it."""
+    return cache.by_block() if isinstance(cache, StackedCache) else cache
 
 
 def stretch_mel(mel: Tensor, n_frames: int) -> Tensor:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from pipeline.stepaudio.niceness import BEHIND, MOST, give_way
+from pipeline.stepaudio.niceness import BEHIND, MOST, SWITCH_S, give_way
 
 pytestmark = [
     pytest.mark.unit,
@@ -39,8 +39,15 @@ def test_a_thread_that_computes_and_those_it_starts_are_behind_all_others() -> N
     assert niceness() == own
 
 
-def test_who_feeds_a_gpu_is_not() -> None:
-    assert after("cuda") == niceness()
+def test_who_feeds_a_gpu_is_not_and_waits_for_nobody_long() -> None:
+    before_s = sys.getswitchinterval()
+    try:
+        assert after("cpu") > niceness()
+        assert sys.getswitchinterval() == before_s
+        assert after("cuda") == niceness()
+        assert sys.getswitchinterval() == pytest.approx(SWITCH_S)
+    finally:
+        sys.setswitchinterval(before_s)
 
 
 def test_there_is_a_last_place() -> None:

@@ -95,7 +95,7 @@ def test_the_cards_are_known_by_their_drivers_names() -> None:
 def test_the_service_is_the_production_config() -> None:
     service = Service.load()
     assert service.shares == {"llm": 0.5, "vocoder": 0.25, "tokenizer": 0.15}
-    assert (service.slots, service.max_streams, service.prefill_chunk_tokens) == (24, 12, 128)
+    assert (service.slots, service.max_streams, service.prefill_chunk_tokens) == (24, 16, 128)
 
 
 def test_no_line_asks_for_more_than_a_card_could() -> None:

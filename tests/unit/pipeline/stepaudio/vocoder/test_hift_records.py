@@ -189,11 +189,29 @@ def test_a_chunk_of_another_length_between_goes_plain(hift: Hift) -> None:
             states_close(other.state, one.state)
 
 
-def test_ends_and_long_chunks_are_not_recorded(hift: Hift) -> None:
+def test_long_chunks_are_not_recorded(hift: Hift) -> None:
     records = HiftRecords(hift, SEED, (48, 1000), 1, Recorder())
     assert records.takes(torch.zeros(1, 80, 48), last=False)
-    assert not records.takes(torch.zeros(1, 80, 48), last=True)
-    assert not records.takes(torch.zeros(1, 80, 1000), last=False)
+    assert not records.takes(torch.zeros(1, 80, 46), last=False)
+    assert records.takes(torch.zeros(1, 80, 46), last=True), "an end has any length"
+    for last in (False, True):
+        assert not records.takes(torch.zeros(1, 80, 1000), last=last)
+
+
+@pytest.mark.parametrize("sizes", [(), (30,), (10, 20, 48)])
+@pytest.mark.parametrize("n_frames", [2, 36, 128])
+def test_a_recorded_end_equals_a_plain_one(
+    hift: Hift, sizes: tuple[int, ...], n_frames: int
+) -> None:
+    records = records_of(hift)
+    stream = Stream(hift, 1)
+    for size in sizes:
+        stream.plain(size)
+    mel = stream.cut(n_frames)
+    poison(records)
+    ((replayed_end, _),) = records([mel], [stream.state], last=True)
+    end, _ = decode_chunk(hift, mel, stream.state, SEED, last=True)
+    close(replayed_end, end)
 
 
 @pytest.mark.slow

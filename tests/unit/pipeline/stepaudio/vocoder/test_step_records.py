@@ -1,12 +1,13 @@
 """Recorded Euler steps equal the plain ones, and no stream meets what another left in them.
 
-Recorded as on a GPU, with a recorder that runs anew on the same static tensors. Sizes are padded
-to buckets here as there.
+Recorded as on a GPU, with a recorder that runs anew on the same static tensors; kernels run in
+Triton's interpreter. Sizes are padded to buckets here as there.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +24,18 @@ from pipeline.stepaudio.vocoder import step_records, wave_decoder
 from pipeline.stepaudio.vocoder.flow.batch import StreamChunk, inference_chunks
 from pipeline.stepaudio.vocoder.flow.flow import Flow, FlowCache, Schedule, stretch_mel
 from pipeline.stepaudio.vocoder.memory_plan import (
+    FLOAT_BYTES,
+    GUIDANCE_ROWS,
+    HALF_BYTES,
     RECORD_BYTES,
     RECORDS,
+    STEP_ROW_BYTES,
     RecordedSize,
     RecordRoom,
     SlabShape,
 )
 from pipeline.stepaudio.vocoder.slab import (
+    RingSteps,
     SlabPool,
     SlabSteps,
     copied_into,
@@ -50,20 +56,31 @@ from tests.vocoder_files import (
     write_vocoder,
 )
 
-pytestmark = pytest.mark.unit
+pytestmark = [
+    pytest.mark.unit,
+    pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") != "1", reason="on tensors of a CPU"),
+]
 
-STEPS = 3
+STEPS = 2
 RECENT = 20
-CLOSE = 1e-5  # a hundredth of the golden tolerance
-SOUNDS_CLOSE = 1e-3  # see test_wave_decoder_speed
-ROOM = RecordRoom(keys=2048, new=800)
+CLOSE = 5e-3  # products of float16: 1e-3 of a mel's largest numbers
+SOUNDS_CLOSE = 3e-3
+ROOM = RecordRoom(streams=8, new=800)
 
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of an estimator whose heads together are not as wide as its hidden states."""
+    """Of an estimator whose heads together are not as wide as its hidden states.
+
+    Its speech is unvoiced: random weights of F0 would make of every rounding another pitch.
+    """
     yaml_text = SMALL_YAML.replace("head_dim: 16", "head_dim: 24")
-    return write_vocoder(tmp_path_factory.mktemp("vocoder"), config_yaml=yaml_text)
+    directory = write_vocoder(tmp_path_factory.mktemp("vocoder"), config_yaml=yaml_text)
+    weights = torch.load(directory / "hift.pt")
+    for name in [name for name in weights if name.startswith("f0_predictor.classifier")]:
+        weights[name].zero_()
+    torch.save(weights, directory / "hift.pt")
+    return directory
 
 
 @pytest.fixture(autouse=True)
@@ -92,10 +109,8 @@ class Rig:
     def poison(self) -> None:
         """Whatever may be read before it is written is NaN."""
         if self.records is not None:
-            static = self.records._static
-            for memory in (static._keys, static._conv, static._x, static._hidden, static._bias):
+            for memory in (self.records._static._x, self.records._static._hidden):
                 memory.fill_(torch.nan)
-            static._modulation.fill_(torch.nan)
 
     def slab(self, n_frames: int) -> Tensor:
         return SlabPool(self.shape, torch.device("cpu"), 0).take(n_frames).fill_(torch.nan)
@@ -104,7 +119,8 @@ class Rig:
 def rig(directory: Path, room: RecordRoom | None = None) -> Rig:
     flow, _ = small_modules(directory)
     schedule = flow.schedule(STEPS)
-    shape = SlabShape.of(VocoderConfig.load(directory).estimator, STEPS)
+    value_bytes = FLOAT_BYTES if room is None else HALF_BYTES
+    shape = SlabShape.of(VocoderConfig.load(directory).estimator, STEPS, value_bytes)
     records = None
     if room is not None:
         records = StepRecords(flow.decoder, schedule, shape, room, run_again)
@@ -185,62 +201,77 @@ def together(streams: list[Speech], n_rows: int) -> list[Tensor]:
     return [mel for mel, _ in results]
 
 
-def close(one: Tensor, other: Tensor) -> None:
-    torch.testing.assert_close(one, other, atol=CLOSE, rtol=0)
+def close(one: Tensor, other: Tensor, within: float = CLOSE) -> None:
+    torch.testing.assert_close(one.float(), other.float(), atol=within, rtol=0)
 
 
 def caches_close(one: FlowCache, other: FlowCache) -> None:
+    """What both still hold: a ring keeps more than the next chunk sees."""
     assert (one.n_frames, one.prompt_frames) == (other.n_frames, other.prompt_frames)
+    n_recent = min(one.n_frames - one.prompt_frames, RECENT)
     for step, other_step in zip(one.estimator, other.estimator, strict=True):
         for block, other_block in zip(step, other_step, strict=True):
-            for name in ("keys", "values", "conv_in", "conv_out"):
+            for name in ("keys", "values"):
+                frames, others = getattr(block, name), getattr(other_block, name)
+                first = slice(None, one.prompt_frames)
+                close(frames[:, :, first], others[:, :, first])
+                if n_recent:
+                    close(frames[:, :, -n_recent:], others[:, :, -n_recent:])
+            for name in ("conv_in", "conv_out"):
                 close(getattr(block, name), getattr(other_block, name))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    "n_prompt", [1, 25, *(pytest.param(n, marks=pytest.mark.slow) for n in (4, 11, 40))]
+    ("n_prompt", "chunks"),
+    [
+        (4, (5, 15, 24)),
+        pytest.param(1, (5, 10, 15, 24, 48), marks=pytest.mark.slow),
+        pytest.param(25, (24, 24, 24, 24), marks=pytest.mark.slow),
+    ],
 )
-def test_recorded_chunks_equal_plain_ones(plain: Rig, fast: Rig, n_prompt: int) -> None:
-    """A ramp, sizes that fill no bucket, past the point where look-back ends, and an odd end."""
+def test_recorded_chunks_equal_plain_ones(
+    plain: Rig, fast: Rig, n_prompt: int, chunks: tuple[int, ...]
+) -> None:
+    """Sizes that fill no bucket, beyond what is looked back to, round the ring, an odd end."""
     one, other = Speech(plain, n_prompt), Speech(fast, n_prompt)
-    assert fast.recorded == [RecordedSize.of(1, 0, 6 * n_prompt)]
+    assert fast.recorded == [RecordedSize.of(1, 6 * n_prompt)]
     caches_close(one.cache, other.cache)
-    for n_rows in (5, 10, 15, 24, 48):
+    for n_rows in chunks:
         close(one.chunk(n_rows), other.chunk(n_rows))
         caches_close(one.cache, other.cache)
-        assert isinstance(other.cache.estimator, SlabSteps)
+        assert isinstance(other.cache.estimator, RingSteps)
     close(one.chunk(7, last=True), other.chunk(7, last=True))
-    assert len(fast.recorded) > 3
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("keys", [8192, 1600, 512])
-def test_recorded_batches_equal_streams_alone(plain: Rig, directory: Path, keys: int) -> None:
+@pytest.mark.parametrize(
+    ("room", "most"),
+    [(RecordRoom(8, 4096), 4), pytest.param(RecordRoom(8, 48), 1, marks=pytest.mark.slow)],
+)
+def test_recorded_batches_equal_streams_alone(
+    plain: Rig, directory: Path, room: RecordRoom, most: int
+) -> None:
     """Prompts of different lengths; also where the room makes several groups of one batch."""
-    fast = rig(directory, RecordRoom(keys, 4096))
-    prompts = (4, 9, 1, 4, 30)
+    fast = rig(directory, room)
+    prompts = (4, 1, 6)
     singles = [Speech(plain, n, seed) for seed, n in enumerate(prompts)]
     streams = [Speech(fast, n, seed) for seed, n in enumerate(prompts)]
-    for n_rows in (10, 24, 24):
+    for n_rows in (10, 24):
         mels = together(streams, n_rows)
         for mel, stream, single in zip(mels, streams, singles, strict=True):
             close(mel, single.chunk(n_rows))
             caches_close(stream.cache, single.cache)
-    close(streams[0].chunk(7, last=True), singles[0].chunk(7, last=True))
-    assert max(size.streams for size in fast.recorded) == {8192: 6, 1600: 6, 512: 2}[keys]
+    assert max(size.streams for size in fast.recorded) == min(most, 3)
 
 
 def test_what_is_too_large_runs_plain_and_the_rest_is_recorded(plain: Rig, directory: Path) -> None:
     """A prompt longer than any record's, then chunks that are recorded; then a huge chunk."""
-    fast = rig(directory, RecordRoom(keys=512, new=100))
-    one, other = Speech(plain, 40), Speech(fast, 40)
+    fast = rig(directory, RecordRoom(streams=2, new=64))
+    one, other = Speech(plain, 14), Speech(fast, 14)
     assert fast.recorded == []
-    for n_rows in (15, 50, 15):
+    for n_rows in (15, 50):
         close(one.chunk(n_rows), other.chunk(n_rows))
         caches_close(one.cache, other.cache)
-        assert isinstance(other.cache.estimator, SlabSteps) == (n_rows == 15)
-        other.cache = gathered(other.slab, other.cache)
+        assert isinstance(other.cache.estimator, RingSteps) == (n_rows == 15)
     assert [size.frames for size in fast.recorded] == [32]
 
 
@@ -260,25 +291,25 @@ def test_kept_prompts_start_streams(plain: Rig, fast: Rig) -> None:
 
 
 def test_a_stream_stopped_half_way_harms_nobody(fast: Rig) -> None:
-    alone = Speech(fast, 7)
-    undisturbed = [alone.chunk(15), alone.chunk(24)]
-    stream, other = Speech(fast, 7), Speech(fast, 7, seed=1)
-    first = stream.chunk(15)
+    alone = Speech(fast, 3)
+    undisturbed = [alone.chunk(5), alone.chunk(10)]
+    stream, other = Speech(fast, 3), Speech(fast, 3, seed=1)
+    first = stream.chunk(5)
     for step in range(STEPS):
         with pytest.raises(StoppedError):
-            Speech(fast, 5, seed=2).chunk(24, stop_at=step)
+            Speech(fast, 2, seed=2).chunk(10, stop_at=step)
         with pytest.raises(StoppedError):
             other.chunk(1, stop_at=step)
     assert torch.equal(first, undisturbed[0])
-    assert torch.equal(stream.chunk(24), undisturbed[1])
+    assert torch.equal(stream.chunk(10), undisturbed[1])
 
 
 def test_bytes_do_not_depend_on_what_is_recorded(
     fast: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def spoken() -> list[Tensor]:
-        stream = Speech(fast, 8)
-        return [stream.chunk(n) for n in (5, 10, 15, 24)]
+        stream = Speech(fast, 3)
+        return [stream.chunk(n) for n in (5, 10)]
 
     cold = spoken()
     n_recorded = len(fast.recorded)
@@ -295,11 +326,11 @@ def test_bytes_do_not_depend_on_what_is_recorded(
 def test_records_are_bounded_the_oldest_go(fast: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(step_records, "RECORDS", 2)
     stream = Speech(fast, 8)
-    prompt_size = RecordedSize.of(1, 0, 48)
+    prompt_size = RecordedSize.of(1, 48)
     assert prompt_size in fast.recorded
-    stream.chunk(15)
+    stream.chunk(5)
     Speech(fast, 8)
-    stream.chunk(24)
+    stream.chunk(15)
     assert len(fast.recorded) == 2
     assert prompt_size in fast.recorded, "used since the other was"
 
@@ -309,29 +340,25 @@ def test_records_are_bounded_the_oldest_go(fast: Rig, monkeypatch: pytest.Monkey
     [(1, 1), (2, 2), (3, 3), (4, 4), (5, 6), (6, 6), (7, 8), (8, 8), (9, 12), (13, 16), (17, 24)],
 )
 def test_sizes_hold_what_they_are_for(streams: int, rows: int) -> None:
-    for past, frames in ((0, 1), (300, 30), (396, 96), (1500, 128), (0, 129), (1, 512)):
-        size = RecordedSize.of(streams, past, frames)
+    for frames in (1, 30, 96, 128, 129, 512):
+        size = RecordedSize.of(streams, frames)
         assert size.streams == rows
-        assert size.keys - size.frames >= past
         assert frames <= size.frames < frames + 64
-        assert size.keys % 128 == 0
 
 
 @pytest.mark.parametrize("max_batch", [1, 3, 8])
 def test_the_room_is_as_large_as_planned(directory: Path, max_batch: int) -> None:
-    room = RecordRoom.of(2, 96, (15, 24, 48), max_batch)
-    assert room.holds(RecordedSize.of(1, 1500 + 96, 96))
-    assert room.holds(RecordedSize.of(1, 0, 768))
-    assert room.holds(RecordedSize.of(max_batch, 500 + 96, 96))
+    room = RecordRoom.of(2, (15, 24, 48), max_batch)
+    assert room.holds(RecordedSize.of(1, 768))
+    assert room.holds(RecordedSize.of(max_batch, 96))
+    assert not room.holds(RecordedSize.of(2 * max_batch, 96))
     fast = rig(directory, room)
     assert fast.records is not None
     static = fast.records._static
-    memories = (static._keys, static._conv, static._x, static._hidden, static._bias)
-    held = sum(memory.nbytes for memory in memories)
-    inner, width = fast.shape.heads * fast.shape.head_width, fast.shape.width
-    assert inner != width
+    held = static._hidden.nbytes + static._x.nbytes + static._inputs.tensor.nbytes
+    per_frame = GUIDANCE_ROWS * fast.shape.width * STEP_ROW_BYTES
     planned = room.size_bytes(fast.shape) - RECORDS * RECORD_BYTES
-    assert held - static._x.nbytes <= planned <= held
+    assert held < planned == room.new * per_frame
     assert fast.records.packed_bytes > 0
 
 
@@ -339,19 +366,27 @@ async def spoken(decoder: StepWaveDecoder, job: tuple[np.ndarray, VoicePrompt]) 
     return join([chunk.samples async for chunk in decoder.stream(token_stream(job[0], 3), job[1])])
 
 
-def decoder_of(directory: Path, *, is_recorded: bool = True, **settings: int) -> StepWaveDecoder:
-    decoder = StepWaveDecoder(directory, threads=1, steps=STEPS, **settings)
+def decoder_of(
+    directory: Path, *, is_recorded: bool = True, max_batch: int = 1, prompt_memory_bytes: int = 0
+) -> StepWaveDecoder:
+    decoder = StepWaveDecoder(
+        directory,
+        threads=1,
+        steps=STEPS,
+        max_batch=max_batch,
+        prompt_memory_bytes=prompt_memory_bytes,
+    )
     if is_recorded:
         decoder.record_steps(run_again)
     return decoder
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("max_batch", [pytest.param(1, marks=pytest.mark.slow), 4])
+@pytest.mark.parametrize("max_batch", [1, 4])
 async def test_streams_sound_as_without_records(directory: Path, max_batch: int) -> None:
     plain = decoder_of(directory, is_recorded=False)
     fast = decoder_of(directory, max_batch=max_batch)
-    jobs = [(make_ids(16, i), make_voice(3 + 4 * i, i)) for i in range(4)]
+    jobs = [(make_ids(7, i), make_voice(2 + 3 * i, i)) for i in range(2)]
     heard = await asyncio.gather(*(spoken(fast, job) for job in jobs))
     for i, job in enumerate(jobs):
         np.testing.assert_allclose(heard[i], await spoken(plain, job), rtol=0, atol=SOUNDS_CLOSE)
@@ -364,8 +399,9 @@ async def test_streams_sound_as_without_records(directory: Path, max_batch: int)
         decoder.close()
 
 
+@pytest.mark.slow
 async def test_a_voice_kept_gives_the_bytes_of_a_voice_new(directory: Path) -> None:
-    job = make_ids(9), make_voice()
+    job = make_ids(6), make_voice(3)
     fast, keeping = decoder_of(directory), decoder_of(directory, prompt_memory_bytes=10**7)
     fresh = await spoken(fast, job)
     assert np.array_equal(await spoken(keeping, job), fresh)
@@ -382,9 +418,10 @@ def test_the_plan_counts_what_records_take(directory: Path) -> None:
     decoder.record_steps(run_again)
     records = decoder._model.records
     assert records is not None
-    held = records._static._keys.nbytes + records._static._conv.nbytes + records.packed_bytes
-    assert decoder.memory.shared_bytes > held + RECORDS * RECORD_BYTES
+    assert decoder.memory.shared_bytes > records.packed_bytes + RECORDS * RECORD_BYTES
     assert decoder.memory.shared_bytes > before
+    assert decoder.memory.slab.value_bytes == HALF_BYTES
+    assert decoder._slabs.take(10).dtype == torch.float16
     decoder.close()
 
 
@@ -394,15 +431,15 @@ def test_on_a_gpu_what_most_streams_meet_is_recorded_at_start(
 ) -> None:
     monkeypatch.setattr(wave_decoder, "RECORDED_ON", "cpu")
     monkeypatch.setattr(wave_decoder, "CudaRecorder", lambda: run_again)
+    monkeypatch.setattr(wave_decoder, "has_kernels", lambda _: True)
     decoder = StepWaveDecoder(directory, threads=1, steps=STEPS, device_bytes=2**32)
     records = decoder._model.records
     assert records is not None
     common = set(records._recorded)
     assert len(common) < RECORDS // 2
-    for prompt in (150, 300, 450):
-        assert RecordedSize.of(1, 0, prompt) in common
-        for past, frames in ((prompt, 20), (prompt, 30), (prompt + 30, 48), (prompt + 96, 96)):
-            assert RecordedSize.of(1, past, frames) in common
+    assert {RecordedSize.of(1, frames) for frames in (150, 300, 450, 30, 48, 96)} <= common
+    assert decoder._model.encoder_records is not None
+    assert {size.rows for size in decoder._model.encoder_records._recorded} == {15, 24, 48}
     assert decoder._model.hift_records is not None
     assert {size.new for size in decoder._model.hift_records._recorded} == {10, 20, 30, 48, 96}
     shared_bytes = decoder.memory.shared_bytes

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.stepaudio.llm.kernels.available import kernels_run
 from pipeline.stepaudio.llm.runner import Step1Runner
 from pipeline.stepaudio.llm.step1 import alibi_slopes
 from pipeline.stepaudio.llm.step_graphs import Replay
+from pipeline.stepaudio.triton_kernels import kernels_run
 from tests.unit.pipeline.stepaudio.llm.kernels.interpreter import DEVICE
 from tests.unit.pipeline.stepaudio.llm.test_runner import audio_vocabulary, small_model
 
@@ -274,9 +274,9 @@ def test_where_triton_cannot_build_the_separate_kernels_are_kept(
 ) -> None:
     assert kernels_run(DEVICE)
 
-    def build(_: Tensor) -> Tensor:
+    def build(_: Tensor) -> None:
         raise RuntimeError("Failed to find C compiler")
 
-    monkeypatch.setattr("pipeline.stepaudio.llm.kernels.decode.silu_mul", build)
+    monkeypatch.setattr("pipeline.stepaudio.trial_kernel.double", build)
     assert not kernels_run(DEVICE)
     assert "Failed to find C compiler" in caplog.text
