@@ -20,7 +20,7 @@ SPANS = {
 }  # fmt: skip
 SERVICES = {"timbre-router", "timbre-tokenizer", "timbre-vocoder", "timbre-llm"}
 LEAST_COVERED = 0.95
-SENT_S = 3.0  # spans are sent every second
+SENT_S = 6.0  # spans are sent every five seconds
 REQUESTS = 5
 
 
@@ -58,7 +58,7 @@ def _traced(watched: Watched, asked: dict) -> list[SeenSpan]:
     before = set(watched.collector.traces())
     reply = watched.client.http.post("/v1/audio/speech", json=asked, headers=watched.speaker)
     assert reply.status_code == 200, reply.text
-    time.sleep(SENT_S)
+    time.sleep(SENT_S)  # of each process
     traces = watched.collector.traces()
     (new,) = [spans for name, spans in traces.items() if name not in before]
     return new

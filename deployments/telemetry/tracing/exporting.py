@@ -16,7 +16,7 @@ from opentelemetry.trace.status import Status, StatusCode
 from pipeline.serving.tracing import Span
 
 MOST_WAITING = 8_192  # spans; further ones are dropped: a collector that is away costs no memory
-SEND_EVERY_MS = 1_000
+SEND_EVERY_MS = 5_000  # a message costs as much as a hundred spans
 SEND_TIMEOUT_S = 5.0
 
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)

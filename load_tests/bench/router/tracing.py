@@ -35,7 +35,7 @@ from tests.otlp import Collector, collecting
 from tests.waiting import wait_until
 
 AT_ONCE = 2
-SENT_S = 1.5  # spans are sent every second
+SENT_S = 6.0  # spans are sent every five seconds
 TEXT = "One two three four five six seven eight nine ten."
 KEPT_PER_MADE = 25  # as many more requests of kept speech, so that a block of them takes seconds
 BAR = 1.02
