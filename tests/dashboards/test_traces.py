@@ -20,7 +20,7 @@ SPANS = {
 }  # fmt: skip
 SERVICES = {"timbre-router", "timbre-tokenizer", "timbre-vocoder", "timbre-llm"}
 LEAST_COVERED = 0.95
-SENT_S = 6.0  # spans are sent every five seconds
+SENT_S = 8.0  # spans are sent every five seconds
 REQUESTS = 5
 
 
