@@ -292,7 +292,7 @@ def test_a_dead_store_is_one_line():
         "AWS_SECRET_ACCESS_KEY": "b",
     }
     result = CliRunner().invoke(app, ["stats", "--url", "s3://voices/x"], env=environment)
-    assert result.exit_code == 1
+    assert result.exit_code == 5
     assert isinstance(result.exception, SystemExit)
     assert "127.0.0.1:9" in result.stderr
 
