@@ -21,6 +21,7 @@ _SAMPLED = 1  # the one flag that is defined
 
 
 now_ns = time.time_ns
+LEAST_WAIT_NS = 1_000_000  # a shorter one says nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,11 @@ class Trace:
         """A span below this one that ends now. began_ns: see `now_ns`."""
         if self.sink is not None:
             self.began(name, began_ns, **attributes).ended()
+
+    def waited(self, name: str, began_ns: int) -> None:
+        """`noted`, of a wait that is worth a span."""
+        if self.sink is not None and now_ns() - began_ns >= LEAST_WAIT_NS:
+            self.noted(name, began_ns)
 
     @contextmanager
     def span(self, name: str, **attributes: Attribute) -> Iterator[Trace]:

@@ -21,6 +21,8 @@ WELL = frozenset(
         "Waiting for first audio",
         "Oldest request in a queue",
         "At work",
+        "At work and waiting",
+        "Counting quotas alone",
         "Streams open",
         "Promised of what can be made",
         "Oldest write that waits",

@@ -23,7 +23,7 @@ from pipeline.contracts import AudioChunk, Float32Array, TokenChunk, VoicePrompt
 from pipeline.errors import ConfigError, StageError
 from pipeline.marks.marker import Marker
 from pipeline.serving.listener import Listener
-from pipeline.serving.tracing import UNTRACED, Trace
+from pipeline.serving.tracing import UNTRACED, Trace, now_ns
 from pipeline.stepaudio.niceness import give_way
 from pipeline.stepaudio.recording import CudaRecorder, Recorder
 from pipeline.stepaudio.triton_kernels import has_kernels
@@ -295,7 +295,9 @@ class StepWaveDecoder:
             utterance = self._begun(voice, first_chunk_rows, owner, listener, is_marked)
             utterance.trace = trace
             early = asyncio.create_task(self._begin(utterance, shelf))
+            asked_ns = now_ns()
             async for chunk in tokens:
+                trace.waited("tokens", asked_ns)
                 with self._worker.health.watching():
                     utterance.add(chunk.ids)
                 while utterance.has_work:
@@ -308,6 +310,7 @@ class StepWaveDecoder:
                     rest = Job(utterance.finish, rows=utterance.n_waiting_rows)
                     yield AudioChunk(await self._run(rest, utterance), last=True)
                     return
+                asked_ns = now_ns()
             raise StageError("the token stream ended without a last chunk")
         finally:
             self._active -= 1
@@ -352,7 +355,7 @@ class StepWaveDecoder:
 
         When the caller goes away, waits for the worker to let go of the state.
         """
-        guarded = partial(_guarded, work.run)
+        guarded = partial(_guarded, partial(_in_turn, work.run, utterance.trace, now_ns()))
         job = self._worker.submit(replace(work, run=guarded, wanted_s=utterance.wanted_s))
         try:
             samples = await asyncio.wrap_future(job)
@@ -380,6 +383,12 @@ async def _settled(job: Future[Float32Array]) -> None:
 
 
 _Result = TypeVar("_Result")
+
+
+def _in_turn(work: Callable[[], _Result], trace: Trace, asked_ns: int) -> _Result:
+    """Run `work`, whose turn it is now."""
+    trace.waited("turn", asked_ns)
+    return work()
 
 
 def _guarded(work: Callable[[], _Result]) -> _Result:

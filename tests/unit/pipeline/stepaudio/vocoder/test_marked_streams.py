@@ -57,9 +57,10 @@ async def test_each_chunk_is_traced_through_flow_hift_and_mark(decoder: StepWave
     trace = Trace(spans.append, trace_id=1, span_id=2)
     stream = decoder.stream(token_stream(make_ids(GROUPS), 1), make_voice(), trace=trace)
     n_chunks = len([chunk async for chunk in stream])
-    names = [span.name for span in spans if span.name != "voice state"]
+    waits = {"voice state", "tokens", "turn"}
+    assert "voice state" in {span.name for span in spans}
+    names = [span.name for span in spans if span.name not in waits]
     assert names == ["flow", "hift", "mark"] * n_chunks
-    assert len(spans) == len(names) + 1
     assert all(before.ended_ns <= after.ended_ns for before, after in pairwise(spans))
     assert {(span.trace_id, span.parent_id) for span in spans} == {(1, 2)}
 
