@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
+Result = TypeVar("Result")
 Attribute: TypeAlias = str | int | float | bool
 
 _PARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
@@ -187,6 +188,17 @@ def inside(trace: Trace) -> Iterator[None]:
         yield
     finally:
         _HERE.reset(token)
+
+
+def in_turn(trace: Trace, work: Callable[[], Result]) -> Callable[[], Result]:
+    """`work` for another thread, with a span of how long it waits there from now on."""
+    asked_ns = now_ns()
+
+    def run() -> Result:
+        trace.waited("turn", asked_ns)
+        return work()
+
+    return run
 
 
 def new_id(bits: int) -> int:

@@ -23,7 +23,7 @@ from pipeline.contracts import AudioChunk, Float32Array, TokenChunk, VoicePrompt
 from pipeline.errors import ConfigError, StageError
 from pipeline.marks.marker import Marker
 from pipeline.serving.listener import Listener
-from pipeline.serving.tracing import UNTRACED, Trace, now_ns
+from pipeline.serving.tracing import UNTRACED, Trace, in_turn, now_ns
 from pipeline.stepaudio.niceness import give_way
 from pipeline.stepaudio.recording import CudaRecorder, Recorder
 from pipeline.stepaudio.triton_kernels import has_kernels
@@ -355,7 +355,7 @@ class StepWaveDecoder:
 
         When the caller goes away, waits for the worker to let go of the state.
         """
-        guarded = partial(_guarded, partial(_in_turn, work.run, utterance.trace, now_ns()))
+        guarded = partial(_guarded, in_turn(utterance.trace, work.run))
         job = self._worker.submit(replace(work, run=guarded, wanted_s=utterance.wanted_s))
         try:
             samples = await asyncio.wrap_future(job)
@@ -383,12 +383,6 @@ async def _settled(job: Future[Float32Array]) -> None:
 
 
 _Result = TypeVar("_Result")
-
-
-def _in_turn(work: Callable[[], _Result], trace: Trace, asked_ns: int) -> _Result:
-    """Run `work`, whose turn it is now."""
-    trace.waited("turn", asked_ns)
-    return work()
 
 
 def _guarded(work: Callable[[], _Result]) -> _Result:
