@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+import yaml
 
 from tests.dashboards.load import Load, leaving
 from tests.dashboards.prometheus import Prometheus, scraping
@@ -56,6 +57,9 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
                 "account_every_s": 5,
             },
         )
+        document = yaml.safe_load(config.read_text())
+        document["logging_config"]["encoding"] = "JSON"
+        config.write_text(yaml.safe_dump(document))
         reports = {"RAY_metrics_report_interval_ms": str(REPORT_MS), VARIABLE: ADMIN_KEY}
         with running(directory, config, **reports) as client:
             speaker, busy = (_key(client, operator, tenant) for tenant in ("museum", "busy"))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +54,21 @@ def test_sentences_of_sessions_have_traces_of_their_own(watched: Watched) -> Non
     sentences = [root for root in roots if root.name == "sentence"]
     assert sentences
     assert all("request_id" in root.attributes for root in sentences)
+
+
+def test_a_slow_reply_is_in_the_json_log_with_its_ids(watched: Watched) -> None:
+    asked = body(input=LONG, cache="off", response_format="mp3")
+    root = _traced(watched, asked)[0]
+    logs = {file.path for file in watched.client.replica("Router").open_files()}
+    lines = [line for log in logs if log.endswith(".log") for line in _lines(log)]
+    told = [json.loads(line) for line in lines if "slow speech" in line]
+    (slow,) = [one for one in told if one.get("trace_id") == root.trace_id]
+    assert slow["request_id"] == root.attributes["request_id"]
+    assert " rest=" in slow["message"]
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
 
 
 def _traced(watched: Watched, asked: dict) -> list[SeenSpan]:
