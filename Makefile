@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 RUNS := $(VENV)/.runs
 STAMP := $(VENV)/.installed
 FUZZ := $(VENV)/.fuzz
+BROWSER := $(VENV)/.browser
+SBOM := out/sbom
 # bash itself has a variable called SECONDS; only one that is given to make counts.
 SECONDS_EACH := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),600)
 LOCK := out/lock
@@ -16,7 +18,7 @@ SPREAD := -n 2 --dist worksteal
 # S3 that is slow, refuses or dies needs no cluster, and mostly waits: so it stands beside the unit tests.
 ALONE := tests/chaos/test_cache_s3.py
 
-.PHONY: help setup demo stop check format unit parity serve chaos storm dashboards rehearsal fast exhaustive test fuzz mutations sbom audit lock
+.PHONY: help setup demo stop check format unit parity serve chaos storm dashboards rehearsal fast exhaustive test browser fuzz mutations sbom audit lock
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -84,6 +86,13 @@ test: setup ## every tier, but exhaustive and storm: unit, parity, the rehearsal
 	$(PYTEST) -n 3 --dist worksteal -m "not exhaustive" tests/unit tests/parity $(ALONE)
 	$(PYTEST) -m "(serve or chaos) and not exhaustive" tests/serve tests/chaos --ignore $(ALONE)
 
+$(BROWSER): $(STAMP)
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[browser]'
+	@touch $@
+
+browser: $(BROWSER) ## the page in Chromium, on a service of its own; pictures in out/browser; in no other target
+	$(PYTEST) -m browser tests/browser
+
 $(FUZZ): $(STAMP)
 	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[fuzz]'
 	@touch $@
@@ -94,9 +103,15 @@ fuzz: $(FUZZ) ## each reader of strangers' bytes for SECONDS=600, under limits; 
 mutations: setup ## takes each guard out in a copy of the tree: its tests must fail; some 15 minutes
 	nice -n 19 $(BIN)/python -m tests.mutations.run $(GUARDS)
 
-sbom: setup ## out/sbom.json: what this environment is made of, in CycloneDX
-	@mkdir -p out
-	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o out/sbom.json $(BIN)/python
+# In an environment of its own: beside what CycloneDX needs, jsonschema compiles a grammar whenever it is imported,
+# and every process of Ray imports it: more than a second each.
+$(SBOM)/.installed: pyproject.toml constraints.txt
+	"$(PYTHON)" -m venv $(SBOM)
+	$(SBOM)/bin/python -m pip install --constraint constraints.txt cyclonedx-bom
+	@touch $@
+
+sbom: setup $(SBOM)/.installed ## out/sbom.json: what this environment is made of, in CycloneDX
+	$(SBOM)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o out/sbom.json $(BIN)/python
 
 audit: setup ## what is known against the pinned versions; says so where no database can be asked
 	$(BIN)/python -m tests.supply.audit $(AUDIT)
@@ -106,7 +121,7 @@ lock: ## write constraints.txt anew: the newest versions that pyproject.toml all
 	rm -rf $(LOCK)
 	"$(PYTHON)" -m venv $(LOCK)
 	$(LOCK)/bin/python -m pip install torch $(TORCH_INDEX)
-	$(LOCK)/bin/python -m pip install '.[cpu,embedded,dev,fuzz]'
+	$(LOCK)/bin/python -m pip install '.[cpu,embedded,dev,browser,fuzz,sbom]'
 	set -o pipefail; grep '^#' constraints.txt > $(LOCK)/constraints.txt && \
 	$(LOCK)/bin/python -m pip freeze --exclude timbre | sed 's/+.*//' | LC_ALL=C sort -f >> $(LOCK)/constraints.txt
 	mv $(LOCK)/constraints.txt constraints.txt

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from deployments.commands import checks, edit, jobs, local, say, voices
+from deployments.commands import checks, edit, jobs, local, plan, say, voices
 from deployments.commands.late import CacheGroup
 from deployments.keys.commands import app as keys_app
 from pipeline.cli import app
@@ -25,6 +25,7 @@ app.command("demo", rich_help_panel=HERE)(local.demo)
 app.command("doctor", rich_help_panel=CARE)(checks.doctor)
 app.command("lint", rich_help_panel=CARE)(checks.lint)
 app.command("bench", rich_help_panel=CARE)(checks.bench)
+app.command("plan", rich_help_panel=CARE)(plan.plan)
 app.add_typer(
     typer.Typer(cls=CacheGroup, no_args_is_help=True),
     name="cache",

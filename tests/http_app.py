@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from deployments.config.settings import load_settings
 from deployments.edits.library import EditLibrary
+from deployments.http.clips.routes import ClipRoutes
 from deployments.http.ingress import make_app, readings_of
 from deployments.http.provenance.routes import ProvenanceRoutes
 from deployments.http.routes.batch import BatchRoute
@@ -144,6 +145,8 @@ class HttpApp:
         SocketRoutes(self.settings, self.voices, self.routes, tracer).add_to(self.app)
         marks = MarkSearch(self.settings.marks)
         ProvenanceRoutes(self.settings.marks, marks, self.routes.budget).add_to(self.app)
+        clips = (self.voices.clip_limits, self.voices.conditioning)
+        ClipRoutes(self.settings, *clips, self.routes.budget).add_to(self.app)
         self.enrolment = Enrolment(self.settings, self.voices, self)
         for routes in (VoiceRoutes, ElevenLabsVoiceRoutes, ConsentRoutes):
             routes(self.settings, self.voices, self.enrolment, self.routes.budget).add_to(self.app)

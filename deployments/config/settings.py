@@ -112,6 +112,9 @@ class HttpSettings(Strict):
     cors_origins: tuple[str, ...] = ()
     """Origins of web pages that may call the service from a browser, such as "https://app.example",
     or "*" for all; none by default."""
+    page: bool = True
+    """Serve the page for browsers at /ui: files alone, without a key; it calls the API as any other
+    client does."""
 
 
 class VoiceSettings(Strict):

@@ -31,6 +31,7 @@ from deployments.edits.library import EditLibrary
 from deployments.http.api_pages import DESCRIPTION, ERROR_DOC, describe_bodies
 from deployments.http.bodies.fields import explain_validation
 from deployments.http.bodies.pace import Pace
+from deployments.http.clips.routes import ClipRoutes
 from deployments.http.edge import Edge
 from deployments.http.edit_pages import BODIES as EDIT_BODIES
 from deployments.http.errors import NO_RETRY, SERVER_FAULT, answer_error, error_body
@@ -57,6 +58,7 @@ from deployments.http.routes.uploaded_voices import VoiceRoutes
 from deployments.http.routes.voice_consents import ConsentRoutes
 from deployments.http.routes.websocket import SocketRoutes
 from deployments.http.savings.routes import SavingsRoutes
+from deployments.http.ui.routes import add_page
 from deployments.http.voice_pages import BODIES as VOICE_BODIES
 from deployments.jobs.library import JobLibrary
 from deployments.keys.authority import Authority, say_who_may
@@ -223,6 +225,8 @@ class Router(ScaledReplica):
         SocketRoutes(self._settings, self._voices, routes, self._tracer).add_to(app)
         JobRoutes(self._settings, self._jobs, self._voices.namespace, routes.budget).add_to(app)
         ProvenanceRoutes(self._settings.marks, self._marks, routes.budget).add_to(app)
+        clips = (self._voices.clip_limits, self._voices.conditioning)
+        ClipRoutes(self._settings, *clips, routes.budget).add_to(app)
         for kept in (VoiceRoutes, ElevenLabsVoiceRoutes, ConsentRoutes):
             kept(self._settings, self._voices, self._enrolment, routes.budget).add_to(app)
         return app
@@ -311,6 +315,8 @@ def make_app(
     shapes = () if authority is None else KEY_SHAPES
     describe_bodies(app, (*ours, *PROVENANCE_BODIES, WarmBody, *shapes))
     add_error_handlers(app)
+    if settings.http.page:
+        add_page(app)
     routes.add_to(app)
     if authority is not None:
         KeyRoutes(authority, routes.budget).add_to(app)

@@ -179,6 +179,7 @@ THREATS = (
         "A clip that expands: hours in few bytes, tables of gigabytes, packets without end",
         (
             "an uploaded clip has a size",
+            "a clip that is checked has a size",
             "a clip has a size",
             "a clip has a length, whatever its header says",
             "a clip has a sample rate",
@@ -331,6 +332,11 @@ THREATS = (
             "web pages of other origins open no session",
             "web pages of other origins read no reply",
         ),
+    ),
+    Threat(
+        Who.PAGE,
+        "Run a script in our page, which holds a key; show it in a frame and have it clicked",
+        ("the page runs its own scripts alone", "the page stands in no other page"),
     ),
     Threat(
         Who.NETWORK,
