@@ -20,6 +20,7 @@ from deployments.telemetry.tracing import exporting
 from deployments.telemetry.tracing.answers import AnswerSpans
 from deployments.telemetry.tracing.exporting import Exporter
 from deployments.telemetry.tracing.tracer import Tracer, check_exporter
+from deployments.telemetry.transfers import stamped
 from pipeline.contracts import ReferenceClip, Sampling, SpeechChunk, SpeechRequest, TokenChunk
 from pipeline.errors import SetupError, StageError
 from pipeline.serving.tracing import UNTRACED, Sent, Span, Trace, here, inside, now_ns
@@ -27,7 +28,7 @@ from tests.fakes import FakeHandle, voice_prompt
 from tests.http_app import HttpApp, running
 from tests.otlp import SeenSpan, collecting
 from tests.talk import talk
-from tests.unit.deployments.stages.test_clients import Uncounted, stamped
+from tests.unit.deployments.stages.remote import Uncounted
 
 pytestmark = pytest.mark.unit
 
