@@ -18,7 +18,7 @@ SPREAD := -n 2 --dist worksteal
 # S3 that is slow, refuses or dies needs no cluster, and mostly waits: so it stands beside the unit tests.
 ALONE := tests/chaos/test_cache_s3.py
 
-.PHONY: help setup demo stop check format docs unit parity serve chaos storm rehearsal fast exhaustive test browser fuzz mutations sbom audit lock
+.PHONY: help setup demo stop check format docs unit parity serve chaos storm dashboards rehearsal fast exhaustive test browser fuzz mutations sbom audit lock
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -80,6 +80,9 @@ exhaustive: setup ## what repeats other tests over many more inputs, or on the r
 
 storm: setup ## three machines in network namespaces under load, and what can go wrong; as root, half an hour
 	$(PYTEST) -m storm tests/storm; status=$$?; $(BIN)/python -m tests.storm.table && exit $$status
+
+dashboards: setup ## every panel, alert rule and trace on a service under load; needs prometheus; some five minutes
+	$(PYTEST) -m dashboards tests/dashboards
 
 rehearsal: setup ## the GPU kit on a CPU, in an environment like the GPU machine's
 	$(PYTEST) -m rehearsal tests/unit/load_tests/gpu

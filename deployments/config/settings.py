@@ -38,6 +38,7 @@ from deployments.config.stage_settings import (
     TokenizerSettings,
     VocoderSettings,
 )
+from deployments.config.telemetry.telemetry_settings import TelemetrySettings
 from deployments.config.tenants.quota_settings import QuotaSettings
 from deployments.config.text_settings import TextSettings
 from pipeline.audio.condition import Conditioning
@@ -231,6 +232,7 @@ class Settings(BaseSettings):
     jobs: JobSettings = JobSettings()
     scaling: ScalingSettings = ScalingSettings()
     memory: MemorySettings = MemorySettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     cluster: ClusterSettings = ClusterSettings()
 
     @property

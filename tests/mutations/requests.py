@@ -15,6 +15,16 @@ _T_MISTAKES = "deployments/http/sessions/test_mistakes.py"
 
 GUARDS = (
     Guard(
+        "no stranger has the service trace him",
+        "deployments/telemetry/tracing/tracer.py",
+        "if self._follows else None",
+        "",
+        (
+            "deployments/telemetry/tracing/test_tracing.py"
+            "::test_a_share_of_requests_is_traced_and_no_stranger_chooses_his",
+        ),
+    ),
+    Guard(
         "a declared body over the limit is not read",
         _EDGE,
         "if declared.isdecimal() and int(declared) > self._max_body_bytes:",

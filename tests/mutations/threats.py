@@ -128,6 +128,7 @@ THREATS = (
         "text that is never spoken",
         (
             "a router works at so many requests",
+            "no stranger has the service trace him",
             "a router has so many sessions open",
             "a session of mistakes ends",
             "a session nobody uses ends",

@@ -101,6 +101,7 @@ DOORS: Mapping[tuple[str, str], Door] = {
     ("GET", "/v1/audio/jobs/{job_id}/manifest"): JOBS,
     ("POST", "/v1/content_provenance_checks"): ANY_KEY,
     ("GET", "/v1/cache"): ADMIN,  # counts of all tenants together
+    ("GET", "/v1/cache/savings"): ADMIN,  # of all tenants
     ("POST", "/v1/cache/warm"): CACHE,
     ("DELETE", "/v1/cache/{clip}"): CACHE,
     ("GET", "/v1/keys"): ADMIN,

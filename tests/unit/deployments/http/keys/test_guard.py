@@ -164,7 +164,7 @@ async def test_health_is_told_to_all_and_its_detail_to_operators(app):
     for headers in ({}, bearer("wrong"), bearer(await key_of(app, Scope.SPEAK))):
         assert (await app.http.get("/readyz", headers=headers)).json() == {"ready": True}
     detail = (await app.http.get("/readyz", headers=bearer(ADMIN_KEY))).json()
-    assert detail.keys() == {"ready", "stages", "cache", "age_s"}
+    assert detail.keys() == {"ready", "reasons", "stages", "cache", "age_s"}
 
 
 @pytest.mark.parametrize(
