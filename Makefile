@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 RUNS := $(VENV)/.runs
 STAMP := $(VENV)/.installed
 FUZZ := $(VENV)/.fuzz
+BROWSER := $(VENV)/.browser
+SBOM := out/sbom
 # bash itself has a variable called SECONDS; only one that is given to make counts.
 SECONDS_EACH := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),600)
 LOCK := out/lock
@@ -16,7 +18,7 @@ SPREAD := -n 2 --dist worksteal
 # S3 that is slow, refuses or dies needs no cluster, and mostly waits: so it stands beside the unit tests.
 ALONE := tests/chaos/test_cache_s3.py
 
-.PHONY: help setup demo stop check format unit parity serve chaos storm rehearsal fast exhaustive test fuzz mutations image sbom audit lock
+.PHONY: help setup demo stop check format docs unit parity serve chaos storm dashboards rehearsal fast exhaustive test browser fuzz mutations image sbom audit lock
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -52,6 +54,11 @@ format: setup ## let ruff rewrite what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: setup ## out/docs: the documents as pages, generated parts renewed, a dead link is an error; no network
+	$(BIN)/python -m tests.documents
+	$(BIN)/python -m tests.command_page
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
 unit: setup ## the first tier of tests, but the slow: no cluster, no golden data, on both cores
 	$(PYTEST) $(SPREAD) -m "unit and not slow" tests/unit
 
@@ -74,6 +81,9 @@ exhaustive: setup ## what repeats other tests over many more inputs, or on the r
 storm: setup ## three machines in network namespaces under load, and what can go wrong; as root, half an hour
 	$(PYTEST) -m storm tests/storm; status=$$?; $(BIN)/python -m tests.storm.table && exit $$status
 
+dashboards: setup ## every panel, alert rule and trace on a service under load; needs prometheus; some five minutes
+	$(PYTEST) -m dashboards tests/dashboards
+
 rehearsal: setup ## the GPU kit on a CPU, in an environment like the GPU machine's
 	$(PYTEST) -m rehearsal tests/unit/load_tests/gpu
 
@@ -83,6 +93,13 @@ test: setup ## every tier, but exhaustive and storm: unit, parity, the rehearsal
 
 image: setup ## the Dockerfile's steps in chroots, the image started read-only, an installation without a network; as root
 	nice -n 19 $(BIN)/python -m tests.image $(IMAGE)
+
+$(BROWSER): $(STAMP)
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[browser]'
+	@touch $@
+
+browser: $(BROWSER) ## the page in Chromium, on a service of its own; pictures in out/browser; in no other target
+	$(PYTEST) -m browser tests/browser
 
 $(FUZZ): $(STAMP)
 	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[fuzz]'
@@ -94,9 +111,15 @@ fuzz: $(FUZZ) ## each reader of strangers' bytes for SECONDS=600, under limits; 
 mutations: setup ## takes each guard out in a copy of the tree: its tests must fail; some 15 minutes
 	nice -n 19 $(BIN)/python -m tests.mutations.run $(GUARDS)
 
-sbom: setup ## out/sbom.json: what this environment is made of, in CycloneDX
-	@mkdir -p out
-	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o out/sbom.json $(BIN)/python
+# In an environment of its own: beside what CycloneDX needs, jsonschema compiles a grammar whenever it is imported,
+# and every process of Ray imports it: more than a second each.
+$(SBOM)/.installed: pyproject.toml constraints.txt
+	"$(PYTHON)" -m venv $(SBOM)
+	$(SBOM)/bin/python -m pip install --constraint constraints.txt cyclonedx-bom
+	@touch $@
+
+sbom: setup $(SBOM)/.installed ## out/sbom.json: what this environment is made of, in CycloneDX
+	$(SBOM)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o out/sbom.json $(BIN)/python
 
 audit: setup ## what is known against the pinned versions; says so where no database can be asked
 	$(BIN)/python -m tests.supply.audit $(AUDIT)
@@ -106,7 +129,7 @@ lock: ## write constraints.txt anew: the newest versions that pyproject.toml all
 	rm -rf $(LOCK)
 	"$(PYTHON)" -m venv $(LOCK)
 	$(LOCK)/bin/python -m pip install torch $(TORCH_INDEX)
-	$(LOCK)/bin/python -m pip install '.[cpu,embedded,dev,fuzz]'
+	$(LOCK)/bin/python -m pip install '.[cpu,embedded,dev,browser,fuzz,sbom]'
 	set -o pipefail; grep '^#' constraints.txt > $(LOCK)/constraints.txt && \
 	$(LOCK)/bin/python -m pip freeze --exclude timbre | sed 's/+.*//' | LC_ALL=C sort -f >> $(LOCK)/constraints.txt
 	mv $(LOCK)/constraints.txt constraints.txt

@@ -28,7 +28,7 @@ from cache_store.reading import Entry, EntryReader
 from cache_store.results import CacheResult, Compute, Meanwhile, SharedTier, TierName
 from cache_store.sealing import EntrySealer, compute_s
 from cache_store.settings import CacheSettings
-from cache_store.stats import CacheStats, Tally
+from cache_store.stats import CacheStats, Savings, Tally
 from cache_store.tier import Tier
 
 __all__ = ["Alias", "CacheResult", "CacheStats", "VoiceCache"]
@@ -216,6 +216,10 @@ class VoiceCache:
             tiers={tier.name: tier.stats() for tier in self._tiers},
         )
 
+    def take_savings(self) -> Savings:
+        """See Tally.take_savings."""
+        return self._tally.take_savings()
+
     def unhealthy_tiers(self) -> dict[str, str]:
         """Unhealthy tiers by name, each with its reason; the cache works without them."""
         return {name: why for tier in self._tiers for name, why in tier.unhealthy_tiers().items()}
@@ -330,7 +334,7 @@ class VoiceCache:
     async def _compute(
         self, key: RecordKey, compute: Compute, watch: Watch
     ) -> tuple[Entry, TierName]:
-        self._tally.events["computes"] += 1
+        self._tally.computed(key)
         started_s = time.perf_counter()
         try:
             record = await compute()
@@ -348,7 +352,7 @@ class VoiceCache:
         entry = self._l1.get(key.digest)
         self._tally.look_up(key, MEMORY, "miss" if entry is None else "hit")
         if entry is not None:
-            self._tally.saved_s += compute_s(entry.record)
+            self._tally.hit(key, compute_s(entry.record))
         return entry
 
     async def _from_tiers(
@@ -367,7 +371,7 @@ class VoiceCache:
     def _keep(
         self, key: RecordKey, entry: Entry, tier: TierName, watch: Watch
     ) -> tuple[Entry, TierName]:
-        self._tally.saved_s += compute_s(entry.record)
+        self._tally.hit(key, compute_s(entry.record))
         if watch.allows(key.owner):
             size_bytes = len(entry.data or b"") + ENTRY_OVERHEAD_BYTES
             self._l1.put(key.digest, entry, size_bytes, key.owner)

@@ -28,6 +28,7 @@ from cache_store.store import BlobStore
 from cache_store.warming import is_web_address, post_clip
 from cache_store.workplace import OpenedStore, UsageError, open_workplace
 
+EXIT_AWAY = 5  # the store does not answer; of the table in pipeline.cli, as all codes here
 console = Console(stderr=True)
 
 
@@ -38,8 +39,8 @@ class _Commands(typer.core.TyperGroup):
         try:
             return super().invoke(ctx)
         except CacheError as error:
-            console.print(str(error), markup=False)
-            raise typer.Exit(1) from error
+            console.print(str(error), markup=False, soft_wrap=True)
+            raise typer.Exit(EXIT_AWAY) from error
 
 
 app = typer.Typer(
@@ -243,7 +244,7 @@ def remove(
 
 @app.command("export")
 def export_archive(
-    archive: Path,
+    archive: Annotated[Path, typer.Argument(help="The tar file to write")],
     config: Config = None,
     url: Url = None,
     speech: Speech = False,
@@ -261,7 +262,7 @@ def export_archive(
 
 @app.command("import")
 def import_archive(
-    archive: Path,
+    archive: Annotated[Path, typer.Argument(help="A tar file of `export`")],
     config: Config = None,
     url: Url = None,
     speech: Speech = False,
@@ -295,8 +296,10 @@ def copy_store(
 @app.command()
 def warm(
     clips: Annotated[list[Path], typer.Argument(help="Audio files or directories of them")],
-    server: Annotated[str, typer.Option(help="The service")] = "http://127.0.0.1:8000",
-    api_key: Annotated[str | None, typer.Option(envvar="TIMBRE_API_KEY")] = None,
+    server: Annotated[
+        str, typer.Option(envvar="TIMBRE_URL", help="The service")
+    ] = "http://127.0.0.1:8000",
+    api_key: Annotated[str | None, typer.Option(envvar="TIMBRE_API_KEY", help="Its key")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Have the service encode clips and store them durably; exits 1 if some failed."""

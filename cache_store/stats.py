@@ -10,6 +10,28 @@ from typing import Any
 from cache_store.keys import EntryKey
 from cache_store.memory import MemoryStats
 
+MOST_OWNERS = 4_096  # told apart until `take_savings`; further ones are counted together
+OTHERS = ("", "")
+
+
+@dataclass(slots=True)
+class Saved:
+    """What a cache did for one clip's owner."""
+
+    hits: int = 0
+    seconds: float = 0.0
+    """What the hits would have cost to compute."""
+    computes: int = 0
+
+    def add(self, other: Saved) -> None:
+        self.hits += other.hits
+        self.seconds += other.seconds
+        self.computes += other.computes
+
+
+Savings = dict[tuple[str, str], Saved]
+"""By namespace and owner, see `ClipKey.owner`; OTHERS for what were too many."""
+
 
 class Tally:
     """Counters of one cache, counted at look-up. Use from one event loop."""
@@ -18,6 +40,28 @@ class Tally:
         self.requests: Counter[tuple[str, str, str]] = Counter()
         self.events: Counter[str] = Counter()
         self.saved_s = 0.0
+        self._savings: Savings = {}
+
+    def hit(self, key: EntryKey, cost_s: float) -> None:
+        """A record was found that would have cost so much."""
+        self.saved_s += cost_s
+        self._of(key).add(Saved(1, cost_s))
+
+    def computed(self, key: EntryKey) -> None:
+        """A record is made."""
+        self.events["computes"] += 1
+        self._of(key).computes += 1
+
+    def take_savings(self) -> Savings:
+        """By owner, since the last time."""
+        savings, self._savings = self._savings, {}
+        return savings
+
+    def _of(self, key: EntryKey) -> Saved:
+        name = (key.namespace, key.owner)
+        if name not in self._savings and len(self._savings) >= MOST_OWNERS:
+            name = OTHERS
+        return self._savings.setdefault(name, Saved())
 
     def look_up(self, key: EntryKey, tier: str, result: str) -> None:
         self.requests[key.kind, tier, result] += 1

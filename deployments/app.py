@@ -21,6 +21,7 @@ from deployments.stages.jobs import JobsReplica
 from deployments.stages.llm import LLMReplica
 from deployments.stages.tokenizer import TokenizerReplica
 from deployments.stages.vocoder import VocoderReplica
+from deployments.telemetry.tracing.tracer import check_exporter
 from pipeline.errors import SetupError
 
 
@@ -33,6 +34,7 @@ def build_app(args: Mapping[str, Any]) -> Application:
     """
     try:
         settings = checked_settings(args)
+        check_exporter(settings.telemetry)
     except SetupError as error:
         raise RayServeException(REFUSAL + error.message) from None
 

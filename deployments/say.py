@@ -21,7 +21,7 @@ from pipeline.contracts import (
     Stream,
     VoicePrompt,
 )
-from pipeline.local import LocalPipeline, read_clip_file, spoken
+from pipeline.local import LocalPipeline, spoken
 
 
 class KeptStates:
@@ -43,16 +43,15 @@ class KeptStates:
 
 
 def say_to_file(
-    pipeline: LocalPipeline, settings: Settings, clip: Path, request: SpeechRequest, output: Path
+    pipeline: LocalPipeline, settings: Settings, clip: bytes, request: SpeechRequest, output: Path
 ) -> StageTimes:
-    """Speak `request` in the voice of `clip` into `output`, whose suffix names the format.
+    """Speak `request` in the voice of a clip's bytes into `output`, whose suffix names the format.
 
-    settings: of the service whose cache it is. Raises InputError for a clip that cannot be read,
+    settings: of the service whose cache it is. Raises AudioError for a clip that cannot be used,
     and UnsupportedError for a suffix before anything is computed.
     """
     file_format(output)
-    upload = read_clip_file(clip)
-    samples, times = asyncio.run(_said(pipeline, settings, upload, request))
+    samples, times = asyncio.run(_said(pipeline, settings, clip, request))
     encode_file(samples, output)
     return times
 

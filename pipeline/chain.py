@@ -40,6 +40,7 @@ from pipeline.contracts import (
 )
 from pipeline.errors import CapacityError, StageError
 from pipeline.guardrail import TokenGuard
+from pipeline.serving.tracing import UNTRACED, Trace
 from pipeline.stepaudio.tokens import deinterleave
 
 _OTHER_SEED = 0x9E3779B97F4A7C15  # any fixed pattern: the second answer follows from the first seed
@@ -88,7 +89,15 @@ class SpeechChain:
     Writes the prompts, pulls tokens from the LLM and audio from the decoder.
     """
 
-    def __init__(self, prompts: PromptWriter, lm: SpeechLM, decoder: WaveDecoder) -> None:
+    def __init__(
+        self,
+        prompts: PromptWriter,
+        lm: SpeechLM,
+        decoder: WaveDecoder,
+        trace: Trace = UNTRACED,
+    ) -> None:
+        """trace: what the spans of writing prompts lie below."""
+        self._trace = trace
         self._prompts = prompts
         self._lm = lm
         self._decoder = decoder
@@ -106,7 +115,8 @@ class SpeechChain:
         edited, seed = await self._edited(request, voice, totals)
         totals.ids.clear()  # of passes that nobody hears
         scripts = self._prompts.scripts(request, edited)
-        script = await asyncio.to_thread(next, scripts, None)
+        with self._trace.span("prompt"):
+            script = await asyncio.to_thread(next, scripts, None)
         left_tokens, first_rows = request.sampling.max_tokens, request.first_chunk_rows
         is_begun = False
         while script is not None:

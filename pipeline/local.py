@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -22,7 +21,7 @@ from pipeline.contracts import (
     VoiceReference,
     WaveDecoder,
 )
-from pipeline.errors import InputError, UnknownVoiceError
+from pipeline.errors import UnknownVoiceError
 from pipeline.prompting import CheckpointPrompts
 from pipeline.synthesis import ResolvedVoice, Synthesizer, VoiceResolver, synthesize
 from pipeline.timing import Timings
@@ -155,14 +154,6 @@ class LocalPipeline:
         self._engine.close()
         self.decoder.close()
         self.encoder.close()
-
-
-def read_clip_file(clip: Path) -> bytes:
-    """Raises InputError for a clip that cannot be read."""
-    try:
-        return clip.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read the clip {clip}: {error.strerror}") from error
 
 
 async def spoken(

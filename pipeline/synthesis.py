@@ -7,9 +7,17 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from pipeline.contracts import SpeechChunk, SpeechRequest, Stream, VoicePrompt, VoiceReference
+from pipeline.contracts import (
+    NOT_REUSED,
+    SpeechChunk,
+    SpeechRequest,
+    Stream,
+    VoicePrompt,
+    VoiceReference,
+)
 from pipeline.edit_values import SAME_WORDS
 from pipeline.errors import InputError
+from pipeline.serving.tracing import here, now_ns
 from pipeline.timing import Timings
 
 NO_TRANSCRIPT = (
@@ -79,10 +87,16 @@ async def synthesize(
 
     Nothing outlives the generator: closing it closes every stage. Errors pass through unchanged.
     """
-    voice = await voices.resolve(reference)
+    with here().span("voice") as span:
+        voice = await voices.resolve(reference)
+        span.told(tier=voice.tier)
     del reference  # frees the upload: a stream may last minutes and needs the voice only
     timings.voice_resolved(voice.tier, voice.warnings)
+    began_ns, source = now_ns(), NOT_REUSED
     async with aclosing(synthesizer.speak(voice.completed(request), voice.prompt)) as speech:
         async for chunk in speech:
             timings.audio_made(chunk)
+            source = chunk.times.speech
             yield chunk
+    if source != NOT_REUSED:  # of what is made for it, the stages have spans of their own
+        here().noted("kept speech", began_ns, source=source)

@@ -64,6 +64,12 @@ def stage_line(times: StageTimes) -> str:
     return " ".join([*words, f"rtf={times.rtf:.2f}"])
 
 
+def account_line(times: StageTimes) -> str:
+    """The same with what no stage was at: queues, the way between processes, a slow client."""
+    rest_s = times.total_s - times.tokenizer_s - times.llm_s - times.vocoder_s
+    return f"{stage_line(times)} rest={max(rest_s, 0.0):.3f}"
+
+
 def stage_report(times: StageTimes) -> dict[str, Any]:
     """The times for JSON, seconds."""
     return {**asdict(times), "rtf": times.rtf, "line": stage_line(times)}

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from deployments.config.settings import load_settings
 from deployments.edits.library import EditLibrary
+from deployments.http.clips.routes import ClipRoutes
 from deployments.http.ingress import make_app, readings_of
 from deployments.http.provenance.routes import ProvenanceRoutes
 from deployments.http.routes.batch import BatchRoute
@@ -25,15 +26,18 @@ from deployments.http.routes.speech import Routes
 from deployments.http.routes.uploaded_voices import VoiceRoutes
 from deployments.http.routes.voice_consents import ConsentRoutes
 from deployments.http.routes.websocket import SocketRoutes
+from deployments.http.savings.routes import SavingsRoutes
 from deployments.jobs.library import JobLibrary
 from deployments.keys.authority import Authority
 from deployments.marks.search import MarkSearch
 from deployments.quotas.book import QuotaBook
 from deployments.quotas.gate import QuotaGate
 from deployments.quotas.ledger import Ledger
+from deployments.savings.keeper import SavingsKeeper
 from deployments.speech.library import SpeechLibrary
 from deployments.telemetry.outcomes import Outcome, OutcomeBook, Report
 from deployments.telemetry.requests import RequestMetrics
+from deployments.telemetry.tracing.tracer import NOT_TRACING, Tracer
 from deployments.voices.enrolment import Enrolment
 from deployments.voices.resolver import VoiceLibrary
 from deployments.voices.transcripts import Hearing
@@ -76,7 +80,12 @@ class HttpApp:
     """A client, and what the service behind it was asked to speak."""
 
     def __init__(
-        self, *, is_telling: bool = False, hearing: Hearing | None = None, **args: Any
+        self,
+        *,
+        is_telling: bool = False,
+        hearing: Hearing | None = None,
+        tracer: Tracer = NOT_TRACING,
+        **args: Any,
     ) -> None:
         """is_telling: the speaker says what it drew, so that answers are kept.
 
@@ -96,7 +105,7 @@ class HttpApp:
             self.settings,
             self.voices,
             self.speech,
-            RequestMetrics(),
+            RequestMetrics(self.settings.telemetry.slow_s),
             self._report,
             self.outcomes,
             readings,
@@ -108,7 +117,9 @@ class HttpApp:
             Ledger(NearBook(QuotaBook()), "this router", 600.0, gather_s=0.0),
             lambda measure, of: self.refused.append((measure, of)),
         )
-        self.app: FastAPI = make_app(self.settings, self.routes, None, self.authority, self.quotas)
+        self.app: FastAPI = make_app(
+            self.settings, self.routes, None, self.authority, self.quotas, tracer
+        )
         BatchRoute(self.routes, self.settings.limits).add_to(self.app)
         add_cache_routes(self.app, self.voices, self.speech, self.routes.budget, self.forget)
         self.edits = EditLibrary(self.settings, self.voices, self.speech)
@@ -126,9 +137,16 @@ class HttpApp:
             self.routes.budget,
             readings,
         ).add_to(self.app)
-        SocketRoutes(self.settings, self.voices, self.routes).add_to(self.app)
+        shelf, counts = self.voices.shelf, {"voices": self.voices.take_savings}
+        keeper = SavingsKeeper(
+            self.settings.telemetry, shelf, counts | {"speech": self.speech.take_savings}
+        )
+        SavingsRoutes(keeper, self.voices).add_to(self.app)
+        SocketRoutes(self.settings, self.voices, self.routes, tracer).add_to(self.app)
         marks = MarkSearch(self.settings.marks)
         ProvenanceRoutes(self.settings.marks, marks, self.routes.budget).add_to(self.app)
+        clips = (self.voices.clip_limits, self.voices.conditioning)
+        ClipRoutes(self.settings, *clips, self.routes.budget).add_to(self.app)
         self.enrolment = Enrolment(self.settings, self.voices, self)
         for routes in (VoiceRoutes, ElevenLabsVoiceRoutes, ConsentRoutes):
             routes(self.settings, self.voices, self.enrolment, self.routes.budget).add_to(self.app)
@@ -136,7 +154,7 @@ class HttpApp:
         self.http = httpx.AsyncClient(transport=transport, base_url="http://timbre")
 
     async def _report(self) -> dict[str, Any]:
-        return {"ready": True, "stages": {}, "cache": {}, "age_s": 0.0}
+        return {"ready": True, "reasons": [], "stages": {}, "cache": {}, "age_s": 0.0}
 
     async def _told(self, job: str) -> None:
         self.told.append(job)

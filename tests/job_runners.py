@@ -27,7 +27,7 @@ from pipeline.contracts import Drawn, SpeechChunk, SpeechRequest, VoicePrompt
 from pipeline.errors import StageUnavailableError
 from tests.fakes import SAMPLES_PER_GROUP, FakeNames
 from tests.http_app import LengthyEncoder
-from tests.unit.cache_store.test_index import DirectTier
+from tests.unit.cache_store.replicas import DirectTier
 
 JOBS = {"lease_s": 0.4, "concurrency": 2, "tries": 5}
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from deployments.admission.clock import Clock, LoopClock, Timer
 from deployments.admission.costs import ServiceCosts
 from deployments.admission.line import Asked, Demand, Order, Shares
 from deployments.admission.outlook import Outlook
@@ -48,7 +48,7 @@ def _unheard(service: Service, reason: str) -> None:
 class AdmissionGate:
     """Hands out permits. Use it from one event loop.
 
-    refused: told of every refusal, with the kind of service and the reason.
+    refused: told of every refusal, with the kind of service and the reason. clock: of a simulation.
     """
 
     def __init__(
@@ -57,18 +57,20 @@ class AdmissionGate:
         places: Places,
         costs: ServiceCosts,
         refused: Callable[[Service, str], None] = _unheard,
+        clock: Clock | None = None,
     ) -> None:
         self._settings, self._places = settings, places
+        self._clock = clock or LoopClock()
         self._outlook = Outlook(costs, settings.headroom)
         self._shares = Shares(settings.tenant_weights)
-        self._refusals = Refusals(settings.max_retry_after_s, self._shares, refused)
+        self._refusals = Refusals(settings.max_retry_after_s, self._shares, refused, self._clock)
         self._running: list[Asked] = []
         self._waiting: list[Asked] = []
         self._used_bytes = 0
         self._numbers = itertools.count()
-        self._look: asyncio.TimerHandle | None = None
+        self._look: Timer | None = None
         self._too_late: tuple[float, _Question, tuple[float, float]] | None = None
-        self.capacity = self._outlook.capacity([], time.monotonic())
+        self.capacity = self._outlook.capacity([], self._clock.now_s())
         """Seconds of audio a second that it would promise. For any thread, as what follows."""
 
     @property
@@ -79,7 +81,7 @@ class AdmissionGate:
     @property
     def queue_age_s(self) -> float:
         """How long the one waits who waits longest; batches do not count."""
-        now_s = time.monotonic()
+        now_s = self._clock.now_s()
         return max((now_s - one.asked_s for one in _interactive(self._waiting)), default=0.0)
 
     @property
@@ -99,7 +101,7 @@ class AdmissionGate:
                 f"{self._places.max_bytes} are there for streams; a shorter reference clip and a "
                 "lower initial_codec_chunk_frames take fewer"
             )
-        now_s = time.monotonic()
+        now_s = self._clock.now_s()
         due_s = self._due_s(terms, demand, now_s)
         listener = Listener(now_s, replace(terms, due_s=due_s), demand.speed)
         number = next(self._numbers)
@@ -111,13 +113,13 @@ class AdmissionGate:
 
     async def enter(self, asked: Asked) -> None:
         """Wait for its turn. Raises CapacityError at once for what could not be served in time."""
-        now_s = time.monotonic()
+        now_s = self._clock.now_s()
         self._refuse_over_limit(asked)
         if not self._ahead_of(asked) and self._may_begin(asked, now_s):
             self._begin(asked, now_s)
             return
         self._refuse_or_plan(asked, now_s)
-        asked.turn = asyncio.get_running_loop().create_future()
+        asked.turn = self._clock.turn()
         self._waiting.append(asked)
         self._look_later()
         try:
@@ -188,7 +190,7 @@ class AdmissionGate:
 
     def _let_in(self) -> None:
         """Those whose turn it is."""
-        now_s = time.monotonic()
+        now_s = self._clock.now_s()
         while (asked := self._next(now_s)) is not None:
             self._waiting.remove(asked)
             self._begin(asked, now_s)
@@ -214,7 +216,7 @@ class AdmissionGate:
             self._look.cancel()
             self._look = None
         if self._waiting:
-            self._look = asyncio.get_running_loop().call_later(LOOK_S, self._let_in)
+            self._look = self._clock.later(LOOK_S, self._let_in)
 
     # Who is refused.
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from deployments.admission.clock import Turn
 from deployments.admission.costs import ROW_S
 from deployments.admission.forecast import Course
 from pipeline.serving.listener import Listener
@@ -40,7 +40,7 @@ class Asked:
     due_s: float
     begin_s: float
     listener: Listener
-    turn: asyncio.Future[None] | None = field(default=None)
+    turn: Turn | None = field(default=None)
 
     @property
     def is_batch(self) -> bool:

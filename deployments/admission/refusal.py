@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable
 
+from deployments.admission.clock import Clock
 from deployments.admission.line import Asked, Shares
 from pipeline.errors import CapacityError, OverShareError
 from pipeline.serving.terms import Service
@@ -22,9 +22,14 @@ class Refusals:
     """
 
     def __init__(
-        self, max_retry_after_s: float, shares: Shares, told: Callable[[Service, str], None]
+        self,
+        max_retry_after_s: float,
+        shares: Shares,
+        told: Callable[[Service, str], None],
+        clock: Clock,
     ) -> None:
         self._most_s, self._shares, self._told = max_retry_after_s, shares, told
+        self._clock = clock
         self._promised: deque[float] = deque()
 
     def too_late(
@@ -69,7 +74,7 @@ class Refusals:
         holds_s: float,
     ) -> CapacityError:
         self._told(asked.terms.service, reason)
-        now_s = time.monotonic()
+        now_s = self._clock.now_s()
         while self._promised and self._promised[0] <= now_s:
             self._promised.popleft()
         turn_s = max(wait_s, LEAST_S) + every_s * len(self._promised)

@@ -23,7 +23,8 @@ OF_COMMANDS = frozenset(
         "TIMBRE_HOME",  # where checkpoints are
         "TIMBRE_CONFIG",  # timbre cache
         "TIMBRE_CACHE_URL",  # timbre cache
-        "TIMBRE_API_KEY",  # timbre cache warm
+        "TIMBRE_URL",  # the service that commands ask
+        "TIMBRE_API_KEY",  # with this key
         "TIMBRE_WEBHOOK_SECRET",  # what jobs.webhook_secret_env names unless it is told otherwise
         "TIMBRE_SHARED",  # golden data of the tests
     }

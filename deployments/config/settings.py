@@ -38,6 +38,7 @@ from deployments.config.stage_settings import (
     TokenizerSettings,
     VocoderSettings,
 )
+from deployments.config.telemetry.telemetry_settings import TelemetrySettings
 from deployments.config.tenants.quota_settings import QuotaSettings
 from deployments.config.text_settings import TextSettings
 from pipeline.audio.condition import Conditioning
@@ -111,6 +112,9 @@ class HttpSettings(Strict):
     cors_origins: tuple[str, ...] = ()
     """Origins of web pages that may call the service from a browser, such as "https://app.example",
     or "*" for all; none by default."""
+    page: bool = True
+    """Serve the page for browsers at /ui: files alone, without a key; it calls the API as any other
+    client does."""
 
 
 class VoiceSettings(Strict):
@@ -231,6 +235,7 @@ class Settings(BaseSettings):
     jobs: JobSettings = JobSettings()
     scaling: ScalingSettings = ScalingSettings()
     memory: MemorySettings = MemorySettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     cluster: ClusterSettings = ClusterSettings()
 
     @property

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import httpx
 import psutil
 
-from deployments.doctor import exposure, machine, secret_files, service
+from deployments.doctor import bucket, exposure, machine, secret_files, service
 from deployments.doctor.findings import Finding, Result, unknown
 from deployments.doctor.site import Site
 
@@ -17,12 +17,14 @@ CHECKS: dict[str, Callable[[Site], Finding]] = {
     "checkpoint": service.checkpoint,
     "packages": service.packages,
     "port": service.port,
+    "service": service.readiness,
     "python": machine.python,
     "cores": machine.cores,
     "threads": machine.threads,
     "memory": machine.memory,
     "disk": machine.disk,
     "store": machine.writable,
+    "bucket": bucket.bucket,
     "shared memory": machine.shared_memory,
     "open files": machine.open_files,
     "gpu": machine.gpu,

@@ -13,7 +13,7 @@ from deployments.doctor.findings import Finding, fault, good, unknown, warning
 from deployments.doctor.site import Site
 from deployments.own_packages import stranger_on
 
-STORE_ASK_S = 5.0
+STORE_ASK_S = 5.0  # and a service on this machine
 SKEW_FAULT_S, SKEW_WARNING_S = 600.0, 30.0  # S3 refuses what is signed 15 minutes off
 _NO_CONFIG = unknown("the config holds a mistake")
 
@@ -58,6 +58,28 @@ def port(site: Site) -> Finding:
         )
     whose = "the service's own" if taken else "free"
     return good(f"port {site.port} is {whose}")
+
+
+def readiness(site: Site) -> Finding:
+    """Of the service that runs on the config's port, if any."""
+    if site.config is None:
+        return _NO_CONFIG
+    if not any(one.port == site.port and one.is_rays for one in site.ports or ()):
+        return unknown(f"no service runs on port {site.port}")
+    if site.http_options.get("ssl_certfile"):
+        return unknown("it speaks TLS: timbre status --url asks it by its name")
+    address = f"http://127.0.0.1:{site.port}/readyz"
+    remedy = "timbre logs; stages' own are in Ray's session directory; timbre down and up"
+    try:
+        reply = httpx.get(address, timeout=STORE_ASK_S, trust_env=False)
+        stages = reply.json().get("stages", {})
+    except (httpx.TransportError, ValueError, AttributeError) as error:
+        return fault(f"{address} does not answer as a service does: {error}", remedy)
+    if reply.status_code == httpx.codes.OK:
+        return good("the service is ready")
+    waiting = [f"{name} ({one['error']})" for name, one in stages.items() if "error" in one]
+    said = f": {', '.join(waiting)}" if waiting else ""
+    return fault(f"the service is not ready{said}", remedy)
 
 
 def clock(site: Site) -> Finding:

@@ -21,7 +21,12 @@ from deployments.http.dialects.elevenlabs import ElevenLabsBody
 from deployments.http.dialects.fish import FishBody
 from deployments.http.dialects.speech import SpeechBody
 from deployments.http.edit_shapes import Tags
-from deployments.http.pages import pronunciation_shapes, readiness_shapes, shapes
+from deployments.http.pages import (
+    pronunciation_shapes,
+    readiness_shapes,
+    savings_shapes,
+    shapes,
+)
 from deployments.http.pages.parts import OF_SPEECH, complete, header_references
 from deployments.http.pages.shapes import (
     ErrorReply,
@@ -205,7 +210,8 @@ TAGS_DOC = answers(
 )
 REPLIES: tuple[type[BaseModel], ...] = tuple(
     shape
-    for shape in {**vars(shapes), **vars(readiness_shapes), **vars(pronunciation_shapes)}.values()
+    for room in (shapes, readiness_shapes, pronunciation_shapes, savings_shapes)
+    for shape in vars(room).values()
     if isinstance(shape, type) and issubclass(shape, BaseModel) and shape is not BaseModel
 )
 

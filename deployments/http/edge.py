@@ -18,7 +18,9 @@ from deployments.http.errors import answer_error
 from deployments.http.request_id import REQUEST_ID_HEADER, request_id_of
 from deployments.http.sessions.flow import with_flow
 from deployments.stages.room import Room
+from deployments.telemetry.tracing.tracer import NOT_TRACING, Tracer
 from pipeline.errors import CapacityError, InputError, TooLargeError, TooSlowError
+from pipeline.serving.tracing import UNTRACED, Trace, inside
 
 DISCARD_BODIES = 4  # times the limit that are read and dropped: a client that sends reads no reply
 _METHODS_THAT_LOOK = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -34,7 +36,8 @@ class Edge:
     max_body_bytes: of a request. pace: of its body, as slow as it may be. max_requests: concurrent
     requests; GET, HEAD and OPTIONS do not count and always pass; None: unlimited. sockets: of
     WebSockets, which do not count among them. has_proxy: Serve's proxy is in front, which gives
-    every request an id and adds it to the reply itself.
+    every request an id and adds it to the reply itself. tracer: begins the traces of requests that
+    count.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Edge:
         max_requests: int | None = None,
         sockets: SessionSettings | None = None,
         has_proxy: bool = False,
+        tracer: Tracer = NOT_TRACING,
     ) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
@@ -55,6 +59,7 @@ class Edge:
         self._socket_room = Room("router's part for WebSockets", sockets.max_sessions)
         self._window_bytes = sockets.window_bytes
         self._has_proxy = has_proxy
+        self._tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve's proxy buffers a whole body before this limit applies.
@@ -75,6 +80,25 @@ class Edge:
             return
         is_echoed = self._has_proxy and given is not None
         reply = _Reply(send, None if is_echoed else request_id)
+        trace = self._traced(scope, headers, request_id)
+        try:
+            with inside(trace):
+                await self._answer(scope, headers, receive, reply)
+        except BaseException as error:
+            trace.ended(error, status=reply.status)
+            raise
+        trace.ended(status=reply.status)
+
+    def _traced(self, scope: Scope, headers: Headers, request_id: str) -> Trace:
+        if scope["method"] in _METHODS_THAT_LOOK:
+            return UNTRACED
+        told = {"request_id": request_id, "method": scope["method"], "path": scope["path"]}
+        return self._tracer.begun("request", headers, **told)
+
+    async def _answer(
+        self, scope: Scope, headers: Headers, receive: Receive, reply: _Reply
+    ) -> None:
+        request_id: str = scope["state"]["request_id"]
         try:
             await self._serve(scope, headers, receive, reply)
         except _BodyTooLargeError:
@@ -125,10 +149,12 @@ class _Reply:
         self._request_id = request_id
         self._started_s = time.perf_counter()
         self.has_started = False
+        self.status = 0
 
     async def send(self, message: Message) -> None:
         if message["type"] in _STARTS:
             self.has_started = True
+            self.status = message["status"]
             headers = MutableHeaders(scope=message)
             if self._request_id is not None:
                 headers[REQUEST_ID_HEADER] = self._request_id

@@ -31,6 +31,7 @@ from deployments.edits.library import EditLibrary
 from deployments.http.api_pages import DESCRIPTION, ERROR_DOC, describe_bodies
 from deployments.http.bodies.fields import explain_validation
 from deployments.http.bodies.pace import Pace
+from deployments.http.clips.routes import ClipRoutes
 from deployments.http.edge import Edge
 from deployments.http.edit_pages import BODIES as EDIT_BODIES
 from deployments.http.errors import NO_RETRY, SERVER_FAULT, answer_error, error_body
@@ -56,6 +57,8 @@ from deployments.http.routes.speech import Routes
 from deployments.http.routes.uploaded_voices import VoiceRoutes
 from deployments.http.routes.voice_consents import ConsentRoutes
 from deployments.http.routes.websocket import SocketRoutes
+from deployments.http.savings.routes import SavingsRoutes
+from deployments.http.ui.routes import add_page
 from deployments.http.voice_pages import BODIES as VOICE_BODIES
 from deployments.jobs.library import JobLibrary
 from deployments.keys.authority import Authority, say_who_may
@@ -64,6 +67,7 @@ from deployments.pronunciation.book import PronunciationBook
 from deployments.pronunciation.readings import Readings
 from deployments.quotas.cluster import open_gate
 from deployments.quotas.gate import QuotaGate
+from deployments.savings.keeper import SavingsKeeper
 from deployments.scaling.policy import Work
 from deployments.scaling.replica import ScaledReplica
 from deployments.speech.library import SpeechLibrary
@@ -84,6 +88,7 @@ from deployments.telemetry.metrics import SPEECH_CACHE, VOICE_CACHE
 from deployments.telemetry.outcomes import ClusterOutcomes
 from deployments.telemetry.quotas import QuotaGauge, QuotaRefusals
 from deployments.telemetry.requests import RequestMetrics
+from deployments.telemetry.tracing.tracer import NOT_TRACING, Tracer
 from deployments.telemetry.transfers import Transfers
 from deployments.voices.enrolment import Enrolment
 from deployments.voices.resolver import VoiceLibrary
@@ -123,6 +128,7 @@ class Router(ScaledReplica):
         """asr: the recogniser, where it is deployed."""
         adopt_serve_logging()
         self._settings = settings
+        self._tracer = Tracer.of(settings.telemetry, "router")
         transfers = Transfers()
         sleeps = settings.scaling.tokenizer.sleeps
         encoder = RemoteTokenizer(tokenizer, settings.limits, transfers, sleeps=sleeps)
@@ -140,7 +146,12 @@ class Router(ScaledReplica):
         self._edits = EditLibrary(settings, self._voices, self._speech)
         self._marks = RemoteMarks(vocoder)
         self._jobs = JobLibrary(settings, self._voices, self._readings, RunnersTold(jobs).tell)
-        self._metrics = RequestMetrics()
+        self._metrics = RequestMetrics(settings.telemetry.slow_s)
+        self._savings = SavingsKeeper(
+            settings.telemetry,
+            self._voices.shelf,
+            {"voices": self._voices.take_savings, "speech": self._speech.take_savings},
+        )
         self._outcomes = ClusterOutcomes(settings.cache.l2_name)
         self._quotas = open_gate(settings.quotas, settings.cache.l2_name, QuotaRefusals())
         self._quota_gauge = QuotaGauge(self._quotas)
@@ -196,7 +207,9 @@ class Router(ScaledReplica):
             self._readings,
             self._listener,
         )
-        app = make_app(self._settings, routes, self._lifespan, self._authority, self._quotas)
+        app = make_app(
+            self._settings, routes, self._lifespan, self._authority, self._quotas, self._tracer
+        )
         BatchRoute(routes, self._settings.limits).add_to(app)
         add_cache_routes(app, self._voices, self._speech, routes.budget, self._removal.everywhere)
         EditRoutes(
@@ -208,9 +221,12 @@ class Router(ScaledReplica):
             routes.budget,
             self._readings,
         ).add_to(app)
-        SocketRoutes(self._settings, self._voices, routes).add_to(app)
+        SavingsRoutes(self._savings, self._voices).add_to(app)
+        SocketRoutes(self._settings, self._voices, routes, self._tracer).add_to(app)
         JobRoutes(self._settings, self._jobs, self._voices.namespace, routes.budget).add_to(app)
         ProvenanceRoutes(self._settings.marks, self._marks, routes.budget).add_to(app)
+        clips = (self._voices.clip_limits, self._voices.conditioning)
+        ClipRoutes(self._settings, *clips, routes.budget).add_to(app)
         for kept in (VoiceRoutes, ElevenLabsVoiceRoutes, ConsentRoutes):
             kept(self._settings, self._voices, self._enrolment, routes.budget).add_to(app)
         return app
@@ -231,6 +247,7 @@ class Router(ScaledReplica):
             watched("forgetting deleted voices", self._enrolment.forget_again),
             watched("removing old edits", self._edits.sweep),
             watched("keeping the quotas", self._quotas.run),
+            watched("keeping the account of what is saved", self._savings.run),
         ]
         if self._authority is not None:
             loops.append(watched("following the keys", self._authority.follow))
@@ -239,6 +256,7 @@ class Router(ScaledReplica):
         finally:
             for loop in loops:
                 loop.cancel()
+            await self._savings.flush()
             await self._enrolment.close()
             await asyncio.gather(self._voices.close(), self._speech.close())
 
@@ -249,6 +267,7 @@ def make_app(
     lifespan: Lifespan[FastAPI] | None,
     authority: Authority | None = None,
     quotas: QuotaGate | None = None,
+    tracer: Tracer = NOT_TRACING,
 ) -> FastAPI:
     """The application around `routes`: its edge, its pages, the shape of its errors.
 
@@ -280,6 +299,7 @@ def make_app(
         max_requests=limits.max_requests,
         sockets=settings.sessions,
         has_proxy=True,
+        tracer=tracer,
     )
     if settings.http.cors_origins:  # outermost: a refusal by the edge is for the page's eyes too
         app.add_middleware(
@@ -295,6 +315,8 @@ def make_app(
     shapes = () if authority is None else KEY_SHAPES
     describe_bodies(app, (*ours, *PROVENANCE_BODIES, WarmBody, *shapes))
     add_error_handlers(app)
+    if settings.http.page:
+        add_page(app)
     routes.add_to(app)
     if authority is not None:
         KeyRoutes(authority, routes.budget).add_to(app)

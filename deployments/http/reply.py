@@ -42,9 +42,10 @@ from pipeline.contracts import (
     Stream,
 )
 from pipeline.errors import CapacityError, InputError, StageError
+from pipeline.serving.tracing import here
 from pipeline.splitting.weights import S_PER_UNIT
 from pipeline.synthesis import Synthesizer, VoiceResolver, synthesize
-from pipeline.timing import Timings, server_timing, stage_line, stage_report
+from pipeline.timing import Timings, account_line, server_timing, stage_line, stage_report
 
 logger = logging.getLogger(__name__)
 
@@ -210,13 +211,15 @@ class SpeechReply:
                     if not len(chunk.samples):
                         continue  # a header alone would be a first byte without audio
                     self._is_whole |= self._is_all(chunk)
-                    piece = await self._codec.encode(chunk.samples)
+                    with here().span("codec"):
+                        piece = await self._codec.encode(chunk.samples)
                     self._sent(piece.audio_s)
                     if piece.data:
                         yield piece.data
         if not self._timings.times().audio_s:
             raise StageError("the model produced no audio for this request; try another seed")
-        rest = await self._codec.finish()
+        with here().span("codec", last=True):
+            rest = await self._codec.finish()
         self._sent(rest.audio_s)
         if rest.data:
             yield rest.data
@@ -230,7 +233,8 @@ class SpeechReply:
     async def _charged(self) -> Charge:
         """Room for it under its caller's quota."""
         requests = [turn.request for turn in self._parsed.turns] or [self._parsed.request]
-        return await self._spending.speech(sum(_likely_s(one) for one in requests))
+        with here().span("quota"):
+            return await self._spending.speech(sum(_likely_s(one) for one in requests))
 
     def _sent(self, audio_s: float) -> None:
         self._playback.sent(audio_s, time.perf_counter())
@@ -256,6 +260,8 @@ class SpeechReply:
         if self._tell is not None:
             self._tell(self._outcome(outcome, error))
         is_error = outcome == "error"
+        if self._metrics.is_slow(times):
+            logger.warning("slow speech %s %s %s", self._request_id, outcome, account_line(times))
         logger.log(
             logging.ERROR if is_error else logging.INFO,
             "speech %s %s %s",

@@ -26,6 +26,7 @@ from deployments.jobs.documents import Cue, JobSegment, PartFacts
 from deployments.jobs.flac import to_flac
 from deployments.quotas.gate import QuotaGate
 from deployments.speech.library import SpeechLibrary
+from deployments.telemetry.tracing.tracer import NOT_TRACING, Tracer
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.audio.encode import to_pcm16
 from pipeline.audio.levels import measure_levels
@@ -81,8 +82,13 @@ class SegmentSpeaker:
         voices: VoiceLibrary,
         speech: SpeechLibrary,
         quotas: QuotaGate | None = None,
+        tracer: Tracer = NOT_TRACING,
     ) -> None:
-        """quotas: what is spoken is charged to them; None where nobody has any."""
+        """quotas: what is spoken is charged to them; None where nobody has any.
+
+        tracer: begins a trace for each segment.
+        """
+        self._tracer = tracer
         self._quotas = quotas
         self._settings: JobSettings = settings.jobs
         self._sources = Sources(voices, settings.limits)
@@ -120,7 +126,17 @@ class SegmentSpeaker:
         steps: with the seed that is to be used. is_marked: as in Terms. Facts are those of
         revision 0.
         """
-        terms = Terms(is_marked=is_marked)
+        with self._tracer.traced("segment", number=number):
+            return await self._made(namespace, segment, number, steps, Terms(is_marked=is_marked))
+
+    async def _made(
+        self,
+        namespace: str,
+        segment: JobSegment,
+        number: int,
+        steps: Sequence[EditStep],
+        terms: Terms,
+    ) -> Part:
         spoken = await self._spoken(namespace, segment, steps, terms)
         is_hurried = False
         if segment.cue is not None:

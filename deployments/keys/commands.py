@@ -6,7 +6,6 @@ that makes it, and alone on standard output, so that it can be piped.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import time
@@ -121,6 +120,8 @@ def revoke(
 
 
 def _with_desk(config: Path, work: Callable[[KeyDesk], Awaitable[T]]) -> T:
+    import asyncio
+
     from deployments.config.serve_config import given_or_shipped, read_settings
     from deployments.keys.desk import KeyDesk
     from deployments.voices.shelf import Shelf

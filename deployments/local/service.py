@@ -101,6 +101,11 @@ class LocalService:
                 ) from error
             yield
 
+    @property
+    def log(self) -> Path:
+        """Of the service that was started last."""
+        return self._state_dir / "serve.log"
+
     def running(self) -> RunningService | None:
         """The service started from this directory, if its process still lives."""
         service = self._known()
@@ -114,12 +119,14 @@ class LocalService:
         environment: Mapping[str, str],
         progress: Progress,
         notice: Progress,
+        on_stage: Progress = lambda _: None,
     ) -> RunningService:
         """Start and wait until every stage answers.
 
         progress: called repeatedly with what is waited for. notice: called with messages for the
-        user. Raises SetupError with the end of the log when the start fails, or when the working
-        directory, which Serve imports from first, holds a foreign package with one of our names.
+        user. on_stage: called once with the name of each stage that answers. Raises SetupError with
+        the end of the log when the start fails, or when the working directory, which Serve imports
+        from first, holds a foreign package with one of our names.
         """
         if (stranger := stranger_on([str(Path.cwd())])) is not None:
             raise SetupError(stranger)
@@ -141,13 +148,12 @@ class LocalService:
         threads = planned_threads(config.settings, config.resource_requests, usable_cores())
         document = with_planned_threads(document, threads, notice)
         path.write_text(yaml.safe_dump(document, sort_keys=False))
-        log = self._state_dir / "serve.log"
-        process = spawn(path, log, environment, n_cpus)
+        process = spawn(path, self.log, environment, n_cpus)
         started_unix_s = psutil.Process(process.pid).create_time()
-        service = RunningService(process.pid, started_unix_s, host, free_port, str(log))
+        service = RunningService(process.pid, started_unix_s, host, free_port, str(self.log))
         try:
             self._keep(service)
-            self._wait_until_ready(service, process, progress)
+            self._wait_until_ready(service, process, progress, on_stage)
         except BaseException:
             end_session(service.pid, service.started_unix_s, drain_s=0.0)
             self._state_file.unlink(missing_ok=True)
@@ -184,8 +190,13 @@ class LocalService:
         draft.replace(self._state_file)
 
     def _wait_until_ready(
-        self, service: RunningService, process: subprocess.Popen[bytes], progress: Progress
+        self,
+        service: RunningService,
+        process: subprocess.Popen[bytes],
+        progress: Progress,
+        on_stage: Progress,
     ) -> None:
+        told = set[str]()
         deadline_s = time.monotonic() + START_TIMEOUT_S
         log = ""
         with httpx.Client(base_url=service.url, timeout=5.0, trust_env=False) as client:
@@ -193,7 +204,12 @@ class LocalService:
                 log = _read(service.log)
                 if process.poll() is not None or any(mark in log for mark in FAILED_MARKS):
                     raise SetupError(f"the service did not start: {_cause(log)} ({service.log})")
-                progress(_stage_line(client))
+                stages = _stages(client)
+                for name in stages.keys() - told:
+                    if "error" not in stages[name]:
+                        on_stage(name)
+                        told.add(name)
+                progress(_stage_line(stages))
                 if _is_ready(client) and session_listens(
                     service.pid, service.started_unix_s, service.port
                 ):
@@ -263,10 +279,17 @@ def _is_ready(client: httpx.Client) -> bool:
         return False
 
 
-def _stage_line(client: httpx.Client) -> str:
+def _stages(client: httpx.Client) -> Mapping[str, Any]:
+    """What /readyz says of each; nothing before the router answers, or where it wants a key."""
     try:
         stages = client.get("/readyz").json()["stages"]
     except (httpx.TransportError, ValueError, KeyError):
+        return {}
+    return stages
+
+
+def _stage_line(stages: Mapping[str, Any]) -> str:
+    if not stages:
         return "starting Ray and the router"
     waiting = [name for name, stage in stages.items() if "error" in stage]
     return f"loading: {', '.join(waiting)}" if waiting else "ready"

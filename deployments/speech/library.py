@@ -14,7 +14,7 @@ from cache_store.erasures import Watch
 from cache_store.errors import StoreError
 from cache_store.keys import ClipKey, SpeechKey, VoiceKey, digest
 from cache_store.opening import open_cache
-from cache_store.stats import CacheStats
+from cache_store.stats import CacheStats, Savings
 from deployments.config.settings import Reuse, Settings
 from deployments.speech.models import ModelBook, Namer, SpeechModels
 from deployments.speech.records import SPEECH_SCHEMA, to_answer
@@ -168,6 +168,10 @@ class SpeechLibrary:
     def stats(self) -> CacheStats | None:
         """Counters since the start and sizes now, of this process; None when nothing is kept."""
         return None if self._cache is None else self._cache.stats()
+
+    def take_savings(self) -> Savings:
+        """What its cache saved since the last call, by owner of the voices' clips."""
+        return {} if self._cache is None else self._cache.take_savings()
 
     async def report(self) -> dict[str, Any]:
         """Counters of this process and of the cluster's index, and what is set aside."""

@@ -24,6 +24,7 @@ from deployments.speech.tape import JOINED, SAMPLE_BYTES, Tape, sliced
 from pipeline.audio.encode import to_pcm16
 from pipeline.contracts import Drawn, SpeechChunk, Stream, Verdict
 from pipeline.errors import StageError
+from pipeline.serving.tracing import here, inside
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ class Rendition:
         self._relay: Relay | None = None
         self._making: asyncio.Task[Drawn | None] | None = None
         self._is_given_up = False
+        self._trace = here()
         self._task = spawn("speech for several", self._run())
 
     @property
@@ -175,18 +177,20 @@ class Rendition:
         return to_record(self._kept(drawn))
 
     async def _make(self) -> Drawn | None:
+        """In the trace of whoever asked first."""
         tape, said = self.tape, 0
         drawn: Drawn | None = None
-        async with aclosing(self._speak()) as speech:
-            async for chunk in speech:
-                samples = to_pcm16(chunk.samples)
-                tape.times, tape.quality, tape.usage = chunk.times, chunk.quality, chunk.usage
-                tape.is_single = chunk.last and not said
-                tape.add(samples[max(tape.n_samples - said, 0) :])
-                said += len(samples)
-                if chunk.last:
-                    tape.drawn = drawn = chunk.drawn
-                    tape.end()  # at once: a single piece is told to be the last one
+        with inside(self._trace):
+            async with aclosing(self._speak()) as speech:
+                async for chunk in speech:
+                    samples = to_pcm16(chunk.samples)
+                    tape.times, tape.quality, tape.usage = chunk.times, chunk.quality, chunk.usage
+                    tape.is_single = chunk.last and not said
+                    tape.add(samples[max(tape.n_samples - said, 0) :])
+                    said += len(samples)
+                    if chunk.last:
+                        tape.drawn = drawn = chunk.drawn
+                        tape.end()  # at once: a single piece is told to be the last one
         return drawn
 
     def _kept(self, drawn: Drawn | None) -> Answer:

@@ -21,7 +21,7 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 from deployments.config.settings import Limits
 from deployments.liveness.patience import Patience, heard
 from deployments.stages.replies import RepliesAloud, did_not_know, stage_errors
-from deployments.telemetry.transfers import Hop, Transfers, stamped
+from deployments.telemetry.transfers import Hop, Stamped, Transfers, stamped
 from pipeline.contracts import (
     Int16Array,
     Int32Array,
@@ -36,11 +36,13 @@ from pipeline.contracts import (
 )
 from pipeline.errors import StageError, StageUnavailableError
 from pipeline.marks.finding import Finding
+from pipeline.serving.tracing import UNTRACED, Trace, here
 
 ATTEMPTS = 3  # per request and stage, before the first audio only
 RETRY_DELAY_S = 0.25
 STATUS_TIMEOUT_S = 2.0
 FIND_TIMEOUT_S = 60.0
+NS = 10**9
 NAME_TIMEOUT_S = 5.0  # what the stages that speak are, by content, is part of keys of speech
 
 
@@ -127,12 +129,15 @@ class RemoteTokenizer:
 
     async def encode(self, clip: ReferenceClip) -> VoicePrompt:
         """Encoding is idempotent, so a lost replica is retried on another."""
+        trace = here()
+        told = (trace.sent(),) if trace else ()  # a replica of before traces takes no more
         try:
-            sent = await self._encoding(self._encode_aloud, clip)
+            sent = await self._encoding(self._encode_aloud, clip, *told)
         except StageError as error:
             if not did_not_know(error):
                 raise
             sent = await self._retrying(self._encode, clip)
+        came_back(trace, sent.sent_s)
         return self._transfers.received(Hop.TOKENIZER_ROUTER, sent)
 
 
@@ -164,15 +169,24 @@ class RemoteLM:
         self._clip_digest = ""
         self._is_behind = False
         self._due_s: float | None = None
+        self._trace = UNTRACED
 
-    def of(self, clip_digest: str, *, is_behind: bool = False, due_s: float | None = None) -> Self:
+    def of(
+        self,
+        clip_digest: str,
+        *,
+        is_behind: bool = False,
+        due_s: float | None = None,
+        trace: Trace = UNTRACED,
+    ) -> Self:
         """The same LM, for the prompts of one voice: what the replica's `forget` finds by its clip.
 
         And what routing prefers a replica by, where `llm.voice_affinity` is on. is_behind: what it
         draws is for nobody who listens. due_s: monotonic clock, when the answer is wanted; who is
-        due first has the next slot.
+        due first has the next slot. trace: what its spans lie below.
         """
         one = copy.copy(self)
+        one._trace = trace
         one._clip_digest, one._is_behind, one._due_s = clip_digest, is_behind, due_s
         one._stream_aloud = self._stream_aloud.options(session_id=clip_digest)
         return one
@@ -186,9 +200,10 @@ class RemoteLM:
             stream = self._stream.options(session_id=self._clip_digest)
             return stream.remote(*asked, True) if self._is_behind else stream.remote(*asked)
 
+        told = (self._trace.sent(),) if self._trace else ()
         return RepliesAloud[TokenChunk](
             "LLM",
-            partial(self._stream_aloud.remote, *asked, self._is_behind, left_s),
+            partial(self._stream_aloud.remote, *asked, self._is_behind, left_s, *told),
             ask_older,
             partial(self._transfers.received, Hop.LLM_VOCODER),
             self._patience,
@@ -213,10 +228,11 @@ class RemoteVocoder:
         Two of them that say nothing are enough: whoever waits for speech has waited long.
         """
         give_up_s = time.monotonic() + self._silence_s
+        trace = here()
         for attempt in range(1, ATTEMPTS + 1):
             has_audio, is_late = False, time.monotonic() >= give_up_s
             try:
-                async with aclosing(self._once(request, voice)) as chunks:
+                async with aclosing(self._once(request, voice, trace)) as chunks:
                     async for chunk in chunks:
                         has_audio = has_audio or len(chunk.samples) > 0
                         yield chunk
@@ -227,19 +243,31 @@ class RemoteVocoder:
             else:
                 return
 
-    def _once(self, request: SpeechRequest, voice: VoicePrompt) -> Stream[SpeechChunk]:
-        sent = replace(request, terms=request.terms.sent(time.monotonic()))
+    def _once(
+        self, request: SpeechRequest, voice: VoicePrompt, trace: Trace
+    ) -> Stream[SpeechChunk]:
+        terms = replace(request.terms.sent(time.monotonic()), trace=trace.sent())
+        sent = replace(request, terms=terms)
 
         def ask(speak: DeploymentHandle) -> object:
             return speak.options(session_id=voice.clip_digest).remote(sent, stamped(voice))
+
+        def received(chunk: Stamped[SpeechChunk]) -> SpeechChunk:
+            came_back(trace, chunk.sent_s)
+            return self._transfers.received(Hop.VOCODER_ROUTER, chunk)
 
         return RepliesAloud[SpeechChunk](
             "vocoder",
             partial(ask, self._speak_aloud),
             partial(ask, self._speak),
-            partial(self._transfers.received, Hop.VOCODER_ROUTER),
+            received,
             self._patience,
         )
+
+
+def came_back(trace: Trace, sent_s: float) -> None:
+    """Note the way of an answer, sent then by the wall clock."""
+    trace.noted("way", round(sent_s * NS), answer=True)
 
 
 class RemoteNames:

@@ -37,12 +37,12 @@ class Readiness:
         self._spared = frozenset(stage.key for stage in stages if stage.is_spared)
         self._sleepers = frozenset(stage.key for stage in stages if stage.sleeps)
         self._seen: set[str] = set()
-        self._away: set[str] = set()
+        self._away_s: dict[str, float] = {}  # since when a stage does not answer
         self._looking: asyncio.Task[dict[str, Any]] | None = None
         self._looked_s = 0.0
 
     async def report(self) -> dict[str, Any]:
-        """`ready`, per stage its state and the gauges of each replica, and the cache's.
+        """`ready` and why not, per stage its state and the gauges of each replica, the cache's.
 
         An unhealthy cache tier does not make the service unready: it works without it.
         age_s: age of the report, which is shared for a second.
@@ -64,7 +64,14 @@ class Readiness:
         answers = await asyncio.gather(*(self._stage(name) for name in names))
         stages = dict(zip(names, answers, strict=True))
         ready = all(self._is_enough(name, stage["state"]) for name, stage in stages.items())
-        return {"ready": ready, "stages": stages, "cache": await self._cache_report()}
+        cache = await self._cache_report()
+        reasons = [
+            f"{name}: {stage['why']}, {stage['away_s']:.0f} s ago"
+            for name, stage in stages.items()
+            if "why" in stage
+        ]
+        reasons += [f"cache: {tier} {why}" for tier, why in cache.get("set_aside", {}).items()]
+        return {"ready": ready, "reasons": reasons, "stages": stages, "cache": cache}
 
     async def _stage(self, name: str) -> dict[str, Any]:
         try:
@@ -72,13 +79,17 @@ class Readiness:
         except TimbreError as error:
             if name in self._sleepers and isinstance(error, StageUnavailableError):
                 return {"state": "asleep", "replicas": []}
-            if name not in self._away:
+            if name not in self._away_s:
                 logger.warning("the %s does not answer: %s (%r)", name, error, error.__cause__)
-            self._away.add(name)
-            return {"state": "unavailable", "error": f"no replica of the {name} answered"}
-        if name in self._away:
+            away_s = time.monotonic() - self._away_s.setdefault(name, time.monotonic())
+            return {
+                "state": "unavailable",
+                "error": f"no replica of the {name} answered",
+                "why": error.message,
+                "away_s": round(away_s, 1),
+            }
+        if self._away_s.pop(name, None) is not None:
             logger.info("the %s answers", name)
-        self._away.discard(name)
         self._seen.add(name)
         return {"state": "ok", "replicas": replicas}
 

@@ -33,6 +33,7 @@ from deployments.stages.clients import (
 from deployments.stages.replies import stage_errors
 from deployments.telemetry.logs import adopt_serve_logging
 from deployments.telemetry.quotas import QuotaRefusals
+from deployments.telemetry.tracing.tracer import Tracer
 from deployments.telemetry.transfers import Transfers
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.contracts import SpeechChunk, SpeechRequest, Stream, VoicePrompt
@@ -58,6 +59,7 @@ class JobsReplica(ScaledReplica):
         vocoder: DeploymentHandle,
     ) -> None:
         adopt_serve_logging()
+        tracer = Tracer.of(settings.telemetry, "jobs")
         settings = _with_little_memory(settings)
         transfers = Transfers()
         self._voices = VoiceLibrary(
@@ -71,7 +73,7 @@ class JobsReplica(ScaledReplica):
         synthesizer = Behind(synthesizer, steps_aside=settings.jobs.steps_aside)
         self._speech = SpeechLibrary(settings, synthesizer, RemoteNames(vocoder, llms))
         self._quotas = open_gate(settings.quotas, settings.cache.l2_name, QuotaRefusals())
-        self._speaker = SegmentSpeaker(settings, self._voices, self._speech, self._quotas)
+        self._speaker = SegmentSpeaker(settings, self._voices, self._speech, self._quotas, tracer)
         self._runner: JobRunner | None = None
         self._webhooks: Webhooks | None = None
         if self._voices.shelf is not None:

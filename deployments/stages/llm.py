@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -21,6 +22,8 @@ from deployments.telemetry.gauges import PartsGauge, StageGauge
 from deployments.telemetry.load import LoadGauges, QueueSeconds
 from deployments.telemetry.logs import adopt_serve_logging
 from deployments.telemetry.metrics import LLM_BYTES, LLM_START, LLM_STREAMS
+from deployments.telemetry.tracing.answers import AnswerSpans
+from deployments.telemetry.tracing.tracer import Tracer
 from deployments.telemetry.transfers import Stamped, stamped
 from pipeline.contracts import Int32Array, Sampling, TokenChunk
 from pipeline.errors import CapacityError, CheckpointError
@@ -42,6 +45,7 @@ class LLMReplica(ScaledReplica):
         from pipeline.stepaudio.llm.engine.loading import load_engine
 
         adopt_serve_logging()
+        self._tracer = Tracer.of(settings.telemetry, "llm")
         model, stage = settings.llm_of(variant)
         apply_device_limits(stage, allow_tf32=True)
         started_s = time.monotonic()
@@ -84,6 +88,7 @@ class LLMReplica(ScaledReplica):
         clip_digest: str,
         is_behind: bool = False,
         due_in_s: float | None = None,
+        trace: str = "",
     ) -> AsyncGenerator[Stamped[TokenChunk]]:
         """Token chunks, drawn to the end as fast as the batch goes.
 
@@ -91,11 +96,13 @@ class LLMReplica(ScaledReplica):
         one; `forget` finds by it what is kept of it.
         is_behind: while others draw, it draws a token now and then. due_in_s: seconds until the
         answer is wanted: who is due first has the next slot, who says nothing has it behind them.
+        trace: see pipeline.serving.tracing.Sent.
         A reader that leaves cancels it; one whose process was killed is not missed. See
         docs/decisions/0001-answers-are-drawn-to-their-end.md.
         """
         self._open_streams += 1
         self._publish()
+        spans = AnswerSpans(self._tracer.followed(trace))
         try:
             new = await self._prefixes.bring(prompt_ids, clip_digest)
             due_s = None if due_in_s is None else time.monotonic() + due_in_s
@@ -104,6 +111,7 @@ class LLMReplica(ScaledReplica):
             )
             async with aclosing(stream) as chunks:
                 async for chunk in chunks:
+                    spans.came(chunk)
                     if new is not None:
                         self._prefixes.offer(new)
                         new = None
@@ -112,6 +120,7 @@ class LLMReplica(ScaledReplica):
             self._refused += 1
             raise
         finally:
+            spans.ended(sys.exception())
             self._open_streams -= 1
             self._publish()
 

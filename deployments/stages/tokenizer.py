@@ -17,6 +17,7 @@ from deployments.stages.warm_up import encode_once, warm_up
 from deployments.telemetry.load import StageLoad
 from deployments.telemetry.logs import adopt_serve_logging
 from deployments.telemetry.metrics import ENCODES
+from deployments.telemetry.tracing.tracer import Tracer
 from deployments.telemetry.transfers import Stamped, stamped
 from pipeline.contracts import ReferenceClip, VoicePrompt
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
@@ -31,6 +32,7 @@ class TokenizerReplica(ScaledReplica):
         from pipeline.stepaudio.tokenizer.voice_encoder import StepVoiceEncoder
 
         adopt_serve_logging()
+        self._tracer = Tracer.of(settings.telemetry, "tokenizer")
         stage = settings.tokenizer
         # no TF32: codes must be exact
         apply_device_limits(stage, allow_tf32=False, torch_part=1 - ARENA_PART)
@@ -56,23 +58,27 @@ class TokenizerReplica(ScaledReplica):
         """The encoder's fingerprint, part of every cache key."""
         return self._encoder.fingerprint
 
-    async def encode(self, clip: ReferenceClip) -> Stamped[VoicePrompt]:
+    async def encode(self, clip: ReferenceClip, trace: str = "") -> Stamped[VoicePrompt]:
         """Raises AudioError for a clip that cannot be encoded, CapacityError in a full replica.
 
         At most `max_clips` are in the replica: the rest of `max_ongoing_requests` is for control
-        calls.
+        calls. trace: see pipeline.serving.tracing.Sent.
         """
+        spans = self._tracer.followed(trace)
         with self._room.taken():
             self._encodes += 1
             self._counter.inc()
-            voice = await self._load.waited(self._encoder.begin(clip))
-            with self._load.counted(running=1):
+            with spans.span("queue", stage="tokenizer"):
+                voice = await self._load.waited(self._encoder.begin(clip))
+            with self._load.counted(running=1), spans.span("encoder"):
                 return stamped(await voice)
 
     @with_signs
-    async def encode_aloud(self, clip: ReferenceClip) -> AsyncGenerator[Stamped[VoicePrompt]]:
+    async def encode_aloud(
+        self, clip: ReferenceClip, trace: str = ""
+    ) -> AsyncGenerator[Stamped[VoicePrompt]]:
         """`encode`, with signs of life meanwhile."""
-        yield await self.encode(clip)
+        yield await self.encode(clip, trace)
 
     @property
     def in_work(self) -> int:

@@ -5,6 +5,7 @@ Holds a stream's whole state in one frame.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
@@ -32,6 +33,7 @@ from deployments.telemetry.gauges import StageGauge
 from deployments.telemetry.load import StageLoad
 from deployments.telemetry.logs import adopt_serve_logging
 from deployments.telemetry.metrics import VOCODER_BYTES, VOCODER_STREAMS
+from deployments.telemetry.tracing.tracer import Tracer
 from deployments.telemetry.transfers import Hop, Stamped, Transfers, stamped
 from pipeline.chain import SpeechChain
 from pipeline.contracts import (
@@ -45,6 +47,7 @@ from pipeline.contracts import (
 from pipeline.errors import ConfigError, TooLargeError
 from pipeline.marks.finding import Finding
 from pipeline.serving.clip_names import clip_name
+from pipeline.serving.tracing import UNTRACED
 from pipeline.stepaudio.fingerprints import vocoder_fingerprint
 from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
 from pipeline.stepaudio.tokens import GROUP_ROWS
@@ -67,6 +70,7 @@ class VocoderReplica(ScaledReplica):
         from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
 
         adopt_serve_logging()
+        self._tracer = Tracer.of(settings.telemetry, "vocoder")
         stage = settings.vocoder
         apply_device_limits(stage, allow_tf32=True)
         layout = CheckpointLayout.at(resolve_model(settings.model))
@@ -128,25 +132,34 @@ class VocoderReplica(ScaledReplica):
         request = arrived(request)
         permit = permit_for(request, voice, self._decoder.memory, self._admission, self._stage)
         n_behind = 0
+        trace = self._tracer.followed(request.terms.trace).began("vocoder")
+        waiting = trace.began("queue", stage="vocoder")
         try:
             async with self._load.admitted(permit, self._queue_timeout_s):
+                waiting.ended()
                 n_behind = int(request.is_behind)
                 self._n_behind += n_behind
                 adapted = adapt_first_chunk(request, self._stage, self._decoder.active_streams)
                 clip = clip_name(voice.clip_digest, request.terms.tenant, self._usual_tenant)
                 due_s = permit.asked.llm_due_s
                 lm = self._lms[request.variant]
-                lm = lm.of(clip, is_behind=request.is_behind, due_s=due_s)
+                lm = lm.of(clip, is_behind=request.is_behind, due_s=due_s, trace=trace)
                 shelf = self._states.shelf(voice, clip)
                 is_marked = request.terms.is_marked
-                decoder = OwnedDecoder(self._decoder, clip, shelf, permit.listener, is_marked)
-                synthesizer = SpeechChain(self._prompts, lm, decoder)
+                decoder = OwnedDecoder(
+                    self._decoder, clip, shelf, permit.listener, is_marked, trace
+                )
+                synthesizer = SpeechChain(self._prompts, lm, decoder, trace)
                 async with aclosing(synthesizer.speak(adapted, voice)) as speech:
                     async for chunk in speech:
                         self._learn(chunk, permit)
                         self._publish()
+                        if chunk.last:
+                            trace.ended()
+                            trace = UNTRACED
                         yield stamped(sent_in_steps(self._signed(chunk)))
         finally:
+            trace.ended(sys.exception())
             self._n_behind -= n_behind
             self._publish()
 

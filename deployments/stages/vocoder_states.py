@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cache_store.background import spawn
 from cache_store.codec import FieldSpec, Record, RecordSchema
@@ -13,6 +13,7 @@ from cache_store.settings import CacheSettings
 from deployments.stages.clip_records import ClipRecords
 from pipeline.contracts import AudioChunk, TokenChunk, VoicePrompt
 from pipeline.serving.listener import Listener
+from pipeline.serving.tracing import UNTRACED, Trace
 
 if TYPE_CHECKING:
     from pipeline.stepaudio.vocoder.voice_state import StateArrays
@@ -81,6 +82,7 @@ class OwnedDecoder:
     shelf: VoiceShelf | None
     listener: Listener | None = None
     is_marked: bool = True
+    trace: Trace = UNTRACED
 
     def stream(
         self,
@@ -90,5 +92,7 @@ class OwnedDecoder:
     ) -> AsyncGenerator[AudioChunk]:
         """See contracts.WaveDecoder."""
         kept = (self.owner, self.shelf, self.listener)
-        unlike = {} if self.is_marked else {"is_marked": False}
+        unlike: dict[str, Any] = {} if self.is_marked else {"is_marked": False}
+        if self.trace:
+            unlike["trace"] = self.trace
         return self.decoder.stream(tokens, voice, first_chunk_rows, *kept, **unlike)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 
 from pipeline.errors import CapacityError, InputError
+from pipeline.serving.tracing import here
 
 OUR_LOGGERS = ("deployments", "pipeline", "cache_store")
 
@@ -29,16 +30,30 @@ class OneLineRefusals(logging.Filter):
         return True
 
 
+class TraceIds(logging.Filter):
+    """Adds `trace_id` to records that are made within a traced request; JSON logs have it so."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Of a handler: a logger's filter sees no records of the loggers below it."""
+        if trace := here():
+            record.trace_id = trace.hex_id
+        return True
+
+
 ONE_LINE_REFUSALS = OneLineRefusals()
+TRACE_IDS = TraceIds()
 
 
 def adopt_serve_logging() -> None:
     """Send our loggers to Serve's handlers (replica log file and driver), request id included.
 
-    Serve's record of a refused request becomes one line.
+    Serve's record of a refused request becomes one line; what is logged within a traced request has
+    the trace's id.
     """
     serve_logger = logging.getLogger("ray.serve")
     serve_logger.addFilter(ONE_LINE_REFUSALS)
+    for handler in serve_logger.handlers:
+        handler.addFilter(TRACE_IDS)
     for name in OUR_LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers = list(serve_logger.handlers)

@@ -84,6 +84,10 @@ SPEECH = CounterRow(
     "or the tier that had it.",
     ("source",),
 )
+SLOW = CounterRow(
+    "timbre_slow_requests",
+    "Replies that came later than telemetry.slow_s; the log has the account of each.",
+)
 LLM_WORK = HistogramRow("timbre_llm_work_s", "Seconds the LLM worked on a request.", buckets=WORK)
 STAGE_TIME = HistogramRow(
     "timbre_stage_s",
@@ -120,6 +124,28 @@ KEY_REFUSALS = CounterRow(
     "Requests refused: without a key (missing), with one that does not count (invalid), that lacks "
     "the scope (scope), or that could not be looked up (unknown).",
     ("reason",),
+)
+
+# Of what both caches save, at a router; by voice, GET /v1/cache/savings says it.
+SAVED_HITS = CounterRow(
+    "timbre_saved_hits",
+    "Records that were found instead of computed, by cache (voices, speech) and tenant: the first "
+    "100 that a router sees by name, the rest as other.",
+    ("cache", "tenant"),
+)
+SAVED_SECONDS = CounterRow(
+    "timbre_saved_seconds", "What these would have cost to compute.", ("cache", "tenant")
+)
+KEPT_SECONDS = GaugeRow(
+    "timbre_kept_savings_s",
+    "What was saved on all days that accounts are kept of, by all routers, restarts included; what "
+    "others save is looked up every ten minutes.",
+    ("cache",),
+)
+KEPT_MONEY = GaugeRow(
+    "timbre_kept_savings_money",
+    "The same at telemetry.gpu_hour_price an hour; 0 without a price.",
+    ("cache",),
 )
 
 # Of sessions over WebSockets, at the router.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
@@ -15,7 +16,9 @@ from pipeline.contracts import NOT_REUSED, OUTPUT_SAMPLE_RATE_HZ, Quality, Stage
 class RequestMetrics:
     """The router's metrics of each request."""
 
-    def __init__(self) -> None:
+    def __init__(self, slow_s: float = math.inf) -> None:
+        """slow_s: a reply that came later is slow, see `lateness_s`."""
+        self._slow_s, self._slow = slow_s, table.SLOW.open()
         self._requests = table.REQUESTS.open()
         self._ttfa = table.TTFA.open()
         self._rtf = table.RTF_OF_REPLIES.open()
@@ -51,6 +54,8 @@ class RequestMetrics:
         quality: of the reply. answers: of each answer in it, where there are several.
         """
         self._streams.finished(times, continuity, outcome)
+        if self.is_slow(times):
+            self._slow.inc()
         self._requests.inc(tags={"outcome": outcome})
         self._voices.inc(tags={"tier": times.tier})
         if times.audio_s:
@@ -62,6 +67,10 @@ class RequestMetrics:
         if times.audio_s and quality.verdict is not Verdict.OK:
             self._corrupted.inc(tags={"verdict": quality.verdict.value})
 
+    def is_slow(self, times: StageTimes) -> bool:
+        """Whether its listener waited too long."""
+        return lateness_s(times) >= self._slow_s
+
     def _made(self, times: StageTimes, outcome: str, answers: Sequence[Quality]) -> None:
         """What LLM and vocoder were at; finished speech says nothing about them."""
         self._llm_work.observe(times.llm_work_s)
@@ -70,6 +79,11 @@ class RequestMetrics:
             self._answers.inc(tags=tags)
         if outcome == "ok":
             self._rtf.observe(times.rtf)
+
+
+def lateness_s(times: StageTimes) -> float:
+    """How long its listener waited: for first audio, or at the end for more than was played."""
+    return max(times.ttfa_s, times.total_s - times.audio_s)
 
 
 class StreamMetrics:

@@ -11,21 +11,11 @@ OTHER = ".other"  # no tenant's name
 Reason = Literal["missing", "invalid", "scope", "unknown"]
 
 
-class TenantCounts:
-    """Use it from one event loop."""
+class TenantNames:
+    """The values of a label `tenant`. Use it from one event loop."""
 
     def __init__(self) -> None:
         self._named: set[str] = set()
-        self._requests = table.TENANT_REQUESTS.open()
-        self._refusals = table.KEY_REFUSALS.open()
-
-    def let_in(self, tenant: str) -> None:
-        """A request of a tenant."""
-        self._requests.inc(tags={"tenant": self.label(tenant)})
-
-    def refused(self, reason: Reason) -> None:
-        """A request that nobody was told of."""
-        self._refusals.inc(tags={"reason": reason})
 
     def label(self, tenant: str) -> str:
         """The tenant's own name, or OTHER for one too many."""
@@ -34,3 +24,20 @@ class TenantCounts:
                 return OTHER
             self._named.add(tenant)
         return tenant
+
+
+class TenantCounts:
+    """Use it from one event loop."""
+
+    def __init__(self) -> None:
+        self._names = TenantNames()
+        self._requests = table.TENANT_REQUESTS.open()
+        self._refusals = table.KEY_REFUSALS.open()
+
+    def let_in(self, tenant: str) -> None:
+        """A request of a tenant."""
+        self._requests.inc(tags={"tenant": self._names.label(tenant)})
+
+    def refused(self, reason: Reason) -> None:
+        """A request that nobody was told of."""
+        self._refusals.inc(tags={"reason": reason})

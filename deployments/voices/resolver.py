@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 from cache_store.aliases import Alias
-from cache_store.cache import CacheResult, VoiceCache
+from cache_store.cache import COMPUTED, CacheResult, VoiceCache
 from cache_store.codec import Record
 from cache_store.erasures import Watch
 from cache_store.errors import StoreError
 from cache_store.keys import AliasKey, ClipKey, VoiceKey, fingerprint
 from cache_store.opening import open_cache
-from cache_store.stats import CacheStats
+from cache_store.stats import CacheStats, Savings
 from deployments.config.settings import Settings
 from deployments.voices.consents import Consents
 from deployments.voices.failures import InputFailures
 from deployments.voices.records import VOICE_SCHEMA, to_prompt, to_record
-from deployments.voices.registry import Clip, RegisteredVoice, Upload, VoiceRegistry
+from deployments.voices.registry import DEFAULT_NAME, Clip, RegisteredVoice, Upload, VoiceRegistry
 from deployments.voices.shelf import Shelf
 from deployments.voices.transcripts import Hearing, Transcripts
 from deployments.voices.uploaded import UploadedVoices
@@ -33,12 +34,14 @@ from pipeline.errors import (
     StageUnavailableError,
     TimbreError,
 )
+from pipeline.serving.tracing import here, inside, now_ns
 from pipeline.synthesis import ResolvedVoice, VoiceResolver
 
 logger = logging.getLogger(__name__)
 
 ENCODER_POLL_S = 10.0  # a replaced tokenizer is noticed within this time
 ENCODER_CHANGES = 3  # most restarts of one resolution because the encoder was replaced
+MOST_NAMES = 10_000  # remembered for the account of what voices save
 SET_ASIDE = "does not answer; served without it (see the log, or: timbre cache doctor)"
 
 
@@ -88,6 +91,7 @@ class VoiceLibrary:
         self.consents = None if self.shelf is None else Consents(self.shelf)
         self._cache: VoiceCache = open_cache(settings.cache, VOICE_SCHEMA, InputFailures())
         self._fingerprint: str | None = None
+        self._names: dict[str, str] = {}
 
     async def start(self) -> None:
         """Make the cache ready; reads no records."""
@@ -180,7 +184,14 @@ class VoiceLibrary:
         namespace = reference.namespace or self.namespace
         alias, result = await self._find(namespace, meant.upload, is_durable=False)
         prompt = to_prompt(result.record, alias.clip_digest)
+        if reference.upload is None and len(self._names) < MOST_NAMES:
+            owner = ClipKey(namespace, alias.clip_digest).owner
+            self._names[owner] = reference.name or DEFAULT_NAME
         return ResolvedVoice(prompt, result.tier, alias.warnings, meant.transcript)
+
+    def names(self) -> Mapping[str, str]:
+        """By what voices were asked for here, by their clips' owners; see ClipKey."""
+        return self._names
 
     async def recall(
         self, namespace: str, clip_digest: str, encoder_fingerprint: str
@@ -215,6 +226,7 @@ class VoiceLibrary:
         Raises StageUnavailableError when a tier may have kept something; the message names no tier.
         """
         clip = ClipKey(namespace or self.namespace, clip_digest)
+        self._names.pop(clip.owner, None)
         try:
             if self._transcripts is not None:
                 await self._transcripts.forget(clip)
@@ -249,6 +261,10 @@ class VoiceLibrary:
                     self._fingerprint = None
         raise StageError("the tokenizer keeps changing its fingerprint")
 
+    def take_savings(self) -> Savings:
+        """What its cache saved since the last call, by owner of clips."""
+        return self._cache.take_savings()
+
     def cache_stats(self) -> CacheStats:
         """Counters since the start and sizes now, of this process."""
         return self._cache.stats()
@@ -277,8 +293,10 @@ class VoiceLibrary:
         *,
         is_durable: bool,
     ) -> tuple[Alias, CacheResult]:
+        trace, looked_ns = here(), now_ns()
         alias_key = AliasKey(namespace, clip.digest, self._decode_fingerprint)
         alias = await self._cache.find_alias(alias_key)
+        trace.noted("look up", looked_ns, of="alias")
         read: Reference | None = None
         if alias is None:
             read = await self._read(await clip.read(), alias_key)
@@ -286,21 +304,28 @@ class VoiceLibrary:
             self._cache.publish_alias(alias_key, alias, watch)
 
         async def encode() -> Record:
-            reference = read or await self._read(await clip.read(), alias_key)
-            prompt = await self._encoder.encode(reference.clip)
+            """For others, too, and so in no request's context."""
+            trace.noted("look up", looked_ns)
+            with inside(trace):
+                reference = read or await self._read(await clip.read(), alias_key)
+                with here().span("encode"):
+                    prompt = await self._encoder.encode(reference.clip)
             if prompt.fingerprint != encoder_fingerprint:
                 raise EncoderChangedError
             return to_record(prompt)
 
-        key = VoiceKey(namespace, alias.clip_digest, encoder_fingerprint)
+        key, looked_ns = VoiceKey(namespace, alias.clip_digest, encoder_fingerprint), now_ns()
         result = await self._cache.get_or_compute(key, encode, durable=is_durable, watch=watch)
+        if result.tier != COMPUTED:
+            trace.noted("look up", looked_ns, tier=result.tier)
         return alias, result
 
     async def _read(self, upload: bytes, alias_key: AliasKey) -> Reference:
         try:
-            return await asyncio.to_thread(
-                read_reference, upload, self.clip_limits, self.conditioning
-            )
+            with here().span("decode", bytes=len(upload)):
+                return await asyncio.to_thread(
+                    read_reference, upload, self.clip_limits, self.conditioning
+                )
         except AudioError as error:
             self._cache.remember_failure(alias_key, error)
             raise

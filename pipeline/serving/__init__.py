@@ -1,1 +1,1 @@
-"""How a request is to be served: on which terms, and when more of its answer is wanted."""
+"""How a request is to be served, on which terms, when more is wanted; and where its time goes."""

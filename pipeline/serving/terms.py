@@ -29,6 +29,8 @@ class Terms:
     """Its listener hears an earlier part of the same reply: it is not refused for want of speed."""
     is_marked: bool = True
     """Its audio is marked where the service marks audio; False for who may have it without."""
+    trace: str = ""
+    """What its stages' spans lie below, see pipeline.serving.tracing.Sent; empty where none are."""
 
     def sent(self, now_s: float) -> Terms:
         """To be sent to another process now."""

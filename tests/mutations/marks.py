@@ -12,15 +12,15 @@ GUARDS = (
     Guard(
         "every chunk of speech is marked",
         "pipeline/stepaudio/vocoder/stream.py",
-        "return samples if self._mark is None else self._mark.process(samples)",
-        "return samples",
+        "marked = self._mark.process(samples)",
+        "marked = samples",
         (f"{_T_STREAMS}::test_each_chunk_leaves_marked",),
     ),
     Guard(
         "chunks that are made together are marked",
         "pipeline/stepaudio/vocoder/stream.py",
-        "return [utterance._marked(to_audio(samples)) for utterance, (samples, _) in pairs]",
-        "return [to_audio(samples) for _, (samples, _) in pairs]",
+        "return [utterance._marked(samples) for utterance, samples in sounds]",
+        "return [samples for _, samples in sounds]",
         (f"{_T_STREAMS}::test_chunks_computed_together_are_marked_too",),
     ),
     Guard(

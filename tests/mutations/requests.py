@@ -9,9 +9,21 @@ _BODIES = "deployments/http/bodies"
 _SESSION = "deployments/http/sessions/session.py"
 _T_EDGE = "deployments/http/test_edge.py"
 _T_MEMORY = "deployments/http/bodies/test_memory.py"
+_T_PAGE = "deployments/http/ui/test_page.py"
 _T_SESSION = "deployments/http/sessions/test_session.py"
+_T_MISTAKES = "deployments/http/sessions/test_mistakes.py"
 
 GUARDS = (
+    Guard(
+        "no stranger has the service trace him",
+        "deployments/telemetry/tracing/tracer.py",
+        "if self._follows else None",
+        "",
+        (
+            "deployments/telemetry/tracing/test_tracing.py"
+            "::test_a_share_of_requests_is_traced_and_no_stranger_chooses_his",
+        ),
+    ),
     Guard(
         "a declared body over the limit is not read",
         _EDGE,
@@ -186,7 +198,7 @@ GUARDS = (
         _SESSION,
         "return MISTAKES if self._n_mistakes >= self._limits.max_mistakes else None",
         "return None",
-        (f"{_T_SESSION}::test_too_many_mistakes_end_a_session",),
+        (f"{_T_MISTAKES}::test_too_many_mistakes_end_a_session",),
     ),
     Guard(
         "a session nobody uses ends",
@@ -200,7 +212,7 @@ GUARDS = (
         _SESSION,
         "if n_chars > self._limits.max_waiting_chars:",
         "if False:",
-        (f"{_T_SESSION}::test_text_has_limits_and_an_utterance_that_lost_some_takes_no_more",),
+        (f"{_T_MISTAKES}::test_text_has_limits_and_an_utterance_that_lost_some_takes_no_more",),
     ),
     Guard(
         "SSML declares no entities",
@@ -229,5 +241,26 @@ GUARDS = (
         "if made.n_entries > self._max_entries:",
         "if False:",
         ("deployments/http/routes/test_pronunciations.py::test_a_tenant_has_room_for_so_many",),
+    ),
+    Guard(
+        "the page runs its own scripts alone",
+        "deployments/http/ui/routes.py",
+        """    "script-src": "'self'",""",
+        """    "script-src": "'self' 'unsafe-inline'",""",
+        (f"{_T_PAGE}::test_anybody_gets_the_page_and_nothing_else",),
+    ),
+    Guard(
+        "the page stands in no other page",
+        "deployments/http/ui/routes.py",
+        """    "frame-ancestors": "'none'",""",
+        """    "frame-ancestors": "*",""",
+        (f"{_T_PAGE}::test_anybody_gets_the_page_and_nothing_else",),
+    ),
+    Guard(
+        "a clip that is checked has a size",
+        "deployments/http/clips/routes.py",
+        "        check_size(clip, self._max_bytes)\n",
+        "",
+        ("deployments/http/clips/test_clip_checks.py::test_a_clip_over_the_limit_is_not_decoded",),
     ),
 )

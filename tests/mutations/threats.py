@@ -128,6 +128,7 @@ THREATS = (
         "text that is never spoken",
         (
             "a router works at so many requests",
+            "no stranger has the service trace him",
             "a router has so many sessions open",
             "a session of mistakes ends",
             "a session nobody uses ends",
@@ -178,6 +179,7 @@ THREATS = (
         "A clip that expands: hours in few bytes, tables of gigabytes, packets without end",
         (
             "an uploaded clip has a size",
+            "a clip that is checked has a size",
             "a clip has a size",
             "a clip has a length, whatever its header says",
             "a clip has a sample rate",
@@ -330,6 +332,11 @@ THREATS = (
             "web pages of other origins open no session",
             "web pages of other origins read no reply",
         ),
+    ),
+    Threat(
+        Who.PAGE,
+        "Run a script in our page, which holds a key; show it in a frame and have it clicked",
+        ("the page runs its own scripts alone", "the page stands in no other page"),
     ),
     Threat(
         Who.NETWORK,

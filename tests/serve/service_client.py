@@ -95,6 +95,14 @@ class ServiceClient:
 
     def prometheus(self) -> str:
         """What Prometheus would scrape of this service's Ray node."""
+        pages = [_scraped(port) for port in self._agents_ports()]
+        return "\n".join(page for page in pages if "timbre_" in page)
+
+    def metrics_port(self) -> int:
+        """Where Prometheus would scrape it."""
+        return next(port for port in self._agents_ports() if "timbre_" in _scraped(port))
+
+    def _agents_ports(self) -> list[int]:
         root = psutil.Process(self.service.pid)
         agents = [
             p for p in root.children(recursive=True) if "DashboardAgent" in " ".join(cmdline_of(p))
@@ -105,8 +113,7 @@ class ServiceClient:
             for socket in agent.net_connections("tcp")
             if socket.status == psutil.CONN_LISTEN
         }
-        pages = [_scraped(port) for port in sorted(ports)]
-        return "\n".join(page for page in pages if "timbre_" in page)
+        return sorted(ports)
 
     def kill(self, stage: str) -> None:
         self.replica(stage).send_signal(signal.SIGKILL)

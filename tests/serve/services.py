@@ -66,6 +66,7 @@ def write_config(directory: Path, **args: Any) -> Path:
     application["args"]["llm"].setdefault("queue_timeout_s", 300)
     for deployment in application["deployments"]:
         deployment["autoscaling_config"]["max_replicas"] = 1
+        deployment["health_check_period_s"] = 1  # one that was killed is missed at once
     path = directory / "serve_config.yaml"
     application["args"]["config_file"] = str(path)
     directory.mkdir(parents=True, exist_ok=True)

@@ -178,10 +178,15 @@ def test_no_folder_is_a_bag():
 
 
 def test_wiring_and_router_need_no_model_library():
-    """A replica loads its own libraries; building the application and routing load none."""
+    """A replica loads its own libraries; building the application and routing load none.
+
+    rfc3987_syntax is loaded by jsonschema, and so by every process of Ray, wherever it is
+    installed, and takes over a second: uninstall it, or what brings it (pip check tells).
+    """
     code = (
         "import sys, deployments.app, pipeline.cli\n"
         "heavy = {'torch', 'funasr', 'onnxruntime', 'transformers', 'librosa', 's3fs'}\n"
+        "heavy |= {'rfc3987_syntax'}\n"
         "heavy &= set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )

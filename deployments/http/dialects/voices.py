@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -248,13 +249,18 @@ def _facts(version: VoiceVersion) -> dict[str, Any]:
     }
 
 
+def told_quality(report: Mapping[str, Any]) -> dict[str, Any]:
+    """A clip's report, by the fields of QualityReport, as callers read it."""
+    told = {**report, "findings": list(report.get("findings", ()))}
+    trim = told.pop("trim_s", None)
+    told["suggested_trim"] = trim and {"start_s": trim[0], "stop_s": trim[1]}
+    return told
+
+
 def _quality(version: VoiceVersion) -> dict[str, Any]:
-    report = dict(version.quality)
-    trim = report.pop("trim_s", None)
-    found = list(report.pop("findings", ()))
+    told = told_quality(version.quality)
     if version.transcript is None:
-        found.append(NO_TRANSCRIPT)
+        told["findings"].append(NO_TRANSCRIPT)
     if version.told_by == "asr":
-        found.append(HEARD_TRANSCRIPT)
-    cut = None if trim is None else {"start_s": trim[0], "stop_s": trim[1]}
-    return {**report, "suggested_trim": cut, "findings": found}
+        told["findings"].append(HEARD_TRANSCRIPT)
+    return told

@@ -27,12 +27,15 @@ SPEAK, VOICES, EDITS = Door((Scope.SPEAK,)), Door((Scope.VOICES,)), Door((Scope.
 JOBS, CACHE, ADMIN = Door((Scope.JOBS,)), Door((Scope.CACHE,)), Door((Scope.ADMIN,))
 WHO_SPEAKS = Door((Scope.SPEAK, Scope.VOICES, Scope.EDITS, Scope.JOBS))
 READ_OUT = Door((Scope.SPEAK, Scope.VOICES))
+HAS_CLIPS = Door((Scope.SPEAK, Scope.VOICES, Scope.EDITS))
 
 DOORS: Mapping[tuple[str, str], Door] = {
     ("GET", "/healthz"): OPEN,
     ("GET", "/v1/health"): OPEN,
     ("GET", "/readyz"): OPEN,  # its detail is for the scope admin
     ("GET", "/health"): OPEN,
+    ("GET", "/ui"): OPEN,  # the page: files that are the same for all, and ask for a key themselves
+    ("GET", "/ui/{name:path}"): OPEN,
     ("GET", "/"): ANY_KEY,
     ("GET", "/docs"): ANY_KEY,
     ("GET", "/openapi.json"): ANY_KEY,
@@ -74,6 +77,7 @@ DOORS: Mapping[tuple[str, str], Door] = {
     ("GET", "/v1/audio/pronunciations/{pronunciation_id}"): READ_OUT,
     ("POST", "/v1/audio/pronunciations/{pronunciation_id}"): VOICES,
     ("DELETE", "/v1/audio/pronunciations/{pronunciation_id}"): VOICES,
+    ("POST", "/v1/audio/clip_checks"): HAS_CLIPS,
     ("GET", "/v1/audio/edits"): EDITS,
     ("POST", "/v1/audio/edits"): EDITS,
     ("GET", "/v1/audio/edits/{edit}"): EDITS,
@@ -97,6 +101,7 @@ DOORS: Mapping[tuple[str, str], Door] = {
     ("GET", "/v1/audio/jobs/{job_id}/manifest"): JOBS,
     ("POST", "/v1/content_provenance_checks"): ANY_KEY,
     ("GET", "/v1/cache"): ADMIN,  # counts of all tenants together
+    ("GET", "/v1/cache/savings"): ADMIN,  # of all tenants
     ("POST", "/v1/cache/warm"): CACHE,
     ("DELETE", "/v1/cache/{clip}"): CACHE,
     ("GET", "/v1/keys"): ADMIN,

@@ -8,9 +8,13 @@ from pydantic import BaseModel
 
 
 class Readiness(BaseModel):
-    """Whether every stage answers. stages: the gauges of their replicas. age_s: of this report."""
+    """Whether every stage answers. stages: the gauges of their replicas. age_s: of this report.
+
+    reasons: what does not answer, of stages and of the cache's tiers, which are not needed.
+    """
 
     ready: bool
+    reasons: list[str]
     stages: dict[str, Any]
     cache: dict[str, Any]
     age_s: float

@@ -29,10 +29,11 @@ def add_health_routes(app: FastAPI, readiness: Report) -> None:
     @app.get("/readyz", **_READY_DOC)
     @app.get("/health", **_READY_DOC)  # vLLM-Omni's name for it
     async def readyz(request: Request) -> Response:
-        """Whether every stage answers, with their gauges; 503 when one does not.
+        """Whether every stage answers, with reasons and gauges; 503 when one does not.
 
         A tokenizer that answered before may be busy or away: cached voices are served meanwhile.
-        Where keys are on, the gauges are for the scope `admin`.
+        A report is made once a second, however many ask. Where keys are on, reasons and gauges are
+        for the scope `admin`.
         """
         report = await readiness()
         if not caller_of(request, "").may(Scope.ADMIN):
@@ -43,7 +44,9 @@ def add_health_routes(app: FastAPI, readiness: Report) -> None:
 _STAGES = {"tokenizer": {"state": "ok", "replicas": []}, "vocoder": {"state": "ok", "replicas": []}}
 _ALIVE_DOC = answers({"status": "ok"}, Done)
 _READY_DOC = answers(
-    {"ready": True, "stages": _STAGES, "cache": {}, "age_s": 0.4}, Readiness, ReadinessInShort
+    {"ready": True, "reasons": [], "stages": _STAGES, "cache": {}, "age_s": 0.4},
+    Readiness,
+    ReadinessInShort,
 )
 _READY_DOC["responses"][503] = {
     "description": "A stage does not answer",
@@ -52,9 +55,15 @@ _READY_DOC["responses"][503] = {
             "schema": schema_of(Readiness, ReadinessInShort),
             "example": {
                 "ready": False,
+                "reasons": ["llm: the llm's replica went away, 4 s ago"],
                 "stages": {
                     **_STAGES,
-                    "llm": {"state": "unavailable", "error": "no replica of the llm answered"},
+                    "llm": {
+                        "state": "unavailable",
+                        "error": "no replica of the llm answered",
+                        "why": "the llm's replica went away",
+                        "away_s": 4.2,
+                    },
                 },
                 "cache": {},
                 "age_s": 0.4,

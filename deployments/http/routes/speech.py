@@ -58,6 +58,7 @@ from deployments.voices.resolver import VoiceLibrary
 from pipeline.contracts import VoiceReference
 from pipeline.errors import MAX_FOUND, InputError, UnknownRequestError
 from pipeline.serving.terms import Service, Terms
+from pipeline.serving.tracing import here
 from pipeline.synthesis import ResolvedVoice, VoiceResolver
 
 VoiceId = Annotated[str, Path(description="A voice's name or id", examples=["bruno"])]
@@ -169,12 +170,7 @@ class Routes:
             reply = self.reply_to(
                 await self.completed(
                     await self.fetched(
-                        allowed(
-                            request,
-                            namespace,
-                            await read_off_loop(read, await receive_body(request, hold)),
-                        ),
-                        hold,
+                        allowed(request, namespace, await received(request, hold, read)), hold
                     ),
                     namespace,
                 ),
@@ -192,11 +188,17 @@ class Routes:
         """A request with the clip that it gave the address of."""
         if parsed.clip_url is None:
             return parsed
-        clip = await self._clips.fetch(parsed.clip_url, parsed.clip_param, hold.cover)
+        with here().span("fetch") as span:
+            clip = await self._clips.fetch(parsed.clip_url, parsed.clip_param, hold.cover)
+            span.told(bytes=len(clip))
         return replace(parsed, upload=clip, clip_url=None)
 
     async def completed(self, parsed: ParsedRequest, namespace: str) -> ParsedRequest:
         """A request with how its text, or that of each turn, is read."""
+        with here().span("text"):
+            return await self._completed(parsed, namespace)
+
+    async def _completed(self, parsed: ParsedRequest, namespace: str) -> ParsedRequest:
         is_clip = parsed.upload is not None
         read = partial(self._readings.completed, asked=parsed.reading, namespace=namespace)
         completed = await read(parsed.request, voice=parsed.voice, is_clip=is_clip)
@@ -331,6 +333,14 @@ class Routes:
     async def _tags(self) -> dict[str, Any]:
         """What edits can be asked for: values and intensities by type, tags, languages."""
         return possible_edits()
+
+
+async def received(
+    request: Request, hold: Hold, read: Callable[[RawBody], ParsedRequest]
+) -> ParsedRequest:
+    """What `read` makes of a request's body, whose bytes no frame holds while it waits."""
+    with here().span("body"):
+        return await read_off_loop(read, await receive_body(request, hold))
 
 
 def allowed(connection: HTTPConnection, namespace: str, parsed: ParsedRequest) -> ParsedRequest:

@@ -26,6 +26,7 @@ from deployments.marks.marking import HEADER as PROVENANCE_HEADER
 from deployments.marks.marking import provenance
 from deployments.quotas.spending import spending
 from deployments.telemetry.sessions import SessionMetrics
+from deployments.telemetry.tracing.tracer import NOT_TRACING, Tracer
 from deployments.voices.resolver import VoiceLibrary
 
 STREAM = "/v1/audio/speech/stream"
@@ -36,11 +37,19 @@ _ANY_ORIGIN = "*"
 class SocketRoutes:
     """Its handler. speech: what answers a request for speech."""
 
-    def __init__(self, settings: Settings, voices: VoiceLibrary, speech: Routes) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        voices: VoiceLibrary,
+        speech: Routes,
+        tracer: Tracer = NOT_TRACING,
+    ) -> None:
+        """tracer: begins a trace for each sentence."""
         self._settings = settings
         self._voices = voices
         self._speech = speech
         self._metrics = SessionMetrics()
+        self._tracer = tracer
         self._set_up = partial(
             read_config,
             limits=settings.limits,
@@ -69,6 +78,7 @@ class SocketRoutes:
                 greet=partial(self._greet, namespace),
                 open_reply=partial(self._open_reply, socket, namespace),
                 hold=hold,
+                tracer=self._tracer,
             )
             wire = Wire(socket, request_id)
             await Session(wire, desk, self._settings.sessions, self._metrics, request_id).run()

@@ -34,6 +34,7 @@ from deployments.http.sessions.sentence import OpenReply
 from deployments.http.sessions.speaker import Speaker, Utterance, Work, stopped
 from deployments.http.sessions.wire import ClientGoneError, Wire
 from deployments.telemetry.sessions import SessionMetrics
+from deployments.telemetry.tracing.tracer import NOT_TRACING, Tracer
 from pipeline.errors import CapacityError, InputError, TextError, TimbreError
 from pipeline.splitting.committed import Committer, is_speakable
 
@@ -67,12 +68,14 @@ class Desk:
 
     set_up: checks a config, by any thread. greet: resolves its voice, so that errors are told at
     once and speech finds it. hold: its share of the budget of bodies, for the clip of its config.
+    tracer: begins a trace for each sentence.
     """
 
     set_up: Callable[[SessionConfig], Setup]
     greet: Callable[[Setup], Awaitable[object]]
     open_reply: OpenReply
     hold: Hold
+    tracer: Tracer = NOT_TRACING
 
 
 class Session:
@@ -88,7 +91,7 @@ class Session:
     ) -> None:
         self._wire, self._desk, self._limits = wire, desk, limits
         self._metrics = metrics
-        self._speaker = Speaker(wire, desk.open_reply, request_id)
+        self._speaker = Speaker(wire, desk.open_reply, request_id, desk.tracer)
         self._began_s = time.monotonic()
         self._setup: Setup | None = None
         self._committer = Committer("none")

@@ -15,6 +15,7 @@ from deployments.http.sessions.messages import Setup
 from deployments.http.sessions.playback import Playback
 from deployments.http.sessions.sentence import OpenReply, Sentence
 from deployments.http.sessions.wire import ClientGoneError, Wire
+from deployments.telemetry.tracing.tracer import NOT_TRACING, Tracer
 
 logger = logging.getLogger(__name__)
 
@@ -64,8 +65,11 @@ class Dropped:
 class Speaker:
     """Use it from one event loop."""
 
-    def __init__(self, wire: Wire, open_reply: OpenReply, request_id: str) -> None:
+    def __init__(
+        self, wire: Wire, open_reply: OpenReply, request_id: str, tracer: Tracer = NOT_TRACING
+    ) -> None:
         self._wire, self._open_reply, self._request_id = wire, open_reply, request_id
+        self._tracer = tracer
         self._waiting: deque[Work] = deque()
         self._current: Utterance | None = None
         self._sentence: Sentence | None = None
@@ -130,7 +134,9 @@ class Speaker:
             "request_id": f"{self._request_id}:{utterance.index}:{index}",
         }
         self._sentence = Sentence(self._wire, setup, text, utterance.playback, names)
-        if not await self._sentence.speak(self._open_reply):
+        with self._tracer.traced("sentence", request_id=str(names["request_id"])):
+            is_spoken = await self._sentence.speak(self._open_reply)
+        if not is_spoken:
             utterance.is_faulty = True
         self._sentence = None
 

@@ -159,7 +159,10 @@ class Step1Model(nn.Module):
 
     def __init__(self, config: Step1Config) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        rows = torch.empty(config.vocab_size, config.hidden_size)
+        if not rows.is_meta:  # nothing to draw there, for which torch imports its compiler
+            nn.init.normal_(rows)
+        self.embed_tokens = nn.Embedding.from_pretrained(rows, freeze=False)
         self.layers = nn.ModuleList(Step1Layer(config) for _ in range(config.num_hidden_layers))
         self.norm = Step1RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.n_groups = config.num_attention_groups

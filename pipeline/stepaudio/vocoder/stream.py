@@ -19,6 +19,7 @@ from torch import Tensor
 from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ, Float32Array, VoicePrompt
 from pipeline.marks.marker import StreamMark
 from pipeline.serving.listener import Listener
+from pipeline.serving.tracing import UNTRACED, now_ns
 from pipeline.stepaudio.vocoder.decode_worker import Job
 from pipeline.stepaudio.vocoder.flow.batch import StreamChunk, inference_chunks
 from pipeline.stepaudio.vocoder.flow.flow import FlowCache, StepCaches
@@ -57,6 +58,7 @@ class Utterance:
         mark: what its audio is marked with, if it is.
         """
         self.stopped = threading.Event()
+        self.trace = UNTRACED
         self._listener = listener or Listener(time.monotonic())
         self._model = model
         self._mark = mark
@@ -163,8 +165,9 @@ class Utterance:
         A voice without whole token groups has nothing to run.
         """
         if self._prompt.rows.shape[1]:
-            exact = self._model.is_exact
+            exact, began_ns = self._model.is_exact, now_ns()
             self._flow_cache = self._answered_cache() if exact else self._own_cache()
+            self.trace.noted("voice state", began_ns)
         self._is_prepared = True
         return SILENCE
 
@@ -240,9 +243,12 @@ class Utterance:
             if all(u.stopped.is_set() for u in utterances):
                 raise _StoppedError
 
+        began_ns = now_ns()
         results = inference_chunks(
             first._model.flow, chunks, first._model.schedule, first._recent_frames, on_step
         )
+        for utterance in utterances:
+            utterance.trace.noted("flow", began_ns, together=len(utterances))
         records = first._model.hift_records
         if records is not None and records.takes(results[0][0], last=False):
             return _replayed(records, utterances, results)
@@ -254,7 +260,7 @@ class Utterance:
         return StreamChunk(*self._cut(), self._prompt.embedding, self._flow_cache)
 
     def _decode(self, rows: Tensor, ahead: Tensor | None) -> Float32Array:
-        model = self._model
+        model, began_ns = self._model, now_ns()
         mel, cache = model.flow.inference_chunk(
             rows,
             ahead,
@@ -264,6 +270,7 @@ class Utterance:
             self._recent_frames,
             self._on_step,
         )
+        self.trace.noted("flow", began_ns, rows=rows.shape[1])
         self._on_step()
         return self._emit(mel, cache, last=ahead is None)
 
@@ -272,15 +279,23 @@ class Utterance:
         records = self._model.hift_records
         if records is not None and records.takes(mel, last=last):
             return _replayed(records, [self], [(mel, cache)], last=last)[0]
+        began_ns = now_ns()
         samples, state = decode_chunk(
             self._model.hift, mel, self._state_before(mel), self._model.seed, last=last
         )
         self._go_on(cache, state)
-        return self._marked(to_audio(samples))
+        audio = to_audio(samples)
+        self.trace.noted("hift", began_ns)
+        return self._marked(audio)
 
     def _marked(self, samples: Float32Array) -> Float32Array:
         """As it leaves. On the worker, at once: it is final, and a queue would make it wait."""
-        return samples if self._mark is None else self._mark.process(samples)
+        if self._mark is None:
+            return samples
+        began_ns = now_ns()
+        marked = self._mark.process(samples)
+        self.trace.noted("mark", began_ns)
+        return marked
 
     def _state_before(self, mel: Tensor) -> HiftState:
         return self._hift_state or HiftState.start(mel)
@@ -303,8 +318,12 @@ def _replayed(
     """`Utterance._emit` of several streams in one replay."""
     mels = [mel for mel, _ in results]
     states = [u._state_before(mel) for u, mel in zip(utterances, mels, strict=True)]
+    began_ns = now_ns()
     heard = records(mels, states, last=last)
     for utterance, (_, cache), (_, state) in zip(utterances, results, heard, strict=True):
         utterance._go_on(cache, state)
     pairs = zip(utterances, heard, strict=True)
-    return [utterance._marked(to_audio(samples)) for utterance, (samples, _) in pairs]
+    sounds = [(utterance, to_audio(samples)) for utterance, (samples, _) in pairs]
+    for utterance in utterances:
+        utterance.trace.noted("hift", began_ns, together=len(utterances))
+    return [utterance._marked(samples) for utterance, samples in sounds]

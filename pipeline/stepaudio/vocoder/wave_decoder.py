@@ -23,6 +23,7 @@ from pipeline.contracts import AudioChunk, Float32Array, TokenChunk, VoicePrompt
 from pipeline.errors import ConfigError, StageError
 from pipeline.marks.marker import Marker
 from pipeline.serving.listener import Listener
+from pipeline.serving.tracing import UNTRACED, Trace, in_turn, now_ns
 from pipeline.stepaudio.niceness import give_way
 from pipeline.stepaudio.recording import CudaRecorder, Recorder
 from pipeline.stepaudio.triton_kernels import has_kernels
@@ -274,12 +275,14 @@ class StepWaveDecoder:
         listener: Listener | None = None,
         *,
         is_marked: bool = True,
+        trace: Trace = UNTRACED,
     ) -> AsyncGenerator[AudioChunk]:
         """Audio as soon as its tokens are there; see `contracts.WaveDecoder`.
 
         owner: for `forget`. shelf: where the voice's state is looked for before it is made.
         listener: says when more is wanted, and hears what is handed out. is_marked: as the decoder
-        marks streams; False leaves this one as it is made.
+        marks streams; False leaves this one as it is made. trace: what the spans of flow, HiFT and
+        mark lie below; on a GPU, the flow's end where its last kernel is launched.
         A chunk is cut when its rows and the lookahead after it are there, whether or not more
         follow: borders depend on token counts and `first_chunk_rows` alone. Errors of `tokens` pass
         through. Ends with `tokens` closed and no state left.
@@ -290,8 +293,11 @@ class StepWaveDecoder:
         early: asyncio.Task[None] | None = None
         try:
             utterance = self._begun(voice, first_chunk_rows, owner, listener, is_marked)
+            utterance.trace = trace
             early = asyncio.create_task(self._begin(utterance, shelf))
+            asked_ns = now_ns()
             async for chunk in tokens:
+                trace.waited("tokens", asked_ns)
                 with self._worker.health.watching():
                     utterance.add(chunk.ids)
                 while utterance.has_work:
@@ -304,6 +310,7 @@ class StepWaveDecoder:
                     rest = Job(utterance.finish, rows=utterance.n_waiting_rows)
                     yield AudioChunk(await self._run(rest, utterance), last=True)
                     return
+                asked_ns = now_ns()
             raise StageError("the token stream ended without a last chunk")
         finally:
             self._active -= 1
@@ -348,7 +355,7 @@ class StepWaveDecoder:
 
         When the caller goes away, waits for the worker to let go of the state.
         """
-        guarded = partial(_guarded, work.run)
+        guarded = partial(_guarded, in_turn(utterance.trace, work.run))
         job = self._worker.submit(replace(work, run=guarded, wanted_s=utterance.wanted_s))
         try:
             samples = await asyncio.wrap_future(job)

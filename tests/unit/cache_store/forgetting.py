@@ -20,7 +20,7 @@ from tests.cache_helpers import (
     make_key,
     make_record,
 )
-from tests.unit.cache_store.test_index import Codec
+from tests.unit.cache_store.replicas import Codec
 
 CLIP = ClipKey("shared", make_key().clip_digest)
 OTHER_ENCODER = VoiceKey("shared", CLIP.clip_digest, "cd" * 32)

@@ -36,7 +36,7 @@ from tests.unit.cache_store.forgetting import (
     encode,
     started,
 )
-from tests.unit.cache_store.test_index import Codec, Replicas, hold
+from tests.unit.cache_store.replicas import Codec, Replicas, hold
 from tests.waiting import until
 
 pytestmark = pytest.mark.unit

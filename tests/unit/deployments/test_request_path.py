@@ -15,6 +15,7 @@ from deployments.http.dialects.parsed_request import ParsedRequest
 from deployments.http.reply import SpeechReply
 from deployments.speech.library import SpeechLibrary
 from deployments.stages.clients import RemoteLM, RemoteVocoder
+from deployments.telemetry.transfers import stamped
 from pipeline.chain import SpeechChain
 from pipeline.contracts import Mode, SpeechChunk, SpeechRequest, TokenChunk
 from tests.conftest import ROOT
@@ -27,7 +28,7 @@ from tests.fakes import (
     voice_prompt,
 )
 from tests.unit.deployments.http.test_reply import Metrics
-from tests.unit.deployments.stages.test_clients import Uncounted, stamped
+from tests.unit.deployments.stages.remote import Uncounted
 
 pytestmark = pytest.mark.unit
 

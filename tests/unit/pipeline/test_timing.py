@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.contracts import NO_TIMES, SpeechChunk, StageTimes
-from pipeline.timing import Timings, server_timing, stage_line, stage_report
+from pipeline.timing import Timings, account_line, server_timing, stage_line, stage_report
 
 pytestmark = pytest.mark.unit
 
@@ -24,6 +24,12 @@ TIMES = StageTimes(
     audio_s=4.0,
 )
 NAMES = ["tokenizer", "llm", "llm_work", "vocoder", "ttfa", "total", "audio"]
+
+
+def test_an_account_says_what_no_stage_was_at() -> None:
+    times = StageTimes(tokenizer_s=0.5, llm_s=1.0, vocoder_s=2.0, total_s=5.0, audio_s=1.0)
+    assert account_line(times) == f"{stage_line(times)} rest=1.500"
+    assert account_line(StageTimes(llm_s=1.0)).endswith(" rest=0.000")
 
 
 def test_the_line_tells_every_time_and_the_tier_by_its_own_name() -> None:

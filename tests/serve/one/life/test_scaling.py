@@ -21,7 +21,7 @@ from deployments.voices.resolver import ENCODER_POLL_S
 from pipeline.audio.decode import decode_clip
 from tests.audio_files import wav
 from tests.serve.leaky import LONG_S
-from tests.serve.one.life.conftest import Updatable
+from tests.serve.one.life.conftest import FromWheel, Updatable
 from tests.serve.ray_cluster import stage
 from tests.serve.service_client import TEXT, ServiceClient, clip_of_its_own, cloned
 from tests.waiting import eventually
@@ -68,17 +68,18 @@ def under_load(talkers: int, speak: Callable[[], httpx.Response]) -> Iterator[li
             one.result()
 
 
-def test_an_edit_of_the_config_scales_a_stage_and_restarts_nothing(scalable: Updatable):
-    client = scalable.client
+def test_an_edit_of_the_config_scales_a_stage_and_restarts_nothing(updatable: FromWheel):
+    client = updatable.client
+    updatable.scale("Router", max_replicas=1)  # the load is not to scale it
     client.speak()
     before = pids(client)
     assert {len(found) for found in before.values()} == {1}
-    with under_load(2, lambda: client.speak(input=TEXT)) as codes:
-        scalable.scale("LLM", min_replicas=2, max_replicas=2)
+    with under_load(2, lambda: client.speak(input=TEXT, cache="off")) as codes:
+        updatable.scale("LLM", min_replicas=2, max_replicas=2)
         grown_s = took_s(lambda: len(stage(client, "LLM").serving) == 2)
         during = pids(client)
         time.sleep(2.0)  # the second one serves, too
-        scalable.scale("LLM", min_replicas=1, max_replicas=1)
+        updatable.scale("LLM", min_replicas=1, max_replicas=1)
         shrunk_s = took_s(lambda: len(stage(client, "LLM").states) == 1)
     tell({"LLM 1 -> 2, s": grown_s, "2 -> 1, s": shrunk_s, "replies": len(codes)})
     assert set(codes) == {httpx.codes.OK}

@@ -9,7 +9,6 @@ import resource
 import shutil
 import socket
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,63 +16,31 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-import yaml
 from typer.testing import CliRunner
 
+from cache_store.maintenance import Finding as Tried
 from deployments.cli import app
-from deployments.doctor import machine, site
-from deployments.doctor.examine import CHECKS, examine
+from deployments.doctor import bucket, machine
+from deployments.doctor.examine import CHECKS
 from deployments.doctor.findings import Finding, Level, Result, has_fault
 from deployments.doctor.listeners import DASHBOARD, PROXY, Listener, listeners
-from deployments.doctor.site import Site, look
-from tests.conftest import ROOT
+from tests.unit.deployments.doctor.sites import (
+    GIB,
+    LLM_AWAY,
+    PUBLIC,
+    SERVICE,
+    Plant,
+    args,
+    both,
+    examined,
+    host,
+    is_found,
+    listener,
+    no_hook,
+    tls,
+)
 
 pytestmark = pytest.mark.unit
-SHIPPED = yaml.safe_load((ROOT / "serve_config.cpu.yaml").read_text())
-GIB = 2**30
-RAYLET = Listener("127.0.0.1", 9, "raylet", is_rays=True, has_token=True)
-PUBLIC = "10.1.2.3"
-Plant = Callable[[dict[str, Any]], None]
-
-
-@pytest.fixture(autouse=True)
-def well(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with room enough."""
-    for name in [name for name in os.environ if name.startswith(("RAY_", "TIMBRE_", "AWS_"))]:
-        monkeypatch.delenv(name)
-    disk = SimpleNamespace(free=50 * GIB, total=50 * GIB)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: disk)
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=16 * GIB))
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (65_536, 65_536))
-    monkeypatch.setattr(machine, "usable_cores", lambda: 8)
-    monkeypatch.setattr(site, "listeners", lambda: (RAYLET,))
-
-
-def examined(tmp_path: Path, plant: Plant = lambda _: None, **more: Any) -> dict[str, Finding]:
-    """What is found of the shipped CPU config, after something was planted in it."""
-    document = json.loads(json.dumps(SHIPPED))
-    args = document["applications"][0]["args"]
-    args["cache"] = {"url": str(tmp_path / "voices")}
-    args.pop("config_file")
-    plant(document)
-    path = tmp_path / "serve_config.yaml"
-    path.write_text(yaml.safe_dump(document))
-    ports = more.pop("ports", (RAYLET,))
-    variables: Mapping[str, str] = more.pop("environment", {"RAY_AUTH_MODE": "token"})
-    one = look(path, {"HOME": str(tmp_path), **variables}, **more)
-    one = Site(
-        one.path, one.config, one.mistake, one.environment, one.home, ports, one.wants_gpu, tmp_path
-    )
-    return {result.check: result.finding for result in examine(one)}
-
-
-def args_of(document: dict[str, Any]) -> dict[str, Any]:
-    return document["applications"][0]["args"]
-
-
-def is_found(finding: Finding, level: Level, says: str) -> None:
-    assert (finding.level, says in finding.found) == (level, True), finding
-    assert finding.remedy or level in {Level.GOOD, Level.UNKNOWN}
 
 
 def test_a_machine_that_is_well(tmp_path: Path):
@@ -83,56 +50,32 @@ def test_a_machine_that_is_well(tmp_path: Path):
     assert not bad
 
 
-def _host(host: str) -> Plant:
-    return lambda document: document["http_options"].update(host=host)
-
-
-def _args(**fields: Any) -> Plant:
-    return lambda document: args_of(document).update(fields)
-
-
-def _both(*plants: Plant) -> Plant:
-    def plant(document: dict[str, Any]) -> None:
-        for one in plants:
-            one(document)
-
-    return plant
-
-
-def _no_hook(document: dict[str, Any]) -> None:
-    del document["controller_options"]
-
-
-def _tls(document: dict[str, Any]) -> None:
-    document["http_options"] |= {"host": PUBLIC, "ssl_certfile": "a", "ssl_keyfile": "b"}
-
-
 PLANTED: dict[str, tuple[str, Level, str, Plant]] = {
-    "a misspelt key": ("config", Level.FAULT, "max_request", _args(limits={"max_request": 1})),
-    "a voice that is none": ("config", Level.FAULT, "default", _args(voices={"default": "nobody"})),
-    "no checkpoint": ("checkpoint", Level.FAULT, "model", _args(model="/nowhere/at/all")),
-    "keys off on a network": ("keys", Level.FAULT, "whoever reaches it", _host("0.0.0.0")),  # noqa: S104
-    "keys off on one address": ("keys", Level.FAULT, PUBLIC, _host(PUBLIC)),
+    "a misspelt key": ("config", Level.FAULT, "max_request", args(limits={"max_request": 1})),
+    "a voice that is none": ("config", Level.FAULT, "default", args(voices={"default": "nobody"})),
+    "no checkpoint": ("checkpoint", Level.FAULT, "model", args(model="/nowhere/at/all")),
+    "keys off on a network": ("keys", Level.FAULT, "whoever reaches it", host("0.0.0.0")),  # noqa: S104
+    "keys off on one address": ("keys", Level.FAULT, PUBLIC, host(PUBLIC)),
     "keys off on purpose": (
         "keys", Level.WARNING, "on purpose",
-        _both(_host(PUBLIC), _args(access={"keys": "off-on-purpose"})),
+        both(host(PUBLIC), args(access={"keys": "off-on-purpose"})),
     ),
-    "keys on": ("keys", Level.GOOD, "a key", _both(_host(PUBLIC), _args(access={"keys": "on"}))),
-    "plain HTTP": ("tls", Level.WARNING, "plain HTTP", _host(PUBLIC)),
-    "TLS of Serve": ("tls", Level.GOOD, "itself", _tls),
-    "no hook in the proxy": ("proxy", Level.FAULT, "obeys", _no_hook),
+    "keys on": ("keys", Level.GOOD, "a key", both(host(PUBLIC), args(access={"keys": "on"}))),
+    "plain HTTP": ("tls", Level.WARNING, "plain HTTP", host(PUBLIC)),
+    "TLS of Serve": ("tls", Level.GOOD, "itself", tls),
+    "no hook in the proxy": ("proxy", Level.FAULT, "obeys", no_hook),
     "webhooks without a secret": (
         "outbound", Level.FAULT, "TIMBRE_WEBHOOK_SECRET",
-        _args(jobs={"webhook_hosts": ["hooks.example"]}),
+        args(jobs={"webhook_hosts": ["hooks.example"]}),
     ),
     "clips without TLS": (
         "outbound", Level.WARNING, "http://media.example",
-        _args(clips={"hosts": ["http://media.example"]}),
+        args(clips={"hosts": ["http://media.example"]}),
     ),
-    "clips with TLS": ("outbound", Level.GOOD, "media", _args(clips={"hosts": ["media.example"]})),
+    "clips with TLS": ("outbound", Level.GOOD, "media", args(clips={"hosts": ["media.example"]})),
     "credentials in the config": (
         "secrets", Level.FAULT, "secret",
-        _args(cache={"url": "s3://b/c", "storage_options": {"key": "a", "secret": "b"}}),
+        args(cache={"url": "s3://b/c", "storage_options": {"key": "a", "secret": "b"}}),
     ),
     "more cores asked for than there are": (
         "cores", Level.WARNING, "may be used",
@@ -152,10 +95,6 @@ def test_what_is_planted_in_a_config_is_found(
 ):
     monkeypatch.setattr(httpx, "head", lambda *_, **__: httpx.Response(403))
     is_found(examined(tmp_path, plant)[check], level, says)
-
-
-def listener(host: str, program: str = "raylet", *, has_token: bool | None = True) -> Listener:
-    return Listener(host, 8265, program, is_rays=True, has_token=has_token)
 
 
 PORTS: dict[str, tuple[str, Level, str, Listener]] = {
@@ -198,7 +137,7 @@ def test_who_listens_is_judged(tmp_path: Path, check: str, level: Level, says: s
 
 def test_an_edge_that_can_be_gone_around(tmp_path: Path):
     edge = Listener("::", 8443, "haproxy")
-    found = examined(tmp_path, _host(PUBLIC), ports=(edge,))
+    found = examined(tmp_path, host(PUBLIC), ports=(edge,))
     is_found(found["tls"], Level.WARNING, "goes around it")
 
 
@@ -222,7 +161,7 @@ def test_secrets_that_others_may_read(tmp_path: Path, holder: str, mode: int, le
     secret.parent.mkdir(exist_ok=True)
     secret.write_text("x" * 40)
     secret.chmod(mode)
-    plant = _args(access={"keys": "on", "admin_key_file": str(secret)})
+    plant = args(access={"keys": "on", "admin_key_file": str(secret)})
     is_key = holder == "access.admin_key_file"
     variables = {"RAY_AUTH_TOKEN_PATH": str(secret)} if holder.startswith("RAY") else {}
     found = examined(tmp_path, plant if is_key else lambda _: None, environment=variables)
@@ -309,7 +248,7 @@ def test_a_clock_that_is_off(
 
     monkeypatch.setattr(httpx, "head", head)
     bucket = {"url": "s3://b/c", "storage_options": {"endpoint_url": "https://s3.example"}}
-    is_found(examined(tmp_path, _args(cache=bucket))["clock"], level, "s apart")
+    is_found(examined(tmp_path, args(cache=bucket))["clock"], level, "s apart")
     assert asked == ["https://s3.example"]
 
 
@@ -318,7 +257,7 @@ def test_a_bucket_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.Monke
         raise httpx.ConnectError("no route")
 
     monkeypatch.setattr(httpx, "head", head)
-    found = examined(tmp_path, _args(cache={"url": "s3://b/c"}))
+    found = examined(tmp_path, args(cache={"url": "s3://b/c"}))
     is_found(found["clock"], Level.UNKNOWN, "no route")
 
 
@@ -356,3 +295,47 @@ def test_the_command_tells_people_and_programs(tmp_path: Path):
     checks = {one["check"]: one for one in json.loads(told.output)["checks"]}
     assert checks["config"]["level"] == "fault"
     assert set(checks["config"]) == {"check", "level", "found", "remedy"}
+
+
+@pytest.mark.parametrize(
+    ("step", "level", "remedy"),
+    [
+        ("", Level.GOOD, ""),
+        ("reach it", Level.FAULT, "its credentials"),
+        ("list", Level.FAULT, "policy"),
+        ("sealing key", Level.WARNING, "mac_keys_file"),
+    ],
+)
+def test_a_bucket_that_does_not_do_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, level: Level, remedy: str
+):
+    monkeypatch.setattr(httpx, "head", lambda *_, **__: httpx.Response(403))
+    steps = ("reach it", "write", "list", "sealing key")
+    tried = [Tried(one, one != step, "403 Forbidden", 0.0) for one in steps]
+    monkeypatch.setattr(bucket, "examine", lambda *_: tried)
+    found = examined(tmp_path, args(cache={"url": "s3://b/c"}))["bucket"]
+    assert found.level is level
+    assert remedy in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("reply", "level", "says"),
+    [
+        (httpx.Response(200, json={"ready": True}), Level.GOOD, "is ready"),
+        (httpx.Response(503, json=LLM_AWAY), Level.FAULT, "not ready: llm (no replica)"),
+        (httpx.Response(200, text="<html>"), Level.FAULT, "as a service does"),
+        (httpx.ConnectError("refused"), Level.FAULT, "refused"),
+    ],
+)
+def test_a_service_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reply: Any, level: Level, says: str
+):
+    def get(url: str, **_: Any) -> httpx.Response:
+        assert url == "http://127.0.0.1:8000/readyz"
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    monkeypatch.setattr(httpx, "get", get)
+    is_found(examined(tmp_path, ports=(SERVICE,))["service"], level, says)
+    assert examined(tmp_path)["service"].level is Level.UNKNOWN

@@ -76,6 +76,10 @@ class Metrics:
     def running(self) -> Iterator[Callable[[], None]]:
         yield lambda: None
 
+    def is_slow(self, times: StageTimes) -> bool:
+        del times
+        return False
+
     def finished(
         self, times: object, continuity: object, outcome: str, quality: object, answers: object
     ) -> None:

@@ -16,7 +16,7 @@ from deployments.jobs.results import Results
 from deployments.jobs.store import JobName
 from pipeline.errors import InputError, StageUnavailableError
 from tests.job_runners import Replica, Tally, add_job, job_done, replicas
-from tests.unit.cache_store.test_index import make_index
+from tests.unit.cache_store.replicas import make_index
 from tests.waiting import until
 
 pytestmark = [pytest.mark.unit, pytest.mark.slow]

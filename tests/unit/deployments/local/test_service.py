@@ -11,6 +11,7 @@ import textwrap
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from deployments.local import process as local_process
 from deployments.local import service
 from deployments.local.process import end_session, find_process
 from deployments.local.service import LocalService, RunningService
+from pipeline.cli import Exit
 from pipeline.errors import ConfigError, SetupError
 from tests.cache_helpers import free_port
 from tests.conftest import ROOT
@@ -40,7 +42,7 @@ FAKE_SERVE = """
         def do_GET(self):
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(b'{"stages": {}}')
+            self.wfile.write(b'{"ready": true, "stages": {"llm": {"state": "ok"}}}')
 
         def log_message(self, *args):
             pass
@@ -417,6 +419,51 @@ def test_the_commands(state):
     assert (down.exit_code, down.output) == (0, "stopped\n")
     none = run(app, ["down", *options])
     assert (none.exit_code, none.output) == (0, "nothing was running\n")
+
+
+def test_the_commands_about_a_service_that_runs(state):
+    run = CliRunner().invoke
+    options = ["--state-dir", str(state)]
+    none = run(app, ["status", *options, "--json"])
+    assert (none.exit_code, json.loads(none.stdout)["running"]) == (Exit.NO, False)
+    assert run(app, ["logs", *options]).exit_code == Exit.WRONG
+    path = config(state.parent)
+    up = json.loads(run(app, ["up", str(path), *options, "--json"]).stdout)
+    told = json.loads(run(app, ["status", *options, "--json"]).stdout)
+    facts = {"ready": True, "running": True, "stages": {"llm": "ready"}}
+    assert told == {**facts, "url": up["url"], "pid": up["pid"], "log": up["log"]}
+    Path(up["log"]).write_text("one\ntwo\nthree\n")
+    assert run(app, ["logs", *options, "-n", "2"]).stdout == "two\nthree\n"
+    serve = run(app, ["serve", str(path), *options])
+    assert (serve.exit_code, "already running" in serve.stderr) == (Exit.WRONG, True)
+    assert json.loads(run(app, ["down", *options, "--json"]).stdout) == {"stopped": True}
+
+
+@pytest.mark.parametrize("is_asked_to_end", [True, False])
+def test_serve_tells_of_its_stages_and_ends_with_the_service(state, is_asked_to_end: bool):
+    def is_started() -> bool:
+        if LocalService(state).running() is None:
+            return False
+        with suppress(SetupError), LocalService(state).sole():
+            return True
+        return False  # the lock is held until it is ready
+
+    def end() -> None:
+        if eventually(is_started, 30.0):
+            time.sleep(0.3)
+            pid = LocalService(state).running().pid
+            os.kill(os.getpid() if is_asked_to_end else pid, signal.SIGTERM)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(end)
+        words = ["serve", str(config(state.parent)), "--state-dir", str(state), "--json"]
+        told = CliRunner().invoke(app, words)
+    assert told.exit_code == (Exit.DONE if is_asked_to_end else Exit.AWAY), told.output
+    events = [json.loads(line) for line in told.stdout.splitlines()]
+    assert [one["event"] for one in events] == ["stage", "ready", "ended"]
+    assert events[0]["stage"] == "llm"
+    assert LocalService(state).running() is None
+    assert "Traceback" not in told.stderr
 
 
 def test_the_demo_of_a_voice_that_is_not_listed_is_one_sentence(state):

@@ -137,7 +137,11 @@ async def test_a_stage_that_does_not_answer(stage: str, how: str) -> None:
     report = await serving.report()
     assert report["ready"] == (stage in {"tokenizer", "jobs"})
     said = report["stages"][stage]
+    assert said.pop("away_s") >= 0
+    why = said.pop("why")
     assert said == {"state": "unavailable", "error": f"no replica of the {stage} answered"}
+    assert INSIDE not in why
+    assert report["reasons"] == [f"{stage}: {why}, 0 s ago"]
     for service in (fresh, serving):
         service.replicas[stage].is_silent = False
         service.replicas[stage].error = None

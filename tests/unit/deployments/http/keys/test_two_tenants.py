@@ -16,7 +16,7 @@ import pytest
 from deployments.access.caller import Scope
 from deployments.keys.desk import KeyOrder
 from tests.http_app import CLIP, SAID, HttpApp
-from tests.unit.deployments.http.routes.test_edits import HAPPY, editing
+from tests.unit.deployments.http.routes.edit_app import HAPPY, editing
 
 pytestmark = [pytest.mark.unit, pytest.mark.slow, pytest.mark.timeout(120)]
 CALLS = 1_000

@@ -16,13 +16,12 @@ import pytest_asyncio
 
 from load_tests.conformance import strict
 from pipeline.errors import StageUnavailableError
-from tests.http_app import HttpApp, error_of, tenant
-from tests.unit.deployments.http.routes.test_edits import (
+from tests.http_app import SAID, HttpApp, error_of, tenant
+from tests.unit.deployments.http.routes.edit_app import (
     AUDIO,
     DENOISE,
     EDITS,
     HAPPY,
-    SAID,
     VOICES,
     edit,
     editing,

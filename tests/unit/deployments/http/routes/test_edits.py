@@ -1,91 +1,45 @@
-"""Edits over HTTP: chains, their steps afterwards, what is found again, and refusals."""
+"""Edits over HTTP: chains, their steps afterwards, and what is found again."""
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
 import pytest_asyncio
 
 from deployments.http.edit_shapes import EditReply, EditStepReply
-from pipeline.audio.decode import decode_clip
 from pipeline.contracts import Mode
 from pipeline.serving.terms import Service
-from pipeline.voice_list import load_voices
-from tests.audio_files import wav
-from tests.editing import EditingSpeaker
-from tests.fakes import FakeNames
-from tests.http_app import CLIP, SAID, HttpApp, error_of, http_app
+from tests.http_app import CLIP, SAID, HttpApp, error_of
+from tests.unit.deployments.http.routes.edit_app import (
+    AUDIO,
+    CHAIN,
+    CLONE,
+    DENOISE,
+    EDITS,
+    HAPPY,
+    LAUGH,
+    answers,
+    edit,
+    editing,
+    refused,
+    step_of,
+    stored,
+    tokens,
+)
 from tests.waiting import until
 
 pytestmark = [pytest.mark.unit, pytest.mark.slow]
-EDITS = "/v1/audio/edits"
-CLONE = {"type": "clone", "text": "So you forgot. Never mind."}
-HAPPY = {"type": "emotion", "value": "happy"}
-LAUGH = {"type": "paralinguistic", "text": "So you forgot. [Laughter] Never mind."}
-DENOISE = {"type": "denoise"}
-CHAIN = [CLONE, HAPPY, LAUGH, DENOISE]
-AUDIO = base64.b64encode(CLIP).decode()
-VOICES = load_voices()
-
-
-@asynccontextmanager
-async def editing(directory: Path | None = None, **args: Any) -> AsyncIterator[HttpApp]:
-    """The application with a speaker that edits."""
-    cache = {"url": "none" if directory is None else str(directory), "l2": "off"}
-    async with http_app(cache=cache, **args) as app:
-        names = FakeNames()
-        app.speaker = EditingSpeaker(names)  # type: ignore[attr-defined]
-        app.speech._synthesizer, app.speech._models._namer = app.speaker, names  # type: ignore[attr-defined]
-        yield app
 
 
 @pytest_asyncio.fixture
 async def app(tmp_path: Path) -> AsyncIterator[HttpApp]:
     async with editing(tmp_path) as made:
         yield made
-
-
-def answers(app: HttpApp) -> int:
-    return app.speaker.lm.n_answers  # type: ignore[attr-defined]
-
-
-async def edit(app: HttpApp, **body: Any) -> httpx.Response:
-    reply = await app.http.post(EDITS, json={"seed": 7, "response_format": "wav", **body})
-    assert reply.status_code == httpx.codes.OK, reply.text
-    await until(lambda: not app.speech._live)
-    return reply
-
-
-async def refused(app: HttpApp, status: int = 400, **body: Any) -> dict[str, Any]:
-    before = answers(app)
-    reply = await app.http.post(EDITS, content=json.dumps({"seed": 7, **body}))
-    assert reply.status_code == status, reply.text
-    assert answers(app) == before, "refused before anything was made"
-    return error_of(reply)
-
-
-def stored(app: HttpApp, pattern: str) -> list[Path]:
-    """Speech and edits on the disk."""
-    directory = Path(app.settings.cache.url)
-    return [path for top in ("speech", "edits") for path in (directory / top).rglob(pattern)]
-
-
-async def tokens(app: HttpApp, edit_id: str, step: int) -> list[int]:
-    return (await step_of(app, edit_id, step))["tokens"]
-
-
-async def step_of(app: HttpApp, edit_id: str, step: int) -> dict[str, Any]:
-    reply = await app.http.get(f"{EDITS}/{edit_id}/steps/{step}")
-    assert reply.status_code == httpx.codes.OK, reply.text
-    return reply.json()
 
 
 async def test_a_chain_is_one_call(app: HttpApp) -> None:
@@ -264,146 +218,6 @@ async def test_without_a_seed_one_is_drawn_told_and_kept(app: HttpApp) -> None:
     assert repeated.content == replies[0].content
 
 
-PRONUNCIATIONS = "/v1/audio/pronunciations"
-SEQUEL = {"written": "SQL", "said": "sequel"}
-SAYS = {"type": "clone", "text": "It is SQL, 5 times."}
-LAUGHS = {"type": "paralinguistic", "text": "It is SQL, [Laughter] 5 times."}
-
-
-def read_so(app: HttpApp) -> list[tuple[str, bool, list[str]]]:
-    """How the speaker was asked to read, request by request."""
-    return [
-        (
-            str(one.mode),
-            one.reading.is_normalised,
-            [rule.said for rule in one.reading.pronunciations],
-        )
-        for one in app.speaker.requests  # type: ignore[attr-defined]
-    ]
-
-
-async def dictionary(app: HttpApp, **how: Any) -> str:
-    body = {"name": "terms", "entries": [SEQUEL], **how}
-    reply = await app.http.post(PRONUNCIATIONS, json=body)
-    assert reply.status_code == httpx.codes.OK, reply.text
-    return reply.json()["id"]
-
-
-async def test_texts_of_steps_are_read_as_the_body_says(app: HttpApp) -> None:
-    made = await dictionary(app)
-    steps = [SAYS, HAPPY, LAUGHS]
-    await edit(app, voice="bruno", steps=steps, pronunciation_dictionary=made, normalize=False)
-    assert read_so(app) == [
-        ("clone", False, ["sequel"]),
-        ("emotion", True, []),
-        ("paralinguistic", False, ["sequel"]),
-    ]
-    app.speaker.requests.clear()  # type: ignore[attr-defined]
-    await edit(app, voice="bruno", seed=8, pronunciation=[SEQUEL], **SAYS)
-    assert read_so(app) == [("clone", True, ["sequel"])]
-    app.speaker.requests.clear()  # type: ignore[attr-defined]
-    form = {"voice": "bruno", "seed": "9", **SAYS, "pronunciation": json.dumps([SEQUEL]),
-            "pronunciation_dictionary": json.dumps([made])}  # fmt: skip
-    reply = await app.http.post(EDITS, data=form)
-    assert reply.status_code == httpx.codes.OK, reply.text
-    assert read_so(app)[0][2] == ["sequel", "sequel"]
-
-
-async def test_a_step_is_read_again_as_it_was(tmp_path: Path) -> None:
-    """Also where nothing of its speech is kept, and the dictionary says something else by then."""
-    async with editing(tmp_path) as app:
-        made = await dictionary(app, scope="tenant")
-        first = await edit(app, voice="bruno", steps=[SAYS, LAUGHS])
-        edit_id, before = first.headers["x-edit-id"], first.content
-        whole = read_so(app)
-        changed = {"entries": [{"written": "SQL", "said": "squirrel"}]}
-        await app.http.post(f"{PRONUNCIATIONS}/{made}", json=changed)
-    for record in (tmp_path / "speech").rglob("*"):
-        if record.is_file():
-            record.unlink()
-    async with editing(tmp_path) as again:
-        reply = await again.http.get(f"{EDITS}/{edit_id}/steps/2/audio?response_format=wav")
-        assert reply.status_code == httpx.codes.OK, reply.text
-        assert read_so(again) == whole
-        assert reply.content == before
-        again.speaker.requests.clear()  # type: ignore[attr-defined]
-        await edit(again, **{"from": edit_id}, steps=[{**LAUGHS, "text": "SQL [Laughter] 5."}])
-        assert read_so(again)[-1] == ("paralinguistic", True, ["squirrel"])
-
-
-async def test_an_edit_that_is_continued_is_read_as_its_voice_is(app: HttpApp) -> None:
-    for voice in ("aria", "bruno"):
-        entries = [{"written": "SQL", "said": voice}]
-        await dictionary(app, scope="voice", voice=voice, entries=entries)
-    step = {"type": "paralinguistic", "text": "SQL [Laughter]"}
-    for seed, voice in ((1, "bruno"), (2, "aria")):
-        made = await edit(app, voice=voice, seed=seed, steps=[SAYS])
-        await edit(app, seed=seed, steps=[step], **{"from": made.headers["x-edit-id"]})
-        assert read_so(app)[-1] == ("paralinguistic", True, [voice])
-    sent = await edit(app, audio=AUDIO, transcript=SAID, steps=[DENOISE])
-    await edit(app, steps=[step], **{"from": sent.headers["x-edit-id"]})
-    assert read_so(app)[-1] == ("paralinguistic", True, [])
-    assert (await refused(app, 404, steps=[step], **{"from": "edit_none"}))["param"] == "from"
-
-
-@pytest.mark.parametrize(
-    ("fields", "param", "status"),
-    [
-        ({"pronunciation": [{"written": "("}]}, "pronunciation.0.said", 400),
-        ({"pronunciation": [{**SEQUEL, "written": "(", "regex": True}]}, "pronunciation.0", 400),
-        ({"pronunciation": [{**SEQUEL, "regexp": True}]}, "pronunciation.0.regexp", 400),
-        ({"pronunciation_dictionary": ["pron_none"]}, "pronunciation_dictionary", 404),
-        ({"pronunciations": [SEQUEL]}, "pronunciations", 400),
-    ],
-)
-async def test_a_mistake_about_how_it_is_read_is_named(
-    app: HttpApp, fields: dict[str, Any], param: str, status: int
-) -> None:
-    error = await refused(app, status, voice="bruno", steps=[SAYS], **fields)
-    assert error["param"] == param
-
-
-LARGE = [{"written": f"w{n}", "said": "字" * 480, "regex": True} for n in range(44)]  # 128 kB
-TALE = "𠮷" * 3_900  # 48 kB as it is written down
-
-
-@pytest.mark.parametrize(
-    ("fields", "param"),
-    [
-        ({"voice": "bruno", "steps": [SAYS, LAUGHS], "pronunciation": LARGE}, "pronunciation"),
-        ({"voice": "bruno", **SAYS, "pronunciation": LARGE * 2}, "pronunciation"),
-        (
-            {
-                "audio": AUDIO,
-                "transcript": SAID,
-                "steps": [{**CLONE, "text": TALE}, *[{**LAUGH, "text": f"{TALE}[Laughter]"}] * 7],
-            },
-            "steps",
-        ),
-    ],
-)
-async def test_what_cannot_be_written_down_is_refused_before_anything_is_made(
-    app: HttpApp, fields: dict[str, Any], param: str
-) -> None:
-    error = await refused(app, **fields)
-    assert error["param"] == param
-    assert "bytes" in error["message"]
-
-
-async def test_what_is_not_written_down_may_be_any_size(app: HttpApp) -> None:
-    reply = await edit(app, voice="bruno", **SAYS, pronunciation=LARGE * 2, cache="off")
-    assert "x-edit-id" not in reply.headers
-
-
-async def test_an_edit_grows_no_further_than_can_be_written_down(app: HttpApp) -> None:
-    first = await edit(app, voice="bruno", **SAYS, pronunciation=LARGE)
-    origin = {"from": first.headers["x-edit-id"]}
-    error = await refused(app, **origin, **LAUGHS, pronunciation=LARGE)
-    assert error["param"] == "pronunciation"
-    longer = await edit(app, **origin, **LAUGHS)
-    assert longer.headers["x-edit-id"]
-
-
 @pytest.mark.parametrize("stream", [None, False])
 async def test_how_it_is_taken_goes_along_with_every_step(app: HttpApp, stream: bool | None):
     await edit(app, voice="bruno", steps=CHAIN[:2], stream=stream)
@@ -516,74 +330,6 @@ async def test_models_that_were_replaced_leave_what_is_kept(app: HttpApp) -> Non
     assert "models" in error_of(gone)["message"]
 
 
-def long_clip(names: list[str]) -> tuple[bytes, str]:
-    """Voices one after another, and their words."""
-    pieces = list[np.ndarray]()
-    for name in names:
-        clip = decode_clip(VOICES[name].path.read_bytes())
-        pieces += [clip.samples, np.zeros(10_000, np.float32)]
-    words = " ".join(VOICES[name].transcript for name in names)
-    return wav(np.concatenate(pieces)[np.newaxis], 22_050), words
-
-
-@pytest.mark.slow
-async def test_long_audio_is_edited_in_parts_with_tags_in_their_places(app: HttpApp) -> None:
-    clip, words = long_clip([*VOICES])
-    marked = words.replace("needs a beginning", "needs [Uhm] a beginning") + " [Sigh]"
-    steps = [HAPPY, {"type": "paralinguistic", "text": marked}, DENOISE]
-    audio = base64.b64encode(clip).decode()
-    reply = await edit(app, audio=audio, transcript=words, steps=steps)
-    made = app.speaker.requests  # type: ignore[attr-defined]
-    speakers = app.speaker.speakers  # type: ignore[attr-defined]
-    clips = list(dict.fromkeys(speakers))
-    assert len(clips) == 2
-    for mode in (Mode.EMOTION, Mode.PARALINGUISTIC, Mode.DENOISE):
-        parts = [
-            (request, clip)
-            for request, clip in zip(made, speakers, strict=True)
-            if request.mode is mode
-        ]
-        assert [clip for _, clip in parts] == clips
-        said = [request.transcript for request, _ in parts]
-        assert " ".join(said) == (marked if mode is Mode.DENOISE else words)
-    tagged = [request.text for request in made if request.mode is Mode.PARALINGUISTIC]
-    assert " ".join(tagged) == marked
-    assert tagged[1].endswith("[Sigh]")
-    edit_id = reply.headers["x-edit-id"]
-    listed = (await app.http.get(f"{EDITS}/{edit_id}")).json()
-    assert [source["clip"] for source in listed["sources"]] == clips
-    facts = await step_of(app, edit_id, 3)
-    assert len(reply.content) == 44 + 2 * round(24_000 * facts["audio_s"])
-    before = answers(app)
-    again = await edit(app, audio=audio, transcript=words, steps=steps)
-    heard = await app.http.get(f"{EDITS}/{edit_id}/steps/3/audio?response_format=wav")
-    assert again.content == heard.content == reply.content
-    assert answers(app) == before
-    await app.forget(clips[1], app.voices.namespace)  # any of its clips takes it along
-    assert (await app.http.get(f"{EDITS}/{edit_id}")).status_code == httpx.codes.NOT_FOUND
-    assert not stored(app, "edit_*")
-
-
-@pytest.mark.slow
-async def test_long_audio_without_words_is_cut_at_any_pause(app: HttpApp) -> None:
-    clip, _ = long_clip([*VOICES])
-    audio = base64.b64encode(clip).decode()
-    await edit(app, audio=audio, **DENOISE)
-    assert len(app.speaker.requests) == 2  # type: ignore[attr-defined]
-    error = await refused(app, audio=audio, **HAPPY)
-    assert error["param"] == "transcript"
-
-
-async def test_words_that_no_step_needs_stop_no_edit(app: HttpApp) -> None:
-    clip, _ = long_clip([*VOICES])
-    audio = base64.b64encode(clip).decode()
-    reply = await edit(app, audio=audio, transcript="Other words.", **DENOISE)
-    made = app.speaker.requests  # type: ignore[attr-defined]
-    assert [request.transcript for request in made] == ["", ""]
-    error = await refused(app, **{"from": reply.headers["x-edit-id"]}, **HAPPY)
-    assert (error["param"], "send the audio again" in error["message"]) == ("from", True)
-
-
 async def test_a_chain_grows_to_32_steps(app: HttpApp) -> None:
     edit_id = (await edit(app, voice="bruno", steps=[DENOISE] * 8)).headers["x-edit-id"]
     for _ in range(3):
@@ -598,139 +344,6 @@ async def test_a_variant_that_is_gone_takes_its_edits_along(app: HttpApp) -> Non
     gone = await app.http.get(f"{EDITS}/{edit_id}/steps/1")
     assert gone.status_code == httpx.codes.NOT_FOUND
     assert "base" in error_of(gone)["message"]
-
-
-async def test_a_long_clone_is_edited_in_parts(app: HttpApp) -> None:
-    text = " ".join(f"{SAID[:-1]} on day {day}." for day in ("one", "two", "three", "four", "five"))
-    await edit(app, voice="bruno", steps=[{"type": "clone", "text": text}, HAPPY, DENOISE])
-    made = app.speaker.requests  # type: ignore[attr-defined]
-    spoken = [request.text for request in made if request.mode is Mode.CLONE]
-    assert len(spoken) == 2
-    assert " ".join(spoken) == text
-    assert [r.transcript for r in made if r.mode is Mode.EMOTION] == spoken
-
-
-LONG, LONG_WORDS = long_clip([*VOICES])
-LONG_AUDIO = {"audio": base64.b64encode(LONG).decode()}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("body", "param", "words"),
-    [
-        ({"steps": CHAIN[1:]}, "audio", "emotion edits something"),
-        ({"voice": "bruno"}, "steps", "a list of steps"),
-        ({"voice": "bruno", "steps": []}, "steps", "at least one"),
-        ({"voice": "bruno", "steps": [HAPPY] * 9}, "steps", "at most 8"),
-        ({"voice": "bruno", "steps": "happy"}, "steps", "list"),
-        ({"voice": "bruno", "steps": [HAPPY, {"type": "shout"}]}, "steps.1.type", "'emotion'"),
-        ({"voice": "bruno", "steps": [HAPPY, {"value": "sad"}]}, "steps.1.type", "required"),
-        ({"voice": "bruno", "steps": [HAPPY, {**DENOISE, "volume": 1}]}, "steps.1.volume",
-         "allowed: value, text, intensity, type, seed"),
-        ({"voice": "bruno", "steps": CHAIN, "tempo": 2}, "tempo", "allowed: "),
-        ({"voice": "bruno", "steps": CHAIN, "type": "vad"}, "type", "with steps"),
-        ({"voice": "bruno", "steps": CHAIN, "text": "Hi."}, "text", "with steps"),
-        ({"voice": "bruno", "steps": [{**HAPPY, "value": "glad"}]}, "steps.0.value",
-         "allowed: happy, angry"),
-        ({"voice": "bruno", "steps": [{"type": "emotion"}]}, "steps.0.value", "allowed: happy"),
-        ({"voice": "bruno", **DENOISE, "value": "loud"}, "value", "leave it out"),
-        ({"voice": "bruno", "steps": [{**HAPPY, "intensity": 2.5}]}, "steps.0.intensity",
-         "1 to 4, whole"),
-        ({"voice": "bruno", "steps": [{**HAPPY, "intensity": 5}]}, "steps.0.intensity", "1 to 4"),
-        ({"voice": "bruno", "steps": [{**HAPPY, "intensity": 0.1}]}, "steps.0.intensity", "1 to 4"),
-        ({"voice": "bruno", "steps": [{**CLONE, "intensity": 2}]}, "steps.0.intensity",
-         "clone has none"),
-        ({"voice": "bruno", "steps": [HAPPY, {**LAUGH, "intensity": 2}]}, "steps.1.intensity",
-         "denoise, emotion, speed, style, vad"),
-        ({"voice": "bruno", "steps": [{"type": "paralinguistic", "text": "Hi."}]}, "steps.0.text",
-         "no tag; allowed: [Breathing]"),
-        ({"voice": "bruno", "steps": [{"type": "paralinguistic", "text": "Hi [Cough]."}]},
-         "steps.0.text", "[Cough] is not known; allowed: [Breathing]"),
-        ({"voice": "bruno", "steps": [{"type": "paralinguistic"}]}, "steps.0.text", "is required"),
-        ({"voice": "bruno", "type": "clone", "text": " "}, "text", "is required"),
-        ({"voice": "bruno", "steps": [{**HAPPY, "text": "Hi."}]}, "steps.0.text", "transcript"),
-        ({"voice": "bruno", "steps": [HAPPY, CLONE]}, "steps.1.type", "only be the first"),
-        ({"voice": "bruno", "audio": AUDIO, **DENOISE}, "audio", "found voice and audio"),
-        ({"audio": AUDIO, **HAPPY}, "transcript", "denoise and vad go without"),
-        ({"audio": AUDIO, "steps": [DENOISE, HAPPY]}, "transcript", "emotion needs the words"),
-        ({"audio": "!", "transcript": "x", **HAPPY}, "audio", "base64"),
-        ({"audio": "https://a.example/b.wav", **DENOISE}, "audio", "not fetched"),
-        ({"voice": "bruno", **DENOISE, "cache": "never"}, "cache", "refresh"),
-        ({"voice": "bruno", **DENOISE, "response_format": "wma"}, "response_format", "'mp3'"),
-        ({"voice": "bruno", **DENOISE, "sample_rate": 1}, "sample_rate", "8000 to 48000"),
-        ({"voice": "bruno", **DENOISE, "model": "gpt-9"}, "model", "known: "),
-        ({"voice": "bruno", **DENOISE, "model_variant": "int4"}, "model_variant", "deployed: base"),
-        ({"from": {"edit": "x", "pace": 1}, **DENOISE}, "from.pace", "allowed: edit, step"),
-        ({**LONG_AUDIO, "transcript": LONG_WORDS, "steps": [{"type": "clone", "text": "Hi."}]},
-         "audio", "longer than"),
-        ({**LONG_AUDIO, "transcript": "A few words.", **HAPPY}, "transcript", "not the same words"),
-        ({**LONG_AUDIO, "transcript": LONG_WORDS.replace(".", ","), **HAPPY}, "transcript",
-         "between 0.0 and 30.0 s"),
-        ({"payload": {}}, "payload", "part of forms"),
-        ([], "body", "object"),
-    ],
-)  # fmt: skip
-async def test_mistakes_are_named_before_anything_is_made(
-    app: HttpApp, body: Any, param: str, words: str
-) -> None:
-    reply = await app.http.post(EDITS, json=body)
-    assert reply.status_code == httpx.codes.BAD_REQUEST, reply.text
-    error = error_of(reply)
-    assert error["param"] == param, error
-    assert words in error["message"]
-    assert answers(app) == 0
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("body", "status", "param"),
-    [
-        ({"voice": "nobody", **DENOISE}, 404, "voice"),
-        ({"from": "edit_x", **DENOISE}, 404, "from"),
-        ({"voice": "\ud83d", **DENOISE}, 404, "voice"),
-        ({"audio": base64.b64encode(b"noise" * 99).decode(), **DENOISE}, 415, "audio"),
-        ({"audio": base64.b64encode(CLIP[:9_000]).decode(), **DENOISE}, 422, "audio"),
-        ({**LONG_AUDIO, "transcript": LONG_WORDS,
-          "steps": [{"type": "paralinguistic", "text": "Other words [Sigh]."}]}, 422,
-         "steps.0.text"),
-        ({"voice": "bruno", "steps": [{"type": "clone", "text": "x" * 5_000}]}, 422,
-         "steps.0.text"),
-    ],
-)  # fmt: skip
-async def test_what_cannot_be_used_says_so(
-    app: HttpApp, body: Any, status: int, param: str
-) -> None:
-    error = await refused(app, status, **body)
-    assert error["param"] == param, error
-
-
-async def test_unknown_edits_and_steps(app: HttpApp) -> None:
-    edit_id = (await edit(app, voice="bruno", steps=[HAPPY, DENOISE])).headers["x-edit-id"]
-    for unknown in ("edit_x", edit_id[:-1] + "x", "../../voices", edit_id.replace("e", "f")):
-        reply = await app.http.get(f"{EDITS}/{unknown.replace('/', '%2F')}")
-        assert reply.status_code == httpx.codes.NOT_FOUND
-    for step in (0, 3, -1):
-        for path in (f"steps/{step}", f"steps/{step}/audio"):
-            reply = await app.http.get(f"{EDITS}/{edit_id}/{path}")
-            assert reply.status_code == httpx.codes.BAD_REQUEST
-            assert "allowed: 1 to 2" in error_of(reply)["message"]
-    error = await refused(app, **{"from": {"edit": edit_id, "step": 3}}, **DENOISE)
-    assert error["param"] == "from.step"
-
-
-async def test_a_fault_that_a_stage_finds_names_the_callers_field(app: HttpApp) -> None:
-    from pipeline.errors import TextError
-
-    class Refusing:
-        async def speak(self, request: Any, voice: Any) -> Any:
-            raise TextError("cannot be said", param="input")
-            yield
-
-    app.speech._synthesizer = Refusing()  # type: ignore[assignment]
-    steps = [HAPPY, LAUGH]
-    reply = await app.http.post(EDITS, json={"voice": "bruno", "steps": steps, "seed": 7})
-    assert reply.status_code == httpx.codes.UNPROCESSABLE_ENTITY
-    assert error_of(reply)["param"] == "steps.0.text"
 
 
 async def test_what_is_possible_is_listed(app: HttpApp) -> None:

@@ -26,7 +26,7 @@ from pipeline.errors import (
 from pipeline.voice_list import load_voices
 from tests.fakes import FakeHearing
 from tests.http_app import CLIP, SAID, HttpApp, error_of, http_app, tenant
-from tests.unit.deployments.http.routes.test_edits import EDITS, VOICES, editing, long_clip
+from tests.unit.deployments.http.routes.edit_app import EDITS, VOICES, editing, long_clip
 
 pytestmark = [pytest.mark.unit, pytest.mark.slow]
 VOICES_PATH = "/v1/audio/voices"

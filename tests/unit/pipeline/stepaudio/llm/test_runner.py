@@ -333,6 +333,12 @@ def test_loads_shards_of_the_official_layout(checkpoint: Path) -> None:
     assert load_step1(checkpoint, "cpu", torch.bfloat16).dtype == torch.bfloat16
 
 
+def test_loading_draws_no_weights(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch imports its compiler to draw normal ones on the meta device: over a second."""
+    monkeypatch.setattr(torch.nn.init, "normal_", None)
+    load_step1(checkpoint, "cpu", torch.float32)
+
+
 def test_loads_one_file_without_an_index(tmp_path: Path) -> None:
     save_step1(small_model("odd"), tmp_path)
     assert load_step1(tmp_path, "cpu", torch.float32).config.hidden_size == 120

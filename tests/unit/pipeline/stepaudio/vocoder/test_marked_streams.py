@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipeline.marks.marker import Marker
+from pipeline.serving.tracing import Span, Trace
 from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
 from tests.vocoder_files import join, make_ids, make_voice, token_stream, write_vocoder
 
@@ -50,6 +52,20 @@ async def test_each_chunk_leaves_marked(decoder: StepWaveDecoder, marker: Marker
     assert np.abs(join(marked) - join(plain)).max() > 1e-4
 
 
+async def test_each_chunk_is_traced_through_flow_hift_and_mark(decoder: StepWaveDecoder) -> None:
+    spans: list[Span] = []
+    trace = Trace(spans.append, trace_id=1, span_id=2)
+    stream = decoder.stream(token_stream(make_ids(GROUPS), 1), make_voice(), trace=trace)
+    n_chunks = len([chunk async for chunk in stream])
+    waits = {"voice state", "tokens", "turn"}
+    assert "voice state" in {span.name for span in spans}
+    names = [span.name for span in spans if span.name not in waits]
+    assert names == ["flow", "hift", "mark"] * n_chunks
+    assert all(before.ended_ns <= after.ended_ns for before, after in pairwise(spans))
+    assert {(span.trace_id, span.parent_id) for span in spans} == {(1, 2)}
+
+
+@pytest.mark.slow
 async def test_bytes_depend_neither_on_arrival_nor_on_who_is_beside(
     decoder: StepWaveDecoder,
 ) -> None:
@@ -61,6 +77,7 @@ async def test_bytes_depend_neither_on_arrival_nor_on_who_is_beside(
     assert not np.array_equal(join(crowd[1]), alone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_recorded", [False, True], ids=["made", "replayed"])
 async def test_chunks_computed_together_are_marked_too(
     tmp_path: Path, marker: Marker, is_recorded: bool

@@ -1,0 +1,1 @@
+"""A client of the public HTTP API, for the `timbre` command: no back door."""

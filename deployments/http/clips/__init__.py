@@ -1,0 +1,1 @@
+"""Clips over HTTP, before anything is made of them."""

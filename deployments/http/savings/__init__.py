@@ -1,0 +1,1 @@
+"""What the caches saved, over HTTP."""

@@ -1,0 +1,1 @@
+"""The page at /ui: files for a browser, which calls the HTTP API as any other client does."""

@@ -1,0 +1,1 @@
+"""What the caches saved over the long run: by tenant and voice, kept over restarts."""

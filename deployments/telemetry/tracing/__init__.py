@@ -1,0 +1,1 @@
+"""Traces: which requests are traced, and where their spans go."""

@@ -1,0 +1,1 @@
+"""`deployments.capacity`: its profiles, its page, and how near it comes to real runs."""

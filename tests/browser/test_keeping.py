@@ -1,0 +1,113 @@
+"""What is made is kept: edits in a chain, voices of one's own, jobs; a reload finds all of it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import picture
+from tests.browser.steps import data, give_clip, speak, tab
+
+pytestmark = pytest.mark.browser
+JOB_MS = 180_000
+STORY = "The lighthouse keeper climbed the stairs. The sea was calm. Nobody came that night. "
+
+
+def edit(page: Page, kind: str, value: str, step: int) -> None:
+    page.get_by_role("combobox", name="Edit").select_option(kind)
+    page.get_by_role("combobox", name="Value").select_option(value)
+    page.locator("#edit-form button.main").click()
+    page.wait_for_url(f"**&step={step}")
+    expect(page.locator("#edit-steps > li[aria-current]")).to_contain_text(f"Step {step}")
+
+
+def test_an_edit_chain_with_undo_and_comparison(page: Page):
+    tab(page, "Edit")
+    edit(page, "emotion", "happy", 1)
+    edit(page, "style", "whisper", 2)
+    expect(page.locator("#edit-steps > li")).to_have_count(2)
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator("#edit-origin")).to_contain_text("step 1: Emotion (happy)")
+    page.get_by_role("button", name="Redo").click()
+    expect(page.locator("#edit-origin")).to_contain_text("step 2: Style (whisper)")
+    page.get_by_role("button", name="Undo").click()
+    edit(page, "speed", "faster", 2)  # another second step, from the first
+    expect(page.locator("#edit-steps > li").nth(1)).to_contain_text("Pace (faster)")
+    page.reload()
+    expect(page.locator("#edit-steps > li")).to_have_count(2)
+    expect(page.locator("#edit-steps > li[aria-current]")).to_contain_text("Pace (faster)")
+    first = page.locator("#edit-steps > li").first
+    first.get_by_role("button", name="Play").click()
+    expect(first.locator(".player")).to_have_attribute("data-state", "playing")
+    switch = page.locator("#ab-switch")
+    expect(switch).to_have_text("Now A: switch")
+    switch.click()
+    expect(switch).to_have_text("Now B: switch")
+    expect(page.locator("#edit-steps > li").nth(1).locator(".player")).to_have_attribute(
+        "data-state", "playing"
+    )
+    expect(first.locator(".player")).to_have_attribute("data-state", "ready")
+    picture(page, "edit")
+    page.get_by_text("Earlier edits").click()
+    earlier = page.locator("#edit-earlier li button")
+    expect(earlier.first).to_contain_text("Pace (faster)")
+    expect(earlier.filter(has_text="whisper").first).to_be_visible()
+
+
+def test_an_own_voice_is_kept_over_a_reload(page: Page):
+    tab(page, "Voices")
+    give_clip(page)
+    page.get_by_role("textbox", name="Its name").fill("Zoe of the page")
+    page.locator("#keep-form button.main").click()
+    refused = page.locator("#keep-form fieldset .error")
+    expect(refused).to_contain_text("only with the consent of whoever speaks")
+    page.get_by_role("textbox", name="Whose voice is it?").fill("Zoe Example")
+    expect(page.get_by_role("textbox", name="The words by which they agreed")).to_have_value(
+        "I, Zoe Example, agree that my voice is cloned here."
+    )
+    page.get_by_label("The person speaking has agreed to this.").check()
+    page.locator("#keep-form button.main").click()
+    page.wait_for_url(re.compile(r"voice=voice_"))
+    expect(page.locator("#voice-detail .report")).to_be_visible()
+    page.reload()
+    expect(page.locator("#voice-detail")).to_contain_text("Zoe of the page")
+    picture(page, "voices")
+    page.get_by_role("link", name="Speak with it: Zoe of the page").click()
+    expect(page.locator("#speak-voice option:checked")).to_have_text("Zoe of the page")
+    assert data(speak(page, "One two three."), "whole-at")
+    tab(page, "Voices")
+    page.get_by_role("button", name="Delete: Zoe of the page").click()
+    page.get_by_role("button", name="Undo: bring Zoe of the page back").click()
+    delete = page.get_by_role("button", name="Delete: Zoe of the page")
+    delete.click()
+    expect(delete).to_have_count(0)
+
+
+def test_a_job_to_its_end(page: Page):
+    tab(page, "Jobs")
+    page.get_by_role("textbox", name="What to say").fill(STORY * 6)
+    page.get_by_role("textbox", name="Name (optional)").fill("The keeper")
+    page.locator("#job-form button.main").click()
+    page.wait_for_url(re.compile(r"#jobs\?job=job_"))
+    status = page.locator("#job-status")
+    page.reload()  # it is followed again
+    expect(status).to_contain_text("done ·", timeout=JOB_MS)
+    expect(page.locator(".segments > li").first).to_contain_text("The lighthouse keeper")
+    picture(page, "job")
+    page.locator(".segments > li").first.get_by_role("button", name="Play").click()
+    expect(page.locator(".segments audio")).to_be_visible()
+    page.get_by_role("button", name="Hear all of it").click()
+    expect(page.locator(".results audio")).to_be_visible()
+    before = page.locator(".segments > li").first.locator(".hint").inner_text()
+    page.get_by_role("button", name="Make anew: Segment 1").first.click()
+    expect(status).not_to_contain_text("done ·")
+    expect(status).to_contain_text("done ·", timeout=JOB_MS)
+    expect(page.locator(".segments > li").first.locator(".hint")).not_to_have_text(before)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save subtitles").click()
+    assert "-->" in download.value.path().read_text()
+    page.get_by_role("button", name="Delete: The keeper").click()
+    expect(page.locator("#job-detail")).to_contain_text("The job is deleted.")
+    assert page.url.endswith("#jobs")

@@ -1,0 +1,37 @@
+"""The command line's page: its examples work as they stand there, on the shared service."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.readme_blocks import blocks
+from tests.serve.one.api.test_readme import README_URL, environment
+from tests.serve.service_client import ServiceClient, decoded
+
+pytestmark = pytest.mark.serve
+
+
+def test_the_examples_of_the_page(client: ServiceClient, tmp_path: Path):
+    (examples,) = [one for one in blocks("docs/cli.md") if one.language == "bash"]
+    script = examples.text.replace(README_URL, client.service.url)
+    marked = f"timbre verify forgot.flac --json --url {client.service.url}"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", f"{script}\n{marked}"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '"outcome": "detected"' in done.stdout
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "heard.mp3", "wind.wav", "forgot.flac", "talk.mp3",
+    }  # fmt: skip
+    for file in tmp_path.iterdir():
+        samples, rate_hz = decoded(file.read_bytes())
+        assert len(samples) > 0.5 * rate_hz, file.name
+        assert abs(samples).max() > 1e-3, file.name
