@@ -18,7 +18,7 @@ SPREAD := -n 2 --dist worksteal
 # S3 that is slow, refuses or dies needs no cluster, and mostly waits: so it stands beside the unit tests.
 ALONE := tests/chaos/test_cache_s3.py
 
-.PHONY: help setup demo stop check format unit parity serve chaos storm dashboards rehearsal fast exhaustive test browser fuzz mutations sbom audit lock
+.PHONY: help setup demo stop check format docs unit parity serve chaos storm dashboards rehearsal fast exhaustive test browser fuzz mutations sbom audit lock
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -53,6 +53,11 @@ check: setup ## formatting, lint, types
 format: setup ## let ruff rewrite what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: setup ## out/docs: the documents as pages, generated parts renewed, a dead link is an error; no network
+	$(BIN)/python -m tests.documents
+	$(BIN)/python -m tests.command_page
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 unit: setup ## the first tier of tests, but the slow: no cluster, no golden data, on both cores
 	$(PYTEST) $(SPREAD) -m "unit and not slow" tests/unit

@@ -11,6 +11,7 @@ from cache_store.keys import check_namespace
 
 MIB = 2**20
 _SECRET_IN_URL = re.compile(r"[a-z][a-z0-9+.:-]*://[^/@]*:[^/]*@", re.IGNORECASE)
+STATE_MARGIN_BYTES = 64 * 1024  # of a stage's record, beyond the state itself
 SPEECH_RECORD_BYTES = 32 * MIB  # largest finished answer unless settings say otherwise
 
 

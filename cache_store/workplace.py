@@ -12,7 +12,12 @@ from pydantic import ValidationError
 
 from cache_store.keyring import Keyring
 from cache_store.opening import open_store
-from cache_store.settings import SPEECH_RECORD_BYTES, CacheSettings, speech_url
+from cache_store.settings import (
+    SPEECH_RECORD_BYTES,
+    STATE_MARGIN_BYTES,
+    CacheSettings,
+    speech_url,
+)
 from cache_store.store import BlobStore
 
 
@@ -40,6 +45,8 @@ def open_workplace(config: Path | None, url: str | None, *, is_speech: bool) -> 
             settings = settings.model_copy(update={"url": url})
         if is_speech:
             settings = _of_speech(settings, _section(config, "speech_cache") if config else {})
+        else:
+            settings = _with_states(settings)
         keyring = Keyring.load(file=settings.mac_keys_file, env=settings.mac_keys_env)
     except (ValidationError, ValueError, OSError) as error:
         raise UsageError(str(error)) from error
@@ -54,6 +61,12 @@ def _of_speech(voices: CacheSettings, section: dict[str, Any]) -> CacheSettings:
     return voices.model_copy(
         update={"url": speech_url(voices.url), "max_record_bytes": int(max_bytes)}
     )
+
+
+def _with_states(voices: CacheSettings) -> CacheSettings:
+    """What stages keep of a clip lies beside its voice, and may be larger."""
+    largest = max(voices.max_record_bytes, voices.max_state_bytes + STATE_MARGIN_BYTES)
+    return voices.model_copy(update={"max_record_bytes": largest})
 
 
 def _section(config: Path, name: str) -> dict[str, Any]:

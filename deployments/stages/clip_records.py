@@ -14,7 +14,7 @@ from cache_store.codec import Record, RecordSchema
 from cache_store.errors import CacheClosed, StoreError
 from cache_store.keys import ClipKey, VoiceKey
 from cache_store.opening import open_cache
-from cache_store.settings import CacheSettings
+from cache_store.settings import STATE_MARGIN_BYTES, CacheSettings
 from pipeline.errors import StageUnavailableError
 from pipeline.forgotten import Forgotten
 from pipeline.serving.clip_names import digest_of, tenant_of
@@ -100,7 +100,7 @@ class ClipRecords:
 
 def _below_a_stage(settings: CacheSettings, max_bytes: int) -> CacheSettings:
     """The same tiers. The stage is their memory, and the routers keep the directory's budget."""
-    largest = max(max_bytes, 1024) + 64 * 1024
+    largest = max(max_bytes, 1024) + STATE_MARGIN_BYTES
     changes = {
         "l1_bytes": 0,
         "alias_bytes": 0,

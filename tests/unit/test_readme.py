@@ -14,7 +14,12 @@ from tests.conftest import ROOT
 from tests.readme_blocks import blocks, code_spans
 
 pytestmark = pytest.mark.unit
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "SECURITY.md")
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in (ROOT / "docs").glob("**/*.md")
+    if path.parent.name != "decisions"  # each as it was on its day
+)
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "SECURITY.md", *PAGES)
 TIERS = ("unit", "parity", "serve", "chaos")
 
 

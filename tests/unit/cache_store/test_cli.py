@@ -24,7 +24,7 @@ from cache_store.local_store import LocalStore
 from cache_store.maintenance import DAY_S, HOUR_S, Filter, GcPolicy
 from cache_store.notes import note_path
 from cache_store.opening import open_cache
-from cache_store.settings import CacheSettings
+from cache_store.settings import MIB, CacheSettings
 from cache_store.workplace import open_workplace
 from tests.cache_helpers import FINGERPRINT, SCHEMA, make_key, make_record
 
@@ -187,6 +187,16 @@ def test_verify_finds_damage_and_swapped_objects(store, run):
     assert run("verify", "--repair", "--json")["corrupt"] == 2
     assert run("verify", "--json")["corrupt"] == 0
     assert store.create(voice("damaged").path, b"free again")
+
+
+def test_states_of_the_vocoder_are_not_damaged_because_they_are_large(store, run):
+    key = voice("long")
+    record = make_record(seconds=560)
+    codec = RecordCodec(SCHEMA, Keyring(), max_bytes=16 * MIB)
+    data = codec.encode(record, key.digest)
+    assert CacheSettings().max_record_bytes < len(data) < CacheSettings().max_state_bytes
+    store.create(key.path, data)
+    assert run("verify", "--json")["good"] == 1
 
 
 def test_verify_leaves_what_others_sealed(store, run):

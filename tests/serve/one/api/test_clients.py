@@ -23,6 +23,8 @@ import pytest
 from elevenlabs.core.api_error import ApiError
 
 from pipeline.contracts import OUTPUT_SAMPLE_RATE_HZ
+from tests.documents.examples import OF_NPM, SHOWN_URL, require_speech
+from tests.readme_blocks import blocks
 from tests.serve.service_client import TEXT, TIMEOUT_S, ServiceClient, decoded, listed_clip
 from tests.waiting import eventually
 
@@ -210,6 +212,16 @@ def test_openais_client_for_node(client: ServiceClient, node: Path):
         "param": "voice",
         "code": "unknown_voice",
     }
+
+
+def test_the_example_for_openais_client_of_node(client: ServiceClient, node: Path):
+    [example] = [one.text for one in blocks("docs/openai.md") if OF_NPM in one.text]
+    (node / "example.mjs").write_text(example.replace(SHOWN_URL, client.service.url))
+    done = subprocess.run(
+        ["node", "example.mjs"], cwd=node, capture_output=True, text=True, timeout=180, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    require_speech(node / "node.mp3")
 
 
 def test_fish_and_omni_bodies(client: ServiceClient):

@@ -19,8 +19,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from tests.conftest import ROOT
+from tests.documents.examples import SHOWN_URL
 from tests.readme_blocks import blocks
-from tests.serve.one.api.test_readme import README_URL
 from tests.serve.service_client import TIMEOUT_S, ServiceClient, decoded
 from tests.serve.services import ENVIRONMENT
 from tests.waiting import wait_until
@@ -62,7 +62,7 @@ def address(client: ServiceClient) -> str:
 
 def test_the_example_of_the_document_works(client: ServiceClient, tmp_path: Path):
     [example] = [b.text for b in blocks("docs/websocket.md") if b.language == "python"]
-    ours = example.replace(re.sub("^http", "ws", README_URL), address(client).split("/v1")[0])
+    ours = example.replace(re.sub("^http", "ws", SHOWN_URL), address(client).split("/v1")[0])
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", ours],
         cwd=tmp_path,

@@ -1,0 +1,1 @@
+"""How docs/ is made, and held to the code."""
