@@ -18,7 +18,7 @@ SPREAD := -n 2 --dist worksteal
 # S3 that is slow, refuses or dies needs no cluster, and mostly waits: so it stands beside the unit tests.
 ALONE := tests/chaos/test_cache_s3.py
 
-.PHONY: help setup demo stop check format docs unit parity serve chaos storm dashboards rehearsal fast exhaustive test browser fuzz mutations sbom audit lock
+.PHONY: help setup demo stop check format docs unit parity serve chaos storm dashboards rehearsal fast exhaustive test browser fuzz mutations image sbom audit lock
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -90,6 +90,9 @@ rehearsal: setup ## the GPU kit on a CPU, in an environment like the GPU machine
 test: setup ## every tier, but exhaustive and storm: unit, parity, the rehearsal, then serve and chaos
 	$(PYTEST) -n 3 --dist worksteal -m "not exhaustive" tests/unit tests/parity $(ALONE)
 	$(PYTEST) -m "(serve or chaos) and not exhaustive" tests/serve tests/chaos --ignore $(ALONE)
+
+image: setup ## the Dockerfile's steps in chroots, the image started read-only, an installation without a network; as root
+	nice -n 19 $(BIN)/python -m tests.image $(IMAGE)
 
 $(BROWSER): $(STAMP)
 	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[browser]'

@@ -21,6 +21,7 @@ from rich.table import Table
 
 from cache_store import maintenance
 from cache_store.codec import EntryInfo, describe
+from cache_store.copying import copy_objects, objects
 from cache_store.errors import CacheError
 from cache_store.maintenance import Filter, GcPolicy, Stored
 from cache_store.store import BlobStore
@@ -277,6 +278,19 @@ def import_archive(
     _say({"imported": new, "known": known, "refused": refused}, as_json)
     if refused:
         raise typer.Exit(1)
+
+
+@app.command("copy")
+def copy_store(
+    to: Annotated[str, typer.Option("--to", help="Directory or fsspec URL of the other store")],
+    config: Config = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Copy a whole store into another: voices, speech, keys, jobs. Again, to bring what is new."""
+    source, target = (open_workplace(config, one, is_speech=False).store for one in (url, to))
+    chosen = _watched(list(objects(source)), "copying")
+    _say(asdict(copy_objects(source, target, chosen)), as_json)
 
 
 @app.command()

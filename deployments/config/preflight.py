@@ -44,6 +44,8 @@ def checked_settings(args: Mapping[str, Any]) -> Settings:
             problems += [f"args.{problem}" for problem in missing_here(settings)]
     if problems:
         raise ConfigError("; ".join(problems))
+    if settings.cluster.rehearsal:
+        logger.warning("a rehearsal: stages may hold shares of GPUs and compute on the CPU")
     return settings
 
 

@@ -230,7 +230,7 @@ def _lint_shares(deployments: Mapping[str, Any], settings: Settings) -> list[str
         where = f"deployments.{stage.name}.ray_actor_options.num_gpus"
         if resources.device == "cuda" and not num_gpus:
             problems.append(f"{where} is 0, but args say that the stage runs on cuda")
-        if resources.device == "cpu" and num_gpus:
+        if resources.device == "cpu" and num_gpus and not settings.cluster.rehearsal:
             problems.append(f"{where} is {num_gpus}, but args say that the stage runs on the CPU")
         allowed_gib = num_gpus * device_gib
         if (

@@ -188,6 +188,9 @@ class ClusterSettings(Strict):
     """Usable memory of one GPU, for its replicas together (an L40S has 44.4 GiB)."""
     may_grow: bool = False
     """The autoscaler may add machines, so missing resources do not stop start-up."""
+    rehearsal: bool = False
+    """Stages on the CPU may hold shares of GPUs, so that a config for GPUs runs on machines that
+    only say they have some (docs/operations/rehearsal.md). Never where customers are."""
 
 
 class Settings(BaseSettings):

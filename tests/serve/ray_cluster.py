@@ -38,10 +38,15 @@ def dashboard(client: ServiceClient) -> str:
 
 def serve(client: ServiceClient, *words: str, **variables: str) -> tuple[int, str]:
     """Exit status and output of `serve WORDS` against the service's cluster."""
+    return serve_at(dashboard(client), *words, **variables)
+
+
+def serve_at(address: str, *words: str, **variables: str) -> tuple[int, str]:
+    """The same against the cluster with this dashboard."""
     others = {name: value for name, value in os.environ.items() if "RAY_AUTH" not in name}
     done = subprocess.run(
         [sys.executable, "-m", "ray.serve.scripts", *words],
-        env={**others, "RAY_DASHBOARD_ADDRESS": dashboard(client), **variables},
+        env={**others, "RAY_DASHBOARD_ADDRESS": address, **variables},
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,

@@ -12,7 +12,7 @@ import shlex
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +44,12 @@ class StormCluster:
     directory: Path
     gateway: str
     storage: GcsStorage
+    shares: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """What `ray start` of a machine says it has; those not named have N_CPUS."""
+    ray: Sequence[str] = (sys.executable, "-m", "ray.scripts.scripts")
+    """The command whose Ray it is."""
+    token: str = ""
+    """What Ray asks for, if anything."""
     machines: dict[str, Machine] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
 
@@ -55,6 +61,11 @@ class StormCluster:
     def urls(self) -> list[str]:
         """Of every machine's proxy."""
         return [f"http://{one.address}:{HTTP_PORT}" for one in self.machines.values()]
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of requests to the dashboard."""
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
     @property
     def gcs(self) -> str:
@@ -77,8 +88,9 @@ class StormCluster:
     def add(self, machine: Machine) -> None:
         """Plug a machine in, and have it join."""
         machine.start()
-        words = [sys.executable, "-m", "ray.scripts.scripts", "start", "--disable-usage-stats"]
-        words += [f"--node-ip-address={machine.address}", f"--num-cpus={N_CPUS}"]
+        words = [*self.ray, "start", "--disable-usage-stats"]
+        words += [f"--node-ip-address={machine.address}"]
+        words += self.shares.get(machine.name, [f"--num-cpus={N_CPUS}"])
         words += [f"--object-store-memory={STORE_BYTES}"]
         if machine is self.head:
             words += ["--head", f"--port={GCS_PORT}", f"--temp-dir={SESSION}"]
@@ -97,7 +109,8 @@ class StormCluster:
         path = self.directory / "serve_config.yaml"
         args["config_file"] = str(path)
         path.write_text(yaml.safe_dump(config))
-        reply = httpx.put(f"{self.dashboard}{APPS}", json=config, timeout=30.0)
+        headers = self.headers
+        reply = httpx.put(f"{self.dashboard}{APPS}", json=config, headers=headers, timeout=30.0)
         assert reply.status_code == httpx.codes.OK, reply.text
         self.config = config
 
@@ -116,7 +129,7 @@ class StormCluster:
     def application(self) -> dict[str, Any]:
         """What Serve says of it; empty while nobody says anything."""
         try:
-            reply = httpx.get(f"{self.dashboard}{APPS}", timeout=5.0)
+            reply = httpx.get(f"{self.dashboard}{APPS}", headers=self.headers, timeout=5.0)
             return reply.raise_for_status().json()["applications"].get("timbre", {})
         except (httpx.HTTPError, KeyError):
             return {}
@@ -178,7 +191,7 @@ def storm_cluster(
     directory: Path, storage: GcsStorage, variables: Mapping[str, str]
 ) -> Iterator[StormCluster]:
     """Three machines with Ray, whose state `storage` keeps; all ends with the block."""
-    with network() as gateway, _redis(directory, gateway) as redis:
+    with network() as gateway, redis_server(directory, gateway) as redis:
         cluster = StormCluster(directory, gateway, storage)
         try:
             cluster.start(redis, variables)
@@ -225,7 +238,7 @@ def _plain_environment() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _redis(directory: Path, host: str) -> Iterator[str]:
+def redis_server(directory: Path, host: str) -> Iterator[str]:
     """Debian's redis-server, which keeps what it is told; its address."""
     port = free_port()
     words = ["redis-server", "--bind", host, "--port", str(port), "--protected-mode", "no"]

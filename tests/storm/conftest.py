@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,12 @@ from tests.storm.cluster import service_config, storm_cluster
 from tests.storm.faults import Bucket, Scene, built_clock
 
 ROOT_KEY, ROOT_SECRET = "rootkey", "rootsecretkey1234"  # a killed server forgets all other users
+
+
+def storage_options(endpoint: str) -> dict[str, Any]:
+    """How machines reach the server of buckets there."""
+    client = {"endpoint_url": endpoint, "region_name": "us-east-1"}
+    return {"key": ROOT_KEY, "secret": ROOT_SECRET, "client_kwargs": client}
 
 
 def _directory(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
@@ -37,11 +44,7 @@ def in_bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         cluster = ends.enter_context(storm_cluster(directory, "redis", variables))
         proxy = FaultProxy(port, cluster.gateway)
         ends.callback(proxy.close)
-        client = {
-            "endpoint_url": f"http://{cluster.gateway}:{proxy.port}",
-            "region_name": "us-east-1",
-        }
-        options = {"key": ROOT_KEY, "secret": ROOT_SECRET, "client_kwargs": client}
+        options = storage_options(f"http://{cluster.gateway}:{proxy.port}")
         cluster.deploy(service_config({"url": f"s3://{bucket}/storm", "storage_options": options}))
         cluster.wait_until_up()
         yield Scene(cluster, Bucket(store, port, proxy, server, ends))

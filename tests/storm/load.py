@@ -12,7 +12,7 @@ import hashlib
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -112,20 +112,31 @@ class Ledger:
 
 
 class Load:
-    """Requests at their times until it is told to stop."""
+    """Requests at their times until it is told to stop.
 
-    def __init__(self, urls: Callable[[], list[str]], seed: int) -> None:
+    headers: of each, such as a key. per_s: requests a second, PER_S unless told.
+    """
+
+    def __init__(
+        self,
+        urls: Callable[[], list[str]],
+        seed: int,
+        headers: Mapping[str, str] | None = None,
+        per_s: float | None = None,
+    ) -> None:
         self.calls: list[Call] = []
         self.ledger = Ledger()
         self._balancer = Balancer(urls)
         self._random = random.Random(seed)  # noqa: S311 - arrivals, not secrets
         self._seed = seed
+        self._per_s = PER_S if per_s is None else per_s
         self._known: dict[int, str] = {}
         self._n = 0
         self._going: set[asyncio.Task[None]] = set()
         self._client = httpx.AsyncClient(
             timeout=httpx.Timeout(SILENT_S, connect=2.0),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
+            headers=headers,
             trust_env=False,
         )
 
@@ -159,7 +170,7 @@ class Load:
     async def _arrive(self) -> None:
         due_s = time.monotonic()
         while True:
-            due_s += self._random.expovariate(PER_S)
+            due_s += self._random.expovariate(self._per_s)
             (kind,) = self._random.choices(list(MIX), list(MIX.values()))
             await asyncio.sleep(max(0.0, due_s - time.monotonic()))
             self._n += 1

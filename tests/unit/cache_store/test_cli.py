@@ -387,3 +387,11 @@ def test_a_serve_config_may_say_how_large_speech_may_be(tmp_path):
     place = open_workplace(config, None, is_speech=True)
     assert place.settings.max_record_bytes == 70_000
     assert place.settings.url == f"{tmp_path}/speech"
+
+
+def test_copy(store, run, tmp_path):
+    add(store, voice("a"))
+    words = ("copy", "--to", str(tmp_path / "other"), "--json")
+    first = run(*words)
+    assert (first["copied"], first["known"]) == (1, 0)
+    assert run(*words) == {"copied": 0, "known": 1, "copied_bytes": 0}

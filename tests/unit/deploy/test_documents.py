@@ -18,6 +18,7 @@ from tests.cache_helpers import free_port
 from tests.conftest import ROOT
 from tests.edges import Behind, serving
 from tests.readme_blocks import blocks, code_spans
+from tests.runbooks import pages
 
 pytestmark = pytest.mark.unit
 DOCUMENT = "docs/edge.md"
@@ -77,11 +78,19 @@ def test_the_edge_that_is_shown_runs(tmp_path: Path):
 
 
 def test_the_settings_that_it_names_exist():
+    assert {"clips", "limits", "access", "jobs"} <= {section for section, _ in named(DOCUMENT)}
+
+
+@pytest.mark.parametrize("document", [DOCUMENT, *(f"docs/operations/{page}" for page in pages())])
+def test_every_setting_that_is_named_exists(document: str):
     settings = load_settings({})
-    sections = set(type(settings).model_fields)
-    named = [span.split()[0] for span in code_spans(DOCUMENT)]
-    found = [one.split(".") for one in named if re.fullmatch(r"[a-z_]+\.[a-z_]+", one)]
-    ours = [one for one in found if one[0] in sections and one[1] != "yaml"]
-    assert {"clips", "limits", "access", "jobs"} <= {section for section, _ in ours}
-    for section, key in ours:
+    for section, key in named(document):
         assert key in type(getattr(settings, section)).model_fields, f"{section}.{key}"
+
+
+def named(document: str) -> list[tuple[str, str]]:
+    """Section and key of each setting in its sentences."""
+    sections = set(type(load_settings({})).model_fields)
+    spans = [span.split()[0].rstrip(":") for span in code_spans(document)]
+    found = [one.partition(".") for one in spans if re.fullmatch(r"[a-z_]+\.[a-z_0-9]+", one)]
+    return [(one[0], one[2]) for one in found if one[0] in sections and one[2] != "yaml"]

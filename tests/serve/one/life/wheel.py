@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,14 +21,21 @@ BUILT_FROM = (
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check")
 
 
-def built(source: Path) -> Path:
-    """A wheel of a copy in `source`: a `build` folder of the checkout would bring what is gone."""
+def built(source: Path, version: str = "") -> Path:
+    """A wheel of a copy in `source`: a `build` folder of the checkout would bring what is gone.
+
+    version: its own, if it is to be another.
+    """
     for name in BUILT_FROM:
         if (ROOT / name).is_dir():
             leave_out = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / name, source / name, ignore=leave_out)
         else:
             shutil.copy(ROOT / name, source)
+    if version:
+        project = source / "pyproject.toml"
+        text = re.sub(r'^version = ".*"', f'version = "{version}"', project.read_text(), flags=re.M)
+        project.write_text(text)
     run(*PIP, "wheel", ".", "--no-deps", "--no-build-isolation", "--no-index", cwd=source)
     (wheel,) = source.glob("*.whl")
     return wheel

@@ -360,6 +360,9 @@ def test_cluster_yaml_is_a_valid_launcher_file():
     types = cluster["available_node_types"]
     assert {"head", "cpu_pool", "l40s_pool"} == set(types)
     assert types["l40s_pool"]["resources"]["GPU"] == 1
+    assert types["l40s_pool"]["node_config"]["InstanceType"].startswith("g6e.")
+    assert all("ImageId" in kind["node_config"] for kind in types.values())
+    assert any("boto3" in command for command in cluster["head_setup_commands"])
     assert sum(kind.get("min_workers", 0) for kind in types.values()) <= cluster["max_workers"]
 
 
@@ -441,3 +444,21 @@ def test_every_stage_with_a_model_scales_by_its_work_and_has_a_bound(name):
         assert scaling["policy"] == {"policy_function": "deployments.scaling.policy:by_work"}
         assert config["applications"][0]["args"]["memory"][stage.lower()]["rss_gib"] > 0
         assert scaling["metrics_interval_s"] < scaling["upscale_delay_s"]
+
+
+def test_a_rehearsal_lets_a_stage_on_the_cpu_hold_a_share_of_a_device(tmp_path):
+    """And nothing else: the shares are compared with the machines all the same."""
+    raw = document()
+    args = raw["applications"][0]["args"]
+    for stage in ("tokenizer", "llm", "vocoder"):
+        args[stage]["device"] = "cpu"
+    refused = [problem for problem in lint(raw) if "runs on the CPU" in problem]
+    assert len(refused) == 3
+    args["cluster"]["rehearsal"] = True
+    config = read_serve_config(written(raw, tmp_path))
+    check_cluster(config, [{"CPU": 16.0}, L40S, L40S])
+    with pytest.raises(ConfigError, match="there is no GPU here"):
+        check_cluster(config, [{"CPU": 64.0}])
+    raw["applications"][0]["deployments"][2]["ray_actor_options"]["num_gpus"] = 0
+    args["llm"]["device"] = "cuda"
+    assert any("is 0, but args say" in problem for problem in lint(raw))
