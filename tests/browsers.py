@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser  # pyright: ignore[reportMissingImports] its own extra
 
 NO_DRIVER = "no playwright: make browser installs it"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
