@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -23,6 +24,7 @@ from deployments.telemetry.processes import (
     use_of,
 )
 from tests.unit.deployments.telemetry.conftest import Seen
+from tests.waiting import GIVE_UP_S
 
 pytestmark = pytest.mark.unit
 
@@ -74,6 +76,10 @@ def test_a_worker_keeps_its_name_whatever_it_is_at() -> None:
     with subprocess.Popen([title, "60"], executable=shutil.which("sleep")) as worker:
         try:
             use = use_of(worker.pid)
+            ends_s = time.monotonic() + GIVE_UP_S  # its title is there a moment after it has begun
+            while (use is None or use.name == "sleep") and time.monotonic() < ends_s:
+                time.sleep(0.01)
+                use = use_of(worker.pid)
         finally:
             worker.kill()
     assert use is not None
