@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.readme_blocks import blocks
-from tests.serve.one.api.test_readme import README_URL, environment
 from tests.serve.service_client import ServiceClient, decoded
 
 pytestmark = pytest.mark.serve
+SHOWN_URL = "http://127.0.0.1:8000"
 
 
 def test_the_examples_of_the_page(client: ServiceClient, tmp_path: Path):
     (examples,) = [one for one in blocks("docs/cli.md") if one.language == "bash"]
-    script = examples.text.replace(README_URL, client.service.url)
+    script = examples.text.replace(SHOWN_URL, client.service.url)
     marked = f"timbre verify forgot.flac --json --url {client.service.url}"
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", f"{script}\n{marked}"],
@@ -35,3 +37,9 @@ def test_the_examples_of_the_page(client: ServiceClient, tmp_path: Path):
         samples, rate_hz = decoded(file.read_bytes())
         assert len(samples) > 0.5 * rate_hz, file.name
         assert abs(samples).max() > 1e-3, file.name
+
+
+def environment() -> dict[str, str]:
+    """This process's own, in which `timbre` is the one under test."""
+    here = Path(sys.executable).parent
+    return {**os.environ, "PATH": f"{here}{os.pathsep}{os.environ['PATH']}"}
