@@ -56,6 +56,36 @@ def test_an_edit_chain_with_undo_and_comparison(page: Page):
     expect(earlier.filter(has_text="whisper").first).to_be_visible()
 
 
+def test_a_step_that_cannot_be_fetched_says_so_in_its_row(page: Page):
+    tab(page, "Edit")
+    edit(page, "emotion", "happy", 1)
+    edit(page, "style", "whisper", 2)
+    page.route("**/steps/1/audio*", lambda route: route.fulfill(status=503))
+    page.locator("#ab-play").click()
+    expect(page.locator("#edit-steps > li").first.locator(".error")).to_contain_text("503")
+
+
+def held(page: Page) -> int:
+    """Listeners that the page's scripts still reach."""
+    devtools = page.context.new_cdp_session(page)
+    devtools.send("HeapProfiler.collectGarbage")
+    return devtools.send("Memory.getDOMCounters")["jsEventListeners"]
+
+
+def test_rows_that_are_shown_no_more_are_let_go(page: Page):
+    tab(page, "Edit")
+    edit(page, "emotion", "happy", 1)
+    edit(page, "style", "whisper", 2)
+    undo, redo = (page.get_by_role("button", name=name) for name in ("Undo", "Redo"))
+    undo.click()
+    redo.click()
+    before = held(page)
+    for _ in range(10):
+        undo.click()
+        redo.click()
+    assert held(page) - before < 20
+
+
 def test_an_own_voice_is_kept_over_a_reload(page: Page):
     tab(page, "Voices")
     give_clip(page)
