@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 
+from urllib.parse import parse_qs, urlsplit
+
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import picture
 from tests.browser.steps import data, give_clip, speak, tab
@@ -84,6 +86,41 @@ def test_rows_that_are_shown_no_more_are_let_go(page: Page):
         undo.click()
         redo.click()
     assert held(page) - before < 20
+
+
+N_SEGMENTS = 120
+
+
+def segments(route: Route) -> None:
+    """Answer as the service does for a job of as many."""
+    asked = {
+        name: int(value) for name, [value] in parse_qs(urlsplit(route.request.url).query).items()
+    }
+    first = asked["after"] + 1
+    page = range(first, min(first + asked["limit"], N_SEGMENTS))
+    rows = [{"segment": n, "text": f"Sentence {n}.", "status": "pending"} for n in page]
+    route.fulfill(json={"data": rows, "has_more": page.stop < N_SEGMENTS})
+
+
+def test_segments_that_were_asked_for_stay_while_the_job_goes_on(page: Page):
+    page.route("**/jobs/long/segments*", segments)
+    refresh = "window.made.refresh({status: 'running', progress: {done: %d, failed: 0}})"
+    page.evaluate(
+        """async () => {
+          const { makeSegments } = await import("./ui/segments.js");
+          window.made = makeSegments("long", {});
+          document.getElementById("main").append(window.made.element);
+        }"""
+    )
+    page.evaluate(refresh % 1)
+    rows = page.locator(".segments > li")
+    expect(rows).to_have_count(50)
+    page.get_by_role("button", name="Show more").click()
+    expect(rows).to_have_count(100)
+    with page.expect_response("**/jobs/long/segments*"):
+        page.evaluate(refresh % 2)
+    page.wait_for_timeout(100)  # until it is shown
+    expect(rows).to_have_count(100)
 
 
 def test_an_own_voice_is_kept_over_a_reload(page: Page):

@@ -5,6 +5,7 @@ import { button, make, sentence } from "./dom.js";
 import { t } from "./words.js";
 
 const PAGE = 50;
+const MOST = 1000; // that the service tells at once
 
 /** onChange: called when a segment is to be made anew. */
 export function makeSegments(jobId, { onChange }) {
@@ -12,15 +13,15 @@ export function makeSegments(jobId, { onChange }) {
   const list = make("ol", { className: "plain segments" });
   const title = make("h4");
   const error = make("p", { className: "error", hidden: true });
-  const more = button("", () => load(rows.at(-1).segment));
+  const more = button("", () => load(rows.at(-1).segment, PAGE));
   const element = make("div", {}, title, list, error, more);
   let rows = [];
   let hasMore = false;
   let seen = "";
 
-  async function load(after) {
+  async function load(after, limit) {
     try {
-      const page = await ask(`${at}?after=${after}&limit=${PAGE}`);
+      const page = await ask(`${at}?after=${after}&limit=${limit}`);
       rows = [...rows.filter((one) => one.segment <= after), ...page.data];
       hasMore = page.has_more;
       error.hidden = true;
@@ -95,7 +96,7 @@ export function makeSegments(jobId, { onChange }) {
     const now = `${job.status} ${job.progress.done} ${job.progress.failed}`;
     if (now === seen) return;
     seen = now;
-    load(-1);
+    load(-1, Math.min(MOST, Math.max(PAGE, rows.length)));
   }
 
   return { element, show, refresh };
