@@ -90,6 +90,27 @@ def test_a_clip_is_recorded_here(page: Page):
     assert data(speak(page, "One two three."), "whole-at")
 
 
+def test_pressed_twice_it_records_once(page: Page):
+    """A recorder that nobody can stop would listen on."""
+    page.get_by_label("The voice of a clip").check()
+    page.evaluate(
+        """() => {
+          const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+          window.heard = [];
+          navigator.mediaDevices.getUserMedia = async (wanted) => {
+            const microphone = await ask(wanted);
+            window.heard.push(...microphone.getTracks());
+            return microphone;
+          };
+        }"""
+    )
+    page.get_by_role("button", name="Record").evaluate("(one) => { one.click(); one.click(); }")
+    page.wait_for_timeout(1_000)
+    page.get_by_role("button", name="Stop recording").click()
+    expect(page.locator(".report")).to_be_visible()
+    assert page.evaluate("window.heard.map((one) => one.readyState)") == ["ended"]
+
+
 def test_a_bad_file_is_told_beside_its_field(page: Page, tmp_path: Path):
     for name in ("notes.wav", "others.wav"):
         (tmp_path / name).write_text("these are notes, not a voice")

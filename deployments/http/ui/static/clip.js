@@ -24,6 +24,7 @@ const state = {
 };
 let root = null;
 let recorder = null;
+let isAsking = false; // for the microphone, which the visitor may think about
 const part = (name) => root.querySelector(`#clip-${name}`);
 
 /** Make it, once. */
@@ -237,12 +238,16 @@ export function reportOf(report) {
 }
 
 async function record() {
+  if (isAsking) return;
+  isAsking = true;
   let microphone;
   try {
     microphone = await navigator.mediaDevices.getUserMedia({ audio: true });
   } catch {
     showError(root, { param: "file", code: "", message: t("clip.no_microphone") });
     return;
+  } finally {
+    isAsking = false;
   }
   const pieces = [];
   const begun = performance.now();
