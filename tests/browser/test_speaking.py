@@ -59,6 +59,16 @@ def test_the_second_time_is_a_hit_and_the_page_says_what_it_saved(page: Page, tm
     picture(page, "cache")
 
 
+@pytest.mark.parametrize(("status", "is_said"), [(503, False), (403, True)])
+def test_counts_are_said_to_be_for_others_where_they_are(page: Page, status: int, is_said: bool):
+    page.route("**/v1/cache", lambda route: route.fulfill(status=status))
+    with page.expect_response("**/v1/cache"):
+        tab(page, "Cache")
+    counts = expect(page.locator("#rate-said"))
+    check = counts.to_contain_text if is_said else counts.not_to_contain_text
+    check("keys with the scope admin")
+
+
 def test_a_clip_is_trimmed_as_suggested(page: Page, tmp_path: Path):
     clip = decode_clip(BRUNO.read_bytes())
     silence = np.zeros(2 * clip.sample_rate_hz, np.float32)
