@@ -1,6 +1,6 @@
 // The part that edits: steps in a chain that the service keeps, with undo, and A against B.
 
-import { ask, formOf, readPcm, send } from "./api.js";
+import { ask, formOf, mistake, readPcm, send } from "./api.js";
 import { clipFile, clipWords } from "./clip.js";
 import { account } from "./costs.js";
 import { byId, button, make, onSubmit, sentence, tell } from "./dom.js";
@@ -65,7 +65,7 @@ async function apply(signal) {
   } else if (state.chosen) {
     request.json = { ...body, from: { edit: state.edit, step: state.chosen } };
   } else {
-    throw { param: "from", code: "", message: t("edit.origin.none"), status: 0 };
+    throw mistake("from", t("edit.origin.none"));
   }
   tell(t("speak.making"));
   const reply = await send(EDITS, request);
@@ -106,8 +106,6 @@ async function load(edit, step) {
     const found = await ask(`${EDITS}/${encodeURIComponent(edit)}`);
     state.steps = found.steps;
   } catch (error) {
-    if (error.status === 401)
-      document.dispatchEvent(new CustomEvent("timbre:key", { detail: error }));
     if (error.status === 404) stay("edit", {});
     form.querySelector(".form-error").textContent = sentence(error);
     form.querySelector(".form-error").hidden = false;

@@ -1,7 +1,7 @@
 // The segments of a job: what each says, the guard's verdict on it, its sound, and another try.
 
 import { ask, send } from "./api.js";
-import { button, make, sentence } from "./dom.js";
+import { button, hear, make, sentence } from "./dom.js";
 import { t } from "./words.js";
 
 const PAGE = 50;
@@ -62,20 +62,16 @@ export function makeSegments(jobId, { onChange }) {
     );
     if (one.error) row.append(make("p", { className: "error", textContent: sentence(one.error) }));
     const sound = make("span", { className: "row" });
-    if (one.status === "done") sound.append(button(t("play"), () => hear(one, sound), name));
+    if (one.status === "done") sound.append(button(t("play"), () => play(one, sound), name));
     if (one.status !== "pending") sound.append(button(t("job.again"), () => regenerate(one), name));
     row.append(sound);
     return row;
   }
 
-  async function hear(one, place) {
+  async function play(one, place) {
     try {
       const blob = await (await send(`${at}/${one.segment}/audio`)).blob();
-      const audio = make("audio", { controls: true, src: URL.createObjectURL(blob) });
-      audio.setAttribute("aria-label", t("segment", { n: one.segment + 1 }));
-      place.querySelector("audio")?.remove();
-      place.append(audio);
-      audio.play();
+      hear(blob, t("segment", { n: one.segment + 1 }), place);
     } catch (found) {
       fail(found);
     }
