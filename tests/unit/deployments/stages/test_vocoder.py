@@ -57,6 +57,7 @@ class Decoder(FakeDecoder):
         self.listeners: list[Listener | None] = []
         self.timed: Timed | None = None
         self.state_fingerprint = "ef" * 32
+        self.is_half = False
         self.forgotten: list[str] = []
         self.illness: Exception | None = None
         self.cache_bytes = 7
@@ -373,6 +374,20 @@ async def test_marks_are_part_of_its_name_and_of_its_decoder(
     unmarked = (await Service().replica.name()).fingerprint
     assert [how["marks"] for how in made] == [True, False]
     assert marked != unmarked
+
+
+async def test_float16_is_part_of_its_name_and_can_be_switched_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def decoder(*asked: Any, **how: Any) -> Decoder:
+        made = Decoder(*asked, **how)
+        made.is_half = how["graphs"]  # as on a GPU
+        return made
+
+    monkeypatch.setattr(wave_decoder, "StepWaveDecoder", decoder)
+    half = (await Service().replica.name()).fingerprint
+    monkeypatch.setenv("TIMBRE_VOCODER__HALF", "false")
+    assert (await Service().replica.name()).fingerprint != half
 
 
 async def test_it_listens_for_marks(service: Service) -> None:
