@@ -23,7 +23,7 @@ ROOT = "accounts/v1"
 
 
 class SavingsBook:
-    """Of one router. Raises as Shelf does.
+    """Of one router. Raises as Shelf does. One `add` at a time.
 
     most: rows of a day's document. keep_days: how long one is kept.
     """
@@ -51,11 +51,13 @@ class SavingsBook:
             self._day, self._written, self._part = day, -1, Account(self._most)
 
     async def _write(self) -> None:
-        directory, number = self._directory(self._day), self._written + 1
-        await self._shelf.publish(entry_path(directory, number), {"rows": self._part.written()})
+        directory, before, number = self._directory(self._day), self._written, self._written + 1
+        document = {"rows": self._part.written()}
+        while not await self._shelf.publish(entry_path(directory, number), document):
+            number += 1  # this one is ours as well: the store took it, and was not heard to
         self._written, self._is_behind = number, False
-        if number:
-            await self._shelf.delete(entry_path(directory, number - 1))
+        for old in range(max(before, 0), number):
+            await self._shelf.delete(entry_path(directory, old))
 
     async def read(self, days: int) -> Account:
         """What all routers wrote of the last days, today included."""

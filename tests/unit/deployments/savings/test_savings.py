@@ -154,6 +154,48 @@ async def test_what_the_store_does_not_take_is_written_the_next_time(
     assert keeper.money(3_600) == 7.2
 
 
+async def test_who_asks_while_it_is_written_loses_nothing(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[Savings] = [{("museum", OWNER): Saved(1, 1.0, 0)}]
+    keeper = SavingsKeeper(
+        TelemetrySettings(),
+        shelf,
+        {"voices": lambda: counted.pop() if counted else {}, "speech": dict},
+    )
+    publish, taken = shelf.publish, asyncio.Event()
+
+    async def slowly(path: str, document: dict[str, Any]) -> bool:
+        taken.set()
+        await asyncio.sleep(0.05)
+        return await publish(path, document)
+
+    monkeypatch.setattr(shelf, "publish", slowly)
+    first = asyncio.create_task(keeper.flush())
+    await taken.wait()
+    counted.append({("museum", OWNER): Saved(2, 2.0, 0)})
+    await asyncio.gather(first, keeper.flush())
+    assert (await SavingsBook(shelf, 100, 30).read(1)).total("voices").hits == 3
+
+
+async def test_a_number_that_was_taken_unheard_is_not_written_again(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book, publish = SavingsBook(shelf, 100, 30), shelf.publish
+
+    async def unheard(path: str, document: dict[str, Any]) -> bool:
+        await publish(path, document)
+        raise StageUnavailableError("the answer is lost")
+
+    monkeypatch.setattr(shelf, "publish", unheard)
+    with pytest.raises(StageUnavailableError):
+        await book.add(account(1))
+    monkeypatch.setattr(shelf, "publish", publish)
+    await book.add(account(2))
+    assert (await SavingsBook(shelf, 100, 30).read(1)).total("voices").hits == 3
+    assert len(await shelf.paths(ROOT)) == 1
+
+
 async def test_gauges_show_what_was_kept_before_and_what_came_since(
     shelf: Shelf, seen: Seen
 ) -> None:
