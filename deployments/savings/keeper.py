@@ -97,7 +97,7 @@ class SavingsKeeper:
         await self.flush()
         try:
             await book.sweep()
-            account = await book.read(self._settings.account_days)
+            account = await book.all()
         except TimbreError as error:
             logger.warning("what was saved could not be looked up: %s", error.message)
             return

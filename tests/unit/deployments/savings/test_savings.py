@@ -132,6 +132,32 @@ async def test_a_damaged_part_is_left_out(shelf: Shelf) -> None:
     assert (await SavingsBook(shelf, 100, 30).read(1)).total("voices").hits == 1
 
 
+async def test_days_that_are_over_are_looked_up_once_and_take_a_row(
+    shelf: Shelf, day: list[date], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for namespace in ("museum", "school"):
+        await SavingsBook(shelf, 100, 30).add(account(2, namespace))
+    day[0] = date(2026, 3, 5)
+    book, looked, paths, read = SavingsBook(shelf, 100, 30), [], shelf.paths, shelf.read
+
+    async def away(path: str, *, is_remembered: bool = True) -> dict[str, Any] | None:
+        raise StageUnavailableError("the store is away")
+
+    async def noted(directory: str) -> list[str]:
+        looked.append(directory)
+        return await paths(directory)
+
+    monkeypatch.setattr(shelf, "read", away)
+    with pytest.raises(StageUnavailableError):
+        await book.all()
+    monkeypatch.setattr(shelf, "read", read)
+    monkeypatch.setattr(shelf, "paths", noted)
+    for _ in range(2):
+        total = await book.all()
+        assert (list(total.rows), total.total("voices").hits) == ([OTHERS], 4)
+    assert looked == [f"{ROOT}/{DAY.isoformat()}"]
+
+
 async def test_what_the_store_does_not_take_is_written_the_next_time(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
