@@ -77,6 +77,17 @@ def test_names_are_bounded_and_nothing_is_lost() -> None:
     assert one.total("voices").hits == 5
 
 
+async def test_the_largest_account_is_one_document(shelf: Shelf) -> None:
+    most = TelemetrySettings.model_json_schema()["properties"]["most_accounts"]["maximum"]
+    one = Account(most)
+    for number in range(most + 1):
+        name = f"{number:0>63}", f"{number:064x}"[::-1]
+        for cache in CACHES:
+            one.take(cache, {name: Saved(1_234, 1_234.567, 12)})
+    await SavingsBook(shelf, most, 30).add(one)
+    assert (await SavingsBook(shelf, most, 30).read(1)).total("voices").hits == 1_234 * (most + 1)
+
+
 @pytest.mark.parametrize("rows", [None, {}, [[]], [["a", "b", 1, 2, 3]], [["a", "b", *"xxxxxx"]]])
 def test_what_is_no_account_is_not_read(rows: object) -> None:
     with pytest.raises(ValueError, match=r"account|could not convert"):
