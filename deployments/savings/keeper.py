@@ -38,7 +38,7 @@ class SavingsKeeper:
         caches: Mapping[str, Callable[[], Savings]],
     ) -> None:
         self._settings, self._caches = settings, caches
-        self._metrics = SavingsMetrics(settings.gpu_hour_price)
+        self._metrics = SavingsMetrics(self.money)
         self._kept = {cache: Saved() for cache in CACHES}  # of all routers, as of the last look
         self._flushing = asyncio.Lock()  # by the clock, for who asks, and at the end
         self._book: SavingsBook | None = None

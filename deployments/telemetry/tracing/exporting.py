@@ -60,10 +60,6 @@ class Exporter:
         )
         self._queue.on_end(sent)
 
-    def flush(self) -> None:
-        """Send what waits. Blocks."""
-        self._queue.force_flush()
-
     def close(self) -> None:
         """Send what waits, and end the thread."""
         self._queue.shutdown()
