@@ -318,12 +318,21 @@ def _tokenizers(profile: Profile, question: Question, made_rps: float, vocoders:
 
 
 def _check(question: Question) -> None:
-    for name, value in (("rps", question.rps), ("first audio", question.first_audio_s)):
+    for name, value in (
+        ("rps", question.rps),
+        ("first audio", question.first_audio_s),
+        ("the mean of answers", question.use.audio_s),
+        ("a clip's length", question.use.clip_s),
+    ):
         if not 0 < value < math.inf:
             raise ConfigError(f"{name} is {value:g}; it must be above 0")
-    for name, value in (("voice", question.voice_hits), ("speech", question.speech_hits)):
+    for name, value in (
+        ("the hit rate of voice", question.voice_hits),
+        ("the hit rate of speech", question.speech_hits),
+        ("what is kept", question.use.kept_share),
+    ):
         if not 0 <= value <= 1:
-            raise ConfigError(f"the hit rate of {name} is {value:g}; it is a share of 0 to 1")
+            raise ConfigError(f"{name} is {value:g}; it is a share of 0 to 1")
     if question.speech_hits == 1:
         raise ConfigError("with a speech hit rate of 1 nothing is spoken, and no card is needed")
     if question.overlap < 1:
