@@ -38,8 +38,6 @@ STEPS = 64  # of the rates that are tried, up to what a vocoder does that is nev
 ENCODING = 0.5  # of a tokenizer, at most
 HOURS_MONTH = 730
 QUIET_RPS = 0.02  # of a card with nobody else: a request every fifty seconds
-
-
 USUAL = Use()
 
 
@@ -119,7 +117,8 @@ def plan(profile: Profile, question: Question) -> Plan:
     cells = cells_for(made_rps, carried)
     largest = max(cells, key=lambda one: one.devices)
     cards = _cards(cells)
-    under = seen(profile, _of_cell(question), largest, min(carried[largest], made_rps))
+    cell_rps = min(carried[largest], max(made_rps, QUIET_RPS))
+    under = seen(profile, _of_cell(question), largest, cell_rps)
     replicas = {
         "llm": sum(one.llms * n for one, n in cells.items()),
         "vocoder": (vocoders := sum(one.vocoders * n for one, n in cells.items())),
@@ -318,12 +317,24 @@ def _tokenizers(profile: Profile, question: Question, made_rps: float, vocoders:
 
 
 def _check(question: Question) -> None:
-    for name, value in (("rps", question.rps), ("first audio", question.first_audio_s)):
+    use = question.use
+    amounts = {
+        "rps": question.rps,
+        "first audio": question.first_audio_s,
+        "audio": use.audio_s,
+        "clip": use.clip_s,
+    }
+    for name, value in amounts.items():
         if not 0 < value < math.inf:
             raise ConfigError(f"{name} is {value:g}; it must be above 0")
-    for name, value in (("voice", question.voice_hits), ("speech", question.speech_hits)):
+    shares = {
+        "the hit rate of voice": question.voice_hits,
+        "the hit rate of speech": question.speech_hits,
+        "what is kept": use.kept_share,
+    }
+    for name, value in shares.items():
         if not 0 <= value <= 1:
-            raise ConfigError(f"the hit rate of {name} is {value:g}; it is a share of 0 to 1")
+            raise ConfigError(f"{name} is {value:g}; it is a share of 0 to 1")
     if question.speech_hits == 1:
         raise ConfigError("with a speech hit rate of 1 nothing is spoken, and no card is needed")
     if question.overlap < 1:
