@@ -26,7 +26,7 @@ from pipeline.errors import CapacityError
 from pipeline.serving.terms import Terms
 
 Steps = Generator[Event, Any, None]
-Outcome = Literal["ok", "refused", "cut"]
+Outcome = Literal["ok", "refused"]
 
 REST_S = 1.0  # of a client in a closed loop that was refused
 
@@ -39,7 +39,6 @@ class Answered:
     at_s: float
     """When it came; of a closed loop, when it was sent."""
     outcome: Outcome
-    """cut: the simulation was over first."""
     ended_s: float
     first_audio_s: float | None = None
     """From `at_s`; None where none came."""
@@ -156,7 +155,7 @@ class Cell:
         self.heard: Callable[[Answered], None] = _nobody
 
     def run_open(self, asks: Sequence[Ask], until_s: float | None = None) -> list[Answered]:
-        """Requests come when they come. until_s: what is not answered by then is cut."""
+        """Requests come when they come. until_s: what is not answered by then is left out."""
         return self._run([self.env.process(self._comes(one)) for one in asks], until_s)
 
     def run_closed(
@@ -253,8 +252,7 @@ class Cell:
             self._live[ask.phrase] = live
         sent: list[Event] = []
 
-        def heard(audio_s: float, is_last: bool) -> None:
-            del is_last
+        def heard(audio_s: float) -> None:
             sent.append(self.env.process(self._sent(way, audio_s, not sent, live)))
 
         vocoder, llm = self._less_busy(self._vocoders), self._less_busy(self._llms)

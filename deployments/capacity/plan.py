@@ -80,11 +80,6 @@ class Plan:
     """Of a day's pattern with cards that come and go by the hour."""
     around: Sequence[Around]
 
-    @property
-    def short_of(self) -> list[str]:
-        """What there cannot be enough of."""
-        return [one.what for one in self.around if not one.is_enough]
-
 
 @dataclass(frozen=True, slots=True)
 class Seen:
