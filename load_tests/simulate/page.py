@@ -314,13 +314,20 @@ def _validated(result: Mapping[str, Any]) -> Iterator[str]:
                 figure(row["measured"], "–"),
                 figure(row["simulated"], "–"),
                 "" if row["off"] is None else f"{100 * row['off']:.0f} %",
-                "" if row["off"] is None else "met" if row["is_near"] else "**missed**",
+                judgement(row),
             ]
             for row in result["compared"]
         ],
         left=2,
     )
     yield from paragraph("Without a judgement: the tail of some sixty calls is chance.")
+
+
+def judgement(row: Mapping[str, Any]) -> str:
+    """Of a number that was compared; empty of one that is not judged."""
+    if not row["is_near"]:
+        return "**missed**"
+    return "" if row["off"] is None else "met"
 
 
 def _modelled(profile: Profile) -> Iterator[str]:
