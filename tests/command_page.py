@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from deployments.cli import app
 from pipeline.cli import MEANS
 from tests.conftest import ROOT
+from tests.documents.cells import cell
 
 PAGE = ROOT / "docs" / "cli.md"
 MADE = "## How a command ends\n"
@@ -59,7 +60,7 @@ def _sentences(text: str | None) -> str:
 
 
 def _cell(text: str | None) -> str:
-    return " ".join((text or "").split()).rstrip(".").replace("|", "\\|")
+    return cell(text or "").rstrip(".")
 
 
 if __name__ == "__main__":

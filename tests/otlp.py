@@ -27,6 +27,7 @@ class SeenSpan:
     ended_ns: int
     attributes: dict[str, Any]
     is_error: bool
+    is_entry: bool  # of the kind that collectors list a service's work by
 
 
 class Collector:
@@ -68,6 +69,7 @@ def _seen(about: dict[str, str], span: Any) -> SeenSpan:
         span.end_time_unix_nano,
         {one.key: getattr(one.value, one.value.WhichOneof("value")) for one in span.attributes},
         span.status.code == 2,  # STATUS_CODE_ERROR
+        span.kind == 2,  # SPAN_KIND_SERVER
     )
 
 

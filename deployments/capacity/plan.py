@@ -312,22 +312,19 @@ def _tokenizers(profile: Profile, question: Question, made_rps: float, vocoders:
 
 
 def _check(question: Question) -> None:
-    use = question.use
-    amounts = {
-        "rps": question.rps,
-        "first audio": question.first_audio_s,
-        "audio": use.audio_s,
-        "clip": use.clip_s,
-    }
-    for name, value in amounts.items():
+    for name, value in (
+        ("rps", question.rps),
+        ("first audio", question.first_audio_s),
+        ("the mean of answers", question.use.audio_s),
+        ("a clip's length", question.use.clip_s),
+    ):
         if not 0 < value < math.inf:
             raise ConfigError(f"{name} is {value:g}; it must be above 0")
-    shares = {
-        "the hit rate of voice": question.voice_hits,
-        "the hit rate of speech": question.speech_hits,
-        "what is kept": use.kept_share,
-    }
-    for name, value in shares.items():
+    for name, value in (
+        ("the hit rate of voice", question.voice_hits),
+        ("the hit rate of speech", question.speech_hits),
+        ("what is kept", question.use.kept_share),
+    ):
         if not 0 <= value <= 1:
             raise ConfigError(f"{name} is {value:g}; it is a share of 0 to 1")
     if question.speech_hits == 1:

@@ -21,7 +21,7 @@ def followed(service: Service, job_id: str) -> Iterator[Job]:
     """The job whenever it is further; the last one is over.
 
     Connections that end, break off or find the service full are made again. Raises InputError for a
-    job that is not there, and StageError or CapacityError when the service stays so.
+    job that is not there, and StageError or CapacityError when the service stays so, or silent.
     """
     n_failures = 0
     while True:
@@ -34,6 +34,9 @@ def followed(service: Service, job_id: str) -> Iterator[Job]:
         except (StageError, CapacityError):
             if n_failures >= MOST_FAILURES:
                 raise
+        else:
+            if n_failures >= MOST_FAILURES:
+                raise StageError(f"{service.url} answers, and says nothing of {job_id}")
         n_failures += 1
         time.sleep(PAUSE_S)
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -26,17 +25,18 @@ class Service:
     """
 
     def __init__(self, url: str, api_key: str | None = None) -> None:
-        """Raises InputError for what is no address."""
+        """Raises InputError for what is no address, or no key."""
         self.url = url.rstrip("/")
-        parts = urlsplit(self.url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise InputError(f"{url!r} is no address of a service: say http://HOST:PORT")
+        host = _host(self.url)
+        if api_key and not (api_key.isascii() and api_key.isprintable()):
+            raise InputError("the API key holds a character that no key has")
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._http = httpx.Client(
             base_url=self.url,
             headers=headers,
             timeout=httpx.Timeout(SILENCE_S, connect=CONNECT_S),
-            trust_env=parts.hostname not in LOOPBACK,  # the environment's proxies are for others
+            limits=httpx.Limits(),  # none: whoever has threads for it may ask
+            trust_env=host not in LOOPBACK,  # the environment's proxies are for others
         )
 
     def __enter__(self) -> Self:
@@ -110,6 +110,16 @@ class Service:
             raise StageError(f"the reply of {self.url} broke off: {error}") from error
         except httpx.InvalidURL as error:
             raise InputError(f"{self.url!r} is no address of a service: {error}") from error
+
+
+def _host(url: str) -> str:
+    try:
+        parts = httpx.URL(url)
+        if parts.scheme in {"http", "https"} and parts.host:
+            return parts.host
+    except httpx.InvalidURL:
+        pass
+    raise InputError(f"{url!r} is no address of a service: say http://HOST:PORT")
 
 
 def _said(params: Mapping[str, Any] | None) -> dict[str, Any]:

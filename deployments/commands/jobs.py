@@ -113,7 +113,8 @@ def fetch(
         Path | None, typer.Option(help="A .srt or .vtt file: what is said when.")
     ] = None,
     manifest: Annotated[
-        Path | None, typer.Option(help="A .json file: times, seeds, verdicts, digests.")
+        Path | None,
+        typer.Option(help="A .json file, - is stdout: times, seeds, verdicts, digests."),
     ] = None,
     url: Url = None,
     api_key: ApiKey = None,
@@ -122,7 +123,8 @@ def fetch(
     """Fetch what came of a job: its audio, its subtitles, its manifest."""
     if output is None and subtitles is None and manifest is None:
         raise InputError("say what to fetch: -o FILE, --subtitles FILE or --manifest FILE")
-    _check_output(output, as_json)
+    for file in (output, manifest):
+        _check_output(file, as_json)
     suffix = None if subtitles is None else subtitles.suffix.lower().removeprefix(".")
     if suffix not in {None, "srt", "vtt"}:
         raise InputError(f"--subtitles {subtitles}: its suffix is .srt or .vtt")
@@ -136,7 +138,7 @@ def fetch(
         for path, file in wanted.items():
             if file is not None:
                 files[str(file)] = _fetched(service, path, file)
-    if str(output) != "-":
+    if "-" not in files:
         told = ", ".join(f"{file} ({size:,} bytes)" for file, size in files.items())
         tell({"job": job, "files": files}, as_json, told)
 

@@ -7,7 +7,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -28,7 +28,7 @@ from pipeline.cli import AsJson, Exit, one_line_errors
 from pipeline.errors import InputError, StageUnavailableError, UnknownVoiceError
 
 if TYPE_CHECKING:
-    from deployments.local.service import RunningService
+    from deployments.local.service import LocalService, RunningService
 
 
 @one_line_errors
@@ -59,7 +59,8 @@ def serve(
 ) -> None:
     """Run the service in the foreground: its stages as they get ready, then its log.
 
-    Ctrl-C, or SIGTERM, stops it. With --json each line is an event: stage, ready, ended.
+    Ctrl-C, SIGTERM or a terminal that closes stops it. With --json each line is an event: stage,
+    ready, ended.
     """
     from deployments.client.log_tail import further_lines
     from deployments.config.serve_config import given_or_shipped
@@ -88,16 +89,15 @@ def serve(
                     lambda line: event("notice", line, notice=line),
                     on_stage,
                 )
-            event("ready", f"ready at {service.url}, Ctrl-C stops it", **_told(service))
-            at = local.log.stat().st_size
-            for line in further_lines(local.log, lambda: local.running() is not None, at):
-                if not as_json:
-                    say(line)
+            with _stopped_behind(local):
+                event("ready", f"ready at {service.url}, Ctrl-C stops it", **_told(service))
+                at = local.log.stat().st_size
+                for line in further_lines(local.log, lambda: local.running() is not None, at):
+                    if not as_json:
+                        say(line)
         except KeyboardInterrupt:
-            event("ended", "stopping")
-            local.stop()
+            event("ended", "stopped")
             return
-    local.stop(drain_s=0.0)
     event("ended", "the service ended by itself")
     raise StageUnavailableError(f"the service ended by itself; its log is {local.log}")
 
@@ -219,10 +219,27 @@ def _told(service: RunningService) -> dict[str, Any]:
 
 
 @contextmanager
+def _stopped_behind(local: LocalService) -> Iterator[None]:
+    """The service is stopped however the block ends: when nobody reads its lines any more, too."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        with suppress(OSError):  # of a terminal that closed
+            typer.echo("stopping", err=True)
+        raise
+    finally:
+        local.stop()
+
+
+@contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does."""
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """SIGTERM and SIGHUP end the block as Ctrl-C does; SIGHUP not below nohup."""
+    previous = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP)}
+    for one, handler in previous.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(one, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for one, handler in previous.items():
+            signal.signal(one, handler)

@@ -16,7 +16,6 @@ from deployments.commands.options import (
     Format,
     Output,
     Play,
-    Url,
     connected,
     say,
     tell,
@@ -67,7 +66,10 @@ def speech(
     stage_times: Annotated[
         bool, typer.Option("--stage-times", help="Say what took how long.")
     ] = False,
-    url: Url = None,
+    url: Annotated[
+        str | None,
+        typer.Option("--url", envvar="TIMBRE_URL", help="A service; else in this process."),
+    ] = None,
     api_key: ApiKey = None,
     here: Annotated[
         bool, typer.Option("--here", help="In this process, whatever TIMBRE_URL says.")

@@ -111,6 +111,10 @@ class VocoderSettings(StageResources):
     max_batch: Positive | None = None
     """Chunks of different streams computed together. Above 1 the last bits of a reply depend on
     what runs beside it. Left out: 16 on cuda, 1 on a CPU."""
+    half: bool = True
+    """On cuda, multiply in float16 in the flow, and replay all from recorded graphs. False: in
+    TF32, launched one by one, several times slower; for weights whose numbers leave a float16's
+    range, which a reply that ends with "the vocoder's audio is not finite" would tell."""
     prompt: Literal["alone", "exact"] = "alone"
     """How a voice's prompt is run. alone: without the answer behind it, so that its state is made
     once, beside the language model's prefill, and kept; replies are the same bytes whether it was.

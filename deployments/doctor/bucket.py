@@ -28,7 +28,7 @@ def bucket(site: Site) -> Finding:
     try:
         keyring = Keyring.load(file=cache.mac_keys_file, env=cache.mac_keys_env)
         store = open_store(cache)
-    except (CacheError, ValueError) as error:
+    except (CacheError, ValueError, OSError) as error:
         return fault(f"{cache.url} cannot be opened: {error}", "mend cache in the config")
     tried = () if store is None else examine(store, keyring)
     bad = next((one for one in tried if not one.is_good), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
@@ -11,6 +12,7 @@ import httpx
 from deployments.config.named_things import missing_here, unknown_names
 from deployments.doctor.findings import Finding, fault, good, unknown, warning
 from deployments.doctor.site import Site
+from deployments.local.address import LOOPBACK, url_of
 from deployments.own_packages import stranger_on
 
 STORE_ASK_S = 5.0  # and a service on this machine
@@ -64,11 +66,15 @@ def readiness(site: Site) -> Finding:
     """Of the service that runs on the config's port, if any."""
     if site.config is None:
         return _NO_CONFIG
-    if not any(one.port == site.port and one.is_rays for one in site.ports or ()):
+    ports = site.ports or ()
+    found = next((one for one in ports if one.port == site.port and one.is_rays), None)
+    if found is None:
         return unknown(f"no service runs on port {site.port}")
     if site.http_options.get("ssl_certfile"):
         return unknown("it speaks TLS: timbre status --url asks it by its name")
-    address = f"http://127.0.0.1:{site.port}/readyz"
+    is_everywhere = ipaddress.ip_address(found.host).is_unspecified
+    url = url_of(LOOPBACK[0] if is_everywhere else found.host, site.port)
+    address = f"{url}/readyz"
     remedy = "timbre logs; stages' own are in Ray's session directory; timbre down and up"
     try:
         reply = httpx.get(address, timeout=STORE_ASK_S, trust_env=False)

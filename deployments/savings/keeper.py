@@ -38,8 +38,9 @@ class SavingsKeeper:
         caches: Mapping[str, Callable[[], Savings]],
     ) -> None:
         self._settings, self._caches = settings, caches
-        self._metrics = SavingsMetrics(settings.gpu_hour_price)
+        self._metrics = SavingsMetrics(self.money)
         self._kept = {cache: Saved() for cache in CACHES}  # of all routers, as of the last look
+        self._flushing = asyncio.Lock()  # by the clock, for who asks, and at the end
         self._book: SavingsBook | None = None
         if shelf is not None:
             self._book = SavingsBook(shelf, settings.most_accounts, settings.account_days)
@@ -56,6 +57,17 @@ class SavingsKeeper:
 
     async def flush(self) -> None:
         """Write down what was counted; what the store does not take now, the next time."""
+        async with self._flushing:
+            account = self._counted()
+            if self._book is None:
+                return
+            try:
+                await self._book.add(account)
+            except TimbreError as error:
+                logger.warning("what was saved could not be written down: %s", error.message)
+
+    def _counted(self) -> Account:
+        """Since it was asked last; Prometheus is told."""
         account = Account(self._settings.most_accounts)
         for cache in CACHES:
             savings = self._caches[cache]()
@@ -63,12 +75,7 @@ class SavingsKeeper:
             self._metrics.counted(cache, savings)
             self._kept[cache].add(account.total(cache))
         self._metrics.kept(self._kept)
-        if self._book is None:
-            return
-        try:
-            await self._book.add(account)
-        except TimbreError as error:
-            logger.warning("what was saved could not be written down: %s", error.message)
+        return account
 
     async def saved(self, days: int) -> Account:
         """What all routers saved in the last days, this one up to now. Raises as Shelf does."""
@@ -90,7 +97,7 @@ class SavingsKeeper:
         await self.flush()
         try:
             await book.sweep()
-            account = await book.read(self._settings.account_days)
+            account = await book.all()
         except TimbreError as error:
             logger.warning("what was saved could not be looked up: %s", error.message)
             return

@@ -83,6 +83,7 @@ class VocoderReplica(ScaledReplica):
             max_batch=stage.together,
             prompt_memory_bytes=stage.prompt_memory_mib * 2**20,
             device_bytes=cap_bytes(stage),
+            graphs=stage.half,
             is_exact=stage.prompt == "exact",
             marks=settings.marks.enabled,
         )
@@ -100,6 +101,8 @@ class VocoderReplica(ScaledReplica):
         how = {**stage.model_dump(include=CHANGE_SAMPLES), "together": stage.together}
         if settings.marks.enabled:
             how["mark"] = VERSION
+        if self._decoder.is_half:
+            how["half"] = True
         fingerprint = vocoder_fingerprint(layout, how)
         self._name = VocoderName(fingerprint, self._prompts.front_end)
         self._lms = {

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from cache_store.stats import Saved, Savings
 from deployments.telemetry import metrics as table
 from deployments.telemetry.gauges import keep_published
 from deployments.telemetry.tenants import OTHER, TenantNames
 
-HOUR_S = 3_600.0
-
 
 class SavingsMetrics:
-    """Use it from one event loop. gpu_hour_price: of one hour of the stages, in any currency."""
+    """Use it from one event loop. money: what seconds of the stages cost."""
 
-    def __init__(self, gpu_hour_price: float) -> None:
-        self._price = gpu_hour_price
+    def __init__(self, money: Callable[[float], float]) -> None:
+        self._money = money
         self._tenants = TenantNames()
         self._seconds = table.SAVED_SECONDS.open()
         self._hits = table.SAVED_HITS.open()
@@ -43,4 +41,4 @@ class SavingsMetrics:
         """Set the gauges to what was looked up last."""
         for cache, saved in self._kept.items():
             self._kept_seconds.set(saved.seconds, tags={"cache": cache})
-            self._kept_money.set(saved.seconds / HOUR_S * self._price, tags={"cache": cache})
+            self._kept_money.set(self._money(saved.seconds), tags={"cache": cache})

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 import yaml
 
-from tests.dashboards.load import Load, leaving
+from tests.dashboards.load import Load, leave
 from tests.dashboards.prometheus import Prometheus, scraping
 from tests.otlp import Collector, collecting
 from tests.serve.service_client import ServiceClient
@@ -64,7 +64,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         with running(directory, config, **reports) as client:
             speaker, busy = (_key(client, operator, tenant) for tenant in ("museum", "busy"))
             with scraping(directory, client.metrics_port()) as prometheus:
-                leaving(client, speaker)()
+                leave(client, speaker)
                 Load(client, speaker, busy).run()
                 time.sleep(SEEN_S)
                 yield Watched(client, prometheus, collector, operator, speaker)

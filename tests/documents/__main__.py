@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.documents.pages import PAGES, ROOT, renewed
+from tests.conftest import ROOT
+from tests.documents.pages import PAGES, renewed
 
 for path in PAGES:
     (ROOT / path).write_text(renewed(path), encoding="utf-8")

@@ -14,7 +14,7 @@ import httpx
 from pipeline.audio.decode import decode_clip
 from pipeline.audio.encode import encode_file
 from pipeline.voice_list import load_voices
-from tests.documents.pages import ROOT
+from tests.conftest import ROOT
 
 FOLDER = ROOT / "docs" / "audio"
 SEED = 7

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import warnings
 from contextlib import chdir
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.conftest import ROOT
@@ -80,12 +80,12 @@ class Page:
 
     def run(self, block: Block) -> None:
         """A block fails as a program does, or by audio that is none. Raises AssertionError."""
-        text = block.text.replace(SHOWN_URL, self.url)
+        block = replace(block, text=block.text.replace(SHOWN_URL, self.url))
         if block.language == "python":
-            self._run_python(text, block)
+            self._run_python(block)
         elif block.language == "javascript":
             program = self.directory / f"line_{block.line}.mjs"
-            program.write_text(text)
+            program.write_text(block.text)
             self._run(["node", "--import", _STRICT_FETCH, program.name], block)
         elif commands := self._commands(block):
             self._run(["bash", "-euo", "pipefail", "-c", self._with_variables(commands)], block)
@@ -109,7 +109,6 @@ class Page:
         )
 
     def _run(self, command: list[str], block: Block) -> None:
-        ours = [part.replace(SHOWN_URL, self.url) for part in command]
         here = Path(sys.executable).parent
         variables = {
             **os.environ,
@@ -117,7 +116,7 @@ class Page:
             "CURL_HOME": str(self.directory),
         }
         done = subprocess.run(
-            ours,
+            command,
             cwd=self.directory,
             env=variables,
             capture_output=True,
@@ -127,9 +126,9 @@ class Page:
         )
         assert done.returncode == 0, f"{self.name}:{block.line}\n{done.stdout}{done.stderr}"
 
-    def _run_python(self, text: str, block: Block) -> None:
+    def _run_python(self, block: Block) -> None:
         """In this process, where what it imports is loaded already."""
-        code = compile(text, f"{self.name}:{block.line}", "exec")
+        code = compile(block.text, f"{self.name}:{block.line}", "exec")
         with chdir(self.directory), warnings.catch_warnings():
             warnings.simplefilter("error")
             exec(code, {"__name__": "__main__"})  # noqa: S102 - the documents' own

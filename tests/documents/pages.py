@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
+from tests.conftest import ROOT
 from tests.documents import settings_page, troubleshooting_page
 
-ROOT = Path(__file__).resolve().parents[2]
 BEGIN, END = "<!-- generated: python -m tests.documents -->", "<!-- end of generated -->"
 PAGES: Mapping[str, Callable[[], str]] = {
     "docs/settings.md": settings_page.part,

@@ -25,12 +25,12 @@ def part() -> str:
     """A heading and a table for each section."""
     tops = {name: _section_of(field) for name, field in Settings.model_fields.items()}
     alone = {name: Settings.model_fields[name] for name, model in tops.items() if model is None}
-    parts = ["## At the top\n", _table(_rows(alone, Settings))]
+    parts = ["## At the top\n", _table(_rows(alone))]
     for name, model in tops.items():
         if model is not None:
             described = Settings.model_fields[name].description or model.__doc__ or ""
             parts += [f"## {name}\n", cell(described) + "\n"]
-            parts.append(_table(_rows(model.model_fields, model)))
+            parts.append(_table(_rows(model.model_fields)))
     return "\n".join(parts)
 
 
@@ -38,15 +38,13 @@ def _table(rows: Iterator[Sequence[str]]) -> str:
     return table(("key", "takes", "default", "what it is"), rows)
 
 
-def _rows(
-    fields: dict[str, FieldInfo], owner: type[BaseModel], prefix: str = ""
-) -> Iterator[Sequence[str]]:
+def _rows(fields: dict[str, FieldInfo], prefix: str = "") -> Iterator[Sequence[str]]:
     """A section within is a row and, the first time, the rows of its keys."""
     first_of: dict[type[BaseModel], str] = {}
     for name, field in fields.items():
         key, text = f"{prefix}{name}", cell(field.description or "")
         if (model := _section_of(field)) is None:
-            yield f"`{key}`", _takes(field), _default(field, key), text
+            yield f"`{key}`", _kind(field.annotation, field.metadata), _default(field, key), text
             continue
         below = "NAME." if (is_open := get_origin(field.annotation) is dict) else ""
         if model in first_of:
@@ -54,7 +52,7 @@ def _rows(
             continue
         first_of[model] = key
         yield f"`{key}`", "by name" if is_open else "a section", _empty(field), text
-        yield from _rows(model.model_fields, owner, f"{key}.{below}")
+        yield from _rows(model.model_fields, f"{key}.{below}")
 
 
 def _section_of(field: FieldInfo) -> type[BaseModel] | None:
@@ -66,10 +64,6 @@ def _section_of(field: FieldInfo) -> type[BaseModel] | None:
         if isinstance(one, type) and issubclass(one, BaseModel):
             return one
     return None
-
-
-def _takes(field: FieldInfo) -> str:
-    return _kind(field.annotation, field.metadata)
 
 
 def _kind(annotation: Any, metadata: Sequence[Any] = ()) -> str:

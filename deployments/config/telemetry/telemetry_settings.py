@@ -26,9 +26,10 @@ class TelemetrySettings(Strict):
     gpu_hour_price: Annotated[float, Field(ge=0)] = 0.0
     """What an hour of one GPU of the stages costs, in any currency: the account of what the caches
     save reckons with it."""
-    most_accounts: Annotated[int, Field(ge=1, le=100_000)] = 2_000
+    most_accounts: Annotated[int, Field(ge=1, le=2_000)] = 2_000
     """Pairs of tenant and voice that are told apart in the account of the caches; what more there
-    are is counted together. One takes some 100 bytes, in the store, once for each router."""
+    are is counted together. One takes some 100 bytes, in the store, once for each router, which
+    writes them as one document: it has room for 2,000 with the longest names of tenants."""
     account_every_s: Seconds = 60.0
     """How often a router writes its part of that account."""
     account_days: Annotated[int, Field(ge=1, le=3_650)] = 400

@@ -20,7 +20,7 @@ SEND_EVERY_MS = 5_000  # a message costs as much as a hundred spans
 SEND_TIMEOUT_S = 5.0
 
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
-_FIRST = frozenset({"request", "sentence", "job"})
+_FIRST = frozenset({"request", "sentence", "segment"})
 
 
 class Exporter:
@@ -59,10 +59,6 @@ class Exporter:
             instrumentation_scope=self._scope,
         )
         self._queue.on_end(sent)
-
-    def flush(self) -> None:
-        """Send what waits. Blocks."""
-        self._queue.force_flush()
 
     def close(self) -> None:
         """Send what waits, and end the thread."""

@@ -76,7 +76,7 @@ class EncoderRecords:
     def __call__(
         self, rows: Tensor, ahead: Tensor | None, caches: Sequence[Encoded]
     ) -> tuple[Tensor, list[Encoded]] | None:
-        """See `Flow.encoded`: None for sizes that are too large, or too few rows ahead."""
+        """See `Flow.encoded`: None for one stream that is too large, or too few rows ahead."""
         n_ahead = 0 if ahead is None else ahead.shape[1]
         if ahead is not None and n_ahead < self._ahead:
             return None
@@ -86,11 +86,25 @@ class EncoderRecords:
             len(pasts), max(past.n_rows for past in pasts), n_rows, min(n_ahead, self._ahead)
         )
         if not self._room.holds(size.streams, size.past, size.rows + size.ahead):
-            return None
+            return self._halves(rows, ahead, pasts)
         work, replay = self._at(size)
         work.put(rows, ahead, pasts)
         mu = replay()[: len(pasts), : n_rows * self._flow.frames_per_row]
         return mu, list(work.taken(pasts, n_rows))
+
+    def _halves(
+        self, rows: Tensor, ahead: Tensor | None, pasts: Sequence[StackedCache]
+    ) -> tuple[Tensor, list[Encoded]] | None:
+        """Streams that are too many for the room at once, far into their utterances."""
+        if len(pasts) == 1:
+            return None
+        half, done = len(pasts) // 2, []
+        for part in (slice(half), slice(half, None)):
+            replayed = self(rows[part], ahead if ahead is None else ahead[part], pasts[part])
+            if replayed is None:
+                return None
+            done.append((replayed[0].clone(), replayed[1]))  # the next replay writes over it
+        return torch.cat([mu for mu, _ in done]), [one for _, after in done for one in after]
 
     def _at(self, size: EncoderSize) -> tuple[_Work, Replay]:
         if size in self._recorded:

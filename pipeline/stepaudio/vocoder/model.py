@@ -140,10 +140,11 @@ class VocoderModel:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of all parameters and buffers, those packed for recorded steps included."""
+        """Bytes of all parameters and buffers, and of those held a second time, packed."""
         tensors = [t for m in (self.flow, self.hift) for t in (*m.parameters(), *m.buffers())]
         packed = (solver.packed_bytes for solver in (self.records, self.direct) if solver)
-        return sum(tensor.nbytes for tensor in tensors) + sum(packed)
+        side_by_side = self.hift.parameters() if self.hift.quick is not None else ()
+        return sum(t.nbytes for t in (*tensors, *side_by_side)) + sum(packed)
 
     def prompt_tensors(self, voice: VoicePrompt) -> PromptTensors:
         """Raises AudioError when prompt mel or embedding do not fit the model."""
@@ -266,8 +267,14 @@ def fix_kernels(device: torch.device) -> None:
 
 
 def to_audio(samples: Tensor) -> Float32Array:
-    """[1, L] on any device → float32 (L,), |x| ≤ 1."""
-    return samples[0].clamp(-1, 1).cpu().numpy()
+    """[1, L] on any device → float32 (L,), |x| ≤ 1.
+
+    Raises StageError for what is not finite: nobody is to hear it.
+    """
+    audio = samples[0].clamp(-1, 1).cpu().numpy()
+    if not np.isfinite(audio).all():
+        raise StageError("the vocoder's audio is not finite", detail="see vocoder.half")
+    return audio
 
 
 def _check_rates(config: VocoderConfig) -> None:

@@ -69,7 +69,7 @@ class StepWaveDecoder:
     device_bytes: the decoder's cap on its device, None where it has none.
     is_exact: run a voice's prompt with the answer behind it, and on a CPU in the plain form: the
     released code's arithmetic. Else the prompt is run on its own, so that its state can be kept.
-    graphs: on CUDA, replay Euler steps and HiFT of streams from recorded graphs.
+    graphs: on CUDA, replay encoder, Euler steps and HiFT from recorded graphs, steps in float16.
     marks: what streams make is marked, see pipeline.marks.
     `memory` says what streams take of the device.
     Raises CheckpointError for files that do not fit, ConfigError for impossible settings, or for
@@ -108,7 +108,7 @@ class StepWaveDecoder:
         self._model = VocoderModel.load(
             Path(vocoder_dir), torch.device(device), steps, seed, is_exact=is_exact
         )
-        makers = (
+        self._makers = (
             torch.__version__,
             torch.backends.cpu.get_cpu_capability(),
             str(self._model.device),
@@ -116,7 +116,7 @@ class StepWaveDecoder:
             steps,
             seed,
         )
-        self._state_fingerprint = state_fingerprint(Path(vocoder_dir), makers)
+        self._vocoder_dir = Path(vocoder_dir)
         self._prompt_memory = PromptMemory(prompt_memory_bytes)
         self._marker = Marker.load(str(device)) if marks else None
         self._marker_bytes = 0 if self._marker is None else self._marker.weight_bytes
@@ -203,9 +203,16 @@ class StepWaveDecoder:
     def state_fingerprint(self) -> str:
         """Hex digest of all but the voice that decides a state's bits: a kept one needs the same.
 
-        Weights, configs and settings, and what adds up sums: torch, its threads, the CPU's vectors.
+        Weights, configs and settings, and what adds up sums: torch, its threads, the CPU's vectors,
+        whether in float16. Reads the flow's weights.
         """
-        return self._state_fingerprint
+        makers = (*self._makers, "float16") if self.is_half else self._makers
+        return state_fingerprint(self._vocoder_dir, makers)
+
+    @property
+    def is_half(self) -> bool:
+        """Whether the flow's estimator multiplies in float16: other bits than without."""
+        return self._model.records is not None
 
     @property
     def active_streams(self) -> int:

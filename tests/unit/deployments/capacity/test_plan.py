@@ -63,9 +63,9 @@ def test_a_target_out_of_reach_is_refused_with_what_can_be_had(quick: Profile):
         {"first_audio_s": 0.0},
         {"voice_hits": 1.1},
         {"speech_hits": 1.0},
-        {"use": replace(USE, audio_s=0.0)},
-        {"use": replace(USE, clip_s=-1.0)},
-        {"use": replace(USE, kept_share=2.0)},
+        {"use": Use(audio_s=0.0)},
+        {"use": Use(clip_s=-1.0)},
+        {"use": Use(kept_share=1.1)},
     ],
 )
 def test_questions_without_an_answer_are_refused(quick: Profile, wrong: dict[str, object]):

@@ -50,10 +50,19 @@ def test_a_refusal_is_the_error_that_it_was(told: httpx.Response, kind: type, sa
     assert says in error.message
 
 
-@pytest.mark.parametrize("url", ["foo", "ftp://a", "http://", "localhost:8000"])
+NO_ADDRESSES = ["foo", "ftp://a", "http://", "localhost:8000", "http://a:port", "http://[::1"]
+
+
+@pytest.mark.parametrize("url", NO_ADDRESSES)
 def test_what_is_no_address(url: str):
     with pytest.raises(errors.InputError, match="is no address of a service"):
         Service(url)
+
+
+@pytest.mark.parametrize("key", ["tk_a\r", "tk_ä"])
+def test_what_is_no_key(key: str):
+    with pytest.raises(errors.InputError, match="the API key holds a character that no key has"):
+        Service("http://a", key)
 
 
 def test_where_nobody_is():
@@ -64,6 +73,8 @@ def test_where_nobody_is():
 
 class BrokenLines:
     """Stands for a service whose connections end in turn as they are told to."""
+
+    url = "http://timbre.example"
 
     def __init__(self, *connections: list[str] | Exception) -> None:
         self._connections = list(connections)
@@ -100,6 +111,9 @@ def test_a_job_is_not_followed_for_ever(monkeypatch: pytest.MonkeyPatch):
     service: Any = BrokenLines(away, away, away)
     with pytest.raises(errors.StageUnavailableError):
         list(followed(service, "job_1"))
+    silent: Any = BrokenLines([], [": alive"], [])
+    with pytest.raises(errors.StageError, match="says nothing of job_1"):
+        list(followed(silent, "job_1"))
     gone: Any = BrokenLines(errors.InputError("no such job"))
     with pytest.raises(errors.InputError):
         list(followed(gone, "job_1"))

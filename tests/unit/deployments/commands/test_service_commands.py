@@ -131,7 +131,9 @@ def test_a_job_from_its_file_to_its_results(tmp_path: Path):
     assert set(document("jobs", "fetch", job, *files)["files"]) == {files[1], files[3], files[5]}
     assert (tmp_path / "again.mp3").read_bytes() == (tmp_path / "talk.mp3").read_bytes()
     assert "Only wind." in (tmp_path / "talk.srt").read_text()
-    assert json.loads((tmp_path / "talk.json").read_text())["segments"]
+    manifest = json.loads((tmp_path / "talk.json").read_text())
+    assert manifest["segments"]
+    assert json.loads(run("jobs", "fetch", job, "--manifest", "-").stdout) == manifest
     body = json.dumps({"inputs": [{"text": "Hello."}]}).encode()
     cancelled = document("jobs", "submit", "-", "-v", "bruno", stdin=body)["id"]
     run("jobs", "cancel", cancelled)

@@ -9,6 +9,7 @@ import resource
 import shutil
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -339,3 +340,28 @@ def test_a_service_that_runs(
     monkeypatch.setattr(httpx, "get", get)
     is_found(examined(tmp_path, ports=(SERVICE,))["service"], level, says)
     assert examined(tmp_path)["service"].level is Level.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("listens", "asked"),
+    [("0.0.0.0", "127.0.0.1"), ("::", "127.0.0.1"), (PUBLIC, PUBLIC), ("::1", "[::1]")],  # noqa: S104
+)
+def test_a_service_is_asked_where_it_listens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listens: str, asked: str
+):
+    addresses: list[str] = []
+
+    def get(url: str, **_: Any) -> httpx.Response:
+        addresses.append(url)
+        return httpx.Response(200, json={"ready": True})
+
+    monkeypatch.setattr(httpx, "get", get)
+    is_found(examined(tmp_path, ports=(replace(SERVICE, host=listens),))["service"], Level.GOOD, "")
+    assert addresses == [f"http://{asked}:8000/readyz"]
+
+
+def test_sealing_keys_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(httpx, "head", lambda *_, **__: httpx.Response(403))
+    cache = {"url": "s3://b/c", "mac_keys_file": str(tmp_path / "no_keys")}
+    found = examined(tmp_path, args(cache=cache))["bucket"]
+    is_found(found, Level.FAULT, "no_keys")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ import yaml
 from typer.testing import CliRunner
 
 from deployments.cli import app
+from deployments.commands import local as local_commands
 from deployments.local import process as local_process
 from deployments.local import service
 from deployments.local.process import end_session, find_process
@@ -439,8 +441,10 @@ def test_the_commands_about_a_service_that_runs(state):
     assert json.loads(run(app, ["down", *options, "--json"]).stdout) == {"stopped": True}
 
 
-@pytest.mark.parametrize("is_asked_to_end", [True, False])
-def test_serve_tells_of_its_stages_and_ends_with_the_service(state, is_asked_to_end: bool):
+@pytest.mark.parametrize("asks_to_end", [signal.SIGTERM, signal.SIGHUP, None])
+def test_serve_tells_of_its_stages_and_ends_with_the_service(
+    state, asks_to_end: signal.Signals | None
+):
     def is_started() -> bool:
         if LocalService(state).running() is None:
             return False
@@ -452,18 +456,32 @@ def test_serve_tells_of_its_stages_and_ends_with_the_service(state, is_asked_to_
         if eventually(is_started, 30.0):
             time.sleep(0.3)
             pid = LocalService(state).running().pid
-            os.kill(os.getpid() if is_asked_to_end else pid, signal.SIGTERM)
+            if asks_to_end is None:
+                os.kill(pid, signal.SIGTERM)
+            else:
+                os.kill(os.getpid(), asks_to_end)
 
     with ThreadPoolExecutor(1) as pool:
         pool.submit(end)
         words = ["serve", str(config(state.parent)), "--state-dir", str(state), "--json"]
         told = CliRunner().invoke(app, words)
-    assert told.exit_code == (Exit.DONE if is_asked_to_end else Exit.AWAY), told.output
+    assert told.exit_code == (Exit.DONE if asks_to_end else Exit.AWAY), told.output
     events = [json.loads(line) for line in told.stdout.splitlines()]
     assert [one["event"] for one in events] == ["stage", "ready", "ended"]
     assert events[0]["stage"] == "llm"
     assert LocalService(state).running() is None
     assert "Traceback" not in told.stderr
+
+
+def test_serve_leaves_no_service_behind_when_nobody_reads_it_any_more(state, monkeypatch):
+    def tell(told: dict[str, object], *_: object) -> None:
+        if told["event"] == "ready":
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(local_commands, "tell", tell)
+    words = ["serve", str(config(state.parent)), "--state-dir", str(state), "--json"]
+    assert CliRunner().invoke(app, words).exit_code == 1
+    assert LocalService(state).running() is None
 
 
 def test_the_demo_of_a_voice_that_is_not_listed_is_one_sentence(state):

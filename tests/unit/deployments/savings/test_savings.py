@@ -77,6 +77,17 @@ def test_names_are_bounded_and_nothing_is_lost() -> None:
     assert one.total("voices").hits == 5
 
 
+async def test_the_largest_account_is_one_document(shelf: Shelf) -> None:
+    most = TelemetrySettings.model_json_schema()["properties"]["most_accounts"]["maximum"]
+    one = Account(most)
+    for number in range(most + 1):
+        name = f"{number:0>63}", f"{number:064x}"[::-1]
+        for cache in CACHES:
+            one.take(cache, {name: Saved(1_234, 1_234.567, 12)})
+    await SavingsBook(shelf, most, 30).add(one)
+    assert (await SavingsBook(shelf, most, 30).read(1)).total("voices").hits == 1_234 * (most + 1)
+
+
 @pytest.mark.parametrize("rows", [None, {}, [[]], [["a", "b", 1, 2, 3]], [["a", "b", *"xxxxxx"]]])
 def test_what_is_no_account_is_not_read(rows: object) -> None:
     with pytest.raises(ValueError, match=r"account|could not convert"):
@@ -132,6 +143,32 @@ async def test_a_damaged_part_is_left_out(shelf: Shelf) -> None:
     assert (await SavingsBook(shelf, 100, 30).read(1)).total("voices").hits == 1
 
 
+async def test_days_that_are_over_are_looked_up_once_and_take_a_row(
+    shelf: Shelf, day: list[date], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for namespace in ("museum", "school"):
+        await SavingsBook(shelf, 100, 30).add(account(2, namespace))
+    day[0] = date(2026, 3, 5)
+    book, looked, paths, read = SavingsBook(shelf, 100, 30), [], shelf.paths, shelf.read
+
+    async def away(path: str, *, is_remembered: bool = True) -> dict[str, Any] | None:
+        raise StageUnavailableError("the store is away")
+
+    async def noted(directory: str) -> list[str]:
+        looked.append(directory)
+        return await paths(directory)
+
+    monkeypatch.setattr(shelf, "read", away)
+    with pytest.raises(StageUnavailableError):
+        await book.all()
+    monkeypatch.setattr(shelf, "read", read)
+    monkeypatch.setattr(shelf, "paths", noted)
+    for _ in range(2):
+        total = await book.all()
+        assert (list(total.rows), total.total("voices").hits) == ([OTHERS], 4)
+    assert looked == [f"{ROOT}/{DAY.isoformat()}"]
+
+
 async def test_what_the_store_does_not_take_is_written_the_next_time(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +189,48 @@ async def test_what_the_store_does_not_take_is_written_the_next_time(
     saved = await keeper.saved(1)
     assert {cache: saved.total(cache).hits for cache in CACHES} == {"voices": 1, "speech": 0}
     assert keeper.money(3_600) == 7.2
+
+
+async def test_who_asks_while_it_is_written_loses_nothing(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[Savings] = [{("museum", OWNER): Saved(1, 1.0, 0)}]
+    keeper = SavingsKeeper(
+        TelemetrySettings(),
+        shelf,
+        {"voices": lambda: counted.pop() if counted else {}, "speech": dict},
+    )
+    publish, taken = shelf.publish, asyncio.Event()
+
+    async def slowly(path: str, document: dict[str, Any]) -> bool:
+        taken.set()
+        await asyncio.sleep(0.05)
+        return await publish(path, document)
+
+    monkeypatch.setattr(shelf, "publish", slowly)
+    first = asyncio.create_task(keeper.flush())
+    await taken.wait()
+    counted.append({("museum", OWNER): Saved(2, 2.0, 0)})
+    await asyncio.gather(first, keeper.flush())
+    assert (await SavingsBook(shelf, 100, 30).read(1)).total("voices").hits == 3
+
+
+async def test_a_number_that_was_taken_unheard_is_not_written_again(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book, publish = SavingsBook(shelf, 100, 30), shelf.publish
+
+    async def unheard(path: str, document: dict[str, Any]) -> bool:
+        await publish(path, document)
+        raise StageUnavailableError("the answer is lost")
+
+    monkeypatch.setattr(shelf, "publish", unheard)
+    with pytest.raises(StageUnavailableError):
+        await book.add(account(1))
+    monkeypatch.setattr(shelf, "publish", publish)
+    await book.add(account(2))
+    assert (await SavingsBook(shelf, 100, 30).read(1)).total("voices").hits == 3
+    assert len(await shelf.paths(ROOT)) == 1
 
 
 async def test_gauges_show_what_was_kept_before_and_what_came_since(

@@ -57,6 +57,7 @@ class Decoder(FakeDecoder):
         self.listeners: list[Listener | None] = []
         self.timed: Timed | None = None
         self.state_fingerprint = "ef" * 32
+        self.is_half = False
         self.forgotten: list[str] = []
         self.illness: Exception | None = None
         self.cache_bytes = 7
@@ -201,7 +202,8 @@ async def test_its_name_has_every_setting_that_changes_samples() -> None:
         "prompt": {"prompt": "exact"},
         "steps": {"steps": 4},
     }
-    assert set(VocoderSettings.model_fields) - SILENT == set(other)
+    of_a_gpu = {"half"}  # test_float16_is_part_of_its_name_and_can_be_switched_off
+    assert set(VocoderSettings.model_fields) - SILENT - of_a_gpu == set(other)
     names = [(await Service(**one).replica.name()).fingerprint for one in ({}, *other.values())]
     assert len(set(names)) == len(names)
 
@@ -373,6 +375,20 @@ async def test_marks_are_part_of_its_name_and_of_its_decoder(
     unmarked = (await Service().replica.name()).fingerprint
     assert [how["marks"] for how in made] == [True, False]
     assert marked != unmarked
+
+
+async def test_float16_is_part_of_its_name_and_can_be_switched_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def decoder(*asked: Any, **how: Any) -> Decoder:
+        made = Decoder(*asked, **how)
+        made.is_half = how["graphs"]  # as on a GPU
+        return made
+
+    monkeypatch.setattr(wave_decoder, "StepWaveDecoder", decoder)
+    half = (await Service().replica.name()).fingerprint
+    monkeypatch.setenv("TIMBRE_VOCODER__HALF", "false")
+    assert (await Service().replica.name()).fingerprint != half
 
 
 async def test_it_listens_for_marks(service: Service) -> None:

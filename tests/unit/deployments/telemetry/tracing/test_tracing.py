@@ -73,6 +73,19 @@ def test_spans_reach_a_collector_as_they_were() -> None:
     assert [span.is_error for span in spans] == [False, True, False]
 
 
+def test_what_begins_a_trace_is_listed_as_a_services_work() -> None:
+    with collecting() as collector:
+        exporter = Exporter(collector.endpoint, "router")
+        tracer = Tracer(TelemetrySettings(), exporter)
+        for name in ("request", "sentence", "segment"):
+            with tracer.traced(name) as trace:
+                trace.noted("voice", now_ns())
+        exporter.close()
+        seen = [span for spans in collector.traces().values() for span in spans]
+    entries = {span.name for span in seen if span.is_entry}
+    assert entries == {"request", "sentence", "segment"}
+
+
 def test_a_collector_that_is_away_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporting, "SEND_TIMEOUT_S", 0.2)
     exporter = Exporter("http://127.0.0.1:9/v1/traces", "router")

@@ -111,6 +111,20 @@ def test_streams_together_equal_streams_alone(flow: Flow, directory: Path) -> No
     assert {size.streams for size in records._recorded} == {3}
 
 
+def test_streams_too_many_for_the_room_go_in_halves(flow: Flow, directory: Path) -> None:
+    records = records_of(flow, directory, EncoderRoom(streams=4, rows=64, past=256))
+    streams = [Speech(flow, 3 + 20 * i, i) for i in range(3)]
+    cuts = [stream.cut(15, last=False) for stream in streams]
+    ahead = torch.cat([ahead for _, ahead in cuts if ahead is not None])
+    poison(records)
+    recorded = [stream.recorded for stream in streams]
+    replayed = records(torch.cat([rows for rows, _ in cuts]), ahead, recorded)
+    assert replayed is not None
+    for i, (stream, cut) in enumerate(zip(streams, cuts, strict=True)):
+        stream.expect(*cut, replayed[0][i : i + 1], replayed[1][i])
+    assert {size.streams for size in records._recorded} == {1, 2}
+
+
 def test_what_is_too_large_is_not_recorded(flow: Flow, directory: Path) -> None:
     records, speech = records_of(flow, directory), Speech(flow, 30)
     rows, ahead = speech.cut(100, last=False)

@@ -414,13 +414,17 @@ async def test_a_voice_kept_gives_the_bytes_of_a_voice_new(directory: Path) -> N
 
 def test_the_plan_counts_what_records_take(directory: Path) -> None:
     decoder = decoder_of(directory, is_recorded=False)
-    before = decoder.memory.shared_bytes
+    before, kept_by = decoder.memory.shared_bytes, decoder.state_fingerprint
     decoder.record_steps(run_again)
+    assert decoder.state_fingerprint != kept_by, (
+        "other bits: no state is shared with the plain form"
+    )
     records = decoder._model.records
     assert records is not None
     assert decoder.memory.shared_bytes > records.packed_bytes + RECORDS * RECORD_BYTES
     assert decoder.memory.shared_bytes > before
     assert decoder.memory.slab.value_bytes == HALF_BYTES
+    assert decoder.is_half
     assert decoder._slabs.take(10).dtype == torch.float16
     decoder.close()
 

@@ -8,6 +8,7 @@ import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from pipeline.stepaudio.vocoder import stream as stream_module
 from pipeline.stepaudio.vocoder import wave_decoder
 from pipeline.stepaudio.vocoder.decode_worker import Job
 from pipeline.stepaudio.vocoder.flow.flow import FlowCache
+from pipeline.stepaudio.vocoder.hift.generator import Hift
 from pipeline.stepaudio.vocoder.slab import SlabSteps
 from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
 from tests.vocoder_files import join, make_ids, make_voice, token_stream, write_vocoder
@@ -194,6 +196,22 @@ async def test_failing_model_is_a_stage_error(
     monkeypatch.setattr(stream_module, "decode_chunk", fail)
     with pytest.raises(StageError, match=r"the vocoder failed: out of memory$"):
         await collect(decoder, make_ids(3), make_voice())
+    assert decoder.active_streams == 0
+
+
+async def test_audio_that_is_not_finite_is_heard_by_nobody(
+    decoder: StepWaveDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = Hift.decode
+
+    def broken(*arguments: Any, **options: Any) -> torch.Tensor:
+        samples = decode(*arguments, **options)
+        samples[:, -1] = torch.nan
+        return samples
+
+    monkeypatch.setattr(Hift, "decode", broken)
+    with pytest.raises(StageError, match="not finite"):
+        await collect(decoder, make_ids(4), make_voice())
     assert decoder.active_streams == 0
 
 
