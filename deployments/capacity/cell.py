@@ -26,7 +26,7 @@ from pipeline.errors import CapacityError
 from pipeline.serving.terms import Terms
 
 Steps = Generator[Event, Any, None]
-Outcome = Literal["ok", "refused", "cut"]
+Outcome = Literal["ok", "refused"]
 
 REST_S = 1.0  # of a client in a closed loop that was refused
 
@@ -39,7 +39,6 @@ class Answered:
     at_s: float
     """When it came; of a closed loop, when it was sent."""
     outcome: Outcome
-    """cut: the simulation was over first."""
     ended_s: float
     first_audio_s: float | None = None
     """From `at_s`; None where none came."""
@@ -77,6 +76,7 @@ class _Live:
     first: Event
     end: Event
     audio_s: float = 0.0
+    refusal: CapacityError | None = None
 
 
 @dataclass(slots=True)
@@ -156,7 +156,7 @@ class Cell:
         self.heard: Callable[[Answered], None] = _nobody
 
     def run_open(self, asks: Sequence[Ask], until_s: float | None = None) -> list[Answered]:
-        """Requests come when they come. until_s: what is not answered by then is cut."""
+        """Requests come when they come. until_s: what is not answered by then is left out."""
         return self._run([self.env.process(self._comes(one)) for one in asks], until_s)
 
     def run_closed(
@@ -200,17 +200,29 @@ class Cell:
         self.heard(answer)
 
     def _answer(self, way: _Way, router: int) -> Steps:
-        ask, front = way.ask, self.profile.front
+        phrase = way.ask.phrase
         yield from self._voice(way, router)
-        if ask.phrase is not None:
-            tier = self._knowledge.find("speech", ask.phrase, router)
-            live = self._live.get(ask.phrase)
-            if tier is not None or live is not None:
-                way.is_speech_hit = True
-                yield from self._found(way, live if tier is None else None)
-                return
-        yield self.front.work(front.before_s, "front")
-        yield from self._spoken(way, router)
+        if phrase is None:
+            yield from self._spoken(way, router, None)
+            return
+        tier, live = self._knowledge.find("speech", phrase, router), self._live.get(phrase)
+        if tier is not None or live is not None:
+            way.is_speech_hit = True
+            yield from self._found(way, live if tier is None else None)
+            return
+        live = self._live[phrase] = _Live(Event(self.env), Event(self.env))
+        try:
+            yield from self._spoken(way, router, live)
+            size_bytes = int(way.ask.audio_s * SPEECH_BYTES_S)
+            self._knowledge.keep("speech", phrase, size_bytes, router)
+        except CapacityError as error:
+            live.refusal = error
+            raise
+        finally:
+            del self._live[phrase]
+            for event in (live.first, live.end):
+                if not event.triggered:
+                    event.succeed()
 
     def _found(self, way: _Way, live: _Live | None) -> Steps:
         yield self.front.work(self.profile.front.hit_s, "front")
@@ -220,6 +232,8 @@ class Cell:
         yield live.first
         way.hear(live.audio_s, self.env.now)
         yield live.end
+        if live.refusal is not None:
+            raise live.refusal
         way.hear(way.ask.audio_s - way.audio_s, self.env.now)
 
     def _voice(self, way: _Way, router: int) -> Steps:
@@ -243,18 +257,16 @@ class Cell:
         self._knowledge.keep("voice", str(ask.voice), size_bytes, router)
         flight.succeed()
 
-    def _spoken(self, way: _Way, router: int) -> Steps:
+    def _spoken(self, way: _Way, router: int, live: _Live | None) -> Steps:
+        """Made for the request, and for those who join. Raises CapacityError."""
+        yield self.front.work(self.profile.front.before_s, "front")
         ask, terms, now_s = way.ask, Terms(), self.env.now
         if (error := self._told[router].holding(terms, now_s)) is not None:
             raise error
         speech = Speech(ask.audio_s, ask.guess_s, ask.voice, is_adaptive=ask.phrase is None)
-        live = _Live(Event(self.env), Event(self.env)) if ask.phrase is not None else None
-        if live is not None and ask.phrase is not None:
-            self._live[ask.phrase] = live
         sent: list[Event] = []
 
-        def heard(audio_s: float, is_last: bool) -> None:
-            del is_last
+        def heard(audio_s: float) -> None:
             sent.append(self.env.process(self._sent(way, audio_s, not sent, live)))
 
         vocoder, llm = self._less_busy(self._vocoders), self._less_busy(self._llms)
@@ -263,16 +275,7 @@ class Cell:
         except CapacityError as error:
             self._told[router].remember(terms, error, self.env.now)
             raise
-        finally:
-            if live is not None and ask.phrase is not None:
-                del self._live[ask.phrase]
-                for event in (live.first, live.end):
-                    if not event.triggered:
-                        event.succeed()
         yield AllOf(self.env, sent)
-        if ask.phrase is not None:
-            size_bytes = int(ask.audio_s * SPEECH_BYTES_S)
-            self._knowledge.keep("speech", ask.phrase, size_bytes, router)
 
     def _sent(self, way: _Way, audio_s: float, is_first: bool, live: _Live | None) -> Steps:
         front = self.profile.front

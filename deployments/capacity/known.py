@@ -132,22 +132,3 @@ def popularity(count: int, exponent: float) -> np.ndarray:
     """Zipf's shares of `count` things, the most popular first, float64; they sum to 1."""
     weights = np.arange(1, count + 1, dtype=np.float64) ** -exponent
     return weights / weights.sum()
-
-
-def che_hit_rate(shares: np.ndarray, capacity: float) -> float:
-    """Che's approximation: of an LRU that holds `capacity` of things of one size.
-
-    Each is there with 1 − exp(−share × t), where t is such that `capacity` of them are.
-    """
-    if capacity >= len(shares):
-        return 1.0
-    low, high = 0.0, 1.0
-    while (1 - np.exp(-shares * high)).sum() < capacity:
-        high *= 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        if (1 - np.exp(-shares * middle)).sum() < capacity:
-            low = middle
-        else:
-            high = middle
-    return float((shares * (1 - np.exp(-shares * high))).sum())

@@ -94,11 +94,6 @@ class LanguageModel:
         """Answers that have a slot or wait for one."""
         return len(self._waiting) + len(self._joining) + len(self._ready)
 
-    @property
-    def is_full(self) -> bool:
-        """Whether no further answer may wait."""
-        return self.in_work >= self._costs.slots + self._costs.queue_size
-
     def stream(self, tokens: int, voice: int, due_s: float = math.inf) -> TokenFlow:
         """An answer of so many tokens. voice: whose prefix may be kept."""
         flow = TokenFlow(max(tokens, GROUP_TOKENS), voice, due_s)

@@ -38,8 +38,6 @@ STEPS = 64  # of the rates that are tried, up to what a vocoder does that is nev
 ENCODING = 0.5  # of a tokenizer, at most
 HOURS_MONTH = 730
 QUIET_RPS = 0.02  # of a card with nobody else: a request every fifty seconds
-
-
 USUAL = Use()
 
 
@@ -82,11 +80,6 @@ class Plan:
     """Of a day's pattern with cards that come and go by the hour."""
     around: Sequence[Around]
 
-    @property
-    def short_of(self) -> list[str]:
-        """What there cannot be enough of."""
-        return [one.what for one in self.around if not one.is_enough]
-
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -119,7 +112,8 @@ def plan(profile: Profile, question: Question) -> Plan:
     cells = cells_for(made_rps, carried)
     largest = max(cells, key=lambda one: one.devices)
     cards = _cards(cells)
-    under = seen(profile, _of_cell(question), largest, min(carried[largest], made_rps))
+    cell_rps = min(carried[largest], max(made_rps, QUIET_RPS))
+    under = seen(profile, _of_cell(question), largest, cell_rps)
     replicas = {
         "llm": sum(one.llms * n for one, n in cells.items()),
         "vocoder": (vocoders := sum(one.vocoders * n for one, n in cells.items())),

@@ -30,7 +30,6 @@ class LanguageModelCosts:
     slots: int
     slots_apart: int
     """Of a replica with a whole device to itself."""
-    queue_size: int
     chunk_tokens: int
     """Handed out at a time, after the beginning."""
     kept_voices: int

@@ -29,7 +29,7 @@ HELD_ROWS = 4  # the newest rows are heard with the next chunk
 QUIET_SHARE = 0.25  # of max_streams, up to which a first chunk may be small
 
 Steps = Generator[Event, Any, None]
-Heard = Callable[[float, bool], None]
+Heard = Callable[[float], None]
 
 
 class _Turn(Event):
@@ -100,7 +100,6 @@ class Speech:
     voice: int
     is_adaptive: bool
     """Its first chunk may be smaller while there is little to do."""
-    speed: float = 1.0
 
 
 class Vocoder:
@@ -129,13 +128,13 @@ class Vocoder:
         env.process(self._work())
 
     def speak(self, speech: Speech, terms: Terms, llm: LanguageModel, heard: Heard) -> Steps:
-        """One answer, from the gate to its end. heard: told of audio seconds, and of the last.
+        """One answer, from the gate to its end. heard: told of audio seconds.
 
         Raises CapacityError as the gate does.
         """
         is_quiet = self._streams <= self._costs.max_streams * QUIET_SHARE
         sizes = list(self._costs.chunk_rows)
-        permit = self._gate.permit(terms, Demand(1, speech.guess_s, tuple(sizes), speech.speed))
+        permit = self._gate.permit(terms, Demand(1, speech.guess_s, tuple(sizes)))
         self.in_work += 1
         try:
             yield from permit.gate.enter(permit.asked).__await__()
@@ -174,7 +173,7 @@ class Vocoder:
             sounding = rows - (0 if pieces else HELD_ROWS) + (HELD_ROWS if is_last else 0)
             audio_s = max(min(sounding, total) * ROW_S, 0.0)
             permit.listener.heard(audio_s, self._env.now)
-            heard(audio_s / speech.speed, is_last)
+            heard(audio_s)
             done, pieces = done + rows, pieces + 1
             if len(sizes) > 1:
                 sizes.pop(0)

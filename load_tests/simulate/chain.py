@@ -64,7 +64,7 @@ def chain_of(profile: Profile, n: int) -> tuple[float, float]:
         chunk_rows=CHUNK_ROWS,
         quiet_first_rows=QUIET_ROWS if n <= FEW else CHUNK_ROWS[0],
     )
-    llm = replace(profile.llm, slots=n, queue_size=n)
+    llm = replace(profile.llm, slots=n)
     profile = replace(profile, llm=llm, vocoder=vocoder, front=NO_FRONT)
     cell = Cell(profile, Layout(), GivenRates(1.0, 0.0), EVERYBODY)
     audio_s, voices = FULL.groups * GROUP_S, FULL.known_voices

@@ -133,13 +133,15 @@ def _answer(one: Answered, begun_s: float) -> Answer:
         audio_s=one.audio_s,
         underruns=one.underruns,
         stall_s=one.stall_s,
-        cache=f"speech-l1, {one.voice_tier}" if one.is_speech_hit else _told_tier(one),
+        cache=_told_tiers(one),
     )
 
 
-def _told_tier(one: Answered) -> str:
+def _told_tiers(one: Answered) -> str:
     """A refusal does not say."""
-    return one.voice_tier if one.outcome == "ok" else ""
+    if one.outcome != "ok":
+        return ""
+    return f"speech-l1, {one.voice_tier}" if one.is_speech_hit else one.voice_tier
 
 
 def told(answers: Sequence[Answer], plan: Plan) -> dict[str, Any]:

@@ -17,8 +17,8 @@ STYLE: Any = {"svg.hashsalt": "capacity", "svg.fonttype": "none", "font.size": 9
 TIERS = {"l1": "memory of the router", "l2": "memory of the cluster", "l3": "store"}
 
 
-def draw_all(answers: Answers, directory: Path) -> list[tuple[str, str]]:
-    """Titles and files' names."""
+def draw_all(answers: Answers, directory: Path) -> None:
+    """A file for each of PLOTS, by its name."""
     directory.mkdir(parents=True, exist_ok=True)
     for name, (title, draw) in PLOTS.items():
         with mpl.rc_context(STYLE):
@@ -30,7 +30,6 @@ def draw_all(answers: Answers, directory: Path) -> list[tuple[str, str]]:
             figure.savefig(
                 directory / f"{name}.svg", metadata={"Date": None, "Creator": None}, format="svg"
             )
-    return [(title, f"{name}.svg") for name, (title, _) in PLOTS.items()]
 
 
 def _cards(axes: Axes, answers: Answers) -> None:

@@ -99,7 +99,6 @@ class GpuCosts:
             "prefill_new_s": self.needed("first token, no reuse") * MS,
             "slots": config["slots"],
             "slots_apart": SLOTS_APART,
-            "queue_size": config["queue_size"],
             "chunk_tokens": 15,
             "kept_voices": int(config["prefix_cache_bytes"] / prefix_bytes),
         }
@@ -288,7 +287,6 @@ def cpu_profile() -> Document:
             + llm["first token, cached prefix of 600"] * MS,
             "slots": args["llm"]["slots"],
             "slots_apart": args["llm"]["slots"],
-            "queue_size": args["llm"]["queue_size"],
             "chunk_tokens": 15,
             "kept_voices": 400,
         },

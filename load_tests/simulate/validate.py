@@ -155,7 +155,10 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One number of an unseen load. off: by what share; None where it is not judged."""
+    """One number of an unseen load. off: by what share; None where it is not judged or has none.
+
+    is_near: of a judged one that a side lacks, or that was nothing, whether both say the same.
+    """
 
     mix: str
     what: str
@@ -176,7 +179,8 @@ def compared(
         off = None
         if is_judged and here is not None and there is not None:
             off = abs(there - here) if path in SHARES else abs(there / here - 1) if here else None
-        found.append(Compared(name, what, here, there, off, off is None or off <= BAR))
+        is_near = here == there if off is None else off <= BAR
+        found.append(Compared(name, what, here, there, off, is_near or not is_judged))
     return found
 
 

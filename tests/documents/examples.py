@@ -148,8 +148,8 @@ def missing_for(block: Block) -> str:
     return f"there is no {needs} on this machine"
 
 
-def require_speech(path: Path) -> None:
+def require_speech(path: Path, least_s: float = LEAST_S) -> None:
     """Audio that lasts, and is not silent."""
     samples, rate_hz = decoded(path.read_bytes())
-    assert len(samples) > LEAST_S * rate_hz, path.name
+    assert len(samples) > least_s * rate_hz, path.name
     assert abs(samples).max() > 1e-3, path.name

@@ -45,7 +45,7 @@ def install(image: Image) -> dict[str, object]:
     )
     with mounted(image.root):
         variables = {**image.environment, **PYTHON, "HOME": "/root"}
-        run_in(image, ["out/timbre/install", release], variables)
+        run_in(image, ["out/timbre/install", f"..{release}/"], variables)  # as it may be typed
         installed_s = time.monotonic() - began_s
         run_in(image, ["sh", "-c", say], variables)
     return {"installed without a network in, s": round(installed_s)}

@@ -26,7 +26,7 @@ from tests.fault_proxy import FaultProxy
 from tests.rehearsal import rehearsal_variables
 from tests.runbooks import RunbookStep, executed
 from tests.serve.one.life.wheel import built, installed
-from tests.storm.cluster import DASHBOARD_PORT, HEAD, HTTP_PORT, START_S, StormCluster, redis_server
+from tests.storm.cluster import DASHBOARD_PORT, HEAD, HTTP_PORT, StormCluster, redis_server
 from tests.storm.conftest import storage_options
 from tests.storm.load import Load, failures
 from tests.storm.machine import network
@@ -178,6 +178,3 @@ def is_shipped(config: Path) -> bool:
     text = re.sub(r"^    runtime_env: .*\n", "", config.read_text(), flags=re.MULTILINE)
     shipped = (ROOT / "serve_config.yaml").read_text()
     return text.replace(str(config), "serve_config.yaml") == shipped
-
-
-__all__ = ["START_S", "Production", "cluster_steps", "is_shipped", "production", "under_load"]

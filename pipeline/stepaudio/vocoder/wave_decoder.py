@@ -108,14 +108,8 @@ class StepWaveDecoder:
         self._model = VocoderModel.load(
             Path(vocoder_dir), torch.device(device), steps, seed, is_exact=is_exact
         )
-        self._makers = (
-            torch.__version__,
-            torch.backends.cpu.get_cpu_capability(),
-            str(self._model.device),
-            threads,
-            steps,
-            seed,
-        )
+        vectors, where = torch.backends.cpu.get_cpu_capability(), str(self._model.device)
+        self._makers = (torch.__version__, vectors, where, threads, steps, seed)
         self._vocoder_dir = Path(vocoder_dir)
         self._prompt_memory = PromptMemory(prompt_memory_bytes)
         self._marker = Marker.load(str(device)) if marks else None
@@ -123,12 +117,8 @@ class StepWaveDecoder:
         self._chunk_rows = tuple(chunk_rows)
         self._recent_frames, self._max_batch = recent_frames, max_batch
         self._prompt_memory_bytes = prompt_memory_bytes
-        is_recorded = (
-            graphs
-            and self._model.device.type == RECORDED_ON
-            and recent_frames is not None
-            and has_kernels(self._model.device)
-        )
+        is_recorded = graphs and self._model.device.type == RECORDED_ON
+        is_recorded = is_recorded and recent_frames is not None and has_kernels(self._model.device)
         self.memory = self._planned(self._record_room() if is_recorded else None)
         if device_bytes is not None and device_bytes <= self.memory.shared_bytes:
             is_recorded = False  # no stream will fit: whoever reads `memory` can say so

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,23 +48,25 @@ class Production:
     def dashboard(self) -> str:
         return DASHBOARD.findall(self.log.read_text(errors="replace"))[-1]
 
-    def stages(self) -> dict[str, Any]:
-        """What Serve says of each; empty while nobody says anything."""
+    def application(self) -> dict[str, Any]:
+        """What Serve says of it; without stages while nobody says anything."""
         try:
             reply = httpx.get(f"{self.dashboard}/api/serve/applications/", headers=self.token)
-            return reply.raise_for_status().json()["applications"]["timbre"]["deployments"]
+            return reply.raise_for_status().json()["applications"]["timbre"]
         except (httpx.HTTPError, KeyError, IndexError):
-            return {}
+            return {"deployments": {}}
 
     def running(self) -> dict[str, set[int]]:
         """The processes of each stage's replicas that serve."""
         return {
             name: {one["pid"] for one in stage["replicas"] if one["state"] == "RUNNING"}
-            for name, stage in self.stages().items()
+            for name, stage in self.application()["deployments"].items()
         }
 
-    def counts(self) -> dict[str, int]:
-        return {name: len(pids) for name, pids in self.running().items()}
+    def has(self, replicas: Mapping[str, int]) -> bool:
+        """Whether the last deployment is over, and so many replicas of each stage serve."""
+        is_over = self.application().get("status") == "RUNNING"
+        return is_over and {name: len(pids) for name, pids in self.running().items()} == replicas
 
     def speak(self, key: str) -> httpx.Response:
         headers = {"Authorization": f"Bearer {key}"}
@@ -98,7 +100,7 @@ def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]
     started_unix_s = psutil.Process(process.pid).create_time()
     one = Production(config, log, f"http://127.0.0.1:{port}")
     try:
-        up = eventually(lambda: one.counts() == AT_START, START_TIMEOUT_S, every_s=0.5)
+        up = eventually(lambda: one.has(AT_START), START_TIMEOUT_S, every_s=0.5)
         assert up, log.read_text(errors="replace")[-3000:]
         yield one
     finally:
@@ -111,7 +113,7 @@ def test_it_comes_up_speaks_to_who_has_a_key_and_is_deployed_twice(production: P
     wait_until(lambda: production.speak(KEY).status_code == httpx.codes.OK)
     before = production.running()
     production.deploy()
-    assert eventually(lambda: production.counts() == AT_START, every_s=0.5)
+    assert eventually(lambda: production.has(AT_START), every_s=0.5)
     assert production.running() == before, "the same config restarted replicas"
 
 
@@ -125,7 +127,7 @@ def test_an_edit_of_the_config_scales_one_stage_and_restarts_nothing(production:
     tokenizer["autoscaling_config"]["min_replicas"] = 2
     production.config.write_text(yaml.safe_dump(document))
     production.deploy()
-    assert eventually(lambda: production.counts() == AT_START | {"Tokenizer": 2}, every_s=0.5)
+    assert eventually(lambda: production.has(AT_START | {"Tokenizer": 2}), every_s=0.5)
     after = production.running()
     assert all(before[name] <= after[name] for name in AT_START)
     assert production.speak(KEY).status_code == httpx.codes.OK

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -88,6 +89,7 @@ def test_what_is_done_to_a_store_is_done(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "key.new").read_text().startswith("tk_")
+    assert stat.S_IMODE((tmp_path / "key.new").stat().st_mode) == 0o600
     assert f"url: {places['NEW_STORE']}" in config.read_text()
     keys = {path.name for path in (tmp_path / "new" / "access").rglob("*") if path.is_file()}
     assert keys > {p.name for p in (tmp_path / "backup" / "access").rglob("*") if p.is_file()}

@@ -59,6 +59,19 @@ def test_speech_is_found_again_and_joined_while_it_is_made(cpu: Profile):
     assert {round(one.audio_s, 3) for one in (first, joined, again, other)} == {4.8}
 
 
+def test_who_joins_speech_shares_its_end_a_refusal_too(cpu: Profile):
+    """Each phrase is asked for twice, the second time before the first is at the vocoder."""
+    budgets = Budgets(10**9, 10**9, None)
+    cell = Cell(cpu, Layout(), KeptByTiers(budgets, budgets, 1))
+    asks = [ask(i, f"phrase {i // 2}", at_s=0.01 * (i // 2) + 1e-4 * (i % 2)) for i in range(80)]
+    answers = sorted(cell.run_open(asks), key=lambda one: one.ask.number)
+    pairs = list(zip(answers[::2], answers[1::2], strict=True))
+    joined = [(one, other) for one, other in pairs if other.is_speech_hit]
+    assert all(one.outcome == other.outcome for one, other in joined)
+    assert {one.outcome for one, _ in joined} == {"ok", "refused"}
+    assert all(other.audio_s == 0 for _, other in joined if other.outcome == "refused")
+
+
 def test_a_crowd_is_let_in_or_refused_and_who_is_let_in_hears_all(cpu: Profile):
     dice = np.random.default_rng(1)
     asks = asks_of(Use(audio_s=5.0, voices=8), moments_of("steady", 5.0, 40.0, dice), dice)

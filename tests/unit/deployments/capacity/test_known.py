@@ -11,7 +11,6 @@ from deployments.capacity.known import (
     Budgets,
     GivenRates,
     KeptByTiers,
-    che_hit_rate,
     hit_rates,
     popularity,
 )
@@ -49,3 +48,22 @@ def test_given_rates_are_kept_to():
     for what, rate in (("voice", 0.7), ("speech", 0.2)):
         found = [given.find(what, "x", 0) is not None for _ in range(4_000)]
         assert sum(found) / len(found) == pytest.approx(rate, abs=0.03)
+
+
+def che_hit_rate(shares: np.ndarray, capacity: float) -> float:
+    """Che's approximation: of an LRU that holds `capacity` of things of one size.
+
+    Each is there with 1 − exp(−share × t), where t is such that `capacity` of them are.
+    """
+    if capacity >= len(shares):
+        return 1.0
+    low, high = 0.0, 1.0
+    while (1 - np.exp(-shares * high)).sum() < capacity:
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        if (1 - np.exp(-shares * middle)).sum() < capacity:
+            low = middle
+        else:
+            high = middle
+    return float((shares * (1 - np.exp(-shares * high))).sum())

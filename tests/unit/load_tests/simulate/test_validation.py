@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,19 @@ def test_numbers_are_judged_by_their_share_and_hits_by_their_difference():
     assert rows["voice_hit_share"].off == pytest.approx(0.1)
     assert rows["voice_hit_share"].off < BAR
     assert rows["first_audio_s, p95"].off is None
+    assert rows["first_audio_s, p95"].is_near
+
+
+@pytest.mark.parametrize(("here", "there"), [(None, 0.3), (0.3, None), (0.0, 0.3)])
+def test_a_judged_number_that_one_side_lacks_is_not_met(here: float | None, there: float | None):
+    """As of a service that answered nobody."""
+    summary = told(played(load_profile("cpu"), plan := mix_plan("fit_again", 1.0), LENGTHS), plan)
+    measured, simulated = ({**summary, "audio_s_per_s": one} for one in (here, there))
+    rows = {row.what: row for row in compared("again", measured, simulated)}
+    assert not rows["audio_s_per_s"].is_near
+    assert page.judgement(asdict(rows["audio_s_per_s"])) == "**missed**"
+    alike = {row.what: row for row in compared("again", measured, measured)}
+    assert alike["audio_s_per_s"].is_near
 
 
 def test_what_was_run_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
