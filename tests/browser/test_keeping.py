@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import picture
 from tests.browser.steps import data, give_clip, speak, tab
@@ -54,6 +55,71 @@ def test_an_edit_chain_with_undo_and_comparison(page: Page):
     earlier = page.locator("#edit-earlier li button")
     expect(earlier.first).to_contain_text("Pace (faster)")
     expect(earlier.filter(has_text="whisper").first).to_be_visible()
+
+
+def test_a_step_that_cannot_be_fetched_says_so_in_its_row(page: Page):
+    tab(page, "Edit")
+    edit(page, "emotion", "happy", 1)
+    edit(page, "style", "whisper", 2)
+    page.route("**/steps/1/audio*", lambda route: route.fulfill(status=503))
+    page.locator("#ab-play").click()
+    expect(page.locator("#edit-steps > li").first.locator(".error")).to_contain_text("503")
+
+
+def held(page: Page) -> int:
+    """Listeners that the page's scripts still reach."""
+    devtools = page.context.new_cdp_session(page)
+    devtools.send("HeapProfiler.collectGarbage")
+    return devtools.send("Memory.getDOMCounters")["jsEventListeners"]
+
+
+def test_rows_that_are_shown_no_more_are_let_go(page: Page):
+    tab(page, "Edit")
+    edit(page, "emotion", "happy", 1)
+    edit(page, "style", "whisper", 2)
+    undo, redo = (page.get_by_role("button", name=name) for name in ("Undo", "Redo"))
+    undo.click()
+    redo.click()
+    before = held(page)
+    for _ in range(10):
+        undo.click()
+        redo.click()
+    assert held(page) - before < 20
+
+
+N_SEGMENTS = 120
+
+
+def segments(route: Route) -> None:
+    """Answer as the service does for a job of as many."""
+    asked = {
+        name: int(value) for name, [value] in parse_qs(urlsplit(route.request.url).query).items()
+    }
+    first = asked["after"] + 1
+    page = range(first, min(first + asked["limit"], N_SEGMENTS))
+    rows = [{"segment": n, "text": f"Sentence {n}.", "status": "pending"} for n in page]
+    route.fulfill(json={"data": rows, "has_more": page.stop < N_SEGMENTS})
+
+
+def test_segments_that_were_asked_for_stay_while_the_job_goes_on(page: Page):
+    page.route("**/jobs/long/segments*", segments)
+    refresh = "window.made.refresh({status: 'running', progress: {done: %d, failed: 0}})"
+    page.evaluate(
+        """async () => {
+          const { makeSegments } = await import("./ui/segments.js");
+          window.made = makeSegments("long", {});
+          document.getElementById("main").append(window.made.element);
+        }"""
+    )
+    page.evaluate(refresh % 1)
+    rows = page.locator(".segments > li")
+    expect(rows).to_have_count(50)
+    page.get_by_role("button", name="Show more").click()
+    expect(rows).to_have_count(100)
+    with page.expect_response("**/jobs/long/segments*"):
+        page.evaluate(refresh % 2)
+    page.wait_for_timeout(100)  # until it is shown
+    expect(rows).to_have_count(100)
 
 
 def test_an_own_voice_is_kept_over_a_reload(page: Page):

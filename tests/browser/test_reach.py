@@ -124,4 +124,4 @@ def test_language_and_colours_stay(page: Page):
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert dark == "rgb(16, 22, 21)"
     tab(page, "缓存")
-    expect(page.locator("#rate-said")).to_contain_text("整个服务")
+    expect(page.locator("#rate-said")).to_contain_text("用同一个声音说两次")

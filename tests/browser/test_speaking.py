@@ -59,6 +59,16 @@ def test_the_second_time_is_a_hit_and_the_page_says_what_it_saved(page: Page, tm
     picture(page, "cache")
 
 
+@pytest.mark.parametrize(("status", "is_said"), [(503, False), (403, True)])
+def test_counts_are_said_to_be_for_others_where_they_are(page: Page, status: int, is_said: bool):
+    page.route("**/v1/cache", lambda route: route.fulfill(status=status))
+    with page.expect_response("**/v1/cache"):
+        tab(page, "Cache")
+    counts = expect(page.locator("#rate-said"))
+    check = counts.to_contain_text if is_said else counts.not_to_contain_text
+    check("keys with the scope admin")
+
+
 def test_a_clip_is_trimmed_as_suggested(page: Page, tmp_path: Path):
     clip = decode_clip(BRUNO.read_bytes())
     silence = np.zeros(2 * clip.sample_rate_hz, np.float32)
@@ -88,6 +98,27 @@ def test_a_clip_is_recorded_here(page: Page):
     expect(page.locator("#clip-wave")).to_have_attribute("aria-label", RECORDING)
     page.get_by_label("What is said in the clip").fill(SAID)
     assert data(speak(page, "One two three."), "whole-at")
+
+
+def test_pressed_twice_it_records_once(page: Page):
+    """A recorder that nobody can stop would listen on."""
+    page.get_by_label("The voice of a clip").check()
+    page.evaluate(
+        """() => {
+          const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+          window.heard = [];
+          navigator.mediaDevices.getUserMedia = async (wanted) => {
+            const microphone = await ask(wanted);
+            window.heard.push(...microphone.getTracks());
+            return microphone;
+          };
+        }"""
+    )
+    page.get_by_role("button", name="Record").evaluate("(one) => { one.click(); one.click(); }")
+    page.wait_for_timeout(1_000)
+    page.get_by_role("button", name="Stop recording").click()
+    expect(page.locator(".report")).to_be_visible()
+    assert page.evaluate("window.heard.map((one) => one.readyState)") == ["ended"]
 
 
 def test_a_bad_file_is_told_beside_its_field(page: Page, tmp_path: Path):

@@ -1,4 +1,5 @@
-// The service's HTTP API, as any other client calls it. Knows nothing of the page but its key.
+// The service's HTTP API, as any other client calls it. Knows nothing of the page but its key; that it
+// needs another one it tells the document, by the event "timbre:key" with the ApiError.
 
 import { t } from "./words.js";
 
@@ -12,6 +13,9 @@ export class ApiError extends Error {
     Object.assign(this, { status, code, param, retryS });
   }
 }
+
+/** What the page itself finds wrong with a field, as the service would tell it. */
+export const mistake = (param, message) => new ApiError(message, { code: "", param });
 
 /** The caller's key; empty for none. It is gone with the tab. */
 export const key = {
@@ -32,8 +36,11 @@ export async function send(path, { method = "GET", json, form, signal } = {}) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(t("error.unreachable"));
   }
-  if (!reply.ok) throw await refusal(reply);
-  return reply;
+  if (reply.ok) return reply;
+  const refused = await refusal(reply);
+  if (refused.status === 401)
+    document.dispatchEvent(new CustomEvent("timbre:key", { detail: refused }));
+  throw refused;
 }
 
 /** The same, for a reply of JSON. */

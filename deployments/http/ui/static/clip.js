@@ -1,17 +1,15 @@
 // The clip of a voice: chosen or recorded, drawn, trimmed, and judged by the service. There is one on
 // the page, and it is shown in whichever part needs it; a reload finds it again.
 
-import { ask } from "./api.js";
+import { ask, mistake } from "./api.js";
 import { byId, clearErrors, make, sentence, showError, showWords, tell } from "./dom.js";
 import { keepDraft, keepFile, keptFile } from "./place.js";
-import { soundOf, wavOf } from "./sound.js";
+import { pcmOf, RATE_HZ, soundOf, wavOf } from "./sound.js";
 import { drawWave } from "./wave.js";
 import { has, t } from "./words.js";
 
-const RATE_HZ = 24000;
 const LONGEST_S = 30;
 const KEPT = "clip";
-const FULL_SCALE = 32767;
 
 const state = {
   file: null,
@@ -24,6 +22,7 @@ const state = {
 };
 let root = null;
 let recorder = null;
+let isAsking = false; // for the microphone, which the visitor may think about
 const part = (name) => root.querySelector(`#clip-${name}`);
 
 /** Make it, once. */
@@ -69,19 +68,14 @@ export function showClipWords() {
 
 /** The clip as it is to be sent; raises what to show beside its field where there is none. */
 export function clipFile() {
-  if (!state.file)
-    throw { param: "prompt_audio_file", code: "", message: t("clip.needed"), status: 0 };
+  if (!state.file) throw mistake("prompt_audio_file", t("clip.needed"));
   const isWhole = !state.samples || (state.start === 0 && state.stop >= state.sound.duration);
   if (isWhole) return state.file;
-  const cut = state.samples.slice(
+  const cut = state.samples.subarray(
     Math.round(state.start * RATE_HZ),
     Math.round(state.stop * RATE_HZ),
   );
-  const blob = wavOf(
-    [Int16Array.from(cut, (value) => Math.max(-1, Math.min(1, value)) * FULL_SCALE)],
-    RATE_HZ,
-  );
-  return new File([blob], "clip.wav", { type: "audio/wav" });
+  return new File([wavOf([cut], RATE_HZ)], "clip.wav", { type: "audio/wav" });
 }
 
 /** What is said in it; empty where nobody said. */
@@ -116,7 +110,7 @@ async function decode(file) {
       await file.arrayBuffer(),
     );
     if (state.file !== file) return;
-    state.samples = heard.getChannelData(0);
+    state.samples = pcmOf(heard.getChannelData(0));
     state.sound = soundOf(state.samples, RATE_HZ);
     part("shown").hidden = false;
     for (const end of ["start", "stop"]) part(end).max = state.sound.duration.toFixed(2);
@@ -140,9 +134,7 @@ async function judge(file) {
     if (!("param" in error)) throw error;
     state.isRefused = true;
     showReport();
-    if (error.status === 401)
-      document.dispatchEvent(new CustomEvent("timbre:key", { detail: error }));
-    else showError(root, { ...error, message: error.message, param: "file" });
+    if (error.status !== 401) showError(root, Object.assign(error, { param: "file" }));
   }
 }
 
@@ -237,12 +229,16 @@ export function reportOf(report) {
 }
 
 async function record() {
+  if (isAsking) return;
+  isAsking = true;
   let microphone;
   try {
     microphone = await navigator.mediaDevices.getUserMedia({ audio: true });
   } catch {
-    showError(root, { param: "file", code: "", message: t("clip.no_microphone") });
+    showError(root, mistake("file", t("clip.no_microphone")));
     return;
+  } finally {
+    isAsking = false;
   }
   const pieces = [];
   const begun = performance.now();

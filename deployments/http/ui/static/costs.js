@@ -13,6 +13,7 @@ const LOOK_MS = 5000;
 const SVG = "http://www.w3.org/2000/svg";
 let last = JSON.parse(sessionStorage.getItem(LAST) ?? "null");
 let service = null; // counts of the whole service; null where they are not told
+let isHidden = false; // from this key
 let watching = 0;
 
 /** Note how a request ended, and show it. reply: its first answer. Resolves to its times, or null. */
@@ -53,11 +54,13 @@ export function watchService(isShown) {
   const look = async () => {
     try {
       service = await ask("v1/cache");
+      isHidden = false;
       const { hits, n } = lookUps(service);
       if (n) note(LOOKS, { at: Date.now(), share: hits / n });
     } catch (error) {
       service = null;
-      if ([401, 403].includes(error.status)) clearInterval(watching);
+      isHidden = [401, 403].includes(error.status);
+      if (isHidden) clearInterval(watching);
     }
     showRate();
     showSaved();
@@ -137,7 +140,7 @@ function showRate() {
   const counted = service && lookUps(service);
   if (counted?.n)
     said.push(t("cache.said.service", { n: counted.n, percent: percent(counted.hits, counted.n) }));
-  if (!service) said.push(t("cache.hidden"));
+  if (isHidden) said.push(t("cache.hidden"));
   place.replaceChildren(...said.map((words) => make("span", { textContent: `${words} ` })));
 }
 

@@ -114,10 +114,8 @@ export function onSubmit(form, act) {
       await act(running.signal);
     } catch (error) {
       if (error.name === "AbortError") tell(t("stopped"));
-      else if (error.status === 401)
-        document.dispatchEvent(new CustomEvent("timbre:key", { detail: error }));
-      else if ("param" in error) showError(form, error);
-      else throw error;
+      else if (!("param" in error)) throw error;
+      else if (error.status !== 401) showError(form, error); // which the key's own field shows
     } finally {
       running = null;
       go.removeAttribute("aria-disabled");
@@ -131,6 +129,17 @@ export function onSubmit(form, act) {
 export function clock(seconds) {
   const whole = Math.max(0, Math.floor(seconds));
   return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
+}
+
+/** Play bytes in `place`, instead of what it played before. name: what they are. */
+export function hear(blob, name, place) {
+  const before = place.querySelector("audio");
+  if (before) URL.revokeObjectURL(before.src);
+  before?.remove();
+  const src = URL.createObjectURL(blob);
+  const audio = make("audio", { controls: true, src, "aria-label": name });
+  place.append(audio);
+  audio.play();
 }
 
 /** Give bytes to the browser to save. */

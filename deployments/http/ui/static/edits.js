@@ -1,6 +1,6 @@
 // The part that edits: steps in a chain that the service keeps, with undo, and A against B.
 
-import { ask, formOf, readPcm, send } from "./api.js";
+import { ask, formOf, mistake, readPcm, send } from "./api.js";
 import { clipFile, clipWords } from "./clip.js";
 import { account } from "./costs.js";
 import { byId, button, make, onSubmit, sentence, tell } from "./dom.js";
@@ -12,7 +12,7 @@ import { has, t } from "./words.js";
 
 const EDITS = "v1/audio/edits";
 const state = { edit: null, chosen: 0, steps: [], types: [], tags: [] };
-const sounds = new Map(); // of steps that were heard: "edit/step" → Sound
+const sounds = new Map(); // of the edit's steps that were heard: step → Sound
 let players = new Map(); // of the rows shown: step → player
 const compared = { letter: "A" };
 
@@ -65,7 +65,7 @@ async function apply(signal) {
   } else if (state.chosen) {
     request.json = { ...body, from: { edit: state.edit, step: state.chosen } };
   } else {
-    throw { param: "from", code: "", message: t("edit.origin.none"), status: 0 };
+    throw mistake("from", t("edit.origin.none"));
   }
   tell(t("speak.making"));
   const reply = await send(EDITS, request);
@@ -76,9 +76,7 @@ async function apply(signal) {
   await account(reply);
   const edit = reply.headers.get("x-edit-id");
   await load(edit);
-  sounds.set(`${edit}/${state.steps.length}`, sound);
-  form.elements.origin.value = "edit";
-  showParts(form, "edit");
+  if (state.edit === edit) sounds.set(state.steps.length, sound);
   showSteps();
   tell(t("speak.done", { seconds: sound.duration.toFixed(1) }));
 }
@@ -108,12 +106,14 @@ async function load(edit, step) {
     const found = await ask(`${EDITS}/${encodeURIComponent(edit)}`);
     state.steps = found.steps;
   } catch (error) {
-    if (error.status === 401)
-      document.dispatchEvent(new CustomEvent("timbre:key", { detail: error }));
     if (error.status === 404) stay("edit", {});
     form.querySelector(".form-error").textContent = sentence(error);
     form.querySelector(".form-error").hidden = false;
     return;
+  }
+  if (edit !== state.edit) {
+    for (const sound of sounds.values()) sound.pause();
+    sounds.clear();
   }
   state.edit = edit;
   form.elements.origin.value = "edit";
@@ -138,6 +138,7 @@ function showSteps() {
   byId("edit-origin").textContent = chosen
     ? t("edit.origin", { step: chosen, what })
     : t("edit.origin.none");
+  for (const player of players.values()) player.close();
   players = new Map();
   byId("edit-steps").replaceChildren(...steps.map(rowOf));
   byId("compare").hidden = steps.length < 2;
@@ -158,8 +159,7 @@ function rowOf(step) {
   const isChosen = step.step === state.chosen;
   const name = t("edit.step", { step: step.step, what: describe(step) });
   const error = make("p", { className: "error", hidden: true });
-  const key = `${state.edit}/${step.step}`;
-  const player = playerOf(sounds.get(key) ?? (() => fetched(state.edit, step.step)), name, {
+  const player = playerOf(sounds.get(step.step) ?? (() => fetched(state.edit, step.step)), name, {
     onError: (found) => {
       error.textContent = sentence(found);
       error.hidden = false;
@@ -193,7 +193,7 @@ async function fetched(edit, step) {
   const sound = new Sound(Number(reply.headers.get("x-audio-sample-rate")));
   await readPcm(reply, (samples) => sound.append(samples));
   sound.finish();
-  sounds.set(`${edit}/${step}`, sound);
+  if (edit === state.edit) sounds.set(step, sound);
   return sound;
 }
 
@@ -201,16 +201,17 @@ async function fetched(edit, step) {
 async function compare(letter) {
   const other = letter === "A" ? "B" : "A";
   const [now, before] = [letter, other].map((one) => Number(byId(`ab-${one.toLowerCase()}`).value));
-  const was = sounds.get(`${state.edit}/${before}`);
-  const sound = await players.get(now).have();
-  if (letter === compared.letter && sound.isPlaying) {
-    sound.pause();
-    return;
-  }
-  const at = was?.isPlaying ? was.position : sound.position;
-  compared.letter = letter;
-  byId("ab-switch").textContent = t("ab.switch", { letter });
-  sound.play(at < sound.duration ? at : 0);
+  await players.get(now).use((sound) => {
+    if (letter === compared.letter && sound.isPlaying) {
+      sound.pause();
+      return;
+    }
+    const was = sounds.get(before);
+    const at = was?.isPlaying ? was.position : sound.position;
+    compared.letter = letter;
+    byId("ab-switch").textContent = t("ab.switch", { letter });
+    sound.play(at < sound.duration ? at : 0);
+  });
 }
 
 async function listEarlier() {

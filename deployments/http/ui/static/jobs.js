@@ -1,7 +1,7 @@
 // The part of jobs: long texts that the service speaks in the background, followed to their end.
 
-import { ask, readEvents, send } from "./api.js";
-import { byId, button, make, onSubmit, save, sentence, tell } from "./dom.js";
+import { ask, mistake, readEvents, send } from "./api.js";
+import { byId, button, hear, make, onSubmit, save, sentence, tell } from "./dom.js";
 import { here, keepDraft, stay } from "./place.js";
 import { makeSegments } from "./segments.js";
 import { t } from "./words.js";
@@ -40,7 +40,7 @@ async function readFile() {
 
 async function start(signal) {
   const text = byId("job-text").value;
-  if (!text.trim()) throw { param: "input", code: "", message: t("error.empty"), status: 0 };
+  if (!text.trim()) throw mistake("input", t("error.empty"));
   const json = {
     [byId("job-kind").value]: text,
     voice: byId("job-voice").value,
@@ -54,8 +54,6 @@ async function start(signal) {
 
 async function listJobs() {
   const page = await ask(`${JOBS}?limit=20`).catch((error) => ({ data: [], error }));
-  if (page.error?.status === 401)
-    document.dispatchEvent(new CustomEvent("timbre:key", { detail: page.error }));
   const rows = page.data.map((job) => {
     const when = new Date(job.created_at * 1000).toLocaleString();
     const words = [job.label ?? when, t(`status.${job.status}`)].join(" · ");
@@ -101,8 +99,6 @@ function open(id) {
 
   function fail(found) {
     if (!("param" in found)) throw found;
-    if (found.status === 401)
-      document.dispatchEvent(new CustomEvent("timbre:key", { detail: found }));
     if (found.status === 404) stay("jobs", {});
     error.textContent = sentence(found);
     error.hidden = false;
@@ -180,16 +176,10 @@ function resultsOf(job, at) {
       place.append(make("p", { className: "error", textContent: sentence(error) }));
     }
   };
-  const hear = (blob) => {
-    const audio = make("audio", { controls: true, src: URL.createObjectURL(blob) });
-    audio.setAttribute("aria-label", job.label ?? job.id);
-    place.querySelector("audio")?.remove();
-    place.append(audio);
-    audio.play();
-  };
+  const heard = (blob) => hear(blob, job.label ?? job.id, place);
   const named = (ending) => (blob) => save(blob, `${job.id}.${ending}`);
   place.append(
-    button(t("job.hear"), fetchAnd(`${at}/audio`, hear)),
+    button(t("job.hear"), fetchAnd(`${at}/audio`, heard)),
     button(t("job.audio"), fetchAnd(`${at}/audio`, named(job.response_format))),
     button(t("job.srt"), fetchAnd(`${at}/subtitles`, named("srt"))),
     button(t("job.manifest"), fetchAnd(`${at}/manifest`, named("json"))),

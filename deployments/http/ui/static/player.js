@@ -4,7 +4,11 @@ import { byId, clock, save, showWords } from "./dom.js";
 import { drawWave } from "./wave.js";
 import { t } from "./words.js";
 
-/** source: a Sound, or a function that fetches one when it is first asked for. name: what it is. */
+/**
+ * source: a Sound, or a function that fetches one when it is first asked for. name: what it is.
+ * onError: told of an ApiError of `source`. Of the player, use(act) gives `act` the sound, and close()
+ * lets go of a sound that outlives the row.
+ */
 export function playerOf(source, name, { onError } = {}) {
   const root = byId("player-template").content.firstElementChild.cloneNode(true);
   const [play, seek, time, keep, canvas] = [".play", ".seek", ".time", ".save", "canvas"].map(
@@ -63,7 +67,7 @@ export function playerOf(source, name, { onError } = {}) {
     show();
   };
 
-  const guarded = (act) => async () => {
+  const use = async (act) => {
     try {
       await act(await have());
     } catch (error) {
@@ -72,13 +76,14 @@ export function playerOf(source, name, { onError } = {}) {
     }
   };
 
-  play.addEventListener(
-    "click",
-    guarded((one) => (one.isPlaying ? one.pause() : one.play())),
-  );
-  keep.addEventListener(
-    "click",
-    guarded((one) => save(one.wav(), `${name.replace(/\W+/g, "-").slice(0, 40)}.wav`)),
+  const close = () => {
+    cancelAnimationFrame(frame);
+    sound?.removeEventListener("change", show);
+  };
+
+  play.addEventListener("click", () => use((one) => (one.isPlaying ? one.pause() : one.play())));
+  keep.addEventListener("click", () =>
+    use((one) => save(one.wav(), `${name.replace(/\W+/g, "-").slice(0, 40)}.wav`)),
   );
   seek.addEventListener("input", () => sound?.seek(Number(seek.value)));
   root.setAttribute("aria-label", name);
@@ -86,5 +91,5 @@ export function playerOf(source, name, { onError } = {}) {
   showWords(root);
   if (typeof source === "function") show();
   else adopt(source);
-  return { element: root, have };
+  return { element: root, use, close };
 }

@@ -1,10 +1,11 @@
 // The segments of a job: what each says, the guard's verdict on it, its sound, and another try.
 
 import { ask, send } from "./api.js";
-import { button, make, sentence } from "./dom.js";
+import { button, hear, make, sentence } from "./dom.js";
 import { t } from "./words.js";
 
 const PAGE = 50;
+const MOST = 1000; // that the service tells at once
 
 /** onChange: called when a segment is to be made anew. */
 export function makeSegments(jobId, { onChange }) {
@@ -12,15 +13,15 @@ export function makeSegments(jobId, { onChange }) {
   const list = make("ol", { className: "plain segments" });
   const title = make("h4");
   const error = make("p", { className: "error", hidden: true });
-  const more = button("", () => load(rows.at(-1).segment));
+  const more = button("", () => load(rows.at(-1).segment, PAGE));
   const element = make("div", {}, title, list, error, more);
   let rows = [];
   let hasMore = false;
   let seen = "";
 
-  async function load(after) {
+  async function load(after, limit) {
     try {
-      const page = await ask(`${at}?after=${after}&limit=${PAGE}`);
+      const page = await ask(`${at}?after=${after}&limit=${limit}`);
       rows = [...rows.filter((one) => one.segment <= after), ...page.data];
       hasMore = page.has_more;
       error.hidden = true;
@@ -61,20 +62,16 @@ export function makeSegments(jobId, { onChange }) {
     );
     if (one.error) row.append(make("p", { className: "error", textContent: sentence(one.error) }));
     const sound = make("span", { className: "row" });
-    if (one.status === "done") sound.append(button(t("play"), () => hear(one, sound), name));
+    if (one.status === "done") sound.append(button(t("play"), () => play(one, sound), name));
     if (one.status !== "pending") sound.append(button(t("job.again"), () => regenerate(one), name));
     row.append(sound);
     return row;
   }
 
-  async function hear(one, place) {
+  async function play(one, place) {
     try {
       const blob = await (await send(`${at}/${one.segment}/audio`)).blob();
-      const audio = make("audio", { controls: true, src: URL.createObjectURL(blob) });
-      audio.setAttribute("aria-label", t("segment", { n: one.segment + 1 }));
-      place.querySelector("audio")?.remove();
-      place.append(audio);
-      audio.play();
+      hear(blob, t("segment", { n: one.segment + 1 }), place);
     } catch (found) {
       fail(found);
     }
@@ -95,7 +92,7 @@ export function makeSegments(jobId, { onChange }) {
     const now = `${job.status} ${job.progress.done} ${job.progress.failed}`;
     if (now === seen) return;
     seen = now;
-    load(-1);
+    load(-1, Math.min(MOST, Math.max(PAGE, rows.length)));
   }
 
   return { element, show, refresh };

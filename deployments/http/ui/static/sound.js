@@ -4,7 +4,7 @@ const PEAK_SAMPLES = 240; // 10 ms at 24 kHz: one column of a waveform
 const LEAD_S = 0.06; // between asking the device and the first sample
 const LEAST_S = 0.01; // the same of a piece that comes while others sound
 const FULL_SCALE = 32768;
-const RATE_HZ = 24000;
+export const RATE_HZ = 24000;
 
 let device = null;
 let heard = null; // the sound that plays now
@@ -155,12 +155,15 @@ export class Sound extends EventTarget {
   }
 }
 
-/** A whole sound of float samples, -1 … 1. */
-export function soundOf(floats, rate) {
+/** Float samples, -1 … 1, as 16-bit ones. */
+export function pcmOf(floats) {
+  return Int16Array.from(floats, (value) => Math.max(-1, Math.min(1, value)) * (FULL_SCALE - 1));
+}
+
+/** A whole sound. samples: Int16Array. */
+export function soundOf(samples, rate) {
   const sound = new Sound(rate);
-  sound.append(
-    Int16Array.from(floats, (value) => Math.max(-1, Math.min(1, value)) * (FULL_SCALE - 1)),
-  );
+  sound.append(samples);
   sound.finish();
   return sound;
 }

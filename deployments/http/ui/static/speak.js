@@ -1,6 +1,6 @@
 // The part that speaks: a text in a voice of the list or in that of the clip, heard as it is made.
 
-import { formOf, readPcm, send } from "./api.js";
+import { formOf, mistake, readPcm, send } from "./api.js";
 import { clipFile, clipWords } from "./clip.js";
 import { account, tierName } from "./costs.js";
 import { byId, make, onSubmit, sentence, tell } from "./dom.js";
@@ -58,7 +58,7 @@ function moved() {
 
 async function speak(signal) {
   const text = byId("speak-text").value;
-  if (!text.trim()) throw { param: "input", code: "", message: t("error.empty"), status: 0 };
+  if (!text.trim()) throw mistake("input", t("error.empty"));
   const body = { input: text, response_format: "pcm" };
   if (byId("speak-seed").value.trim()) body.seed = number(byId("speak-seed"));
   if (byId("speak-speed").value !== "1") body.speed = number(byId("speak-speed"));

@@ -1,6 +1,6 @@
 // The part of voices: all that may be spoken in, and one's own, kept with the consent of who speaks.
 
-import { ask } from "./api.js";
+import { ask, mistake } from "./api.js";
 import { clipFile, clipWords, reportOf } from "./clip.js";
 import { byId, button, make, onSubmit, sentence, tell } from "./dom.js";
 import { here, keepDraft, places, stay } from "./place.js";
@@ -25,8 +25,6 @@ export async function listVoices() {
     voices = (await ask("v1/voices")).data;
     byId("voices-error").hidden = true;
   } catch (error) {
-    if (error.status === 401)
-      document.dispatchEvent(new CustomEvent("timbre:key", { detail: error }));
     byId("voices-error").textContent = sentence(error);
     byId("voices-error").hidden = false;
   }
@@ -161,17 +159,16 @@ async function keep(signal) {
   const name = byId("keep-name").value.trim();
   const who = byId("keep-who").value.trim();
   const clip = clipFile();
-  if (!name) throw { param: "name", code: "", message: t("keep.name.needed"), status: 0 };
+  if (!name) throw mistake("name", t("keep.name.needed"));
   if (!byId("keep-agreed").checked || !who)
-    throw { param: "consent", code: "", message: t("consent.needed"), status: 0 };
+    throw mistake("consent", t("consent.needed"));
   const language = byId("keep-language").value.trim();
   const consent = { name: who, who, language, text: byId("keep-words").value };
   const fields = { name, language, ref_text: clipWords(), consent: JSON.stringify(consent) };
   const form = new FormData();
   for (const [field, value] of Object.entries(fields)) if (value) form.set(field, value);
   form.set("audio_sample", clip, clip.name || "clip");
-  const kept = await ask(VOICES, { method: "POST", form, signal });
-  const id = kept.voice?.id ?? kept.id;
+  const { id } = (await ask(VOICES, { method: "POST", form, signal })).voice;
   byId("keep-agreed").checked = false;
   stay("voices", { voice: id });
   await listVoices();
