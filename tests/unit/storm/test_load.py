@@ -115,6 +115,26 @@ async def test_refusals_are_named_and_so_is_what_they_lack(begun) -> None:
     }
 
 
+async def test_who_is_told_to_come_again_does_and_is_served(begun) -> None:
+    proxies = Proxies(up=good)
+    one = await begun(proxies, UP)
+    one._patience_s = 60.0
+    busy_s = asyncio.get_running_loop().time() + 10.0
+
+    async def busy(request: httpx.Request) -> httpx.Response:
+        if "healthz" in request.url.path or asyncio.get_running_loop().time() > busy_s:
+            return await good(request)
+        error = {"error": {"code": "capacity"}}
+        return httpx.Response(503, json=error, headers={"Retry-After": "3"})
+
+    proxies.answers[UP] = busy
+    async with one.going():
+        await asyncio.sleep(20.0)
+    assert failures(one.calls) == {}
+    assert 1 < max(call.told for call in one.calls) <= 4
+    assert max(call.stall_s for call in one.calls) < 1.0  # what it was told to wait is none
+
+
 async def test_what_goes_through_a_silent_proxy_is_cut(begun) -> None:
     proxies = Proxies(up=good)
     one = await begun(proxies, UP)
