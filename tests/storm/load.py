@@ -36,8 +36,8 @@ SERVER_FAULT = 500
 class Call:
     """One request. due_s, ended_s: on the clock of time.monotonic. failure: empty if served.
 
-    stall_s: longest time without anything from the service. told: how often it was told to come
-    again, and did.
+    stall_s: longest time without anything from the service. told: what it was told when it was to
+    come again, and did.
     """
 
     kind: str
@@ -45,7 +45,7 @@ class Call:
     ended_s: float
     stall_s: float
     failure: str
-    told: int = 0
+    told: tuple[str, ...] = ()
 
 
 class Balancer:
@@ -192,7 +192,7 @@ class Load:
             "upload": self._upload,
             "job": self._job,
         }
-        failure, told, stall_s = "", 0, 0.0
+        failure, told, stall_s = "", list[str](), 0.0
         while True:
             again_s = None
             try:
@@ -208,8 +208,9 @@ class Load:
             if again_s is None or ended_s + again_s > due_s + self._patience_s:
                 break
             await asyncio.sleep(again_s)
-            failure, told, signs = "", told + 1, [time.monotonic()]
-        self.calls.append(Call(kind, due_s, ended_s, stall_s, failure, told))
+            told.append(failure)
+            failure, signs = "", [time.monotonic()]
+        self.calls.append(Call(kind, due_s, ended_s, stall_s, failure, tuple(told)))
 
     async def _hit(self, number: int, signs: list[float]) -> None:
         seed = number % N_KNOWN
@@ -314,3 +315,8 @@ def _known(seed: int) -> dict[str, Any]:
 def failures(calls: list[Call]) -> dict[str, int]:
     """How many failed with what."""
     return dict(Counter(one.failure for one in calls if one.failure).most_common())
+
+
+def told_to_come_again(calls: list[Call]) -> dict[str, int]:
+    """How many were told to by what."""
+    return dict(Counter(what for one in calls for what in set(one.told)).most_common())

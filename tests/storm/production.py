@@ -28,7 +28,7 @@ from tests.runbooks import RunbookStep, executed
 from tests.serve.one.life.wheel import built, installed
 from tests.storm.cluster import DASHBOARD_PORT, HEAD, HTTP_PORT, StormCluster, redis_server
 from tests.storm.conftest import storage_options
-from tests.storm.load import Load, failures
+from tests.storm.load import Load, failures, told_to_come_again
 from tests.storm.machine import network
 
 # 12 for what the config starts with, 4 for an update: docs/operations/rehearsal.md
@@ -141,8 +141,9 @@ async def under_load(
         "took_s": took_s,
         "requests": len(load.calls),
         "failed": failures(load.calls),
-        "told_to_come_again": sum(call.told > 0 for call in load.calls),
-        "most_often": max(call.told for call in load.calls),
+        "told_to_come_again": told_to_come_again(load.calls),
+        "most_often": max(len(call.told) for call in load.calls),
+        "longest_s": max(call.ended_s - call.due_s for call in load.calls),
         "longest_stall_s": max(call.stall_s for call in load.calls),
         "slowest": _slowest(load, began_s),
     }
@@ -157,7 +158,7 @@ def _slowest(load: Load, began_s: float) -> list[dict[str, Any]]:
             "at_s": round(call.due_s - began_s, 1),
             "stall_s": round(call.stall_s, 1),
             "ended_s": round(call.ended_s - began_s, 1),
-            "told": call.told,
+            "told": len(call.told),
             "failure": call.failure,
         }
         for call in worst
