@@ -30,21 +30,19 @@ def markdown(document: Mapping[str, Any]) -> str:
         f"namespaces of one with {document['cpus']} cores, beside other work (load average "
         f"{document['load_average']:.0f}), with the embedded model:",
         "",
-        "| | took | requests meanwhile | failed | told to come again | longest wait for a sign "
-        "| longest in all |",
-        "|---|--:|--:|---|---|--:|--:|",
+        "| | took | requests meanwhile | failed | told to come again | longest wait for a sign |",
+        "|---|--:|--:|---|---|--:|",
     ]
     for name, act in document["acts"].items():
         took = f"{act['took_s']:.0f} s"
         if "requests" not in act:
-            lines.append(f"| {name} | {took} | | | | | |")
+            lines.append(f"| {name} | {took} | | | | |")
             continue
         cells = (
             str(act["requests"]),
             _counted(act["failed"]),
             _counted(act["told_to_come_again"]),
             f"{act['longest_stall_s']:.1f} s",
-            f"{act['longest_s']:.1f} s",
         )
         lines.append(f"| {name} | {took} | {' | '.join(cells)} |")
     return "\n".join(lines)
