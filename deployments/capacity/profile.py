@@ -34,6 +34,8 @@ class LanguageModelCosts:
     """Handed out at a time, after the beginning."""
     kept_voices: int
     """Prefixes that a replica keeps."""
+    passage_s: float
+    """Of what it speaks in one answer, at most; longer texts are spoken in several."""
 
     def step(self, streams: int) -> float:
         """Seconds of a step; between and beyond what was measured, in a straight line."""
@@ -96,6 +98,8 @@ class FrontCosts:
     """Of speech that was kept, until its first byte."""
     look_up_s: float
     """Of a voice that is in the tiers below memory."""
+    call_s: float
+    """Of a vocoder's call of the LLM, until its first tokens could be back."""
 
 
 @dataclass(frozen=True, slots=True)

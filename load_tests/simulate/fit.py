@@ -65,6 +65,7 @@ class Scales:
                 piece_s=front.piece_s * self.front,
                 hit_s=front.hit_s * self.front,
                 look_up_s=front.look_up_s * self.front,
+                call_s=front.call_s * self.front,
             ),
         )
 

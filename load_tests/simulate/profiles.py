@@ -28,6 +28,8 @@ from load_tests.gpu.report.outlook import Outlook
 from load_tests.gpu.report.projection import Hardware, floor_s, slowdown
 from load_tests.gpu.report.results import Results
 from load_tests.gpu.sizes import FULL
+from pipeline.prompting import PASSAGE_KEY, PASSAGE_S
+from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
 from pipeline.stepaudio.tokens import GROUP_ROWS
 from pipeline.stepaudio.vocoder.schedule import CHUNK_ROWS
 
@@ -101,6 +103,7 @@ class GpuCosts:
             "slots_apart": SLOTS_APART,
             "chunk_tokens": 15,
             "kept_voices": int(config["prefix_cache_bytes"] / prefix_bytes),
+            "passage_s": PASSAGE_S,
         }
 
     def vocoder(self, config: Mapping[str, Any]) -> Document:
@@ -186,10 +189,18 @@ def front_costs() -> Document:
         "piece_s": new["last_total"]["p50_ms"] / 2 * MS,  # a chunk, and the end behind it
         "hit_s": kept["first_total"]["p50_ms"] * MS,
         "look_up_s": rows_of("cache.json")["L2 hit, another node's replica"] * MS,
+        "call_s": sum(parts[what] for what in CALL) * MS,
     }
 
 
+def tiny_passage_s() -> float:
+    """Of the embedded model."""
+    layout = CheckpointLayout.at(resolve_model("tiny"))
+    return float(json.loads((layout.editx / "config.json").read_text("utf-8"))[PASSAGE_KEY])
+
+
 PROXY = "fake stages, proxy"
+CALL = ("call to the vocoder: queue, serialise, read", "chunk back through the handle")
 AFTER = (
     *("chunk back through the handle", "relay, tape, codec", "head of the reply, middleware"),
     *("router to proxy", "HTTP out"),
@@ -289,6 +300,7 @@ def cpu_profile() -> Document:
             "slots_apart": args["llm"]["slots"],
             "chunk_tokens": 15,
             "kept_voices": 400,
+            "passage_s": tiny_passage_s(),
         },
         "vocoder": {
             "call_s": 0.0,
