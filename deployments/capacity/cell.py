@@ -148,11 +148,11 @@ class Cell:
         speaking = self.devices[: layout.vocoders]
         drawing = self.devices[-layout.llms :] if layout.is_apart else self.devices[: layout.llms]
         self._llms = [LanguageModel(env, one, profile.llm, weight) for one in drawing]
-        self._vocoders = [Vocoder(env, one, profile.vocoder, settings, weight) for one in speaking]
+        self.front = Processor(env, math.inf) if profile.front_is_apart else self.devices[0]
+        self._vocoders = [Vocoder(env, one, self.front, profile, settings) for one in speaking]
         self._tokenizers = [
             _Tokenizer(env, one, profile) for one in speaking[: max(layout.tokenizers, 1)]
         ]
-        self.front = Processor(env, math.inf) if profile.front_is_apart else self.devices[0]
         self._told = [Told() for _ in range(layout.routers)]
         self._encoding: dict[int, Event] = {}
         self._live: dict[str, _Live] = {}
@@ -277,12 +277,9 @@ class Cell:
             way.first = way.first or piece
             sent.append(self.env.process(self._sent(way, piece.audio_s, not sent, live)))
 
-        def call() -> Event:
-            return self.front.work(self.profile.front.call_s, "front")
-
         vocoder, llm = self._less_busy(self._vocoders), self._less_busy(self._llms)
         try:
-            yield from vocoder.speak(speech, terms, llm, call, heard)
+            yield from vocoder.speak(speech, terms, llm, heard)
         except CapacityError as error:
             self._told[router].remember(terms, error, self.env.now)
             raise

@@ -18,7 +18,7 @@ from deployments.admission.gate import AdmissionGate, Permit, Places
 from deployments.admission.line import Demand
 from deployments.capacity.language_model import LanguageModel, TokenFlow
 from deployments.capacity.processor import Processor
-from deployments.capacity.profile import VocoderCosts
+from deployments.capacity.profile import Profile
 from deployments.config.admission_settings import AdmissionSettings
 from pipeline.contracts import GROUP_S, GROUP_TOKENS
 from pipeline.serving.terms import Terms
@@ -94,6 +94,7 @@ class SimulatedClock:
 
 @dataclass(slots=True, eq=False)
 class _Job:
+    stream: _Passage
     rows: int
     """0 of a prompt."""
     seconds: float
@@ -158,11 +159,15 @@ class Vocoder:
         self,
         env: Environment,
         device: Processor,
-        costs: VocoderCosts,
+        front: Processor,
+        profile: Profile,
         admission: AdmissionSettings,
-        weight: float,
     ) -> None:
-        self._env, self._device, self._costs, self._weight = env, device, costs, weight
+        """front: what prompts are written on, and calls between processes pass."""
+        costs = profile.vocoder
+        self._env, self._device, self._costs = env, device, costs
+        self._front, self._front_costs = front, profile.front
+        self._weight = profile.engine_weight
         learned = self._learned = ServiceCosts()
         learned.decoded(rows := max(costs.chunk_rows), 1, costs.chunks(rows, 1))
         learned.begin()
@@ -172,19 +177,13 @@ class Vocoder:
         self._jobs: list[_Job] = []
         self._more = Event(env)
         self._streams = 0
+        self._last: _Passage | None = None
         self.in_work = 0
         """Answers in work and waiting."""
         env.process(self._work())
 
-    def speak(
-        self,
-        speech: Speech,
-        terms: Terms,
-        llm: LanguageModel,
-        call: Callable[[], Event],
-        heard: Heard,
-    ) -> Steps:
-        """One answer, from the gate to its end. call: a call of the LLM. heard: told of pieces.
+    def speak(self, speech: Speech, terms: Terms, llm: LanguageModel, heard: Heard) -> Steps:
+        """One answer, from the gate to its end. heard: told of pieces.
 
         Raises CapacityError as the gate does.
         """
@@ -202,7 +201,7 @@ class Vocoder:
                 parts = speech.parts(llm.passage_s)
                 for number, audio_s in enumerate(parts, 1):
                     passage = _Passage(audio_s, speech.voice, permit, told, number == len(parts))
-                    yield from self._chunks(passage, list(sizes), llm, call, heard)
+                    yield from self._chunks(passage, list(sizes), llm, heard)
                     sizes = self._costs.chunk_rows
             finally:
                 self._streams -= 1
@@ -211,18 +210,14 @@ class Vocoder:
             self.in_work -= 1
 
     def _chunks(
-        self,
-        passage: _Passage,
-        sizes: list[int],
-        llm: LanguageModel,
-        call: Callable[[], Event],
-        heard: Heard,
+        self, passage: _Passage, sizes: list[int], llm: LanguageModel, heard: Heard
     ) -> Steps:
-        """One passage: the LLM is asked, the voice placed, then chunk by chunk."""
+        """One passage: its prompt written, the LLM asked, the voice placed, then chunk by chunk."""
         permit, told, total = passage.permit, passage.told, passage.rows
-        prompt = self._prompt(passage.voice, permit)
+        yield self._front.work(self._front_costs.write_s, "front")
+        prompt = self._prompt(passage)
         asked_s = self._env.now
-        yield call()
+        yield self._front.work(self._front_costs.call_s, "front")
         due_s = permit.asked.llm_due_s or 0.0
         flow = llm.stream(total // GROUP_ROWS * GROUP_TOKENS, passage.voice, due_s)
         before, done = (told.tokens, told.work_s), 0
@@ -237,7 +232,7 @@ class Vocoder:
             drawn_s = self._env.now
             told.llm_s += drawn_s - asked_s
             yield prompt
-            yield self._submit(permit, rows, may_join=not is_last)
+            yield self._submit(passage, rows, may_join=not is_last)
             asked_s = self._env.now
             told.vocoder_s += asked_s - drawn_s
             sounding = rows - (0 if done else HELD_ROWS) + (HELD_ROWS if is_last else 0)
@@ -256,20 +251,20 @@ class Vocoder:
         permit.listener.heard(audio_s, self._env.now)
         heard(Piece(audio_s, told.llm_s, told.vocoder_s))
 
-    def _prompt(self, voice: int, permit: Permit) -> Event:
+    def _prompt(self, passage: _Passage) -> Event:
         """A voice's state, while the first tokens are drawn: made, or copied from what is kept.
 
         Even that is a turn of the one thread: it waits for the chunk that is being made.
         """
-        is_kept = self._states.get(str(voice)) is not None
-        self._states.put(str(voice), value=True, size_bytes=1)
-        return self._submit(permit, 0, seconds=0.0 if is_kept else self._costs.prompt_s)
+        is_kept = self._states.get(str(passage.voice)) is not None
+        self._states.put(str(passage.voice), value=True, size_bytes=1)
+        return self._submit(passage, 0, seconds=0.0 if is_kept else self._costs.prompt_s)
 
     def _submit(
-        self, permit: Permit, rows: int, *, seconds: float = 0.0, may_join: bool = False
+        self, passage: _Passage, rows: int, *, seconds: float = 0.0, may_join: bool = False
     ) -> Event:
-        wanted_s = permit.listener.wanted_s(self._env.now)
-        job = _Job(rows, seconds, may_join, wanted_s, Event(self._env))
+        wanted_s = passage.permit.listener.wanted_s(self._env.now)
+        job = _Job(passage, rows, seconds, may_join, wanted_s, Event(self._env))
         self._jobs.append(job)
         if not self._more.triggered:
             self._more.succeed()
@@ -283,6 +278,9 @@ class Vocoder:
             taken = self._take()
             rows = sum(job.rows for job in taken)
             seconds = self._costs.chunks(rows, len(taken)) if rows else taken[0].seconds
+            if rows and taken[-1].stream is not self._last:
+                seconds += self._costs.switch_s
+                self._last = taken[-1].stream
             begun_s = self._env.now
             yield self._device.work(seconds, "vocoder", self._weight)
             if rows:

@@ -34,7 +34,7 @@ def expected_of(call: Call, passage_s: float) -> Expected:
     """passage_s: the longest passage."""
     names = list(load_voices())
     name = call.voice if call.clip is None else names[call.clip % len(names)]
-    cost = expected_s(load_voices()[name].transcript, _prompt(name))
+    cost = expected_s(load_voices()[name].transcript, prompt_of(name))
     costs = [cost(part) for part in passages(call.text, cost, passage_s)]
     whole_s = sum(costs)
     return Expected(max(whole_s, LEAST_S), tuple(one / whole_s for one in costs))
@@ -43,11 +43,11 @@ def expected_of(call: Call, passage_s: float) -> Expected:
 @cache
 def clip_seconds() -> tuple[float, ...]:
     """Of the listed voices, in their order; sent clips are made of them."""
-    return tuple(_prompt(name).duration_s for name in load_voices())
+    return tuple(prompt_of(name).duration_s for name in load_voices())
 
 
 @cache
-def _prompt(name: str) -> VoicePrompt:
+def prompt_of(name: str) -> VoicePrompt:
     """A listed voice, as far as a rate is told by it."""
     with wave.open(str(load_voices()[name].path)) as file:
         rate_hz = file.getframerate()

@@ -126,6 +126,8 @@ class GpuCosts:
         return {
             "call_s": call_s,
             "row_s": row_s,
+            "fixed_rows": FIXED_ROWS,
+            "switch_s": 0.0,
             "prompt_s": prompt_s,
             "chunk_rows": list(GPU_CHUNK_ROWS),
             "quiet_first_rows": GPU_CHUNK_ROWS[0],
@@ -189,6 +191,7 @@ def front_costs() -> Document:
         "piece_s": new["last_total"]["p50_ms"] / 2 * MS,  # a chunk, and the end behind it
         "hit_s": kept["first_total"]["p50_ms"] * MS,
         "look_up_s": rows_of("cache.json")["L2 hit, another node's replica"] * MS,
+        "write_s": rows_of("prompts_cpu.json")[PROMPT] * MS,
         "call_s": sum(parts[what] for what in CALL) * MS,
     }
 
@@ -199,7 +202,7 @@ def tiny_passage_s() -> float:
     return float(json.loads((layout.editx / "config.json").read_text("utf-8"))[PASSAGE_KEY])
 
 
-PROXY = "fake stages, proxy"
+PROXY, PROMPT = "fake stages, proxy", "embedded: a passage's prompt, p50"
 CALL = ("call to the vocoder: queue, serialise, read", "chunk back through the handle")
 AFTER = (
     *("chunk back through the handle", "relay, tape, codec", "head of the reply, middleware"),
@@ -235,7 +238,7 @@ def limit(what: str, per: str, core_s: float, most: int | None, file: str) -> Do
 
 
 GPU_FILES = ("gpu_device.json", "gpu_llm.json", "gpu_vocoder.json", "gpu_tokenizer.json")
-FRONT_FILES = ("router.json", "cache.json", "flow_ray_cpu.json")
+FRONT_FILES = ("router.json", "cache.json", "flow_ray_cpu.json", "prompts_cpu.json")
 
 
 def gpu_profile(directory: str = "", *, is_target: bool) -> Document:
@@ -277,6 +280,7 @@ def cpu_profile() -> Document:
     """Of two cores, by benchmarks of the embedded model; `fit` scales it to a machine."""
     schedules, llm = read("known_voice_schedules.json"), rows_of("llm_tiny_cpu.json")
     costs, prefixes = schedules["costs"], rows_of("known_voice_prefix.json")
+    chunks = rows_of("chunks_cpu.json")
     clip_s = rows_of("tokenizer_cpu.json")["tiny on cpu, 6 s clip: miss"] * MS
     prompt_x = rows_of("vocoder_cpu_tiny.json")[
         "first piece: voice new against kept, same first rows"
@@ -284,7 +288,7 @@ def cpu_profile() -> Document:
     application = yaml.safe_load((ROOT / "serve_config.cpu.yaml").read_text(encoding="utf-8"))
     args = application["applications"][0]["args"]
     vocoder, prices = args["vocoder"], yaml.safe_load(CPU_PRICES.read_text(encoding="utf-8"))
-    first_s = (vocoder["chunk_rows"][0] + FIXED_ROWS) * costs["row_s"]
+    first_s = vocoder["chunk_rows"][0] * chunks[CHUNK_ROW] * MS + chunks[CHUNK] * MS
     return {
         "name": "two cores",
         "how": "measured on two cores of a CPU, the embedded model",
@@ -304,7 +308,9 @@ def cpu_profile() -> Document:
         },
         "vocoder": {
             "call_s": 0.0,
-            "row_s": costs["row_s"],
+            "row_s": chunks[CHUNK_ROW] * MS,
+            "fixed_rows": chunks[CHUNK] / chunks[CHUNK_ROW],
+            "switch_s": chunks[SWITCH] * MS,
             "prompt_s": (prompt_x - 1) * first_s,
             "chunk_rows": vocoder["chunk_rows"],
             "quiet_first_rows": vocoder["quiet_first_rows"],
@@ -323,11 +329,13 @@ def cpu_profile() -> Document:
     }
 
 
+CHUNK, CHUNK_ROW = "a chunk, beside its rows", "a row of a chunk"
+SWITCH = "a chunk of another stream than the last: more"
 CPU_PREFILL = "embedded, median prefix (288 tokens): prefill"
 CPU_PRICES = ROOT / "load_tests/load/report/prices.yaml"
 CPU_FILES = (
     *("known_voice_schedules.json", "llm_tiny_cpu.json", "tokenizer_cpu.json"),
-    *("vocoder_cpu_tiny.json", "known_voice_prefix.json"),
+    *("vocoder_cpu_tiny.json", "known_voice_prefix.json", "chunks_cpu.json"),
 )
 
 

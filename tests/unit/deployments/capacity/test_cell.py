@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from deployments.admission.costs import FIXED_ROWS
 from deployments.capacity import language_model
 from deployments.capacity.arrivals import Ask, Use, asks_of, moments_of
 from deployments.capacity.cell import Cell, Layout
@@ -36,7 +35,7 @@ def test_one_request_takes_what_its_parts_take(cpu: Profile):
     llm, vocoder, front = cpu.llm, cpu.vocoder, cpu.front
     drawn_s = llm.prefill_new_s + 35 * llm.step(1)
     prompt_s = vocoder.prompt_s  # is made beside
-    chunk_s = (vocoder.chunk_rows[0] + FIXED_ROWS) * vocoder.row_s
+    chunk_s = vocoder.chunks(vocoder.chunk_rows[0], 1) + vocoder.switch_s
     wanted_s = front.before_s + max(front.call_s + drawn_s, prompt_s) + chunk_s + front.after_s
     assert answer.first_audio_s == pytest.approx(wanted_s, rel=0.02)
     assert answer.audio_s == pytest.approx(4.8)
