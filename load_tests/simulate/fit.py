@@ -110,7 +110,7 @@ def fitted(profile: Profile, lengths: Lengths, runs: Mapping[str, Run]) -> tuple
 
     n = len(fields(Scales))
     corners = np.vstack([np.zeros(n), 0.4 * np.eye(n)])
-    corners[-1, -1] = math.log(LESS)  # cores do not grow
+    corners[n, n - 1] = math.log(LESS)  # cores do not grow
     found = minimize(
         off,
         np.zeros(n),
