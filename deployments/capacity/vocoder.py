@@ -16,7 +16,7 @@ from cache_store.memory import MemoryTier
 from deployments.admission.costs import ROW_S, ServiceCosts
 from deployments.admission.gate import AdmissionGate, Permit, Places
 from deployments.admission.line import Demand
-from deployments.capacity.language_model import LanguageModel, TokenFlow
+from deployments.capacity.language_model import LanguageModel
 from deployments.capacity.processor import Processor
 from deployments.capacity.profile import Profile
 from deployments.config.admission_settings import AdmissionSettings

@@ -54,6 +54,11 @@ def prompt_of(name: str) -> VoicePrompt:
         samples = np.frombuffer(file.readframes(file.getnframes()), np.int16) / np.float32(2**15)
     spoken = clip_tokenizer_wav(torch.from_numpy(samples), rate_hz)
     n = int(len(spoken) / TOKENIZER_RATE_HZ / GROUP_S)
-    codes = (np.zeros(n * size, np.int16) for size in (GROUP_VQ02, GROUP_VQ06))
-    nothing = np.zeros((0, 80), np.float32), np.zeros(192, np.float32)
-    return VoicePrompt(*codes, *nothing, len(samples) / rate_hz, "")
+    return VoicePrompt(
+        vq02=np.zeros(n * GROUP_VQ02, np.int16),
+        vq06=np.zeros(n * GROUP_VQ06, np.int16),
+        prompt_mel=np.zeros((0, 80), np.float32),
+        speaker_embedding=np.zeros(192, np.float32),
+        duration_s=len(samples) / rate_hz,
+        fingerprint="",
+    )
