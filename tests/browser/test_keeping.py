@@ -163,7 +163,9 @@ def test_a_recorded_consent_and_another_version(page: Page):
     keep.click()
     recording = page.locator("#consent-file")
     expect(recording).to_have_attribute("aria-invalid", "true")
-    expect(page.locator("#keep-form .error")).to_contain_text("the clip in which they agree")
+    expect(page.locator("#keep-form .error:visible")).to_contain_text(
+        "the clip in which they agree"
+    )
     recording.set_input_files(BRUNO)
     keep.click()
     row = page.locator("#voice-list > li").filter(has_text="Yan of the page")
@@ -174,7 +176,7 @@ def test_a_recorded_consent_and_another_version(page: Page):
     name.fill("clara")  # another's
     keep.click()
     expect(name).to_have_attribute("aria-invalid", "true")
-    expect(page.locator("#keep-form .error")).to_contain_text("clara")
+    expect(page.locator("#keep-form .error:visible")).to_contain_text("clara")
     name.fill("")
     page.get_by_label("What is said in the clip").fill("Please leave the keys on the table.")
     keep.click()
