@@ -89,7 +89,7 @@ export function showConsents(ofVoices) {
 export function saidOf(id) {
   if (!id) return t("consent.none");
   if (!kept || refused) return "";
-  return kept.has(id) ? said(kept.get(id)) : t("consent.gone");
+  return kept.has(id) ? t("consent.by", { said: said(kept.get(id)) }) : t("consent.gone");
 }
 
 /**
@@ -150,7 +150,7 @@ function rowOf(consent, voices) {
     {},
     make("strong", { textContent: said(consent) }),
     consent.text ? make("p", { className: "said", textContent: `“${consent.text}”` }) : null,
-    make("span", { className: "hint", textContent: names }),
+    make("p", { className: "hint", textContent: names }),
   );
 }
 

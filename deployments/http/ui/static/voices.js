@@ -22,12 +22,11 @@ let voices = [];
 let gone = null; // the voice deleted last, which can be brought back
 
 /** Wire it up. */
-export async function makeVoices() {
+export function makeVoices() {
   for (const id of ["keep-name", "keep-language"]) keepDraft(byId(id));
   byId("keep-as").addEventListener("change", () => beginVersion(owned(byId("keep-as").value)));
   makeConsents();
   onSubmit(byId("keep-form"), keep);
-  await listVoices();
 }
 
 /** Ask for the voices again, and show them wherever one is chosen. */
