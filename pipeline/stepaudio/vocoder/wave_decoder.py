@@ -291,6 +291,8 @@ class StepWaveDecoder:
         try:
             utterance = self._begun(voice, first_chunk_rows, owner, listener, is_marked)
             utterance.trace = trace
+            if self._model.records is None:  # else all steps are made in the same places
+                utterance.give_way = self._worker.give_way
             early = asyncio.create_task(self._begin(utterance, shelf))
             asked_ns = now_ns()
             async for chunk in tokens:

@@ -36,7 +36,8 @@ def test_one_request_takes_what_its_parts_take(cpu: Profile):
     drawn_s = llm.prefill_new_s + 35 * llm.step(1)
     prompt_s = vocoder.prompt_s  # is made beside
     chunk_s = vocoder.chunks(vocoder.chunk_rows[0], 1) + vocoder.switch_s
-    wanted_s = front.before_s + max(front.call_s + drawn_s, prompt_s) + chunk_s + front.after_s
+    begun_s = front.before_s + front.write_s
+    wanted_s = begun_s + max(front.call_s + drawn_s, prompt_s) + chunk_s + front.after_s
     assert answer.first_audio_s == pytest.approx(wanted_s, rel=0.02)
     assert answer.audio_s == pytest.approx(4.8)
     assert answer.underruns == 0
