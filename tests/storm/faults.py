@@ -58,8 +58,12 @@ class Bucket:
 
 @dataclass
 class Scene:
-    """Where faults happen. bucket, disk: the store of voices is in one of them."""
+    """Where faults happen.
 
+    setting: its name in the table. bucket, disk: the store of voices is in one of them.
+    """
+
+    setting: str
     cluster: StormCluster
     bucket: Bucket | None = None
     disk: disk.Disk | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 
 from tests.storm import faults, table
+from tests.storm.conftest import BUCKET, DISK
 from tests.storm.faults import Fault, Scene
 from tests.storm.harness import run_case
 from tests.storm.rows import Row
@@ -27,27 +28,21 @@ IN_BUCKET = [
     *faults.GCS,
 ]
 ON_DISK = [CALM, *faults.DISK, *faults.GCS]
+CASES = [
+    *[
+        pytest.param(BUCKET, one, 100 + n, id=f"{one.name}, {BUCKET}")
+        for n, one in enumerate(IN_BUCKET)
+    ],
+    *[pytest.param(DISK, one, 200 + n, id=f"{one.name}, {DISK}") for n, one in enumerate(ON_DISK)],
+]
 
 
-def _named(cases: list[Fault]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("fault", cases, ids=[case.name for case in cases])
-
-
-async def _holds(scene: Scene, fault: Fault, setting: str, seed: int) -> None:
+@pytest.mark.parametrize(("scene", "fault", "seed"), CASES, indirect=["scene"])
+async def test_holds(scene: Scene, fault: Fault, seed: int) -> None:
     if reason := fault.missing():
-        table.keep(Row(fault.name, setting, skipped=reason).as_dict())
+        table.keep(Row(fault.name, scene.setting, skipped=reason).as_dict())
         pytest.skip(reason)
-    row = await run_case(scene, fault, setting, seed)
+    row = await run_case(scene, fault, seed)
     table.keep(row.as_dict())
     assert not row.faults, row
     assert not (fault.is_planned and row.failed), row
-
-
-@_named(IN_BUCKET)
-async def test_with_a_bucket_and_redis(in_bucket: Scene, fault: Fault) -> None:
-    await _holds(in_bucket, fault, "S3, Redis", 100 + IN_BUCKET.index(fault))
-
-
-@_named(ON_DISK)
-async def test_with_a_disk_and_rocksdb(on_disk: Scene, fault: Fault) -> None:
-    await _holds(on_disk, fault, "disk, RocksDB", 200 + ON_DISK.index(fault))
