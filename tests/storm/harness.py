@@ -16,7 +16,7 @@ from tests.storm.load import Load, Unserved, failures
 from tests.storm.rows import Row
 
 CALM_S = 5.0  # under load before the fault
-AFTER_S = 4.0  # under load after all is well
+AFTER_S = 8.0  # under load after all is well
 WATCH_S = 60.0  # for it to be well again; the bar is half
 LOOK_S = 0.25
 UNTOLD = {"Router": 2, "Jobs": 1}  # replicas of which /readyz says nothing
@@ -28,6 +28,7 @@ async def run_case(scene: Scene, fault: Fault, seed: int) -> Row:
     """The fault under load, from its start until all is well for a while."""
     await asyncio.to_thread(scene.cluster.replace_lost)  # by an earlier fault, if it did
     await asyncio.to_thread(scene.cluster.wait_until_up)
+    scene.missed, scene.doomed = {}, None
     load = Load(lambda: scene.cluster.urls, seed)
     try:
         await load.warm_up()
@@ -92,6 +93,9 @@ async def is_well(scene: Scene, load: Load) -> bool:
         return False
     if scene.doomed is not None and psutil.pid_exists(scene.doomed):
         return False
+    for title, count in scene.missed.items():
+        if len(await asyncio.to_thread(scene.cluster.processes, title)) != count:
+            return False
     for stage, count in UNTOLD.items():
         if len(await asyncio.to_thread(scene.cluster.replicas, stage)) != count:
             return False
