@@ -19,7 +19,7 @@ def keep(row: dict[str, Any], path: Path = RESULTS) -> None:
     document = json.loads(path.read_text()) if path.exists() else {"rows": []}
     key = (row["case"], row["setting"])
     others = [one for one in document["rows"] if (one["case"], one["setting"]) != key]
-    rows = [*others, {**row, **provenance("cpu")}]
+    rows = [*others, {**provenance("cpu"), **row}]
     document["rows"] = sorted(rows, key=lambda one: one["setting"])
     path.write_text(json.dumps(document, indent=1) + "\n")
 

@@ -6,6 +6,9 @@ taken is lost, and all is well thirty seconds after the fault has ended.
 
 from __future__ import annotations
 
+import os
+import shlex
+
 import pytest
 
 from tests.storm import faults, table
@@ -30,12 +33,17 @@ IN_BUCKET = [
 ON_DISK = [CALM, *faults.DISK, *faults.GCS]
 
 
+def _keep(row: Row) -> None:
+    test = os.environ["PYTEST_CURRENT_TEST"].rpartition(" ")[0]
+    table.keep({**row.as_dict(), "command": f"python -m pytest -m storm {shlex.quote(test)}"})
+
+
 async def _holds(scene: Scene, fault: Fault, seed: int) -> None:
     if reason := fault.missing():
-        table.keep(Row(fault.name, scene.setting, skipped=reason).as_dict())
+        _keep(Row(fault.name, scene.setting, skipped=reason))
         pytest.skip(reason)
     row = await run_case(scene, fault, seed)
-    table.keep(row.as_dict())
+    _keep(row)
     assert not row.faults, row
     assert not (fault.is_planned and row.failed), row
 
