@@ -145,8 +145,11 @@ class StormCluster:
         )
 
     def has_proxies(self) -> bool:
-        """Whether every machine that is on answers requests."""
-        on = [one for one in self.machines.values() if one.is_on]
+        """Whether every machine answers requests on which a replica is.
+
+        Serve has a proxy on no others: an empty machine that took a lost one's place may stay so.
+        """
+        on = [one for one in self.machines.values() if one.processes("ray::ServeReplica")]
         try:
             return all(
                 httpx.get(f"http://{one.address}:{HTTP_PORT}/-/healthz", timeout=1.0).is_success
