@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 import httpx
@@ -19,7 +18,7 @@ from deployments.stages.clients import RemoteLM, RemoteVocoder
 from deployments.telemetry.transfers import stamped
 from pipeline.chain import SpeechChain
 from pipeline.contracts import Mode, SpeechChunk, SpeechRequest, TokenChunk
-from tests.conftest import ROOT
+from tests.async_generators import generators
 from tests.fakes import (
     FakeDecoder,
     FakeHandle,
@@ -35,24 +34,6 @@ pytestmark = pytest.mark.unit
 
 REQUEST = SpeechRequest("One.Two.", "Hi.")
 MOST_IN_ROUTER = 4
-OURS = tuple(str(ROOT / package) for package in ("pipeline", "deployments"))
-
-
-@contextmanager
-def generators() -> Iterator[list[str]]:
-    """The async generators of our packages that begin meanwhile."""
-    before, begun = sys.get_asyncgen_hooks(), list[str]()
-
-    def begins(generator: Any) -> None:
-        if generator.ag_code.co_filename.startswith(OURS):
-            begun.append(generator.ag_code.co_qualname)
-        before.firstiter(generator)
-
-    sys.set_asyncgen_hooks(begins, before.finalizer)
-    try:
-        yield begun
-    finally:
-        sys.set_asyncgen_hooks(*before)
 
 
 class Replica:

@@ -37,9 +37,9 @@ from pipeline.serving.terms import Terms
 from pipeline.stepaudio.vocoder import wave_decoder
 from pipeline.stepaudio.vocoder.decode_worker import Timed
 from pipeline.stepaudio.vocoder.voice_state import StateShelf
+from tests.async_generators import generators
 from tests.fakes import FakeDecoder, FakeHandle, FakePrompts, voice_prompt, without_signs
 from tests.unit.deployments.stages.test_room import Metric
-from tests.unit.deployments.test_request_path import generators
 
 pytestmark = pytest.mark.unit
 

@@ -226,7 +226,7 @@ def caches_close(one: FlowCache, other: FlowCache) -> None:
     [
         (4, (5, 15, 24)),
         pytest.param(1, (5, 10, 15, 24, 48), marks=pytest.mark.slow),
-        pytest.param(25, (24, 24, 24, 24), marks=pytest.mark.slow),
+        pytest.param(25, (24, 24, 24, 24), marks=pytest.mark.exhaustive),
     ],
 )
 def test_recorded_chunks_equal_plain_ones(
@@ -245,7 +245,7 @@ def test_recorded_chunks_equal_plain_ones(
 
 @pytest.mark.parametrize(
     ("room", "most"),
-    [(RecordRoom(8, 4096), 4), pytest.param(RecordRoom(8, 48), 1, marks=pytest.mark.slow)],
+    [(RecordRoom(8, 4096), 4), pytest.param(RecordRoom(8, 48), 1, marks=pytest.mark.exhaustive)],
 )
 def test_recorded_batches_equal_streams_alone(
     plain: Rig, directory: Path, room: RecordRoom, most: int
@@ -382,7 +382,7 @@ def decoder_of(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("max_batch", [1, 4])
+@pytest.mark.parametrize("max_batch", [pytest.param(1, marks=pytest.mark.exhaustive), 4])
 async def test_streams_sound_as_without_records(directory: Path, max_batch: int) -> None:
     plain = decoder_of(directory, is_recorded=False)
     fast = decoder_of(directory, max_batch=max_batch)
