@@ -301,6 +301,8 @@ class StepWaveDecoder:
         with self._worker.health.watching():
             utterance = Utterance(self._model, voice, schedule, *shared, listener, mark)
         utterance.trace = trace
+        if self._model.records is None:  # else all steps are made in the same places
+            utterance.give_way = self._worker.give_way
         return utterance
 
 
