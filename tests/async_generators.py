@@ -20,7 +20,8 @@ def generators() -> Iterator[list[str]]:
     def begins(generator: Any) -> None:
         if generator.ag_code.co_filename.startswith(OURS):
             begun.append(generator.ag_code.co_qualname)
-        before.firstiter(generator)
+        if before.firstiter is not None:
+            before.firstiter(generator)
 
     sys.set_asyncgen_hooks(begins, before.finalizer)
     try:

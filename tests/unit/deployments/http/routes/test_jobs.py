@@ -139,20 +139,22 @@ async def test_who_follows_a_job_outlives_an_absent_store(
         app.voices.shelf._blobs = blobs
         app.road.is_free = False
         job = (await app.made({"input": "One."}))["id"]
-        looks = 0
+        found = looks = 0
         get = app.jobs.get
 
         async def counted(namespace: str, asked: str) -> Any:
-            nonlocal looks
+            nonlocal found, looks
             try:
-                return await get(namespace, asked)
+                job = await get(namespace, asked)
             except StageUnavailableError:
                 looks += 1
                 raise
+            found += 1
+            return job
 
         monkeypatch.setattr(app.jobs, "get", counted)
         following = asyncio.create_task(app.http.get(f"{JOBS}/{job}/events"))
-        await asyncio.sleep(0.05)
+        await until(lambda: found > 0)
         blobs.is_away = True
         await until(lambda: looks > 2 or following.done())
         blobs.is_away = False
