@@ -55,7 +55,7 @@ def set_up_proxy() -> list[Middleware]:
     """
     watch_proxy()
     HTTP_PROTOCOLS["auto"] = PATIENT_H11
-    ours = (
+    inwards = (
         WithoutControls, CleanRequestId, BodyRoom, HearsSigns, LongReplies, BodyAlong, SocketFlow,
     )  # fmt: skip
-    return [Middleware(one) for one in ours]
+    return [Middleware(one) for one in reversed(inwards)]  # Serve puts each around those before it

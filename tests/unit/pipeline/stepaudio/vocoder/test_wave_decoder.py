@@ -27,6 +27,7 @@ from pipeline.stepaudio.vocoder.flow.flow import FlowCache
 from pipeline.stepaudio.vocoder.hift.generator import Hift
 from pipeline.stepaudio.vocoder.slab import SlabSteps
 from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
+from tests.async_generators import generators
 from tests.vocoder_files import join, make_ids, make_voice, token_stream, write_vocoder
 from tests.waiting import GIVE_UP_S, until, wait_until
 
@@ -136,6 +137,13 @@ async def test_bounded_lookback_is_used(decoder: StepWaveDecoder, vocoder_dir: P
     same = 22 + 48 + 96  # frames of the first three chunks, which still see everything
     assert np.array_equal(bounded[: same * 480], whole[: same * 480])
     assert not np.array_equal(bounded, whole)
+
+
+async def test_a_stream_is_no_generator(decoder: StepWaveDecoder) -> None:
+    """The vocoder's replica has three without it; see deployments/stages/test_vocoder.py."""
+    with generators() as begun:
+        assert (await collect(decoder, make_ids(3), make_voice()))[-1].last
+    assert not begun
 
 
 async def test_errors_of_the_token_stream_pass_through(decoder: StepWaveDecoder) -> None:
