@@ -230,6 +230,7 @@ def _plain_environment() -> dict[str, str]:
         "RAY_AUTH_MODE": "disabled",  # nobody else is on this network
         "RAY_worker_niceness": "0",  # as `timbre up` has it: all machines share these cores
         "RAY_prestart_worker_first_driver": "0",
+        "RAY_raylet_start_wait_time_s": "180",  # beside other work 30 are too few
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",

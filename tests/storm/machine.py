@@ -88,6 +88,7 @@ def clear_network() -> None:
             run("ip", "link", "del", link.name)
     if Path(f"/sys/class/net/{BRIDGE}").exists():
         run("ip", "link", "del", BRIDGE)
+    wait_until(lambda: not list(Path("/sys/class/net").glob(f"{BRIDGE}-*")))  # gone a moment later
 
 
 @dataclass
