@@ -21,6 +21,7 @@ import yaml
 from deployments.local.process import RESOURCES, end_session, spawn
 from tests.cache_helpers import free_port
 from tests.conftest import ROOT
+from tests.planted import plant, watch
 from tests.rehearsal import rehearsal_variables
 from tests.serve.ray_cluster import DASHBOARD, serve_at
 from tests.serve.service_client import body
@@ -28,7 +29,7 @@ from tests.serve.services import ENVIRONMENT, START_TIMEOUT_S, TOKEN
 from tests.waiting import eventually, wait_until
 
 pytestmark = pytest.mark.serve
-KEY = secrets.token_hex(20)
+KEY = plant("an operator's key", secrets.token_hex(20))
 KEY_VARIABLE = "OPERATORS_KEY"
 # Three machines of cluster.yaml: two for the replicas at start, one for an update's.
 MACHINES = {"CPU": 48, "GPU": 3, "accelerator_type:L40S": 3}
@@ -83,6 +84,7 @@ class Production:
 @pytest.fixture(scope="module")
 def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]:
     directory = tmp_path_factory.mktemp("production")
+    watch(directory)
     document = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
     port = free_port()
     document["http_options"] |= {"host": "127.0.0.1", "port": port}
