@@ -66,7 +66,7 @@ async def on_service() -> AsyncIterator[Place]:
             speech_cache={"enabled": True},
             access={"keys": "on", "admin_key_env": ADMIN_VARIABLE},
         )
-        with running(directory, config, **{ADMIN_VARIABLE: admin_key}) as service:
+        with running(directory, config, None, **{ADMIN_VARIABLE: admin_key}) as service:
             url = service.service.url
 
             def client(headers: Headers) -> httpx.AsyncClient:
