@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,13 +40,18 @@ class Ask:
 
 @dataclass(slots=True)
 class Timed:
-    """Of one kind, by whether it was the other's. answers: status, cache and text, counted."""
+    """Of one kind, by clock, and by whether it was the other's.
 
-    took_s: dict[bool, list[float]] = field(default_factory=lambda: defaultdict[bool, list](list))
+    answers: status, cache and text, counted.
+    """
+
+    took_s: dict[tuple[str, bool], list[float]] = field(default_factory=lambda: defaultdict(list))
     answers: dict[bool, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
-    def add(self, ask: Ask, reply: httpx.Response, took_s: float) -> None:
-        self.took_s[ask.is_theirs].append(took_s)
+    def add(self, ask: Ask, reply: httpx.Response, took_s: Mapping[str, float]) -> None:
+        """took_s: by clock."""
+        for clock, seconds in took_s.items():
+            self.took_s[clock, ask.is_theirs].append(seconds)
         said = "audio" if reply.is_success else reply.text.replace(ask.asked or "\0", "@")
         told = f"{reply.status_code} {reply.headers.get('x-cache', '')} {said}"
         self.answers[ask.is_theirs][told] += 1
