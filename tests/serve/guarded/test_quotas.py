@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import Counter
@@ -22,6 +23,8 @@ LET_IN, OVER = httpx.codes.NOT_FOUND, httpx.codes.TOO_MANY_REQUESTS
 CALLERS, EVERY_S = 4, 0.05
 WITHIN = 0.1
 MOST_WAIT_S = 120
+MINUTE_S = 60.0
+RESET = re.compile(r"(1m[01]|[1-5]?[0-9])([.][0-9]+)?s")  # as OpenAI's: 1m0.5s
 
 
 def book_of(guarded: Guarded) -> psutil.Process | None:
@@ -44,7 +47,7 @@ def test_a_tenant_over_its_quota_is_told_when_to_come_again(guarded: Guarded):
     assert left == [*map(str, reversed(range(FEW))), *["0"] * FEW]
     for reply in replies:
         assert reply.headers["x-ratelimit-limit-requests"] == str(FEW)
-        assert 0 < float(reply.headers["x-ratelimit-reset-requests"].removesuffix("s")) <= 61
+        assert RESET.fullmatch(reply.headers["x-ratelimit-reset-requests"])
     for reply in replies[FEW:]:
         assert 0 < int(reply.headers["retry-after"]) <= MOST_WAIT_S
         assert reply.json()["error"]["code"] == "rate_limit_exceeded"
@@ -73,12 +76,12 @@ def test_when_the_book_dies_no_more_than_the_quota_are_let_in(guarded: Guarded):
             book.kill()
             assert counts[LET_IN] < MANY
             wait_until(lambda: book_of(guarded) not in {None, book})
-            wait_until(lambda: "book of quotas answers again" in guarded.client.log())
-            time.sleep(2.0)  # both routers have asked the new one
+            wait_until(lambda: counts[LET_IN] >= (1 - WITHIN) * MANY, MINUTE_S)
+            time.sleep(2.0)  # both routers have told the new one
         finally:
             is_over.set()
         for one in calls:
             one.result()
-    assert time.monotonic() - began_s < 55, "what was spent first is forgotten meanwhile"
+    assert time.monotonic() - began_s < MINUTE_S, "what was spent first counts no longer"
     assert counts.keys() == {LET_IN, OVER}
-    assert (1 - WITHIN) * MANY <= counts[LET_IN] <= (1 + WITHIN) * MANY
+    assert counts[LET_IN] <= (1 + WITHIN) * MANY
