@@ -17,6 +17,7 @@ import argparse
 import asyncio
 import gc
 import json
+import math
 import random
 import statistics
 from collections.abc import Mapping, Sequence
@@ -128,6 +129,7 @@ def details(kinds: Mapping[str, Timed]) -> list[dict[str, Any]]:
             "kind": kind,
             "by": clock,
             **asdict(one),
+            "found_from_s": one.found_from_s if math.isfinite(one.found_from_s) else None,
             "is_told_by_answers": kinds[kind].is_told_by_answers,
             "statuses": sorted({told.partition(" ")[0] for told in kinds[kind].answers[False]}),
         }
