@@ -20,6 +20,7 @@ from pipeline.contracts import (
     StageTimes,
     Stream,
     VoicePrompt,
+    VoiceReference,
 )
 from pipeline.local import LocalPipeline, spoken
 
@@ -42,6 +43,12 @@ class KeptStates:
         await self._states.records.close()
 
 
+def without_cluster(settings: Settings) -> Settings:
+    """The same, with the tiers of a process alone."""
+    cache = settings.cache.model_copy(update={"l2": "off"})
+    return settings.model_copy(update={"cache": cache})
+
+
 def say_to_file(
     pipeline: LocalPipeline, settings: Settings, clip: bytes, request: SpeechRequest, output: Path
 ) -> StageTimes:
@@ -59,12 +66,12 @@ def say_to_file(
 async def _said(
     pipeline: LocalPipeline, settings: Settings, upload: bytes, request: SpeechRequest
 ) -> tuple[Float32Array, StageTimes]:
-    cache = settings.cache.model_copy(update={"l2": "off"})  # no cluster here
-    voices = VoiceLibrary(settings.model_copy(update={"cache": cache}), pipeline.encoder)
-    synthesizer = KeptStates(pipeline, cache)
+    settings = without_cluster(settings)
+    voices = VoiceLibrary(settings, pipeline.encoder)
+    synthesizer = KeptStates(pipeline, settings.cache)
     await voices.start()
     try:
-        return await spoken(upload, request, voices, synthesizer)
+        return await spoken(VoiceReference(upload), request, voices, synthesizer)
     finally:
         await voices.close()
         await synthesizer.close()

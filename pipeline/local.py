@@ -124,7 +124,8 @@ class LocalPipeline:
         from pipeline.stepaudio.llm.engine.loading import load_engine
         from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
 
-        layout = CheckpointLayout.at(resolve_model(model))
+        self.layout = layout = CheckpointLayout.at(resolve_model(model))
+        self.device = device
         self.encoder = LateEncoder(layout, device)
         self._engine = load_engine(layout, OneStream(device))
         self.decoder = StepWaveDecoder(
@@ -134,13 +135,13 @@ class LocalPipeline:
             prompt_memory_bytes=VOICE_STATE_BYTES,
             marks=marks,
         )
-        self._prompts = CheckpointPrompts(layout.editx)
+        self.prompts = CheckpointPrompts(layout.editx)
         self.voices = DirectVoices(self.encoder)
         self.synthesizer = self.chain(self.decoder)
 
     def chain(self, decoder: WaveDecoder) -> SpeechChain:
         """Its language model and `decoder`."""
-        return SpeechChain(self._prompts, self._engine, decoder)
+        return SpeechChain(self.prompts, self._engine, decoder)
 
     def __enter__(self) -> Self:
         return self
@@ -157,12 +158,14 @@ class LocalPipeline:
 
 
 async def spoken(
-    upload: bytes, request: SpeechRequest, voices: VoiceResolver, synthesizer: Synthesizer
+    reference: VoiceReference,
+    request: SpeechRequest,
+    voices: VoiceResolver,
+    synthesizer: Synthesizer,
 ) -> tuple[Float32Array, StageTimes]:
     """A whole reply: float32 (n,) at 24 kHz at the request's speed, and what it took."""
     timings = Timings()
     speed = SpeedChanger(request.speed)
-    reference = VoiceReference(upload)
     pieces = [
         speed.process(chunk.samples)
         async for chunk in synthesize(reference, request, voices, synthesizer, timings)
@@ -173,4 +176,4 @@ async def spoken(
 async def _say(
     pipeline: LocalPipeline, upload: bytes, request: SpeechRequest
 ) -> tuple[Float32Array, StageTimes]:
-    return await spoken(upload, request, pipeline.voices, pipeline.synthesizer)
+    return await spoken(VoiceReference(upload), request, pipeline.voices, pipeline.synthesizer)

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from deployments.config.settings import load_settings
 from deployments.edits.library import EditLibrary
 from deployments.http.clips.routes import ClipRoutes
-from deployments.http.ingress import make_app, readings_of
+from deployments.http.ingress import make_app
 from deployments.http.provenance.routes import ProvenanceRoutes
 from deployments.http.routes.batch import BatchRoute
 from deployments.http.routes.cache import add_cache_routes
@@ -30,6 +30,7 @@ from deployments.http.savings.routes import SavingsRoutes
 from deployments.jobs.library import JobLibrary
 from deployments.keys.authority import Authority
 from deployments.marks.search import MarkSearch
+from deployments.pronunciation.readings import readings_of
 from deployments.quotas.book import QuotaBook
 from deployments.quotas.gate import QuotaGate
 from deployments.quotas.ledger import Ledger

@@ -6,10 +6,10 @@ Under overload most requests are refused: that must cost those who are served li
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import Callable
+from functools import partial
 
-from pipeline.contracts import SpeechChunk, SpeechRequest, VoicePrompt
+from pipeline.contracts import SpeechChunk, SpeechRequest, Stream, VoicePrompt
 from pipeline.errors import CapacityError
 from pipeline.serving.terms import Service, Terms
 from pipeline.synthesis import Synthesizer
@@ -52,22 +52,37 @@ class RememberedRefusals:
         self._repeated = repeated
         self._told = Told()
 
-    async def speak(
-        self, request: SpeechRequest, voice: VoicePrompt
-    ) -> AsyncGenerator[SpeechChunk]:
+    def speak(self, request: SpeechRequest, voice: VoicePrompt) -> Stream[SpeechChunk]:
         """See Synthesizer. Raises CapacityError at once where a vocoder just did."""
         terms = request.terms
         error = self._told.holding(terms, time.monotonic())
         if error is not None:
             self._repeated(terms.service, "told")
             raise error
+        return _Asked(self._synthesizer.speak(request, voice), partial(self._refused, terms))
+
+    def _refused(self, terms: Terms, error: CapacityError) -> None:
+        self._told.remember(terms, error, time.monotonic())
+
+
+class _Asked(Stream[SpeechChunk]):
+    """A vocoder's speech; `refused` hears that there is none."""
+
+    def __init__(
+        self, speech: Stream[SpeechChunk], refused: Callable[[CapacityError], None]
+    ) -> None:
+        self._speech = speech
+        self._refused = refused
+
+    async def __anext__(self) -> SpeechChunk:
         try:
-            async with aclosing(self._synthesizer.speak(request, voice)) as speech:
-                async for chunk in speech:
-                    yield chunk
+            return await anext(self._speech)
         except CapacityError as error:
-            self._told.remember(terms, error, time.monotonic())
+            self._refused(error)
             raise
+
+    async def aclose(self) -> None:
+        await self._speech.aclose()
 
 
 def _kind(terms: Terms) -> _Kind:

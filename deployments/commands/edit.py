@@ -1,26 +1,38 @@
-"""`timbre edit`: something spoken, changed step by step by a service."""
+"""`timbre edit`: something spoken, changed step by step by a service or in this process."""
 
 from __future__ import annotations
 
 import base64
+import json
 import re
+import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deployments.commands.in_process import (
+    Device,
+    Here,
+    InProcess,
+    Model,
+    OfService,
+    OwnConfig,
+)
 from deployments.commands.options import (
     ApiKey,
     Format,
     Output,
     Play,
-    Url,
     connected,
     tell,
     voice_option,
 )
 from pipeline.cli import AsJson, one_line_errors
 from pipeline.errors import InputError, UnsupportedError
+
+if TYPE_CHECKING:
+    from deployments.client.outlets import Outlet
 
 WORDED = ("clone", "paralinguistic")  # steps whose value is a text
 _STEP = re.compile(r"\s*([A-Za-z]+)\s*(?::\s*([^*]*?))?\s*(?:\*\s*([0-9.]+))?\s*")
@@ -48,18 +60,22 @@ def edit(
     play: Play = False,
     audio_format: Format = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same audio.")] = None,
-    url: Url = None,
+    url: OfService = None,
     api_key: ApiKey = None,
+    here: InProcess = False,
+    model: Model = None,
+    device: Device = None,
+    config: OwnConfig = None,
     as_json: AsJson = False,
 ) -> None:
-    """Edit audio, a voice's clip, or an earlier edit, in a chain of steps; a service does it.
+    """Edit audio, a voice's clip, or an earlier edit, in a chain of steps.
 
-    What was made is the last step's audio. The edit's id is told: --from goes on from it, at any
-    of its steps, and so undoes later ones. `GET /v1/tags` lists types and values.
+    By a service (--url, or TIMBRE_URL), else in this process. What was made is the last step's
+    audio. The edit's id is told: --from goes on from it, at any of its steps, and so undoes later
+    ones; an edit made here is found by the service whose config it is, and the other way about.
+    `GET /v1/tags` lists types and values.
     """
     from deployments.client.outlets import outlet
-    from deployments.client.speech import spoken
-    from deployments.commands.progress import incoming
 
     to = outlet(output, audio_format, play=play, as_json=as_json)
     given = {
@@ -71,14 +87,53 @@ def edit(
         "stream": None if to.player else False,
     }
     body = {name: value for name, value in given.items() if value is not None}
-    with connected(url, api_key) as service, incoming("editing") as heard:
-        came = spoken(service, "/v1/audio/edits", body, to, heard)
-    document = came.document(to)
-    line = f"{to.name}: {document.get('edit', 'not kept')}, {came.took_s:.2f} s"
+    own = Here(model, device, config)
+    asked = own.service(url, here=here)
+    document = _edited_here(own, body, to) if asked is None else _asked(asked, api_key, body, to)
+    line = f"{to.name}: {document.get('edit', 'not kept')}, {document['took_s']:.2f} s"
     if str(to.file) == "-":
         typer.echo(line, err=True)
     else:
         tell(document, as_json, line)
+
+
+def _asked(url: str, api_key: str | None, body: dict[str, Any], to: Outlet) -> dict[str, Any]:
+    """What a service made, for programs."""
+    from deployments.client.speech import spoken
+    from deployments.commands.progress import incoming
+
+    with connected(url, api_key) as service, incoming("editing") as heard:
+        return spoken(service, "/v1/audio/edits", body, to, heard).document(to)
+
+
+def _edited_here(own: Here, body: dict[str, Any], to: Outlet) -> dict[str, Any]:
+    """What this process made of a body of `/v1/audio/edits`, for programs; the same names."""
+    from deployments.edit import edit_to_file
+    from deployments.http.bodies.forms import Label
+    from deployments.http.bodies.read import RawBody
+    from deployments.http.dialects.edits import read_edit
+    from deployments.http.model_names import ModelNames
+
+    began_s = time.monotonic()
+    settings = own.settings(to)
+    raw = RawBody(json.dumps(body).encode(), Label("application/json"))
+    asked = read_edit(raw, settings.limits, ModelNames(settings))
+    edited, n_bytes = own.made(
+        settings,
+        to,
+        "editing",
+        lambda pipeline, file: edit_to_file(pipeline, settings, asked, file),
+    )
+    return {
+        "output": None if to.file is None else str(to.file),
+        "format": to.audio_format,
+        "bytes": n_bytes,
+        "took_s": round(time.monotonic() - began_s, 4),
+        "audio_s": round(edited.audio_s, 3),
+        "quality": edited.quality,
+        **({} if edited.edit_id is None else {"edit": edited.edit_id}),
+        "steps": ", ".join(edited.answered_by),
+    }
 
 
 def step_of(said: str) -> dict[str, Any]:

@@ -155,8 +155,9 @@ def logs(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on while the service runs.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Show the log of the service that was started here."""
+    """Show the log of the service that was started here; with --json a document a line."""
     from deployments.client.log_tail import further_lines, last_lines
     from deployments.local.service import LocalService
 
@@ -165,10 +166,10 @@ def logs(
         raise InputError(f"no service was started from {state_dir}: there is no {local.log}")
     at = local.log.stat().st_size
     for line in last_lines(local.log, lines):
-        say(line)
+        tell({"line": line}, as_json, line)
     if follow:
         for line in further_lines(local.log, lambda: local.running() is not None, at):
-            say(line)
+            tell({"line": line}, as_json, line)
 
 
 @one_line_errors

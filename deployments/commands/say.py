@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import base64
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deployments.commands.in_process import (
+    Device,
+    Here,
+    InProcess,
+    Model,
+    OfService,
+    OwnConfig,
+)
 from deployments.commands.options import (
-    CPU_CONFIG,
     ApiKey,
     Format,
     Output,
@@ -20,10 +25,9 @@ from deployments.commands.options import (
     say,
     tell,
     voice_option,
-    watching,
 )
 from pipeline.cli import AsJson, one_line_errors
-from pipeline.errors import InputError, UnknownVoiceError, UnsupportedError
+from pipeline.errors import InputError, UnknownVoiceError
 
 if TYPE_CHECKING:
     from deployments.client.outlets import Outlet
@@ -44,15 +48,6 @@ class Order:
     speed: float
 
 
-@dataclass(frozen=True, slots=True)
-class Here:
-    """What speech in this process may be told, beyond the order; None: as usual."""
-
-    model: str | None
-    device: str | None
-    config: Path | None
-
-
 @one_line_errors
 def speech(
     text: Annotated[str, typer.Argument(help="What to speak; - reads standard input.")],
@@ -66,22 +61,12 @@ def speech(
     stage_times: Annotated[
         bool, typer.Option("--stage-times", help="Say what took how long.")
     ] = False,
-    url: Annotated[
-        str | None,
-        typer.Option("--url", envvar="TIMBRE_URL", help="A service; else in this process."),
-    ] = None,
+    url: OfService = None,
     api_key: ApiKey = None,
-    here: Annotated[
-        bool, typer.Option("--here", help="In this process, whatever TIMBRE_URL says.")
-    ] = False,
-    model: Annotated[
-        str | None, typer.Option(help="In this process: tiny, a downloaded name, a directory.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="In this process: cpu or cuda.")] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="In this process: the serve config that says where voices are kept."),
-    ] = None,
+    here: InProcess = False,
+    model: Model = None,
+    device: Device = None,
+    config: OwnConfig = None,
     as_json: AsJson = False,
 ) -> None:
     """Speak a text in a voice: by a service (--url, or TIMBRE_URL), else in this process.
@@ -103,13 +88,11 @@ def speech(
         speed,
     )
     own = Here(model, device, config)
-    if here or not url:
+    asked = own.service(url, here=here)
+    if asked is None:
         _speak_here(order, own, to, stage_times=stage_times, as_json=as_json)
         return
-    stray = next((f"--{name}" for name in Here.__slots__ if getattr(own, name) is not None), None)
-    if stray is not None:
-        raise UnsupportedError(f"{stray} is of speech in this process: leave it out, or say --here")
-    with connected(url, api_key) as service:
+    with connected(asked, api_key) as service:
         _speak_there(service, order, to, stage_times=stage_times, as_json=as_json)
 
 
@@ -145,16 +128,11 @@ def _speak_there(
 
 
 def _speak_here(order: Order, own: Here, to: Outlet, *, stage_times: bool, as_json: bool) -> None:
-    from deployments.client.outlets import HEADLESS
-    from deployments.config.serve_config import given_or_shipped, read_settings
     from deployments.say import say_to_file
     from pipeline.contracts import Sampling, SpeechRequest
-    from pipeline.local import LocalPipeline
     from pipeline.timing import stage_line
 
-    if to.audio_format in HEADLESS:
-        raise UnsupportedError(f"{to.audio_format} is what services send; take wav")
-    settings = read_settings(given_or_shipped(own.config or CPU_CONFIG))
+    settings = own.settings(to)
     clip, words = _reference(order, settings.voices.default, settings.voices.aliases)
     request = SpeechRequest(
         text=order.text,
@@ -162,21 +140,17 @@ def _speak_here(order: Order, own: Here, to: Outlet, *, stage_times: bool, as_js
         sampling=Sampling(seed=order.seed or 0),
         speed=order.speed,
     )
-    with tempfile.TemporaryDirectory() as directory, watching().status("loading") as status:
-        made = Path(directory) / f"speech.{to.audio_format}"
-        with LocalPipeline(
-            own.model or "tiny", own.device or "cpu", marks=settings.marks.enabled
-        ) as pipeline:
-            status.update("speaking")
-            times = say_to_file(pipeline, settings, clip, request, made)
-        status.stop()
-        with to.opened() as poured:
-            poured.write(made.read_bytes())
+    times, n_bytes = own.made(
+        settings,
+        to,
+        "speaking",
+        lambda pipeline, file: say_to_file(pipeline, settings, clip, request, file),
+    )
     audio_s = times.audio_s / order.speed
     document = {
         "output": None if to.file is None else str(to.file),
         "format": to.audio_format,
-        "bytes": poured.n_bytes,
+        "bytes": n_bytes,
         "audio_s": round(audio_s, 3),
     }
     if stage_times:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 
 from cache_store.erasures import Erasures
 from cache_store.keys import ClipKey
@@ -12,6 +13,7 @@ from deployments.config.stages import Stages
 from deployments.edits.book import EditBook
 from deployments.edits.performance import EditOrder, Performance
 from deployments.edits.sources import Sources
+from deployments.pronunciation.readings import AskedReading, Readings
 from deployments.speech.library import SpeechLibrary
 from deployments.voices.resolver import VoiceLibrary
 from pipeline.errors import TimbreError, UnsupportedError
@@ -39,6 +41,27 @@ class EditLibrary:
         watch = self._erasures.begin()
         parts = (self._sources, self._speech, self._book)
         return Performance(order, namespace, *parts, watch, self._variants)
+
+    async def read_as(
+        self,
+        order: EditOrder,
+        namespace: str,
+        voice: str | None,
+        readings: Readings,
+        asked: AskedReading,
+        *,
+        is_clip: bool,
+    ) -> EditOrder:
+        """The order with how each text is read, for good: who asks again finds what it was.
+
+        voice: as the request names it. is_clip: it sent its own. Raises UnknownEditError.
+        """
+        if order.edit_id is not None:
+            voice = (await self.perform(order, namespace).written()).voice
+            is_clip = voice is None
+        whole = await readings.whole(asked, namespace, voice, is_clip=is_clip)
+        steps = await asyncio.to_thread(lambda: [step.read_as(whole) for step in order.steps])
+        return replace(order, steps=tuple(steps))
 
     @property
     def book(self) -> EditBook:

@@ -22,7 +22,7 @@ from deployments.config.settings import Reuse
 from deployments.edits.account import Account
 from deployments.edits.book import MOST_BYTES, EditBook, new_edit_id
 from deployments.edits.documents import Edit, EditSource, EditStep
-from deployments.edits.joints import faded_ends
+from deployments.edits.joints import Ends
 from deployments.edits.sources import Source, Sources
 from deployments.edits.tracks import Track, needs_words, tracks_of
 from deployments.speech.library import SpeechLibrary
@@ -182,13 +182,13 @@ class Performance:
             source = await self._drawn(track, last)
             is_first, is_end = number == 1, number == len(self._tracks)
             opened = await self._opened(last, track, source)
-            ends = faded_ends(opened, at_start=not is_first, at_end=not is_end)
+            ends = Ends(at_start=not is_first, at_end=not is_end)
             with self._blamed(last):
-                async with aclosing(ends) as speech:
+                async with aclosing(opened) as speech:
                     async for chunk in speech:
                         self._told(last, chunk)
                         await self._begin()
-                        yield self.account.told(chunk, is_end=is_end)
+                        yield self.account.told(ends.faded(chunk), is_end=is_end)
 
     async def made(self) -> Made:
         """All of it, as a whole."""

@@ -63,8 +63,7 @@ from deployments.http.voice_pages import BODIES as VOICE_BODIES
 from deployments.jobs.library import JobLibrary
 from deployments.keys.authority import Authority, say_who_may
 from deployments.longform.listening import Listener
-from deployments.pronunciation.book import PronunciationBook
-from deployments.pronunciation.readings import Readings
+from deployments.pronunciation.readings import readings_of
 from deployments.quotas.cluster import open_gate
 from deployments.quotas.gate import QuotaGate
 from deployments.savings.keeper import SavingsKeeper
@@ -104,13 +103,6 @@ EXPOSED_HEADERS = (
     *(f"X-RateLimit-{what}-{of}" for what in ("Limit", "Remaining", "Reset")
       for of in ("Requests", "Audio-Seconds")), "*",
 )  # fmt: skip
-
-
-def readings_of(settings: Settings, voices: VoiceLibrary) -> Readings:
-    """How texts are read, with the dictionaries that are kept beside the voices."""
-    shelf = voices.shelf
-    book = None if shelf is None else PronunciationBook(shelf, settings.text.max_pronunciations)
-    return Readings(settings.text, book, voices.registry)
 
 
 class Router(ScaledReplica):

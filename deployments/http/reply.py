@@ -173,11 +173,16 @@ class SpeechReply:
         """
         try:
             with self._metrics.running() as heard, await self._charged() as self._charge:
-                async with aclosing(self._pieces()) as pieces:
-                    async for piece in pieces:
-                        heard()
-                        yield piece
-                        self._has_begun = not self._is_whole
+                with about_clip(self._parsed.clip_param, self._parsed.voice_param):
+                    async with aclosing(self._speech()) as chunks:
+                        async for chunk in chunks:
+                            if piece := await self._encoded(chunk):
+                                heard()
+                                yield piece
+                                self._has_begun = not self._is_whole
+                for piece in await self._end():
+                    heard()
+                    yield piece
         except (asyncio.CancelledError, GeneratorExit):
             self._account("cancelled")
             raise
@@ -194,41 +199,38 @@ class SpeechReply:
         else:
             self._account("ok")
 
-    async def _pieces(self) -> AsyncGenerator[bytes]:
-        """Audio in chunks as they are made, as events or plain; every piece is non-empty.
-
-        The last event carries the stage times.
-        """
+    def _speech(self) -> Stream[SpeechChunk]:
+        """The main path. From here on the clip lives as long as that wants it, no longer."""
         parsed, self._parsed = self._parsed, self._parsed.without_upload()
-        request = parsed.request
-        speech = synthesize(
-            parsed.reference, request, self._voices, self._synthesizer, self._timings
+        return synthesize(
+            parsed.reference, parsed.request, self._voices, self._synthesizer, self._timings
         )
-        del parsed  # from here on the clip lives as long as `synthesize` wants it, no longer
-        with about_clip(self._parsed.clip_param, self._parsed.voice_param):
-            async with aclosing(speech) as chunks:
-                async for chunk in chunks:
-                    if not len(chunk.samples):
-                        continue  # a header alone would be a first byte without audio
-                    self._is_whole |= self._is_all(chunk)
-                    with here().span("codec"):
-                        piece = await self._codec.encode(chunk.samples)
-                    self._sent(piece.audio_s)
-                    if piece.data:
-                        yield piece.data
+
+    async def _encoded(self, chunk: SpeechChunk) -> bytes:
+        """A chunk's bytes; none where nothing of it is to be sent yet."""
+        if not len(chunk.samples):
+            return b""  # a header alone would be a first byte without audio
+        self._is_whole |= self._is_all(chunk)
+        with here().span("codec"):
+            piece = await self._codec.encode(chunk.samples)
+        self._sent(piece.audio_s)
+        return piece.data
+
+    async def _end(self) -> list[bytes]:
+        """What comes behind the last chunk. The last event carries the stage times."""
         if not self._timings.times().audio_s:
             raise StageError("the model produced no audio for this request; try another seed")
         with here().span("codec", last=True):
             rest = await self._codec.finish()
         self._sent(rest.audio_s)
-        if rest.data:
-            yield rest.data
+        pieces = [rest.data] if rest.data else []
         if self._parsed.is_sse:
             report = stage_report(self._timings.times())
             report["quality"] = str(self._timings.quality)
             used = usage_report(self._timings.usage)
             done = {"type": "speech.audio.done", "usage": used, "timbre": report}
-            yield _event({**done, **self._told_of_segments()})
+            pieces.append(_event({**done, **self._told_of_segments()}))
+        return pieces
 
     async def _charged(self) -> Charge:
         """Room for it under its caller's quota."""

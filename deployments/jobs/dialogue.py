@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 
 from deployments.edits.account import Account
-from deployments.edits.joints import faded_ends
+from deployments.edits.joints import Ends
 from deployments.longform.production import WAIT_S, WAITS
 from deployments.speech.library import ReusingSpeech
 from pipeline.contracts import (
@@ -71,12 +71,12 @@ class Dialogue:
         try:
             for number in range(last + 1):
                 now = ahead
-                ends = faded_ends(now, at_start=number > 0, at_end=number < last)
-                async with aclosing(ends) as chunks:
+                ends = Ends(at_start=number > 0, at_end=number < last)
+                async with aclosing(now) as chunks:
                     async for chunk in chunks:
                         if ahead is now and number < last:
                             ahead = _Ahead(partial(self._opened, number + 1), waits=WAITS)
-                        told = account.told(chunk, is_end=number == last)
+                        told = account.told(ends.faded(chunk), is_end=number == last)
                         yield replace(told, drawn=None)
                 if number < last and told is not None:
                     pause = np.zeros(round(PAUSE_S * OUTPUT_SAMPLE_RATE_HZ), np.float32)

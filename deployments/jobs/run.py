@@ -105,6 +105,7 @@ class JobRun:
         with suppress(StageUnavailableError):  # then the lease lapses, and the sweep removes it
             standing = await self._store.find(self._name)
             if standing is None or standing.state.status == "deleted":
+                await self._store.shelf.settle()  # a write that was cancelled goes on in its thread
                 await self._store.erase(self._name)
             else:
                 await self._leases.release(self._lease)

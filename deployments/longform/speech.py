@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 
@@ -17,7 +16,7 @@ import numpy as np
 
 from deployments.config.long_text import LongTextSettings
 from deployments.edits.account import Account
-from deployments.edits.joints import faded_ends
+from deployments.edits.joints import Ends
 from deployments.longform.account import SegmentAccount
 from deployments.longform.level import leveled
 from deployments.longform.lines import lines_of
@@ -80,11 +79,11 @@ class LongSpeech:
             while (take := await production.next_take()) is not None:
                 await self._wait(take, pace)
                 is_end = take.line.number == len(lines) - 1
-                ends = faded_ends(self._told(take), at_start=is_begun, at_end=not is_end)
-                async with aclosing(ends) as chunks:
-                    async for chunk in chunks:
-                        pace.sent(len(chunk.samples) / OUTPUT_SAMPLE_RATE_HZ)
-                        yield account.told(chunk, is_end=False)
+                ends = Ends(at_start=is_begun, at_end=not is_end)
+                while (chunk := await self._next_chunk(take)) is not None:
+                    told = ends.faded(chunk)
+                    pace.sent(len(told.samples) / OUTPUT_SAMPLE_RATE_HZ)
+                    yield account.told(told, is_end=False)
                 account.quality = account.quality.merged(self.segments.ended(take))
                 is_begun = is_begun or take.is_heard
                 if take.is_heard and not is_end:
@@ -121,18 +120,19 @@ class LongSpeech:
         reuse = "off" if is_again and not is_seeded else None
         return self._speech.speak(request, voice, keeps_any=is_seeded, reuse=reuse)
 
-    async def _told(self, take: Take) -> AsyncGenerator[SpeechChunk]:
-        """A take as it is heard, at the target loudness."""
+    async def _next_chunk(self, take: Take) -> SpeechChunk | None:
+        """Of a take as it is heard: all of it at once where it has a target loudness."""
+        chunk = await take.next_chunk()
+        if chunk is None:
+            return None
         if self._target_lufs is None:
-            async with aclosing(take.heard()) as chunks:
-                async for chunk in chunks:
-                    yield replace(chunk, drawn=None)
-            return
-        chunks = [chunk async for chunk in take.heard()]
-        if chunks:
-            samples = np.concatenate([chunk.samples for chunk in chunks])
-            loud = on_grid(leveled(samples, self._target_lufs))
-            yield replace(chunks[-1], samples=loud, drawn=None)
+            return replace(chunk, drawn=None)
+        chunks = [chunk]
+        while (chunk := await take.next_chunk()) is not None:
+            chunks.append(chunk)
+        samples = np.concatenate([one.samples for one in chunks])
+        loud = on_grid(leveled(samples, self._target_lufs))
+        return replace(chunks[-1], samples=loud, drawn=None)
 
 
 def _silence(length_s: float) -> Float32Array:

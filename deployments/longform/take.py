@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 
 from deployments.longform.lines import Line
 from pipeline.contracts import GOOD, Quality, SpeechChunk
@@ -22,6 +21,7 @@ class Take:
         self.quality: Quality = GOOD
         self.refused: TextError | None = None
         self._chunks: list[SpeechChunk] = []
+        self._n_given = 0
         self._is_over = self._is_heard = False
         self._error: Exception | None = None
         self._more = asyncio.Event()
@@ -44,11 +44,11 @@ class Take:
 
     def begin_again(self) -> None:
         """Forget what came. Only while nothing is heard."""
-        self._chunks, self.quality = [], GOOD
+        self.take_back([], GOOD)
 
     def take_back(self, chunks: list[SpeechChunk], quality: Quality) -> None:
         """Other chunks in place of what came, and what is thought of them; as `begin_again`."""
-        self._chunks, self.quality = chunks, quality
+        self._chunks, self.quality, self._n_given = chunks, quality, 0
 
     def end(self, error: Exception | None = None) -> None:
         """Nothing follows; the listener gets the error behind what there is."""
@@ -65,20 +65,16 @@ class Take:
         except TimeoutError:
             return
 
-    async def heard(self) -> AsyncGenerator[SpeechChunk]:
-        """All chunks, as they come. Raises the error that it ended with."""
-        chunks, at = self._chunks, 0
-        while True:
-            if chunks is not self._chunks:  # begun again: nothing of it sounded
-                chunks, at = self._chunks, 0
-            if at < len(chunks):
-                self._is_heard = self._is_heard or len(chunks[at].samples) > 0
-                yield chunks[at]
-                at += 1
-            elif self._is_over:
-                break
-            else:
-                self._more.clear()
-                await self._more.wait()
-        if self._error is not None:
-            raise self._error
+    async def next_chunk(self) -> SpeechChunk | None:
+        """The listener's next, as it comes; None behind the last. Raises what it ended with."""
+        while self._n_given == len(self._chunks):
+            if self._is_over:
+                if self._error is not None:
+                    raise self._error
+                return None
+            self._more.clear()
+            await self._more.wait()
+        chunk = self._chunks[self._n_given]
+        self._n_given += 1
+        self._is_heard = self._is_heard or len(chunk.samples) > 0
+        return chunk

@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Protocol
 
+from deployments.config.settings import Settings
 from deployments.config.text_settings import PronunciationEntry, TextSettings
 from deployments.pronunciation.book import PronunciationBook, unknown
 from deployments.pronunciation.documents import NONE, Dictionaries, as_rules
+from deployments.voices.resolver import VoiceLibrary
 from pipeline.contracts import SpeechRequest
 from pipeline.errors import InputError, StageUnavailableError, UnknownVoiceError
 from pipeline.text.dictionary import fitting
@@ -130,6 +132,13 @@ class Readings:
             return (await self._voices.pinned(namespace, voice)).partition("@")[0]
         except UnknownVoiceError:
             return None
+
+
+def readings_of(settings: Settings, voices: VoiceLibrary) -> Readings:
+    """How texts are read, with the dictionaries that are kept beside the voices."""
+    shelf = voices.shelf
+    book = None if shelf is None else PronunciationBook(shelf, settings.text.max_pronunciations)
+    return Readings(settings.text, book, voices.registry)
 
 
 def _named(kept: Dictionaries, asked: str, param: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from cache_store.codec import FieldSpec, Record, RecordSchema
 from cache_store.keys import VoiceKey, fingerprint
 from cache_store.settings import CacheSettings
 from deployments.stages.clip_records import ClipRecords
-from pipeline.contracts import AudioChunk, TokenChunk, VoicePrompt
+from pipeline.contracts import AudioChunk, Stream, TokenChunk, VoicePrompt
 from pipeline.serving.listener import Listener
 from pipeline.serving.tracing import UNTRACED, Trace
 
@@ -89,7 +89,7 @@ class OwnedDecoder:
         tokens: AsyncIterator[TokenChunk],
         voice: VoicePrompt,
         first_chunk_rows: int | None = None,
-    ) -> AsyncGenerator[AudioChunk]:
+    ) -> Stream[AudioChunk]:
         """See contracts.WaveDecoder."""
         kept = (self.owner, self.shelf, self.listener)
         unlike: dict[str, Any] = {} if self.is_marked else {"is_marked": False}

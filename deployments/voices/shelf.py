@@ -124,6 +124,13 @@ class Shelf:
             self._write_s, lambda: sum(blob.size_bytes for blob in self._blobs.list(directory))
         )
 
+    async def settle(self) -> None:
+        """Return when every call that was begun has ended, those that nobody waits for, too."""
+        try:
+            await self._threads.settle("", self._write_s)
+        except StoreError as error:
+            raise _away(error) from error
+
     async def _run(self, deadline_s: float, call: Callable[[], T]) -> T:
         tries, give_up_s = TRIES, time.monotonic() + GIVE_UP_S
         while True:
@@ -134,9 +141,7 @@ class Shelf:
             except StoreError as error:
                 is_over = not tries or time.monotonic() >= give_up_s
                 if is_over or isinstance(error, StoreDenied):
-                    raise StageUnavailableError(
-                        "the store of the voices does not answer", detail=str(error)
-                    ) from error
+                    raise _away(error) from error
 
     def _sealed(self, path: str, document: Document) -> bytes:
         """`{key id} {digest}`, a line's end, JSON."""
@@ -154,6 +159,10 @@ class Shelf:
                 detail=f"{path}: " + ("its digest is wrong" if key else f"unknown key {key_id!r}"),
             )
         return json.loads(body)
+
+
+def _away(error: StoreError) -> StageUnavailableError:
+    return StageUnavailableError("the store of the voices does not answer", detail=str(error))
 
 
 def _digest(key: bytes, path: str, body: bytes) -> str:

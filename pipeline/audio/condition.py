@@ -1,8 +1,9 @@
-"""Conditioning of a decoded clip before the encoder: clicks, silence at the ends, loudness.
+"""Conditioning of a decoded clip before the encoder: offset, clicks, silent ends, loudness.
 
 The encoder normalises by peak, like the released one: a click makes the speech beside it quiet, and
-a quiet clip stays quiet in the reply. Here clicks are limited, long silence at the ends is trimmed,
-and unusual loudness is corrected. An ordinary clip passes unchanged, bit for bit.
+a quiet clip stays quiet in the reply, and a constant offset hides silence and changes the codes.
+Here an offset is taken out, clicks are limited, long silence at the ends is trimmed, and unusual
+loudness is corrected. An ordinary clip passes unchanged, bit for bit.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from pipeline.audio.levels import FRAME_S, Levels
 from pipeline.contracts import Float32Array
 
-VERSION = "1"  # raise when the same clip is conditioned to other samples
+VERSION = "2"  # raise when the same clip is conditioned to other samples
 
 QUIETEST_LUFS = -28.0  # between these two, speech keeps its loudness
 LOUDEST_LUFS = -14.0
@@ -22,6 +23,9 @@ TARGET_LUFS = -23.0  # of EBU R128; what ordinary clips have once the encoder ha
 _GAIN_STEP_DB = 0.1  # coarser than rounding, which differs between processors
 _HIGHEST_PEAK = 0.98
 _KNEE = 0.7  # share of a ceiling below which its limiter does nothing
+
+_USUAL_OFFSET = 0.004  # of full scale; good converters leave less, and so does a voice
+_OFFSET_FRAME_S = 0.05  # some periods of a voice, whose mean is nothing
 
 _CLICK_FRAME_S = 0.005
 _LASTING_S = 0.25  # anything louder for this long in all is no click
@@ -51,6 +55,14 @@ class Conditioning(StrEnum):
     def fingerprint(self) -> str:
         """Name and version of the conditioning, for cache keys."""
         return f"{self}-{VERSION}" if self is Conditioning.SPEECH else str(self)
+
+
+def centred(samples: Float32Array, sample_rate_hz: int) -> Float32Array:
+    """float32 (n,) about zero, n at least 1; `samples` itself when its offset is usual."""
+    size = min(round(_OFFSET_FRAME_S * sample_rate_hz), len(samples))
+    frames = samples[: len(samples) // size * size].reshape(-1, size)
+    offset = float(np.median(frames.mean(axis=1, dtype=np.float64)))  # clicks turn few frames'
+    return samples if abs(offset) <= _USUAL_OFFSET else samples - np.float32(offset)
 
 
 def tame_clicks(samples: Float32Array, sample_rate_hz: int) -> Float32Array:

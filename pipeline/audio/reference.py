@@ -7,7 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.audio.condition import Conditioning, bring_to_loudness, tame_clicks, trim_ends
+from pipeline.audio.condition import (
+    Conditioning,
+    bring_to_loudness,
+    centred,
+    tame_clicks,
+    trim_ends,
+)
 from pipeline.audio.decode import ClipLimits, clip_digest, decode_clip
 from pipeline.audio.findings import find_faults
 from pipeline.audio.levels import SILENT_LUFS, measure_levels
@@ -34,7 +40,7 @@ def read_reference(
     is_for_speech = conditioning is Conditioning.SPEECH
     decoded = decode_clip(data, limits, picks_channels=is_for_speech)
     rate_hz = decoded.sample_rate_hz
-    tamed = tame_clicks(decoded.samples, rate_hz)
+    tamed = tame_clicks(centred(decoded.samples, rate_hz), rate_hz)
     levels = measure_levels(tamed, rate_hz)
     spoken = trim_ends(tamed, rate_hz, levels)
     spoken_levels = levels if spoken is tamed else measure_levels(spoken, rate_hz)

@@ -9,6 +9,7 @@ import functools
 import re
 import unicodedata
 
+MINUS = "\u2212"  # of a subtraction
 _SPACES = re.compile("[\v\f\x1c-\x1f]")  # that `str.split` takes for white space and ftfy for noise
 _LINE_ENDS = str.maketrans(dict.fromkeys("\x85\u2028\u2029", "\n"))
 _KEYCAP = re.compile("[0-9#*]\ufe0f?\u20e3")
@@ -19,12 +20,16 @@ _GROUPED = re.compile(r"(?<![\d.,])(\d{1,3}(?:[\u00a0\u2009\u202f]\d{3})+)(?!\d)
 EAST_ASIAN = re.compile("[\u3005-\u3007\u3041-\u312f\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3]")
 _WIDE_MARKS = "！（），：；？～"  # ordinary punctuation of East Asian text, a guest's elsewhere
 _WIDE_IN_NUMBERS = re.compile("(?<=[0-9０-９])[．：／](?=[0-9０-９])|(?<=[０-９])，(?=[０-９]{3})")
+_MINUS = re.compile(
+    r"(?:(?P<from>\d+(?:\.\d+)?)(?P<gap>[ ]?))?\u2212"
+    r"(?=[ ]?(?P<taken>\d+(?:\.\d+)?)(?P<is>[ ]?=)?)?"
+)
 _KEPT = "…‥²³¹⁰⁴⁵⁶⁷⁸⁹⁺⁻½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞⅐⅑⅒↉™℠"  # their form carries meaning; later steps read them
 _HANGUL_LETTERS = ("\u3131", "\u318e")  # NFKC makes them parts of syllables that are not there
 _INVISIBLE = ("Cc", "Cf", "Cn", "Co", "Cs")
 _PLAIN_FORMS = {
     "\u00b4": "'", "\u02b9": "'", "\u02bb": "'", "\u02bc": "'", "\u2032": "'", "\u2033": '"',
-    "\u2010": "-", "\u2011": "-", "\u2012": "-", "\u2212": "-", "\u2015": "—",
+    "\u2010": "-", "\u2011": "-", "\u2012": "-", "\u2015": "—",
     "\u00b5": "μ", "\u2126": "Ω", "\u2024": ".", "\u2044": "/", "\u2215": "/",
     "\u2116": "No. ", "\ufffd": "",
 }  # fmt: skip
@@ -48,9 +53,18 @@ def composed(text: str) -> str:
         return text
     text = _GROUPED.sub(lambda found: re.sub(r"\s", "", found[1]), text)
     text = _WIDE_IN_NUMBERS.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
+    text = _MINUS.sub(_minus, text)
     kept = _WIDE_MARKS if EAST_ASIAN.search(text) else ""
     text = "".join([c if c.isascii() or c in kept else _form(c) for c in text])
     return _without_stray_marks(unicodedata.normalize("NFC", text))
+
+
+def _minus(found: re.Match[str]) -> str:
+    """Stays between numbers in "5−3" and "3−5=−2"; elsewhere it is a hyphen, as in "10−20 kg"."""
+    if not found["from"]:
+        return "-"
+    is_taken = found["taken"] and (found["is"] or float(found["from"]) > float(found["taken"]))
+    return f"{found['from']}{found['gap']}{MINUS if is_taken else '-'}"
 
 
 @functools.cache

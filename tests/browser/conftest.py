@@ -14,7 +14,7 @@ import pytest
 from tests.browsers import NO_DRIVER
 
 pytest.importorskip("playwright", reason=NO_DRIVER)
-from playwright.sync_api import Browser, ConsoleMessage, Error, Page, expect
+from playwright.sync_api import Browser, ConsoleMessage, Error, Page, ViewportSize, expect
 
 from pipeline.voice_list import VOICES_DIR
 from tests.browsers import browser as opened_browser
@@ -23,7 +23,7 @@ from tests.serve.services import running, write_config
 
 URL = "TIMBRE_BROWSER_URL"
 PICTURES = ROOT / "out" / "browser"
-DESKTOP = {"width": 1280, "height": 900}
+DESKTOP: ViewportSize = {"width": 1280, "height": 900}
 TIMEOUT_MS = 60_000  # of one step, on two busy cores
 expect.set_options(timeout=TIMEOUT_MS)
 

@@ -6,10 +6,11 @@ import re
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import picture
-from tests.browser.steps import data, give_clip, speak, tab
+from tests.browser.steps import BRUNO, data, give_clip, speak, tab
 
 pytestmark = pytest.mark.browser
 JOB_MS = 180_000
@@ -140,7 +141,7 @@ def test_an_own_voice_is_kept_over_a_reload(page: Page):
     page.reload()
     expect(page.locator("#voice-detail")).to_contain_text("Zoe of the page")
     picture(page, "voices")
-    page.get_by_role("link", name="Speak with it: Zoe of the page").click()
+    page.get_by_role("link", name="Speak with it: Zoe of the page", exact=True).click()
     expect(page.locator("#speak-voice option:checked")).to_have_text("Zoe of the page")
     assert data(speak(page, "One two three."), "whole-at")
     tab(page, "Voices")
@@ -149,6 +150,58 @@ def test_an_own_voice_is_kept_over_a_reload(page: Page):
     delete = page.get_by_role("button", name="Delete: Zoe of the page")
     delete.click()
     expect(delete).to_have_count(0)
+
+
+def test_a_recorded_consent_and_another_version(page: Page):
+    tab(page, "Voices")
+    give_clip(page)
+    name = page.get_by_role("textbox", name="Its name")
+    name.fill("Yan of the page")
+    page.get_by_role("combobox", name="How did they agree?").select_option("recording")
+    page.get_by_role("textbox", name="Whose voice is it?").fill("Yan Example")
+    keep = page.locator("#keep-form button.main")
+    keep.click()
+    recording = page.locator("#consent-file")
+    expect(recording).to_have_attribute("aria-invalid", "true")
+    expect(page.locator("#keep-form .error:visible")).to_contain_text(
+        "the clip in which they agree"
+    )
+    recording.set_input_files(BRUNO)
+    keep.click()
+    row = page.locator("#voice-list > li").filter(has_text="Yan of the page")
+    expect(row).to_contain_text(re.compile(r"version 1 · consent: Yan Example, .*, recorded"))
+    page.get_by_role("button", name="Details: Yan of the page").click()
+    page.get_by_role("button", name="Keep another version: Yan of the page").click()
+    expect(page.locator("#keep-as")).to_be_focused()
+    name.fill("clara")  # another's
+    keep.click()
+    expect(name).to_have_attribute("aria-invalid", "true")
+    expect(page.locator("#keep-form .error:visible")).to_contain_text("clara")
+    name.fill("")
+    page.get_by_label("What is said in the clip").fill("Please leave the keys on the table.")
+    keep.click()
+    expect(row).to_contain_text("version 2")
+    versions = page.locator(".versions > li")
+    expect(versions).to_have_count(2)
+    expect(versions.first).to_contain_text("Please leave the keys on the table.")
+    page.get_by_text("Consents", exact=True).click()
+    expect(page.locator("#consents li").first).to_contain_text("of Yan of the page")
+    page.get_by_role("combobox", name="How did they agree?").select_option("kept")
+    expect(page.locator("#consent-kept option").first).to_contain_text("Yan Example")
+    assert not Axe().run(page).response["violations"]
+    picture(page, "versions")
+    page.get_by_role("combobox", name="Language", exact=True).select_option("zh")
+    page.get_by_role("combobox", name="配色").select_option("dark")
+    page.set_viewport_size({"width": 390, "height": 844})
+    expect(versions.first).to_contain_text("第 2 版")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert not Axe().run(page).response["violations"]
+    picture(page, "versions-phone-dark-zh")
+    versions.last.get_by_role("link").press("Enter")
+    expect(page.locator("#speak-voice option:checked")).to_have_text("Yan of the page，第 1 版")
+    page.get_by_role("textbox", name="要说的文字").fill("One two three.")
+    page.locator("#speak-form button.main").click()
+    page.locator("#speak-takes .take[data-cache]").wait_for()
 
 
 def test_a_job_to_its_end(page: Page):

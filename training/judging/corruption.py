@@ -1,10 +1,11 @@
 # pyright: basic
 """How many replies of a model are corrupt, before and after the guard's second draw.
 
-    python -m training.judging.corruption [--replies 2000] [--model tiny] [--kept FILE]
+    python -m training.judging.corruption [--replies 2000] [--listened 2000] [--kept FILE]
 
-Needs the extras `embedded` and `judges`. Measures of every reply are appended to FILE as JSON, and
-those there are not made again.
+Needs the extras `embedded` and `judges`. Whisper, which takes most of the time, hears the first
+`--listened`. Measures of every reply are appended to FILE as JSON, and those there are not made
+again.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ class Reply:
     hole_db: float
     longest_pause: int
     longest_steady: int
-    heard: str
+    heard: str | None
+    """None: nobody listened."""
     divergent_words: int
 
     @property
@@ -84,12 +86,12 @@ class Replies:
             found = ResolvedVoice(prompt, "miss", transcript=voice.transcript)
             self._voices.append(found)
 
-    def reply(self, n: int, text: str) -> Reply:
+    def reply(self, n: int, text: str, *, is_listened: bool) -> Reply:
         """The n-th."""
         samples, quality = asyncio.run(self._spoken(n, text))
         guard = SoundGuard()
         guard.add(samples)
-        heard = self._listener.judge(to_16k(samples).numpy(), text).heard if len(samples) else ""
+        heard = self._heard(samples, text) if is_listened else None
         return Reply(
             n=n,
             text=text,
@@ -101,8 +103,13 @@ class Replies:
             longest_pause=guard.longest_pause,
             longest_steady=guard.longest_steady,
             heard=heard,
-            divergent_words=longest_divergence(words(text), words(heard)),
+            divergent_words=longest_divergence(
+                words(text), words(text if heard is None else heard)
+            ),
         )
+
+    def _heard(self, samples: np.ndarray, text: str) -> str:
+        return self._listener.judge(to_16k(samples).numpy(), text).heard if len(samples) else ""
 
     async def _spoken(self, n: int, text: str) -> tuple[np.ndarray, Quality]:
         voice = self._voices[n % len(self._voices)]
@@ -124,15 +131,23 @@ def texts() -> Iterator[str]:
 def report(replies: list[Reply]) -> str:
     """The rates, each with its numbers."""
 
-    def share(name: str, found: list[Reply], note: str) -> str:
-        return f"{name}: {len(found)} of {len(replies)} ({len(found) / len(replies):.2%}), {note}"
+    def share(name: str, found: list[Reply], of: list[Reply], note: str) -> str:
+        return f"{name}: {len(found)} of {len(of)} ({len(found) / len(of):.2%}), {note}"
 
+    listened = [reply for reply in replies if reply.heard is not None]
     corrupt = [reply for reply in replies if reply.is_bad]
     lines = [
-        share("drawn again", [r for r in replies if r.is_retried], "bad before they were heard"),
-        share("corrupt", corrupt, f"after the guard; the bar is {BAR:.1%}"),
-        share("heard otherwise", [r for r in replies if r.is_divergent], "by Whisper base"),
+        share(
+            "drawn again",
+            [r for r in replies if r.is_retried],
+            replies,
+            "bad before they were heard",
+        ),
+        share("corrupt", corrupt, replies, f"after the guard; the bar is {BAR:.1%}"),
     ]
+    if listened:
+        divergent = [reply for reply in listened if reply.is_divergent]
+        lines.append(share("heard otherwise", divergent, listened, "by Whisper base"))
     told = [f"  {one.n} {one.verdict}: {one.text}" for one in corrupt]
     extremes = (
         f"beyond all: hole edge {max(r.hole_db for r in replies):g} dB, pause "
@@ -144,7 +159,10 @@ def report(replies: list[Reply]) -> str:
 
 
 def main(
-    replies: int = 2000, model: str = "tiny", kept: Path = Path("out/corruption.jsonl")
+    replies: int = 2000,
+    listened: int = 2000,
+    model: str = "tiny",
+    kept: Path = Path("out/corruption.jsonl"),
 ) -> None:
     """Measure, and print the report with its definition."""
     lines = kept.read_text().splitlines() if kept.is_file() else []
@@ -157,7 +175,7 @@ def main(
             if n in done:
                 continue
             speaker = speaker or Replies(pipeline)
-            done[n] = speaker.reply(n, text)
+            done[n] = speaker.reply(n, text, is_listened=n < listened)
             with kept.open("a") as file:
                 file.write(json.dumps(asdict(done[n])) + "\n")
     typer.echo(DEFINITION)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -88,21 +87,16 @@ class EditRoutes:
         """
         with self._budget.hold() as hold:
             parsed = await read_off_loop(self._read, await receive_body(request, hold))
-            performance, reply = self._begun(
-                await self._completed(parsed, self._tenant(request)), request, hold
+            order = await self._edits.read_as(
+                parsed.order,
+                self._tenant(request),
+                parsed.reply.voice,
+                self._readings,
+                parsed.reply.reading,
+                is_clip=parsed.reply.upload is not None,
             )
+            performance, reply = self._begun(replace(parsed, order=order), request, hold)
             return await _answered(performance, reply)
-
-    async def _completed(self, parsed: ParsedEdit, namespace: str) -> ParsedEdit:
-        """With how each text is read, for good: who asks for the edit again finds what it was."""
-        asked, order = parsed.reply, parsed.order
-        voice, is_clip = asked.voice, asked.upload is not None
-        if order.edit_id is not None:
-            voice = (await self._edits.perform(order, namespace).written()).voice
-            is_clip = voice is None
-        whole = await self._readings.whole(asked.reading, namespace, voice, is_clip=is_clip)
-        steps = await asyncio.to_thread(lambda: [step.read_as(whole) for step in order.steps])
-        return replace(parsed, order=replace(order, steps=tuple(steps)))
 
     async def _list(
         self,

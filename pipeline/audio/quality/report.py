@@ -8,7 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pipeline.audio import findings
-from pipeline.audio.condition import Conditioning, speech_span_s, tame_clicks, trim_ends
+from pipeline.audio.condition import (
+    Conditioning,
+    centred,
+    speech_span_s,
+    tame_clicks,
+    trim_ends,
+)
 from pipeline.audio.decode import ClipLimits, decode_clip
 from pipeline.audio.findings import clipped_share, find_faults
 from pipeline.audio.levels import FRAME_S, Levels, measure_levels, to_decibels
@@ -92,7 +98,7 @@ def assess_clip(
 def assess(clip: ReferenceClip) -> QualityReport:
     """The report on a decoded clip. Blocks."""
     rate_hz = clip.sample_rate_hz
-    tamed = tame_clicks(clip.samples, rate_hz)
+    tamed = tame_clicks(centred(clip.samples, rate_hz), rate_hz)
     levels = measure_levels(tamed, rate_hz)
     spoken = measure_levels(trim_ends(tamed, rate_hz, levels), rate_hz)
     measured = QualityReport(

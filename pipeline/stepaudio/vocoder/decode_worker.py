@@ -1,10 +1,12 @@
 """The one thread that runs a decoder's model, and the queue before it.
 
-The job that is wanted first runs first; those of one kind may run together.
+The job that is wanted first runs first; those of one kind may run together. A job that lets the
+worker know between its steps gives way to what is wanted much sooner.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
@@ -15,6 +17,8 @@ from typing import Generic, TypeVar
 from pipeline.stepaudio.health import StageHealth, check_pool
 
 Result = TypeVar("Result")
+
+SOONER_S = 1.0  # a job gives way to what is wanted so much sooner: more than a chunk takes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,6 +52,14 @@ def _wanted_s(waiting: _Waiting[Result]) -> float:
     return waiting.wanted_s
 
 
+@dataclass(slots=True)
+class _Running:
+    """What the thread works at. away_s: of that time, what went to others that it gave way to."""
+
+    wanted_s: float
+    away_s: float = 0.0
+
+
 class DecodeWorker(Generic[Result]):
     """Runs jobs one after another; of those that are wanted at the same time, the oldest first.
 
@@ -67,6 +79,7 @@ class DecodeWorker(Generic[Result]):
         self._max_together = max_together
         self._lock = threading.Lock()
         self._waiting: list[_Waiting[Result]] = []
+        self._running: _Running | None = None  # of the thread alone
         self._thread = ThreadPoolExecutor(1, "vocoder", begin)
         self.health = StageHealth("vocoder")
         self.timed: Timed | None = None
@@ -92,11 +105,26 @@ class DecodeWorker(Generic[Result]):
             self._waiting.pop().future.cancel()
 
     def _turn(self) -> None:
-        """Called once per job, for whichever is wanted first; a no-op when batches took more."""
-        taken = [one for one in self._take() if one.future.set_running_or_notify_cancel()]
+        """Called once per job, for whichever is wanted first; a no-op when all were taken."""
+        self._run(self._take(math.inf))
+
+    def give_way(self) -> bool:
+        """Called by a job between its steps: run what is wanted much sooner. Whether there was."""
+        assert self._running is not None, "only a job gives way"
+        before_s = self._running.wanted_s - SOONER_S
+        if not (taken := self._take(before_s)):
+            return False
+        while taken:
+            self._run(taken)
+            taken = self._take(before_s)
+        return True
+
+    def _run(self, taken: list[_Waiting[Result]]) -> None:
+        taken = [one for one in taken if one.future.set_running_or_notify_cancel()]
         if not taken:
             return
-        begun_s = time.monotonic()
+        outer, begun_s = self._running, time.monotonic()
+        running = self._running = _Running(min(map(_wanted_s, taken)))
         try:
             with self.health.watching():
                 results = self._results([one.job for one in taken])
@@ -106,20 +134,25 @@ class DecodeWorker(Generic[Result]):
         else:
             rows = sum(one.job.rows for one in taken)
             if self.timed is not None and rows:
-                self.timed(rows, len(taken), time.monotonic() - begun_s)
+                self.timed(rows, len(taken), time.monotonic() - begun_s - running.away_s)
             for one, result in zip(taken, results, strict=True):
                 one.future.set_result(result)
         finally:
             taken.clear()  # the error's traceback holds this frame, which must not hold the jobs
             one = None
+            self._running = outer
+            if outer is not None:
+                outer.away_s += time.monotonic() - begun_s
 
-    def _take(self) -> list[_Waiting[Result]]:
-        """The job that is wanted first and those that may run with it, out of the queue."""
+    def _take(self, before_s: float) -> list[_Waiting[Result]]:
+        """The job that is wanted first, and before then, and those that may run with it."""
         with self._lock:
             self._waiting = [one for one in self._waiting if not one.future.cancelled()]
             if not self._waiting:
                 return []
             first = min(self._waiting, key=_wanted_s)
+            if first.wanted_s >= before_s:
+                return []
             taken = [first]
             if first.job.kind is not None and self._max_together > 1:
                 alike = [one for one in self._waiting if one.job.kind == first.job.kind]

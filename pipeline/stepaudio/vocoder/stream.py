@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -39,7 +39,8 @@ class _StoppedError(Exception):
 class Utterance:
     """One stream's state: rows that wait, caches of flow and HiFT.
 
-    Methods that compute run on the worker.
+    give_way: called between the steps of a chunk, does what is more urgent; None where they cannot
+    be left. Methods that compute run on the worker.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Utterance:
         """
         self.stopped = threading.Event()
         self.trace = UNTRACED
+        self.give_way: Callable[[], bool] | None = None
         self._listener = listener or Listener(time.monotonic())
         self._model = model
         self._mark = mark
@@ -242,6 +244,7 @@ class Utterance:
         def on_step() -> None:
             if all(u.stopped.is_set() for u in utterances):
                 raise _StoppedError
+            first._let_others()
 
         began_ns = now_ns()
         results = inference_chunks(
@@ -268,7 +271,7 @@ class Utterance:
             self._flow_cache,
             model.schedule,
             self._recent_frames,
-            self._on_step,
+            self._on_chunk_step,
         )
         self.trace.noted("flow", began_ns, rows=rows.shape[1])
         self._on_step()
@@ -306,6 +309,15 @@ class Utterance:
     def _on_step(self) -> None:
         if self.stopped.is_set():
             raise _StoppedError
+
+    def _on_chunk_step(self) -> None:
+        self._on_step()
+        self._let_others()
+
+    def _let_others(self) -> None:
+        began_ns = now_ns()
+        if self.give_way is not None and self.give_way():
+            self.trace.waited("turn", began_ns)
 
 
 def _replayed(

@@ -1,33 +1,31 @@
 # pyright: basic
 """The vocoder as a stage: audio tokens in, 24 kHz audio out, whole or streamed.
 
-All model work runs on one worker thread per decoder; a stream's state lives in its generator's
-frame alone. What many streams may share is in `prompt_memory`.
+All model work runs on one worker thread per decoder; a stream's state is its `Decoding`'s alone.
+What many streams may share is in `prompt_memory`.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import replace
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.contracts import AudioChunk, Float32Array, TokenChunk, VoicePrompt
-from pipeline.errors import ConfigError, StageError
+from pipeline.contracts import AudioChunk, Float32Array, Stream, TokenChunk, VoicePrompt
+from pipeline.errors import ConfigError
 from pipeline.marks.marker import Marker
 from pipeline.serving.listener import Listener
-from pipeline.serving.tracing import UNTRACED, Trace, in_turn, now_ns
+from pipeline.serving.tracing import UNTRACED, Trace
 from pipeline.stepaudio.niceness import give_way
 from pipeline.stepaudio.recording import CudaRecorder, Recorder
 from pipeline.stepaudio.triton_kernels import has_kernels
 from pipeline.stepaudio.vocoder.decode_worker import DecodeWorker, Job, Timed
+from pipeline.stepaudio.vocoder.decoding import Decoding, guarded
 from pipeline.stepaudio.vocoder.flow.flow import DEFAULT_SEED, DEFAULT_STEPS
 from pipeline.stepaudio.vocoder.memory_plan import EncoderRoom, RecordRoom, VocoderMemory
 from pipeline.stepaudio.vocoder.model import SILENCE, PromptTensors, VocoderModel
@@ -126,12 +124,12 @@ class StepWaveDecoder:
         self._slabs = self._new_slabs()
         if is_recorded:
             self.record_steps(CudaRecorder())
-        self._active = 0  # changes on the event loop only
+        self._streams: set[Decoding] = set()  # changes on the event loop only
         self._worker = DecodeWorker[Float32Array](
             _next_chunks, max_batch, partial(_begin_thread, threads, self._model.device)
         )
         if is_recorded:
-            self._worker.submit(Job(partial(_guarded, self._record_common))).result()
+            self._worker.submit(Job(partial(guarded, self._record_common))).result()
 
     def record_steps(self, record: Recorder) -> None:
         """From now on encoder, Euler steps and HiFT are replayed from records.
@@ -207,7 +205,7 @@ class StepWaveDecoder:
     @property
     def active_streams(self) -> int:
         """Streams that hold state now."""
-        return self._active
+        return len(self._streams)
 
     @property
     def cache_bytes(self) -> int:
@@ -251,7 +249,7 @@ class StepWaveDecoder:
             audio.extend(self._model.decode(utterances, self._state_of))
             return SILENCE
 
-        self._worker.submit(Job(partial(_guarded, work))).result()
+        self._worker.submit(Job(partial(guarded, work))).result()
         return audio
 
     def _state_of(self, voice: VoicePrompt, prompt: PromptTensors) -> VoiceState:
@@ -262,7 +260,7 @@ class StepWaveDecoder:
             return make()
         return self._prompt_memory.get_or_make(state_key(voice_key(voice)), make)
 
-    async def stream(
+    def stream(
         self,
         tokens: AsyncIterator[TokenChunk],
         voice: VoicePrompt,
@@ -273,7 +271,7 @@ class StepWaveDecoder:
         *,
         is_marked: bool = True,
         trace: Trace = UNTRACED,
-    ) -> AsyncGenerator[AudioChunk]:
+    ) -> Stream[AudioChunk]:
         """Audio as soon as its tokens are there; see `contracts.WaveDecoder`.
 
         owner: for `forget`. shelf: where the voice's state is looked for before it is made.
@@ -285,40 +283,8 @@ class StepWaveDecoder:
         through. Ends with `tokens` closed and no state left.
         Raises StageError for broken tokens or a failing model, AudioError for an unusable voice.
         """
-        self._active += 1
-        utterance: Utterance | None = None
-        early: asyncio.Task[None] | None = None
-        try:
-            utterance = self._begun(voice, first_chunk_rows, owner, listener, is_marked)
-            utterance.trace = trace
-            early = asyncio.create_task(self._begin(utterance, shelf))
-            asked_ns = now_ns()
-            async for chunk in tokens:
-                trace.waited("tokens", asked_ns)
-                with self._worker.health.watching():
-                    utterance.add(chunk.ids)
-                while utterance.has_work:
-                    await early  # with it a first chunk may run together with others'
-                    samples = await self._run(utterance.next_work(), utterance)
-                    if len(samples):
-                        yield AudioChunk(samples, last=False)
-                if chunk.last:
-                    await early
-                    rest = Job(utterance.finish, rows=utterance.n_waiting_rows)
-                    yield AudioChunk(await self._run(rest, utterance), last=True)
-                    return
-                asked_ns = now_ns()
-            raise StageError("the token stream ended without a last chunk")
-        finally:
-            self._active -= 1
-            if early is not None:
-                early.cancel()
-                await asyncio.gather(early, return_exceptions=True)
-            if utterance is not None:
-                utterance.release()
-            close = getattr(tokens, "aclose", None)
-            if close is not None:
-                await close()
+        begin = partial(self._begun, voice, first_chunk_rows, owner, listener, is_marked, trace)
+        return Decoding(self._worker, begin, tokens, shelf, self._streams)
 
     def _begun(
         self,
@@ -327,42 +293,17 @@ class StepWaveDecoder:
         owner: str,
         listener: Listener | None,
         is_marked: bool,
+        trace: Trace,
     ) -> Utterance:
         schedule = chunk_schedule(self._chunk_rows, first_chunk_rows)
         shared = (self.memory, OwnedMemory(self._prompt_memory, owner), self._slabs)
         mark = self._marker.begin() if self._marker is not None and is_marked else None
         with self._worker.health.watching():
-            return Utterance(self._model, voice, schedule, *shared, listener, mark)
-
-    async def _begin(self, utterance: Utterance, shelf: StateShelf | None) -> None:
-        """What needs no token, while the language model reads its prompt."""
-        work = utterance.early_work()
-        if work is None:
-            return
-        is_new = shelf is not None and utterance.needs_state
-        if shelf is not None and is_new and (arrays := await shelf.find()) is not None:
-            await self._run(utterance.give_state(arrays), utterance)
-            is_new = utterance.needs_state
-        await self._run(work, utterance)
-        if shelf is not None and is_new and (made := utterance.kept_state()) is not None:
-            shelf.keep(made)
-
-    async def _run(self, work: Job[Float32Array], utterance: Utterance) -> Float32Array:
-        """A stream's `work` on the worker thread, before that of streams with more in hand.
-
-        When the caller goes away, waits for the worker to let go of the state.
-        """
-        guarded = partial(_guarded, in_turn(utterance.trace, work.run))
-        job = self._worker.submit(replace(work, run=guarded, wanted_s=utterance.wanted_s))
-        try:
-            samples = await asyncio.wrap_future(job)
-        finally:
-            if not job.done():
-                utterance.stopped.set()
-                job.cancel()
-                await _settled(job)
-        utterance.heard(samples)
-        return samples
+            utterance = Utterance(self._model, voice, schedule, *shared, listener, mark)
+        utterance.trace = trace
+        if self._model.records is None:  # else all steps are made in the same places
+            utterance.give_way = self._worker.give_way
+        return utterance
 
 
 def _begin_thread(threads: int | None, device: torch.device) -> None:
@@ -372,26 +313,6 @@ def _begin_thread(threads: int | None, device: torch.device) -> None:
         torch.set_num_threads(threads)
 
 
-async def _settled(job: Future[Float32Array]) -> None:
-    waiter = asyncio.wrap_future(job)
-    await asyncio.wait((waiter,))
-    if not waiter.cancelled():
-        waiter.exception()  # nobody waits for the result any more
-
-
-_Result = TypeVar("_Result")
-
-
-def _guarded(work: Callable[[], _Result]) -> _Result:
-    """Run `work` without gradients; torch's own failures become StageError."""
-    try:
-        with torch.inference_mode():
-            return work()
-    except RuntimeError as error:  # torch raises nothing more specific, out of memory included
-        reason = str(error).strip().partition("\n")[0]
-        raise StageError("the vocoder failed", detail=reason) from error
-
-
 def _next_chunks(members: Sequence[object]) -> list[Float32Array]:
     utterances = cast("Sequence[Utterance]", members)
-    return _guarded(lambda: Utterance.next_chunks(utterances))
+    return guarded(lambda: Utterance.next_chunks(utterances))

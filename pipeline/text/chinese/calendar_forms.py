@@ -15,6 +15,9 @@ _ISO = re.compile(
     r"(?:[T ](?P<time>[0-2]?\d:[0-5]\d(?::[0-5]\d)?)(?:\.\d+)?(?P<zone>Z|[+-]\d\d:?\d\d)?)?"
     r"(?![\d/]|[-.]\d)"
 )
+_DAY_FIRST = re.compile(  # or the month, where the day would be none
+    rf"{_ALONE}(?P<day>\d\d?)(?P<gap>[/.])(?P<month>\d\d?)(?P=gap)(?P<year>(?:19|20)\d\d){_ENDS}"
+)
 _YEAR_MONTH = re.compile(
     r"(?<![\dA-Za-z.,:/-])(?P<year>20\d\d)(?:[/.](?P<month>1[0-2]|0?[1-9])|-(?P<two>0[1-9]|1[0-2]))"
     r"(?![\d/.:A-Za-z-])"
@@ -52,6 +55,7 @@ _MONTHS, _NOON = 12, 12
 
 def with_dates(text: str) -> str:
     """Text with its dates, years and decades as words."""
+    text = _DAY_FIRST.sub(_day_first, text)
     text = _YEAR_MONTH.sub(_year_month, _ISO.sub(_iso, _SPAN.sub("到", text)))
     text = _YEARS.sub(lambda found: f"{spelt(found['low'])}到{spelt(found['high'])}", text)
     text = _LIFE.sub(lambda found: f"{spelt(found['low'])}到{spelt(found['high'])}", text)
@@ -73,6 +77,15 @@ def _iso(found: re.Match[str]) -> str:
     time = _time(found["time"]) if found["time"] else ""
     zone = {"Z": "协调世界时"}.get(found["zone"] or "", "")
     return f"{spelt(found['year'])}年{cardinal(str(month))}月{cardinal(str(day))}日{zone}{time}"
+
+
+def _day_first(found: re.Match[str]) -> str:
+    day, month = int(found["day"]), int(found["month"])
+    if month > _MONTHS:
+        day, month = month, day
+    if not 1 <= month <= _MONTHS or not 1 <= day <= 31:  # noqa: PLR2004 - a month has no more
+        return found[0]
+    return f"{spelt(found['year'])}年{cardinal(str(month))}月{cardinal(str(day))}日"
 
 
 def _year_month(found: re.Match[str]) -> str:

@@ -10,6 +10,7 @@ import re
 from pipeline.text.addresses import EMAIL, with_said_addresses
 from pipeline.text.chinese import amounts, calendar_forms
 from pipeline.text.chinese.numerals import cardinal, decimal, dialled, spelt
+from pipeline.text.unicode_forms import MINUS
 
 _HAN = "\u3400-\u4dbf\u4e00-\u9fff"
 _NUMBER = amounts.NUMBER
@@ -86,6 +87,7 @@ _OPERATORS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     for pattern, words in (
         (r"(?<=[\dA-Za-z)²³⁴])\s?[+＋]\s?(?=[\dA-Za-z(])", "加"),
         (r"(?<=[\d万亿千百])\+(?!\d)", "加"),
+        (rf"\s?{MINUS}\s?", "减"),
         (r"(?<=[\d)])\s?[*xX]\s?(?=[\d(])|\s?×\s?(?=\w)", "乘"),
         (r"(?<=[\d)])\s?÷\s?(?=[\d(])", "除以"),
         (r"(?<=[\w)%])\s?=\s?(?=[\w(-])", "等于"),

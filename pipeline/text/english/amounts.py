@@ -49,16 +49,17 @@ _SUM = r"\d{1,3}(?:[.,]\d{3})+(?:[.,]\d{1,2})?(?!\d)|\d+(?:[.,]\d+)?|\.\d+"
 _SHORT_SCALES = r"(?:[kKmMbB]|[mM]n|mm|mio|[bB]n|[tT]n|trn|T)(?![A-Za-z])"
 _SCALE = rf"(?:[ ]?(?P<scale>{_SCALE_WORDS}|{_SHORT_SCALES}))"
 _PER = r"(?:[ ]?/[ ]?(?P<per>[A-Za-z]+))?"
-_MINUS = r"(?P<minus>(?<![\w)])-)?"
+_SIGNED = r"(?P<signed>(?<![\w)])[-+])?"
+_SIGN_WORDS = {"-": "minus ", "+": "plus "}
 _PREFIXED = re.compile(
-    rf"{_MINUS}(?:(?<![A-Za-z])(?P<country>US|U\.S\.|AU?|CA?|NZ|HK|SG?|R|NT))?(?P<symbol>{_SYMBOL})"
+    rf"{_SIGNED}(?:(?<![A-Za-z])(?P<country>US|U\.S\.|AU?|CA?|NZ|HK|SG?|R|NT))?(?P<symbol>{_SYMBOL})"
     rf"[ ]?(?P<low>{_SUM})"
     rf"(?:(?:{_DASH}(?:{_SYMBOL})?|[ ]to[ ]{_SYMBOL})(?P<high>{_SUM})(?!\d|/\d))?{_SCALE}?{_PER}"
 )
 _RUPEES = re.compile(r"\bRs\.? ?(?=\d)")
 _SUMS = re.compile(rf"(?<=[\dkKmMbBn]){_DASH}(?=[$€£¥]\d)")
 _SUFFIXED = re.compile(
-    rf"{_STARTS}{_MINUS}(?P<low>{_SUM})(?:{_TO}(?P<high>{_SUM}))?{_SCALE}?"
+    rf"{_STARTS}{_SIGNED}(?P<low>{_SUM})(?:{_TO}(?P<high>{_SUM}))?{_SCALE}?"
     rf"[ ]?(?P<symbol>[€£¥₹₽₩₪₫₿₺₴₦₱฿¢]|(?<!\^.)\$(?![\w$])){_PER}"
 )
 _ALL_CODES = "|".join((*_CODES, *_NAMED_CODES))
@@ -116,12 +117,12 @@ _AREAS = {"²": "square", "³": "cubic", "^2": "square", "^3": "cubic"}
 _POWERS = {"²": "squared", "³": "cubed", "2": "squared", "3": "cubed"}
 UNIT = "|".join(re.escape(u) for u in sorted(_UNITS, key=len, reverse=True))
 _MEASURE = re.compile(
-    rf"{_STARTS}{_MINUS}(?P<low>{NUMBER})(?:{_TO}(?P<high>{NUMBER}))?(?P<gap>[ -]?)"
+    rf"{_STARTS}{_SIGNED}(?P<low>{NUMBER})(?:{_TO}(?P<high>{NUMBER}))?(?P<gap>[ -]?)"
     rf"(?P<unit>{UNIT})(?P<power>[²³]|\^[23])?(?:/(?P<per>{UNIT})(?P<per_power>[²³]|\^[23])?)?"
     rf"(?![\w°²³^])"
 )
 _PERCENT = re.compile(
-    rf"{_STARTS}(?P<minus>(?<![%‰)])[-+])?(?P<low>{NUMBER})"
+    rf"{_STARTS}(?P<signed>(?<![%‰)])[-+])?(?P<low>{NUMBER})"
     rf"(?:(?:[%‰]?{_DASH}|[ ]to[ ])(?P<high>{NUMBER}))?"
     r"[ ]?(?P<sign>[%‰])"
 )
@@ -236,7 +237,11 @@ def _money(found: re.Match[str], country: str, names: tuple[str, str, str, str])
     else:
         words = _with_minor(low, country, names)
     per = given.get("per")
-    return ("minus " if given.get("minus") else "") + words + (f" per {_per(per)}" if per else "")
+    return (
+        _SIGN_WORDS.get(given.get("signed") or "", "")
+        + words
+        + (f" per {_per(per)}" if per else "")
+    )
 
 
 def _stands_before_noun(found: re.Match[str]) -> bool:
@@ -279,8 +284,8 @@ def _per(unit: str) -> str:
 
 
 def _percent(found: re.Match[str]) -> str:
-    sign = {"-": "minus ", "+": "plus "}.get(found["minus"] or "", "")
-    return f"{sign}{_span(found)} {_SIGNS[found['sign']]}"
+    signed = _SIGN_WORDS.get(found["signed"] or "", "")
+    return f"{signed}{_span(found)} {_SIGNS[found['sign']]}"
 
 
 def _measure(found: re.Match[str]) -> str:
@@ -300,7 +305,8 @@ def _measure(found: re.Match[str]) -> str:
     if found["per"]:
         area = f"{_AREAS[found['per_power']]} " if found["per_power"] else ""
         name += f" per {area}{_UNITS[found['per']]}"
-    return f"{'minus ' if found['minus'] else ''}{_span(found)} {name}{_stop(found, unit)}"
+    signed = _SIGN_WORDS.get(found["signed"] or "", "")
+    return f"{signed}{_span(found)} {name}{_stop(found, unit)}"
 
 
 def _stop(found: re.Match[str], unit: str) -> str:

@@ -41,6 +41,9 @@ _MONTH_FIRST = re.compile(
 _DAY_FIRST = re.compile(
     rf"(?P<the>\b[Tt]he[ ])?{_ALONE}{_DAY}[ ](?:of[ ])?{_MONTH}(?:,?[ ]{_YEAR})?"
 )
+_YEAR_MONTH = re.compile(
+    rf"{_ALONE}(?P<year>(?:19|20)(?P<short>\d\d))-(?P<month>0[1-9]|1[0-2]){_ENDS}(?!-)"
+)
 _MONTH_YEAR = re.compile(rf"\b{_MONTH},?[ ]{_YEAR}")
 _DECADE = re.compile(
     r"(?<![\w.,$€£])(?P<century>1[1-9]|20)(?P<decade>\d0)['’]?s(?!\w)"
@@ -49,6 +52,7 @@ _DECADE = re.compile(
 _SHORT_DECADE = re.compile(r"(?<!\w)['’](?P<decade>[1-9]0)s(?!\w)")
 
 _HALF = r"(?:[ ]?(?P<half>[AaPp])\.?[Mm]\b(?P<stop>\.)?)"
+_POINTED_CLOCK = re.compile(rf"(?<![\w:.,$€£])((?:1[0-2]|0?[1-9]))\.([0-5]\d)(?={_HALF})")
 _CLOCK = re.compile(
     r"(?<![\w:.,])(?P<hour>[01]?\d|2[0-4]):(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d))?"
     rf"{_HALF}?(?![\w:]|\.\d)"
@@ -84,7 +88,7 @@ def with_dates(text: str) -> str:
     """Text with its dates, years of a month and decades as words."""
     text = with_days(text)
     text = _ISO.sub(_iso, text)
-    text = _NUMERIC.sub(_numeric, text)
+    text = _YEAR_MONTH.sub(_year_month, _NUMERIC.sub(_numeric, text))
     text = _MONTH_AND_DAY.sub(_month_and_day, text)
     text = _MONTH_FIRST.sub(_month_first, text)
     text = _DAY_FIRST.sub(_day_first, text)
@@ -101,6 +105,7 @@ def with_days(text: str) -> str:
 
 def with_times(text: str) -> str:
     """Text with its times of day as words: "nine oh five AM", "fourteen thirty"."""
+    text = _POINTED_CLOCK.sub(r"\1:\2", text)
     text = _SPLIT_SECONDS.sub(_split_seconds, _HOURS.sub(r"\1 to ", text))
     return _HOUR.sub(_hour, _CLOCK.sub(_clock, text))
 
@@ -141,6 +146,14 @@ def _date(month: str, day: str, full_year: str) -> str:
     if not 1 <= int(month) <= len(_MONTHS) or not _is_day(day):
         return ""
     return f"{_MONTHS[int(month) - 1]} {_nth(day)}, {year(full_year)}"
+
+
+def _year_month(found: re.Match[str]) -> str:
+    """ "2026-11" → "November twenty twenty-six"; "2010-12" may be three years, and stays."""
+    month = found["month"]
+    if month[0] != "0" and month > found["short"]:
+        return found[0]
+    return f"{_MONTHS[int(month) - 1]} {year(found['year'])}"
 
 
 def _month_and_day(found: re.Match[str]) -> str:

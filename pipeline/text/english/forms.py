@@ -53,7 +53,7 @@ _POINTED = re.compile(r"(?<![\d.,])\d+(?:\.\d+){2,}(?!\w|,\d)")
 _RATIO = re.compile(rf"(?<![\w.,:])(?:{NUMBER})(?::(?:{NUMBER})){{1,3}}(?![\w:])")
 _SCIENTIFIC = re.compile(
     rf"{_STARTS}(?P<number>\d+(?:\.\d+)?)[eE](?P<sign>[+-]?)(?P<power>\d{{1,3}})"
-    rf"(?:[ ]?(?P<unit>{UNIT}))?(?![\w.])"
+    rf"(?:[ ]?(?P<unit>{UNIT}))?(?!\w|\.\d)"
 )
 _LASTING = re.compile(
     r"(?<![\w.,])(?:(?P<hours>\d{1,3})[ ]?h(?:rs?)?[ ]?)?"

@@ -6,8 +6,19 @@ import re
 
 from pipeline.text.english.amounts import NUMBER
 from pipeline.text.english.numerals import decimal
+from pipeline.text.unicode_forms import MINUS
 
 _OPERAND = r"[\w(√$€£-]"
+
+
+def _comparison(sign: str) -> str:
+    """ "a < b", "< 5", "p<.05", "x<y"; not "Home>Settings"."""
+    return (
+        rf"(?<=[\w)]) {sign} (?={_OPERAND})|(?<![\w{sign}]){sign}[ ]?(?=[\d$€£])"
+        rf"|(?<=[\w)]){sign}(?=[.\d])|(?<=\b[a-zA-Z]){sign}(?=[a-zA-Z]\b)"
+    )
+
+
 _GRADE = re.compile(r"(?<=\b[A-DF])([+-])(?=[ .,;:!?)]|$)(?<!\w\w.)")
 _HASHTAG = re.compile(r"(?<![\w#&/])#(?P<tag>[^\W\d]\w*)")
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[A-Za-z])(?=\d)|_")
@@ -16,6 +27,9 @@ _OPERATORS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), words)
     for pattern, words in (
         (r"(?<=\b[CF])#(?!\w)", " sharp"),
+        (r"\b0x(?=[0-9A-Fa-f]+\b)", "zero x "),
+        (r"(?<=\bUTC|\bGMT)\+(?=\d)", " plus "),
+        (r"(?<=\bUTC|\bGMT)-(?=\d)", " minus "),
         (r"(?<![\w#])#[ ]?(?=\d)", "number "),
         (r"(?<![\w/@])@(?=[A-Za-z])", "at "),
         (r"(?<!\S)\.(?=[A-Za-z]{2,6}\b)", "dot "),
@@ -23,14 +37,11 @@ _OPERATORS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (rf"[ ]?(?:≤|<=)[ ]?(?={_OPERAND})", " less than or equal to "),
         (rf"[ ]?(?:≥|>=)[ ]?(?={_OPERAND})", " greater than or equal to "),
         (rf"[ ]?(?:≠|!=)[ ]?(?={_OPERAND})", " not equal to "),
-        (rf"(?<=[\w)]) < (?={_OPERAND})|(?<![\w<])<[ ]?(?=[\d$€£])|(?<=\d)<(?=\d)", " less than "),
-        (
-            rf"(?<=[\w)]) > (?={_OPERAND})|(?<![\w>])>[ ]?(?=[\d$€£])|(?<=\d)>(?=\d)",
-            " greater than ",
-        ),
+        (_comparison("<"), " less than "),
+        (_comparison(">"), " greater than "),
         (rf"(?<=[\w)%])[ ]?={{1,2}}[ ]?(?={_OPERAND})", " equals "),
         (r"[ ]?(?:±|\+/-)[ ]?", " plus or minus "),
-        (r"[ ]?÷[ ]?", " divided by "),
+        (r"[ ]?÷[ ]?|(?<=\d) / (?=\d)", " divided by "),
         (r"(?<![\w~])[~≈∼][ ]?(?=[\d$€£])", "about "),
         (r"[ ]?[≈≅][ ]?", " approximately equals "),
         (r"√[ ]?", "square root of "),
@@ -42,6 +53,7 @@ _OPERATORS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"(?<=\d)[ ]?[x×][ ]?(?=\d)|(?<=[\w)])[ ]?×[ ]?(?=[\w(])", " times "),
         (r"(?<=\d)(?<!\d:\d\d)(?<!\.\d\d\d)[ ]?\+[ ]?(?=\d)|(?<=\d) \+ (?=\d)", " plus "),
         (r"(?<=\d)\+(?![\w+])|(?<=\d[KkMmBb%])\+(?![\w+])", " plus"),
+        (rf"[ ]?{MINUS}[ ]?", " minus "),
         (r"(?<=\d) - (?=\d+(?: equals|\?))", " minus "),
     )
 )

@@ -14,7 +14,7 @@ from tests.recogniser_files import in_own_process
 from tests.serve.service_client import ServiceClient
 from tests.serve.services import in_bucket, running, write_config
 
-REPORT_S = 1.0  # between reports of metrics; Ray's ten would have tests wait for half a minute
+REPORT_S = 0.5  # between reports of metrics; Ray's ten would have tests wait for half a minute
 
 
 @pytest.fixture(scope="package")

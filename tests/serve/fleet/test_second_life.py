@@ -21,7 +21,7 @@ from tests.serve.services import in_bucket, running, write_config
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.chaos
-AWAY_S = 30.0
+AWAY_S = 12.0  # longer than the store is asked again for, and than two leases of a job
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,11 +36,12 @@ def say(output: Path, config_path: Path, text: str = "Hello.") -> str:
     return said.stdout
 
 
-@pytest.fixture
-def first(tmp_path: Path) -> Path:
-    """The config of a cache in which `say` kept a voice and its state."""
-    path = config(tmp_path, str(tmp_path / "voices"))
-    assert "(miss)" in say(tmp_path / "first.wav", path)
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The config of a cache in which `say` kept a voice and its state; beside it what it said."""
+    directory = tmp_path_factory.mktemp("first")
+    path = config(directory, str(directory / "voices"))
+    assert "(miss)" in say(directory / "first.wav", path)
     return path
 
 
@@ -55,7 +56,7 @@ def test_a_second_say_finds_the_voice_and_its_state_and_sounds_the_same(
         patch.setattr(voice_encoder, "StepVoiceEncoder", made_again)
         patch.setattr(VocoderModel, "voice_state", made_again)
         assert "(l3)" in say(tmp_path / "second.wav", first)
-    assert (tmp_path / "second.wav").read_bytes() == (tmp_path / "first.wav").read_bytes()
+    assert (tmp_path / "second.wav").read_bytes() == first.with_name("first.wav").read_bytes()
 
 
 @pytest.mark.slow
@@ -85,7 +86,7 @@ def test_a_config_that_is_none_is_one_sentence(tmp_path: Path) -> None:
 def test_what_is_said_is_marked_unless_the_config_says_otherwise(
     first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = CliRunner().invoke(app, ["verify", str(tmp_path / "first.wav")])
+    said = CliRunner().invoke(app, ["verify", str(first.with_name("first.wav"))])
     assert said.exit_code == 0, said.output
     monkeypatch.setenv("TIMBRE_MARKS__ENABLED", "false")
     say(tmp_path / "unmarked.wav", first)

@@ -3,12 +3,12 @@
 
 import { ask, mistake } from "./api.js";
 import { byId, clearErrors, make, sentence, showError, showWords, tell } from "./dom.js";
+import { recordsWith } from "./microphone.js";
 import { keepDraft, keepFile, keptFile } from "./place.js";
 import { pcmOf, RATE_HZ, soundOf, wavOf } from "./sound.js";
 import { drawWave } from "./wave.js";
 import { has, t } from "./words.js";
 
-const LONGEST_S = 30;
 const KEPT = "clip";
 
 const state = {
@@ -21,8 +21,7 @@ const state = {
   stop: 0,
 };
 let root = null;
-let recorder = null;
-let isAsking = false; // for the microphone, which the visitor may think about
+let showRecord = null;
 const part = (name) => root.querySelector(`#clip-${name}`);
 
 /** Make it, once. */
@@ -33,7 +32,10 @@ export function makeClip() {
     "change",
     () => part("file").files[0] && take(part("file").files[0]),
   );
-  part("record").addEventListener("click", () => (recorder ? recorder.stop() : record()));
+  showRecord = recordsWith(part("record"), "clip.record", {
+    take,
+    refuse: (error) => showError(root, error),
+  });
   part("remove").addEventListener("click", () => take(null));
   part("play").addEventListener("click", playSpan);
   part("whole").addEventListener("click", () => span(0, state.sound.duration));
@@ -61,7 +63,7 @@ export function showClipIn(section) {
 /** In the language of now. */
 export function showClipWords() {
   showWords(root);
-  if (!recorder) part("record").textContent = t("clip.record");
+  showRecord();
   if (state.sound) span(state.start, state.stop);
   showReport();
 }
@@ -77,6 +79,9 @@ export function clipFile() {
   );
   return new File([wavOf([cut], RATE_HZ)], "clip.wav", { type: "audio/wav" });
 }
+
+/** Whether there is one. */
+export const hasClip = () => Boolean(state.file);
 
 /** What is said in it; empty where nobody said. */
 export function clipWords() {
@@ -226,41 +231,4 @@ export function reportOf(report) {
     list,
     verdict,
   );
-}
-
-async function record() {
-  if (isAsking) return;
-  isAsking = true;
-  let microphone;
-  try {
-    microphone = await navigator.mediaDevices.getUserMedia({ audio: true });
-  } catch {
-    showError(root, mistake("file", t("clip.no_microphone")));
-    return;
-  } finally {
-    isAsking = false;
-  }
-  const pieces = [];
-  const begun = performance.now();
-  recorder = new MediaRecorder(microphone);
-  recorder.ondataavailable = (event) => pieces.push(event.data);
-  const said = () => {
-    const seconds = Math.floor((performance.now() - begun) / 1000);
-    part("record").textContent = t("clip.recording", { seconds });
-    if (seconds >= LONGEST_S) recorder.stop();
-  };
-  const ticking = setInterval(said, 500);
-  recorder.onstop = () => {
-    clearInterval(ticking);
-    microphone.getTracks().forEach((track) => track.stop());
-    const type = recorder.mimeType;
-    recorder = null;
-    part("record").textContent = t("clip.record");
-    part("record").setAttribute("aria-pressed", "false");
-    const ending = type.includes("mp4") ? "m4a" : "webm";
-    take(new File(pieces, `recording.${ending}`, { type }));
-  };
-  part("record").setAttribute("aria-pressed", "true");
-  recorder.start();
-  said();
 }

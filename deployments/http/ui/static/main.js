@@ -97,8 +97,9 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 makeClip();
 makeSpeak();
 makeEdits();
+makeVoices();
 makeJobs();
 showTab();
 window.addEventListener("hashchange", showTab);
-await Promise.all([makeVoices(), learnEdits()]);
+await Promise.all([listVoices(), learnEdits()]);
 root.dataset.ready = "";

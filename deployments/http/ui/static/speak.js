@@ -38,13 +38,13 @@ export function showSpeak() {
 /** Show only those parts of a form that belong to what is chosen. */
 export function showParts(form, chosen) {
   for (const part of form.querySelectorAll("[data-part]"))
-    part.hidden = part.dataset.part !== chosen;
+    part.hidden = !part.dataset.part.split(" ").includes(chosen);
 }
 
-/** Choose a voice, whether the list is there yet or not. */
-export function choose(select, voice) {
+/** Choose a voice, whether the list is there yet or not. name: of one that no list holds. */
+export function choose(select, voice, name = voice) {
   if (![...select.options].some((option) => option.value === voice)) {
-    select.append(make("option", { value: voice, textContent: voice }));
+    select.append(make("option", { value: voice, textContent: name }));
   }
   select.value = voice;
 }

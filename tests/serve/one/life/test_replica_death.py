@@ -17,7 +17,7 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.chaos
 N_REQUESTS = 8
 FREED_WITHIN_S = 60.0  # answers of a killed vocoder are drawn to their end
-LONG = TEXT * 8  # some twelve seconds: far from its end when its first chunk is heard
+LONG = TEXT * 5  # some seven seconds: far from its end when its first chunk is heard
 _SEEDS = itertools.count(1_000)  # none is used twice: what is kept needs no stage
 
 

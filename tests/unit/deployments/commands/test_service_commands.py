@@ -132,7 +132,7 @@ def test_a_job_from_its_file_to_its_results(tmp_path: Path):
     manifest = json.loads((tmp_path / "talk.json").read_text())
     assert manifest["segments"]
     assert json.loads(run("jobs", "fetch", job, "--manifest", "-").stdout) == manifest
-    body = json.dumps({"inputs": [{"text": "Hello."}]}).encode()
+    body = json.dumps({"inputs": [{"text": f"Number {n}."} for n in range(200)]}).encode()
     cancelled = document("jobs", "submit", "-", "-v", "bruno", stdin=body)["id"]
     run("jobs", "cancel", cancelled)
     assert document("jobs", "watch", cancelled, code=Exit.NO)["status"] == "cancelled"

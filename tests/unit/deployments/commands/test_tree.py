@@ -24,8 +24,6 @@ from tests.command_page import PAGE, page
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.unit
-# Their output is not one document: a log, or lines in turn.
-NOT_JSON = {"logs"}
 # Modules that `timbre --help`, or a completion, must not wait for.
 HEAVY = {"numpy", "torch", "ray", "httpx", "pyarrow", "pydantic", "fastapi", "av", "yaml", "psutil"}
 
@@ -49,7 +47,7 @@ def test_what_was_asked_for_is_there():
     assert {*wanted.split(), "keys", "lint", "demo", "parity"} <= first
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name not in NOT_JSON])
+@pytest.mark.parametrize("name", ALL)
 def test_every_command_speaks_json(name: str):
     assert "--json" in {option for one in ALL[name].params for option in one.opts}
 

@@ -159,17 +159,25 @@ def refusals(path: Path) -> list[str]:
     return []
 
 
+WRONG = (None, "x", -1, {"a": 1})
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("value", [None, "x", -1, {"a": 1}], ids=repr)
-def test_a_wrong_value_anywhere_is_sentences(value, tmp_path):
-    """Either the place may have that value, or the lint says so: it never fails itself."""
+@pytest.mark.parametrize(
+    "turn", [0, *(pytest.param(turn, marks=pytest.mark.exhaustive) for turn in range(1, 4))]
+)
+def test_a_wrong_value_anywhere_is_sentences(turn, tmp_path):
+    """Either the place may have that value, or the lint says so: it never fails itself.
+
+    Every place has one of the values; in all turns, each of them.
+    """
     refused: list[str] = []
-    for path in places(document()):
+    for number, path in enumerate(places(document()), turn):
         config = document()
         node: Any = config
         for part in path[:-1]:
             node = node[part]
-        node[path[-1]] = copy.deepcopy(value)
+        node[path[-1]] = copy.deepcopy(WRONG[number % len(WRONG)])
         refused += refusals(written(config, tmp_path))
     assert len(refused) > 50
     assert not any("\n" in message for message in refused)

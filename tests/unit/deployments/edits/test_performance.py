@@ -13,7 +13,7 @@ from cache_store.erasures import Watch
 from deployments.edits import performance
 from deployments.edits.account import Account
 from deployments.edits.documents import EditStep
-from deployments.edits.joints import faded_ends
+from deployments.edits.joints import Ends
 from deployments.edits.performance import EditOrder, Performance
 from deployments.edits.sources import Source
 from pipeline.audio.joints import FADE_SAMPLES
@@ -138,14 +138,14 @@ def test_what_was_found_throughout_says_so(found: str) -> None:
 
 @pytest.mark.parametrize("sizes", [[1, 2879], [2880], [100, 150, 2630], [2880, 0]])
 @pytest.mark.parametrize(("at_start", "at_end"), [(False, False), (True, False), (True, True)])
-async def test_joints_are_faded_however_the_samples_come(
+def test_joints_are_faded_however_the_samples_come(
     sizes: list[int], at_start: bool, at_end: bool
 ) -> None:
-    async def speech() -> AsyncGenerator[SpeechChunk]:
-        for number, size in enumerate(sizes, 1):
-            yield SpeechChunk(np.ones(size, np.float32) / 2, number == len(sizes))
-
-    told = [one async for one in faded_ends(speech(), at_start=at_start, at_end=at_end)]
+    ends = Ends(at_start=at_start, at_end=at_end)
+    told = [
+        ends.faded(SpeechChunk(np.ones(size, np.float32) / 2, number == len(sizes)))
+        for number, size in enumerate(sizes, 1)
+    ]
     samples = np.concatenate([one.samples for one in told])
     assert [one.last for one in told] == [*[False] * (len(told) - 1), True]
     assert len(samples) == 2880

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -294,3 +295,29 @@ async def test_what_is_written_of_a_job_that_was_removed_goes_as_well(
             await until(lambda: one.runner.running == 1)
             await until(lambda: one.runner.running == 0)
             assert await asyncio.to_thread(files_of, tmp_path, job.name.id) == ["states"]
+
+
+async def test_what_is_being_written_as_its_job_is_removed_goes_as_well(
+    tmp_path: Path, tally: Tally
+):
+    """Whoever writes it was cancelled; the store's thread was not."""
+    one = Replica(tmp_path, tally)
+    create, begun, goes_on = one.blobs.create, threading.Event(), threading.Event()
+
+    def slow(path: str, data: bytes) -> bool:
+        if "/audio/" in path:
+            begun.set()
+            goes_on.wait()
+        return create(path, data)
+
+    one.blobs.create = slow
+    async with replicas(one):
+        job = await add_job(one, lines(1))
+        await until(begun.is_set)
+        await one.store.delete(job.name.namespace, job.name.id)
+        one.runner.poke(job.name.id)
+        asyncio.get_running_loop().call_later(0.2, goes_on.set)
+        await until(lambda: one.runner.running == 0)
+        goes_on.set()
+        await one.store.shelf.settle()
+        assert await asyncio.to_thread(files_of, tmp_path, job.name.id) == ["states"]

@@ -436,6 +436,8 @@ def test_the_commands_about_a_service_that_runs(state):
     assert told == {**facts, "url": up["url"], "pid": up["pid"], "log": up["log"]}
     Path(up["log"]).write_text("one\ntwo\nthree\n")
     assert run(app, ["logs", *options, "-n", "2"]).stdout == "two\nthree\n"
+    told = run(app, ["logs", *options, "-n", "1", "--json"]).stdout
+    assert [json.loads(line) for line in told.splitlines()] == [{"line": "three"}]
     serve = run(app, ["serve", str(path), *options])
     assert (serve.exit_code, "already running" in serve.stderr) == (Exit.WRONG, True)
     assert json.loads(run(app, ["down", *options, "--json"]).stdout) == {"stopped": True}

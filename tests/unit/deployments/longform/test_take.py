@@ -29,7 +29,7 @@ class Listening:
         self.task = asyncio.create_task(self._hear(take))
 
     async def _hear(self, take: Take) -> None:
-        async for chunk in take.heard():
+        while (chunk := await take.next_chunk()) is not None:
             self.levels += [round(float(level), 2) for level in chunk.samples[:1]]
 
     async def until_idle(self) -> None:

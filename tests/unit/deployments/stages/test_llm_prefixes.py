@@ -24,7 +24,7 @@ from tests.unit.pipeline.stepaudio.llm.engine.test_prefix import (
 )
 from tests.waiting import until
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.slow]
 __all__ = ["model"]  # a fixture
 
 CLIP, OTHER_CLIP = "ab" * 32, "cd" * 32
@@ -90,7 +90,6 @@ async def written(model: Step1ForCausalLM, store: Path) -> None:
     await first.end()
 
 
-@pytest.mark.slow
 def test_a_new_engine_finds_it_and_says_what_it_would_have_said(
     model: Step1ForCausalLM, tmp_path: Path, plain: list[int]
 ) -> None:
@@ -107,7 +106,6 @@ def test_a_new_engine_finds_it_and_says_what_it_would_have_said(
     asyncio.run(case())
 
 
-@pytest.mark.slow
 async def test_other_ids_another_model_and_another_clip_do_not_find_it(
     model: Step1ForCausalLM, tmp_path: Path
 ) -> None:
@@ -135,7 +133,6 @@ async def test_bits_of_another_length_are_not_taken(
     await process.end()
 
 
-@pytest.mark.slow
 async def test_what_cannot_be_kept_has_no_clip_or_no_prefix_is_not_looked_for(
     model: Step1ForCausalLM, tmp_path: Path
 ) -> None:

@@ -37,9 +37,9 @@ from pipeline.serving.terms import Terms
 from pipeline.stepaudio.vocoder import wave_decoder
 from pipeline.stepaudio.vocoder.decode_worker import Timed
 from pipeline.stepaudio.vocoder.voice_state import StateShelf
+from tests.async_generators import generators
 from tests.fakes import FakeDecoder, FakeHandle, FakePrompts, voice_prompt, without_signs
 from tests.unit.deployments.stages.test_room import Metric
-from tests.unit.deployments.test_request_path import generators
 
 pytestmark = pytest.mark.unit
 
@@ -142,12 +142,12 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Service:
     return Service()
 
 
-async def test_a_chunk_goes_through_four_generators(service: Service) -> None:
+async def test_a_chunk_goes_through_three_generators(service: Service) -> None:
     with generators() as begun:
         chunks = [sent.value async for sent in service.speak()]
     assert [chunk.last for chunk in chunks] == [False, False, False, True]
     streams = [name for name in begun if not name.startswith("StageLoad.")]  # a context manager
-    # the fourth is the decoder's
+    # the decoder's stream is a value; see test_wave_decoder
     assert streams == ["with_signs.<locals>.signed", "VocoderReplica.speak", "SpeechChain.speak"]
     assert service.decoder.owners == service.llm.clips == ["", ""]
     assert service.handle.cancelled == 2

@@ -21,7 +21,7 @@ from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
 from tests.vocoder_files import join, make_ids, make_voice, token_stream, write_vocoder
 from tests.waiting import until
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.slow]
 
 CLIP = "ab" * 32
 OTHER_CLIP = "cd" * 32
@@ -95,7 +95,6 @@ async def written(vocoder_dir: Path, store: Path) -> np.ndarray:
     return heard
 
 
-@pytest.mark.slow
 async def test_a_new_process_starts_warm_and_says_the_same(
     vocoder_dir: Path, tmp_path: Path, cold: StepWaveDecoder
 ) -> None:
@@ -111,7 +110,6 @@ async def test_a_new_process_starts_warm_and_says_the_same(
     assert len(records(tmp_path)) == 1
 
 
-@pytest.mark.slow
 async def test_a_damaged_record_is_made_again(vocoder_dir: Path, tmp_path: Path) -> None:
     heard = await written(vocoder_dir, tmp_path)
     (path,) = records(tmp_path)
@@ -136,7 +134,6 @@ def with_other_weights(vocoder_dir: Path, copy: Path) -> Path:
     return copy
 
 
-@pytest.mark.slow
 async def test_another_checkpoint_other_steps_and_another_encoder_never_meet_a_state(
     vocoder_dir: Path, tmp_path: Path
 ) -> None:

@@ -100,6 +100,18 @@ def test_a_click_does_not_set_the_level(name: str, width: int, gain_db: int) -> 
         assert QUIET in read.warnings
 
 
+@pytest.mark.parametrize("offset", [0.006, -0.3])
+def test_a_constant_offset_is_taken_out(offset: float) -> None:
+    clip = voice()
+    silent = np.zeros(clip.sample_rate_hz, np.float32)
+    recorded = np.concatenate([silent, clip.samples, silent])[np.newaxis]
+    plain = read_reference(wav(recorded, clip.sample_rate_hz, -32)).clip
+    read = read_reference(wav(recorded + np.float32(offset), clip.sample_rate_hz, -32))
+    assert read.warnings == ()
+    assert len(read.clip.samples) == len(plain.samples)  # silence at the ends is found all the same
+    np.testing.assert_allclose(read.clip.samples, plain.samples, atol=0.001)
+
+
 def test_only_clicks_are_silence() -> None:
     rng = np.random.default_rng(2)
     nothing = rng.normal(0, 1e-5, (1, 48_000))

@@ -97,7 +97,7 @@ def test_the_networks_are_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
         assert torch.allclose(ours.decoder(seen, mask), theirs.decoder(whole), atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["aria", "hugo"])
+@pytest.mark.parametrize("name", ["aria", pytest.param("hugo", marks=pytest.mark.slow)])
 def test_it_is_found_whole_and_in_pieces(name: str, marker: Marker, detector: Detector) -> None:
     samples = speech(name)
     assert detector.find(samples, OUTPUT_SAMPLE_RATE_HZ).score < 0.3
@@ -192,6 +192,7 @@ def test_it_survives_codecs(
         assert detector.find(clip.samples, clip.sample_rate_hz).is_marked == is_marked
 
 
+@pytest.mark.slow
 def test_a_marked_part_of_a_long_file_is_found_and_placed(
     marker: Marker, detector: Detector
 ) -> None:

@@ -46,6 +46,18 @@ READINGS = {
     "the 1990s and '80s": "the nineteen nineties and eighties",
     "in 1999, 1905 and 2005": "in nineteen ninety-nine, nineteen oh five and two thousand five",
     "1914-1918": "nineteen fourteen to nineteen eighteen",
+    "2026-11, not 2010-12": "November twenty twenty-six, not twenty ten to twelve",
+    "9.30 am or 10.15pm": "nine thirty AM or ten fifteen PM",
+    # signs
+    "from -5°C to +20°C": "from minus five degrees Celsius to plus twenty degrees Celsius",
+    "+$5 or +3 at UTC+2": "plus five dollars or plus three at UTC plus two",
+    "p<0.05, p<.05, x>3, a<b": (
+        "p less than zero point zero five, p less than zero point zero five, x greater than three, "
+        "a less than b"
+    ),
+    "3.5e-4.": "three point five times ten to the power of minus four.",
+    "0x1F is no product": "zero x 1F is no product",
+    "10 / 2": "ten divided by two",
     # times
     "at 14:30": "at fourteen thirty",
     "9:05 am": "nine oh five AM",

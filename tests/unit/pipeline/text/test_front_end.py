@@ -142,6 +142,20 @@ def test_chinese_numbers_are_said_in_chinese(spoken: Words) -> None:
     assert spoken("我也想guo4guo4guo1儿guo4的生活") == "我也想guo4guo4guo1儿guo4的生活"
 
 
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("5\u22123 = 2", "five minus three equals two"),
+        ("from 1990\u22122000", "from nineteen ninety to two thousand"),
+        ("10\u221220 kg at \u22125 °C", "ten to twenty kilograms at minus five degrees Celsius"),
+        ("算5\u22123，日期26/11/2026", "算五减三，日期二零二六年十一月二十六日"),
+        (r"I do not know ¯\_(ツ)_/¯", "I do not know"),
+    ],
+)
+def test_minus_signs_and_shrugs_are_read_as_meant(written: str, words: str, spoken: Words) -> None:
+    assert spoken(written) == words
+
+
 def test_tags_and_control_symbols_stay_for_the_prompt_to_judge(plain: Words) -> None:
     text = "[Laughter] Well [Surprise-oh] <audio_5> then <|EOT|> [Sigh]"
     assert plain(text) == text

@@ -139,20 +139,22 @@ async def test_who_follows_a_job_outlives_an_absent_store(
         app.voices.shelf._blobs = blobs
         app.road.is_free = False
         job = (await app.made({"input": "One."}))["id"]
-        looks = 0
+        found = looks = 0
         get = app.jobs.get
 
         async def counted(namespace: str, asked: str) -> Any:
-            nonlocal looks
+            nonlocal found, looks
             try:
-                return await get(namespace, asked)
+                job = await get(namespace, asked)
             except StageUnavailableError:
                 looks += 1
                 raise
+            found += 1
+            return job
 
         monkeypatch.setattr(app.jobs, "get", counted)
         following = asyncio.create_task(app.http.get(f"{JOBS}/{job}/events"))
-        await asyncio.sleep(0.05)
+        await until(lambda: found > 0)
         blobs.is_away = True
         await until(lambda: looks > 2 or following.done())
         blobs.is_away = False
@@ -197,19 +199,21 @@ async def test_a_voice_removed_while_it_is_spoken_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ):
     """Its word did not reach who speaks. Before its job is noted with it, or at any step after."""
-    async with job_app(tmp_path) as app:
+    async with job_app(tmp_path, jobs={"concurrency": 1}) as app:  # so that hers is the first
         form = {"name": "Zoe", "consent": "I agree.", "ref_text": SAID}
         made = await app.http.post("/v1/audio/voices", data=form, files={"audio_sample": CLIP})
-        voice, removed = made.json()["voice"]["id"], asyncio.Event()
+        voice = made.json()["voice"]["id"]
+        removals: list[asyncio.Task[httpx.Response]] = []
 
         def removing(owner: Any, method: str) -> None:
+            """By a task of its own: as the job goes, whoever makes its segments is cancelled."""
             call = getattr(owner, method)
 
             async def removed_first(*args: Any) -> Any:
                 monkeypatch.setattr(owner, method, call)
-                reply = await app.http.delete(f"/v1/audio/voices/{voice}")
-                assert reply.status_code == httpx.codes.OK, reply.text
-                removed.set()
+                removal = app.http.delete(f"/v1/audio/voices/{voice}")
+                removals.append(asyncio.create_task(removal))
+                await asyncio.wait(removals)
                 return await call(*args)
 
             monkeypatch.setattr(owner, method, removed_first)
@@ -220,9 +224,11 @@ async def test_a_voice_removed_while_it_is_spoken_leaves_nothing(
             removing(app.runner._speaker, "check_voice")
         else:
             removing(Parts, "keep")
-        job = (await app.made({"inputs": [{"text": "One.", "voice": "Zoe"}, {"text": "Two."}]}))[
-            "id"
-        ]
+        inputs = [{"text": "One.", "voice": "Zoe"}, {"text": "Two."}]
+        job = (await app.made({"inputs": inputs}))["id"]
+        await until(lambda: bool(removals))
+        reply = await removals[0]
+        assert reply.status_code == httpx.codes.OK, reply.text
         if moment == "noted":
             assert (await app.ended(job))["progress"]["failed"] == 1
             first, second = await app.segments(job)
@@ -230,7 +236,6 @@ async def test_a_voice_removed_while_it_is_spoken_leaves_nothing(
             assert second["error"] is None
             assert len(files(tmp_path, f"*/audio/{job}/*")) == 1
             return
-        await removed.wait()
         await until(lambda: app.runner.running == 0)
         assert (await app.http.get(f"{JOBS}/{job}")).status_code == httpx.codes.NOT_FOUND
         assert {kind for kind in KINDS if files(tmp_path, f"*/{kind}/{job}/**/*")} == {"states"}

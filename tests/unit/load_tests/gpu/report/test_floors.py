@@ -137,6 +137,7 @@ def test_hift_counts_as_torch_counts(vocoder: tuple[Flow, Hift]) -> None:
     assert hift_work(RELEASED_VOCODER, 50).flops == pytest.approx(counted(run), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_weights_are_read_once_a_pass(vocoder: tuple[Flow, Hift]) -> None:
     def matrices(module: torch.nn.Module, *without: str) -> int:
         named = module.named_parameters()

@@ -11,7 +11,7 @@ from pipeline.stepaudio.recording import Replay
 from tests.replay import run_again
 from tests.unit.pipeline.stepaudio.llm.test_runner import audio_vocabulary, small_model
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.slow]
 
 CONTEXT_TOKENS = 600  # 768 with whole blocks of keys
 
@@ -38,7 +38,6 @@ def prompt(n_tokens: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 700, n_tokens).astype(np.int32)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("chunks", [[1], [32], [33, 7], [100, 100, 64], [90] * 6, [64, 150, 1]])
 def test_recorded_chunks_fill_a_slot_as_direct_ones_do(
     runners: tuple[Step1Runner, Step1Runner], chunks: list[int]

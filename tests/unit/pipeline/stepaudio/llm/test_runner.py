@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -88,16 +89,18 @@ def test_slots_give_the_logits_of_the_plain_form(size: str, *, is_rounded: bool)
         assert (logits[0] - plain[position, rows]).abs().max() < 1e-4
 
 
+# Of each size once; all of them with everything are exhaustive.
+BITWISE = {("golden", 2, True), ("tiny", 1, True), ("odd", 2, False), ("one group", 2, True)}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("n_threads", "is_rounded"),
+    ("size", "n_threads", "is_rounded"),
     [
-        pytest.param(2, False, marks=pytest.mark.slow),
-        pytest.param(2, True, marks=pytest.mark.slow),
-        (1, True),
+        pytest.param(*how, marks=() if how in BITWISE else pytest.mark.exhaustive)
+        for how in product(SIZES, (1, 2), (False, True))
     ],
 )
-@pytest.mark.parametrize("size", SOME_SIZES)
 def test_a_row_is_bitwise_the_same_alone_and_in_every_batch_and_slot(
     size: str, n_threads: int, *, is_rounded: bool
 ) -> None:

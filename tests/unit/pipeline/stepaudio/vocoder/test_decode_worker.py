@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 
 import pytest
 
-from pipeline.stepaudio.vocoder.decode_worker import DecodeWorker, Job
+from pipeline.stepaudio.vocoder.decode_worker import SOONER_S, DecodeWorker, Job
 from tests.waiting import GIVE_UP_S, wait_until
 
 pytestmark = pytest.mark.unit
@@ -117,6 +117,60 @@ def test_what_is_wanted_first_runs_first(busy: Busy) -> None:
     last.result(GIVE_UP_S)
     wait_until(lambda: "ahead" in busy.ran)
     assert busy.ran == ["late already", "at once", "begins", "begins, too", "ahead"]
+
+
+def test_a_job_gives_way_to_what_is_wanted_much_sooner(busy: Busy) -> None:
+    told: list[tuple[int, int, float]] = []
+    busy.worker.timed = lambda *one: told.append(one)
+    now_s, pause_s = time.monotonic(), 0.05
+    waits = threading.Event()
+    gave: list[bool] = []
+
+    def in_steps() -> str:
+        gave.append(busy.worker.give_way())  # nobody is there
+        waits.set()
+        assert busy.go.wait(GIVE_UP_S)
+        gave.append(busy.worker.give_way())
+        busy.ran.append("far")
+        return "far"
+
+    def urgent(name: str) -> str:
+        time.sleep(pause_s)
+        return busy.alone(name)
+
+    busy.go.set()
+    busy.first.result(GIVE_UP_S)
+    busy.go.clear()
+    far = busy.worker.submit(Job(in_steps, wanted_s=now_s + 20, rows=1))
+    assert waits.wait(GIVE_UP_S)
+    later = [
+        busy.worker.submit(Job(lambda name=name: urgent(name), wanted_s=now_s + in_s))
+        for name, in_s in (("second", 2.0), ("first", 1.0), ("hardly sooner", 20 - SOONER_S / 2))
+    ]
+    busy.go.set()
+    assert far.result(GIVE_UP_S) == "far"
+    assert later[2].result(GIVE_UP_S) == "hardly sooner alone"
+    assert gave == [False, True]
+    assert busy.ran == ["first", "second", "far", "hardly sooner"]
+    ((_, _, took_s),) = told
+    assert took_s < time.monotonic() - now_s - 2 * pause_s  # the others' time is not its own
+
+
+def test_a_failure_of_who_is_let_by_is_their_own(busy: Busy) -> None:
+    def bad() -> str:
+        raise ValueError("bad")
+
+    let_by: list[Future[str]] = []
+
+    def in_steps() -> str:
+        let_by.append(busy.worker.submit(Job(bad)))
+        return f"went on after {busy.worker.give_way()}"
+
+    far = busy.worker.submit(Job(in_steps, wanted_s=time.monotonic() + 20))
+    busy.go.set()
+    assert far.result(GIVE_UP_S) == "went on after True"
+    with pytest.raises(ValueError, match="bad"):
+        let_by[0].result(GIVE_UP_S)
 
 
 def test_a_batch_is_of_the_most_wanted_of_its_kind(busy: Busy) -> None:

@@ -38,7 +38,7 @@ from tests.vocoder_files import (
     write_vocoder,
 )
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.slow]
 
 SEED = 3
 CLOSE = 1e-5
@@ -155,12 +155,11 @@ def test_the_fixed_transform_is_torchs(n_fft: int, hop: int) -> None:
     close(fixed.istft(magnitude, phase), expected)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "sizes",
     [
         (30, 48, 96, 96),
-        pytest.param((10, 20, 30, 48, 96, 96), marks=pytest.mark.slow),
+        (10, 20, 30, 48, 96, 96),
         (20, 20, 10, 10),
     ],
 )
@@ -214,8 +213,7 @@ def test_a_recorded_end_equals_a_plain_one(
     close(replayed_end, end)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("max_batch", [2, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("max_batch", [2, 5])
 def test_streams_of_mixed_states_share_records(hift: Hift, max_batch: int) -> None:
     """At their beginning, after a small chunk, far on; and more than one record holds."""
     records = records_of(hift, max_batch)
@@ -235,7 +233,6 @@ def test_streams_of_mixed_states_share_records(hift: Hift, max_batch: int) -> No
     assert widest == {2: 2, 5: 8}[max_batch]
 
 
-@pytest.mark.slow
 def test_bytes_do_not_depend_on_what_is_recorded(
     hift: Hift, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,7 +254,6 @@ def test_bytes_do_not_depend_on_what_is_recorded(
     assert torch.equal(cold, forgetful)
 
 
-@pytest.mark.slow
 def test_what_streams_meet_is_recorded_before_they_come(hift: Hift) -> None:
     records = records_of(hift, max_batch=2)
     records.record_common((30, 48, 96), 2)
@@ -299,8 +295,7 @@ async def spoken(decoder: StepWaveDecoder, job: tuple[np.ndarray, VoicePrompt]) 
     return join([chunk.samples async for chunk in decoder.stream(token_stream(job[0], 3), job[1])])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("max_batch", [1, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("max_batch", [1, 4])
 async def test_streams_sound_as_without_records(directory: Path, max_batch: int) -> None:
     plain = StepWaveDecoder(directory, threads=1, steps=2)
     fast = StepWaveDecoder(directory, threads=1, steps=2, max_batch=max_batch)

@@ -15,7 +15,7 @@ from pipeline.serving.tracing import Span, Trace
 from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
 from tests.vocoder_files import join, make_ids, make_voice, token_stream, write_vocoder
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.slow]
 GROUPS = 40  # 4.8 s: five chunks
 
 
@@ -65,7 +65,6 @@ async def test_each_chunk_is_traced_through_flow_hift_and_mark(decoder: StepWave
     assert {(span.trace_id, span.parent_id) for span in spans} == {(1, 2)}
 
 
-@pytest.mark.slow
 async def test_bytes_depend_neither_on_arrival_nor_on_who_is_beside(
     decoder: StepWaveDecoder,
 ) -> None:
@@ -77,7 +76,6 @@ async def test_bytes_depend_neither_on_arrival_nor_on_who_is_beside(
     assert not np.array_equal(join(crowd[1]), alone)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("is_recorded", [False, True], ids=["made", "replayed"])
 async def test_chunks_computed_together_are_marked_too(
     tmp_path: Path, marker: Marker, is_recorded: bool

@@ -58,6 +58,7 @@ from tests.vocoder_files import (
 
 pytestmark = [
     pytest.mark.unit,
+    pytest.mark.slow,
     pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") != "1", reason="on tensors of a CPU"),
 ]
 
@@ -225,8 +226,8 @@ def caches_close(one: FlowCache, other: FlowCache) -> None:
     ("n_prompt", "chunks"),
     [
         (4, (5, 15, 24)),
-        pytest.param(1, (5, 10, 15, 24, 48), marks=pytest.mark.slow),
-        pytest.param(25, (24, 24, 24, 24), marks=pytest.mark.slow),
+        (1, (5, 10, 15, 24, 48)),
+        pytest.param(25, (24, 24, 24, 24), marks=pytest.mark.exhaustive),
     ],
 )
 def test_recorded_chunks_equal_plain_ones(
@@ -245,7 +246,7 @@ def test_recorded_chunks_equal_plain_ones(
 
 @pytest.mark.parametrize(
     ("room", "most"),
-    [(RecordRoom(8, 4096), 4), pytest.param(RecordRoom(8, 48), 1, marks=pytest.mark.slow)],
+    [(RecordRoom(8, 4096), 4), pytest.param(RecordRoom(8, 48), 1, marks=pytest.mark.exhaustive)],
 )
 def test_recorded_batches_equal_streams_alone(
     plain: Rig, directory: Path, room: RecordRoom, most: int
@@ -381,8 +382,7 @@ def decoder_of(
     return decoder
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("max_batch", [1, 4])
+@pytest.mark.parametrize("max_batch", [pytest.param(1, marks=pytest.mark.exhaustive), 4])
 async def test_streams_sound_as_without_records(directory: Path, max_batch: int) -> None:
     plain = decoder_of(directory, is_recorded=False)
     fast = decoder_of(directory, max_batch=max_batch)
@@ -399,7 +399,6 @@ async def test_streams_sound_as_without_records(directory: Path, max_batch: int)
         decoder.close()
 
 
-@pytest.mark.slow
 async def test_a_voice_kept_gives_the_bytes_of_a_voice_new(directory: Path) -> None:
     job = make_ids(6), make_voice(3)
     fast, keeping = decoder_of(directory), decoder_of(directory, prompt_memory_bytes=10**7)
@@ -429,7 +428,6 @@ def test_the_plan_counts_what_records_take(directory: Path) -> None:
     decoder.close()
 
 
-@pytest.mark.slow
 def test_on_a_gpu_what_most_streams_meet_is_recorded_at_start(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""A hundred streams of two vocoders: nothing is heard at the borders of chunks, nor at the end.
+"""Streams of two vocoders: nothing is heard at the borders of chunks, nor at the end.
 
 The embedded checkpoint speaks its own voices' tokens in other voices; the golden sizes run on
 seeded weights.
@@ -31,7 +31,7 @@ from tests.vocoder_files import golden_yaml, make_ids, make_voice, token_stream,
 
 pytestmark = [pytest.mark.unit, pytest.mark.slow]
 
-N_STREAMS = 100
+FEW, MANY = 30, 100  # streams: FEW have every schedule with every first chunk, twice
 GROUP_SAMPLES = 2880
 NEAR = 120  # samples on each side of a border: 5 ms
 LAST = 2400  # the last 100 ms
@@ -115,11 +115,11 @@ def sounded_whole(decoder: StepWaveDecoder, mel: torch.Tensor) -> np.ndarray:
     return model.hift(mel, noise)[0].clamp(-1, 1).numpy()
 
 
-def listen(decoders: Sequence[StepWaveDecoder], draw: Draw) -> list[Heard]:
+def listen(decoders: Sequence[StepWaveDecoder], draw: Draw, n_streams: int) -> list[Heard]:
     heard: list[Heard] = []
     with pytest.MonkeyPatch.context() as patch:
         listener = Listener(decoders, patch)
-        for seed in range(N_STREAMS):
+        for seed in range(n_streams):
             decoder = decoders[seed % len(decoders)]
             first = FIRST_ROWS[seed % len(FIRST_ROWS)]
             ids, voice = draw(np.random.default_rng(seed), seed)
@@ -178,7 +178,7 @@ def check_totals_are_exact(streams: list[Heard]) -> None:
         assert len(one.audio) % GROUP_SAMPLES == 0
         assert np.isfinite(one.audio).all()
         assert np.sqrt(np.mean(one.audio**2)) > 1e-3
-    assert sum(bool(one.borders) for one in streams) > 0.9 * N_STREAMS
+    assert sum(bool(one.borders) for one in streams) > 0.9 * len(streams)
 
 
 def check_no_step_at_a_border_is_beyond_the_signals_own(streams: list[Heard]) -> None:
@@ -239,11 +239,12 @@ CHECKS = (
 )
 
 
+@pytest.mark.parametrize("n_streams", [FEW, pytest.param(MANY, marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("weights", ["embedded", "golden"])
 def test_nothing_is_heard_at_borders_nor_at_the_end(
-    weights: str, request: pytest.FixtureRequest, tmp_path: Path
+    weights: str, n_streams: int, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    """One test, so that the streams, a minute of work, are made once wherever tests are run."""
+    """One test, so that the streams are made once wherever tests are run."""
     if weights == "golden":
         shared: Path = request.getfixturevalue("shared_dir")
         sections = json.loads((shared / "golden" / "vocoder_public.json").read_text())
@@ -251,6 +252,6 @@ def test_nothing_is_heard_at_borders_nor_at_the_end(
     else:
         vocoder, draw, steps = embedded()
     with decoders_of(vocoder, steps) as decoders:
-        streams = listen(decoders, draw)
+        streams = listen(decoders, draw, n_streams)
     for check in CHECKS:
         check(streams)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ import torch
 
 from pipeline.contracts import AudioChunk, TokenChunk, VoicePrompt
 from pipeline.errors import AudioError, CheckpointError, ConfigError, StageError
+from pipeline.serving.listener import Listener
+from pipeline.serving.terms import Service, Terms
 from pipeline.stepaudio.health import StageHealth
 from pipeline.stepaudio.vocoder import stream as stream_module
 from pipeline.stepaudio.vocoder import wave_decoder
@@ -24,8 +27,9 @@ from pipeline.stepaudio.vocoder.flow.flow import FlowCache
 from pipeline.stepaudio.vocoder.hift.generator import Hift
 from pipeline.stepaudio.vocoder.slab import SlabSteps
 from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder
+from tests.async_generators import generators
 from tests.vocoder_files import join, make_ids, make_voice, token_stream, write_vocoder
-from tests.waiting import GIVE_UP_S, until
+from tests.waiting import GIVE_UP_S, until, wait_until
 
 pytestmark = pytest.mark.unit
 
@@ -133,6 +137,13 @@ async def test_bounded_lookback_is_used(decoder: StepWaveDecoder, vocoder_dir: P
     same = 22 + 48 + 96  # frames of the first three chunks, which still see everything
     assert np.array_equal(bounded[: same * 480], whole[: same * 480])
     assert not np.array_equal(bounded, whole)
+
+
+async def test_a_stream_is_no_generator(decoder: StepWaveDecoder) -> None:
+    """The vocoder's replica has three without it; see deployments/stages/test_vocoder.py."""
+    with generators() as begun:
+        assert (await collect(decoder, make_ids(3), make_voice()))[-1].last
+    assert not begun
 
 
 async def test_errors_of_the_token_stream_pass_through(decoder: StepWaveDecoder) -> None:
@@ -332,6 +343,40 @@ async def test_a_stream_ahead_of_its_listener_lets_one_that_begins_go_first(
     assert order == ["begins", "ahead"]
     await ahead.aclose()
     await begins.aclose()
+
+
+async def test_a_batch_gives_way_in_the_middle_of_a_chunk_and_sounds_the_same(
+    decoder: StepWaveDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch_job, quick_job = (make_ids(40), make_voice()), (make_ids(6, 1), make_voice(seed=1))
+    alone = [samples_of(await collect(decoder, *job)) for job in (batch_job, quick_job)]
+    in_chunk, is_quick_done, order = threading.Event(), threading.Event(), []
+
+    def wait_for_the_quick() -> None:
+        running = decoder._worker._running
+        if running is not None and running.wanted_s > time.monotonic() + 5:  # the batch
+            in_chunk.set()
+            wait_until(lambda: bool(decoder._worker._waiting) or is_quick_done.is_set())
+
+    listener = Listener(time.monotonic(), Terms(Service.BATCH))
+    batch = decoder.stream(token_stream(batch_job[0], 40), batch_job[1], listener=listener)
+    heard = [await anext(batch)]
+    before_each_step(decoder, monkeypatch, wait_for_the_quick)
+
+    async def rest() -> None:
+        heard.append(await anext(batch))
+        order.append("batch")
+
+    going_on = asyncio.create_task(rest())
+    assert await asyncio.to_thread(in_chunk.wait, GIVE_UP_S)
+    quick = await collect(decoder, *quick_job)
+    order.append("quick")
+    is_quick_done.set()
+    await going_on
+    assert order == ["quick", "batch"]
+    heard += [chunk async for chunk in batch]
+    assert np.array_equal(samples_of(heard), alone[0])
+    assert np.array_equal(samples_of(quick), alone[1])
 
 
 async def freed(caches: list[weakref.ref[torch.Tensor]]) -> None:

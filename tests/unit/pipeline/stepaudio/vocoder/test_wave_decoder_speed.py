@@ -18,7 +18,7 @@ from pipeline.stepaudio.vocoder.wave_decoder import StepWaveDecoder, chunk_sched
 from tests.vocoder_files import join, make_ids, make_voice, token_stream, write_vocoder
 from tests.waiting import GIVE_UP_S
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.slow]
 # The mels of a batch agree to 1e-5 (test_flow_batch); the sines' phase adds up differences of F0,
 # which these weights make a thousandfold larger than real ones do. The signal's level is 0.04;
 # with batches of eight, cut by chance in many ways, differences of up to 7e-4 were seen.
@@ -53,7 +53,6 @@ async def pieces(
     return [c.samples async for c in decoder.stream(token_stream(ids, 99), voice, first)]
 
 
-@pytest.mark.slow
 def test_eight_utterances_at_once_equal_eight_alone(plain: StepWaveDecoder) -> None:
     jobs = [(make_ids(n, n), make_voice(3 + n % 4, n)) for n in (1, 12, 5, 0, 7, 7, 3, 9)]
     for audio, job in zip(plain.decode_batch(jobs), jobs, strict=True):
@@ -63,7 +62,6 @@ def test_eight_utterances_at_once_equal_eight_alone(plain: StepWaveDecoder) -> N
     assert plain.decode_batch([]) == []
 
 
-@pytest.mark.slow
 async def test_streams_share_batches_and_sound_the_same(
     plain: StepWaveDecoder, fast: StepWaveDecoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,7 +121,6 @@ async def test_a_failing_batch_is_a_stage_error(
     assert all("out of memory" in str(failure) for failure in failures)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("is_exact", "n_setups"), [(True, 2), (False, 1)])
 async def test_a_kept_prompt_gives_the_same_bytes(
     vocoder_dir: Path, monkeypatch: pytest.MonkeyPatch, is_exact: bool, n_setups: int

@@ -15,7 +15,7 @@ from pipeline.stepaudio.llm.engine.slot import EngineRequest, Slot
 from pipeline.stepaudio.llm.runner import Step1Runner
 from tests.unit.pipeline.stepaudio.llm.test_runner import audio_vocabulary, small_model
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.slow]
 
 N_JOINING = 4
 TURN_END = 3  # the model's id that ends a prompt's first turn
@@ -83,7 +83,6 @@ async def test_those_that_join_together_step_together(engine: Engine, calls: lis
     assert "p" not in "".join(calls[N_JOINING:])
 
 
-@pytest.mark.slow
 async def test_the_oldest_prompt_is_read_to_its_end_first(engine: Engine, calls: list[str]) -> None:
     with engine._scheduler.changed:
         drawn = [asyncio.ensure_future(draw(engine, prompt(129, i))) for i in range(3)]

@@ -48,10 +48,11 @@ def test_it_chooses_what_the_plain_form_chooses(fused: Sampler, plain: Sampler) 
         {"temperature": 1.7, "top_k": 300},
     ]
     rows = [
-        replace(PLAIN, uniform=float(rng.random()), mask=mask, banned=banned, **option)
-        for option in options
-        for mask in range(4)
-        for banned in (-1, int(rng.integers(N_CHOICES)))
+        replace(
+            PLAIN, uniform=float(rng.random()), mask=(number + turn) % 4, banned=banned, **option
+        )
+        for number, option in enumerate(options)
+        for turn, banned in enumerate((-1, int(rng.integers(N_CHOICES)), -1))
     ]
     logits = random_logits(len(rows))
     logits[::5] = logits[::5].bfloat16().float()  # many ties

@@ -7,14 +7,13 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 
 import httpx
 import psutil
 import pytest
 
-from tests.serve.guarded.conftest import FEW, MANY, Guarded
 from tests.serve.service_client import cmdline_of
+from tests.serve.starts.conftest import FEW, MANY, Guarded
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.serve
@@ -29,18 +28,17 @@ RESET = re.compile(r"(1m[01]|[1-5]?[0-9])([.][0-9]+)?s")  # as OpenAI's: 1m0.5s
 
 def book_of(guarded: Guarded) -> psutil.Process | None:
     """The process of the book of quotas."""
-    service = psutil.Process(guarded.client.service.pid)
+    service = psutil.Process(guarded.production.pid)
     for process in service.children(recursive=True):
-        with suppress(psutil.Error):
-            if cmdline_of(process)[:1] and cmdline_of(process)[0].startswith("ray::QuotaBook"):
-                return process
+        if " ".join(cmdline_of(process)).startswith("ray::QuotaBook"):
+            return process
     return None
 
 
 def test_a_tenant_over_its_quota_is_told_when_to_come_again(guarded: Guarded):
     _, headers = guarded.make("jobs", "few")
     _, others = guarded.make("jobs")
-    ask = guarded.client.http.delete
+    ask = guarded.http.delete
     replies = [ask(OF_NOBODY, headers=headers) for _ in range(2 * FEW)]
     assert [reply.status_code for reply in replies] == [LET_IN] * FEW + [OVER] * FEW
     left = [reply.headers["x-ratelimit-remaining-requests"] for reply in replies]
@@ -62,7 +60,7 @@ def test_when_the_book_dies_no_more_than_the_quota_are_let_in(guarded: Guarded):
     counts, is_over = Counter[int](), threading.Event()
 
     def call() -> None:
-        with httpx.Client(base_url=guarded.client.service.url, headers=headers) as http:
+        with httpx.Client(base_url=guarded.production.url, headers=headers) as http:
             while not is_over.wait(EVERY_S):
                 counts[http.delete(OF_NOBODY).status_code] += 1
 
