@@ -39,6 +39,8 @@ class Ask:
     phrase: str | None = None
     """Of speech that is kept, because its seed is named: what is asked for."""
     number: int = 0
+    passages: tuple[float, ...] = ()
+    """Shares of the answer that are spoken one by one, where the text is known; even ones else."""
 
 
 @dataclass(frozen=True, slots=True)

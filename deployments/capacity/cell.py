@@ -19,7 +19,7 @@ from deployments.capacity.known import SPEECH_BYTES_S, VOICE_BYTES_S, Knowledge
 from deployments.capacity.language_model import LanguageModel
 from deployments.capacity.processor import Processor
 from deployments.capacity.profile import Profile
-from deployments.capacity.vocoder import Speech, Vocoder
+from deployments.capacity.vocoder import Piece, Speech, Vocoder
 from deployments.config.admission_settings import AdmissionSettings
 from pipeline.continuity import PlaybackMeter
 from pipeline.errors import CapacityError
@@ -48,6 +48,9 @@ class Answered:
     voice_tier: str = ""
     """l1, l2, l3, or miss."""
     is_speech_hit: bool = False
+    llm_s: float = 0.0
+    """Until its first audio, as a reply tells it; so is vocoder_s."""
+    vocoder_s: float = 0.0
     retry_after_s: float | None = None
 
 
@@ -90,6 +93,7 @@ class _Way:
     audio_s: float = 0.0
     voice_tier: str = ""
     is_speech_hit: bool = False
+    first: Piece | None = None
 
     def __post_init__(self) -> None:
         self.meter = PlaybackMeter(self.at_s)
@@ -115,6 +119,8 @@ class _Way:
             told.underrun_s,
             self.voice_tier,
             self.is_speech_hit,
+            0.0 if self.first is None else self.first.llm_s,
+            0.0 if self.first is None else self.first.vocoder_s,
             **more,
         )
 
@@ -142,11 +148,11 @@ class Cell:
         speaking = self.devices[: layout.vocoders]
         drawing = self.devices[-layout.llms :] if layout.is_apart else self.devices[: layout.llms]
         self._llms = [LanguageModel(env, one, profile.llm, weight) for one in drawing]
-        self._vocoders = [Vocoder(env, one, profile.vocoder, settings, weight) for one in speaking]
+        self.front = Processor(env, math.inf) if profile.front_is_apart else self.devices[0]
+        self._vocoders = [Vocoder(env, one, self.front, profile, settings) for one in speaking]
         self._tokenizers = [
             _Tokenizer(env, one, profile) for one in speaking[: max(layout.tokenizers, 1)]
         ]
-        self.front = Processor(env, math.inf) if profile.front_is_apart else self.devices[0]
         self._told = [Told() for _ in range(layout.routers)]
         self._encoding: dict[int, Event] = {}
         self._live: dict[str, _Live] = {}
@@ -263,11 +269,13 @@ class Cell:
         ask, terms, now_s = way.ask, Terms(), self.env.now
         if (error := self._told[router].holding(terms, now_s)) is not None:
             raise error
-        speech = Speech(ask.audio_s, ask.guess_s, ask.voice, is_adaptive=ask.phrase is None)
+        is_new = ask.phrase is None
+        speech = Speech(ask.audio_s, ask.guess_s, ask.voice, is_new, ask.passages)
         sent: list[Event] = []
 
-        def heard(audio_s: float) -> None:
-            sent.append(self.env.process(self._sent(way, audio_s, not sent, live)))
+        def heard(piece: Piece) -> None:
+            way.first = way.first or piece
+            sent.append(self.env.process(self._sent(way, piece.audio_s, not sent, live)))
 
         vocoder, llm = self._less_busy(self._vocoders), self._less_busy(self._llms)
         try:

@@ -34,9 +34,10 @@ class TokenFlow:
     produced: int = 0
     prefill_s: float = 0.0
     admitted_s: float = 0.0
-    handed_s: float = 0.0
     begun_s: float | None = None
     is_over: bool = False
+    handed: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
+    """Tokens that were handed out by then, and seconds from its slot until then."""
     _waits: list[tuple[int, Event]] = field(default_factory=list[tuple[int, Event]])
 
     def reached(self, env: Environment, tokens: int) -> Event:
@@ -52,16 +53,16 @@ class TokenFlow:
         self.is_over = self.produced >= self.tokens
         if self.begun_s is None:
             self.begun_s = now_s
-        self.emitted, self.handed_s = self.produced, now_s
+        self.emitted = self.produced
+        self.handed.append((self.emitted, now_s - self.admitted_s))
         over = [event for tokens, event in self._waits if self.is_over or self.emitted >= tokens]
         self._waits = [one for one in self._waits if one[1] not in over]
         for event in over:
             event.succeed()
 
-    @property
-    def work_s(self) -> float:
-        """From its slot to what was handed out last."""
-        return self.handed_s - self.admitted_s
+    def drawn(self, tokens: int) -> tuple[int, float]:
+        """With what so many were there: tokens handed out, and seconds from its slot until then."""
+        return next((one for one in self.handed if one[0] >= tokens), self.handed[-1])
 
     def can_wait(self, now_s: float) -> bool:
         """Whether its listener would not hear a step that comes later."""
@@ -88,6 +89,11 @@ class LanguageModel:
         self._prefixes = MemoryTier[bool](costs.kept_voices)
         self._wake = Event(env)
         env.process(self._work())
+
+    @property
+    def passage_s(self) -> float:
+        """See LanguageModelCosts."""
+        return self._costs.passage_s
 
     @property
     def in_work(self) -> int:

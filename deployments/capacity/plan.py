@@ -35,6 +35,7 @@ SCHEDULES = ((18, 15, 21, 30, 48, 64), (24, 15, 21, 30, 48), (30, 24, 30, 48))
 WARM_S = 20.0  # at the beginning, which do not count
 REQUESTS = 150  # of a simulation, about
 STEPS = 64  # of the rates that are tried, up to what a vocoder does that is never idle
+RARER = 4  # times that half of the least of them is tried, where even that is too much
 ENCODING = 0.5  # of a tokenizer, at most
 HOURS_MONTH = 730
 QUIET_RPS = 0.02  # of a card with nobody else: a request every fifty seconds
@@ -216,7 +217,7 @@ def _of_cell(question: Question) -> Question:
 
 
 def most_of(profile: Profile, question: Question, cell: Layout) -> float:
-    """The largest of the rates that are tried that is good, found by halving."""
+    """The largest of the rates that are tried that is good, found by halving; 0 of none."""
     step_hz = full_rate(profile, question) * cell.vocoders / STEPS
     low, high = 0, STEPS + 1
     while high - low > 1:
@@ -225,7 +226,10 @@ def most_of(profile: Profile, question: Question, cell: Layout) -> float:
             low = middle
         else:
             high = middle
-    return low * step_hz
+    if low:
+        return low * step_hz
+    rare_hz = (step_hz / 2**n for n in range(1, RARER + 1))
+    return next((hz for hz in rare_hz if seen(profile, question, cell, hz).is_good), 0.0)
 
 
 def full_rate(profile: Profile, question: Question) -> float:

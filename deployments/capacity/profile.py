@@ -13,7 +13,6 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from deployments.admission.costs import FIXED_ROWS
 from pipeline.errors import ConfigError
 
 
@@ -34,6 +33,8 @@ class LanguageModelCosts:
     """Handed out at a time, after the beginning."""
     kept_voices: int
     """Prefixes that a replica keeps."""
+    passage_s: float
+    """Of what it speaks in one answer, at most; longer texts are spoken in several."""
 
     def step(self, streams: int) -> float:
         """Seconds of a step; between and beyond what was measured, in a straight line."""
@@ -52,7 +53,10 @@ class VocoderCosts:
     call_s: float
     """Of every call, however many chunks it makes."""
     row_s: float
-    """Of every row (40 ms of audio), and of FIXED_ROWS more for each chunk."""
+    """Of every row (40 ms of audio), and of `fixed_rows` more for each chunk."""
+    fixed_rows: float
+    switch_s: float
+    """Of a call for another stream than the last one, whose state is no longer at hand."""
     prompt_s: float
     """Of a voice's prompt, where its state is not kept."""
     chunk_rows: tuple[int, ...]
@@ -68,7 +72,7 @@ class VocoderCosts:
 
     def chunks(self, rows: int, n_chunks: int) -> float:
         """Seconds of a call for chunks of so many rows in all."""
-        return self.call_s + (rows + FIXED_ROWS * n_chunks) * self.row_s
+        return self.call_s + (rows + self.fixed_rows * n_chunks) * self.row_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,10 @@ class FrontCosts:
     """Of speech that was kept, until its first byte."""
     look_up_s: float
     """Of a voice that is in the tiers below memory."""
+    write_s: float
+    """Of a passage's prompt."""
+    call_s: float
+    """Of a vocoder's call of the LLM, until its first tokens could be back."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ The gate, its forecast and its learned costs are those of `deployments.admission
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +16,9 @@ from cache_store.memory import MemoryTier
 from deployments.admission.costs import ROW_S, ServiceCosts
 from deployments.admission.gate import AdmissionGate, Permit, Places
 from deployments.admission.line import Demand
-from deployments.capacity.language_model import LanguageModel, TokenFlow
+from deployments.capacity.language_model import LanguageModel
 from deployments.capacity.processor import Processor
-from deployments.capacity.profile import VocoderCosts
+from deployments.capacity.profile import Profile
 from deployments.config.admission_settings import AdmissionSettings
 from pipeline.contracts import GROUP_S, GROUP_TOKENS
 from pipeline.serving.terms import Terms
@@ -29,7 +30,19 @@ HELD_ROWS = 4  # the newest rows are heard with the next chunk
 QUIET_SHARE = 0.25  # of max_streams, up to which a first chunk may be small
 
 Steps = Generator[Event, Any, None]
-Heard = Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What is handed out at a time, and what its answer took until then, as replies tell it."""
+
+    audio_s: float
+    llm_s: float
+    """Of waiting for tokens."""
+    vocoder_s: float
+
+
+Heard = Callable[[Piece], None]
 
 
 class _Turn(Event):
@@ -81,13 +94,15 @@ class SimulatedClock:
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    permit: Permit
+    stream: _Passage
     rows: int
     """0 of a prompt."""
     seconds: float
     """Of a prompt."""
     may_join: bool
     """May run with others of as many rows."""
+    wanted_s: float
+    """As it was when it was submitted."""
     done: Event
 
 
@@ -100,6 +115,41 @@ class Speech:
     voice: int
     is_adaptive: bool
     """Its first chunk may be smaller while there is little to do."""
+    passages: tuple[float, ...] = ()
+    """See Ask."""
+
+    def parts(self, passage_s: float) -> list[float]:
+        """Seconds of each passage. passage_s: the longest."""
+        n = max(math.ceil(self.guess_s / passage_s), 1)
+        return [share * self.audio_s for share in self.passages or [1 / n] * n]
+
+
+@dataclass(slots=True)
+class _Told:
+    """What an answer took so far."""
+
+    tokens: int = 0
+    work_s: float = 0.0
+    """Of the LLM, at what was drawn."""
+    llm_s: float = 0.0
+    vocoder_s: float = 0.0
+    pieces: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Passage:
+    """What is spoken in one answer of the LLM."""
+
+    audio_s: float
+    voice: int
+    permit: Permit
+    told: _Told
+    """Of the whole answer."""
+    is_last: bool
+
+    @property
+    def rows(self) -> int:
+        return max(round(self.audio_s / ROW_S / GROUP_ROWS), 1) * GROUP_ROWS
 
 
 class Vocoder:
@@ -109,11 +159,15 @@ class Vocoder:
         self,
         env: Environment,
         device: Processor,
-        costs: VocoderCosts,
+        front: Processor,
+        profile: Profile,
         admission: AdmissionSettings,
-        weight: float,
     ) -> None:
-        self._env, self._device, self._costs, self._weight = env, device, costs, weight
+        """front: what prompts are written on, and calls between processes pass."""
+        costs = profile.vocoder
+        self._env, self._device, self._costs = env, device, costs
+        self._front, self._front_costs = front, profile.front
+        self._weight = profile.engine_weight
         learned = self._learned = ServiceCosts()
         learned.decoded(rows := max(costs.chunk_rows), 1, costs.chunks(rows, 1))
         learned.begin()
@@ -123,26 +177,32 @@ class Vocoder:
         self._jobs: list[_Job] = []
         self._more = Event(env)
         self._streams = 0
+        self._last: _Passage | None = None
         self.in_work = 0
         """Answers in work and waiting."""
         env.process(self._work())
 
     def speak(self, speech: Speech, terms: Terms, llm: LanguageModel, heard: Heard) -> Steps:
-        """One answer, from the gate to its end. heard: told of audio seconds.
+        """One answer, from the gate to its end. heard: told of pieces.
 
         Raises CapacityError as the gate does.
         """
-        is_quiet = self._streams <= self._costs.max_streams * QUIET_SHARE
-        sizes = list(self._costs.chunk_rows)
-        permit = self._gate.permit(terms, Demand(1, speech.guess_s, tuple(sizes)))
+        sizes = self._costs.chunk_rows
+        permit = self._gate.permit(terms, Demand(1, speech.guess_s, sizes))
         self.in_work += 1
         try:
             yield from permit.gate.enter(permit.asked).__await__()
+            is_quiet = self._streams <= self._costs.max_streams * QUIET_SHARE
             try:
                 self._streams += 1
                 if is_quiet and speech.is_adaptive:
-                    sizes = list(chunk_schedule(tuple(sizes), self._costs.quiet_first_rows))
-                yield from self._chunks(speech, sizes, permit, llm, heard)
+                    sizes = chunk_schedule(sizes, self._costs.quiet_first_rows)
+                told = _Told()
+                parts = speech.parts(llm.passage_s)
+                for number, audio_s in enumerate(parts, 1):
+                    passage = _Passage(audio_s, speech.voice, permit, told, number == len(parts))
+                    yield from self._chunks(passage, list(sizes), llm, heard)
+                    sizes = self._costs.chunk_rows
             finally:
                 self._streams -= 1
                 permit.release()
@@ -150,47 +210,61 @@ class Vocoder:
             self.in_work -= 1
 
     def _chunks(
-        self, speech: Speech, sizes: list[int], permit: Permit, llm: LanguageModel, heard: Heard
+        self, passage: _Passage, sizes: list[int], llm: LanguageModel, heard: Heard
     ) -> Steps:
-        begun_s, waited_s = self._env.now, 0.0
-        total = max(round(speech.audio_s / ROW_S / GROUP_ROWS), 1) * GROUP_ROWS
-        tokens = total // GROUP_ROWS * GROUP_TOKENS
-        flow = llm.stream(tokens, speech.voice, permit.asked.llm_due_s or 0.0)
-        prompt = self._prompt(speech.voice, permit)
-        done = pieces = 0
+        """One passage: its prompt written, the LLM asked, the voice placed, then chunk by chunk."""
+        permit, told, total = passage.permit, passage.told, passage.rows
+        yield self._front.work(self._front_costs.write_s, "front")
+        prompt = self._prompt(passage)
+        asked_s = self._env.now
+        yield self._front.work(self._front_costs.call_s, "front")
+        due_s = permit.asked.llm_due_s or 0.0
+        flow = llm.stream(total // GROUP_ROWS * GROUP_TOKENS, passage.voice, due_s)
+        before, done = (told.tokens, told.work_s), 0
         while done < total:
             size = sizes[0]
             is_last = total - done < size + AHEAD_ROWS
             rows = total - done if is_last else size
-            yield from self._drawn(flow, done + rows + AHEAD_ROWS, is_last=is_last)
-            if not pieces:
-                waited_s = self._env.now - begun_s
-                yield prompt
-            yield self._submit(_Job(permit, rows, 0.0, not is_last, Event(self._env)))
-            if not pieces and not is_last:
-                self._learned.led_in(waited_s)
-            self._learned.drew(flow.emitted, flow.work_s)
-            sounding = rows - (0 if pieces else HELD_ROWS) + (HELD_ROWS if is_last else 0)
+            wanted = flow.tokens if is_last else tokens_of(done + rows + AHEAD_ROWS)
+            yield flow.reached(self._env, wanted)
+            tokens, work_s = flow.drawn(wanted)
+            told.tokens, told.work_s = before[0] + tokens, before[1] + work_s
+            drawn_s = self._env.now
+            told.llm_s += drawn_s - asked_s
+            yield prompt
+            yield self._submit(passage, rows, may_join=not is_last)
+            asked_s = self._env.now
+            told.vocoder_s += asked_s - drawn_s
+            sounding = rows - (0 if done else HELD_ROWS) + (HELD_ROWS if is_last else 0)
             audio_s = max(min(sounding, total) * ROW_S, 0.0)
-            permit.listener.heard(audio_s, self._env.now)
-            heard(audio_s)
-            done, pieces = done + rows, pieces + 1
+            self._hand_out(passage, audio_s, heard, is_end=is_last and passage.is_last)
+            done += rows
             if len(sizes) > 1:
                 sizes.pop(0)
 
-    def _drawn(self, flow: TokenFlow, rows: int, *, is_last: bool) -> Steps:
-        groups = -(-rows // GROUP_ROWS)
-        wanted = flow.tokens if is_last else groups * GROUP_TOKENS
-        yield flow.reached(self._env, wanted)
+    def _hand_out(self, passage: _Passage, audio_s: float, heard: Heard, *, is_end: bool) -> None:
+        told, permit = passage.told, passage.permit
+        if not told.pieces and not is_end:
+            self._learned.led_in(told.llm_s)
+        told.pieces += 1
+        self._learned.drew(told.tokens, told.work_s)
+        permit.listener.heard(audio_s, self._env.now)
+        heard(Piece(audio_s, told.llm_s, told.vocoder_s))
 
-    def _prompt(self, voice: int, permit: Permit) -> Event:
-        """Of a voice whose state is not kept: it is made while the first tokens are drawn."""
-        if self._states.get(str(voice)) is not None:
-            return Event(self._env).succeed()
-        self._states.put(str(voice), value=True, size_bytes=1)
-        return self._submit(_Job(permit, 0, self._costs.prompt_s, False, Event(self._env)))
+    def _prompt(self, passage: _Passage) -> Event:
+        """A voice's state, while the first tokens are drawn: made, or copied from what is kept.
 
-    def _submit(self, job: _Job) -> Event:
+        Even that is a turn of the one thread: it waits for the chunk that is being made.
+        """
+        is_kept = self._states.get(str(passage.voice)) is not None
+        self._states.put(str(passage.voice), value=True, size_bytes=1)
+        return self._submit(passage, 0, seconds=0.0 if is_kept else self._costs.prompt_s)
+
+    def _submit(
+        self, passage: _Passage, rows: int, *, seconds: float = 0.0, may_join: bool = False
+    ) -> Event:
+        wanted_s = passage.permit.listener.wanted_s(self._env.now)
+        job = _Job(passage, rows, seconds, may_join, wanted_s, Event(self._env))
         self._jobs.append(job)
         if not self._more.triggered:
             self._more.succeed()
@@ -204,6 +278,9 @@ class Vocoder:
             taken = self._take()
             rows = sum(job.rows for job in taken)
             seconds = self._costs.chunks(rows, len(taken)) if rows else taken[0].seconds
+            if rows and taken[-1].stream is not self._last:
+                seconds += self._costs.switch_s
+                self._last = taken[-1].stream
             begun_s = self._env.now
             yield self._device.work(seconds, "vocoder", self._weight)
             if rows:
@@ -213,12 +290,16 @@ class Vocoder:
 
     def _take(self) -> list[_Job]:
         """The job that is wanted first, and those that may run with it."""
-        now_s = self._env.now
-        first = min(self._jobs, key=lambda job: job.permit.listener.wanted_s(now_s))
+        first = min(self._jobs, key=lambda job: job.wanted_s)
         taken = [first]
         if first.may_join and first.rows and self._costs.together > 1:
             alike = [one for one in self._jobs if one.may_join and one.rows == first.rows]
-            alike.sort(key=lambda job: job.permit.listener.wanted_s(now_s))
+            alike.sort(key=lambda job: job.wanted_s)
             taken = alike[: self._costs.together]
         self._jobs = [one for one in self._jobs if one not in taken]
         return taken
+
+
+def tokens_of(rows: int) -> int:
+    """Of the whole groups that hold so many rows."""
+    return -(-rows // GROUP_ROWS) * GROUP_TOKENS

@@ -57,8 +57,8 @@ def set_up_proxy() -> list[Middleware]:
     """
     watch_proxy()
     HTTP_PROTOCOLS["auto"] = PATIENT_H11
-    ours = (
+    inwards = (
         WithoutControls, WithoutRoutes, CleanRequestId, BodyRoom, HearsSigns, LongReplies,
         BodyAlong, SocketFlow,
     )  # fmt: skip
-    return [Middleware(one) for one in ours]
+    return [Middleware(one) for one in reversed(inwards)]  # Serve puts each around those before it

@@ -225,9 +225,12 @@ class RemoteVocoder:
     ) -> AsyncGenerator[SpeechChunk]:
         """Retries a lost replica, but only while nothing has been heard.
 
-        Two of them that say nothing are enough: whoever waits for speech has waited long.
+        Two of them that say nothing are enough: whoever waits for speech has waited long. Where its
+        voice already took so long that it is overdue by as much, one is.
         """
         give_up_s = time.monotonic() + self._silence_s
+        due_s = request.terms.due_s
+        overdue_s = math.inf if due_s is None else due_s + self._silence_s
         trace = here()
         for attempt in range(1, ATTEMPTS + 1):
             has_audio, is_late = False, time.monotonic() >= give_up_s
@@ -237,6 +240,7 @@ class RemoteVocoder:
                         has_audio = has_audio or len(chunk.samples) > 0
                         yield chunk
             except StageUnavailableError:
+                is_late = is_late or time.monotonic() >= overdue_s
                 if has_audio or is_late or attempt == ATTEMPTS:
                     raise
                 await asyncio.sleep(RETRY_DELAY_S * attempt)

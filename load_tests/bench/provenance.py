@@ -14,12 +14,14 @@ from pathlib import Path
 import torch
 import transformers
 
+_MEASURED = (":(top)", ":(top,exclude)load_tests/results")  # figures are renewed one by one
+
 
 def provenance(device: str) -> dict[str, object]:
     """Facts of this machine and build, for the JSON of a benchmark."""
     return {
         "commit": _git("rev-parse", "--short", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no", "--", *_MEASURED)),
         "command": shlex.join(["python", "-m", *_module(), *sys.argv[1:]]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": torch.cuda.get_device_name() if device == "cuda" else _cpu_name(),

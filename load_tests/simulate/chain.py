@@ -23,7 +23,7 @@ from load_tests.simulate.profiles import read
 from pipeline.contracts import GROUP_S
 from pipeline.stepaudio.vocoder.schedule import CHUNK_ROWS
 
-NO_FRONT = FrontCosts(0.0, 0.0, 0.0, 0.0, 0.0)
+NO_FRONT = FrontCosts(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 EVERYBODY = AdmissionSettings(enabled=False)
 
 

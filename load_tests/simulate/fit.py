@@ -1,14 +1,15 @@
 """Scales the profile of two cores to the machine that a few loads were run on.
 
-Four numbers: how many times longer vocoder, language model, router and new voices take. The loads
-that they are found by are not those that the simulator is then compared with.
+How many times longer vocoder, language model, router and new voices take, and what of the cores is
+left to them: five numbers. The loads that they are found by are not those that the simulator is
+then compared with.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,15 @@ from deployments.capacity.profile import Profile
 from load_tests.load.plan import Plan
 from load_tests.simulate.played import Lengths, played, told
 
-MOST_TRIES = 120
+MOST_TRIES = 200
+LESS = 0.75  # of the cores, where the search begins
 FIRST, WHOLE, PACE = ("first_audio_s", "p50"), ("whole_s", "p50"), ("audio_s_per_s",)
+LLM, VOCODER = ("stages_s", "llm"), ("stages_s", "vocoder")  # as replies tell them
 # What of each load the numbers are found by.
 BY: Mapping[str, Sequence[tuple[str, ...]]] = {
-    "fit_alone": (FIRST, WHOLE, PACE),
-    "fit_crowd": (FIRST, WHOLE, PACE),
-    "fit_misses": (FIRST, WHOLE),
+    "fit_alone": (FIRST, WHOLE, PACE, LLM, VOCODER),
+    "fit_crowd": (FIRST, WHOLE, PACE, LLM, VOCODER),
+    "fit_misses": (FIRST, WHOLE, LLM, VOCODER),
     "fit_again": (FIRST, WHOLE),
 }
 
@@ -38,6 +41,10 @@ class Scales:
     front: float = 1.0
     new_voice: float = 1.0
     """Tokenizer, the voice's prefix in the LLM, and its prompt in the vocoder."""
+    switch: float = 1.0
+    """The vocoder's call for another stream than the last."""
+    cores: float = 1.0
+    """What of them is left to the stages, by whatever else runs and shares their memory."""
 
     def of(self, profile: Profile) -> Profile:
         llm, vocoder, front = profile.llm, profile.vocoder, profile.front
@@ -46,11 +53,13 @@ class Scales:
         steps = tuple((n, seconds * self.llm) for n, seconds in llm.step_s)
         return replace(
             profile,
+            device_capacity=profile.device_capacity * self.cores,
             llm=replace(llm, step_s=steps, prefill_s=prefill_s, prefill_new_s=prefill_s + prefix_s),
             vocoder=replace(
                 vocoder,
                 call_s=vocoder.call_s * self.vocoder,
                 row_s=vocoder.row_s * self.vocoder,
+                switch_s=vocoder.switch_s * self.switch,
                 prompt_s=vocoder.prompt_s * self.new_voice,
             ),
             tokenizer=replace(
@@ -65,6 +74,8 @@ class Scales:
                 piece_s=front.piece_s * self.front,
                 hit_s=front.hit_s * self.front,
                 look_up_s=front.look_up_s * self.front,
+                write_s=front.write_s * self.front,
+                call_s=front.call_s * self.front,
             ),
         )
 
@@ -81,7 +92,7 @@ def value(summary: Mapping[str, Any], path: Sequence[str]) -> float | None:
     """A number of a summary by its keys."""
     found: Any = summary
     for key in path:
-        found = found[key]
+        found = None if found is None else found.get(key)
     return found
 
 
@@ -97,10 +108,12 @@ def fitted(profile: Profile, lengths: Lengths, runs: Mapping[str, Run]) -> tuple
         ]
         return math.sqrt(sum(error**2 for error in errors) / len(errors))
 
-    corners = np.vstack([np.zeros(4), 0.4 * np.eye(4)])
+    n = len(fields(Scales))
+    corners = np.vstack([np.zeros(n), 0.4 * np.eye(n)])
+    corners[n, n - 1] = math.log(LESS)  # cores do not grow
     found = minimize(
         off,
-        np.zeros(4),
+        np.zeros(n),
         method="Nelder-Mead",
         options={
             "maxfev": MOST_TRIES,

@@ -270,8 +270,7 @@ def _held_to(answers: Answers, validation: Mapping[str, Any] | None) -> Iterator
     if validation is None:
         yield from paragraph(
             "Not yet: `python -m load_tests.simulate.validate --url http://127.0.0.1:8000` on a "
-            "quiet machine fits four numbers (vocoder, LLM, router, new voices) to four loads and "
-            "compares three others; within 15 %."
+            "quiet machine fits six numbers to four loads and compares three others; within 15 %."
         )
     else:
         yield from _validated(validation)
@@ -341,8 +340,10 @@ def _modelled(profile: Profile) -> Iterator[str]:
         "(`pipeline.continuity`). The LLM has slots, prompts that join between steps, a prefix per "
         "voice, and steps whose time depends on how many streams there are; the vocoder makes the "
         "chunk that is wanted first, several of a size together on a GPU, with a part for every "
-        "call and a part for every row. Devices are shared by weight among who has work to do. "
-        "Serve sends a request to the less loaded of two replicas."
+        "call, for every row, and on a CPU for another stream than the last. What is longer than a "
+        "passage is spoken in several, each with a prompt, a call of the LLM and a first chunk of "
+        "its own. Devices are shared by weight among who has work to do. Serve sends a request to "
+        "the less loaded of two replicas."
     )
     yield from paragraph(
         "Left out: failures and starts of replicas (a fleet needs spares), long texts and jobs, "

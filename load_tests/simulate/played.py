@@ -6,10 +6,8 @@ Both go through the same summary, so that every number means the same of either.
 from __future__ import annotations
 
 import math
-import wave
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -22,6 +20,7 @@ from load_tests.load.answers import OK, Answer
 from load_tests.load.measures import summary
 from load_tests.load.plan import Call, Plan
 from load_tests.load.workload import Closed
+from load_tests.simulate.expected import clip_seconds, expected_of
 from pipeline.voice_list import load_voices
 
 MIB = 2**20
@@ -72,49 +71,41 @@ def voice_of(call: Call) -> int:
     return names.index(call.voice) if call.clip is None else len(names) * 1_000 + call.clip
 
 
-@cache
-def clip_seconds() -> tuple[float, ...]:
-    """Of the listed voices, in their order; sent clips are made of them."""
-    found: list[float] = []
-    for voice in load_voices().values():
-        with wave.open(str(voice.path)) as file:
-            found.append(file.getnframes() / file.getframerate())
-    return tuple(found)
-
-
-def asks(calls: Sequence[Call], lengths: Lengths) -> list[Ask]:
+def asks(calls: Sequence[Call], lengths: Lengths, passage_s: float) -> list[Ask]:
     """The calls as the simulator takes them. Nobody tells it how long answers came out."""
-    return [_ask(call, lengths) for call in calls]
+    return [_ask(call, lengths, passage_s) for call in calls]
 
 
-def _ask(call: Call, lengths: Lengths) -> Ask:
-    guess_s = lengths.of(call)
+def _ask(call: Call, lengths: Lengths, passage_s: float) -> Ask:
+    expected = expected_of(call, passage_s)
     dice = np.random.default_rng((GUESS_SEED, call.number if call.seed is None else call.seed))
-    audio_s = max(guess_s * math.exp(dice.normal(0.0, lengths.spread)), LEAST_S)
+    audio_s = max(lengths.of(call) * math.exp(dice.normal(0.0, lengths.spread)), LEAST_S)
     voice = voice_of(call)
     return Ask(
         at_s=call.at_s,
         audio_s=audio_s,
-        guess_s=guess_s,
+        guess_s=expected.audio_s,
         voice=voice,
         clip_s=clip_seconds()[voice % len(clip_seconds())],
         phrase=None if call.seed is None else f"{voice} {call.seed} {call.text}",
         number=call.number,
+        passages=expected.passages,
     )
 
 
 def played(profile: Profile, plan: Plan, lengths: Lengths) -> list[Answer]:
     """What becomes of the plan's calls, after its warm-up."""
     cell = Cell(profile, Layout(), KeptByTiers(*ROUTER_CACHES, routers=1), seed=1)
-    first = asks(plan.warm_ups, lengths)
-    cell.run_closed([replace(one, number=-1 - one.number) for one in first], 2)
+    passage_s = profile.llm.passage_s
+    first = asks(plan.warm_ups, lengths, passage_s)
+    cell.run_closed([replace(one, number=-1 - one.number) for one in first], 1)
     cell.answers.clear()
     begun_s = cell.env.now
     arrivals = plan.workload.arrivals
     if isinstance(arrivals, Closed):
-        answers = cell.run_closed(asks(plan.calls, lengths), arrivals.clients)
+        answers = cell.run_closed(asks(plan.calls, lengths, passage_s), arrivals.clients)
     else:
-        answers = cell.run_open(asks(plan.calls, lengths))
+        answers = cell.run_open(asks(plan.calls, lengths, passage_s))
     return [_answer(one, begun_s) for one in answers]
 
 
@@ -134,6 +125,7 @@ def _answer(one: Answered, begun_s: float) -> Answer:
         underruns=one.underruns,
         stall_s=one.stall_s,
         cache=_told_tiers(one),
+        stages_s={"llm": one.llm_s, "vocoder": one.vocoder_s},
     )
 
 

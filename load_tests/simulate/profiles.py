@@ -28,6 +28,8 @@ from load_tests.gpu.report.outlook import Outlook
 from load_tests.gpu.report.projection import Hardware, floor_s, slowdown
 from load_tests.gpu.report.results import Results
 from load_tests.gpu.sizes import FULL
+from pipeline.prompting import PASSAGE_KEY, PASSAGE_S
+from pipeline.stepaudio.layout import CheckpointLayout, resolve_model
 from pipeline.stepaudio.tokens import GROUP_ROWS
 from pipeline.stepaudio.vocoder.schedule import CHUNK_ROWS
 
@@ -101,6 +103,7 @@ class GpuCosts:
             "slots_apart": SLOTS_APART,
             "chunk_tokens": 15,
             "kept_voices": int(config["prefix_cache_bytes"] / prefix_bytes),
+            "passage_s": PASSAGE_S,
         }
 
     def vocoder(self, config: Mapping[str, Any]) -> Document:
@@ -123,6 +126,8 @@ class GpuCosts:
         return {
             "call_s": call_s,
             "row_s": row_s,
+            "fixed_rows": FIXED_ROWS,
+            "switch_s": 0.0,
             "prompt_s": prompt_s,
             "chunk_rows": list(GPU_CHUNK_ROWS),
             "quiet_first_rows": GPU_CHUNK_ROWS[0],
@@ -186,10 +191,19 @@ def front_costs() -> Document:
         "piece_s": new["last_total"]["p50_ms"] / 2 * MS,  # a chunk, and the end behind it
         "hit_s": kept["first_total"]["p50_ms"] * MS,
         "look_up_s": rows_of("cache.json")["L2 hit, another node's replica"] * MS,
+        "write_s": rows_of("prompts_cpu.json")[PROMPT] * MS,
+        "call_s": sum(parts[what] for what in CALL) * MS,
     }
 
 
-PROXY = "fake stages, proxy"
+def tiny_passage_s() -> float:
+    """Of the embedded model."""
+    layout = CheckpointLayout.at(resolve_model("tiny"))
+    return float(json.loads((layout.editx / "config.json").read_text("utf-8"))[PASSAGE_KEY])
+
+
+PROXY, PROMPT = "fake stages, proxy", "embedded: a passage's prompt, p50"
+CALL = ("call to the vocoder: queue, serialise, read", "chunk back through the handle")
 AFTER = (
     *("chunk back through the handle", "relay, tape, codec", "head of the reply, middleware"),
     *("router to proxy", "HTTP out"),
@@ -224,7 +238,7 @@ def limit(what: str, per: str, core_s: float, most: int | None, file: str) -> Do
 
 
 GPU_FILES = ("gpu_device.json", "gpu_llm.json", "gpu_vocoder.json", "gpu_tokenizer.json")
-FRONT_FILES = ("router.json", "cache.json", "flow_ray_cpu.json")
+FRONT_FILES = ("router.json", "cache.json", "flow_ray_cpu.json", "prompts_cpu.json")
 
 
 def gpu_profile(directory: str = "", *, is_target: bool) -> Document:
@@ -266,6 +280,7 @@ def cpu_profile() -> Document:
     """Of two cores, by benchmarks of the embedded model; `fit` scales it to a machine."""
     schedules, llm = read("known_voice_schedules.json"), rows_of("llm_tiny_cpu.json")
     costs, prefixes = schedules["costs"], rows_of("known_voice_prefix.json")
+    chunks = rows_of("chunks_cpu.json")
     clip_s = rows_of("tokenizer_cpu.json")["tiny on cpu, 6 s clip: miss"] * MS
     prompt_x = rows_of("vocoder_cpu_tiny.json")[
         "first piece: voice new against kept, same first rows"
@@ -273,7 +288,7 @@ def cpu_profile() -> Document:
     application = yaml.safe_load((ROOT / "serve_config.cpu.yaml").read_text(encoding="utf-8"))
     args = application["applications"][0]["args"]
     vocoder, prices = args["vocoder"], yaml.safe_load(CPU_PRICES.read_text(encoding="utf-8"))
-    first_s = (vocoder["chunk_rows"][0] + FIXED_ROWS) * costs["row_s"]
+    first_s = vocoder["chunk_rows"][0] * chunks[CHUNK_ROW] * MS + chunks[CHUNK] * MS
     return {
         "name": "two cores",
         "how": "measured on two cores of a CPU, the embedded model",
@@ -289,10 +304,13 @@ def cpu_profile() -> Document:
             "slots_apart": args["llm"]["slots"],
             "chunk_tokens": 15,
             "kept_voices": 400,
+            "passage_s": tiny_passage_s(),
         },
         "vocoder": {
             "call_s": 0.0,
-            "row_s": costs["row_s"],
+            "row_s": chunks[CHUNK_ROW] * MS,
+            "fixed_rows": chunks[CHUNK] / chunks[CHUNK_ROW],
+            "switch_s": chunks[SWITCH] * MS,
             "prompt_s": (prompt_x - 1) * first_s,
             "chunk_rows": vocoder["chunk_rows"],
             "quiet_first_rows": vocoder["quiet_first_rows"],
@@ -311,11 +329,13 @@ def cpu_profile() -> Document:
     }
 
 
+CHUNK, CHUNK_ROW = "a chunk, beside its rows", "a row of a chunk"
+SWITCH = "a chunk of another stream than the last: more"
 CPU_PREFILL = "embedded, median prefix (288 tokens): prefill"
 CPU_PRICES = ROOT / "load_tests/load/report/prices.yaml"
 CPU_FILES = (
     *("known_voice_schedules.json", "llm_tiny_cpu.json", "tokenizer_cpu.json"),
-    *("vocoder_cpu_tiny.json", "known_voice_prefix.json"),
+    *("vocoder_cpu_tiny.json", "known_voice_prefix.json", "chunks_cpu.json"),
 )
 
 

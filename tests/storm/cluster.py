@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import httpx
-import psutil
 import yaml
 
 from tests.cache_helpers import free_port
@@ -146,8 +145,11 @@ class StormCluster:
         )
 
     def has_proxies(self) -> bool:
-        """Whether every machine that is on answers requests."""
-        on = [one for one in self.machines.values() if one.is_on]
+        """Whether every machine answers requests on which a replica is.
+
+        Serve has a proxy on no others: an empty machine that took a lost one's place may stay so.
+        """
+        on = [one for one in self.machines.values() if one.processes("ray::ServeReplica")]
         try:
             return all(
                 httpx.get(f"http://{one.address}:{HTTP_PORT}/-/healthz", timeout=1.0).is_success
@@ -158,18 +160,15 @@ class StormCluster:
 
     def replicas(self, stage: str) -> dict[int, Machine]:
         """The processes of a stage's replicas, and where each is."""
-        title = f"ray::ServeReplica:timbre:{stage}"
+        return self.processes(f"ray::ServeReplica:timbre:{stage}")
+
+    def processes(self, title: str) -> dict[int, Machine]:
+        """Those in the cluster with this title, and where each is."""
         return {
             process.pid: machine
             for machine in self.machines.values()
             for process in machine.processes(title)
         }
-
-    def find(self, title: str) -> tuple[Machine, psutil.Process]:
-        """The one process in the cluster with this title."""
-        found = [(m, p) for m in self.machines.values() for p in m.processes(title)]
-        assert found, f"no process {title}"
-        return found[0]
 
     def node_id(self, machine: Machine) -> str:
         """Ray's name of it."""
@@ -231,6 +230,7 @@ def _plain_environment() -> dict[str, str]:
         "RAY_AUTH_MODE": "disabled",  # nobody else is on this network
         "RAY_worker_niceness": "0",  # as `timbre up` has it: all machines share these cores
         "RAY_prestart_worker_first_driver": "0",
+        "RAY_raylet_start_wait_time_s": "180",  # beside other work 30 are too few
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",

@@ -15,6 +15,7 @@ from tests.storm import disk, machine
 from tests.storm.cluster import service_config, storm_cluster
 from tests.storm.faults import Bucket, Scene, built_clock
 
+BUCKET, DISK = "S3, Redis", "disk, RocksDB"  # where voices are, and the cluster's state
 ROOT_KEY, ROOT_SECRET = "rootkey", "rootsecretkey1234"  # a killed server forgets all other users
 
 
@@ -24,16 +25,20 @@ def storage_options(endpoint: str) -> dict[str, Any]:
     return {"key": ROOT_KEY, "secret": ROOT_SECRET, "client_kwargs": client}
 
 
-def _directory(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
+@pytest.fixture(scope="module")
+def scene(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Scene]:
+    """The cluster of a setting; one at a time, for all have the same addresses."""
     if reason := machine.missing():
         pytest.skip(reason)
-    return tmp_path_factory.mktemp(name)
+    setting: str = request.param
+    with _SCENES[setting](tmp_path_factory.mktemp("storm")) as made:
+        yield made
 
 
-@pytest.fixture(scope="package")
-def in_bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    """Voices in S3, the cluster's state in Redis."""
-    directory = _directory(tmp_path_factory, "bucket")
+@contextlib.contextmanager
+def _in_bucket(directory: Path) -> Iterator[Scene]:
     with contextlib.ExitStack() as ends:
         store = directory / "s3"
         store.mkdir()
@@ -47,13 +52,11 @@ def in_bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         options = storage_options(f"http://{cluster.gateway}:{proxy.port}")
         cluster.deploy(service_config({"url": f"s3://{bucket}/storm", "storage_options": options}))
         cluster.wait_until_up()
-        yield Scene(cluster, Bucket(store, port, proxy, server, ends))
+        yield Scene(BUCKET, cluster, Bucket(store, port, proxy, server, ends))
 
 
-@pytest.fixture(scope="package")
-def on_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    """Voices on a disk that all machines share, the cluster's state in RocksDB."""
-    directory = _directory(tmp_path_factory, "disk")
+@contextlib.contextmanager
+def _on_disk(directory: Path) -> Iterator[Scene]:
     if reason := disk.missing():
         pytest.skip(reason)
     with (
@@ -62,4 +65,7 @@ def on_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     ):
         cluster.deploy(service_config({"url": str(place.path / "voices")}))
         cluster.wait_until_up()
-        yield Scene(cluster, disk=place)
+        yield Scene(DISK, cluster, disk=place)
+
+
+_SCENES = {BUCKET: _in_bucket, DISK: _on_disk}

@@ -32,10 +32,11 @@ class Disk:
 
     def full(self) -> None:
         """No byte more."""
-        with (self.path / "filler").open("wb") as filler, contextlib.suppress(OSError):
-            while True:
-                filler.write(bytes(2**16))
-                filler.flush()
+        with (self.path / "filler").open("wb", buffering=0) as filler:
+            for n_bytes in (2**16, 1):  # what is left over is less than one of the first
+                with contextlib.suppress(OSError):
+                    while True:
+                        filler.write(bytes(n_bytes))
 
     def heal(self) -> None:
         """As it was."""

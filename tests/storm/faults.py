@@ -58,14 +58,20 @@ class Bucket:
 
 @dataclass
 class Scene:
-    """Where faults happen. bucket, disk: the store of voices is in one of them."""
+    """Where faults happen.
 
+    setting: its name in the table. bucket, disk: the store of voices is in one of them.
+    """
+
+    setting: str
     cluster: StormCluster
     bucket: Bucket | None = None
     disk: disk.Disk | None = None
     kept: dict[str, Any] = field(default_factory=dict)
     doomed: int | None = None
     """A process that is no good any more: nothing is well while it is there."""
+    missed: dict[str, int] = field(default_factory=dict)
+    """Titles of processes that were killed, and how many there must be again."""
 
     @property
     def victim(self) -> Machine:
@@ -102,6 +108,9 @@ class Fault:
     missing: Callable[[], str] = possible
     is_planned: bool = False
 
+    def __str__(self) -> str:
+        return self.name
+
 
 def killed(stage: str) -> Act:
     """kill -9 of one replica."""
@@ -117,7 +126,9 @@ def killed_all(title: str) -> Act:
     """kill -9 of every process with a title."""
 
     def act(scene: Scene) -> None:
-        assert sum(one.kill(title) for one in scene.cluster.machines.values())
+        n_killed = sum(one.kill(title) for one in scene.cluster.machines.values())
+        assert n_killed, f"no process {title}"
+        scene.missed = {title: n_killed}
 
     return act
 

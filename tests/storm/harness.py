@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable
 
@@ -15,22 +16,25 @@ from tests.storm.load import Load, Unserved, failures
 from tests.storm.rows import Row
 
 CALM_S = 5.0  # under load before the fault
-AFTER_S = 4.0  # under load after all is well
+AFTER_S = 8.0  # under load after all is well
 WATCH_S = 60.0  # for it to be well again; the bar is half
 LOOK_S = 0.25
 UNTOLD = {"Router": 2, "Jobs": 1}  # replicas of which /readyz says nothing
+TOLD_S = 3.0  # a wait from which on it is worth a line
 KEPT_S = 90.0  # for accepted jobs to be spoken
 
 
-async def run_case(scene: Scene, fault: Fault, setting: str, seed: int) -> Row:
+async def run_case(scene: Scene, fault: Fault, seed: int) -> Row:
     """The fault under load, from its start until all is well for a while."""
     await asyncio.to_thread(scene.cluster.replace_lost)  # by an earlier fault, if it did
     await asyncio.to_thread(scene.cluster.wait_until_up)
+    scene.missed, scene.doomed = {}, None
     load = Load(lambda: scene.cluster.urls, seed)
     try:
         await load.warm_up()
         async with load.going():
             await asyncio.sleep(CALM_S)
+            began_s = time.monotonic()
             await asyncio.to_thread(fault.start, scene)
             await asyncio.sleep(fault.lasts_s)
             await asyncio.to_thread(fault.heal, scene)
@@ -42,10 +46,11 @@ async def run_case(scene: Scene, fault: Fault, setting: str, seed: int) -> Row:
         await load.close()
     bad_s = [one.ended_s for one in load.calls if one.failure]
     worst = max(load.calls, key=lambda one: one.stall_s)
+    _tell(load, began_s, healed_s, well_s)
     recovered_s = None if well_s is None else max([well_s, *bad_s]) - healed_s
     return Row(
         fault.name,
-        setting,
+        scene.setting,
         len(load.calls),
         failures(load.calls),
         round(worst.stall_s, 2),
@@ -54,6 +59,17 @@ async def run_case(scene: Scene, fault: Fault, setting: str, seed: int) -> Row:
         len(load.ledger.voices) + len(load.ledger.jobs),
         tuple(lost),
     )
+
+
+def _tell(load: Load, began_s: float, healed_s: float, well_s: float | None) -> None:
+    """Write what failed or stood, in seconds since the fault began; pytest shows it on failure."""
+    well = "never" if well_s is None else f"after {well_s - began_s:.1f} s"
+    lines = [f"healed after {healed_s - began_s:.1f} s, all parts back {well}; due, ended, stood:"]
+    for one in load.calls:
+        if one.failure or one.stall_s > TOLD_S:
+            times = f"{one.due_s - began_s:7.1f} {one.ended_s - began_s:7.1f} {one.stall_s:6.1f}"
+            lines.append(f"{times} {one.kind} {one.failure}")
+    sys.stdout.write("\n".join(lines) + "\n")
 
 
 async def _well_since(scene: Scene, load: Load, since_s: float) -> float | None:
@@ -77,6 +93,9 @@ async def is_well(scene: Scene, load: Load) -> bool:
         return False
     if scene.doomed is not None and psutil.pid_exists(scene.doomed):
         return False
+    for title, count in scene.missed.items():
+        if len(await asyncio.to_thread(scene.cluster.processes, title)) != count:
+            return False
     for stage, count in UNTOLD.items():
         if len(await asyncio.to_thread(scene.cluster.replicas, stage)) != count:
             return False

@@ -36,7 +36,8 @@ SERVER_FAULT = 500
 class Call:
     """One request. due_s, ended_s: on the clock of time.monotonic. failure: empty if served.
 
-    stall_s: longest time without anything from the service.
+    stall_s: longest time without anything from the service. told: what it was told when it was to
+    come again, and did.
     """
 
     kind: str
@@ -44,6 +45,7 @@ class Call:
     ended_s: float
     stall_s: float
     failure: str
+    told: tuple[str, ...] = ()
 
 
 class Balancer:
@@ -114,7 +116,8 @@ class Ledger:
 class Load:
     """Requests at their times until it is told to stop.
 
-    headers: of each, such as a key. per_s: requests a second, PER_S unless told.
+    headers: of each, such as a key. per_s: requests a second, PER_S unless told. patience_s: since
+    it was due, within which a client that gets 503 with Retry-After asks again when it says so.
     """
 
     def __init__(
@@ -123,6 +126,7 @@ class Load:
         seed: int,
         headers: Mapping[str, str] | None = None,
         per_s: float | None = None,
+        patience_s: float = 0.0,
     ) -> None:
         self.calls: list[Call] = []
         self.ledger = Ledger()
@@ -130,6 +134,7 @@ class Load:
         self._random = random.Random(seed)  # noqa: S311 - arrivals, not secrets
         self._seed = seed
         self._per_s = PER_S if per_s is None else per_s
+        self._patience_s = patience_s
         self._known: dict[int, str] = {}
         self._n = 0
         self._going: set[asyncio.Task[None]] = set()
@@ -187,16 +192,25 @@ class Load:
             "upload": self._upload,
             "job": self._job,
         }
-        failure = ""
-        try:
-            await ask[kind](number, signs)
-        except Unserved as error:
-            failure = str(error)
-        except httpx.HTTPError as error:
-            failure = type(error).__name__
-        ended_s = time.monotonic()
-        waits = np.diff([*signs, ended_s])
-        self.calls.append(Call(kind, due_s, ended_s, float(waits.max()), failure))
+        failure, told, stall_s = "", list[str](), 0.0
+        while True:
+            again_s = None
+            try:
+                await ask[kind](number, signs)
+            except ToldToComeAgain as error:
+                failure, again_s = str(error), error.after_s
+            except Unserved as error:
+                failure = str(error)
+            except httpx.HTTPError as error:
+                failure = type(error).__name__
+            ended_s = time.monotonic()
+            stall_s = max(stall_s, float(np.diff([*signs, ended_s]).max()))
+            if again_s is None or ended_s + again_s > due_s + self._patience_s:
+                break
+            await asyncio.sleep(again_s)
+            told.append(failure)
+            failure, signs = "", [time.monotonic()]
+        self.calls.append(Call(kind, due_s, ended_s, stall_s, failure, tuple(told)))
 
     async def _hit(self, number: int, signs: list[float]) -> None:
         seed = number % N_KNOWN
@@ -272,6 +286,14 @@ class Unserved(Exception):
     """A request that got no good answer: what it got instead."""
 
 
+class ToldToComeAgain(Unserved):
+    """503, and when: in after_s seconds."""
+
+    def __init__(self, what: str, after_s: float) -> None:
+        super().__init__(what)
+        self.after_s = after_s
+
+
 def _checked(reply: httpx.Response) -> httpx.Response:
     if reply.is_success:
         return reply
@@ -279,9 +301,11 @@ def _checked(reply: httpx.Response) -> httpx.Response:
         code = reply.json()["error"]["code"]
     except (ValueError, KeyError, TypeError):
         code = reply.text.strip()[:60]
-    retry = "" if "retry-after" in reply.headers else ", no Retry-After"
-    told = retry if reply.status_code >= SERVER_FAULT else ""
-    raise Unserved(f"{reply.status_code} {code}{told}")
+    what, after = f"{reply.status_code} {code}", reply.headers.get("retry-after")
+    if reply.status_code == httpx.codes.SERVICE_UNAVAILABLE and after is not None:
+        raise ToldToComeAgain(what, float(after))
+    told = ", no Retry-After" if after is None and reply.status_code >= SERVER_FAULT else ""
+    raise Unserved(f"{what}{told}")
 
 
 def _known(seed: int) -> dict[str, Any]:
@@ -291,3 +315,8 @@ def _known(seed: int) -> dict[str, Any]:
 def failures(calls: list[Call]) -> dict[str, int]:
     """How many failed with what."""
     return dict(Counter(one.failure for one in calls if one.failure).most_common())
+
+
+def told_to_come_again(calls: list[Call]) -> dict[str, int]:
+    """How many were told to by what."""
+    return dict(Counter(what for one in calls for what in set(one.told)).most_common())

@@ -7,6 +7,7 @@ first process of its table is pulling its plug: everything on it is gone at once
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -56,25 +57,38 @@ def run(*words: str) -> str:
 
 @contextlib.contextmanager
 def network() -> Iterator[str]:
-    """A bridge that machines are attached to; yields this side's own address on it."""
-    clear_network()
-    gateway = f"{NETWORK}.254"
-    run("ip", "link", "add", BRIDGE, "type", "bridge")
-    run("ip", "addr", "add", f"{gateway}/24", "dev", BRIDGE)
-    run("ip", "link", "set", BRIDGE, "up")
-    try:
-        yield gateway
-    finally:
+    """A bridge that machines are attached to; yields this side's own address on it.
+
+    Raises BlockingIOError while another run has one: all have the same names and addresses.
+    """
+    with SESSION.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         clear_network()
+        gateway = f"{NETWORK}.254"
+        run("ip", "link", "add", BRIDGE, "type", "bridge")
+        run("ip", "addr", "add", f"{gateway}/24", "dev", BRIDGE)
+        run("ip", "link", "set", BRIDGE, "up")
+        try:
+            yield gateway
+        finally:
+            clear_network()
 
 
 def clear_network() -> None:
-    """Also of what a killed run left."""
+    """Also of what a killed run left: its processes go on, and with them its cables."""
     for line in run("ip", "netns", "list").splitlines():
         if line.startswith(f"{BRIDGE}-"):
-            run("ip", "netns", "del", line.split()[0])
+            name = line.split()[0]
+            for pid in run("ip", "netns", "pids", name).split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+            run("ip", "netns", "del", name)
+    for link in Path("/sys/class/net").glob(f"{BRIDGE}-*"):
+        with contextlib.suppress(RuntimeError):  # gone with its namespace meanwhile
+            run("ip", "link", "del", link.name)
     if Path(f"/sys/class/net/{BRIDGE}").exists():
         run("ip", "link", "del", BRIDGE)
+    wait_until(lambda: not list(Path("/sys/class/net").glob(f"{BRIDGE}-*")))  # gone a moment later
 
 
 @dataclass

@@ -28,13 +28,16 @@ from tests.runbooks import RunbookStep, executed
 from tests.serve.one.life.wheel import built, installed
 from tests.storm.cluster import DASHBOARD_PORT, HEAD, HTTP_PORT, StormCluster, redis_server
 from tests.storm.conftest import storage_options
-from tests.storm.load import Load, failures
+from tests.storm.load import Load, failures, told_to_come_again
 from tests.storm.machine import network
 
-L40S = ["--num-cpus=16", "--num-gpus=2", '--resources={"accelerator_type:L40S": 2}']
-SHARES = {HEAD: ["--num-cpus=0"], "a": L40S, "b": L40S}  # as in cluster.yaml
+# 12 for what the config starts with, 4 for an update: docs/operations/rehearsal.md
+L40S = ["--num-cpus=8", "--num-gpus=2", '--resources={"accelerator_type:L40S": 2}']
+SHARES = {HEAD: ["--num-cpus=0"], "a": L40S, "b": L40S}
 NEXT_VERSION = "0.9.9"
 STEP_S = 900.0
+PATIENCE_S = 120.0  # of a client that is told to come again
+N_SLOWEST = 10  # calls that are kept one by one
 
 
 @dataclass
@@ -125,9 +128,10 @@ async def under_load(
 ) -> dict[str, Any]:
     """Run steps while requests come; what it took and what became of them."""
     headers = {"Authorization": f"Bearer {one.key}"}
-    load = Load(lambda: one.cluster.urls, seed, headers, per_s)
+    load = Load(lambda: one.cluster.urls, seed, headers, per_s, PATIENCE_S)
     try:
         await load.warm_up()
+        began_s = time.monotonic()
         async with load.going():
             took_s = sum([await asyncio.to_thread(one.do, step) for step in act])
             await asyncio.sleep(5.0)
@@ -137,8 +141,28 @@ async def under_load(
         "took_s": took_s,
         "requests": len(load.calls),
         "failed": failures(load.calls),
+        "told_to_come_again": told_to_come_again(load.calls),
+        "most_often": max(len(call.told) for call in load.calls),
+        "longest_s": max(call.ended_s - call.due_s for call in load.calls),
         "longest_stall_s": max(call.stall_s for call in load.calls),
+        "slowest": _slowest(load, began_s),
     }
+
+
+def _slowest(load: Load, began_s: float) -> list[dict[str, Any]]:
+    """The calls that waited longest for a sign, and when they came."""
+    worst = sorted(load.calls, key=lambda call: -call.stall_s)[:N_SLOWEST]
+    return [
+        {
+            "kind": call.kind,
+            "at_s": round(call.due_s - began_s, 1),
+            "stall_s": round(call.stall_s, 1),
+            "ended_s": round(call.ended_s - began_s, 1),
+            "told": len(call.told),
+            "failure": call.failure,
+        }
+        for call in worst
+    ]
 
 
 def cluster_steps(page: str) -> list[RunbookStep]:

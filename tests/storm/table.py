@@ -17,10 +17,9 @@ BEGIN, END = "<!-- table: make storm -->", "<!-- end of table -->"
 def keep(row: dict[str, Any], path: Path = RESULTS) -> None:
     """Put a row in the place of the one of before."""
     document = json.loads(path.read_text()) if path.exists() else {"rows": []}
-    key = (row["case"], row["setting"])
-    others = [one for one in document["rows"] if (one["case"], one["setting"]) != key]
-    rows = [*others, {**row, **provenance("cpu")}]
-    document["rows"] = sorted(rows, key=lambda one: one["setting"])
+    rows = {(one["case"], one["setting"]): one for one in document["rows"]}
+    rows[row["case"], row["setting"]] = {**provenance("cpu"), **row}
+    document["rows"] = sorted(rows.values(), key=lambda one: one["setting"])
     path.write_text(json.dumps(document, indent=1) + "\n")
 
 

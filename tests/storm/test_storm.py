@@ -6,9 +6,13 @@ taken is lost, and all is well thirty seconds after the fault has ended.
 
 from __future__ import annotations
 
+import os
+import shlex
+
 import pytest
 
 from tests.storm import faults, table
+from tests.storm.conftest import BUCKET, DISK
 from tests.storm.faults import Fault, Scene
 from tests.storm.harness import run_case
 from tests.storm.rows import Row
@@ -29,25 +33,28 @@ IN_BUCKET = [
 ON_DISK = [CALM, *faults.DISK, *faults.GCS]
 
 
-def _named(cases: list[Fault]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("fault", cases, ids=[case.name for case in cases])
+def _keep(row: Row) -> None:
+    test = os.environ["PYTEST_CURRENT_TEST"].rpartition(" ")[0]
+    table.keep({**row.as_dict(), "command": f"python -m pytest -m storm {shlex.quote(test)}"})
 
 
-async def _holds(scene: Scene, fault: Fault, setting: str, seed: int) -> None:
+async def _holds(scene: Scene, fault: Fault, seed: int) -> None:
     if reason := fault.missing():
-        table.keep(Row(fault.name, setting, skipped=reason).as_dict())
+        _keep(Row(fault.name, scene.setting, skipped=reason))
         pytest.skip(reason)
-    row = await run_case(scene, fault, setting, seed)
-    table.keep(row.as_dict())
+    row = await run_case(scene, fault, seed)
+    _keep(row)
     assert not row.faults, row
     assert not (fault.is_planned and row.failed), row
 
 
-@_named(IN_BUCKET)
-async def test_with_a_bucket_and_redis(in_bucket: Scene, fault: Fault) -> None:
-    await _holds(in_bucket, fault, "S3, Redis", 100 + IN_BUCKET.index(fault))
+@pytest.mark.parametrize("scene", [BUCKET], indirect=True)
+@pytest.mark.parametrize("fault", IN_BUCKET, ids=str)
+async def test_with_a_bucket(scene: Scene, fault: Fault) -> None:
+    await _holds(scene, fault, 100 + IN_BUCKET.index(fault))
 
 
-@_named(ON_DISK)
-async def test_with_a_disk_and_rocksdb(on_disk: Scene, fault: Fault) -> None:
-    await _holds(on_disk, fault, "disk, RocksDB", 200 + ON_DISK.index(fault))
+@pytest.mark.parametrize("scene", [DISK], indirect=True)
+@pytest.mark.parametrize("fault", ON_DISK, ids=str)
+async def test_on_a_disk(scene: Scene, fault: Fault) -> None:
+    await _holds(scene, fault, 200 + ON_DISK.index(fault))

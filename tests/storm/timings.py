@@ -27,20 +27,29 @@ def markdown(document: Mapping[str, Any]) -> str:
     lines = [
         f"Measured by following these pages with {document['per_s']:g} requests a second, on three "
         "machines that are",
-        "namespaces of one with two cores, beside other work, with the embedded model:",
+        f"namespaces of one with {document['cpus']} cores, beside other work (load average "
+        f"{document['load_average']:.0f}), with the embedded model:",
         "",
-        "| | took | requests meanwhile | failed | longest wait for a sign |",
-        "|---|--:|--:|---|--:|",
+        "| | took | requests meanwhile | failed | told to come again | longest wait for a sign |",
+        "|---|--:|--:|---|---|--:|",
     ]
     for name, act in document["acts"].items():
         took = f"{act['took_s']:.0f} s"
         if "requests" not in act:
-            lines.append(f"| {name} | {took} | | | |")
+            lines.append(f"| {name} | {took} | | | | |")
             continue
-        failed = ", ".join(f"{n} × {what}" for what, n in act["failed"].items()) or "none"
-        stall = f"{act['longest_stall_s']:.1f} s"
-        lines.append(f"| {name} | {took} | {act['requests']} | {failed} | {stall} |")
+        cells = (
+            str(act["requests"]),
+            _counted(act["failed"]),
+            _counted(act["told_to_come_again"]),
+            f"{act['longest_stall_s']:.1f} s",
+        )
+        lines.append(f"| {name} | {took} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _counted(calls: Mapping[str, int]) -> str:
+    return ", ".join(f"{n} × {what}" for what, n in calls.items()) or "none"
 
 
 def write_page(results: Path = RESULTS, page: Path = PAGE) -> None:

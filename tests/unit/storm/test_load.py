@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.storm import load
-from tests.storm.load import FALL, LOOK_EVERY_S, Load, failures
+from tests.storm.load import FALL, LOOK_EVERY_S, Load, failures, told_to_come_again
 
 pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("virtual_time")]
 Answer = Callable[[httpx.Request], Awaitable[httpx.Response]]
@@ -113,6 +113,27 @@ async def test_refusals_are_named_and_so_is_what_they_lack(begun) -> None:
         "500 Internal Server Error, no Retry-After",
         "no audio",
     }
+
+
+async def test_who_is_told_to_come_again_does_and_is_served(begun) -> None:
+    proxies = Proxies(up=good)
+    one = await begun(proxies, UP)
+    one._patience_s = 60.0
+    busy_s = asyncio.get_running_loop().time() + 10.0
+
+    async def busy(request: httpx.Request) -> httpx.Response:
+        if "healthz" in request.url.path or asyncio.get_running_loop().time() > busy_s:
+            return await good(request)
+        error = {"error": {"code": "capacity"}}
+        return httpx.Response(503, json=error, headers={"Retry-After": "3"})
+
+    proxies.answers[UP] = busy
+    async with one.going():
+        await asyncio.sleep(20.0)
+    assert failures(one.calls) == {}
+    assert 1 < max(len(call.told) for call in one.calls) <= 4
+    assert set(told_to_come_again(one.calls)) == {"503 capacity"}
+    assert max(call.stall_s for call in one.calls) < 1.0  # what it was told to wait is none
 
 
 async def test_what_goes_through_a_silent_proxy_is_cut(begun) -> None:

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from deployments.admission.costs import FIXED_ROWS
 from deployments.capacity import language_model
 from deployments.capacity.arrivals import Ask, Use, asks_of, moments_of
 from deployments.capacity.cell import Cell, Layout
@@ -36,11 +35,39 @@ def test_one_request_takes_what_its_parts_take(cpu: Profile):
     llm, vocoder, front = cpu.llm, cpu.vocoder, cpu.front
     drawn_s = llm.prefill_new_s + 35 * llm.step(1)
     prompt_s = vocoder.prompt_s  # is made beside
-    chunk_s = (vocoder.chunk_rows[0] + FIXED_ROWS) * vocoder.row_s
-    wanted_s = front.before_s + max(drawn_s, prompt_s) + chunk_s + front.after_s
+    chunk_s = vocoder.chunks(vocoder.chunk_rows[0], 1) + vocoder.switch_s
+    begun_s = front.before_s + front.write_s
+    wanted_s = begun_s + max(front.call_s + drawn_s, prompt_s) + chunk_s + front.after_s
     assert answer.first_audio_s == pytest.approx(wanted_s, rel=0.02)
     assert answer.audio_s == pytest.approx(4.8)
     assert answer.underruns == 0
+
+
+def test_passages_are_spoken_one_after_another_each_from_a_first_chunk(cpu: Profile):
+    """A text of more than a passage: each is asked of the LLM by itself, and begins small."""
+    llm, front = cpu.llm, cpu.front
+    long = replace(ask(phrase="a"), audio_s=9.6, guess_s=9.6)
+    (two,) = Cell(cpu, Layout(), KNOWN).run_open([replace(long, passages=(0.5, 0.5))])
+    (even,) = Cell(cpu, Layout(), KNOWN).run_open([long])
+    (one,) = Cell(cpu, Layout(), KNOWN).run_open([replace(long, passages=(1.0,))])
+    assert 1 < long.guess_s / llm.passage_s < 2
+    assert two.ended_s == even.ended_s
+    assert two.audio_s == pytest.approx(one.audio_s)
+    assert two.ended_s - one.ended_s > front.call_s + llm.prefill_s + 35 * llm.step(1)
+
+
+def test_a_known_voice_waits_its_turn_too(cpu: Profile):
+    """Behind the chunk that is being made, and behind the next one that was waiting for it."""
+    vocoder = replace(cpu.vocoder, quiet_first_rows=18)
+    quick = replace(cpu.llm, step_s=((1, 1e-6), (8, 1e-6)), prefill_s=0.0, prefill_new_s=0.0)
+    profile = replace(cpu, vocoder=vocoder, llm=quick)
+    long = [replace(ask(i, f"{i}"), audio_s=30.0, guess_s=30.0, passages=(1.0,)) for i in range(2)]
+    cell = Cell(profile, Layout(), KNOWN)
+    cell.run_open([*long, replace(ask(2, "c"), at_s=1.5)])
+    late = next(one for one in cell.answers if one.ask.number == 2)
+    chunk_s = vocoder.chunks(64, 1)
+    assert late.first_audio_s is not None
+    assert chunk_s < late.vocoder_s - vocoder.chunks(18, 1) < 2 * chunk_s + 0.01
 
 
 def test_speech_is_found_again_and_joined_while_it_is_made(cpu: Profile):

@@ -84,7 +84,7 @@ def test_every_stream_may_finish_before_its_replica_is_stopped(name):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_an_update_starts_new_replicas_before_it_stops_old_ones(name):
     stages = document(name)["applications"][0]["deployments"]
-    assert [stage["max_surge_percent"] for stage in stages] == [100] * 5
+    assert all(stage["max_surge_percent"] > 0 for stage in stages)
 
 
 def test_production_shares_l40s_and_keeps_voices_in_s3():

@@ -62,8 +62,8 @@ async def test_an_offer_to_upgrade_is_passed_over(monkeypatch, offer: str, size:
     monkeypatch.setitem(HTTP_PROTOCOLS, "auto", HTTP_PROTOCOLS["auto"])
     ours = [middleware.cls for middleware in set_up_proxy()]
     assert ours == [
-        WithoutControls, WithoutRoutes, CleanRequestId, BodyRoom, HearsSigns, LongReplies,
-        BodyAlong, SocketFlow,
+        SocketFlow, BodyAlong, LongReplies, HearsSigns, BodyRoom, CleanRequestId,
+        WithoutRoutes, WithoutControls,
     ]  # fmt: skip
     body = b"x" * size
     head = f"POST / HTTP/1.1\r\nHost: a\r\n{offer}Content-Length: {size}\r\n\r\n".encode()

@@ -142,6 +142,26 @@ async def test_nobody_waits_ten_seconds_for_replicas_that_say_nothing(
     assert vocoder.attempts == attempts
 
 
+async def test_whoever_waited_for_the_voice_too_waits_for_one_that_says_nothing() -> None:
+    usual = Limits()
+    vocoder = CutOffVocoder(*[[100.0]] * ATTEMPTS)
+    synthesizer = RemoteVocoder(FakeHandle(vocoder), usual, Uncounted())  # type: ignore[arg-type]
+    began_s = time.monotonic()
+    request = replace(REQUEST, terms=Terms(due_s=began_s + 2.5))
+    await asyncio.sleep(usual.silence_timeout_s + 0.25)  # a tokenizer that said nothing, another
+    with pytest.raises(StageUnavailableError, match="the vocoder is silent"):
+        [chunk async for chunk in synthesizer.speak(request, voice_prompt())]
+    assert time.monotonic() - began_s < 10
+    assert vocoder.attempts == 1
+
+
+async def test_whoever_is_just_overdue_has_another_vocoder_asked() -> None:
+    vocoder = Vocoder([gone()], [spoken(last=True)])
+    synthesizer = RemoteVocoder(FakeHandle(vocoder), Limits(), Uncounted())  # type: ignore[arg-type]
+    request = replace(REQUEST, terms=Terms(due_s=time.monotonic() - 1.0))
+    assert len([chunk async for chunk in synthesizer.speak(request, voice_prompt())]) == 1
+
+
 @pytest.mark.parametrize("script", [[6.0], [spoken(), 2.9]], ids=["first", "next"])
 async def test_a_vocoder_of_before_an_update_is_waited_for(script: list) -> None:
     vocoder = OlderVocoder([*script, spoken(last=True)])

@@ -67,7 +67,7 @@ def test_a_planted_machine_is_found(monkeypatch: pytest.MonkeyPatch):
         name: Run(plan := mix_plan(name, 1.0), told(played(machine, plan, LENGTHS), plan))
         for name in ("fit_alone",)
     }
-    monkeypatch.setattr(fit, "MOST_TRIES", 40)
+    monkeypatch.setattr(fit, "MOST_TRIES", 60)
     scales, left = fitted(cpu, LENGTHS, runs)
     assert left < 0.1
     measured = told(played(machine, unseen, LENGTHS), unseen)

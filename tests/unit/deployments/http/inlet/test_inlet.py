@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from typing import Any
 
 import pytest
+from ray.serve._private.http_util import _apply_middlewares
 from ray.serve._private.proxy_request_response import ASGIProxyRequest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.config import HTTP_PROTOCOLS
@@ -22,6 +23,7 @@ from deployments.http.inlet.pages import WithoutRoutes
 from deployments.http.inlet.patience import PatientProtocol
 from deployments.http.inlet.room import BodyRoom
 from deployments.http.proxy import LONGEST_REPLY_S, set_up_proxy
+from deployments.http.request_id import REQUEST_ID_HEADER
 from deployments.http.sessions.flow import TIMEOUT_HEADER
 from tests.uvicorn_server import uvicorn_serving
 from tests.waiting import GIVE_UP_S, until
@@ -83,7 +85,7 @@ async def test_the_proxys_page_of_applications_is_nobodys(kind: str, root: str):
 async def test_only_our_own_word_on_time_reaches_the_proxy(
     monkeypatch: pytest.MonkeyPatch, header: str
 ):
-    """By all of our middlewares, in the order in which the proxy has them."""
+    """By all of our middlewares, as Serve itself puts them around its proxy."""
     monkeypatch.setitem(HTTP_PROTOCOLS, "auto", HTTP_PROTOCOLS["auto"])
     seen: list[Scope] = []
 
@@ -92,19 +94,22 @@ async def test_only_our_own_word_on_time_reaches_the_proxy(
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
-    app: ASGIApp = proxy
-    for middleware in reversed(set_up_proxy()):
-        app = middleware.cls(app, *middleware.args, **middleware.kwargs)
+    app = _apply_middlewares(proxy, set_up_proxy())
 
     async def send(_: Message) -> None:
         return
 
-    raw = [(header.encode(), b"0"), (b"x-request-disconnect-disabled", b"?1")]
-    await app({"type": "http", "path": "/v1/audio/speech", "headers": raw}, nothing, send)
-    await app({"type": "http", "path": "/v1/audio/jobs", "headers": raw}, nothing, send)
-    speech, jobs = (dict(one["headers"]) for one in seen)
+    raw = [(header.encode(), b"7"), (b"x-request-disconnect-disabled", b"?1")]
+    for kind, path in (("http", "speech"), ("http", "jobs"), ("websocket", "speech/stream")):
+        scope = {"type": kind, "path": f"/v1/audio/{path}", "headers": raw}
+        await app(scope, nothing, send)
+    speech, jobs, session = (
+        {name: value for name, value in one["headers"] if name != REQUEST_ID_HEADER.encode()}
+        for one in seen
+    )
     assert speech == {TIMEOUT_HEADER.encode(): str(LONGEST_REPLY_S).encode()}
     assert not jobs
+    assert session == {TIMEOUT_HEADER.encode(): b"0"}
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
