@@ -14,10 +14,11 @@ from deployments.jobs.speaking import SegmentSpeaker
 from deployments.jobs.store import JobStore
 from tests.http_app import HttpApp, running
 from tests.job_runners import FreeRoad
+from tests.planted import plant
 from tests.uvicorn_server import uvicorn_serving
 
 START_S = 30.0
-ADMIN_KEY = "an-admin-key-of-the-tests-own-0123456789"
+ADMIN_KEY = plant("an operator's key", "an-admin-key-of-the-tests-own-0123456789")
 
 
 class KeyedApp(HttpApp):

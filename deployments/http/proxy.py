@@ -12,6 +12,7 @@ from uvicorn.config import HTTP_PROTOCOLS
 
 from deployments.http.body_along import BodyAlong
 from deployments.http.inlet.controls import WithoutControls
+from deployments.http.inlet.pages import WithoutRoutes
 from deployments.http.inlet.room import BodyRoom
 from deployments.http.liveness.signs import HearsSigns
 from deployments.http.request_id import CleanRequestId
@@ -45,9 +46,10 @@ class LongReplies:
 def set_up_proxy() -> list[Middleware]:
     """Make the proxy parse HTTP with h11, wait for no slow head, and clean callers' request ids.
 
-    It then obeys no caller's headers, bounds the bodies that it holds, minds routers that say
-    nothing, lets speech take its time, sends small bodies along, tells routers how their
-    WebSockets' clients keep up, and publishes what itself and the machine's raylet take.
+    It then obeys no caller's headers, shows nobody its page of applications, bounds the bodies that
+    it holds, minds routers that say nothing, lets speech take its time, sends small bodies along,
+    tells routers how their WebSockets' clients keep up, and publishes what itself and the machine's
+    raylet take.
 
     h11 ignores an upgrade offer other than WebSocket's. uvicorn's default, httptools, stops after
     the headers of a request with one (h2c, which Java's client sends with every first request): the
@@ -56,6 +58,7 @@ def set_up_proxy() -> list[Middleware]:
     watch_proxy()
     HTTP_PROTOCOLS["auto"] = PATIENT_H11
     inwards = (
-        WithoutControls, CleanRequestId, BodyRoom, HearsSigns, LongReplies, BodyAlong, SocketFlow,
+        WithoutControls, WithoutRoutes, CleanRequestId, BodyRoom, HearsSigns, LongReplies,
+        BodyAlong, SocketFlow,
     )  # fmt: skip
     return [Middleware(one) for one in reversed(inwards)]  # Serve puts each around those before it

@@ -28,7 +28,9 @@ class Row:
 
     @property
     def is_met(self) -> bool:
-        return self.bar is None or (self.value <= self.bar) == (self.better == "lower")
+        if self.bar is None:
+            return True
+        return self.value <= self.bar if self.better == "lower" else self.value >= self.bar
 
 
 def median_s(work: Callable[[], object], repeats: int) -> float:

@@ -14,12 +14,13 @@ import yaml
 from tests.dashboards.load import Load, leave
 from tests.dashboards.prometheus import Prometheus, scraping
 from tests.otlp import Collector, collecting
+from tests.planted import plant
 from tests.serve.service_client import ServiceClient
 from tests.serve.services import running, write_config
 
 REPORT_MS = 5_000  # gauges are set every four seconds: each report has them
 VARIABLE = "TIMBRE_TEST_OPERATOR"  # not one of the settings'
-ADMIN_KEY = secrets.token_hex(20)
+ADMIN_KEY = plant("an operator's key", secrets.token_hex(20))
 SEEN_S = 20.0  # until what ended has been reported and scraped
 
 

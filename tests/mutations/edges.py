@@ -18,6 +18,13 @@ GUARDS = (
         (f"{_T_INLET}::test_what_the_proxy_obeys_is_taken_from_callers",),
     ),
     Guard(
+        "the proxy's page of applications is nobody's",
+        "deployments/http/inlet/pages.py",
+        "            if path[len(root) :] == ROUTES:\n",
+        "            if False:\n",
+        (f"{_T_INLET}::test_the_proxys_page_of_applications_is_nobodys",),
+    ),
+    Guard(
         "a head that does not come is given up",
         "deployments/http/inlet/patience.py",
         "        self._deadline = self.loop.call_later(for_s, self._give_up)\n",

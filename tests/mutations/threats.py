@@ -37,6 +37,7 @@ THREATS = (
         "Use the service without a key, or with one that is for less",
         (
             "every address but health needs a key",
+            "the proxy's page of applications is nobody's",
             "a key opens what its scopes say",
             "a route that nobody listed is an operator's",
             "without keys a service answers its own machine",

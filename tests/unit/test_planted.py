@@ -10,6 +10,7 @@ import pytest
 from cache_store.keyring import Keyring
 from cache_store.settings import CacheSettings
 from deployments.config.settings import load_settings
+from deployments.keys.secrets import digest_of, id_of, new_id, new_key
 from pipeline.errors import ConfigError
 from tests import planted
 
@@ -34,6 +35,15 @@ def test_a_secret_is_found_in_text_and_in_logs_across_blocks(
     (tmp_path / "deep/a.log").write_text(f"x{another}y", encoding="utf-8")
     (tmp_path / "deep/token").write_text(another, encoding="utf-8")
     assert list(planted.leaks_below(tmp_path)) == [f"another in {tmp_path}/deep/a.log"]
+
+
+def test_an_api_key_is_found_though_nobody_planted_it(tmp_path: Path, monkeypatch):
+    key = new_key(new_id())
+    assert planted.leaks_in(f"Authorization: Bearer {key}") == ["an API key"]
+    assert planted.leaks_in(f"key {id_of(key)} was made, its digest is {digest_of(key)}") == []
+    monkeypatch.setattr(planted, "_BLOCK_BYTES", 10)
+    (tmp_path / "a.log").write_text(f"x{key}y", encoding="utf-8")
+    assert list(planted.leaks_below(tmp_path)) == [f"an API key in {tmp_path}/a.log"]
 
 
 def test_a_test_that_logs_one_fails(another: str):

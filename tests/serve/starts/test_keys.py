@@ -2,57 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
-from typer.testing import CliRunner
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from deployments.cli import app
-from tests.serve.starts.conftest import KEY, Production
+from tests.serve.starts.conftest import KEY, Guarded
 
 pytestmark = pytest.mark.serve
 MOST_S = 5.0  # until a revoked key is refused
 ASKED = 8  # often enough that both routers answer
-CLOSED = ("/v1/models", "/docs", "/openapi.json", "/", "/v1/cache", "/v1/keys", "/nowhere")
-
-
-class Guarded:
-    """The service, and what its command does."""
-
-    def __init__(self, production: Production, http: httpx.Client) -> None:
-        self.production, self.http = production, http
-        self.address = production.url.replace("http", "ws", 1) + "/v1/audio/speech/stream"
-
-    def keys(self, *words: str) -> Any:
-        """What a command says."""
-        command = ["keys", *words, "--config", str(self.production.config), "--json"]
-        done = CliRunner().invoke(app, command, env=self.production.variables)
-        assert done.exit_code == 0, done.output
-        return json.loads(done.stdout)
-
-    def make(self, scope: str = "speak") -> tuple[str, dict[str, str]]:
-        """A key's id, and the headers of a request with it."""
-        made = self.keys("create", "--tenant", "museum", "--scope", scope)
-        return made["id"], {"authorization": f"Bearer {made['key']}"}
-
-    def status(self, path: str, headers: dict[str, str] | None = None) -> int:
-        return self.http.get(path, headers=headers or {}).status_code
-
-    def speak(self, headers: dict[str, str]) -> httpx.Response:
-        body = {"input": "One two.", "voice": "aria", "seed": 1}
-        return self.http.post("/v1/audio/speech", json=body, headers=headers)
-
-
-@pytest.fixture
-def guarded(production: Production) -> Iterator[Guarded]:
-    with httpx.Client(base_url=production.url, timeout=120.0) as http:
-        yield Guarded(production, http)
+CLOSED = ("/v1/models", "/docs", "/openapi.json", "/", "/v1/cache", "/v1/keys", "/nowhere",
+          "/-/routes")  # fmt: skip
 
 
 def test_nothing_but_health_is_told_without_a_key(guarded: Guarded):

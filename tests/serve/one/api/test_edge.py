@@ -37,6 +37,15 @@ def test_the_proxy_takes_no_orders_from_callers(client: ServiceClient, underscor
     assert client.http.post("/v1/audio/speech", json=body(), headers=orders).is_success
 
 
+def test_serves_page_of_applications_is_nowhere(client: ServiceClient):
+    """By the router's own answer; Serve's health is told as ours is."""
+    reply = client.http.get("/-/routes")
+    assert reply.status_code == httpx.codes.NOT_FOUND
+    assert reply.json() == client.http.get("/nowhere").json()
+    assert reply.headers["x-request-id"]
+    assert client.http.get("/-/healthz").text == "success"
+
+
 def hosts_of(service_pid: int, port: int) -> Iterator[str]:
     """Addresses on which processes of a service listen at this port."""
     for process in psutil.process_iter():

@@ -18,7 +18,6 @@ from pipeline.cli import Exit
 from pipeline.errors import CapacityError, StageError
 from pipeline.voice_list import load_voices
 from tests.http_app import CLIP, SAID
-from tests.planted import plant
 from tests.served_app import ADMIN_KEY, Served, served
 
 pytestmark = [pytest.mark.unit, pytest.mark.slow, pytest.mark.timeout(60)]
@@ -27,7 +26,6 @@ BRUNO = load_voices()["bruno"]
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    plant("admin key", ADMIN_KEY)
     with served(tmp_path_factory.mktemp("served")) as one:
         yield one
 

@@ -17,6 +17,7 @@ from uvicorn.config import HTTP_PROTOCOLS
 from deployments.config.settings import Limits
 from deployments.http.body_along import BodyAlong
 from deployments.http.inlet.controls import WithoutControls
+from deployments.http.inlet.pages import WithoutRoutes
 from deployments.http.inlet.room import BodyRoom
 from deployments.http.liveness.signs import HearsSigns
 from deployments.http.proxy import LONGEST_REPLY_S, LongReplies, set_up_proxy
@@ -61,7 +62,8 @@ async def test_an_offer_to_upgrade_is_passed_over(monkeypatch, offer: str, size:
     monkeypatch.setitem(HTTP_PROTOCOLS, "auto", HTTP_PROTOCOLS["auto"])
     ours = [middleware.cls for middleware in set_up_proxy()]
     assert ours == [
-        SocketFlow, BodyAlong, LongReplies, HearsSigns, BodyRoom, CleanRequestId, WithoutControls,
+        SocketFlow, BodyAlong, LongReplies, HearsSigns, BodyRoom, CleanRequestId,
+        WithoutRoutes, WithoutControls,
     ]  # fmt: skip
     body = b"x" * size
     head = f"POST / HTTP/1.1\r\nHost: a\r\n{offer}Content-Length: {size}\r\n\r\n".encode()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from ray.serve._private.http_util import _apply_middlewares
+from ray.serve._private.proxy_request_response import ASGIProxyRequest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.config import HTTP_PROTOCOLS
 
@@ -18,6 +19,7 @@ from deployments.http.bodies.pace import Pace
 from deployments.http.edge import Edge
 from deployments.http.inlet import patience
 from deployments.http.inlet.controls import OBEYED, SESSION_HEADER_VARIABLE, WithoutControls
+from deployments.http.inlet.pages import WithoutRoutes
 from deployments.http.inlet.patience import PatientProtocol
 from deployments.http.inlet.room import BodyRoom
 from deployments.http.proxy import LONGEST_REPLY_S, set_up_proxy
@@ -57,6 +59,26 @@ async def test_what_the_proxy_obeys_is_taken_from_callers(kind: str):
 async def test_the_header_of_sessions_may_have_another_name(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv(SESSION_HEADER_VARIABLE, "X_Sticky")
     assert await names_behind(WithoutControls, "http", "x-sticky", "x-session-id", "a") == ["a"]
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+@pytest.mark.parametrize("root", ["", "/speech"])
+async def test_the_proxys_page_of_applications_is_nobodys(kind: str, root: str):
+    """By Serve's own opinion of what such a request is."""
+    seen: list[ASGIProxyRequest] = []
+
+    async def proxy(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(ASGIProxyRequest(scope, receive, send))
+
+    app = WithoutRoutes(proxy)
+    for path in ("/-/routes", "/-/healthz", "/v1/tts"):
+        asked = {"type": kind, "path": root + path, "root_path": root}
+        is_page = ASGIProxyRequest(dict(asked), nothing, nothing).is_route_request
+        assert is_page == (path == "/-/routes")
+        await app(asked, nothing, nothing)
+    assert not any(one.is_route_request for one in seen)
+    assert [one.is_health_request for one in seen] == [False, True, False]
+    assert [one.route_path for one in seen] == ["/-/routes/", "/-/healthz", "/v1/tts"]
 
 
 @pytest.mark.parametrize("header", ["x-request-timeout-seconds", "x_request_timeout_seconds"])

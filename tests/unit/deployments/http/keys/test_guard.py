@@ -19,11 +19,12 @@ from deployments.http.keys.doors import ADMIN, DOORS, SOCKET, Door
 from deployments.keys.desk import KeyOrder
 from pipeline.errors import UnauthenticatedError
 from tests.http_app import HttpApp, error_of, http_app, tenant
+from tests.planted import plant
 from tests.talk import Talk
 
 pytestmark = [pytest.mark.unit, pytest.mark.timeout(30)]
 EVERY = frozenset(Scope)
-ADMIN_KEY = "an operator's own words, 32 or more".replace(" ", "-")
+ADMIN_KEY = plant("an operator's key", "an-operator's-own-words,-32-or-more")
 OPEN = {"/healthz", "/v1/health", "/readyz", "/health"}
 PAGE = {"/ui", "/ui/{name:path}"}  # files that are the same for all: test_page.py
 FILLED = "aria"  # in the place of a parameter

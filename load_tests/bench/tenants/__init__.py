@@ -1,0 +1,1 @@
+"""Bench of what one tenant could learn of another by a clock."""
