@@ -10,7 +10,7 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncGenerator, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -176,10 +176,12 @@ class Enrolment:
     ) -> StoredVoice:
         async with self._consented(namespace, consent) as agreed:
             version = version.model_copy(update={"consent": agreed})
-            made = await self.voices.add(namespace, name, version, clip)
-            if caller.is_limited and self._room is not None:
+            room = self._room if caller.is_limited else None
+            async with nullcontext() if room is None else room.turn(namespace):
+                made = await self.voices.add(namespace, name, version, clip)
                 try:
-                    await self._room.check_kept(namespace, caller, made.id)
+                    if room is not None:
+                        await room.check_kept(namespace, caller, made.id)
                 except TimbreError:
                     await self.voices.delete(namespace, made.id)
                     await self._forget(namespace, await self.voices.purge(namespace, made.id))

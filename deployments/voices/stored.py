@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from weakref import WeakValueDictionary
+
 from deployments.quotas.spending import Spending
 from deployments.voices.shelf import JOBS_ROOT, ROOT, Shelf
 from deployments.voices.states import VoiceStates
@@ -17,6 +20,14 @@ class StoredRoom:
     def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
         self._states = VoiceStates(shelf)
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def turn(self, namespace: str) -> asyncio.Lock:
+        """Held by who keeps a voice and checks that it may stay.
+
+        Without, one whose id is earlier may be kept behind the check of a later one: both stay.
+        """
+        return self._turns.setdefault(namespace, asyncio.Lock())
 
     async def check(
         self, namespace: str, spending: Spending, more_bytes: int = 0, *, voices: int = 0
@@ -39,7 +50,8 @@ class StoredRoom:
     async def check_kept(self, namespace: str, spending: Spending, voice: str) -> None:
         """Whether a voice may stay that was just kept. Raises QuotaSpentError.
 
-        Of several that came at one time each found room before: the later ones go.
+        Of several that came at one time each found room before: the later ones go. In this router
+        they have turns.
         """
         await self.check(namespace, spending)
         if limits := _limits(spending, VOICES):
