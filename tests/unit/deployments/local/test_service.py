@@ -445,6 +445,15 @@ def test_the_commands_about_a_service_that_runs(state):
     assert json.loads(run(app, ["down", *options, "--json"]).stdout) == {"stopped": True}
 
 
+@pytest.fixture
+def hang_up() -> Iterator[None]:
+    """A terminal that closes is told of, also where the tests run below nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hang_up")
 @pytest.mark.parametrize("asks_to_end", [signal.SIGTERM, signal.SIGHUP, None])
 def test_serve_tells_of_its_stages_and_ends_with_the_service(
     state, asks_to_end: signal.Signals | None

@@ -56,7 +56,7 @@ def test_ordinary_text_is_left_alone(plain: Words, spoken: Words) -> None:
 )
 def test_words_and_their_punctuation_are_left_alone(parts: list[tuple[str, str]]) -> None:
     text = "".join(word + mark for word, mark in parts).strip()
-    if "vs" not in text.split():
+    if "vs" not in {word for word, _ in parts}:
         assert front_end(None).words(text) == text
 
 
