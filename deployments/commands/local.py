@@ -6,7 +6,7 @@ import json
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,8 +28,6 @@ from pipeline.cli import AsJson, Exit, one_line_errors
 from pipeline.errors import InputError, StageUnavailableError, UnknownVoiceError
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from deployments.local.service import LocalService, RunningService
 
 
@@ -64,6 +62,7 @@ def serve(
     Ctrl-C, SIGTERM or a terminal that closes stops it. With --json each line is an event: stage,
     ready, ended.
     """
+    from deployments.client.log_tail import further_lines
     from deployments.config.serve_config import given_or_shipped
     from deployments.local.service import LocalService
 
@@ -78,7 +77,7 @@ def serve(
         event("stage", f"{name} is ready", stage=name)
 
     local = LocalService(state_dir)
-    with _terminated_as_interrupted() as is_asked:
+    with _terminated_as_interrupted():
         try:
             with local.sole():
                 if (service := local.running()) is not None:
@@ -92,7 +91,8 @@ def serve(
                 )
             with _stopped_behind(local):
                 event("ready", f"ready at {service.url}, Ctrl-C stops it", **_told(service))
-                for line in _log_of(local, is_asked):
+                at = local.log.stat().st_size
+                for line in further_lines(local.log, lambda: local.running() is not None, at):
                     if not as_json:
                         say(line)
         except KeyboardInterrupt:
@@ -232,35 +232,15 @@ def _stopped_behind(local: LocalService) -> Iterator[None]:
         local.stop()
 
 
-def _log_of(local: LocalService, is_asked: Callable[[], bool]) -> Iterator[str]:
-    """What a service logs from now to its end. Raises KeyboardInterrupt once that is asked for."""
-    from deployments.client.log_tail import further_lines
-
-    at = local.log.stat().st_size
-    yield from further_lines(local.log, lambda: not is_asked() and local.running() is not None, at)
-    if is_asked():
-        raise KeyboardInterrupt
-
-
 @contextmanager
-def _terminated_as_interrupted() -> Iterator[Callable[[], bool]]:
-    """SIGTERM and SIGHUP end the block as Ctrl-C does; SIGHUP not below nohup.
-
-    Yields what says whether one came: within a finalizer Python drops what a signal raises.
-    """
-    came: list[int] = []
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        came.append(number)
-        signal.default_int_handler(number, frame)
-
-    ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    previous = {one: signal.getsignal(one) for one in ends}
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the block as Ctrl-C does; SIGHUP not below nohup."""
+    previous = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP)}
     for one, handler in previous.items():
         if handler is not signal.SIG_IGN:
-            signal.signal(one, interrupt)
+            signal.signal(one, signal.default_int_handler)
     try:
-        yield lambda: bool(came)
+        yield
     finally:
         for one, handler in previous.items():
             signal.signal(one, handler)

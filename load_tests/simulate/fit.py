@@ -1,8 +1,8 @@
 """Scales the profile of two cores to the machine that a few loads were run on.
 
-How many times longer vocoder, language model, router and new voices take, and what of the cores is
-left to them: five numbers. The loads that they are found by are not those that the simulator is
-then compared with.
+How many times longer the vocoder, its changes of stream, the language model, the router and new
+voices take, and what of the cores is left to them: six numbers. The loads that they are found by
+are not those that the simulator is then compared with.
 """
 
 from __future__ import annotations

@@ -103,9 +103,7 @@ class Replies:
             longest_pause=guard.longest_pause,
             longest_steady=guard.longest_steady,
             heard=heard,
-            divergent_words=longest_divergence(
-                words(text), words(text if heard is None else heard)
-            ),
+            divergent_words=0 if heard is None else longest_divergence(words(text), words(heard)),
         )
 
     def _heard(self, samples: np.ndarray, text: str) -> str:

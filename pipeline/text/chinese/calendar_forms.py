@@ -71,21 +71,26 @@ def with_times(text: str) -> str:
 
 
 def _iso(found: re.Match[str]) -> str:
-    month, day = int(found["month"]), int(found["day"])
-    if not 1 <= month <= _MONTHS or not 1 <= day <= 31:  # noqa: PLR2004 - a month has no more
+    date = _date(found["year"], int(found["month"]), int(found["day"]))
+    if not date:
         return found[0]
     time = _time(found["time"]) if found["time"] else ""
     zone = {"Z": "协调世界时"}.get(found["zone"] or "", "")
-    return f"{spelt(found['year'])}年{cardinal(str(month))}月{cardinal(str(day))}日{zone}{time}"
+    return f"{date}{zone}{time}"
 
 
 def _day_first(found: re.Match[str]) -> str:
     day, month = int(found["day"]), int(found["month"])
     if month > _MONTHS:
         day, month = month, day
+    return _date(found["year"], month, day) or found[0]
+
+
+def _date(year: str, month: int, day: int) -> str:
+    """Empty where there is no such month or day."""
     if not 1 <= month <= _MONTHS or not 1 <= day <= 31:  # noqa: PLR2004 - a month has no more
-        return found[0]
-    return f"{spelt(found['year'])}年{cardinal(str(month))}月{cardinal(str(day))}日"
+        return ""
+    return f"{spelt(year)}年{cardinal(str(month))}月{cardinal(str(day))}日"
 
 
 def _year_month(found: re.Match[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pipeline.text.english.numerals import cardinal, decimal
+from pipeline.text.english.numerals import SIGN_WORDS, cardinal, decimal
 
 NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
 _STARTS = r"(?<![\w.,])"
@@ -50,7 +50,6 @@ _SHORT_SCALES = r"(?:[kKmMbB]|[mM]n|mm|mio|[bB]n|[tT]n|trn|T)(?![A-Za-z])"
 _SCALE = rf"(?:[ ]?(?P<scale>{_SCALE_WORDS}|{_SHORT_SCALES}))"
 _PER = r"(?:[ ]?/[ ]?(?P<per>[A-Za-z]+))?"
 _SIGNED = r"(?P<signed>(?<![\w)])[-+])?"
-_SIGN_WORDS = {"-": "minus ", "+": "plus "}
 _PREFIXED = re.compile(
     rf"{_SIGNED}(?:(?<![A-Za-z])(?P<country>US|U\.S\.|AU?|CA?|NZ|HK|SG?|R|NT))?(?P<symbol>{_SYMBOL})"
     rf"[ ]?(?P<low>{_SUM})"
@@ -238,9 +237,7 @@ def _money(found: re.Match[str], country: str, names: tuple[str, str, str, str])
         words = _with_minor(low, country, names)
     per = given.get("per")
     return (
-        _SIGN_WORDS.get(given.get("signed") or "", "")
-        + words
-        + (f" per {_per(per)}" if per else "")
+        SIGN_WORDS.get(given.get("signed") or "", "") + words + (f" per {_per(per)}" if per else "")
     )
 
 
@@ -284,7 +281,7 @@ def _per(unit: str) -> str:
 
 
 def _percent(found: re.Match[str]) -> str:
-    signed = _SIGN_WORDS.get(found["signed"] or "", "")
+    signed = SIGN_WORDS.get(found["signed"] or "", "")
     return f"{signed}{_span(found)} {_SIGNS[found['sign']]}"
 
 
@@ -305,7 +302,7 @@ def _measure(found: re.Match[str]) -> str:
     if found["per"]:
         area = f"{_AREAS[found['per_power']]} " if found["per_power"] else ""
         name += f" per {area}{_UNITS[found['per']]}"
-    signed = _SIGN_WORDS.get(found["signed"] or "", "")
+    signed = SIGN_WORDS.get(found["signed"] or "", "")
     return f"{signed}{_span(found)} {name}{_stop(found, unit)}"
 
 

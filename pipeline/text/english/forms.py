@@ -20,7 +20,16 @@ from pipeline.text.english.amounts import (
 )
 from pipeline.text.english.calendar_forms import with_dates, with_times
 from pipeline.text.english.codes import with_codes
-from pipeline.text.english.numerals import cardinal, decimal, in_pairs, ordinal, plural, spelt, year
+from pipeline.text.english.numerals import (
+    SIGN_WORDS,
+    cardinal,
+    decimal,
+    in_pairs,
+    ordinal,
+    plural,
+    spelt,
+    year,
+)
 from pipeline.text.english.sign_words import with_operators, with_powers, with_slashes
 
 _STARTS = r"(?<![\w.,])"
@@ -71,7 +80,6 @@ _NUMBER = re.compile(
     rf"(?<![A-Za-z0-9_])(?<!\d\.)(?P<sign>(?<![\w).])[-+](?=[\d.]))?(?P<number>{NUMBER})"
     r"(?![A-Za-z0-9_]|\.\d)"
 )
-_SIGN_WORDS = {"-": "minus ", "+": "plus "}
 _OUT_OF = (10, 100)
 _SPOKEN_FRACTIONS = range(2, 21)  # twentieths are said, twenty-thirds are not
 _LONGEST_CARDINAL = 9  # digits; more without commas are a code
@@ -106,7 +114,7 @@ def telephone(text: str) -> str:
 
 def number(sign: str, digits: str) -> str:
     """A number; the sign is "-", "+" or nothing."""
-    return _SIGN_WORDS.get(sign, "") + decimal(digits)
+    return SIGN_WORDS.get(sign, "") + decimal(digits)
 
 
 def fraction(whole: str | None, over: str, under: str) -> str:
@@ -136,7 +144,7 @@ def _with_numbers(text: str) -> str:
     text = _SCALED.sub(_scaled, text)
     text = _COMMA.sub(", ", text)
     return _NUMBER.sub(
-        lambda found: _SIGN_WORDS.get(found["sign"] or "", "") + _read(found["number"]), text
+        lambda found: SIGN_WORDS.get(found["sign"] or "", "") + _read(found["number"]), text
     )
 
 
@@ -145,7 +153,7 @@ def _ratio(found: re.Match[str]) -> str:
 
 
 def _scientific(found: re.Match[str]) -> str:
-    sign = {"-": "minus "}.get(found["sign"], "")
+    sign = SIGN_WORDS["-"] if found["sign"] == "-" else ""
     unit = f" {unit_name(found['unit'], is_one=False)}" if found["unit"] else ""
     power = f"ten to the power of {sign}{cardinal(str(int(found['power'])))}"
     return f"{decimal(found['number'])} times {power}{unit}"

@@ -23,6 +23,9 @@ _CENTURY = 100
 _FIRST_TEN = 10
 
 
+SIGN_WORDS = {"-": "minus ", "+": "plus "}
+
+
 def cardinal(digits: str) -> str:
     """Digits, without signs → "one thousand two hundred thirty-four".
 

@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -23,7 +22,6 @@ import yaml
 from typer.testing import CliRunner
 
 from deployments.cli import app
-from deployments.client import log_tail
 from deployments.commands import local as local_commands
 from deployments.local import process as local_process
 from deployments.local import service
@@ -484,22 +482,6 @@ def test_serve_tells_of_its_stages_and_ends_with_the_service(
     assert events[0]["stage"] == "llm"
     assert LocalService(state).running() is None
     assert "Traceback" not in told.stderr
-
-
-def test_serve_ends_though_what_a_signal_raises_is_dropped(state, monkeypatch):
-    lines = log_tail.further_lines
-
-    def dropped(*arguments: Any) -> Iterator[str]:
-        with suppress(KeyboardInterrupt):  # as in the middle of a finalizer
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(5.0)
-        yield from lines(*arguments)
-
-    monkeypatch.setattr(log_tail, "further_lines", dropped)
-    words = ["serve", str(config(state.parent)), "--state-dir", str(state), "--json"]
-    told = CliRunner().invoke(app, words)
-    assert (told.exit_code, json.loads(told.stdout.splitlines()[-1])["event"]) == (0, "ended")
-    assert LocalService(state).running() is None
 
 
 def test_serve_leaves_no_service_behind_when_nobody_reads_it_any_more(state, monkeypatch):

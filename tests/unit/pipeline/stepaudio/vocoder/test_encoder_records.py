@@ -95,26 +95,9 @@ def test_recorded_chunks_equal_plain_ones(flow: Flow, directory: Path, n_prompt_
     assert {size.past for size in records._recorded} >= {128 if n_prompt_rows < 100 else 256}
 
 
-def test_streams_together_equal_streams_alone(flow: Flow, directory: Path) -> None:
-    """Of different lengths, and fewer than the record holds."""
-    records = records_of(flow, directory)
-    streams = [Speech(flow, 3 + 20 * i, i) for i in range(3)]
-    for n_rows in (15, 24):
-        cuts = [stream.cut(n_rows, last=False) for stream in streams]
-        ahead = torch.cat([ahead for _, ahead in cuts if ahead is not None])
-        poison(records)
-        recorded = [stream.recorded for stream in streams]
-        replayed = records(torch.cat([rows for rows, _ in cuts]), ahead, recorded)
-        assert replayed is not None
-        for i, (stream, cut) in enumerate(zip(streams, cuts, strict=True)):
-            stream.expect(*cut, replayed[0][i : i + 1], replayed[1][i])
-    assert {size.streams for size in records._recorded} == {3}
-
-
-def test_streams_too_many_for_the_room_go_in_halves(flow: Flow, directory: Path) -> None:
-    records = records_of(flow, directory, EncoderRoom(streams=4, rows=64, past=256))
-    streams = [Speech(flow, 3 + 20 * i, i) for i in range(3)]
-    cuts = [stream.cut(15, last=False) for stream in streams]
+def expect_together(records: EncoderRecords, streams: list[Speech], n_rows: int) -> None:
+    """Replayed together, the next rows of each are as they are alone."""
+    cuts = [stream.cut(n_rows, last=False) for stream in streams]
     ahead = torch.cat([ahead for _, ahead in cuts if ahead is not None])
     poison(records)
     recorded = [stream.recorded for stream in streams]
@@ -122,6 +105,21 @@ def test_streams_too_many_for_the_room_go_in_halves(flow: Flow, directory: Path)
     assert replayed is not None
     for i, (stream, cut) in enumerate(zip(streams, cuts, strict=True)):
         stream.expect(*cut, replayed[0][i : i + 1], replayed[1][i])
+
+
+def test_streams_together_equal_streams_alone(flow: Flow, directory: Path) -> None:
+    """Of different lengths, and fewer than the record holds."""
+    records = records_of(flow, directory)
+    streams = [Speech(flow, 3 + 20 * i, i) for i in range(3)]
+    for n_rows in (15, 24):
+        expect_together(records, streams, n_rows)
+    assert {size.streams for size in records._recorded} == {3}
+
+
+def test_streams_too_many_for_the_room_go_in_halves(flow: Flow, directory: Path) -> None:
+    records = records_of(flow, directory, EncoderRoom(streams=4, rows=64, past=256))
+    streams = [Speech(flow, 3 + 20 * i, i) for i in range(3)]
+    expect_together(records, streams, 15)
     assert {size.streams for size in records._recorded} == {1, 2}
 
 
