@@ -2,102 +2,29 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import psutil
 import pytest
 import yaml
-from typer.testing import CliRunner
 
-from deployments.cli import app
-from deployments.commands import local as local_commands
 from deployments.local import process as local_process
 from deployments.local import service
 from deployments.local.process import end_session, find_process
 from deployments.local.service import LocalService, RunningService
-from pipeline.cli import Exit
 from pipeline.errors import ConfigError, SetupError
-from tests.cache_helpers import free_port
-from tests.conftest import ROOT
+from tests.unit.deployments.local.fake_service import config
 from tests.waiting import eventually, wait_until
 
 pytestmark = [pytest.mark.unit, pytest.mark.slow]
-
-# Stands where `serve run --address local CONFIG` does: answers /readyz, or fails as it is told to.
-FAKE_SERVE = """
-    import http.server, json, os, signal, subprocess, sys, time
-    import yaml
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b'{"ready": true, "stages": {"llm": {"state": "ok"}}}')
-
-        def log_message(self, *args):
-            pass
-
-    options = yaml.safe_load(open(sys.argv[-1]))["http_options"]
-    said = {"argv": sys.argv[1:], "env": dict(os.environ), "config": sys.argv[-1]}
-    open("said.json", "w").write(json.dumps(said))
-    if "FAKE_LOG" in os.environ:
-        print(os.environ["FAKE_LOG"], flush=True)
-    worker = subprocess.Popen([os.environ["FAKE_RAYLET"], "600"])
-    signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
-    if "FAKE_LOG" in os.environ:
-        time.sleep(60)
-    http.server.HTTPServer((options["host"], options["port"]), Handler).serve_forever()
-"""
-
-
-@pytest.fixture
-def state(tmp_path, monkeypatch) -> Iterator[Path]:
-    """A state directory where `timbre up` starts the program above; nothing of it is left."""
-    raylet = tmp_path / "ray" / "raylet"
-    raylet.parent.mkdir()
-    raylet.symlink_to("/bin/sleep")
-    program = tmp_path / "fake_serve.py"
-    program.write_text(textwrap.dedent(FAKE_SERVE))
-    monkeypatch.setenv("FAKE_RAYLET", str(raylet))
-    monkeypatch.setattr(local_process, "SERVE_COMMAND", (sys.executable, str(program)))
-    monkeypatch.setattr(service, "START_TIMEOUT_S", 30.0)
-    monkeypatch.setattr(service, "POLL_S", 0.02)
-    monkeypatch.setenv("HOME", str(tmp_path))  # the token of Ray is made there
-    for variable in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
-        monkeypatch.delenv(variable, raising=False)
-    monkeypatch.chdir(tmp_path)
-    directory = tmp_path / "state dir"
-    yield directory
-    LocalService(directory).stop(drain_s=0.0)
-
-
-@pytest.fixture
-def stranger() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is none of ours, and leads a session."""
-    with subprocess.Popen(["/bin/sleep", "600"], start_new_session=True) as process:
-        yield process
-        process.kill()
-
-
-def config(directory: Path, vocoder_threads: int = 1, **http_options: object) -> Path:
-    document = yaml.safe_load((ROOT / "serve_config.cpu.yaml").read_text())
-    document["applications"][0]["args"]["vocoder"]["threads"] = vocoder_threads
-    document["http_options"] |= {"port": free_port(), **http_options}
-    path = directory / "serve config.yaml"
-    path.write_text(yaml.safe_dump(document))
-    return path
 
 
 def start(state: Path, **environment: str) -> RunningService:
@@ -408,98 +335,6 @@ def test_an_address_that_cannot_be_is_said_before_anything_starts(state, options
     with pytest.raises(ConfigError, match=says):
         LocalService(state).start(config(state.parent, **options), {}, print, print)
     assert not (state.parent / "said.json").exists()
-
-
-def test_the_commands(state):
-    run = CliRunner().invoke
-    options = ["--state-dir", str(state)]
-    up = run(app, ["up", str(config(state.parent)), *options])
-    assert (up.exit_code, "ready at http://127.0.0.1:" in up.output) == (0, True)
-    again = run(app, ["up", *options])
-    assert (again.exit_code, "already running" in again.output) == (0, True)
-    down = run(app, ["down", *options])
-    assert (down.exit_code, down.output) == (0, "stopped\n")
-    none = run(app, ["down", *options])
-    assert (none.exit_code, none.output) == (0, "nothing was running\n")
-
-
-def test_the_commands_about_a_service_that_runs(state):
-    run = CliRunner().invoke
-    options = ["--state-dir", str(state)]
-    none = run(app, ["status", *options, "--json"])
-    assert (none.exit_code, json.loads(none.stdout)["running"]) == (Exit.NO, False)
-    assert run(app, ["logs", *options]).exit_code == Exit.WRONG
-    path = config(state.parent)
-    up = json.loads(run(app, ["up", str(path), *options, "--json"]).stdout)
-    told = json.loads(run(app, ["status", *options, "--json"]).stdout)
-    facts = {"ready": True, "running": True, "stages": {"llm": "ready"}}
-    assert told == {**facts, "url": up["url"], "pid": up["pid"], "log": up["log"]}
-    Path(up["log"]).write_text("one\ntwo\nthree\n")
-    assert run(app, ["logs", *options, "-n", "2"]).stdout == "two\nthree\n"
-    told = run(app, ["logs", *options, "-n", "1", "--json"]).stdout
-    assert [json.loads(line) for line in told.splitlines()] == [{"line": "three"}]
-    serve = run(app, ["serve", str(path), *options])
-    assert (serve.exit_code, "already running" in serve.stderr) == (Exit.WRONG, True)
-    assert json.loads(run(app, ["down", *options, "--json"]).stdout) == {"stopped": True}
-
-
-@pytest.fixture
-def hang_up() -> Iterator[None]:
-    """A terminal that closes is told of, also where the tests run below nohup."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
-
-
-@pytest.mark.usefixtures("hang_up")
-@pytest.mark.parametrize("asks_to_end", [signal.SIGTERM, signal.SIGHUP, None])
-def test_serve_tells_of_its_stages_and_ends_with_the_service(
-    state, asks_to_end: signal.Signals | None
-):
-    def is_started() -> bool:
-        if LocalService(state).running() is None:
-            return False
-        with suppress(SetupError), LocalService(state).sole():
-            return True
-        return False  # the lock is held until it is ready
-
-    def end() -> None:
-        if eventually(is_started, 30.0):
-            time.sleep(0.3)
-            pid = LocalService(state).running().pid
-            if asks_to_end is None:
-                os.kill(pid, signal.SIGTERM)
-            else:
-                os.kill(os.getpid(), asks_to_end)
-
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(end)
-        words = ["serve", str(config(state.parent)), "--state-dir", str(state), "--json"]
-        told = CliRunner().invoke(app, words)
-    assert told.exit_code == (Exit.DONE if asks_to_end else Exit.AWAY), told.output
-    events = [json.loads(line) for line in told.stdout.splitlines()]
-    assert [one["event"] for one in events] == ["stage", "ready", "ended"]
-    assert events[0]["stage"] == "llm"
-    assert LocalService(state).running() is None
-    assert "Traceback" not in told.stderr
-
-
-def test_serve_leaves_no_service_behind_when_nobody_reads_it_any_more(state, monkeypatch):
-    def tell(told: dict[str, object], *_: object) -> None:
-        if told["event"] == "ready":
-            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
-
-    monkeypatch.setattr(local_commands, "tell", tell)
-    words = ["serve", str(config(state.parent)), "--state-dir", str(state), "--json"]
-    assert CliRunner().invoke(app, words).exit_code == 1
-    assert LocalService(state).running() is None
-
-
-def test_the_demo_of_a_voice_that_is_not_listed_is_one_sentence(state):
-    result = CliRunner().invoke(app, ["demo", "--voice", "nobody", "--state-dir", str(state)])
-    assert result.exit_code == 2
-    assert "timbre: no voice is named 'nobody'; voices: aria, bruno" in result.output
-    assert not state.exists()
 
 
 def test_find_process_knows_the_start(stranger):
