@@ -1,4 +1,4 @@
-"""`timbre up`, `status`, `logs`, `serve`, `down`, `demo`; a small program stands for the service."""
+"""The commands for a service on this machine; a small program stands for the service."""
 
 from __future__ import annotations
 
